@@ -1,1 +1,10 @@
 //! kvstore: a key-value server that a person can telnet to and any Redis client can use.
+
+pub mod clock;
+pub mod commands;
+pub mod effect;
+pub mod error;
+pub mod glob;
+pub mod protocol;
+pub mod random;
+pub mod store;

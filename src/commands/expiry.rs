@@ -1,0 +1,94 @@
+//! Expiry: when a key ends. Deadlines are absolute; a number of seconds from now is turned into one as
+//! soon as it is read.
+
+use crate::clock::UnixMillis;
+use crate::error::{Failure, NOT_AN_INTEGER};
+use crate::protocol::integer;
+
+/// What a number of an expiry means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// `EX`, EXPIRE.
+    Seconds,
+    /// `PX`, PEXPIRE.
+    Millis,
+    /// `EXAT`, EXPIREAT.
+    UnixSeconds,
+    /// `PXAT`, PEXPIREAT.
+    UnixMillis,
+}
+
+impl Unit {
+    /// The point in time, in Unix milliseconds, that `value` means; None if it does not fit in 64 bits.
+    pub fn resolve(self, value: i64, now: UnixMillis) -> Option<i64> {
+        let millis = match self {
+            Unit::Seconds | Unit::UnixSeconds => value.checked_mul(1000)?,
+            Unit::Millis | Unit::UnixMillis => value,
+        };
+        match self {
+            Unit::Seconds | Unit::Millis => millis.checked_add(now.0 as i64),
+            Unit::UnixSeconds | Unit::UnixMillis => Some(millis),
+        }
+    }
+}
+
+/// The expiry options that SET and GETEX share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry<'a> {
+    /// `KEEPTTL` (SET) or `PERSIST` (GETEX).
+    Keep,
+    /// A time: the number as given, and its unit.
+    At(&'a [u8], Unit),
+}
+
+impl<'a> Expiry<'a> {
+    /// Reads an option that begins with `word`; `keep` is the word for [`Expiry::Keep`]. None if it is
+    /// no such option or its number is missing.
+    pub fn parse(
+        word: &[u8],
+        rest: &mut impl Iterator<Item = &'a [u8]>,
+        keep: &str,
+    ) -> Option<Expiry<'a>> {
+        let unit = match word.to_ascii_uppercase().as_slice() {
+            b"EX" => Unit::Seconds,
+            b"PX" => Unit::Millis,
+            b"EXAT" => Unit::UnixSeconds,
+            b"PXAT" => Unit::UnixMillis,
+            other => return (other == keep.as_bytes()).then_some(Expiry::Keep),
+        };
+        Some(Expiry::At(rest.next()?, unit))
+    }
+
+    /// As Redis: a repeated option is taken once more, two different ones contradict each other.
+    pub fn may_be_followed_by(self, next: Expiry<'_>) -> bool {
+        match (self, next) {
+            (Expiry::Keep, Expiry::Keep) => true,
+            (Expiry::At(_, one), Expiry::At(_, other)) => one == other,
+            _ => false,
+        }
+    }
+
+    /// Whether the time is a number at all, in or out of range.
+    pub fn is_a_number(self) -> bool {
+        match self {
+            Expiry::Keep => true,
+            Expiry::At(number, _) => integer(number).is_some(),
+        }
+    }
+
+    /// The deadline; `command` is named in the error for one that is not in the future of 1970.
+    ///
+    /// # Panics
+    /// For [`Expiry::Keep`], which has none.
+    pub fn deadline(self, now: UnixMillis, command: &str) -> Result<UnixMillis, Failure> {
+        let Expiry::At(number, unit) = self else {
+            panic!("the caller handles KEEPTTL and PERSIST")
+        };
+        let value = integer(number).ok_or(NOT_AN_INTEGER)?;
+        let invalid = || Failure::invalid_expire(command);
+        if value <= 0 {
+            return Err(invalid());
+        }
+        unit.resolve(value, now).map(|at| UnixMillis(at as u64)).ok_or_else(invalid)
+    }
+}

@@ -1,0 +1,206 @@
+//! The command table: all rows, found by name.
+
+use super::{Command, Family, Run, strings};
+use crate::error::Failure;
+use crate::protocol::Args;
+
+/// The rows of all families, in the order of `HELP`.
+const FAMILIES: &[&[Command]] = &[strings::COMMANDS];
+
+/// A row, and where in the table it is: the index of the command's counters.
+#[derive(Clone, Copy)]
+pub struct Resolved {
+    /// The row.
+    pub command: &'static Command,
+    /// Its index.
+    pub index: usize,
+}
+
+/// An index over the table: open addressing by a hash of the lower-case name.
+pub struct Commands {
+    rows: Vec<&'static Command>,
+    slots: Vec<u16>,
+}
+
+const EMPTY: u16 = u16::MAX;
+
+impl Commands {
+    /// Indexes the table.
+    ///
+    /// # Panics
+    /// If two rows have one name.
+    pub fn new() -> Commands {
+        let rows: Vec<&Command> = FAMILIES.iter().flat_map(|family| family.iter()).collect();
+        let mut slots = vec![EMPTY; (rows.len() * 4).next_power_of_two()];
+        for (index, row) in rows.iter().enumerate() {
+            let mut at = hash(row.name.bytes()) & (slots.len() - 1);
+            while slots[at] != EMPTY {
+                assert_ne!(rows[slots[at] as usize].name, row.name, "two rows with one name");
+                at = (at + 1) & (slots.len() - 1);
+            }
+            slots[at] = index as u16;
+        }
+        Commands { rows, slots }
+    }
+
+    /// All rows, subcommands included.
+    pub fn rows(&self) -> &[&'static Command] {
+        &self.rows
+    }
+
+    /// The subcommands of a container.
+    pub fn subcommands(&self, name: &str) -> impl Iterator<Item = &'static Command> {
+        self.rows.iter().copied().filter(move |row| {
+            row.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('|'))
+        })
+    }
+
+    /// The row with this name, `container|subcommand` for a subcommand, in upper or lower case.
+    pub fn find(&self, name: &[u8]) -> Option<Resolved> {
+        self.probe(name.iter().copied())
+    }
+
+    /// The row that a request asks for, with its arity checked.
+    pub fn resolve(&self, args: Args<'_>) -> Result<Resolved, Failure> {
+        let mut found = self.find(&args[0]).ok_or_else(|| self.unknown(args))?;
+        if matches!(found.command.run, Run::Container) {
+            let Some(name) = args.get(1) else { return Err(Failure::arity(found.command.name)) };
+            let full = found.command.name.bytes().chain([b'|']).chain(name.iter().copied());
+            found = self.probe(full).ok_or_else(|| unknown_subcommand(found.command.name, name))?;
+        }
+        if found.command.accepts(args.len()) {
+            Ok(found)
+        } else {
+            Err(Failure::arity(found.command.name))
+        }
+    }
+
+    /// The known name with the fewest typing errors away from `name`, if it is near enough to be meant.
+    pub fn nearest(&self, name: &[u8]) -> Option<&'static str> {
+        const DISTANCE_MAX: usize = 2;
+        let typed = name.to_ascii_lowercase();
+        if typed.len() > 32 {
+            return None;
+        }
+        self.rows
+            .iter()
+            .filter(|row| !row.name.contains('|'))
+            .map(|row| (distance(&typed, row.name.as_bytes()), row.name))
+            .min()
+            .filter(|(distance, name)| *distance <= DISTANCE_MAX && *distance < name.len())
+            .map(|(_, name)| name)
+    }
+
+    /// Redis's words for a command that is not there.
+    fn unknown(&self, args: Args<'_>) -> Failure {
+        const SHOWN_MAX: usize = 128;
+        let shown = |bytes: &[u8]| {
+            String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_MAX)]).into_owned()
+        };
+        let mut beginning = String::new();
+        for arg in args.from(1) {
+            if beginning.len() >= SHOWN_MAX {
+                break;
+            }
+            let room = SHOWN_MAX - beginning.len();
+            let arg = &arg[..arg.len().min(room)];
+            beginning.push_str(&format!("'{}' ", String::from_utf8_lossy(arg)));
+        }
+        let name = shown(&args[0]);
+        Failure::new(format!("ERR unknown command '{name}', with args beginning with: {beginning}"))
+    }
+
+    fn probe(&self, name: impl Iterator<Item = u8> + Clone) -> Option<Resolved> {
+        let mut at = hash(name.clone()) & (self.slots.len() - 1);
+        while self.slots[at] != EMPTY {
+            let index = self.slots[at] as usize;
+            let lower = name.clone().map(|byte| byte.to_ascii_lowercase());
+            if lower.eq(self.rows[index].name.bytes()) {
+                return Some(Resolved { command: self.rows[index], index });
+            }
+            at = (at + 1) & (self.slots.len() - 1);
+        }
+        None
+    }
+}
+
+impl Default for Commands {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn unknown_subcommand(container: &str, name: &[u8]) -> Failure {
+    let name = String::from_utf8_lossy(&name[..name.len().min(128)]).into_owned();
+    let container = container.to_uppercase();
+    Failure::new(format!("ERR unknown subcommand '{name}'. Try {container} HELP."))
+}
+
+/// FNV-1a over the lower-case bytes: names are short and nobody chooses them against us.
+fn hash(name: impl Iterator<Item = u8>) -> usize {
+    name.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x100_0000_01b3)
+    }) as usize
+}
+
+/// Edit distance, with two swapped neighbours as one error (Damerau).
+fn distance(a: &[u8], b: &[u8]) -> usize {
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let substitute = above[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut best = substitute.min(above[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(before[j - 2] + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut above, row);
+    }
+    above[b.len()]
+}
+
+/// The family's rows that are no subcommands.
+pub fn family(rows: &[&'static Command], family: Family) -> Vec<&'static Command> {
+    rows.iter().copied().filter(|row| row.family == family && !row.name.contains('|')).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::Flags;
+
+    #[test]
+    fn every_row_is_complete() {
+        for row in Commands::new().rows() {
+            assert_eq!(row.name, row.name.to_lowercase());
+            assert!(row.arity != 0 && !row.summary.is_empty(), "{}", row.name);
+            assert!(row.summary.ends_with('.'), "{}: {}", row.name, row.summary);
+            assert!(!(row.flags.has(Flags::WRITE) && row.flags.has(Flags::READONLY)));
+            assert!(
+                row.name.contains('|') || !row.example.is_empty(),
+                "{} has no example",
+                row.name
+            );
+            if matches!(row.run, Run::Data(_)) {
+                let accesses = row.flags.has(Flags::WRITE) || row.flags.has(Flags::READONLY);
+                assert!(accesses, "{} neither reads nor writes", row.name);
+            }
+            if let Some((container, _)) = row.name.split_once('|') {
+                let found = Commands::new().find(container.as_bytes());
+                assert!(found.is_some_and(|found| matches!(found.command.run, Run::Container)));
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_found_in_any_case() {
+        let commands = Commands::new();
+        assert_eq!(commands.find(b"sEt").map(|found| found.command.name), Some("set"));
+        assert!(commands.find(b"sett").is_none());
+        assert_eq!(commands.nearest(b"GTE"), Some("get"));
+        assert_eq!(commands.nearest(b"frobnicate"), None);
+    }
+}

@@ -1,0 +1,67 @@
+//! What a client is told when a command fails.
+//!
+//! Client libraries match on the first word of an error (`ERR`, `WRONGTYPE`, `NOAUTH`, …) and some on
+//! the whole text, so the texts are Redis 7's where Redis has one.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// An error reply, without the leading `-`. A failed command has changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure(Cow<'static, str>);
+
+impl Failure {
+    /// An error with a text made for the occasion; line ends in it are replaced when it is sent.
+    pub fn new(text: impl Into<String>) -> Failure {
+        Failure(Cow::Owned(text.into()))
+    }
+
+    /// An error with a fixed text.
+    pub const fn fixed(text: &'static str) -> Failure {
+        Failure(Cow::Borrowed(text))
+    }
+
+    /// The text, beginning with its code.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// The first word, by which clients and `INFO errorstats` tell errors apart.
+    pub fn code(&self) -> &str {
+        self.0.split(' ').next().unwrap_or("ERR")
+    }
+
+    /// The error for a call with too few or too many arguments; `command` is the table's name for it.
+    pub fn arity(command: &str) -> Failure {
+        Failure::new(format!("ERR wrong number of arguments for '{command}' command"))
+    }
+
+    /// The error for an expiry out of range; `command` is the table's name for it.
+    pub fn invalid_expire(command: &str) -> Failure {
+        Failure::new(format!("ERR invalid expire time in '{command}' command"))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Options that contradict one another, or words that fit nowhere.
+pub const SYNTAX: Failure = Failure::fixed("ERR syntax error");
+/// An argument, or a stored value, that must be a 64-bit signed integer and is not.
+pub const NOT_AN_INTEGER: Failure = Failure::fixed("ERR value is not an integer or out of range");
+/// An argument, or a stored value, that must be a number and is not.
+pub const NOT_A_FLOAT: Failure = Failure::fixed("ERR value is not a valid float");
+/// A result that does not fit in 64 bits.
+pub const OVERFLOW: Failure = Failure::fixed("ERR increment or decrement would overflow");
+/// A value that would outgrow `proto-max-bulk-len`.
+pub const TOO_LONG: Failure =
+    Failure::fixed("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+/// RENAME, COPY and OBJECT on a key that is not there.
+pub const NO_SUCH_KEY: Failure = Failure::fixed("ERR no such key");
+/// A command before AUTH on a server with a password.
+pub const NO_AUTH: Failure = Failure::fixed("NOAUTH Authentication required.");

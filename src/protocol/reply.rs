@@ -1,0 +1,370 @@
+//! Replies: one set of calls, three dialects.
+//!
+//! A handler says what it answers ([`Reply::int`], [`Reply::bulk`], [`Reply::array`] and then as many
+//! elements) and never knows who asked. Several replies are collected in one buffer and sent at once.
+//!
+//! In text a reply is one line, or one line per element, numbered and indented as `redis-cli` does:
+//!
+//! ```text
+//! OK            (nil)        42          hello big world
+//! 1) a          ERR no such key          "a value\nwith a line end is quoted"
+//! 2) 1) nested
+//!    2) array
+//! ```
+
+use super::text::{needs_quotes, quote};
+use crate::error::Failure;
+
+/// How replies are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Lines for people and scripts.
+    Text,
+    /// RESP2, what Redis clients speak at first.
+    Resp2,
+    /// RESP3, after `HELLO 3`: with maps, sets, doubles and pushes.
+    Resp3,
+}
+
+/// An array whose elements are still being written, in text.
+#[derive(Clone, Copy, Debug)]
+struct Level {
+    written: usize,
+    len: usize,
+    /// Blanks before each element's number but the first's.
+    indent: usize,
+}
+
+impl Level {
+    /// Numbers are right-aligned to the last one.
+    fn digits(&self) -> usize {
+        self.len.to_string().len()
+    }
+}
+
+/// A buffer of replies.
+#[derive(Debug)]
+pub struct Reply {
+    bytes: Vec<u8>,
+    dialect: Dialect,
+    levels: Vec<Level>,
+}
+
+/// A place in a reply to go back to.
+#[derive(Debug)]
+pub struct Mark {
+    len: usize,
+    levels: Vec<Level>,
+}
+
+impl Reply {
+    /// An empty buffer; it allocates when it is first written to.
+    pub const fn new(dialect: Dialect) -> Reply {
+        Reply { bytes: Vec::new(), dialect, levels: Vec::new() }
+    }
+
+    /// The dialect of what is written next.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Changes the dialect, between two replies.
+    pub fn set_dialect(&mut self, dialect: Dialect) {
+        self.dialect = dialect;
+    }
+
+    /// What has been written and not yet taken.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Forgets what was written (it has been sent) and keeps a little memory for the next replies.
+    pub fn clear(&mut self) {
+        const KEEP_MAX: usize = 16 << 10;
+        self.bytes.clear();
+        self.bytes.shrink_to(KEEP_MAX);
+    }
+
+    /// Takes what was written out of the buffer.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// A place to go back to, if a command fails half-way.
+    pub fn mark(&self) -> Mark {
+        Mark { len: self.bytes.len(), levels: self.levels.clone() }
+    }
+
+    /// Takes back all that was written since the mark.
+    pub fn rewind(&mut self, mark: Mark) {
+        self.bytes.truncate(mark.len);
+        self.levels = mark.levels;
+    }
+
+    /// `OK`.
+    pub fn ok(&mut self) {
+        self.simple("OK");
+    }
+
+    /// A short fixed text without line ends, such as `PONG`.
+    pub fn simple(&mut self, text: &str) {
+        self.line(b'+', text.as_bytes());
+    }
+
+    /// An error.
+    pub fn error(&mut self, failure: &Failure) {
+        // A line end in the text (it may quote what the client sent) would forge a second reply.
+        let text = failure.text().replace(['\r', '\n'], " ");
+        self.line(b'-', text.as_bytes());
+    }
+
+    /// An integer.
+    pub fn int(&mut self, value: i64) {
+        self.begin();
+        if self.dialect != Dialect::Text {
+            self.bytes.push(b':');
+        }
+        self.digits(value);
+        self.end_line();
+    }
+
+    /// A count or a length, as an integer.
+    pub fn count(&mut self, value: usize) {
+        self.int(value as i64);
+    }
+
+    /// Yes or no as the integers 1 and 0.
+    pub fn flag(&mut self, value: bool) {
+        self.int(i64::from(value));
+    }
+
+    /// A string of any bytes.
+    pub fn bulk(&mut self, value: &[u8]) {
+        self.begin();
+        if self.dialect == Dialect::Text {
+            if needs_quotes(value) {
+                self.bytes.extend_from_slice(quote(value).as_bytes());
+            } else {
+                self.bytes.extend_from_slice(value);
+            }
+        } else {
+            self.header(b'$', value.len());
+            self.bytes.extend_from_slice(value);
+        }
+        self.end_line();
+    }
+
+    /// A string of any bytes, or nil.
+    pub fn bulk_or_nil(&mut self, value: Option<&[u8]>) {
+        match value {
+            Some(value) => self.bulk(value),
+            None => self.nil(),
+        }
+    }
+
+    /// A text of several lines for people to read: as it is in text, a verbatim string in RESP3.
+    pub fn page(&mut self, text: &str) {
+        match self.dialect {
+            Dialect::Text if self.levels.is_empty() => {
+                self.bytes.extend_from_slice(text.trim_end().as_bytes());
+                self.end_line();
+            }
+            Dialect::Resp3 => {
+                self.begin();
+                self.header(b'=', text.len() + 4);
+                self.bytes.extend_from_slice(b"txt:");
+                self.bytes.extend_from_slice(text.as_bytes());
+                self.end_line();
+            }
+            _ => self.bulk(text.as_bytes()),
+        }
+    }
+
+    /// No value.
+    pub fn nil(&mut self) {
+        self.raw_nil(b"$-1");
+    }
+
+    /// No array: RESP2 has a nil of its own for it.
+    pub fn nil_array(&mut self) {
+        self.raw_nil(b"*-1");
+    }
+
+    /// A floating-point number: a string of its own kind in RESP3.
+    pub fn double(&mut self, value: f64) {
+        match self.dialect {
+            Dialect::Resp3 => self.line(b',', value.to_string().as_bytes()),
+            _ => self.bulk(value.to_string().as_bytes()),
+        }
+    }
+
+    /// Begins an array; its elements are the next `len` replies.
+    pub fn array(&mut self, len: usize) {
+        self.aggregate(b'*', len, len);
+    }
+
+    /// Begins a map; its keys and values are the next `2 * len` replies. An array in RESP2.
+    pub fn map(&mut self, len: usize) {
+        self.aggregate(b'%', len, 2 * len);
+    }
+
+    /// Begins a set. An array in RESP2.
+    pub fn set(&mut self, len: usize) {
+        self.aggregate(b'~', len, len);
+    }
+
+    /// Begins a push, a message that answers no request. An array in RESP2.
+    pub fn push(&mut self, len: usize) {
+        self.aggregate(b'>', len, len);
+    }
+
+    fn aggregate(&mut self, resp3_type: u8, resp3_len: usize, elements: usize) {
+        self.begin();
+        match self.dialect {
+            Dialect::Text if elements == 0 => {
+                self.bytes.extend_from_slice(b"(empty)");
+                self.end_line();
+            }
+            Dialect::Text => {
+                let indent =
+                    self.levels.last().map_or(0, |above| above.indent + above.digits() + 2);
+                self.levels.push(Level { written: 0, len: elements, indent });
+            }
+            Dialect::Resp2 => self.header(b'*', elements),
+            Dialect::Resp3 => self.header(resp3_type, resp3_len),
+        }
+    }
+
+    fn raw_nil(&mut self, resp2: &[u8]) {
+        self.begin();
+        let nil = match self.dialect {
+            Dialect::Text => b"(nil)",
+            Dialect::Resp2 => resp2,
+            Dialect::Resp3 => b"_",
+        };
+        self.bytes.extend_from_slice(nil);
+        self.end_line();
+    }
+
+    fn line(&mut self, resp_type: u8, text: &[u8]) {
+        self.begin();
+        if self.dialect != Dialect::Text {
+            self.bytes.push(resp_type);
+        }
+        self.bytes.extend_from_slice(text);
+        self.end_line();
+    }
+
+    fn header(&mut self, resp_type: u8, len: usize) {
+        self.bytes.push(resp_type);
+        self.digits(len as i64);
+        self.bytes.extend_from_slice(b"\r\n");
+    }
+
+    fn digits(&mut self, value: i64) {
+        // Twenty digits hold any 64-bit number; formatting by hand is a third of a GET's encoding.
+        let mut digits = [0; 20];
+        let (mut at, mut rest) = (digits.len(), value.unsigned_abs());
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        if value < 0 {
+            self.bytes.push(b'-');
+        }
+        self.bytes.extend_from_slice(&digits[at..]);
+    }
+
+    /// In text: writes the number of the element that begins here.
+    fn begin(&mut self) {
+        let Some(level) = self.levels.last_mut() else { return };
+        level.written += 1;
+        let level = *level;
+        // The first element stands on the line of its array's own number.
+        let indent = if level.written == 1 { 0 } else { level.indent };
+        let number = format!("{:indent$}{:>2$}) ", "", level.written, level.digits());
+        self.bytes.extend_from_slice(number.as_bytes());
+    }
+
+    /// Ends a reply that is no array, and with it the arrays that it completes.
+    fn end_line(&mut self) {
+        self.bytes.extend_from_slice(if self.dialect == Dialect::Text { b"\n" } else { b"\r\n" });
+        while self.levels.last().is_some_and(|level| level.written == level.len) {
+            self.levels.pop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(dialect: Dialect, write: impl Fn(&mut Reply)) -> String {
+        let mut reply = Reply::new(dialect);
+        write(&mut reply);
+        assert!(reply.levels.is_empty(), "an array was not completed");
+        String::from_utf8(reply.take()).unwrap()
+    }
+
+    fn nested(reply: &mut Reply) {
+        reply.array(3);
+        reply.map(1);
+        reply.bulk(b"a");
+        reply.int(-7);
+        reply.array(0);
+        reply.nil();
+    }
+
+    #[test]
+    fn text_is_numbered_and_indented() {
+        let expected = "1) 1) a\n   2) -7\n2) (empty)\n3) (nil)\n";
+        assert_eq!(written(Dialect::Text, nested), expected);
+    }
+
+    #[test]
+    fn numbers_of_a_long_array_are_aligned() {
+        let text = written(Dialect::Text, |reply| {
+            reply.array(10);
+            (0..9).for_each(|n| reply.int(n));
+            reply.array(2);
+            reply.ok();
+            reply.ok();
+        });
+        assert!(text.starts_with(" 1) 0\n 2) 1\n"), "{text}");
+        assert!(text.ends_with("10) 1) OK\n    2) OK\n"), "{text}");
+    }
+
+    #[test]
+    fn resp_as_specified() {
+        let resp2 = "*3\r\n*2\r\n$1\r\na\r\n:-7\r\n*0\r\n$-1\r\n";
+        let resp3 = "*3\r\n%1\r\n$1\r\na\r\n:-7\r\n*0\r\n_\r\n";
+        assert_eq!(written(Dialect::Resp2, nested), resp2);
+        assert_eq!(written(Dialect::Resp3, nested), resp3);
+        assert_eq!(written(Dialect::Resp3, |r| r.int(i64::MIN)), ":-9223372036854775808\r\n");
+    }
+
+    #[test]
+    fn an_error_is_one_line() {
+        let error = Failure::new("ERR unknown command 'a\r\n+OK'");
+        let text = written(Dialect::Resp2, |reply| reply.error(&error));
+        assert_eq!(text, "-ERR unknown command 'a  +OK'\r\n");
+    }
+
+    #[test]
+    fn a_rewound_reply_leaves_nothing() {
+        let text = written(Dialect::Text, |reply| {
+            reply.array(2);
+            reply.ok();
+            let mark = reply.mark();
+            reply.array(2);
+            reply.ok();
+            reply.rewind(mark);
+            reply.nil();
+        });
+        assert_eq!(text, "1) OK\n2) (nil)\n");
+    }
+}

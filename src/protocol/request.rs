@@ -1,0 +1,377 @@
+//! Takes requests, one at a time, off the bytes received so far.
+//!
+//! The decoder keeps its place within an unfinished request, so a request that arrives in pieces is not
+//! read again from its start for each of them: a million arguments in 64 KiB pieces would otherwise take
+//! minutes.
+
+use super::args::{Args, Span};
+use super::text::{self, Word};
+use crate::error::Failure;
+
+/// The longest line of text, without its end.
+pub const LINE_LEN_MAX: usize = 64 << 10;
+/// The longest line that announces a length.
+const HEADER_LEN_MAX: usize = 64 << 10;
+/// Before AUTH: no command that is allowed then needs more.
+const UNAUTHENTICATED_ARGS_MAX: i64 = 10;
+const UNAUTHENTICATED_BULK_MAX: i64 = 16 << 10;
+
+/// What a client may send.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The longest argument, in bytes.
+    pub bulk_len_max: u64,
+    /// Whether the client still has to give its password: then requests must be small.
+    pub unauthenticated: bool,
+}
+
+/// What the decoder found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// No whole request yet.
+    NeedMore,
+    /// A RESP request of this many bytes; see [`Decoder::args`].
+    Resp(usize),
+    /// A line of this many bytes with at least one word; see [`Decoder::words`].
+    Text(usize),
+    /// This many bytes that ask for nothing.
+    Skip(usize),
+    /// A line of this many bytes that makes no sense. The connection goes on.
+    BadLine(usize, Failure),
+    /// The framing is lost: say so and close.
+    Fatal(Failure),
+}
+
+/// Where in a request the decoder is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Before its first byte.
+    Start,
+    /// In an array; this many arguments are missing.
+    Array(i64),
+    /// In an argument whose length has been read.
+    Bulk(i64, usize),
+    /// In a line that is too long, up to its end.
+    Overlong,
+}
+
+/// The decoder of one connection.
+#[derive(Debug)]
+pub struct Decoder {
+    state: State,
+    /// How far into the unfinished request everything is understood.
+    at: usize,
+    spans: Vec<Span>,
+    words: Vec<Word>,
+    /// A line with the quoted words' meaning behind it; its spans point here.
+    line: Vec<u8>,
+}
+
+impl Decoder {
+    /// At the start of a request.
+    pub const fn new() -> Decoder {
+        Decoder {
+            state: State::Start,
+            at: 0,
+            spans: Vec::new(),
+            words: Vec::new(),
+            line: Vec::new(),
+        }
+    }
+
+    /// Looks at `input`, which begins where the last request ended (or is the same, grown, after
+    /// [`Step::NeedMore`]).
+    pub fn step(&mut self, input: &[u8], limits: Limits) -> Step {
+        if self.state == State::Start {
+            self.spans.clear();
+            self.at = 0;
+            match input.first() {
+                None => return Step::NeedMore,
+                Some(b'*') => {}
+                Some(_) => return self.line(input),
+            }
+        }
+        if self.state == State::Overlong {
+            return self.skip_line(input);
+        }
+        match self.array(input, limits) {
+            Ok(Some(step)) => {
+                self.state = State::Start;
+                step
+            }
+            Ok(None) => Step::NeedMore,
+            Err(failure) => Step::Fatal(failure),
+        }
+    }
+
+    /// The arguments of the RESP request just found at the start of `input`.
+    pub fn args<'a>(&'a self, input: &'a [u8]) -> Args<'a> {
+        Args::new(input, &self.spans)
+    }
+
+    /// The words of the line just found, and where it ends without trailing blanks.
+    pub fn words(&self) -> &[Word] {
+        &self.words
+    }
+
+    /// The arguments of the line just found: one for each of `spans`, which point into the line.
+    pub fn line_args<'a>(&'a self, spans: &'a [Span]) -> Args<'a> {
+        Args::new(&self.line, spans)
+    }
+
+    /// Bytes that the decoder holds beside the input, to be counted as the client's.
+    pub fn allocated_bytes(&self) -> usize {
+        self.spans.capacity() * size_of::<Span>() + self.line.capacity()
+    }
+
+    /// Gives back what an unusually large request needed.
+    pub fn shrink(&mut self) {
+        self.spans.shrink_to(64);
+        self.words.shrink_to(64);
+        self.line.shrink_to(1024);
+    }
+
+    /// `*<n>␍␊` and then n times `$<len>␍␊<bytes>␍␊`. As Redis 7, the bytes' own line end is not looked
+    /// at, and a negative or zero n asks for nothing.
+    fn array(&mut self, input: &[u8], limits: Limits) -> Result<Option<Step>, Failure> {
+        loop {
+            match self.state {
+                State::Start | State::Overlong => {
+                    let Some(line) = header(&input[self.at..], "mbulk")? else { return Ok(None) };
+                    let count = integer(&line[1..])
+                        .filter(|count| *count <= i64::from(i32::MAX))
+                        .ok_or(INVALID_MULTIBULK)?;
+                    if limits.unauthenticated && count > UNAUTHENTICATED_ARGS_MAX {
+                        return Err(UNAUTHENTICATED_MULTIBULK);
+                    }
+                    self.at += line.len() + 2;
+                    self.state = State::Array(count);
+                    if count <= 0 {
+                        return Ok(Some(Step::Skip(self.at)));
+                    }
+                }
+                State::Array(0) => return Ok(Some(Step::Resp(self.at))),
+                State::Array(missing) => {
+                    let Some(line) = header(&input[self.at..], "bulk")? else { return Ok(None) };
+                    if line.first() != Some(&b'$') {
+                        return Err(expected_dollar(line));
+                    }
+                    let len = integer(&line[1..])
+                        .filter(|len| *len >= 0 && *len as u64 <= limits.bulk_len_max)
+                        .ok_or(INVALID_BULK)?;
+                    if limits.unauthenticated && len > UNAUTHENTICATED_BULK_MAX {
+                        return Err(UNAUTHENTICATED_BULK);
+                    }
+                    self.at += line.len() + 2;
+                    self.state = State::Bulk(missing, len as usize);
+                }
+                State::Bulk(missing, len) => {
+                    if input.len() - self.at < len + 2 {
+                        return Ok(None);
+                    }
+                    self.spans.push(Span { start: self.at, end: self.at + len });
+                    self.at += len + 2;
+                    self.state = State::Array(missing - 1);
+                }
+            }
+        }
+    }
+
+    fn line(&mut self, input: &[u8]) -> Step {
+        let searched = &input[..input.len().min(LINE_LEN_MAX + 2)];
+        let Some(len) = searched.iter().position(|&byte| byte == b'\n') else {
+            if input.len() <= LINE_LEN_MAX + 1 {
+                return Step::NeedMore;
+            }
+            self.state = State::Overlong;
+            let text = "ERR line too long: at most 65536 bytes; longer values need a RESP client";
+            return Step::BadLine(searched.len(), Failure::fixed(text));
+        };
+        self.line.clear();
+        self.line.extend_from_slice(&input[..len]);
+        text::strip_telnet(&mut self.line);
+        self.words.clear();
+        match text::split(&mut self.line, &mut self.words) {
+            Err(failure) => Step::BadLine(len + 1, failure),
+            Ok(()) if self.words.is_empty() => Step::Skip(len + 1),
+            Ok(()) => Step::Text(len + 1),
+        }
+    }
+
+    fn skip_line(&mut self, input: &[u8]) -> Step {
+        match input.iter().position(|&byte| byte == b'\n') {
+            Some(end) => {
+                self.state = State::Start;
+                Step::Skip(end + 1)
+            }
+            None if input.is_empty() => Step::NeedMore,
+            None => Step::Skip(input.len()),
+        }
+    }
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+const INVALID_MULTIBULK: Failure = Failure::fixed("ERR Protocol error: invalid multibulk length");
+const INVALID_BULK: Failure = Failure::fixed("ERR Protocol error: invalid bulk length");
+const UNAUTHENTICATED_MULTIBULK: Failure =
+    Failure::fixed("ERR Protocol error: unauthenticated multibulk length");
+const UNAUTHENTICATED_BULK: Failure =
+    Failure::fixed("ERR Protocol error: unauthenticated bulk length");
+
+fn expected_dollar(line: &[u8]) -> Failure {
+    let got = char::from(line.first().copied().unwrap_or(b'\r'));
+    Failure::new(format!("ERR Protocol error: expected '$', got '{got}'"))
+}
+
+/// The line at the start of `input` without its end, if all of it is there.
+fn header<'a>(input: &'a [u8], what: &str) -> Result<Option<&'a [u8]>, Failure> {
+    // As Redis, the end is at the first CR; the byte behind it is not looked at.
+    let searched = &input[..input.len().min(HEADER_LEN_MAX)];
+    match searched.iter().position(|&byte| byte == b'\r') {
+        Some(len) if len + 1 < input.len() => Ok(Some(&input[..len])),
+        None if input.len() >= HEADER_LEN_MAX => {
+            Err(Failure::new(format!("ERR Protocol error: too big {what} count string")))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// A decimal number as Redis reads it: no plus sign, no leading zeros, no blanks, within 64 bits.
+pub fn integer(digits: &[u8]) -> Option<i64> {
+    let (negative, magnitude) = match digits {
+        [b'-', rest @ ..] => (true, rest),
+        all => (false, all),
+    };
+    match magnitude {
+        [b'0'] => return (!negative).then_some(0),
+        [b'1'..=b'9', ..] if magnitude.len() <= 19 => {}
+        _ => return None,
+    }
+    let mut value: u64 = 0;
+    for byte in magnitude {
+        if !byte.is_ascii_digit() {
+            return None;
+        }
+        // Nineteen digits fit in 64 bits without a sign.
+        value = value * 10 + u64::from(byte - b'0');
+    }
+    if negative { 0i64.checked_sub_unsigned(value) } else { i64::try_from(value).ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMITS: Limits = Limits { bulk_len_max: 1 << 20, unauthenticated: false };
+
+    /// Decodes all of `input`, given in pieces of `piece` bytes, to a list of what was found.
+    fn decode(input: &[u8], piece: usize, limits: Limits) -> Vec<String> {
+        let (mut decoder, mut buffer, mut found) = (Decoder::new(), Vec::new(), Vec::new());
+        for bytes in input.chunks(piece.max(1)) {
+            buffer.extend_from_slice(bytes);
+            loop {
+                let step = decoder.step(&buffer, limits);
+                let used = match step {
+                    Step::NeedMore => break,
+                    Step::Fatal(failure) => {
+                        found.push(failure.to_string());
+                        return found;
+                    }
+                    Step::Resp(used) => {
+                        let args = decoder.args(&buffer);
+                        found.push(args.from(0).map(text::quote).collect::<Vec<_>>().join(" "));
+                        used
+                    }
+                    Step::Text(used) => {
+                        let spans: Vec<Span> = decoder.words().iter().map(|w| w.span).collect();
+                        let args = decoder.line_args(&spans);
+                        found.push(args.from(0).map(text::quote).collect::<Vec<_>>().join(" "));
+                        used
+                    }
+                    Step::BadLine(used, failure) => {
+                        found.push(failure.to_string());
+                        used
+                    }
+                    Step::Skip(used) => used,
+                };
+                buffer.drain(..used);
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn requests_of_both_kinds_follow_one_another() {
+        let input = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n\r\nSET k \"a b\"\r\n*0\r\n*-1\r\nPING\n*1\r\n$0\r\n\r\n";
+        let expected = ["\"GET\" \"k\"", "\"SET\" \"k\" \"a b\"", "\"PING\"", "\"\""];
+        for piece in 1..input.len() {
+            assert_eq!(decode(input, piece, LIMITS), expected, "in pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn bad_framing_is_fatal() {
+        let cases = [
+            ("*1000000000000000000\r\n", "ERR Protocol error: invalid multibulk length"),
+            ("*abc\r\n", "ERR Protocol error: invalid multibulk length"),
+            ("*1\r\n$-2\r\n", "ERR Protocol error: invalid bulk length"),
+            ("*1\r\n$1000000000000000000\r\n", "ERR Protocol error: invalid bulk length"),
+            ("*1\r\n*1\r\n", "ERR Protocol error: expected '$', got '*'"),
+        ];
+        for (input, error) in cases {
+            assert_eq!(decode(input.as_bytes(), 1, LIMITS), [error], "{input:?}");
+        }
+        let endless = vec![b'1'; HEADER_LEN_MAX + 1];
+        let input = [b"*", &endless[..]].concat();
+        assert_eq!(
+            decode(&input, 4096, LIMITS),
+            ["ERR Protocol error: too big mbulk count string"]
+        );
+    }
+
+    #[test]
+    fn before_auth_requests_must_be_small() {
+        let limits = Limits { unauthenticated: true, ..LIMITS };
+        assert_eq!(decode(b"*11\r\n", 9, limits), [UNAUTHENTICATED_MULTIBULK.text()]);
+        assert_eq!(decode(b"*1\r\n$16385\r\n", 99, limits), [UNAUTHENTICATED_BULK.text()]);
+    }
+
+    #[test]
+    fn an_overlong_line_is_skipped_to_its_end() {
+        let mut input = vec![b'x'; 3 * LINE_LEN_MAX];
+        input.extend_from_slice(b"\nPING\n");
+        for piece in [1000, 70_000, input.len()] {
+            let found = decode(&input, piece, LIMITS);
+            assert!(found[0].starts_with("ERR line too long"), "{found:?}");
+            assert_eq!(found[1..], ["\"PING\""]);
+        }
+    }
+
+    #[test]
+    fn integers_as_redis_reads_them() {
+        assert_eq!(integer(b"-9223372036854775808"), Some(i64::MIN));
+        assert_eq!(integer(b"9223372036854775807"), Some(i64::MAX));
+        assert_eq!(integer(b"0"), Some(0));
+        let bad = ["", "-", "+1", "01", "-0", " 1", "1 ", "1.0", "9223372036854775808", "0x1"];
+        for digits in bad {
+            assert_eq!(integer(digits.as_bytes()), None, "{digits:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_do_not_matter(
+            input in prop::collection::vec(
+                prop::sample::select(b"*$-0123\r\n\"'\\x ab\xff".to_vec()), 0..120),
+            piece in 1usize..9,
+        ) {
+            prop_assert_eq!(decode(&input, piece, LIMITS), decode(&input, input.len(), LIMITS));
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The store: what the log says, as a table in memory.
+//!
+//! # Shards
+//!
+//! The 64-bit hash of a key, seeded anew by each process so that nobody can prepare colliding keys, is
+//! cut into two numbers: the top bits pick the shard, the next 32 order the keys within it.
+//!
+//! ```text
+//! hash  [ 8 bits: shard ][ 32 bits: place in the shard's hash order ][ unused ]
+//! ```
+//!
+//! Each shard has its own readers-writer lock. More of them than cores, so that two commands seldom
+//! meet at one lock; and 256, so that whatever visits a whole shard (growth, a snapshot, a sweep) holds
+//! up a 256th of the keys. One map with one lock would be simpler and would serve one core.
+//!
+//! # Scanning
+//!
+//! Shards are in hash order and each shard is in hash order, so the whole store is. A SCAN cursor is a
+//! position in it. A key never moves in this order, so one that is there throughout is returned.
+//!
+//! # Rules
+//!
+//! - Several shards are locked only by [`Store::begin`], in ascending order: no deadlock.
+//! - State changes only through [`Tx::apply`].
+//! - Nobody waits for anything but another shard's lock while holding one.
+//!
+//! Out of scope: reading the clock, files, sockets, deciding anything.
+
+mod entry;
+mod shard;
+mod table;
+mod tx;
+
+pub use entry::Entry;
+pub use shard::Shard;
+pub use tx::{Live, Scope, Tx};
+
+use crate::clock::UnixMillis;
+use crate::random::Random;
+use parking_lot::RwLock;
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+/// A power of two; see the module's header for why this one.
+pub const SHARDS: usize = 256;
+const SHARD_BITS: u32 = SHARDS.trailing_zeros();
+
+/// A key's hash, cut in two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeyHash {
+    /// The shard's number.
+    pub shard: usize,
+    /// The place within the shard.
+    pub place: u32,
+}
+
+/// All keys and values.
+#[derive(Debug)]
+pub struct Store {
+    shards: Box<[RwLock<Shard>]>,
+    seed: RandomState,
+}
+
+/// Sums over all shards. Taken shard by shard, so under load they are of slightly different moments.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    /// Keys, including those that have expired and are not yet removed.
+    pub keys: usize,
+    /// Keys with a deadline.
+    pub volatile: usize,
+    /// Bytes allocated for all of it.
+    pub bytes: usize,
+}
+
+impl Store {
+    /// An empty store.
+    pub fn new() -> Store {
+        Store {
+            shards: (0..SHARDS).map(|_| RwLock::new(Shard::new())).collect(),
+            seed: RandomState::new(),
+        }
+    }
+
+    /// Where a key belongs. SipHash-1-3, keyed: not the fastest hash, but one that a client cannot
+    /// find collisions for.
+    pub fn hash(&self, key: &[u8]) -> KeyHash {
+        let mut hasher = self.seed.build_hasher();
+        hasher.write(key);
+        let hash = hasher.finish();
+        KeyHash {
+            shard: (hash >> (64 - SHARD_BITS)) as usize,
+            place: (hash >> (32 - SHARD_BITS)) as u32,
+        }
+    }
+
+    /// Counts keys and bytes.
+    pub fn totals(&self) -> Totals {
+        self.shards.iter().fold(Totals::default(), |sum, shard| {
+            let shard = shard.read();
+            Totals {
+                keys: sum.keys + shard.table().len(),
+                volatile: sum.volatile + shard.volatile(),
+                bytes: sum.bytes + shard.allocated_bytes(),
+            }
+        })
+    }
+
+    /// Up to `limit` keys of one shard that have expired and that the caller is about to remove in
+    /// this transaction, whose scope must hold the shard. None, cheaply, if none is due.
+    pub fn has_expired(&self, shard: usize, now: UnixMillis) -> bool {
+        self.shards[shard].read().next_deadline().is_some_and(|due| due < now)
+    }
+
+    /// A key chosen evenly enough: a shard by its size, then a place in it.
+    pub(crate) fn random_place(
+        &self,
+        random: &mut Random,
+        sizes: &[usize],
+    ) -> Option<(usize, usize)> {
+        let total: usize = sizes.iter().sum();
+        let mut ticket = if total == 0 { return None } else { random.below(total) };
+        let shard = sizes.iter().position(|&size| {
+            let here = ticket < size;
+            ticket = ticket.saturating_sub(size);
+            here
+        })?;
+        Some((shard, random.next_u64() as usize))
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::new()
+    }
+}

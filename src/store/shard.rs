@@ -1,0 +1,240 @@
+//! One part of the store: plain single-threaded code behind the shard's lock.
+
+use super::entry::Entry;
+use super::table::Table;
+use crate::clock::UnixMillis;
+use crate::effect::Seq;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// The entries whose hashes begin with this shard's number.
+///
+/// Invariants:
+/// - for every entry with a deadline, `deadlines` has an item with its hash and a time no later than
+///   that deadline; other items are leftovers, recognised when they come up
+/// - `volatile` is the number of entries with a deadline
+/// - `entry_bytes` is the sum of `allocated_bytes` over all entries
+#[derive(Debug)]
+pub struct Shard {
+    table: Table,
+    /// What to look at when, earliest first. A deadline that moves later leaves its item alone: the
+    /// sweeper puts it back with the true time. So a session that is renewed on every request costs
+    /// nothing here.
+    deadlines: BinaryHeap<Reverse<(UnixMillis, u32)>>,
+    volatile: usize,
+    entry_bytes: usize,
+    /// The last record that changed this shard: what a reader may have to wait for.
+    pub last_seq: Seq,
+}
+
+impl Shard {
+    /// An empty shard.
+    pub const fn new() -> Shard {
+        Shard {
+            table: Table::new(),
+            deadlines: BinaryHeap::new(),
+            volatile: 0,
+            entry_bytes: 0,
+            last_seq: Seq(0),
+        }
+    }
+
+    /// The table, to read.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// How many entries have a deadline.
+    pub fn volatile(&self) -> usize {
+        self.volatile
+    }
+
+    /// Bytes held: entries, slots and deadlines.
+    pub fn allocated_bytes(&self) -> usize {
+        self.entry_bytes + self.table.allocated_bytes() + self.deadlines.capacity() * 16
+    }
+
+    /// The first time at which an entry may have expired.
+    pub fn next_deadline(&self) -> Option<UnixMillis> {
+        self.deadlines.peek().map(|Reverse((deadline, _))| *deadline)
+    }
+
+    /// The entry of a key, expired or not.
+    pub fn find(&self, hash: u32, key: &[u8]) -> Option<&Entry> {
+        self.table.find(hash, key).map(|at| self.table.entry(at))
+    }
+
+    pub(super) fn set(
+        &mut self,
+        hash: u32,
+        key: &[u8],
+        value: &[u8],
+        deadline: Option<UnixMillis>,
+        touched: u32,
+    ) {
+        match self.table.find(hash, key) {
+            Some(at) => {
+                self.table.touch(at, touched);
+                self.change(at, hash, |entry| {
+                    if !entry.overwrite(value, deadline) {
+                        *entry = Entry::new(key, value, deadline);
+                    }
+                });
+            }
+            None => self.insert(hash, Entry::new(key, value, deadline), touched),
+        }
+    }
+
+    pub(super) fn set_range(
+        &mut self,
+        hash: u32,
+        key: &[u8],
+        offset: usize,
+        bytes: &[u8],
+        touched: u32,
+    ) {
+        match self.table.find(hash, key) {
+            Some(at) => {
+                self.table.touch(at, touched);
+                self.change(at, hash, |entry| entry.set_range(offset, bytes));
+            }
+            None => {
+                let mut entry = Entry::new(key, b"", None);
+                entry.set_range(offset, bytes);
+                self.insert(hash, entry, touched);
+            }
+        }
+    }
+
+    pub(super) fn set_deadline(&mut self, hash: u32, key: &[u8], deadline: Option<UnixMillis>) {
+        if let Some(at) = self.table.find(hash, key) {
+            self.change(at, hash, |entry| entry.set_deadline(deadline));
+        }
+    }
+
+    pub(super) fn remove(&mut self, hash: u32, key: &[u8]) {
+        if let Some(at) = self.table.find(hash, key) {
+            let entry = self.table.remove(at);
+            self.entry_bytes -= entry.allocated_bytes();
+            self.volatile -= usize::from(entry.deadline().is_some());
+            if self.volatile == 0 {
+                self.deadlines = BinaryHeap::new();
+            }
+        }
+    }
+
+    /// Takes up to `limit` expired keys off the list of deadlines. They are still in the table: the
+    /// caller removes them with an effect, before it lets go of the lock.
+    pub(super) fn take_expired(&mut self, now: UnixMillis, limit: usize) -> Vec<Vec<u8>> {
+        let mut expired: Vec<Vec<u8>> = Vec::new();
+        while expired.len() < limit {
+            let Some(Reverse((_, hash))) =
+                self.deadlines.peek().filter(|Reverse((due, _))| *due < now).copied()
+            else {
+                break;
+            };
+            self.deadlines.pop();
+            for at in self.table.slots_of(hash) {
+                let entry = self.table.entry(at);
+                match entry.deadline() {
+                    Some(deadline) if deadline < now => expired.push(entry.key().to_vec()),
+                    Some(later) => self.deadlines.push(Reverse((later, hash))),
+                    None => {}
+                }
+            }
+        }
+        // A key whose deadline moved earlier has come up once for each.
+        expired.sort_unstable();
+        expired.dedup();
+        expired
+    }
+
+    fn insert(&mut self, hash: u32, entry: Entry, touched: u32) {
+        self.entry_bytes += entry.allocated_bytes();
+        let deadline = entry.deadline();
+        self.table.insert(hash, entry, touched);
+        self.volatile += usize::from(deadline.is_some());
+        self.note_deadline(hash, None, deadline);
+    }
+
+    /// Changes an entry and keeps the counts and the list of deadlines right.
+    fn change(&mut self, at: usize, hash: u32, change: impl FnOnce(&mut Entry)) {
+        let entry = self.table.entry_mut(at);
+        let (old_bytes, old_deadline) = (entry.allocated_bytes(), entry.deadline());
+        change(entry);
+        let (new_bytes, new_deadline) = (entry.allocated_bytes(), entry.deadline());
+        self.entry_bytes = self.entry_bytes - old_bytes + new_bytes;
+        self.volatile += usize::from(new_deadline.is_some());
+        self.volatile -= usize::from(old_deadline.is_some());
+        self.note_deadline(hash, old_deadline, new_deadline);
+    }
+
+    fn note_deadline(&mut self, hash: u32, old: Option<UnixMillis>, new: Option<UnixMillis>) {
+        let Some(new) = new else { return };
+        if old.is_some_and(|old| old <= new) {
+            return;
+        }
+        self.deadlines.push(Reverse((new, hash)));
+        if self.deadlines.len() > 2 * self.volatile + self.table.len() / 8 + 64 {
+            self.rebuild_deadlines();
+        }
+    }
+
+    /// Drops the leftovers. Amortised: it runs only after as many pushes as make up an eighth of the
+    /// table.
+    fn rebuild_deadlines(&mut self) {
+        self.deadlines = self
+            .table
+            .from_hash(0)
+            .filter_map(|(hash, entry)| Some(Reverse((entry.deadline()?, hash))))
+            .collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(shard: &mut Shard, n: u32, deadline: Option<u64>) {
+        shard.set(n, &n.to_le_bytes(), b"value", deadline.map(UnixMillis), 0);
+    }
+
+    #[test]
+    fn expired_keys_come_up_once_and_renewed_ones_later() {
+        let mut shard = Shard::new();
+        (0..10).for_each(|n| set(&mut shard, n, Some(100)));
+        set(&mut shard, 3, Some(500));
+        set(&mut shard, 4, None);
+        shard.set_deadline(5, &5u32.to_le_bytes(), Some(UnixMillis(50)));
+        let expired = shard.take_expired(UnixMillis(51), 100);
+        assert_eq!(expired, [5u32.to_le_bytes()]);
+        shard.remove(5, &5u32.to_le_bytes());
+        assert_eq!(shard.take_expired(UnixMillis(101), 3).len(), 3);
+        // The caller must remove what it took; here it did not, and nothing is taken twice.
+        assert_eq!(shard.take_expired(UnixMillis(101), 100).len(), 4);
+        assert_eq!(shard.next_deadline(), Some(UnixMillis(500)));
+        assert_eq!(shard.volatile(), 8);
+    }
+
+    #[test]
+    fn leftovers_do_not_pile_up() {
+        let mut shard = Shard::new();
+        for round in 0..10_000 {
+            set(&mut shard, 1, Some(1_000_000 - round));
+            set(&mut shard, 2, None);
+        }
+        assert!(shard.deadlines.len() < 200, "{} items for one deadline", shard.deadlines.len());
+    }
+
+    #[test]
+    fn counts_bytes_exactly() {
+        let mut shard = Shard::new();
+        (0..100).for_each(|n| set(&mut shard, n, None));
+        shard.set_range(7, &7u32.to_le_bytes(), 100, b"x", 0);
+        set(&mut shard, 8, Some(1));
+        let sum: usize = shard.table.from_hash(0).map(|(_, entry)| entry.allocated_bytes()).sum();
+        assert_eq!(shard.entry_bytes, sum);
+        (0..100u32).for_each(|n| shard.remove(n, &n.to_le_bytes()));
+        assert_eq!((shard.entry_bytes, shard.volatile, shard.table.len()), (0, 0, 0));
+    }
+}

@@ -1,0 +1,299 @@
+//! A hash table that is kept in hash order.
+//!
+//! Ordered linear probing (Amble and Knuth, "Ordered hash tables", 1974): an entry's home is its hash
+//! scaled down to the number of slots, collisions move to the right, and the entries of a run stay
+//! sorted by hash. So the whole table is sorted by hash, and that one property gives
+//!
+//! - a SCAN cursor that is just a position in hash order: it stays valid while the table grows, shrinks
+//!   and changes, and nothing is kept for it
+//! - growth by a quarter instead of doubling, as one sequential pass that touches no key: little memory
+//!   is wasted and nobody waits long
+//! - a search for an absent key that ends at the first larger hash
+//!
+//! ```text
+//! hash      3   7     9   9  14        22
+//! slot    0   1   2   3   4   5   6   7   8 | overflow: runs that begin near the end
+//! ```
+//!
+//! Out of scope: removal by tombstone (the run moves back instead), other keys than bytes.
+
+use super::entry::Entry;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// The table grows when more than this share of its slots is taken: above it runs become long.
+const LOAD_MAX_PERCENT: usize = 85;
+/// Growth leaves this share of the slots taken: 85 to 68 is growth by a quarter.
+const LOAD_NEW_PERCENT: usize = 68;
+/// Below this share the table shrinks.
+const LOAD_MIN_PERCENT: usize = 20;
+const HOMES_MIN: usize = 8;
+
+/// One place in the table. 24 bytes.
+#[derive(Debug, Default)]
+struct Slot {
+    /// Position in hash order; meaningful only beside an entry.
+    hash: u32,
+    /// When the entry was last used, in the unit of whoever set it.
+    touched: AtomicU32,
+    entry: Option<Entry>,
+}
+
+/// Entries by key.
+///
+/// Invariants:
+/// - the hashes of taken slots do not decrease from left to right
+/// - between an entry's home and its slot no slot is free
+/// - the last slot is free, so every search ends
+#[derive(Debug)]
+pub struct Table {
+    slots: Vec<Slot>,
+    /// How many slots are somebody's home; the others are overflow.
+    homes: usize,
+    len: usize,
+}
+
+impl Table {
+    /// An empty table, which allocates nothing.
+    pub const fn new() -> Table {
+        Table { slots: Vec::new(), homes: 0, len: 0 }
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes of the slots, without the entries.
+    pub fn allocated_bytes(&self) -> usize {
+        self.slots.len() * size_of::<Slot>()
+    }
+
+    /// The slot of a key. Slots are valid until the next change.
+    pub fn find(&self, hash: u32, key: &[u8]) -> Option<usize> {
+        if self.len == 0 {
+            return None;
+        }
+        for at in self.home(hash).. {
+            let slot = &self.slots[at];
+            let entry = slot.entry.as_ref()?;
+            if slot.hash >= hash {
+                if slot.hash > hash {
+                    return None;
+                }
+                if entry.key() == key {
+                    return Some(at);
+                }
+            }
+        }
+        unreachable!("the last slot is free")
+    }
+
+    /// The entry in a taken slot.
+    pub fn entry(&self, at: usize) -> &Entry {
+        self.slots[at].entry.as_ref().expect("the slot is taken")
+    }
+
+    /// The entry in a taken slot, to change all but its key.
+    pub fn entry_mut(&mut self, at: usize) -> &mut Entry {
+        self.slots[at].entry.as_mut().expect("the slot is taken")
+    }
+
+    /// Notes that the entry was used. Written only if it differs: readers on two cores would otherwise
+    /// send the cache line to and fro.
+    pub fn touch(&self, at: usize, when: u32) {
+        let touched = &self.slots[at].touched;
+        if touched.load(Relaxed) != when {
+            touched.store(when, Relaxed);
+        }
+    }
+
+    /// When the entry was last touched.
+    pub fn touched(&self, at: usize) -> u32 {
+        self.slots[at].touched.load(Relaxed)
+    }
+
+    /// Adds an entry whose key is not there yet.
+    pub fn insert(&mut self, hash: u32, entry: Entry, touched: u32) {
+        if (self.len + 1) * 100 > self.homes * LOAD_MAX_PERCENT {
+            self.rebuild((self.len + 1) * 100 / LOAD_NEW_PERCENT);
+        }
+        let at = loop {
+            let at = self.first_not_below(hash.saturating_add(1));
+            let free = self.first_free(at);
+            if free + 1 < self.slots.len() {
+                self.slots[at..=free].rotate_right(1);
+                break at;
+            }
+            // A run has reached the end; more homes make it shorter.
+            self.rebuild(self.homes * 5 / 4);
+        };
+        self.slots[at] = Slot { hash, touched: AtomicU32::new(touched), entry: Some(entry) };
+        self.len += 1;
+    }
+
+    /// Takes an entry out; what follows it in its run moves back.
+    pub fn remove(&mut self, at: usize) -> Entry {
+        let entry = self.slots[at].entry.take().expect("the slot is taken");
+        let mut end = at + 1;
+        while self.slots[end].entry.is_some() && self.home(self.slots[end].hash) < end {
+            end += 1;
+        }
+        self.slots[at..end].rotate_left(1);
+        self.len -= 1;
+        if self.len * 100 < self.homes * LOAD_MIN_PERCENT && self.homes > HOMES_MIN {
+            self.rebuild(self.len * 100 / LOAD_NEW_PERCENT);
+        }
+        entry
+    }
+
+    /// The entries with at least this hash, in hash order, with their slots' hashes.
+    pub fn from_hash(&self, hash: u32) -> impl Iterator<Item = (u32, &Entry)> {
+        let start = if self.len == 0 { 0 } else { self.first_not_below(hash) };
+        self.slots[start..].iter().filter_map(|slot| Some((slot.hash, slot.entry.as_ref()?)))
+    }
+
+    /// The slots that hold this hash: more than one only when hashes collide.
+    pub fn slots_of(&self, hash: u32) -> impl Iterator<Item = usize> {
+        let start = if self.len == 0 { 0 } else { self.first_not_below(hash) };
+        (start..self.slots.len())
+            .take_while(move |&at| self.slots[at].entry.is_some() && self.slots[at].hash == hash)
+    }
+
+    /// The taken slot at or after `from` (taken modulo the table's size), if there is any entry.
+    pub fn next_taken(&self, from: usize) -> Option<usize> {
+        let size = self.slots.len().max(1);
+        (0..size)
+            .map(|step| (from + step) % size)
+            .find(|&at| self.slots.get(at).is_some_and(|slot| slot.entry.is_some()))
+    }
+
+    /// How many slots there are.
+    pub fn size(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn home(&self, hash: u32) -> usize {
+        ((u64::from(hash) * self.homes as u64) >> 32) as usize
+    }
+
+    /// The first slot, from the hash's home on, that is free or holds a hash of at least this one.
+    fn first_not_below(&self, hash: u32) -> usize {
+        let mut at = self.home(hash);
+        while self.slots[at].entry.is_some() && self.slots[at].hash < hash {
+            at += 1;
+        }
+        at
+    }
+
+    fn first_free(&self, mut at: usize) -> usize {
+        while at < self.slots.len() && self.slots[at].entry.is_some() {
+            at += 1;
+        }
+        at
+    }
+
+    /// Moves everything to a table with this many homes: one pass over both in hash order.
+    fn rebuild(&mut self, homes: usize) {
+        let mut homes = homes.max(HOMES_MIN);
+        let old = std::mem::take(&mut self.slots);
+        // The longest overflow is known only afterwards, so count first: hashes alone tell.
+        let size = loop {
+            let hashes = old.iter().filter(|slot| slot.entry.is_some()).map(|slot| slot.hash);
+            let end = hashes.fold(0, |next: usize, hash| {
+                next.max(((u64::from(hash) * homes as u64) >> 32) as usize) + 1
+            });
+            // Room for later overflow: runs are longer in a larger table, but only logarithmically.
+            let overflow = 16 + homes / 64;
+            if end + 8 < homes + overflow {
+                break homes + overflow;
+            }
+            homes = homes * 5 / 4;
+        };
+        self.homes = homes;
+        self.slots.reserve_exact(size);
+        self.slots.resize_with(size, Slot::default);
+        let mut next = 0;
+        for slot in old.into_iter().filter(|slot| slot.entry.is_some()) {
+            let at = self.home(slot.hash).max(next);
+            self.slots[at] = slot;
+            next = at + 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+    use std::collections::BTreeMap;
+
+    fn check(table: &Table) {
+        let mut last = 0;
+        for (at, slot) in table.slots.iter().enumerate().filter(|(_, slot)| slot.entry.is_some()) {
+            assert!(slot.hash >= last, "hashes decrease at slot {at}");
+            last = slot.hash;
+            let home = table.home(slot.hash);
+            assert!(home <= at, "slot {at} is left of its home {home}");
+            assert!(table.slots[home..at].iter().all(|slot| slot.entry.is_some()), "a hole");
+        }
+        assert!(
+            table.slots.last().is_none_or(|slot| slot.entry.is_none()),
+            "the last slot is taken"
+        );
+    }
+
+    /// Random inserts and removals against a BTreeMap; `hash_bits` few enough to force collisions.
+    fn against_model(hash_bits: u32, steps: usize) {
+        let mut random = Random::new();
+        let mut table = Table::new();
+        let mut model = BTreeMap::new();
+        for step in 0..steps {
+            let key = (random.next_u64() % (steps as u64 / 2)).to_string().into_bytes();
+            let hash = crc32fast::hash(&key) >> (32 - hash_bits) << (32 - hash_bits);
+            let growing = (step / (steps / 4)) % 2 == 0;
+            match table.find(hash, &key) {
+                Some(at) if !growing || step % 3 == 0 => {
+                    assert_eq!(table.remove(at).key(), key);
+                    assert!(model.remove(&key).is_some());
+                }
+                Some(at) => assert_eq!(table.entry(at).key(), key),
+                None if growing => {
+                    table.insert(hash, Entry::new(&key, b"v", None), 0);
+                    assert!(model.insert(key, hash).is_none());
+                }
+                None => assert!(!model.contains_key(&key)),
+            }
+            assert_eq!(table.len(), model.len());
+            if step % 512 == 0 {
+                check(&table);
+            }
+        }
+        let mut expected: Vec<_> = model.into_iter().map(|(key, hash)| (hash, key)).collect();
+        let mut found: Vec<_> =
+            table.from_hash(0).map(|(hash, entry)| (hash, entry.key().to_vec())).collect();
+        assert!(found.is_sorted_by_key(|(hash, _)| *hash));
+        (expected.sort(), found.sort());
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn behaves_as_a_map() {
+        against_model(32, 60_000);
+    }
+
+    #[test]
+    fn survives_colliding_hashes() {
+        against_model(6, 4_000);
+        against_model(1, 1_000);
+    }
+
+    #[test]
+    fn hashes_at_the_very_end_fit() {
+        let mut table = Table::new();
+        for i in 0..500u32 {
+            table.insert(u32::MAX, Entry::new(&i.to_le_bytes(), b"", None), 0);
+        }
+        check(&table);
+        assert!(table.find(u32::MAX, &499u32.to_le_bytes()).is_some());
+    }
+}

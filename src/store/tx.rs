@@ -1,0 +1,430 @@
+//! A transaction: some shards locked, a fixed time, and the one way to change state.
+
+use super::entry::Entry;
+use super::shard::Shard;
+use super::{KeyHash, SHARDS, Store};
+use crate::clock::UnixMillis;
+use crate::effect::Effect;
+use crate::random::Random;
+use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
+use std::cell::Cell;
+
+/// What a transaction locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Nothing for long: whatever is read is locked shard by shard while it is looked at.
+    Fleeting,
+    /// Every shard.
+    All,
+}
+
+/// A held lock. One type for both kinds, so that a handler need not be written twice.
+enum Guard<'s> {
+    Read(RwLockReadGuard<'s, Shard>),
+    Write(RwLockWriteGuard<'s, Shard>),
+}
+
+/// The held locks, ascending by shard.
+enum Guards<'s> {
+    /// The usual command has one key; its locks need no allocation.
+    One(usize, Guard<'s>),
+    Many(Vec<(usize, Guard<'s>)>),
+}
+
+/// A live key: one that is there and has not expired.
+#[derive(Clone, Copy, Debug)]
+pub struct Live<'t> {
+    /// Its value.
+    pub value: &'t [u8],
+    /// When it expires, if it does.
+    pub deadline: Option<UnixMillis>,
+    /// Seconds since it was last read or written.
+    pub idle_seconds: u64,
+    /// Bytes allocated for it.
+    pub allocated_bytes: usize,
+}
+
+/// Access to the store for the length of one command, or of all commands of an EXEC.
+///
+/// Everything in it happens at one instant, `now`: a key cannot expire between two looks at it.
+pub struct Tx<'s> {
+    store: &'s Store,
+    guards: Guards<'s>,
+    now: UnixMillis,
+    /// The first key's hash, known from locking. Told apart by address and length: the key outlives
+    /// the command, so nothing else can stand at its address meanwhile.
+    first: Option<(*const u8, usize, KeyHash)>,
+    /// Effects applied so far.
+    effects: usize,
+    hits: Cell<u64>,
+    misses: Cell<u64>,
+    /// Whether reading a key counts as using it (`CLIENT NO-TOUCH`).
+    touch: bool,
+}
+
+impl Store {
+    /// Locks the shards of these keys, in ascending order.
+    pub fn begin<'s, 'k>(
+        &'s self,
+        mut keys: impl Iterator<Item = &'k [u8]>,
+        write: bool,
+        now: UnixMillis,
+    ) -> Tx<'s> {
+        let (first, second) = (keys.next(), keys.next());
+        let Some(key) = first else { return self.begin_scope(Scope::Fleeting, write, now) };
+        let hash = self.hash(key);
+        let guards = match second {
+            None => Guards::One(hash.shard, self.lock(hash.shard, write)),
+            Some(second) => {
+                let rest = std::iter::once(second).chain(keys).map(|key| self.hash(key).shard);
+                let mut shards: Vec<usize> = std::iter::once(hash.shard).chain(rest).collect();
+                shards.sort_unstable();
+                shards.dedup();
+                self.lock_all(shards.into_iter(), write)
+            }
+        };
+        self.transaction(guards, now, Some((key.as_ptr(), key.len(), hash)))
+    }
+
+    /// Locks every shard, or none for long.
+    pub fn begin_scope(&self, scope: Scope, write: bool, now: UnixMillis) -> Tx<'_> {
+        let shards = match scope {
+            Scope::Fleeting => 0..0,
+            Scope::All => 0..SHARDS,
+        };
+        self.transaction(self.lock_all(shards, write), now, None)
+    }
+
+    /// Locks one shard by its number, to change it.
+    pub fn begin_shard(&self, shard: usize, now: UnixMillis) -> Tx<'_> {
+        self.transaction(Guards::One(shard, self.lock(shard, true)), now, None)
+    }
+
+    fn transaction<'s>(
+        &'s self,
+        guards: Guards<'s>,
+        now: UnixMillis,
+        first: Option<(*const u8, usize, KeyHash)>,
+    ) -> Tx<'s> {
+        let (hits, misses) = (Cell::new(0), Cell::new(0));
+        Tx { store: self, guards, now, first, effects: 0, hits, misses, touch: true }
+    }
+
+    fn lock_all(&self, shards: impl Iterator<Item = usize>, write: bool) -> Guards<'_> {
+        Guards::Many(shards.map(|shard| (shard, self.lock(shard, write))).collect())
+    }
+
+    fn lock(&self, shard: usize, write: bool) -> Guard<'_> {
+        if write {
+            Guard::Write(self.shards[shard].write())
+        } else {
+            Guard::Read(self.shards[shard].read())
+        }
+    }
+}
+
+impl Guard<'_> {
+    fn shard(&self) -> &Shard {
+        match self {
+            Guard::Read(guard) => guard,
+            Guard::Write(guard) => guard,
+        }
+    }
+
+    fn shard_mut(&mut self) -> &mut Shard {
+        match self {
+            Guard::Read(_) => panic!("a command that the table calls readonly wrote"),
+            Guard::Write(guard) => guard,
+        }
+    }
+}
+
+impl<'s> Guards<'s> {
+    fn held(&self, shard: usize) -> Option<&Guard<'s>> {
+        match self {
+            Guards::One(held, guard) => (*held == shard).then_some(guard),
+            Guards::Many(all) => {
+                let at = all.binary_search_by_key(&shard, |(held, _)| *held).ok()?;
+                Some(&all[at].1)
+            }
+        }
+    }
+
+    fn held_mut(&mut self, shard: usize) -> Option<&mut Guard<'s>> {
+        match self {
+            Guards::One(held, guard) => (*held == shard).then_some(guard),
+            Guards::Many(all) => {
+                let at = all.binary_search_by_key(&shard, |(held, _)| *held).ok()?;
+                Some(&mut all[at].1)
+            }
+        }
+    }
+}
+
+const NOT_LOCKED: &str = "a command touched a key that its row in the table does not name";
+
+impl<'s> Tx<'s> {
+    /// The instant at which all of this transaction happens.
+    pub fn now(&self) -> UnixMillis {
+        self.now
+    }
+
+    /// Reading no longer counts as using the key.
+    pub fn without_touch(mut self, without: bool) -> Self {
+        self.touch = !without;
+        self
+    }
+
+    /// A live key's value. Counts as a hit or a miss, and as a use of the key.
+    pub fn value(&self, key: &[u8]) -> Option<&[u8]> {
+        let hash = self.hash(key);
+        let shard = self.shard(hash);
+        let found = shard.table().find(hash.place, key).and_then(|at| {
+            let entry = shard.table().entry(at);
+            self.is_live(entry).then(|| {
+                if self.touch {
+                    shard.table().touch(at, self.touch_clock());
+                }
+                entry.value()
+            })
+        });
+        let counter = if found.is_some() { &self.hits } else { &self.misses };
+        counter.set(counter.get() + 1);
+        found
+    }
+
+    /// A live key, without counting as a use of it.
+    pub fn peek(&self, key: &[u8]) -> Option<Live<'_>> {
+        let hash = self.hash(key);
+        let shard = self.shard(hash);
+        let at = shard.table().find(hash.place, key)?;
+        let entry = shard.table().entry(at);
+        self.is_live(entry).then(|| Live {
+            value: entry.value(),
+            deadline: entry.deadline(),
+            idle_seconds: u64::from(self.touch_clock().saturating_sub(shard.table().touched(at))),
+            allocated_bytes: entry.allocated_bytes() + 32,
+        })
+    }
+
+    /// Whether the key is live.
+    pub fn exists(&self, key: &[u8]) -> bool {
+        self.peek(key).is_some()
+    }
+
+    /// Changes the state: the only way there is.
+    pub fn apply(&mut self, effect: Effect<'_>) {
+        self.effects += 1;
+        let touched = self.touch_clock();
+        match effect {
+            Effect::Set { key, value, deadline } => {
+                let (shard, place) = self.shard_mut(key);
+                shard.set(place, key, value, deadline, touched);
+            }
+            Effect::SetRange { key, offset, bytes } => {
+                let (shard, place) = self.shard_mut(key);
+                shard.set_range(place, key, offset, bytes, touched);
+            }
+            Effect::Del { keys } => {
+                for key in keys {
+                    let (shard, place) = self.shard_mut(key);
+                    shard.remove(place, key);
+                }
+            }
+            Effect::PexpireAt { key, deadline } => {
+                let (shard, place) = self.shard_mut(key);
+                shard.set_deadline(place, key, Some(deadline));
+            }
+            Effect::Persist { key } => {
+                let (shard, place) = self.shard_mut(key);
+                shard.set_deadline(place, key, None);
+            }
+            Effect::FlushAll => self.flush(),
+        }
+    }
+
+    /// Removes up to `limit` expired keys of a held shard; returns how many.
+    pub fn expire(&mut self, shard: usize, limit: usize) -> usize {
+        let now = self.now;
+        let guard = self.guards.held_mut(shard).expect(NOT_LOCKED);
+        let expired = guard.shard_mut().take_expired(now, limit);
+        if !expired.is_empty() {
+            let keys: Vec<&[u8]> = expired.iter().map(Vec::as_slice).collect();
+            self.apply(Effect::Del { keys: &keys });
+        }
+        expired.len()
+    }
+
+    /// How many effects have been applied.
+    pub fn effects(&self) -> usize {
+        self.effects
+    }
+
+    /// How many reads found their key, and how many did not.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        (self.hits.get(), self.misses.get())
+    }
+
+    /// Keys in the store, including expired ones that are not yet removed.
+    pub fn key_count(&self) -> usize {
+        self.sizes().iter().sum()
+    }
+
+    /// Visits live keys in hash order from `cursor` on, until `count` keys have been looked at; returns
+    /// the cursor to go on from, 0 at the end. Keys whose hashes are equal are visited together.
+    pub fn scan(&self, cursor: u64, count: usize, mut visit: impl FnMut(&[u8], &[u8])) -> u64 {
+        let mut looked_at = 0;
+        let mut from = cursor as u32;
+        for number in (cursor >> 32) as usize..SHARDS {
+            let next = self.with_shard(number, |shard| {
+                let mut last = None;
+                for (place, entry) in shard.table().from_hash(from) {
+                    if looked_at >= count && last != Some(place) {
+                        return Some(place);
+                    }
+                    last = Some(place);
+                    looked_at += 1;
+                    if self.is_live(entry) {
+                        visit(entry.key(), entry.value());
+                    }
+                }
+                None
+            });
+            if let Some(place) = next {
+                return (number as u64) << 32 | u64::from(place);
+            }
+            from = 0;
+        }
+        0
+    }
+
+    /// A random live key, if there is one.
+    pub fn random_key(&self, random: &mut Random) -> Option<Vec<u8>> {
+        let sizes = self.sizes();
+        // Redis gives up looking for a live one among expired ones after 100 tries, too.
+        for _ in 0..100 {
+            let (number, place) = self.store.random_place(random, &sizes)?;
+            let found = self.with_shard(number, |shard| {
+                let table = shard.table();
+                let entry = table.entry(table.next_taken(place)?);
+                self.is_live(entry).then(|| entry.key().to_vec())
+            });
+            if found.is_some() {
+                return found;
+            }
+        }
+        let mut found = None;
+        self.scan(0, usize::MAX, |key, _| found = Some(key.to_vec()));
+        found
+    }
+
+    fn sizes(&self) -> Vec<usize> {
+        (0..SHARDS).map(|number| self.with_shard(number, |shard| shard.table().len())).collect()
+    }
+
+    /// Looks at a shard under the lock that is held, or else under one just for this look.
+    fn with_shard<T>(&self, number: usize, look: impl FnOnce(&Shard) -> T) -> T {
+        match self.guards.held(number) {
+            Some(guard) => look(guard.shard()),
+            None => look(&self.store.shards[number].read()),
+        }
+    }
+
+    fn flush(&mut self) {
+        let Guards::Many(guards) = &mut self.guards else { panic!("{NOT_LOCKED}") };
+        assert_eq!(guards.len(), SHARDS, "{NOT_LOCKED}");
+        for (_, guard) in guards {
+            let shard = guard.shard_mut();
+            let last_seq = shard.last_seq;
+            *shard = Shard::new();
+            shard.last_seq = last_seq;
+        }
+    }
+
+    fn is_live(&self, entry: &Entry) -> bool {
+        entry.deadline().is_none_or(|deadline| deadline >= self.now)
+    }
+
+    /// Seconds, which wrap after 136 years.
+    fn touch_clock(&self) -> u32 {
+        self.now.seconds() as u32
+    }
+
+    fn hash(&self, key: &[u8]) -> KeyHash {
+        match self.first {
+            Some((at, len, hash)) if at == key.as_ptr() && len == key.len() => hash,
+            _ => self.store.hash(key),
+        }
+    }
+
+    fn shard(&self, hash: KeyHash) -> &Shard {
+        self.guards.held(hash.shard).expect(NOT_LOCKED).shard()
+    }
+
+    fn shard_mut(&mut self, key: &[u8]) -> (&mut Shard, u32) {
+        let hash = self.hash(key);
+        (self.guards.held_mut(hash.shard).expect(NOT_LOCKED).shard_mut(), hash.place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begin_all(store: &Store, now: u64) -> Tx<'_> {
+        store.begin_scope(Scope::All, true, UnixMillis(now))
+    }
+
+    fn set(tx: &mut Tx<'_>, key: &str, deadline: Option<u64>) {
+        let deadline = deadline.map(UnixMillis);
+        tx.apply(Effect::Set { key: key.as_bytes(), value: b"v", deadline });
+    }
+
+    #[test]
+    fn a_scan_returns_each_key_that_is_there_throughout() {
+        let store = Store::new();
+        let mut tx = begin_all(&store, 0);
+        (0..5000).for_each(|n| set(&mut tx, &format!("stays{n}"), None));
+        let (mut cursor, mut seen, mut round) = (0, std::collections::BTreeSet::new(), 0);
+        loop {
+            cursor = tx.scan(cursor, 7, |key, _| {
+                seen.insert(key.to_vec());
+            });
+            if cursor == 0 {
+                break;
+            }
+            // Grow and shrink the table under the scan.
+            round += 1;
+            for n in 0..40 {
+                set(&mut tx, &format!("passes{round}:{n}"), None);
+                let old = format!("passes{}:{n}", round / 2);
+                tx.apply(Effect::Del { keys: &[old.as_bytes()] });
+            }
+        }
+        assert_eq!(seen.iter().filter(|key| key.starts_with(b"stays")).count(), 5000);
+    }
+
+    #[test]
+    fn expired_keys_are_absent_before_and_after_the_sweep() {
+        let store = Store::new();
+        let mut tx = begin_all(&store, 0);
+        set(&mut tx, "gone", Some(10));
+        set(&mut tx, "here", Some(20));
+        drop(tx);
+        let mut tx = begin_all(&store, 11);
+        assert!(tx.value(b"gone").is_none() && tx.value(b"here").is_some());
+        assert_eq!(tx.key_count(), 2);
+        assert_eq!((0..SHARDS).map(|shard| tx.expire(shard, 10)).sum::<usize>(), 1);
+        assert_eq!(tx.key_count(), 1);
+        assert_eq!(tx.random_key(&mut Random::new()).as_deref(), Some(&b"here"[..]));
+    }
+
+    #[test]
+    #[should_panic(expected = "readonly wrote")]
+    fn a_reading_transaction_cannot_write() {
+        let store = Store::new();
+        let key: &[u8] = b"k";
+        let mut tx = store.begin(std::iter::once(key), false, UnixMillis(0));
+        tx.apply(Effect::Persist { key });
+    }
+}
