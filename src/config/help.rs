@@ -1,0 +1,98 @@
+//! The text of `--help`, written from the table and nothing else.
+
+use super::{SETTINGS, Setting};
+
+/// The width to which the text is wrapped, in characters.
+const WIDTH: usize = 90;
+
+const OPENING: &str = "\
+kvstore serve [OPTION]...
+
+Each option below can be given in three ways. The first one that is there counts:
+  on the command line          --port 8080 or --port=8080; a yes/no option may stand alone
+  in the environment           KVSTORE_PORT=8080
+  in the configuration file    port 8080
+The configuration file is named by --config FILE or by KVSTORE_CONFIG. It has one option a line;
+a line that begins with # is a comment; a value may stand in \"double quotes\". CONFIG SET changes
+an option while the server runs, unless it says otherwise below; CONFIG REWRITE then writes the
+changes to the file. BYTES may be written 512, 64mb or 1gb.
+";
+
+/// What `--help` prints about the options of `serve`.
+pub fn help() -> String {
+    let mut text = OPENING.to_string();
+    for row in SETTINGS {
+        if let Some(heading) = row.heading {
+            text.extend(["\n", heading, "\n"]);
+        }
+        describe(row, &mut text);
+    }
+    text
+}
+
+fn describe(row: &Setting, text: &mut String) {
+    text.push_str(&format!("\n  --{} {}\n", row.name, row.kind.placeholder()));
+    wrap(row.meaning, text);
+    if !row.alternatives.is_empty() {
+        wrap(&format!("Alternatives: {}", row.alternatives), text);
+    }
+    let default = if row.default.is_empty() { "\"\"" } else { row.default };
+    let fixed = if row.at_run_time { "" } else { " It can only be set at start." };
+    let alias = row.alias.map(|name| format!(" Also called {name}.")).unwrap_or_default();
+    wrap(&format!("Default: {default}.{fixed}{alias}"), text);
+    if !row.if_unsure.is_empty() {
+        wrap(&format!("If unsure, {}", row.if_unsure), text);
+    }
+}
+
+/// Appends a paragraph, indented, in lines of at most [`WIDTH`] characters.
+fn wrap(paragraph: &str, text: &mut String) {
+    const INDENT: &str = "      ";
+    let mut column = 0;
+    for word in paragraph.split(' ') {
+        let length = word.chars().count();
+        if column > 0 && column + 1 + length <= WIDTH {
+            text.extend([" ", word]);
+            column += 1 + length;
+        } else {
+            text.extend([if column > 0 { "\n" } else { "" }, INDENT, word]);
+            column = INDENT.len() + length;
+        }
+    }
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_is_described_in_full() {
+        let help = help();
+        let unwrapped = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for row in SETTINGS {
+            for part in [row.name, row.meaning, row.alternatives, row.default, row.if_unsure] {
+                let part = part.split_whitespace().collect::<Vec<_>>().join(" ");
+                assert!(unwrapped.contains(&part), "{}: `{part}` is missing", row.name);
+            }
+        }
+    }
+
+    #[test]
+    fn no_line_is_too_wide() {
+        for line in help().lines() {
+            assert!(line.chars().count() <= 100, "too wide: {line}");
+            assert_eq!(line.trim_end(), line, "a blank at the end");
+        }
+    }
+
+    #[test]
+    fn an_option_looks_like_this() {
+        let expected = "
+  --replica-read-only yes
+      A replica takes no writes from clients.
+      Default: yes. It can only be set at start. Also called slave-read-only.
+";
+        assert!(help().ends_with(expected), "{}", help());
+    }
+}

@@ -1,0 +1,429 @@
+//! Configuration: what an operator can choose, from where, and how the server reads it.
+//!
+//! # One table
+//!
+//! Every setting is one row of [`SETTINGS`]: name, kind, default, help. Whatever deals with
+//! settings walks that table, so a new row has a flag, an environment variable, a line in the
+//! configuration file, CONFIG GET, SET and REWRITE, and its text in `--help`, all at once.
+//!
+//! ```text
+//!            default  <  file              <  environment        <  flag
+//!   port     8080        port 7000            KVSTORE_PORT=7001     --port 7002
+//!            └── the table   └── --config FILE, or KVSTORE_CONFIG   └── this one wins
+//! ```
+//!
+//! # Read on the hot path, changed by CONFIG SET
+//!
+//! A running server reads its settings all the time and changes them almost never. So [`Config`]
+//! has one cell per setting, and a setting that can be a number (yes/no and choices can) is an
+//! atomic: reading it is one relaxed load, without a lock. Text stands behind an RwLock of its own.
+//! - Only values that their [`Kind`] has accepted get into a cell.
+//! - Changes are made one at a time, under a mutex that readers never touch.
+//! - CONFIG SET checks all its values before it stores the first, so it changes all or nothing. A
+//!   reader may still see the first new value beside the second old one: settings that only make
+//!   sense together belong into one value, as in `client-output-buffer-limit`.
+//! - Storing is all that happens here. Acting on a change (resizing a pool, say) is for the caller,
+//!   who gets the list of what changed.
+//!
+//! # Secrets
+//!
+//! A value of kind [`Kind::Secret`] is shown by CONFIG GET, as in Redis, and written by CONFIG
+//! REWRITE. It is in no `Debug` output, and no error message repeats a value, secret or not.
+//!
+//! # Left out
+//!
+//! Redis's `include`, reading the configuration from standard input, CONFIG RESETSTAT (which is no
+//! configuration), and re-reading the file while the server runs.
+
+mod error;
+mod help;
+mod kind;
+mod limits;
+mod load;
+mod quoting;
+mod rewrite;
+mod settings;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+pub use error::{ConfigError, RequestError};
+pub use help::help;
+pub use kind::Kind;
+use kind::Value;
+pub use limits::{ClientClass, OutputLimit};
+use limits::{OutputLimits, change_limits, show_limits};
+pub use settings::{Id, SETTINGS, Setting};
+use settings::{find, nearest};
+
+/// The value of every setting. Shared by all threads; see the module's header.
+pub struct Config {
+    /// One cell per row of [`SETTINGS`], in its order.
+    cells: Box<[Cell]>,
+    /// The configuration file, if one was given: what CONFIG REWRITE rewrites.
+    file: Option<PathBuf>,
+    /// What requirepass-file holds, if it was needed: CONFIG REWRITE does not copy it elsewhere.
+    password_from_file: Option<String>,
+    /// What the operator should be told although the server can start.
+    warnings: Vec<String>,
+    /// Held while values are changed or written to the file. Readers do not take it.
+    changing: Mutex<()>,
+}
+
+/// Where one value is kept.
+enum Cell {
+    Number(AtomicI64),
+    Text(RwLock<String>),
+    Limits(RwLock<OutputLimits>),
+}
+
+impl Cell {
+    fn new(value: Value) -> Self {
+        match value {
+            Value::Number(n) => Cell::Number(AtomicI64::new(n)),
+            Value::Text(text) => Cell::Text(RwLock::new(text)),
+            Value::Limits(classes) => {
+                Cell::Limits(RwLock::new(classes.map(Option::unwrap_or_default)))
+            }
+        }
+    }
+
+    fn store(&self, value: Value) {
+        match (self, value) {
+            (Cell::Number(cell), Value::Number(n)) => cell.store(n, Ordering::Relaxed),
+            (Cell::Text(cell), Value::Text(text)) => *cell.write() = text,
+            (Cell::Limits(cell), Value::Limits(changes)) => {
+                change_limits(&mut cell.write(), &changes);
+            }
+            _ => unreachable!("a setting's kind decides both its cell and its values"),
+        }
+    }
+}
+
+impl Default for Config {
+    /// Every setting as the table has it.
+    fn default() -> Self {
+        let default = |row: &Setting| {
+            Cell::new(row.kind.parse(row.default).expect("the table's defaults are valid"))
+        };
+        Config {
+            cells: SETTINGS.iter().map(default).collect(),
+            file: None,
+            password_from_file: None,
+            warnings: Vec::new(),
+            changing: Mutex::new(()),
+        }
+    }
+}
+
+/// Reading. Asking for a setting in a form that its kind does not have is a bug, and panics.
+impl Config {
+    /// A number, in the unit that the table states. One relaxed load.
+    pub fn int(&self, id: Id) -> i64 {
+        match &self.cells[id as usize] {
+            Cell::Number(cell) => cell.load(Ordering::Relaxed),
+            _ => panic!("{id:?} is not kept as a number"),
+        }
+    }
+
+    /// Whether a yes/no setting says yes. One relaxed load.
+    pub fn flag(&self, id: Id) -> bool {
+        debug_assert!(matches!(id.setting().kind, Kind::YesNo), "{id:?} is not yes or no");
+        self.int(id) != 0
+    }
+
+    /// The word that was chosen, in the table's spelling. One relaxed load.
+    pub fn choice(&self, id: Id) -> &'static str {
+        match id.setting().kind {
+            Kind::Choice(words) => words[self.int(id) as usize],
+            _ => panic!("{id:?} is not a choice"),
+        }
+    }
+
+    /// Any setting as CONFIG GET shows it; for text, the text itself.
+    pub fn text(&self, id: Id) -> String {
+        match &self.cells[id as usize] {
+            Cell::Number(cell) => id.setting().kind.show(cell.load(Ordering::Relaxed)),
+            Cell::Text(cell) => cell.read().clone(),
+            Cell::Limits(cell) => show_limits(&cell.read()),
+        }
+    }
+
+    /// How much may wait for a client of this class.
+    pub fn output_limit(&self, class: ClientClass) -> OutputLimit {
+        match &self.cells[Id::ClientOutputBufferLimit as usize] {
+            Cell::Limits(cell) => cell.read()[class as usize],
+            _ => unreachable!("the output limits have a cell of their own kind"),
+        }
+    }
+
+    /// The addresses to listen on, at least one.
+    pub fn bind_addresses(&self) -> Vec<IpAddr> {
+        let parse = |word: &str| word.parse().expect("bind takes only addresses");
+        self.text(Id::Bind).split(' ').map(parse).collect()
+    }
+
+    /// What the operator should be told once the log is open, a line each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Refuses settings that are fine one by one but not together.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        match self.address_for_others() {
+            Some(address) if self.text(Id::Requirepass).is_empty() => {
+                Err(ConfigError::OpenToOthers { address })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An address that needs a password, because other machines can reach it.
+    fn address_for_others(&self) -> Option<IpAddr> {
+        if self.flag(Id::NoPassword) {
+            return None;
+        }
+        self.bind_addresses().into_iter().find(|address| !address.to_canonical().is_loopback())
+    }
+}
+
+/// CONFIG GET and SET.
+impl Config {
+    /// The settings whose name or alias matches one of the patterns, each once, in the table's
+    /// order. Secrets are among them: it is for the caller to let in only who may see them.
+    pub fn get(
+        &self,
+        patterns: &[&[u8]],
+        glob: impl Fn(&[u8], &[u8]) -> bool,
+    ) -> Vec<(&'static str, String)> {
+        let patterns: Vec<_> = patterns.iter().map(|p| p.to_ascii_lowercase()).collect();
+        let matches = |name: &str| patterns.iter().any(|p| glob(p, name.as_bytes()));
+        let names = SETTINGS.iter().flat_map(|row| row.names().map(move |name| (name, row.id)));
+        names.filter(|(name, _)| matches(name)).map(|(name, id)| (name, self.text(id))).collect()
+    }
+
+    /// Changes all of these settings or, on an error, none. Returns those whose value is now
+    /// another one, so that the caller can act on them.
+    pub fn set_many(&self, pairs: &[(&[u8], &[u8])]) -> Result<Vec<Id>, RequestError> {
+        let rows = changeable(pairs.iter().map(|(name, _)| *name))?;
+        let _changing = self.changing.lock();
+        let mut values = Vec::new();
+        for (row, (_, value)) in rows.into_iter().zip(pairs) {
+            let value = self.parse_change(row, value);
+            values.push((row.id, value.map_err(|why| RequestError::set(row.name, why))?));
+        }
+        let changed = values.into_iter().filter_map(|(id, value)| self.change(id, value));
+        Ok(changed.collect())
+    }
+
+    fn parse_change(&self, row: &Setting, value: &[u8]) -> Result<Value, String> {
+        let value = std::str::from_utf8(value).map_err(|_| "argument must be UTF-8 text")?;
+        // NB: start-up refuses to serve other machines without a password; so must CONFIG SET.
+        if row.id == Id::Requirepass && value.is_empty() {
+            self.address_for_others().map_or(Ok(()), |address| {
+                Err(format!("argument can't be empty while bind has {address}"))
+            })?;
+        }
+        row.kind.parse(value)
+    }
+
+    /// Stores a value, and says whether that made a difference.
+    fn change(&self, id: Id, value: Value) -> Option<Id> {
+        let before = self.text(id);
+        self.cells[id as usize].store(value);
+        (self.text(id) != before).then_some(id)
+    }
+}
+
+/// The rows that CONFIG SET names, if it may change all of them. As in Redis, the first name that
+/// is wrong gives the error.
+fn changeable<'a>(
+    names: impl Iterator<Item = &'a [u8]>,
+) -> Result<Vec<&'static Setting>, RequestError> {
+    let mut rows: Vec<&'static Setting> = Vec::new();
+    for name in names {
+        let name = String::from_utf8_lossy(name);
+        let row = find(&name).ok_or_else(|| RequestError::UnknownOption(name.to_string()))?;
+        if !row.at_run_time {
+            return Err(RequestError::set(&name, "can't set immutable config"));
+        }
+        if rows.iter().any(|earlier| earlier.id == row.id) {
+            return Err(RequestError::set(&name, "duplicate parameter"));
+        }
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+/// Names and values, but for secrets.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let show = |row: &Setting| match row.kind {
+            Kind::Secret => (row.name, "(hidden)".to_string()),
+            _ => (row.name, self.text(row.id)),
+        };
+        f.debug_map().entries(SETTINGS.iter().map(show)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Enough of a glob: a star at the end.
+    fn glob(pattern: &[u8], name: &[u8]) -> bool {
+        match pattern.strip_suffix(b"*") {
+            Some(prefix) => name.starts_with(prefix),
+            None => pattern == name,
+        }
+    }
+
+    fn get(config: &Config, patterns: &[&str]) -> Vec<(&'static str, String)> {
+        let patterns: Vec<_> = patterns.iter().map(|p| p.as_bytes()).collect();
+        config.get(&patterns, glob)
+    }
+
+    fn set(config: &Config, pairs: &[(&str, &str)]) -> Result<Vec<Id>, String> {
+        let pairs: Vec<_> = pairs.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+        config.set_many(&pairs).map_err(|error| error.to_string())
+    }
+
+    /// The reason for which CONFIG SET refuses one value.
+    fn refusal(config: &Config, name: &str, value: &str) -> String {
+        let prefix = format!("ERR CONFIG SET failed (possibly related to argument '{name}') - ");
+        let error = set(config, &[(name, value)]).expect_err("should be refused");
+        error.strip_prefix(&prefix).expect(&error).to_string()
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_table() {
+        let config = Config::default();
+        assert_eq!(config.int(Id::Port), 8080);
+        assert_eq!(config.int(Id::ProtoMaxBulkLen), 512 << 20);
+        assert!(!config.flag(Id::NoPassword));
+        assert_eq!(config.choice(Id::Loglevel), "notice");
+        assert_eq!(config.bind_addresses(), ["127.0.0.1".parse::<IpAddr>().expect("valid")]);
+        let normal = OutputLimit { hard_bytes: 256 << 20, soft_bytes: 0, soft_seconds: 0 };
+        assert_eq!(config.output_limit(ClientClass::Normal), normal);
+        let pubsub = OutputLimit { hard_bytes: 32 << 20, soft_bytes: 8 << 20, soft_seconds: 60 };
+        assert_eq!(config.output_limit(ClientClass::PubSub), pubsub);
+    }
+
+    #[test]
+    fn every_setting_can_be_read_as_its_kind() {
+        let config = Config::default();
+        for row in SETTINGS {
+            let text = config.text(row.id);
+            match row.kind {
+                Kind::YesNo => assert_eq!(config.flag(row.id), text == "yes"),
+                Kind::Choice(_) => assert_eq!(config.choice(row.id), text),
+                Kind::Int { .. } | Kind::Bytes { .. } => {
+                    assert_eq!(config.int(row.id).to_string(), text);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn get_answers_in_the_tables_order_without_doubles() {
+        let config = Config::default();
+        let pairs = get(&config, &["SAVE", "port", "p*", "timeout", "no-such"]);
+        let names: Vec<_> = pairs.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["port", "timeout", "proto-max-bulk-len", "save"]);
+        assert_eq!(pairs[2].1, "536870912");
+        let aliases = SETTINGS.iter().filter(|row| row.alias.is_some()).count();
+        assert_eq!(get(&config, &["*"]).len(), SETTINGS.len() + aliases);
+    }
+
+    #[test]
+    fn get_answers_an_alias_by_the_name_that_was_asked_for() {
+        let pairs = get(&Config::default(), &["slave-*"]);
+        assert_eq!(pairs, [("slave-read-only", "yes".to_string())]);
+    }
+
+    #[test]
+    fn set_changes_all_and_reports_what_changed() {
+        let config = Config::default();
+        let pairs = [("MaxClients", "5"), ("timeout", "0"), ("inline-replies", "RESP")];
+        assert_eq!(set(&config, &pairs), Ok(vec![Id::Maxclients, Id::InlineReplies]));
+        assert_eq!(config.int(Id::Maxclients), 5);
+        assert_eq!(config.choice(Id::InlineReplies), "resp");
+    }
+
+    #[test]
+    fn set_changes_nothing_if_one_value_is_refused() {
+        let config = Config::default();
+        assert!(set(&config, &[("hz", "20"), ("timeout", "soon")]).is_err());
+        assert_eq!(config.int(Id::Hz), 10);
+    }
+
+    #[test]
+    fn set_changes_only_the_classes_that_are_named() {
+        let config = Config::default();
+        let change = [("client-output-buffer-limit", "pubsub 1mb 0 0")];
+        assert_eq!(set(&config, &change), Ok(vec![Id::ClientOutputBufferLimit]));
+        assert_eq!(set(&config, &change), Ok(vec![]), "the second time it is no change");
+        assert_eq!(
+            config.text(Id::ClientOutputBufferLimit),
+            "normal 268435456 0 0 slave 268435456 67108864 60 pubsub 1048576 0 0"
+        );
+    }
+
+    #[test]
+    fn set_refuses_in_the_words_of_redis() {
+        let config = Config::default();
+        assert_eq!(refusal(&config, "port", "1"), "can't set immutable config");
+        assert_eq!(
+            refusal(&config, "maxclients", "0"),
+            "argument must be between 1 and 4294967295 inclusive"
+        );
+        assert_eq!(refusal(&config, "hz", "often"), "argument couldn't be parsed into an integer");
+        assert_eq!(
+            refusal(&config, "proto-max-bulk-len", "big"),
+            "argument must be a memory value"
+        );
+        assert_eq!(
+            refusal(&config, "loglevel", "loud"),
+            "argument(s) must be one of the following: debug, verbose, notice, warning"
+        );
+        assert_eq!(
+            set(&config, &[("hz", "1"), ("prot", "2")]),
+            Err("ERR Unknown option or number of arguments for CONFIG SET - 'prot'".to_string())
+        );
+        assert_eq!(
+            set(&config, &[("hz", "1"), ("HZ", "2")]),
+            Err("ERR CONFIG SET failed (possibly related to argument 'HZ') - duplicate parameter"
+                .to_string())
+        );
+    }
+
+    #[test]
+    fn set_takes_any_bytes_without_harm() {
+        let config = Config::default();
+        assert!(config.set_many(&[(b"\xff", b"1")]).is_err());
+        assert!(config.set_many(&[(b"requirepass", b"\xff")]).is_err());
+    }
+
+    #[test]
+    fn set_cannot_take_away_the_password_that_others_need() {
+        let config = Config::for_tests(&[("bind", "0.0.0.0"), ("requirepass", "old")]);
+        let reason = refusal(&config, "requirepass", "");
+        assert_eq!(reason, "argument can't be empty while bind has 0.0.0.0");
+        assert!(set(&config, &[("requirepass", "new")]).is_ok());
+        let config = Config::for_tests(&[("requirepass", "old")]);
+        assert!(set(&config, &[("requirepass", "")]).is_ok(), "on loopback it may");
+    }
+
+    #[test]
+    fn secrets_are_shown_by_get_and_hidden_from_debug() {
+        let config = Config::for_tests(&[("requirepass", "hunter2")]);
+        assert_eq!(get(&config, &["requirepass"])[0].1, "hunter2");
+        let debug = format!("{config:?}");
+        assert!(debug.contains("8080") && !debug.contains("hunter2"), "{debug}");
+    }
+}

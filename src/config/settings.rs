@@ -1,0 +1,343 @@
+//! The table of settings: the one place where an option is described.
+//!
+//! Flags, `KVSTORE_…` variables, the configuration file, CONFIG GET, SET and REWRITE, and `--help`
+//! are all read from [`SETTINGS`]. To add a setting, add a variant to [`Id`] and, at the same place
+//! in the table, a row; nothing else. A setting bears redis.conf's name where it means the same.
+//! A row is shown to everyone, so it arrives together with the feature that obeys it.
+
+use super::kind::{Kind, bind_addresses, no_save_points};
+
+/// Names a setting in code. The number of a variant is the index of its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "a variant means what its row says")]
+pub enum Id {
+    Port,
+    Bind,
+    Maxclients,
+    Timeout,
+    TcpKeepalive,
+    TcpBacklog,
+    WorkerIdleTimeout,
+    Requirepass,
+    RequirepassFile,
+    NoPassword,
+    InlineReplies,
+    ProtoMaxBulkLen,
+    ClientQueryBufferLimit,
+    ClientOutputBufferLimit,
+    Loglevel,
+    Hz,
+    ShutdownTimeout,
+    Databases,
+    Appendonly,
+    Save,
+    ReplicaReadOnly,
+}
+
+impl Id {
+    /// The row that describes this setting.
+    pub fn setting(self) -> &'static Setting {
+        &SETTINGS[self as usize]
+    }
+}
+
+/// One row of the table.
+pub struct Setting {
+    /// What code calls it.
+    pub id: Id,
+    /// What people call it: lower case, words joined by `-`.
+    pub name: &'static str,
+    /// A second name that is understood everywhere, usually an older one of Redis's.
+    pub alias: Option<&'static str>,
+    /// Which values there are, and how they are written.
+    pub kind: Kind,
+    /// The value if nobody gives one, written as in a configuration file.
+    pub default: &'static str,
+    /// Whether CONFIG SET may change it while the server runs.
+    pub at_run_time: bool,
+    /// The heading of the group that this row opens in `--help`.
+    pub heading: Option<&'static str>,
+    /// For `--help`: what it is.
+    pub meaning: &'static str,
+    /// For `--help`: what the other values would do.
+    pub alternatives: &'static str,
+    /// For `--help`: what to do if unsure; completes "If unsure, …".
+    pub if_unsure: &'static str,
+}
+
+const MB: i64 = 1024 * 1024;
+/// Redis's bound of its `int` settings.
+const INT_MAX: i64 = i32::MAX as i64;
+
+/// Every setting, in the order of [`Id`], of CONFIG GET and of `--help`.
+pub static SETTINGS: &[Setting] = &[
+    setting(Id::Port, "port", number(0, 65_535), "8080")
+        .heading("Network")
+        .only_at_start()
+        .means("The TCP port to listen on.")
+        .alternatives("0 takes any free port and logs which.")
+        .if_unsure("keep it."),
+    setting(Id::Bind, "bind", Kind::Checked("ADDRESSES", bind_addresses), "127.0.0.1")
+        .only_at_start()
+        .means("The addresses to listen on, separated by blanks: IPv4, IPv6 or localhost.")
+        .alternatives(
+            "* (or 0.0.0.0) listens on every IPv4 address. An address that other machines can \
+             reach needs a password, or no-password.",
+        )
+        .if_unsure("keep it: only programs on this machine can connect."),
+    setting(Id::Maxclients, "maxclients", number(1, u32::MAX as i64), "10000")
+        .means("How many clients may be connected at once. One more is told so and closed.")
+        .alternatives("Fewer where memory is short: each client costs a thread and its stack.")
+        .if_unsure("keep it. It is lowered to what the limit on open files allows."),
+    setting(Id::Timeout, "timeout", seconds(0, INT_MAX), "0")
+        .means("A client that is silent for this many seconds is disconnected.")
+        .alternatives("0 lets clients be silent for ever.")
+        .if_unsure("keep it: tcp-keepalive already finds the dead ones."),
+    setting(Id::TcpKeepalive, "tcp-keepalive", seconds(0, INT_MAX), "300")
+        .means("After this many silent seconds the kernel probes whether the peer is alive.")
+        .alternatives("0 turns the probes off; less than 300 finds dead peers sooner.")
+        .if_unsure("keep it."),
+    setting(Id::TcpBacklog, "tcp-backlog", number(1, INT_MAX), "511")
+        .only_at_start()
+        .means("How many connections may wait in the kernel to be accepted.")
+        .alternatives("More for bursts of connections; the kernel caps it at net.core.somaxconn.")
+        .if_unsure("keep it."),
+    setting(Id::WorkerIdleTimeout, "worker-idle-timeout", seconds(1, INT_MAX), "60")
+        .means("A worker thread that has served no client for this many seconds ends.")
+        .alternatives("More saves starting threads when connections come in waves.")
+        .if_unsure("keep it."),
+    setting(Id::Requirepass, "requirepass", Kind::Secret, "")
+        .heading("Access")
+        .means("The password that clients must give with AUTH before anything else.")
+        .alternatives("Empty asks for none. A flag is visible in `ps`: prefer requirepass-file.")
+        .if_unsure("leave it empty while bind is 127.0.0.1."),
+    setting(Id::RequirepassFile, "requirepass-file", Kind::Text("FILE"), "")
+        .only_at_start()
+        .means("A file whose first line is the password. It is read once, at start.")
+        .alternatives("Empty reads none. A requirepass that is not empty wins over it.")
+        .if_unsure("use this for the password, with a file that only the server can read."),
+    setting(Id::NoPassword, "no-password", Kind::YesNo, "no")
+        .only_at_start()
+        .means("Allows serving other machines without a password.")
+        .alternatives("yes, if everyone who can reach the port may read and erase everything.")
+        .if_unsure("keep it and set a password."),
+    setting(Id::InlineReplies, "inline-replies", Kind::Choice(&["text", "resp"]), "text")
+        .heading("Protocol and limits")
+        .means("How a command typed as a plain line is answered.")
+        .alternatives(
+            "text is for people and shell scripts; resp is for tools that send a plain PING and \
+             expect +PONG, as Redis answers.",
+        )
+        .if_unsure("keep it."),
+    setting(Id::ProtoMaxBulkLen, "proto-max-bulk-len", bytes(MB, i64::MAX), "512mb")
+        .means("The longest single argument that a client may send, in bytes.")
+        .alternatives("Less protects memory; more allows larger values.")
+        .if_unsure("keep it."),
+    setting(Id::ClientQueryBufferLimit, "client-query-buffer-limit", bytes(MB, i64::MAX), "1gb")
+        .means("How many bytes of unfinished requests one client may have in memory.")
+        .alternatives("Less protects memory from many clients that send large requests.")
+        .if_unsure("keep it."),
+    setting(
+        Id::ClientOutputBufferLimit,
+        "client-output-buffer-limit",
+        Kind::OutputLimits,
+        "normal 256mb 0 0 replica 256mb 64mb 60 pubsub 32mb 8mb 60",
+    )
+    .means(
+        "How many bytes of replies may wait for a client that is slow to read, as `class hard \
+         soft seconds` for the classes normal, replica and pubsub. A client over hard, or over \
+         soft for that many seconds, is disconnected.",
+    )
+    .alternatives(
+        "0 means no limit; classes that are not named stay as they are. Unlike Redis, normal is \
+         bounded by default: a client that pipelines for ever and never reads would otherwise \
+         take all memory.",
+    )
+    .if_unsure("keep it."),
+    setting(
+        Id::Loglevel,
+        "loglevel",
+        Kind::Choice(&["debug", "verbose", "notice", "warning"]),
+        "notice",
+    )
+    .heading("Operation")
+    .means("The least serious messages to log.")
+    .alternatives("debug tells most, warning least.")
+    .if_unsure("keep it."),
+    setting(Id::Hz, "hz", number(1, 500), "10")
+        .means("How many times a second the sweeper looks for expired keys.")
+        .alternatives("More frees memory sooner and costs more CPU while nothing happens.")
+        .if_unsure("keep it."),
+    setting(Id::ShutdownTimeout, "shutdown-timeout", seconds(0, INT_MAX), "10")
+        .means("How many seconds a shutdown waits for clients to take their last replies.")
+        .alternatives("0 waits for nobody.")
+        .if_unsure("keep it."),
+    setting(Id::Databases, "databases", number(1, 1), "1")
+        .heading("Fixed: there because clients ask")
+        .only_at_start()
+        .means("How many numbered databases there are: only database 0."),
+    setting(Id::Appendonly, "appendonly", Kind::Choice(&["no"]), "no")
+        .only_at_start()
+        .means("Whether writes are logged to disk. This version keeps data in memory only."),
+    setting(Id::Save, "save", Kind::Checked("\"\"", no_save_points), "")
+        .means("Redis's snapshot schedule. There is none here, so only the empty value is taken."),
+    setting(Id::ReplicaReadOnly, "replica-read-only", Kind::Choice(&["yes"]), "yes")
+        .alias("slave-read-only")
+        .only_at_start()
+        .means("A replica takes no writes from clients."),
+];
+
+// ---------------------------------------------------------------------------------------------
+// Arrives with the log:
+//   dir                          Text("DIR")          ./data     at start
+//   appendonly                   Choice(yes no)       yes        at start
+//   appendfsync                  Checked(interval)    everysec   always, no, or 100ms; 1s is everysec
+//   segment-size                 bytes                64mb
+//   auto-compact-percentage      number               100        alias auto-aof-rewrite-percentage
+//   auto-compact-min-size        bytes                64mb       alias auto-aof-rewrite-min-size
+// Arrives with the memory limit:
+//   maxmemory                    bytes                0
+//   maxmemory-policy             Choice(Redis's 8)    noeviction
+//   lfu-log-factor               number               10
+//   lfu-decay-time               number (minutes)     1
+// Arrives with the slow log:
+//   slowlog-log-slower-than      number (µs, -1 off)  10000
+//   slowlog-max-len              number               128
+// ---------------------------------------------------------------------------------------------
+
+/// A row with nothing said about it yet; the methods below say it.
+const fn setting(id: Id, name: &'static str, kind: Kind, default: &'static str) -> Setting {
+    Setting {
+        id,
+        name,
+        alias: None,
+        kind,
+        default,
+        at_run_time: true,
+        heading: None,
+        meaning: "",
+        alternatives: "",
+        if_unsure: "",
+    }
+}
+
+const fn number(min: i64, max: i64) -> Kind {
+    Kind::Int { min, max, unit: "NUMBER" }
+}
+
+const fn seconds(min: i64, max: i64) -> Kind {
+    Kind::Int { min, max, unit: "SECONDS" }
+}
+
+const fn bytes(min: i64, max: i64) -> Kind {
+    Kind::Bytes { min, max }
+}
+
+impl Setting {
+    const fn alias(self, alias: &'static str) -> Self {
+        Self { alias: Some(alias), ..self }
+    }
+
+    const fn heading(self, heading: &'static str) -> Self {
+        Self { heading: Some(heading), ..self }
+    }
+
+    const fn only_at_start(self) -> Self {
+        Self { at_run_time: false, ..self }
+    }
+
+    const fn means(self, meaning: &'static str) -> Self {
+        Self { meaning, ..self }
+    }
+
+    const fn alternatives(self, alternatives: &'static str) -> Self {
+        Self { alternatives, ..self }
+    }
+
+    const fn if_unsure(self, if_unsure: &'static str) -> Self {
+        Self { if_unsure, ..self }
+    }
+
+    /// The setting's names: its own, then its alias.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
+        std::iter::once(self.name).chain(self.alias)
+    }
+}
+
+/// The setting of this name or alias, in upper or lower case.
+pub fn find(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|s| s.names().any(|known| known.eq_ignore_ascii_case(name)))
+}
+
+/// The known name that `name` was probably meant to be, if any is close.
+pub fn nearest(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase();
+    let known = SETTINGS.iter().flat_map(Setting::names);
+    let (distance, best) = known.map(|k| (edits(&name, k), k)).min()?;
+    (distance <= 2.max(best.len() / 3) && distance < best.len()).then_some(best)
+}
+
+/// Levenshtein's distance: how many bytes to insert, delete or replace to turn `a` into `b`.
+fn edits(a: &str, b: &str) -> usize {
+    // row[j] is the distance between what was read of `a` and the first j bytes of `b`.
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_stand_in_the_order_of_their_ids() {
+        for (index, row) in SETTINGS.iter().enumerate() {
+            assert_eq!(row.id as usize, index, "{} is out of place", row.name);
+        }
+        assert_eq!(Id::ReplicaReadOnly as usize + 1, SETTINGS.len(), "an Id has no row");
+    }
+
+    #[test]
+    fn every_row_is_well_formed() {
+        for row in SETTINGS {
+            assert!(row.kind.parse(row.default).is_ok(), "{}: its default is refused", row.name);
+            assert!(row.meaning.ends_with('.'), "{}: say what it means", row.name);
+            for name in row.names() {
+                let tidy = name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+                assert!(tidy, "{name}: names are lower case with dashes");
+                assert_eq!(find(name).map(|s| s.id), Some(row.id), "{name} is used twice");
+            }
+        }
+    }
+
+    #[test]
+    fn every_choice_is_explained() {
+        for row in SETTINGS.iter().take(Id::Databases as usize) {
+            assert!(!row.alternatives.is_empty(), "{}: name the alternatives", row.name);
+            assert!(!row.if_unsure.is_empty(), "{}: say what to do if unsure", row.name);
+        }
+    }
+
+    #[test]
+    fn names_are_found_in_any_case_and_by_alias() {
+        assert_eq!(find("MaxClients").map(|s| s.id), Some(Id::Maxclients));
+        assert_eq!(find("slave-read-only").map(|s| s.id), Some(Id::ReplicaReadOnly));
+        assert!(find("maxclient").is_none());
+    }
+
+    #[test]
+    fn the_nearest_name_is_near() {
+        assert_eq!(nearest("prot"), Some("port"));
+        assert_eq!(nearest("no-pasword"), Some("no-password"));
+        assert_eq!(nearest("MAXCLIENT"), Some("maxclients"));
+        assert_eq!(nearest("cluster-enabled"), None);
+        assert_eq!(nearest(""), None);
+    }
+}
