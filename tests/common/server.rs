@@ -1,0 +1,288 @@
+//! Servers as child processes: kvstore, and the real Redis as the oracle.
+//!
+//! Both write their output to files in a temporary directory of their own, which is also their
+//! working directory. Files and not pipes: nobody has to drain them, and they are whole when a test
+//! fails and wants to show them.
+
+use super::{DEADLINE, skipped, wait_until};
+use std::fmt::Write;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::ops::Deref;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+/// As much of a log as a failed test prints: its end.
+const LOG_SHOWN_MAX_BYTES: usize = 16 * 1024;
+
+/// A running server of either kind. On drop it is killed; if the test is failing, its directory and
+/// logs are shown.
+pub struct Process {
+    child: Child,
+    dir: tempfile::TempDir,
+    port: u16,
+}
+
+impl Process {
+    fn spawn(command: &mut Command) -> Process {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = |name| File::create(dir.path().join(name)).expect("a log file");
+        command.current_dir(dir.path()).stdin(Stdio::null());
+        command.stdout(file("stdout.log")).stderr(file("stderr.log"));
+        // A developer's own settings must not reach the server under test.
+        for (name, _) in
+            std::env::vars_os().filter(|(n, _)| n.to_string_lossy().starts_with("KVSTORE_"))
+        {
+            command.env_remove(name);
+        }
+        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Process { child, dir, port: 0 }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The server's working directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().expect("the child's state").is_none()
+    }
+
+    /// What it has printed to stdout so far.
+    pub fn stdout(&self) -> String {
+        self.output("stdout.log")
+    }
+
+    /// What it has logged so far.
+    pub fn stderr(&self) -> String {
+        self.output("stderr.log")
+    }
+
+    fn output(&self, name: &str) -> String {
+        String::from_utf8_lossy(&fs::read(self.dir().join(name)).unwrap_or_default()).into_owned()
+    }
+
+    /// Sends a signal by its name, as `kill` takes it: `TERM`, `INT`, `KILL`, `STOP`, `CONT`.
+    pub fn signal(&self, name: &str) {
+        let status =
+            Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
+        assert!(status.expect("kill runs").success(), "kill -{name} {} failed", self.pid());
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        // A server may take its whole shutdown timeout, which is ten seconds unless a test says
+        // otherwise.
+        let ended = wait_until(2 * DEADLINE, || !self.is_alive());
+        assert!(ended, "process {} has not ended; its log:\n{}", self.pid(), self.stderr());
+        self.child.wait().expect("the exit status of an ended child")
+    }
+
+    /// SIGTERM, as an init system does it.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait()
+    }
+
+    pub fn threads(&self) -> usize {
+        self.count("task")
+    }
+
+    pub fn descriptors(&self) -> usize {
+        self.count("fd")
+    }
+
+    fn count(&self, what: &str) -> usize {
+        let path = format!("/proc/{}/{what}", self.pid());
+        fs::read_dir(&path).unwrap_or_else(|error| panic!("{path}: {error}")).count()
+    }
+
+    /// Resident memory, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a VmRSS line");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("VmRSS in kB")
+    }
+
+    /// The directory listing and the logs, for a failure's report.
+    fn report(&self) -> String {
+        let mut report =
+            format!("--- process {} on port {}, {}\n", self.pid(), self.port, self.dir().display());
+        list(self.dir(), &mut report);
+        for name in ["stdout.log", "stderr.log"] {
+            let text = self.output(name);
+            let start = text.floor_char_boundary(text.len().saturating_sub(LOG_SHOWN_MAX_BYTES));
+            let _ = writeln!(report, "--- {name}\n{}", &text[start..]);
+        }
+        report
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("{}", self.report());
+        }
+    }
+}
+
+fn list(dir: &Path, into: &mut String) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            list(&path, into);
+        } else {
+            let len = entry.metadata().map_or(0, |metadata| metadata.len());
+            let _ = writeln!(into, "{len:>10} {}", path.display());
+        }
+    }
+}
+
+/// A kvstore that listens on a free port of the loopback address.
+pub struct Server(Process);
+
+impl Server {
+    /// Starts the binary with further settings, such as `&[("maxclients", "10")]`, and waits until
+    /// it is ready.
+    ///
+    /// With `KVSTORE_DIFF_SUBJECT=redis` a second Redis stands in: that is how a test is itself
+    /// tested.
+    pub fn start(settings: &[(&str, &str)]) -> Server {
+        if is_stand_in() {
+            let known: Vec<_> =
+                settings.iter().filter(|(name, _)| *name != "worker-idle-timeout").collect();
+            let settings: Vec<_> = known.into_iter().copied().collect();
+            return Server(
+                RedisServer::start_with(&settings).expect("redis-server as the subject").0,
+            );
+        }
+        let mut command = Server::command();
+        command.args(["serve", "--port", "0", "--bind", "127.0.0.1"]);
+        for (name, value) in settings {
+            command.arg(format!("--{name}")).arg(value);
+        }
+        let mut process = Process::spawn(&mut command);
+        process.port = ready_port(&mut process);
+        Server(process)
+    }
+
+    /// The binary with no arguments yet, for tests of how it starts, or refuses to.
+    pub fn command() -> Command {
+        Command::new(env!("CARGO_BIN_EXE_kvstore"))
+    }
+
+    /// Sends SIGTERM and returns the exit status.
+    pub fn stop(mut self) -> ExitStatus {
+        self.0.stop()
+    }
+
+    pub fn is_alive(&mut self) -> bool {
+        self.0.is_alive()
+    }
+}
+
+impl Deref for Server {
+    type Target = Process;
+    fn deref(&self) -> &Process {
+        &self.0
+    }
+}
+
+/// Whether a Redis stands in for kvstore, to test a test.
+pub fn is_stand_in() -> bool {
+    std::env::var("KVSTORE_DIFF_SUBJECT").is_ok_and(|subject| subject == "redis")
+}
+
+/// The port from the one line that a server prints once it listens: `kvstore 0.1.0 ready on
+/// 127.0.0.1:41234`.
+fn ready_port(process: &mut Process) -> u16 {
+    let is_ready = wait_until(DEADLINE, || process.stdout().ends_with('\n') || !process.is_alive());
+    let line = process.stdout();
+    let port =
+        line.trim_end().rsplit_once(" ready on 127.0.0.1:").and_then(|(_, port)| port.parse().ok());
+    match port {
+        Some(port) if is_ready => port,
+        _ => panic!(
+            "kvstore printed {line:?} in place of its ready line; its log:\n{}",
+            process.stderr()
+        ),
+    }
+}
+
+/// A real Redis without persistence and with one database, the oracle.
+pub struct RedisServer(Process);
+
+impl RedisServer {
+    /// Starts it on a free port. Where Redis is not installed, says so and returns nothing.
+    pub fn start() -> Option<RedisServer> {
+        RedisServer::start_with(&[])
+    }
+
+    pub fn start_with(settings: &[(&str, &str)]) -> Option<RedisServer> {
+        if Command::new("redis-server").arg("--version").output().is_err() {
+            skipped("redis-server is not installed (apt-get install redis-server)");
+            return None;
+        }
+        // Redis cannot be asked for "any free port", so somebody else may take the one found here
+        // before it does.
+        (0..5)
+            .find_map(|_| RedisServer::try_start(free_port(), settings))
+            .or_else(|| panic!("redis-server does not start"))
+    }
+
+    fn try_start(port: u16, settings: &[(&str, &str)]) -> Option<RedisServer> {
+        let mut command = Command::new("redis-server");
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--databases", "1"]);
+        command.args(["--save", "", "--appendonly", "no", "--enable-debug-command", "yes"]);
+        for (name, value) in settings {
+            command.arg(format!("--{name}")).arg(value);
+        }
+        let mut process = Process::spawn(&mut command);
+        process.port = port;
+        // Its own log tells that it is this Redis that listens there; a connection alone could
+        // reach a stranger.
+        let is_ready = |process: &Process| process.stdout().contains("Ready to accept connections");
+        let _ = wait_until(DEADLINE, || is_ready(&process) || !process.is_alive());
+        is_ready(&process).then_some(RedisServer(process))
+    }
+}
+
+impl Deref for RedisServer {
+    type Target = Process;
+    fn deref(&self) -> &Process {
+        &self.0
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("the address of a bound socket").port()
+}
+
+/// A bare connection for tests that speak to the server in their own way; its reads and writes have
+/// the deadline.
+pub fn connect(port: u16) -> TcpStream {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+    let stream = stream.unwrap_or_else(|error| panic!("connecting to port {port}: {error}"));
+    set_deadline(&stream, DEADLINE);
+    stream.set_nodelay(true).expect("a socket option");
+    stream
+}
+
+/// How long one read or write may block.
+pub fn set_deadline(stream: &TcpStream, deadline: Duration) {
+    stream.set_read_timeout(Some(deadline)).expect("a socket option");
+    stream.set_write_timeout(Some(deadline)).expect("a socket option");
+}

@@ -1,0 +1,135 @@
+//! Each difference from Redis 7.0 that is on purpose, and each reply that cannot be the same bytes
+//! in two servers.
+//!
+//! This list is complete: a reply that no row is about is compared byte for byte. A row is as
+//! narrow as it can be, and even under a row an error and a null must be the same bytes (see
+//! `compare`).
+
+use super::compare::Compare;
+use super::generate::ABSOLUTE_FROM_MS;
+use super::vocabulary::OTHER_TYPES;
+
+/// The durations that `generate` uses are multiples of 100 s, so this tells them apart and forgives
+/// any slow machine.
+const TOLERANCE_SECONDS: i64 = 40;
+const TOLERANCE_MS: i64 = TOLERANCE_SECONDS * 1000;
+
+pub struct Deviation {
+    /// The word or words with which the command begins.
+    pub command: &'static str,
+    /// Which commands beginning so are meant.
+    pub applies: fn(&[Vec<u8>]) -> bool,
+    pub compare: Compare,
+    pub reason: &'static str,
+}
+
+const fn all(command: &'static str, compare: Compare, reason: &'static str) -> Deviation {
+    Deviation { command, applies: |_| true, compare, reason }
+}
+
+#[rustfmt::skip]
+pub const DEVIATIONS: &[Deviation] = &[
+    // The same answer in an order that neither server promises.
+    all("KEYS", Compare::Sorted, "the order of keys is that of a hash table"),
+    Deviation { command: "SCAN", applies: |args| is_whole_scan(args), compare: Compare::Sorted,
+        reason: "the order of keys is that of a hash table" },
+    Deviation { command: "SCAN", applies: |args| !is_whole_scan(args), compare: Compare::Type,
+        reason: "cursors are private to a server; dialogues.rs compares whole iterations" },
+    all("RANDOMKEY", Compare::Type, "random; that the key exists is checked in dialogues.rs"),
+
+    // The clock has moved between the two servers' answers.
+    all("TIME", Compare::Shape, "the clock"),
+    all("TTL", Compare::Within(TOLERANCE_SECONDS), "the clock"),
+    all("PTTL", Compare::Within(TOLERANCE_MS), "the clock"),
+    all("EXPIRETIME",
+        Compare::Deadline { absolute_from: ABSOLUTE_FROM_MS / 1000, tolerance: TOLERANCE_SECONDS },
+        "the clock, where the deadline came from a duration"),
+    all("PEXPIRETIME",
+        Compare::Deadline { absolute_from: ABSOLUTE_FROM_MS, tolerance: TOLERANCE_MS },
+        "the clock, where the deadline came from a duration"),
+    all("OBJECT IDLETIME", Compare::Within(TOLERANCE_SECONDS), "the clock"),
+
+    // How a value is stored is each server's own affair.
+    all("OBJECT ENCODING", Compare::Encoding,
+        "ours follows from the value alone; Redis says raw or embstr of a value edited in place"),
+    all("OBJECT REFCOUNT", Compare::Type,
+        "ours is always 1; Redis shares small integers and says 2147483647"),
+    all("DEBUG OBJECT", Compare::Type, "addresses and sizes"),
+    all("MEMORY USAGE", Compare::Type, "sizes in memory"),
+    all("DUMP", Compare::Type,
+        "our payload has a form of its own; RESTORE of it is compared in dialogues.rs"),
+
+    // What a server says about itself.
+    all("INFO", Compare::Type, "figures of this server"),
+    all("HELLO", Compare::Shape, "version and client id"),
+    all("CLIENT ID", Compare::Type, "counts connections since the start"),
+    all("CLIENT INFO", Compare::Type, "addresses, ids, sizes"),
+    all("CLIENT LIST", Compare::Type, "addresses, ids, sizes"),
+    all("COMMAND COUNT", Compare::Type, "we have fewer commands"),
+    Deviation { command: "COMMAND", applies: |args| is_about_all_commands(args),
+        compare: Compare::Type,
+        reason: "we have fewer commands" },
+    all("COMMAND LIST", Compare::Type, "we have fewer commands"),
+    all("COMMAND DOCS", Compare::Type, "we have our own help texts"),
+    all("COMMAND INFO", Compare::CommandInfo,
+        "flags, ACL categories and key specifications are not all modelled"),
+    Deviation { command: "", applies: |args| is_help_of_a_container(args), compare: Compare::Type,
+        reason: "our containers have fewer subcommands" },
+
+    // What we do not have.
+    Deviation { command: "", applies: |args| OTHER_TYPES.iter().any(|name| is_word(&args[0], name)),
+        compare: Compare::AsUnknown,
+        reason: "strings are the only type; the error is that for any unknown name" },
+];
+
+/// Commands and forms that are not sent, since Redis 7.0 has nothing to compare them with, or since
+/// they end the run.
+pub const NOT_SENT: &[(&str, &str)] = &[
+    ("DELETE", "ours: the name for DEL that telnet users were promised"),
+    ("EXIT", "ours: QUIT for people"),
+    ("HELP", "ours"),
+    ("LOLWUT", "a drawing"),
+    ("SET … IFEQ", "from Valkey 8.1"),
+    ("CLIENT SETINFO, CLIENT NO-TOUCH", "from Redis 7.2"),
+    ("COPY … DB 1", "sent, but with one database in Redis too (--databases 1), as SELECT 1 is"),
+    ("QUIT", "ends the connection; tests/hostile.rs has it"),
+    ("DEBUG SLEEP", "sent with 0 only: in Redis it blocks everybody, in kvstore this connection"),
+];
+
+/// How the reply to this command is compared, and which row says so.
+pub fn find(args: &[Vec<u8>]) -> Option<usize> {
+    DEVIATIONS.iter().position(|row| begins_with(args, row.command) && (row.applies)(args))
+}
+
+/// Whether the whole command of this name is never sent.
+pub fn is_not_sent(name: &str) -> bool {
+    NOT_SENT.iter().any(|(what, _)| *what == name)
+}
+
+fn begins_with(args: &[Vec<u8>], command: &str) -> bool {
+    let mut args = args.iter();
+    command.split_whitespace().all(|word| args.next().is_some_and(|arg| is_word(arg, word)))
+}
+
+pub fn is_word(arg: &[u8], word: &str) -> bool {
+    arg.eq_ignore_ascii_case(word.as_bytes())
+}
+
+/// Whether a SCAN returns all there is at once: from the start, with a COUNT far above the number
+/// of keys.
+fn is_whole_scan(args: &[Vec<u8>]) -> bool {
+    let counts: Vec<_> = (2..args.len()).filter(|&i| is_word(&args[i], "COUNT")).collect();
+    args.get(1).is_some_and(|cursor| cursor == b"0")
+        && matches!(counts[..], [i] if args.get(i + 1).is_some_and(|count| count == b"1000"))
+}
+
+fn is_about_all_commands(args: &[Vec<u8>]) -> bool {
+    args.len() == 1 || args.len() == 2 && is_word(&args[1], "INFO")
+}
+
+fn is_help_of_a_container(args: &[Vec<u8>]) -> bool {
+    let containers = ["CLIENT", "CONFIG", "COMMAND", "MEMORY", "DEBUG"];
+    args.len() == 2
+        && is_word(&args[1], "HELP")
+        && containers.iter().any(|name| is_word(&args[0], name))
+}
