@@ -100,7 +100,8 @@ impl Outbox {
         if queue.broken {
             return Err(SendError::Closed(io::ErrorKind::BrokenPipe.into()));
         }
-        let sent = if queue.bytes == 0 { self.send_now(bytes).map_err(SendError::Closed)? } else { 0 };
+        let sent =
+            if queue.bytes == 0 { self.send_now(bytes).map_err(SendError::Closed)? } else { 0 };
         if sent == bytes.len() {
             return Ok(());
         }

@@ -10,11 +10,13 @@
 //!
 //! The rows stand beside their handlers, one file per family.
 
+mod builtins;
 mod expiry;
 mod strings;
 mod table;
 pub mod text;
 
+pub use builtins::Builtin;
 pub use table::{Commands, Resolved};
 
 use crate::error::Failure;
@@ -41,10 +43,12 @@ pub type Handler = fn(&mut Call<'_, '_>, Args<'_>) -> Result<(), Failure>;
 pub enum Run {
     /// It works on keys only: a pure function.
     Data(Handler),
-    /// It works on the connection, the clients or the server: the engine knows it by its name.
-    Engine,
+    /// It works on the connection, the clients or the server.
+    Engine(Builtin),
     /// It only has subcommands, in rows `name|subcommand`.
     Container,
+    /// It has subcommands; without one it runs this.
+    ContainerOr(Builtin),
 }
 
 /// Yes-or-no properties of a command; Redis's names where it has them.

@@ -93,13 +93,13 @@ impl<'a> SetOptions<'a> {
 }
 
 /// How many of these words, the last ones of a line, form options of SET.
-pub fn options_at_end(words: &[Vec<u8>]) -> usize {
+pub fn options_at_end(words: &[&[u8]]) -> usize {
     /// No sensible call has more; it bounds the work for a line of a thousand times `GET`.
     const OPTION_WORDS_MAX: usize = 8;
     (0..=words.len().min(OPTION_WORDS_MAX))
         .rev()
         .find(|&len| {
-            let tail = words[words.len() - len..].iter().map(Vec::as_slice);
+            let tail = words[words.len() - len..].iter().copied();
             SetOptions::parse(tail)
                 .is_ok_and(|options| options.expiry.is_none_or(|e| e.is_a_number()))
         })

@@ -1,11 +1,12 @@
 //! The command table: all rows, found by name.
 
-use super::{Command, Family, Run, strings};
+use super::{Command, Run, builtins, strings};
 use crate::error::Failure;
 use crate::protocol::Args;
+use std::fmt;
 
 /// The rows of all families, in the order of `HELP`.
-const FAMILIES: &[&[Command]] = &[strings::COMMANDS];
+const FAMILIES: &[&[Command]] = &[strings::COMMANDS, builtins::COMMANDS];
 
 /// A row, and where in the table it is: the index of the command's counters.
 #[derive(Clone, Copy)]
@@ -62,17 +63,30 @@ impl Commands {
 
     /// The row that a request asks for, with its arity checked.
     pub fn resolve(&self, args: Args<'_>) -> Result<Resolved, Failure> {
-        let mut found = self.find(&args[0]).ok_or_else(|| self.unknown(args))?;
-        if matches!(found.command.run, Run::Container) {
-            let Some(name) = args.get(1) else { return Err(Failure::arity(found.command.name)) };
-            let full = found.command.name.bytes().chain([b'|']).chain(name.iter().copied());
-            found = self.probe(full).ok_or_else(|| unknown_subcommand(found.command.name, name))?;
-        }
+        let found = self.find(&args[0]).ok_or_else(|| unknown(args))?;
+        let found = match (found.command.run, args.get(1)) {
+            (Run::Container, None) => return Err(Failure::arity(found.command.name)),
+            (Run::Container | Run::ContainerOr(_), Some(name)) => self
+                .subcommand(found.command, name)
+                .ok_or_else(|| unknown_subcommand(found.command.name, name))?,
+            _ => found,
+        };
         if found.command.accepts(args.len()) {
             Ok(found)
         } else {
             Err(Failure::arity(found.command.name))
         }
+    }
+
+    /// The row that a request is most likely about, whatever is wrong with it.
+    pub fn row_of(&self, args: Args<'_>) -> Option<&'static Command> {
+        let found = self.find(args.get(0)?)?.command;
+        let subcommand = args.get(1).and_then(|name| self.subcommand(found, name));
+        Some(subcommand.map_or(found, |found| found.command))
+    }
+
+    fn subcommand(&self, container: &Command, name: &[u8]) -> Option<Resolved> {
+        self.probe(container.name.bytes().chain([b'|']).chain(name.iter().copied()))
     }
 
     /// The known name with the fewest typing errors away from `name`, if it is near enough to be meant.
@@ -91,25 +105,6 @@ impl Commands {
             .map(|(_, name)| name)
     }
 
-    /// Redis's words for a command that is not there.
-    fn unknown(&self, args: Args<'_>) -> Failure {
-        const SHOWN_MAX: usize = 128;
-        let shown = |bytes: &[u8]| {
-            String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_MAX)]).into_owned()
-        };
-        let mut beginning = String::new();
-        for arg in args.from(1) {
-            if beginning.len() >= SHOWN_MAX {
-                break;
-            }
-            let room = SHOWN_MAX - beginning.len();
-            let arg = &arg[..arg.len().min(room)];
-            beginning.push_str(&format!("'{}' ", String::from_utf8_lossy(arg)));
-        }
-        let name = shown(&args[0]);
-        Failure::new(format!("ERR unknown command '{name}', with args beginning with: {beginning}"))
-    }
-
     fn probe(&self, name: impl Iterator<Item = u8> + Clone) -> Option<Resolved> {
         let mut at = hash(name.clone()) & (self.slots.len() - 1);
         while self.slots[at] != EMPTY {
@@ -124,10 +119,40 @@ impl Commands {
     }
 }
 
+impl fmt::Debug for Commands {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Commands({} rows)", self.rows.len())
+    }
+}
+
 impl Default for Commands {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Redis's words for a command that is not there: it shows up to 128 bytes of the name and about as
+/// many of the arguments, each up to a NUL.
+fn unknown(args: Args<'_>) -> Failure {
+    const SHOWN_MAX: usize = 128;
+    let mut beginning = Vec::new();
+    for arg in args.from(1) {
+        if beginning.len() >= SHOWN_MAX {
+            break;
+        }
+        let room = SHOWN_MAX - beginning.len();
+        beginning.push(b'\'');
+        beginning.extend_from_slice(shown(arg, room));
+        beginning.extend_from_slice(b"' ");
+    }
+    let name = String::from_utf8_lossy(shown(&args[0], SHOWN_MAX));
+    let beginning = String::from_utf8_lossy(&beginning);
+    Failure::new(format!("ERR unknown command '{name}', with args beginning with: {beginning}"))
+}
+
+fn shown(bytes: &[u8], max: usize) -> &[u8] {
+    let bytes = &bytes[..bytes.len().min(max)];
+    bytes.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
 fn unknown_subcommand(container: &str, name: &[u8]) -> Failure {
@@ -162,11 +187,6 @@ fn distance(a: &[u8], b: &[u8]) -> usize {
     above[b.len()]
 }
 
-/// The family's rows that are no subcommands.
-pub fn family(rows: &[&'static Command], family: Family) -> Vec<&'static Command> {
-    rows.iter().copied().filter(|row| row.family == family && !row.name.contains('|')).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,8 +209,8 @@ mod tests {
                 assert!(accesses, "{} neither reads nor writes", row.name);
             }
             if let Some((container, _)) = row.name.split_once('|') {
-                let found = Commands::new().find(container.as_bytes());
-                assert!(found.is_some_and(|found| matches!(found.command.run, Run::Container)));
+                let found = Commands::new().find(container.as_bytes()).expect("a container");
+                assert!(matches!(found.command.run, Run::Container | Run::ContainerOr(_)));
             }
         }
     }

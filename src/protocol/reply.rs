@@ -96,9 +96,9 @@ impl Reply {
     }
 
     /// Takes back all that was written since the mark.
-    pub fn rewind(&mut self, mark: Mark) {
+    pub fn rewind(&mut self, mark: &Mark) {
         self.bytes.truncate(mark.len);
-        self.levels = mark.levels;
+        self.levels.clone_from(&mark.levels);
     }
 
     /// `OK`.
@@ -362,7 +362,7 @@ mod tests {
             let mark = reply.mark();
             reply.array(2);
             reply.ok();
-            reply.rewind(mark);
+            reply.rewind(&mark);
             reply.nil();
         });
         assert_eq!(text, "1) OK\n2) (nil)\n");

@@ -88,7 +88,7 @@ impl Decoder {
             match input.first() {
                 None => return Step::NeedMore,
                 Some(b'*') => {}
-                Some(_) => return self.line(input),
+                Some(_) => return self.take_line(input),
             }
         }
         if self.state == State::Overlong {
@@ -109,7 +109,12 @@ impl Decoder {
         Args::new(input, &self.spans)
     }
 
-    /// The words of the line just found, and where it ends without trailing blanks.
+    /// The bytes that the words of the line just found point into.
+    pub fn line(&self) -> &[u8] {
+        &self.line
+    }
+
+    /// The words of the line just found.
     pub fn words(&self) -> &[Word] {
         &self.words
     }
@@ -177,7 +182,7 @@ impl Decoder {
         }
     }
 
-    fn line(&mut self, input: &[u8]) -> Step {
+    fn take_line(&mut self, input: &[u8]) -> Step {
         let searched = &input[..input.len().min(LINE_LEN_MAX + 2)];
         let Some(len) = searched.iter().position(|&byte| byte == b'\n') else {
             if input.len() <= LINE_LEN_MAX + 1 {

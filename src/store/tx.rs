@@ -58,6 +58,8 @@ pub struct Tx<'s> {
     effects: usize,
     hits: Cell<u64>,
     misses: Cell<u64>,
+    /// Whether an expired key was come across.
+    saw_expired: Cell<bool>,
     /// Whether reading a key counts as using it (`CLIENT NO-TOUCH`).
     touch: bool,
 }
@@ -106,8 +108,17 @@ impl Store {
         now: UnixMillis,
         first: Option<(*const u8, usize, KeyHash)>,
     ) -> Tx<'s> {
-        let (hits, misses) = (Cell::new(0), Cell::new(0));
-        Tx { store: self, guards, now, first, effects: 0, hits, misses, touch: true }
+        Tx {
+            store: self,
+            guards,
+            now,
+            first,
+            effects: 0,
+            hits: Cell::new(0),
+            misses: Cell::new(0),
+            saw_expired: Cell::new(false),
+            touch: true,
+        }
     }
 
     fn lock_all(&self, shards: impl Iterator<Item = usize>, write: bool) -> Guards<'_> {
@@ -255,6 +266,22 @@ impl<'s> Tx<'s> {
         expired.len()
     }
 
+    /// Removes those of a write's keys that it came across expired and left so; returns how many.
+    pub fn reap<'k>(&mut self, keys: impl Iterator<Item = &'k [u8]>) -> usize {
+        if !self.saw_expired.take() {
+            return 0;
+        }
+        let is_expired = |key: &&[u8]| {
+            let hash = self.hash(key);
+            self.shard(hash).find(hash.place, key).is_some_and(|entry| !self.is_live(entry))
+        };
+        let expired: Vec<&[u8]> = keys.filter(is_expired).collect();
+        if !expired.is_empty() {
+            self.apply(Effect::Del { keys: &expired });
+        }
+        expired.len()
+    }
+
     /// How many effects have been applied.
     pub fn effects(&self) -> usize {
         self.effects
@@ -342,7 +369,11 @@ impl<'s> Tx<'s> {
     }
 
     fn is_live(&self, entry: &Entry) -> bool {
-        entry.deadline().is_none_or(|deadline| deadline >= self.now)
+        let live = entry.deadline().is_none_or(|deadline| deadline >= self.now);
+        if !live {
+            self.saw_expired.set(true);
+        }
+        live
     }
 
     /// Seconds, which wrap after 136 years.

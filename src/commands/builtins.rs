@@ -1,0 +1,317 @@
+//! The rows of the commands that work on the connection, the clients or the server. What runs them is
+//! in `engine`.
+
+use super::{Command, Family, Flags, Keys, Run};
+use Family::{Connection, Server};
+
+/// Names what the engine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is explained by its row")]
+pub enum Builtin {
+    Auth,
+    Echo,
+    Hello,
+    Ping,
+    Quit,
+    Reset,
+    Select,
+    ClientGetname,
+    ClientHelp,
+    ClientId,
+    ClientInfo,
+    ClientKill,
+    ClientList,
+    ClientNoEvict,
+    ClientNoTouch,
+    ClientPause,
+    ClientReply,
+    ClientSetinfo,
+    ClientSetname,
+    ClientUnblock,
+    ClientUnpause,
+    CommandAll,
+    CommandCount,
+    CommandDocs,
+    CommandGetkeys,
+    CommandGetkeysandflags,
+    CommandHelp,
+    CommandInfo,
+    CommandList,
+    ConfigGet,
+    ConfigHelp,
+    ConfigResetstat,
+    ConfigRewrite,
+    ConfigSet,
+    DebugHelp,
+    DebugSetActiveExpire,
+    DebugSleep,
+    Help,
+    Info,
+    Lolwut,
+    Shutdown,
+    Time,
+}
+
+const FREE: Flags = Flags::NO_AUTH.and(Flags::FAST).and(Flags::LOADING);
+const FAST: Flags = Flags::FAST.and(Flags::LOADING);
+const ADMIN: Flags = Flags::ADMIN.and(Flags::LOADING);
+
+/// The rows of both families.
+pub const COMMANDS: &[Command] = &[
+    row("auth", -2, FREE, Connection, Run::Engine(Builtin::Auth)).help(
+        "[username] password",
+        "Gives the password.",
+        "AUTH secret -> OK",
+    ),
+    row("client", -2, FAST, Connection, Run::Container).help(
+        "subcommand [argument ...]",
+        "Looks at and changes connections.",
+        "CLIENT ID -> 7",
+    ),
+    row("client|getname", 2, FAST, Connection, Run::Engine(Builtin::ClientGetname)).help(
+        "",
+        "The name given to this connection.",
+        "",
+    ),
+    row("client|help", 2, FAST, Connection, Run::Engine(Builtin::ClientHelp)).help(
+        "",
+        "Lists the subcommands.",
+        "",
+    ),
+    row("client|id", 2, FAST, Connection, Run::Engine(Builtin::ClientId)).help(
+        "",
+        "The number of this connection.",
+        "",
+    ),
+    row("client|info", 2, FAST, Connection, Run::Engine(Builtin::ClientInfo)).help(
+        "",
+        "This connection's line of CLIENT LIST.",
+        "",
+    ),
+    row("client|kill", -3, ADMIN, Connection, Run::Engine(Builtin::ClientKill)).help(
+        "ip:port | [ID client-id] [TYPE NORMAL | MASTER | REPLICA | PUBSUB] [USER username] \
+         [ADDR ip:port] [LADDR ip:port] [SKIPME yes/no]",
+        "Ends connections.",
+        "",
+    ),
+    row("client|list", -2, ADMIN, Connection, Run::Engine(Builtin::ClientList)).help(
+        "[TYPE NORMAL | MASTER | REPLICA | PUBSUB] [ID client-id [client-id ...]]",
+        "Lists the connections.",
+        "",
+    ),
+    row("client|no-evict", 3, ADMIN, Connection, Run::Engine(Builtin::ClientNoEvict)).help(
+        "ON | OFF",
+        "Spares this connection when memory is short.",
+        "",
+    ),
+    row("client|no-touch", 3, FAST, Connection, Run::Engine(Builtin::ClientNoTouch)).help(
+        "ON | OFF",
+        "Reads of this connection do not count as uses of a key.",
+        "",
+    ),
+    row("client|pause", -3, ADMIN, Connection, Run::Engine(Builtin::ClientPause)).help(
+        "milliseconds [WRITE | ALL]",
+        "Makes commands of all connections wait.",
+        "",
+    ),
+    row("client|reply", 3, FAST, Connection, Run::Engine(Builtin::ClientReply)).help(
+        "ON | OFF | SKIP",
+        "Whether this connection is answered.",
+        "",
+    ),
+    row("client|setinfo", 4, FAST, Connection, Run::Engine(Builtin::ClientSetinfo)).help(
+        "LIB-NAME name | LIB-VER version",
+        "Tells which library this client uses.",
+        "",
+    ),
+    row("client|setname", 3, FAST, Connection, Run::Engine(Builtin::ClientSetname)).help(
+        "name",
+        "Names this connection.",
+        "",
+    ),
+    row("client|unblock", -3, ADMIN, Connection, Run::Engine(Builtin::ClientUnblock)).help(
+        "client-id [TIMEOUT | ERROR]",
+        "Wakes a connection that waits in a command.",
+        "",
+    ),
+    row("client|unpause", 2, ADMIN, Connection, Run::Engine(Builtin::ClientUnpause)).help(
+        "",
+        "Ends CLIENT PAUSE.",
+        "",
+    ),
+    row("echo", 2, FAST, Connection, Run::Engine(Builtin::Echo)).rest(1).help(
+        "message",
+        "Answers with the message.",
+        "ECHO hello world -> hello world",
+    ),
+    row("hello", -1, FREE, Connection, Run::Engine(Builtin::Hello)).help(
+        "[protover [AUTH username password] [SETNAME clientname]]",
+        "Agrees on RESP2 or RESP3, for programs.",
+        "HELLO 3 -> a map that describes the server",
+    ),
+    row("ping", -1, FAST, Connection, Run::Engine(Builtin::Ping)).rest(1).help(
+        "[message]",
+        "Answers, if the server is there.",
+        "PING -> PONG",
+    ),
+    row("quit", -1, FREE, Connection, Run::Engine(Builtin::Quit)).help(
+        "",
+        "Ends the connection.",
+        "QUIT -> OK",
+    ),
+    row("exit", -1, FREE, Connection, Run::Engine(Builtin::Quit)).help(
+        "",
+        "Ends the connection, as QUIT.",
+        "EXIT -> OK",
+    ),
+    row("reset", 1, FREE, Connection, Run::Engine(Builtin::Reset)).help(
+        "",
+        "Makes the connection as new.",
+        "RESET -> RESET",
+    ),
+    row("select", 2, FAST, Connection, Run::Engine(Builtin::Select)).help(
+        "index",
+        "Chooses a database; there is only number 0.",
+        "SELECT 0 -> OK",
+    ),
+    row("command", -1, FAST, Server, Run::ContainerOr(Builtin::CommandAll)).help(
+        "[subcommand [argument ...]]",
+        "Describes the commands to programs; people want HELP.",
+        "COMMAND COUNT -> the number of commands",
+    ),
+    row("command|count", 2, FAST, Server, Run::Engine(Builtin::CommandCount)).help(
+        "",
+        "How many commands there are.",
+        "",
+    ),
+    row("command|docs", -2, FAST, Server, Run::Engine(Builtin::CommandDocs)).help(
+        "[command-name [command-name ...]]",
+        "Documentation of commands.",
+        "",
+    ),
+    row("command|getkeys", -3, FAST, Server, Run::Engine(Builtin::CommandGetkeys)).help(
+        "command [argument ...]",
+        "The keys of a call.",
+        "",
+    ),
+    row("command|getkeysandflags", -3, FAST, Server, Run::Engine(Builtin::CommandGetkeysandflags))
+        .help("command [argument ...]", "The keys of a call, and what is done to them.", ""),
+    row("command|help", 2, FAST, Server, Run::Engine(Builtin::CommandHelp)).help(
+        "",
+        "Lists the subcommands.",
+        "",
+    ),
+    row("command|info", -2, FAST, Server, Run::Engine(Builtin::CommandInfo)).help(
+        "[command-name [command-name ...]]",
+        "The rows of commands.",
+        "",
+    ),
+    row("command|list", -2, FAST, Server, Run::Engine(Builtin::CommandList)).help(
+        "[FILTERBY MODULE module-name | ACLCAT category | PATTERN pattern]",
+        "The names of all commands.",
+        "",
+    ),
+    row("config", -2, ADMIN, Server, Run::Container).help(
+        "subcommand [argument ...]",
+        "Reads and changes the settings.",
+        "CONFIG GET maxclients -> 1) maxclients 2) 10000",
+    ),
+    row("config|get", -3, ADMIN, Server, Run::Engine(Builtin::ConfigGet)).help(
+        "pattern [pattern ...]",
+        "The settings that match.",
+        "",
+    ),
+    row("config|help", 2, ADMIN, Server, Run::Engine(Builtin::ConfigHelp)).help(
+        "",
+        "Lists the subcommands.",
+        "",
+    ),
+    row("config|resetstat", 2, ADMIN, Server, Run::Engine(Builtin::ConfigResetstat)).help(
+        "",
+        "Sets the counters of INFO to zero.",
+        "",
+    ),
+    row("config|rewrite", 2, ADMIN, Server, Run::Engine(Builtin::ConfigRewrite)).help(
+        "",
+        "Writes the settings to the configuration file.",
+        "",
+    ),
+    row("config|set", -4, ADMIN, Server, Run::Engine(Builtin::ConfigSet)).help(
+        "parameter value [parameter value ...]",
+        "Changes settings, all or none.",
+        "",
+    ),
+    row("debug", -2, ADMIN, Server, Run::Container).help(
+        "subcommand [argument ...]",
+        "For tests of the server.",
+        "DEBUG SLEEP 0.5 -> OK, half a second later",
+    ),
+    row("debug|help", 2, ADMIN, Server, Run::Engine(Builtin::DebugHelp)).help(
+        "",
+        "Lists the subcommands.",
+        "",
+    ),
+    row("debug|set-active-expire", 3, ADMIN, Server, Run::Engine(Builtin::DebugSetActiveExpire))
+        .help("0 | 1", "Turns the sweeper off and on.", ""),
+    row("debug|sleep", 3, ADMIN, Server, Run::Engine(Builtin::DebugSleep)).help(
+        "seconds",
+        "Keeps this connection waiting; the others go on.",
+        "",
+    ),
+    row("help", -1, FAST, Server, Run::Engine(Builtin::Help)).help(
+        "[command]",
+        "Lists the commands, or explains one.",
+        "HELP SET -> its grammar, its meaning, an example",
+    ),
+    row("info", -1, FAST, Server, Run::Engine(Builtin::Info)).help(
+        "[section [section ...]]",
+        "State and counters of the server.",
+        "INFO clients -> several lines",
+    ),
+    row("lolwut", -1, FAST, Server, Run::Engine(Builtin::Lolwut)).help(
+        "[VERSION version]",
+        "A picture, and the version.",
+        "LOLWUT -> a picture",
+    ),
+    row("shutdown", -1, ADMIN, Server, Run::Engine(Builtin::Shutdown)).help(
+        "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]",
+        "Ends the server in order.",
+        "SHUTDOWN -> the connection closes",
+    ),
+    row("time", 1, FAST, Server, Run::Engine(Builtin::Time)).help(
+        "",
+        "The server's clock: Unix seconds and microseconds.",
+        "TIME -> 1) 1767225600 2) 123456",
+    ),
+];
+
+const fn row(name: &'static str, arity: i32, flags: Flags, family: Family, run: Run) -> Command {
+    let keys = Keys::NONE;
+    Command {
+        name,
+        arity,
+        flags,
+        keys,
+        run,
+        family,
+        rest: None,
+        grammar: "",
+        summary: "",
+        example: "",
+    }
+}
+
+impl Command {
+    const fn rest(self, index: usize) -> Command {
+        Command { rest: Some(index), ..self }
+    }
+
+    const fn help(
+        self,
+        grammar: &'static str,
+        summary: &'static str,
+        example: &'static str,
+    ) -> Command {
+        Command { grammar, summary, example, ..self }
+    }
+}

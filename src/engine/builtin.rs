@@ -1,0 +1,66 @@
+//! Which function runs which of the engine's own commands.
+
+use super::{Engine, Session, client_command, command_command, connection, help, server_command};
+use crate::commands::Builtin;
+use crate::error::Failure;
+use crate::protocol::{Args, Reply};
+
+impl Engine {
+    pub(super) fn run_builtin(
+        &self,
+        builtin: Builtin,
+        session: &mut Session,
+        args: Args<'_>,
+        reply: &mut Reply,
+    ) -> Result<(), Failure> {
+        match builtin {
+            Builtin::Auth => connection::auth(self, session, args, reply),
+            Builtin::Echo => connection::echo(args, reply),
+            Builtin::Hello => connection::hello(self, session, args, reply),
+            Builtin::Ping => connection::ping(args, reply),
+            Builtin::Quit => connection::quit(session, reply),
+            Builtin::Reset => connection::reset(self, session, reply),
+            Builtin::Select => connection::select(args, reply),
+
+            Builtin::ClientGetname => client_command::getname(session, reply),
+            Builtin::ClientHelp => help::subcommands(self, "client", reply),
+            Builtin::ClientId => client_command::id(session, reply),
+            Builtin::ClientInfo => client_command::info(self, session, reply),
+            Builtin::ClientKill => client_command::kill(self, session, args, reply),
+            Builtin::ClientList => client_command::list(self, args, reply),
+            Builtin::ClientNoEvict => client_command::no_evict(session, args, reply),
+            Builtin::ClientNoTouch => client_command::no_touch(session, args, reply),
+            Builtin::ClientPause => client_command::pause(self, session, args, reply),
+            Builtin::ClientReply => client_command::reply_mode(session, args, reply),
+            Builtin::ClientSetinfo => client_command::setinfo(session, args, reply),
+            Builtin::ClientSetname => client_command::setname(session, args, reply),
+            Builtin::ClientUnblock => client_command::unblock(args, reply),
+            Builtin::ClientUnpause => client_command::unpause(self, reply),
+
+            Builtin::CommandAll => command_command::all(self, reply),
+            Builtin::CommandCount => command_command::count(self, reply),
+            Builtin::CommandDocs => command_command::docs(self, args, reply),
+            Builtin::CommandGetkeys => command_command::getkeys(self, args, reply),
+            Builtin::CommandGetkeysandflags => command_command::getkeysandflags(self, args, reply),
+            Builtin::CommandHelp => help::subcommands(self, "command", reply),
+            Builtin::CommandInfo => command_command::info(self, args, reply),
+            Builtin::CommandList => command_command::list(self, args, reply),
+
+            Builtin::ConfigGet => server_command::config_get(self, args, reply),
+            Builtin::ConfigHelp => help::subcommands(self, "config", reply),
+            Builtin::ConfigResetstat => server_command::config_resetstat(self, reply),
+            Builtin::ConfigRewrite => server_command::config_rewrite(self, reply),
+            Builtin::ConfigSet => server_command::config_set(self, args, reply),
+            Builtin::DebugHelp => help::subcommands(self, "debug", reply),
+            Builtin::DebugSetActiveExpire => {
+                server_command::debug_set_active_expire(self, args, reply)
+            }
+            Builtin::DebugSleep => server_command::debug_sleep(self, args, reply),
+            Builtin::Help => help::help(self, args, reply),
+            Builtin::Info => server_command::info(self, args, reply),
+            Builtin::Lolwut => server_command::lolwut(reply),
+            Builtin::Shutdown => server_command::shutdown(self, session, args),
+            Builtin::Time => server_command::time(reply),
+        }
+    }
+}

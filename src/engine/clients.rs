@@ -1,0 +1,239 @@
+//! The clients that are connected: what CLIENT LIST shows and CLIENT KILL ends.
+
+use crate::clock::Stopwatch;
+use crate::config::OutputLimit;
+use crate::outbox::{Outbox, SendError};
+use crate::protocol::Dialect;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// Counts connections from 1; never used twice by one server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClientId(pub u64);
+
+/// What others may know of a connection, and do to it. Its own thread keeps the figures up to date.
+#[derive(Debug)]
+pub struct Client {
+    /// Its number.
+    pub id: ClientId,
+    /// The peer's address.
+    pub addr: SocketAddr,
+    /// Our address that it connected to.
+    pub local_addr: SocketAddr,
+    /// What is on its way to it.
+    pub outbox: Arc<Outbox>,
+    /// Set by CLIENT NO-EVICT.
+    pub no_evict: AtomicBool,
+    /// Set by CLIENT NO-TOUCH.
+    pub no_touch: AtomicBool,
+    since: Stopwatch,
+    /// Seconds after `since` of its last request.
+    last_used_seconds: AtomicU64,
+    /// Index of its last command in the table, `NO_COMMAND` before the first.
+    last_command: AtomicU32,
+    input_bytes: AtomicUsize,
+    input_buffer_bytes: AtomicUsize,
+    dialect: AtomicU32,
+    labels: Mutex<Labels>,
+    killed: AtomicBool,
+}
+
+/// What a client says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Labels {
+    /// CLIENT SETNAME.
+    pub name: String,
+    /// CLIENT SETINFO LIB-NAME.
+    pub library: String,
+    /// CLIENT SETINFO LIB-VER.
+    pub library_version: String,
+}
+
+const NO_COMMAND: u32 = u32::MAX;
+
+impl Client {
+    fn new(id: ClientId, socket: TcpStream, addr: SocketAddr, local_addr: SocketAddr) -> Client {
+        Client {
+            id,
+            addr,
+            local_addr,
+            outbox: Arc::new(Outbox::new(socket, id.0)),
+            no_evict: AtomicBool::new(false),
+            no_touch: AtomicBool::new(false),
+            since: Stopwatch::start(),
+            last_used_seconds: AtomicU64::new(0),
+            last_command: AtomicU32::new(NO_COMMAND),
+            input_bytes: AtomicUsize::new(0),
+            input_buffer_bytes: AtomicUsize::new(0),
+            dialect: AtomicU32::new(2),
+            labels: Mutex::default(),
+            killed: AtomicBool::new(false),
+        }
+    }
+
+    /// Notes a command; `index` is its place in the table.
+    pub fn note_command(&self, index: usize) {
+        self.last_command.store(index as u32, Relaxed);
+    }
+
+    /// Notes how much of its input is waiting and how large the buffer for it is. Called before each
+    /// wait for more, so it also notes the time.
+    pub fn note_input(&self, waiting: usize, buffer: usize) {
+        self.input_bytes.store(waiting, Relaxed);
+        self.input_buffer_bytes.store(buffer, Relaxed);
+        self.last_used_seconds.store(self.age_seconds(), Relaxed);
+    }
+
+    /// Notes the RESP version.
+    pub fn note_dialect(&self, dialect: Dialect) {
+        self.dialect.store(if dialect == Dialect::Resp3 { 3 } else { 2 }, Relaxed);
+    }
+
+    /// Sends bytes to it, see [`Outbox::send`].
+    pub fn send(&self, bytes: &[u8], limit: OutputLimit) -> Result<(), SendError> {
+        self.outbox.send(bytes, limit)
+    }
+
+    /// What it says of itself.
+    pub fn labels(&self) -> Labels {
+        self.labels.lock().clone()
+    }
+
+    /// Changes what it says of itself.
+    pub fn set_labels(&self, change: impl FnOnce(&mut Labels)) {
+        change(&mut self.labels.lock());
+    }
+
+    /// Ends the connection from another thread.
+    pub fn kill(&self) {
+        self.killed.store(true, Relaxed);
+        self.outbox.cut();
+    }
+
+    /// Whether it is being ended.
+    pub fn is_killed(&self) -> bool {
+        self.killed.load(Relaxed)
+    }
+
+    fn age_seconds(&self) -> u64 {
+        self.since.micros() / 1_000_000
+    }
+
+    /// Its line in CLIENT LIST, with Redis's fields. `command` tells a command's name by its index.
+    pub fn describe(&self, command: impl Fn(usize) -> &'static str) -> String {
+        let labels = self.labels();
+        let age = self.age_seconds();
+        let idle = age.saturating_sub(self.last_used_seconds.load(Relaxed));
+        let last_command = match self.last_command.load(Relaxed) {
+            NO_COMMAND => "NULL",
+            index => command(index as usize),
+        };
+        let mut flags = String::new();
+        if self.no_evict.load(Relaxed) {
+            flags.push('e');
+        }
+        if self.no_touch.load(Relaxed) {
+            flags.push('T');
+        }
+        if flags.is_empty() {
+            flags.push('N');
+        }
+        let (input, buffer) =
+            (self.input_bytes.load(Relaxed), self.input_buffer_bytes.load(Relaxed));
+        let queued = self.outbox.queued_bytes();
+        let mut line = String::with_capacity(320);
+        let written = write!(
+            line,
+            "id={} addr={} laddr={} fd=-1 name={} age={age} idle={idle} flags={flags} db=0 sub=0 psub=0 \
+             ssub=0 multi=-1 qbuf={input} qbuf-free={} argv-mem=0 multi-mem=0 rbs={buffer} rbp={buffer} \
+             obl=0 oll={} omem={queued} tot-mem={} events=r cmd={last_command} user=default redir=-1 \
+             resp={} lib-name={} lib-ver={}",
+            self.id.0,
+            self.addr,
+            self.local_addr,
+            labels.name,
+            buffer.saturating_sub(input),
+            usize::from(queued > 0),
+            buffer + queued + size_of::<Client>(),
+            self.dialect.load(Relaxed),
+            labels.library,
+            labels.library_version,
+        );
+        written.expect("writing to a String does not fail");
+        line
+    }
+}
+
+/// The registry.
+#[derive(Debug, Default)]
+pub struct Clients {
+    by_id: Mutex<BTreeMap<ClientId, Arc<Client>>>,
+    last_id: AtomicU64,
+}
+
+/// Takes the client out of the registry when its connection ends, however it ends.
+#[derive(Debug)]
+pub struct Registration<'a> {
+    clients: &'a Clients,
+    /// The client.
+    pub client: Arc<Client>,
+}
+
+impl Drop for Registration<'_> {
+    fn drop(&mut self) {
+        self.client.outbox.cut();
+        self.clients.by_id.lock().remove(&self.client.id);
+    }
+}
+
+impl Clients {
+    /// Adds a new connection, unless there are `max` already.
+    pub fn register(
+        &self,
+        socket: TcpStream,
+        addr: SocketAddr,
+        local_addr: SocketAddr,
+        max: usize,
+    ) -> Result<Arc<Client>, TcpStream> {
+        let mut by_id = self.by_id.lock();
+        if by_id.len() >= max {
+            return Err(socket);
+        }
+        let id = ClientId(self.last_id.fetch_add(1, Relaxed) + 1);
+        let client = Arc::new(Client::new(id, socket, addr, local_addr));
+        by_id.insert(id, Arc::clone(&client));
+        Ok(client)
+    }
+
+    /// Ties a registered client to the life of its connection.
+    pub fn hold(&self, client: Arc<Client>) -> Registration<'_> {
+        Registration { clients: self, client }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_id.lock().len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All of them, oldest first.
+    pub fn all(&self) -> Vec<Arc<Client>> {
+        self.by_id.lock().values().cloned().collect()
+    }
+
+    /// Bytes held for all of them: input buffers and waiting output.
+    pub fn memory_bytes(&self) -> usize {
+        let of = |client: &Arc<Client>| {
+            client.input_buffer_bytes.load(Relaxed) + client.outbox.queued_bytes()
+        };
+        self.all().iter().map(of).sum()
+    }
+}

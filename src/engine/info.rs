@@ -1,0 +1,207 @@
+//! INFO, with the sections and fields that clients and monitoring tools read from Redis 7.
+
+use super::Engine;
+use crate::clock::UnixMillis;
+use crate::config::Id;
+use std::fmt::Write;
+use std::fs;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// The version whose behaviour we follow: tools choose their commands by it.
+pub const REDIS_VERSION: &str = "7.0.15";
+
+type Writer = fn(&Engine, &mut String);
+
+/// Sections in their order: name, heading, writer, and whether a plain INFO shows it.
+const SECTIONS: &[(&str, &str, Writer, bool)] = &[
+    ("server", "Server", server, true),
+    ("clients", "Clients", clients, true),
+    ("memory", "Memory", memory, true),
+    ("persistence", "Persistence", persistence, true),
+    ("stats", "Stats", stats, true),
+    ("replication", "Replication", replication, true),
+    ("cpu", "CPU", cpu, true),
+    ("modules", "Modules", |_, _| (), true),
+    ("commandstats", "Commandstats", commandstats, false),
+    ("errorstats", "Errorstats", errorstats, true),
+    ("cluster", "Cluster", |_, page| field(page, "cluster_enabled", 0), true),
+    ("keyspace", "Keyspace", keyspace, true),
+];
+
+/// The sections asked for; `default`, `all` and `everything` are groups of them.
+pub fn page(engine: &Engine, wanted: &[String]) -> String {
+    let group = |name: &str| wanted.iter().any(|word| word == name);
+    let default = wanted.is_empty() || group("default");
+    let all = group("all") || group("everything");
+    let mut page = String::with_capacity(4096);
+    for (name, heading, write, by_default) in SECTIONS {
+        if all || (default && *by_default) || group(name) {
+            if !page.is_empty() {
+                page.push_str("\r\n");
+            }
+            let _ = write!(page, "# {heading}\r\n");
+            write(engine, &mut page);
+        }
+    }
+    page
+}
+
+fn field(page: &mut String, name: &str, value: impl std::fmt::Display) {
+    write!(page, "{name}:{value}\r\n").expect("writing to a String does not fail");
+}
+
+fn server(engine: &Engine, page: &mut String) {
+    let now = UnixMillis::now();
+    let uptime = now.since(engine.metrics.started) / 1000;
+    field(page, "redis_version", REDIS_VERSION);
+    field(page, "kvstore_version", env!("CARGO_PKG_VERSION"));
+    field(page, "redis_mode", "standalone");
+    field(page, "os", std::env::consts::OS);
+    field(page, "arch_bits", usize::BITS);
+    field(page, "multiplexing_api", "threads");
+    field(page, "process_id", std::process::id());
+    field(page, "run_id", &engine.run_id);
+    field(page, "tcp_port", engine.port.load(Relaxed));
+    field(page, "server_time_usec", crate::clock::unix_micros());
+    field(page, "uptime_in_seconds", uptime);
+    field(page, "uptime_in_days", uptime / 86_400);
+    field(page, "hz", engine.config.int(Id::Hz));
+    field(page, "configured_hz", engine.config.int(Id::Hz));
+}
+
+fn clients(engine: &Engine, page: &mut String) {
+    field(page, "connected_clients", engine.clients.len());
+    field(page, "cluster_connections", 0);
+    field(page, "maxclients", engine.maxclients());
+    field(page, "blocked_clients", 0);
+    field(page, "tracking_clients", 0);
+}
+
+fn memory(engine: &Engine, page: &mut String) {
+    let totals = engine.store.totals();
+    let clients = engine.clients.memory_bytes();
+    let used = totals.bytes + clients;
+    let resident = resident_bytes().unwrap_or(0);
+    field(page, "used_memory", used);
+    field(page, "used_memory_human", human(used));
+    field(page, "used_memory_rss", resident);
+    field(page, "used_memory_rss_human", human(resident));
+    field(page, "used_memory_dataset", totals.bytes);
+    field(page, "mem_clients_normal", clients);
+    field(page, "maxmemory", 0);
+    field(page, "maxmemory_human", "0B");
+    field(page, "maxmemory_policy", "noeviction");
+    field(page, "mem_fragmentation_ratio", format!("{:.2}", resident as f64 / used.max(1) as f64));
+    field(page, "mem_allocator", "system");
+}
+
+fn persistence(engine: &Engine, page: &mut String) {
+    let _ = engine;
+    field(page, "loading", 0);
+    field(page, "rdb_changes_since_last_save", 0);
+    field(page, "rdb_bgsave_in_progress", 0);
+    field(page, "aof_enabled", 0);
+    field(page, "aof_rewrite_in_progress", 0);
+}
+
+fn stats(engine: &Engine, page: &mut String) {
+    let metrics = &engine.metrics;
+    let [commands, input, output] = metrics.rates();
+    field(page, "total_connections_received", metrics.connections_received.get());
+    field(page, "total_commands_processed", metrics.commands_processed.get());
+    field(page, "instantaneous_ops_per_sec", commands.round() as u64);
+    field(page, "total_net_input_bytes", metrics.input_bytes.get());
+    field(page, "total_net_output_bytes", metrics.output_bytes.get());
+    field(page, "instantaneous_input_kbps", format!("{:.2}", input / 1024.0));
+    field(page, "instantaneous_output_kbps", format!("{:.2}", output / 1024.0));
+    field(page, "rejected_connections", metrics.connections_rejected.get());
+    field(page, "expired_keys", metrics.expired_keys.get());
+    field(page, "expire_cycle_cpu_milliseconds", metrics.expire_cycle_micros.get() / 1000);
+    field(page, "evicted_keys", 0);
+    field(page, "keyspace_hits", metrics.keyspace_hits.get());
+    field(page, "keyspace_misses", metrics.keyspace_misses.get());
+    field(page, "pubsub_channels", 0);
+    field(page, "pubsub_patterns", 0);
+    field(page, "latest_fork_usec", 0);
+    field(page, "total_error_replies", metrics.error_replies.get());
+    field(page, "protocol_errors", metrics.protocol_errors.get());
+    field(page, "acl_access_denied_auth", metrics.auth_failures.get());
+    let query_limit = metrics.query_limit_disconnections.get();
+    field(page, "client_query_buffer_limit_disconnections", query_limit);
+    let output_limit = metrics.output_limit_disconnections.get();
+    field(page, "client_output_buffer_limit_disconnections", output_limit);
+}
+
+fn replication(engine: &Engine, page: &mut String) {
+    field(page, "role", "master");
+    field(page, "connected_slaves", 0);
+    field(page, "master_failover_state", "no-failover");
+    field(page, "master_replid", &engine.run_id);
+    field(page, "master_repl_offset", 0);
+}
+
+fn cpu(_: &Engine, page: &mut String) {
+    let [user, system] = cpu_seconds().unwrap_or_default();
+    field(page, "used_cpu_sys", format!("{system:.6}"));
+    field(page, "used_cpu_user", format!("{user:.6}"));
+}
+
+fn commandstats(engine: &Engine, page: &mut String) {
+    for (row, stats) in engine.commands.rows().iter().zip(&engine.metrics.commands) {
+        let (calls, micros) = (stats.calls.get(), stats.micros.get());
+        let (rejected, failed) = (stats.rejected.get(), stats.failed.get());
+        if calls + rejected > 0 {
+            let each = micros as f64 / calls.max(1) as f64;
+            field(
+                page,
+                &format!("cmdstat_{}", row.name),
+                format!(
+                    "calls={calls},usec={micros},usec_per_call={each:.2},\
+                     rejected_calls={rejected},failed_calls={failed}"
+                ),
+            );
+        }
+    }
+}
+
+fn errorstats(engine: &Engine, page: &mut String) {
+    for (code, count) in engine.metrics.errors() {
+        field(page, &format!("errorstat_{code}"), format!("count={count}"));
+    }
+}
+
+fn keyspace(engine: &Engine, page: &mut String) {
+    let totals = engine.store.totals();
+    if totals.keys > 0 {
+        let value = format!("keys={},expires={},avg_ttl=0", totals.keys, totals.volatile);
+        field(page, "db0", value);
+    }
+}
+
+fn human(bytes: usize) -> String {
+    let (mut value, mut unit) = (bytes as f64, "B");
+    for next in ["K", "M", "G", "T"] {
+        if value < 1024.0 {
+            break;
+        }
+        (value, unit) = (value / 1024.0, next);
+    }
+    format!("{value:.2}{unit}")
+}
+
+/// Resident memory of this process, where the kernel tells.
+fn resident_bytes() -> Option<usize> {
+    let pages: usize =
+        fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size())
+}
+
+/// CPU time of this process in user and in system mode, where the kernel tells.
+fn cpu_seconds() -> Option<[f64; 2]> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // The second field is the program's name in brackets and may hold blanks.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let ticks = rustix::param::clock_ticks_per_second() as f64;
+    let mut seconds = || Some(fields.next()?.parse::<f64>().ok()? / ticks);
+    Some([seconds()?, seconds()?])
+}

@@ -1,0 +1,107 @@
+//! What the server remembers of one connection between its requests.
+
+use super::clients::Client;
+use crate::clock::{Stopwatch, UnixMillis};
+use crate::protocol::Dialect;
+use std::sync::Arc;
+
+/// Whether replies are sent (CLIENT REPLY).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplyMode {
+    /// Yes.
+    #[default]
+    On,
+    /// No.
+    Off,
+    /// Not to the next command.
+    SkipNext,
+    /// Not to the command that is running.
+    SkipThis,
+}
+
+impl ReplyMode {
+    /// Called before a command.
+    pub(super) fn begin(&mut self) {
+        if *self == ReplyMode::SkipNext {
+            *self = ReplyMode::SkipThis;
+        }
+    }
+
+    /// Called behind a command, which may have changed the mode; returns whether to take its answer
+    /// back. The answer to what turns replies on is sent, that to what turns them off is not.
+    pub(super) fn end(&mut self) -> bool {
+        let mode = *self;
+        if mode == ReplyMode::SkipThis {
+            *self = ReplyMode::On;
+        }
+        mode != ReplyMode::On
+    }
+}
+
+/// What becomes of the connection after a command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// It goes on.
+    #[default]
+    None,
+    /// It closes once the replies are sent (QUIT, CLIENT KILL of itself).
+    AfterReply,
+    /// It closes at once, without a reply (a browser was tricked into talking to us).
+    Now,
+}
+
+/// The state of one connection. Owned by its thread.
+#[derive(Debug)]
+pub struct Session {
+    /// What others see of it.
+    pub client: Arc<Client>,
+    /// Whether the password was given, or none is needed.
+    pub authenticated: bool,
+    /// What RESP requests are answered in.
+    pub resp: Dialect,
+    /// Whether replies are sent.
+    pub reply_mode: ReplyMode,
+    /// Whether to go on.
+    pub ending: Ending,
+    /// The time of the present batch of requests; commands read no clock themselves.
+    pub now: UnixMillis,
+    /// Measures the commands of a batch one after another.
+    pub stopwatch: Stopwatch,
+    /// Wrong passwords so far: each makes the answer to the next slower.
+    pub auth_failures: u32,
+    pub(super) tally: Tally,
+}
+
+/// Counts of one batch, added to the shared counters at its end.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// The command of which `calls` and `micros` are.
+    pub command: usize,
+    pub calls: u64,
+    pub micros: u64,
+    pub hits: u64,
+    pub misses: u64,
+}
+
+impl Session {
+    /// A new connection.
+    pub fn new(client: Arc<Client>, authenticated: bool) -> Session {
+        Session {
+            client,
+            authenticated,
+            resp: Dialect::Resp2,
+            reply_mode: ReplyMode::On,
+            ending: Ending::None,
+            now: UnixMillis::now(),
+            stopwatch: Stopwatch::start(),
+            auth_failures: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Called before the first request of a batch: reads the clocks.
+    pub fn begin_batch(&mut self) {
+        self.now = UnixMillis::now();
+        self.stopwatch = Stopwatch::start();
+    }
+}

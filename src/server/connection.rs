@@ -1,0 +1,294 @@
+//! One connection: read what is there, run every whole request, send the replies once.
+//!
+//! ```text
+//!  read ─▶ [ buffer ] ─▶ decode ─▶ execute ─▶ decode ─▶ execute ─ … ─▶ the gate ─▶ send ─▶ read
+//! ```
+//!
+//! What a client can make this thread hold: its unfinished request, at most
+//! `client-query-buffer-limit`, grown only by bytes that arrived; replies of one batch, sent at the
+//! latest when they exceed 64 KiB; what it does not read, at most `client-output-buffer-limit`. A client
+//! over a limit is cut off and logged; the others do not notice.
+
+use crate::commands::text;
+use crate::config::{ClientClass, Id};
+use crate::engine::{Client, Ending, Engine, Session};
+use crate::error::Failure;
+use crate::outbox::SendError;
+use crate::protocol::{Decoder, Dialect, Limits, Reply, Step};
+use std::io::{ErrorKind, Read};
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The buffer's first size: an idle connection should cost little.
+const INPUT_BYTES_MIN: usize = 2 << 10;
+/// The buffer grows up to here when reads fill it, and beyond only for a request that needs it.
+const INPUT_BYTES_READ: usize = 64 << 10;
+/// Replies of one batch are sent before they exceed this by more than one reply.
+const REPLY_BYTES_FLUSH: usize = 64 << 10;
+/// Before a close, how long and how much to read on so that the last reply is not lost: closing with
+/// unread input resets the connection, and the reset overtakes the reply.
+const LINGER_TIME: Duration = Duration::from_millis(200);
+const LINGER_READS_MAX: usize = 64;
+
+/// Why a connection ends.
+enum End {
+    /// The peer has sent all it will send, or left.
+    PeerDone,
+    /// It asked for it, or broke the protocol: told, then closed.
+    Told,
+    /// Cut off without a word.
+    Cut,
+}
+
+/// Serves one client until it leaves.
+pub fn serve(engine: &Engine, client: Arc<Client>) {
+    let registration = engine.clients.hold(client);
+    let mut connection = Connection {
+        engine,
+        session: engine.session(Arc::clone(&registration.client)),
+        decoder: Decoder::new(),
+        input: Input::new(),
+        reply: Reply::new(Dialect::Resp2),
+        inline_dialect: Dialect::Text,
+        read_timeout: None,
+    };
+    let end = connection.run();
+    let outbox = &registration.client.outbox;
+    if !matches!(end, End::Cut) {
+        outbox.drain();
+    }
+    if matches!(end, End::Told) {
+        linger(outbox.socket());
+    }
+}
+
+struct Connection<'e> {
+    engine: &'e Engine,
+    session: Session,
+    decoder: Decoder,
+    input: Input,
+    reply: Reply,
+    /// What lines of text are answered in (`inline-replies`), if not in text.
+    inline_dialect: Dialect,
+    read_timeout: Option<Duration>,
+}
+
+impl Connection<'_> {
+    fn run(&mut self) -> End {
+        loop {
+            if let Err(end) = self.read().and_then(|()| self.run_requests()) {
+                return end;
+            }
+        }
+    }
+
+    /// Waits for more input.
+    fn read(&mut self) -> Result<(), End> {
+        let client = &self.session.client;
+        client.note_input(self.input.waiting().len(), self.input.capacity());
+        self.set_timeout();
+        let room = self.input.room();
+        match self.session.client.outbox.socket().read(room) {
+            Ok(0) => Err(End::PeerDone),
+            Ok(n) => {
+                self.input.filled(n);
+                self.engine.metrics.input_bytes.add(n as u64);
+                self.check_query_limit()
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                log::debug!("client {}: idle for too long; closing", self.session.client.addr);
+                Err(End::Told)
+            }
+            Err(_) => Err(End::PeerDone),
+        }
+    }
+
+    /// Runs every whole request in the buffer and sends the replies.
+    fn run_requests(&mut self) -> Result<(), End> {
+        self.session.begin_batch();
+        let inline_resp = self.engine.config.choice(Id::InlineReplies) == "resp";
+        self.inline_dialect = if inline_resp { self.session.resp } else { Dialect::Text };
+        let bulk_len_max = self.engine.config.int(Id::ProtoMaxBulkLen) as u64;
+        loop {
+            let unauthenticated = !self.session.authenticated;
+            let limits = Limits { bulk_len_max, unauthenticated };
+            let used = match self.decoder.step(self.input.waiting(), limits) {
+                Step::NeedMore => break,
+                Step::Skip(used) => used,
+                Step::Resp(used) => {
+                    self.reply.set_dialect(self.session.resp);
+                    let args = self.decoder.args(self.input.waiting());
+                    self.engine.execute(&mut self.session, args, &mut self.reply);
+                    used
+                }
+                Step::Text(used) => {
+                    self.run_line();
+                    used
+                }
+                Step::BadLine(used, failure) => {
+                    self.reply_failure(self.inline_dialect, &failure);
+                    used
+                }
+                Step::Fatal(failure) => return Err(self.protocol_error(&failure)),
+            };
+            self.input.consume(used);
+            match self.session.ending {
+                Ending::None => {}
+                Ending::AfterReply => {
+                    self.flush()?;
+                    return Err(End::Told);
+                }
+                Ending::Now => return Err(End::Cut),
+            }
+            if self.reply.bytes().len() > REPLY_BYTES_FLUSH {
+                self.flush()?;
+            }
+        }
+        self.flush()
+    }
+
+    fn run_line(&mut self) {
+        self.reply.set_dialect(self.inline_dialect);
+        let words = self.decoder.words();
+        let name = &self.decoder.line()[words[0].span.start..words[0].span.end];
+        let command = self.engine.commands.find(name).map(|found| found.command);
+        let spans = text::arguments(command, self.decoder.line(), words);
+        let args = self.decoder.line_args(&spans);
+        self.engine.execute(&mut self.session, args, &mut self.reply);
+    }
+
+    /// Passes the gate and sends what has been answered.
+    fn flush(&mut self) -> Result<(), End> {
+        self.engine.gate(&mut self.session);
+        if self.reply.bytes().is_empty() {
+            return Ok(());
+        }
+        self.engine.metrics.output_bytes.add(self.reply.bytes().len() as u64);
+        let limit = self.engine.config.output_limit(ClientClass::Normal);
+        let sent = self.session.client.send(self.reply.bytes(), limit);
+        self.reply.clear();
+        match sent {
+            Ok(()) => Ok(()),
+            Err(SendError::Closed(_)) => Err(End::Cut),
+            Err(SendError::OverLimit(waiting)) => {
+                self.engine.metrics.output_limit_disconnections.increment();
+                log::warn!(
+                    "client {}: does not read its replies; cut off with {waiting} bytes waiting \
+                     (client-output-buffer-limit)",
+                    self.session.client.addr
+                );
+                Err(End::Cut)
+            }
+        }
+    }
+
+    fn protocol_error(&mut self, failure: &Failure) -> End {
+        self.engine.metrics.protocol_errors.increment();
+        log::info!("client {}: {failure}; closing", self.session.client.addr);
+        self.reply_failure(self.session.resp, failure);
+        match self.flush() {
+            Ok(()) => End::Told,
+            Err(end) => end,
+        }
+    }
+
+    fn reply_failure(&mut self, dialect: Dialect, failure: &Failure) {
+        self.engine.metrics.count_error(failure.code());
+        self.reply.set_dialect(dialect);
+        self.reply.error(failure);
+    }
+
+    fn check_query_limit(&mut self) -> Result<(), End> {
+        let held = self.input.waiting().len() + self.decoder.allocated_bytes();
+        if held as u64 <= self.engine.config.int(Id::ClientQueryBufferLimit) as u64 {
+            return Ok(());
+        }
+        self.engine.metrics.query_limit_disconnections.increment();
+        log::warn!(
+            "client {}: its request exceeds client-query-buffer-limit; cut off",
+            self.session.client.addr
+        );
+        Err(End::Cut)
+    }
+
+    /// `timeout` may change at any time; the socket is told only when it does.
+    fn set_timeout(&mut self) {
+        let seconds = self.engine.config.int(Id::Timeout) as u64;
+        let timeout = (seconds > 0).then(|| Duration::from_secs(seconds));
+        if timeout != self.read_timeout {
+            self.read_timeout = timeout;
+            // It fails only on a broken socket, which the read will tell.
+            let _ = self.session.client.outbox.socket().set_read_timeout(timeout);
+        }
+    }
+}
+
+/// The last reply is on its way; read on a little, so that it arrives.
+fn linger(socket: &std::net::TcpStream) {
+    let _ = socket.shutdown(Shutdown::Write);
+    let _ = socket.set_read_timeout(Some(LINGER_TIME));
+    let mut scrap = [0; 4096];
+    for _ in 0..LINGER_READS_MAX {
+        match (&*socket).read(&mut scrap) {
+            Ok(n) if n > 0 => {}
+            _ => break,
+        }
+    }
+}
+
+/// The bytes received and not yet used.
+struct Input {
+    /// All of it is initialised, so that reading needs no clearing.
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Input {
+    fn new() -> Input {
+        Input { bytes: Vec::new(), start: 0, end: 0 }
+    }
+
+    fn waiting(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.start += n;
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Room for the next read: at least as much as the last one could have used.
+    fn room(&mut self) -> &mut [u8] {
+        if self.start > 0 && self.end == self.bytes.len() {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        if self.end == 0 && self.bytes.len() > INPUT_BYTES_READ {
+            // A large request is over.
+            self.bytes = Vec::new();
+        }
+        if self.end == self.bytes.len() {
+            let size = (2 * self.bytes.len()).max(INPUT_BYTES_MIN);
+            self.bytes.reserve_exact(size - self.bytes.len());
+            self.bytes.resize(size, 0);
+        }
+        &mut self.bytes[self.end..]
+    }
+
+    fn filled(&mut self, n: usize) {
+        self.end += n;
+        // A read that filled the buffer: there is probably more.
+        if self.end == self.bytes.len() && self.bytes.len() < INPUT_BYTES_READ {
+            self.bytes.resize(2 * self.bytes.len(), 0);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The accepting thread: takes connections, says no to those over the limit.
+
+use super::pool::Pool;
+use crate::config::Id;
+use crate::engine::Engine;
+use rustix::net::{SendFlags, sockopt};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long to wait after an error that will not pass at once, such as having no descriptors left.
+const BACK_OFF: Duration = Duration::from_millis(100);
+const TOO_MANY: &[u8] = b"-ERR max number of clients reached\r\n";
+
+/// Accepts until shutdown.
+pub fn accept(listener: TcpListener, pool: &Pool) {
+    let engine = &pool.engine;
+    loop {
+        let accepted = listener.accept();
+        if engine.shutdown.is_requested() {
+            return;
+        }
+        match accepted {
+            Ok((socket, addr)) => admit(pool, socket, addr),
+            // The peer left again between the kernel's accept and ours.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                log::error!("cannot accept connections: {error}; trying again");
+                engine.shutdown.wait_for(BACK_OFF);
+            }
+        }
+    }
+}
+
+/// Wakes a thread that accepts on this address, by connecting to it.
+pub fn wake(mut addr: SocketAddr) {
+    match addr.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => addr.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    // If it fails, the thread is awake: it has connections waiting or has ended.
+    let _ = TcpStream::connect_timeout(&addr, Duration::from_secs(1));
+}
+
+fn admit(pool: &Pool, socket: TcpStream, addr: SocketAddr) {
+    let engine = &pool.engine;
+    engine.metrics.connections_received.increment();
+    if let Err(error) = prepare(engine, &socket) {
+        log::debug!("client {addr}: left before it was served: {error}");
+        return;
+    }
+    let local_addr = socket.local_addr().unwrap_or(addr);
+    match engine.clients.register(socket, addr, local_addr, engine.maxclients()) {
+        Err(socket) => refuse(engine, &socket),
+        Ok(client) => {
+            if let Err(reason) = pool.hand_over(Arc::clone(&client)) {
+                log::warn!("client {addr}: no thread for it: {reason}");
+                refuse(engine, client.outbox.socket());
+                drop(engine.clients.hold(client));
+            }
+        }
+    }
+}
+
+/// Replies are complete when they are written, so waiting for more of them (Nagle) only delays.
+fn prepare(engine: &Engine, socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    let idle_seconds = engine.config.int(Id::TcpKeepalive) as u64;
+    if idle_seconds > 0 {
+        let probe = Duration::from_secs((idle_seconds / 3).max(1));
+        sockopt::set_socket_keepalive(socket, true)?;
+        sockopt::set_tcp_keepidle(socket, Duration::from_secs(idle_seconds))?;
+        sockopt::set_tcp_keepintvl(socket, probe)?;
+        sockopt::set_tcp_keepcnt(socket, 3)?;
+    }
+    Ok(())
+}
+
+fn refuse(engine: &Engine, socket: &TcpStream) {
+    engine.metrics.connections_rejected.increment();
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    // It is told if its socket takes the line at once; it is closed in any case.
+    let _ = rustix::net::send(socket, TOO_MANY, flags);
+    let _ = socket.shutdown(Shutdown::Write);
+}

@@ -1,0 +1,182 @@
+//! The server: sockets and threads around the engine, and the order in which they begin and end.
+//!
+//! Start: listen, raise the alarm if that fails, start the sweeper, accept. End, on SIGINT, SIGTERM or
+//! SHUTDOWN:
+//!
+//! 1. the listeners close: nobody new
+//! 2. each connection is closed for reading: its thread answers what it has received, then ends
+//! 3. who is not done within `shutdown-timeout` is cut off
+//! 4. the sweeper ends
+//!
+//! A second signal exits at once.
+
+mod connection;
+mod listener;
+mod pool;
+
+use crate::config::{Config, Id};
+use crate::engine::{self, Engine};
+use pool::Pool;
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+/// Descriptors for everything but connections: listeners, files, standard streams.
+const DESCRIPTORS_RESERVED: u64 = 32;
+
+/// Why the server did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    Listen(SocketAddr, io::Error),
+    /// A thread or a signal handler cannot be had.
+    Resource(&'static str, String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Listen(addr, error) if error.kind() == io::ErrorKind::AddrInUse => write!(
+                f,
+                "cannot listen on {addr}: the port is in use; stop what uses it, or choose another \
+                 with --port"
+            ),
+            StartError::Listen(addr, error) => write!(f, "cannot listen on {addr}: {error}"),
+            StartError::Resource(what, error) => write!(f, "cannot {what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Runs a server until it is told to end. Returns whether every connection ended by itself.
+pub fn serve(config: Config) -> Result<bool, StartError> {
+    let engine = Arc::new(Engine::new(config));
+    for warning in engine.config.warnings() {
+        log::warn!("{warning}");
+    }
+    limit_connections(&engine);
+
+    // Listen before anything is started, so that a taken port costs nothing.
+    let listeners = listen(&engine.config)?;
+    let addresses: Vec<SocketAddr> =
+        listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    engine.port.store(addresses.first().map_or(0, SocketAddr::port), Relaxed);
+
+    // Signals only close the latch; the main thread does the rest.
+    let latch = Arc::clone(&engine);
+    ctrlc::set_handler(move || on_signal(&latch))
+        .map_err(|error| StartError::Resource("handle signals", error.to_string()))?;
+
+    // The sweeper removes expired keys.
+    let sweeping = Arc::clone(&engine);
+    let sweeper = spawn("sweeper", move || engine::sweep(&sweeping))?;
+
+    // One thread accepts for each address.
+    let pool = Arc::new(Pool::new(Arc::clone(&engine)));
+    let mut accepting = Vec::new();
+    for listener in listeners {
+        let pool = Arc::clone(&pool);
+        accepting.push(spawn("accept", move || listener::accept(listener, &pool))?);
+    }
+    announce(&addresses);
+
+    engine.shutdown.wait();
+    log::info!("shutting down");
+    addresses.iter().for_each(|addr| listener::wake(*addr));
+    accepting.into_iter().for_each(|thread| drop(thread.join()));
+    let in_time = close_connections(&engine);
+    if in_time {
+        pool.join();
+    }
+    drop(sweeper.join());
+    log::info!("bye");
+    Ok(in_time)
+}
+
+fn on_signal(engine: &Engine) {
+    if !engine.shutdown.request() {
+        log::warn!("second signal: exiting at once");
+        std::process::exit(1);
+    }
+}
+
+fn spawn(
+    name: &'static str,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<thread::JoinHandle<()>, StartError> {
+    thread::Builder::new()
+        .name(name.to_string())
+        .spawn(run)
+        .map_err(|error| StartError::Resource("start a thread", error.to_string()))
+}
+
+/// Asks for as many descriptors as `maxclients` needs; with fewer, fewer clients may come.
+fn limit_connections(engine: &Engine) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let wanted = engine.config.int(Id::Maxclients) as u64;
+    let needed = wanted + DESCRIPTORS_RESERVED;
+    let mut limit = getrlimit(Resource::Nofile);
+    let hard = limit.maximum.unwrap_or(u64::MAX);
+    if limit.current.is_some_and(|soft| soft < needed) {
+        let raised = rustix::process::Rlimit { current: Some(needed.min(hard)), ..limit };
+        if setrlimit(Resource::Nofile, raised).is_ok() {
+            limit = getrlimit(Resource::Nofile);
+        }
+    }
+    let soft = limit.current.unwrap_or(u64::MAX);
+    if soft < needed {
+        let possible = soft.saturating_sub(DESCRIPTORS_RESERVED).max(1);
+        engine.connections_possible.store(possible as usize, Relaxed);
+        log::warn!(
+            "maxclients is lowered from {wanted} to {possible}: this process may open only {soft} \
+             files; raise the limit with 'ulimit -n {needed}'"
+        );
+    }
+}
+
+fn listen(config: &Config) -> Result<Vec<TcpListener>, StartError> {
+    let port = config.int(Id::Port) as u16;
+    let backlog = config.int(Id::TcpBacklog) as i32;
+    let bind = |ip: IpAddr| {
+        let addr = SocketAddr::new(ip, port);
+        let listener = TcpListener::bind(addr).map_err(|error| StartError::Listen(addr, error))?;
+        // std listens with a backlog of its own choice; listening again sets it.
+        let set = rustix::net::listen(&listener, backlog);
+        set.map(|()| listener).map_err(|error| StartError::Listen(addr, error.into()))
+    };
+    config.bind_addresses().into_iter().map(bind).collect()
+}
+
+/// Says on standard output, for scripts and tests, where the server can be reached.
+fn announce(addresses: &[SocketAddr]) {
+    let list: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+    let version = env!("CARGO_PKG_VERSION");
+    log::info!("kvstore {version} listens on {}", list.join(" "));
+    let mut out = io::stdout();
+    // A closed standard output is no reason not to serve.
+    let _ = writeln!(out, "kvstore {version} ready on {}", list.join(" "));
+    let _ = out.flush();
+}
+
+/// Lets every connection answer what it has received; returns whether all were done in time.
+fn close_connections(engine: &Engine) -> bool {
+    let timeout = Duration::from_secs(engine.config.int(Id::ShutdownTimeout) as u64);
+    let deadline = Instant::now() + timeout;
+    for client in engine.clients.all() {
+        let _ = client.outbox.socket().shutdown(std::net::Shutdown::Read);
+    }
+    while !engine.clients.is_empty() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(2));
+    }
+    let late = engine.clients.all();
+    if !late.is_empty() {
+        log::warn!("{} connections were not done after {timeout:?}; cutting them off", late.len());
+        late.iter().for_each(|client| client.kill());
+    }
+    late.is_empty()
+}
