@@ -1,0 +1,79 @@
+# `make` alone prints the targets. Everything that a target starts listens on 127.0.0.1 only.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run release test check lint scripts-check diff fuzz soak clients bench bench-quick clean
+
+# Options for the program that a target runs: make run ARGS='--port 7000 --loglevel debug'
+ARGS ?=
+# Options for the test runner: make test TESTFLAGS='--no-fail-fast'
+TESTFLAGS ?=
+DIFF_COMMANDS ?= 200000
+FUZZ_CASES ?= 2000000
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+run: release ## build in release mode and start the server on 127.0.0.1:8080 (options: ARGS='--port 7000')
+	@exec target/release/kvstore serve $(ARGS)
+
+release:
+	@cargo build --release --quiet
+
+test: ## all tests; needs Rust, make and bash, and says what it leaves out for want of more
+	cargo test $(TESTFLAGS)
+
+# The tests come last, so that their result ends the output.
+check: lint scripts-check test ## format, lints, build, docs, scripts, tests: what must pass before a commit
+
+lint:
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	cargo build
+	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
+
+scripts-check:
+	@if command -v shellcheck >/dev/null; then \
+	    echo "shellcheck .ci/run scripts/*.sh"; shellcheck .ci/run scripts/*.sh; \
+	else \
+	    echo "skipped shellcheck: not installed (apt-get install shellcheck)"; \
+	fi
+	@if command -v python3 >/dev/null; then \
+	    echo "python3 -m py_compile of scripts/**/*.py"; \
+	    caches=$$(mktemp -d); trap 'rm -rf "$$caches"' EXIT; \
+	    find scripts -name '*.py' -print0 | \
+	        PYTHONPYCACHEPREFIX=$$caches xargs -0 python3 -m py_compile; \
+	else \
+	    echo "skipped the Python scripts: no python3 (apt-get install python3)"; \
+	fi
+	@if command -v node >/dev/null; then \
+	    echo "node --check of scripts/**/*.js"; \
+	    find scripts -name '*.js' -print0 | xargs -0 -n 1 node --check; \
+	fi
+
+diff: ## long differential test against redis-server (DIFF_COMMANDS=200000)
+	@if command -v redis-server >/dev/null; then \
+	    KVSTORE_DIFF_COMMANDS=$(DIFF_COMMANDS) \
+	        cargo test --release --test differential -- --nocapture; \
+	else \
+	    echo "skipped: no redis-server to compare with (apt-get install redis-server)"; \
+	fi
+
+fuzz: ## long fuzz tests of the parser and of whole sessions (FUZZ_CASES=2000000)
+	KVSTORE_FUZZ_CASES=$(FUZZ_CASES) cargo test --release --test fuzz
+
+soak: ## long form of the tests of hostile clients and of concurrency
+	KVSTORE_LONG=1 cargo test --release --test hostile --test concurrency
+
+clients: release ## real clients against kvstore: redis-cli, redis-benchmark, redis-py, node (ARGS=--install first)
+	@scripts/clients.sh $(ARGS)
+
+bench: release ## benchmark beside Redis, 25 minutes (ARGS='--only get-50 --rounds 9 --json FILE')
+	@python3 scripts/bench.py $(ARGS)
+
+bench-quick: release ## smoke run of the benchmark: the figures mean nothing
+	@python3 scripts/bench.py --quick $(ARGS)
+
+clean: ## remove what building left (target/); the server's data stays
+	cargo clean

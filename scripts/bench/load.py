@@ -1,0 +1,126 @@
+"""Load from outside: redis-benchmark as the neutral generator, and a loader over a plain socket.
+
+redis-benchmark runs single-threaded for every product, so that no product's client is better than
+another's. It is bounded in requests and in time.
+"""
+
+import os
+import re
+import socket
+import subprocess
+import time
+
+from bench import BenchError
+
+VALUE_BYTES = 64
+VALUE = b"x" * VALUE_BYTES
+# redis-benchmark's own pattern: `key:` and 12 digits, 16 bytes.
+KEY_PATTERN = "key:%012d"
+CHUNK_COMMANDS = 5_000
+SOCKET_SECONDS_MAX = 60
+
+
+class Connection:
+    """A RESP connection that knows just enough: load in bulk, and ask for an integer."""
+
+    def __init__(self, server):
+        address = ("127.0.0.1", server.port)
+        self.socket = socket.create_connection(address, timeout=SOCKET_SECONDS_MAX)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exception):
+        self.socket.close()
+
+    def _read(self, byte_count):
+        answer = bytearray()
+        while len(answer) < byte_count:
+            got = self.socket.recv(min(1 << 16, byte_count - len(answer)))
+            if not got:
+                raise BenchError(f"the server closed the connection after {bytes(answer[:200])!r}")
+            answer += got
+        return bytes(answer)
+
+    def load(self, key_count, deadline_ms=None, prefix="key"):
+        """Sets keys `<prefix>:000000000000` and on, a few thousand commands at a time."""
+        option = b""
+        if deadline_ms is not None:
+            option = b"$4\r\nPXAT\r\n$%d\r\n%d\r\n" % (len(str(deadline_ms)), deadline_ms)
+        count = 5 if option else 3
+        key_bytes = len(prefix) + 13
+        head = b"*%d\r\n$3\r\nSET\r\n$%d\r\n%s:" % (count, key_bytes, prefix.encode())
+        tail = b"\r\n$%d\r\n%s\r\n%s" % (VALUE_BYTES, VALUE, option)
+        command = head + b"%012d" + tail
+        for first in range(0, key_count, CHUNK_COMMANDS):
+            chunk = range(first, min(first + CHUNK_COMMANDS, key_count))
+            self.socket.sendall(b"".join([command % n for n in chunk]))
+            expected = b"+OK\r\n" * len(chunk)
+            answer = self._read(len(expected))
+            if answer != expected:
+                raise BenchError(f"SET was answered {answer[:200]!r}")
+
+    def dbsize(self):
+        """DBSIZE."""
+        self.socket.sendall(b"*1\r\n$6\r\nDBSIZE\r\n")
+        line = b""
+        while not line.endswith(b"\r\n"):
+            line += self._read(1)
+        if not line.startswith(b":"):
+            raise BenchError(f"DBSIZE was answered {line!r}")
+        return int(line[1:])
+
+
+class Outcome:
+    """What one run of redis-benchmark showed."""
+
+    def __init__(self, output, client_share):
+        self.client_share = client_share
+        self.throughput = self._number(output, r"throughput summary: ([\d.]+) requests")
+        columns = r"avg +min +p50 +p95 +p99 +max\s+" + r"([\d.]+) +" * 5 + r"([\d.]+)"
+        found = re.search(columns, output)
+        if not found:
+            raise BenchError(f"redis-benchmark printed no latency summary:\n{output[-2000:]}")
+        self.p50_ms, self.p99_ms, self.max_ms = (float(found.group(n)) for n in (3, 5, 6))
+        self.distribution = [
+            (int(count), float(latency))
+            for latency, count in re.findall(
+                r"% <= ([\d.]+) milliseconds \(cumulative count (\d+)\)", output
+            )
+        ]
+
+    @staticmethod
+    def _number(output, pattern):
+        found = re.search(pattern, output)
+        if not found:
+            raise BenchError(f"redis-benchmark printed no {pattern!r}:\n{output[-2000:]}")
+        return float(found.group(1))
+
+    def percentile_ms(self, percent):
+        """The smallest printed latency that at least `percent` of the requests stayed within."""
+        requests = max(count for count, _ in self.distribution)
+        needed = requests * percent / 100
+        return min(latency for count, latency in self.distribution if count >= needed)
+
+
+def redis_benchmark(server, requests, clients, pipeline, arguments):
+    """Runs redis-benchmark to its end. Any error reply fails the measurement."""
+    argv = ["redis-benchmark", "-h", "127.0.0.1", "-p", str(server.port), "-n", str(requests)]
+    argv += ["-c", str(clients), "-P", str(pipeline), "-d", str(VALUE_BYTES), *arguments]
+    started = time.monotonic()
+    before = os.times()
+    try:
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=120 + requests / 1_000
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BenchError(f"{' '.join(argv)} did not end:\n{server.log_tail()}") from error
+    after = os.times()
+    seconds = time.monotonic() - started
+    # In children_* stands whatever child was waited for meanwhile: this one alone.
+    used = after.children_user - before.children_user
+    used += after.children_system - before.children_system
+    if done.returncode != 0 or "rror" in done.stderr:
+        raise BenchError(f"{' '.join(argv)} failed:\n{done.stdout[-500:]}{done.stderr[-1500:]}")
+    return Outcome(done.stdout, used / seconds)

@@ -1,0 +1,181 @@
+"""Figures to text: medians, pair ratios, the Markdown table, the JSON file."""
+
+import json
+import os
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+
+from bench.workloads import CLIENT_SHARE, FIGURES
+
+CLIENT_BOUND_SHARE = 0.95
+
+
+def machine():
+    """CPU, cores, memory and kernel, as the table names them."""
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        model = re.search(r"model name\s*: (.*)", file.read())
+    with open("/proc/meminfo", encoding="ascii") as file:
+        memory_kib = int(re.search(r"MemTotal:\s*(\d+)", file.read()).group(1))
+    name = model.group(1).strip() if model else os.uname().machine
+    cores = len(os.sched_getaffinity(0))
+    return f"{name}, {cores} cores, {memory_kib / 2**20:.0f} GiB, Linux {os.uname().release}"
+
+
+def commit():
+    """The commit that was measured, with a mark if the tree differs from it."""
+    argv = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    here = os.path.dirname(os.path.abspath(__file__))
+    try:
+        answer = subprocess.run(argv, capture_output=True, text=True, cwd=here, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown commit"
+    return f"commit {answer.stdout.strip()}" if answer.returncode == 0 else "unknown commit"
+
+
+class Report:
+    """Collects the figures of every round, product by product, and renders them."""
+
+    def __init__(self, baseline, subject, others, judged, quick, rounds):
+        self.baseline = baseline
+        self.subject = subject
+        self.products = [baseline, *others, subject]
+        self.judged = judged
+        self.quick = quick
+        self.rounds = rounds
+        self.date = time.strftime("%Y-%m-%d")
+        self.labels = {product.name: product.label() for product in self.products}
+        self.measured = {}  # workload -> product name -> [figures of a round]
+
+    def add(self, workload, product, figures):
+        """One product's figures of one round."""
+        by_product = self.measured.setdefault(workload, {})
+        by_product.setdefault(product.name, []).append(figures)
+
+    def median(self, workload, product, figure):
+        """Over the rounds."""
+        rounds = self.measured[workload][product.name]
+        return statistics.median(figures[figure] for figures in rounds)
+
+    def ratio(self, workload, figure):
+        """Median of the ratios within each round: what drifts between rounds cancels out."""
+        subject = self.measured[workload][self.subject.name]
+        baseline = self.measured[workload][self.baseline.name]
+        pairs = [
+            ours[figure] / theirs[figure]
+            for ours, theirs in zip(subject, baseline)
+            if theirs[figure] > 0
+        ]
+        return statistics.median(pairs) if pairs else float("nan")
+
+    def verdict(self, workload, figure):
+        """(target, outcome), both empty for a figure without a target."""
+        for target in workload.targets:
+            if target.figure != figure:
+                continue
+            if target.of_redis:
+                value = self.ratio(workload, figure)
+            else:
+                value = self.median(workload, self.subject, figure)
+            if not self.judged:
+                return target.text(), "not judged"
+            return target.text(), "met" if target.is_met(value) else "**missed**"
+        return "", ""
+
+    def cell(self, workload, product, figure):
+        """A median, with a mark where the load generator was the limit."""
+        text = FIGURES[figure][1].format(self.median(workload, product, figure))
+        if figure == "throughput" and self.is_client_bound(workload, product):
+            text += " †"
+        return text
+
+    def is_client_bound(self, workload, product):
+        """Whether redis-benchmark had no CPU left to ask for more."""
+        return self.median(workload, product, CLIENT_SHARE) >= CLIENT_BOUND_SHARE
+
+    def rows(self):
+        """One row for each figure of each workload, heading first."""
+        heading = ["workload", "figure", *(self.labels[p.name] for p in self.products)]
+        yield [*heading, "ratio to Redis", "target", "outcome"]
+        for workload, by_product in self.measured.items():
+            title = workload.title
+            for figure in FIGURES:
+                if figure not in by_product[self.subject.name][0]:
+                    continue
+                cells = [self.cell(workload, product, figure) for product in self.products]
+                ratio = self.ratio(workload, figure)
+                yield [
+                    title,
+                    FIGURES[figure][0],
+                    *cells,
+                    f"{ratio:.2f}" if ratio == ratio else "",
+                    *self.verdict(workload, figure),
+                ]
+                title = ""
+
+    def markdown(self):
+        """The table and what it stands on, ready for the README."""
+        rows = list(self.rows())
+        numeric = len(self.products) + 1
+        rule = ["---", "---", *["---:"] * numeric, "---:", "---"]
+        lines = ["| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]]]
+        command = shlex.join(["python3", *sys.argv])
+        about = f"{machine()}; {self.date}; {commit()}; `{command}`."
+        if self.quick:
+            about = f"SMOKE RUN: the figures mean nothing. {about}"
+        return "\n".join(
+            [
+                *lines,
+                "",
+                about,
+                "",
+                f"Medians over {self.rounds} round(s), servers in turn, each freshly started; "
+                "ratios are the median of the pair ratios of each round. No persistence, values "
+                "of 64 bytes, client (redis-benchmark, one thread) on the same machine. "
+                f"† marks where the client used {CLIENT_BOUND_SHARE:.0%} of a core or more: the "
+                "server could have done more.",
+            ]
+        )
+
+    def missed(self):
+        """`workload: figure` of each target that was missed."""
+        return [
+            f"{workload.name}: {FIGURES[target.figure][0]}"
+            for workload in self.measured
+            for target in workload.targets
+            if "missed" in self.verdict(workload, target.figure)[1]
+        ]
+
+    def save_json(self, path):
+        """Every single figure, for whoever wants another statistic."""
+        content = {
+            "machine": machine(),
+            "date": self.date,
+            "commit": commit(),
+            "command": sys.argv,
+            "quick": self.quick,
+            "rounds": self.rounds,
+            "versions": self.labels,
+            "workloads": [
+                {
+                    "name": workload.name,
+                    "title": workload.title,
+                    "rounds": by_product,
+                    "ratios": {
+                        figure: None if (ratio := self.ratio(workload, figure)) != ratio else ratio
+                        for figure in by_product[self.subject.name][0]
+                    },
+                    "targets": [
+                        [t.figure, t.text(), self.verdict(workload, t.figure)[1]]
+                        for t in workload.targets
+                    ],
+                }
+                for workload, by_product in self.measured.items()
+            ],
+        }
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1)
+            file.write("\n")

@@ -1,0 +1,203 @@
+"""The products under test, and one running server of any of them.
+
+A product knows its command line. A server is a child process on a loopback port in a temporary
+directory of its own; it is stopped by its own pid, and the directory goes with it.
+"""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+from bench import BenchError
+
+READY_SECONDS_MAX = 20
+STOP_SECONDS_MAX = 30
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+class Product:
+    """How one product is started. `durability` is a key of its table: a new level is a new line."""
+
+    name = ""
+    title = ""
+    durability_options = {}
+
+    def __init__(self, binary):
+        self.binary = binary
+
+    def options(self, durability):
+        """The options for a level of durability, the same level for all products."""
+        return list(self.durability_options[durability])
+
+    def argv(self, durability, port):
+        """The command line. Port 0 means that the server chooses."""
+        raise NotImplementedError
+
+    def choose_port(self):
+        """The port to ask for."""
+        raise NotImplementedError
+
+    def ready_port(self, stdout_text, asked_port):
+        """The port that it listens on, or None while it is starting."""
+        raise NotImplementedError
+
+    def version(self):
+        """`7.0.15`, or a mark that it would not say."""
+        try:
+            answer = subprocess.run(
+                [self.binary, "--version"], capture_output=True, text=True, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return "?"
+        found = re.search(r"\d+\.\d+\.\d+", answer.stdout)
+        return found.group(0) if found else "?"
+
+    def label(self):
+        """The heading of its column."""
+        return f"{self.title} {self.version()}"
+
+
+class Redis(Product):
+    """redis-server, and valkey-server, which takes the same options."""
+
+    name = "redis"
+    title = "Redis"
+    durability_options = {"none": ["--save", "", "--appendonly", "no"]}
+
+    def choose_port(self):
+        # Redis takes port 0 for "do not listen". Between this close and its bind somebody else
+        # could take the port; it would then end at once, and the start is tried again.
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return probe.getsockname()[1]
+
+    def argv(self, durability, port):
+        return [self.binary, "--port", str(port), "--bind", "127.0.0.1", *self.options(durability)]
+
+    def ready_port(self, stdout_text, asked_port):
+        return asked_port if "eady to accept connections" in stdout_text else None
+
+
+class RedisAgain(Redis):
+    """The same program as the subject: an A/A run, whose ratios are the machine's noise."""
+
+    name = "redis2"
+    title = "Redis again"
+
+
+class Valkey(Redis):
+    """The fork, where it is installed."""
+
+    name = "valkey"
+    title = "Valkey"
+
+
+class Kvstore(Product):
+    """The release build. It picks a port and says which in its first line of output."""
+
+    name = "kvstore"
+    title = "kvstore"
+    durability_options = {"none": ["--appendonly", "no"]}
+
+    def choose_port(self):
+        return 0
+
+    def argv(self, durability, port):
+        address = ["--port", str(port), "--bind", "127.0.0.1"]
+        return [self.binary, "serve", *address, *self.options(durability)]
+
+    def ready_port(self, stdout_text, asked_port):
+        found = re.search(r"ready on 127\.0\.0\.1:(\d+)", stdout_text)
+        return int(found.group(1)) if found else None
+
+
+class Server:
+    """One running server: `with Server(product) as server:` starts it and stops it."""
+
+    def __init__(self, product, durability="none"):
+        self.product = product
+        self.durability = durability
+        self.process = None
+        self.port = None
+        self.directory = None
+
+    def __enter__(self):
+        self.directory = tempfile.mkdtemp(prefix="kvstore-bench-")
+        try:
+            for attempts_left in (2, 1, 0):
+                if self._start(may_retry=attempts_left > 0):
+                    return self
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        raise AssertionError("the last attempt returns or raises")
+
+    def __exit__(self, *_exception):
+        try:
+            self._stop()
+        finally:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _start(self, may_retry):
+        asked_port = self.product.choose_port()
+        argv = self.product.argv(self.durability, asked_port)
+        with open(self._path("stdout"), "wb") as out, open(self._path("stderr"), "wb") as err:
+            try:
+                self.process = subprocess.Popen(
+                    argv, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=out, stderr=err
+                )
+            except OSError as error:
+                raise BenchError(f"cannot start {argv[0]}: {error}") from error
+        give_up = time.monotonic() + READY_SECONDS_MAX
+        while time.monotonic() < give_up:
+            self.port = self.product.ready_port(self._read("stdout"), asked_port)
+            if self.port is not None:
+                return True
+            if self.process.poll() is not None:
+                if may_retry:
+                    return False
+                break
+            time.sleep(0.01)
+        raise BenchError(f"{' '.join(argv)} did not become ready:\n{self.log_tail()}")
+
+    def _stop(self):
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            print(f"  NOTE: {self.product.name} ignored SIGTERM for {STOP_SECONDS_MAX} s; killed")
+
+    def _path(self, name):
+        return os.path.join(self.directory, name)
+
+    def _read(self, name):
+        with open(self._path(name), encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def log_tail(self):
+        """What the server said last, for a failure message."""
+        return (self._read("stdout") + self._read("stderr"))[-2000:]
+
+    def cpu_seconds(self):
+        """User and system time used so far, by all threads that it has and had."""
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii", errors="replace") as file:
+            # The second field is the program's name in brackets and may hold blanks.
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+
+    def resident_mib(self):
+        """VmRSS."""
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii", errors="replace") as file:
+            for line in file:
+                if line.startswith("VmRSS:"):
+                    return int(line.split()[1]) / 1024
+        raise BenchError(f"{self.product.name} has no VmRSS: it has ended\n{self.log_tail()}")
