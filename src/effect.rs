@@ -62,3 +62,191 @@ pub enum Effect<'a> {
     /// All keys are gone.
     FlushAll,
 }
+
+impl Effect<'_> {
+    /// Appends the effect as a RESP command: what the log holds, and what stock Redis can load.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match *self {
+            Effect::Set { key, value, deadline: None } => command(out, &[b"SET", key, value]),
+            Effect::Set { key, value, deadline: Some(at) } => {
+                let mut digits = [0; 20];
+                command(out, &[b"SET", key, value, b"PXAT", decimal(at.0, &mut digits)]);
+            }
+            Effect::SetRange { key, offset, bytes } => {
+                let mut digits = [0; 20];
+                command(out, &[b"SETRANGE", key, decimal(offset as u64, &mut digits), bytes]);
+            }
+            Effect::Del { keys } => {
+                header(out, b'*', keys.len() + 1);
+                bulk(out, b"DEL");
+                keys.iter().for_each(|key| bulk(out, key));
+            }
+            Effect::PexpireAt { key, deadline } => {
+                let mut digits = [0; 20];
+                command(out, &[b"PEXPIREAT", key, decimal(deadline.0, &mut digits)]);
+            }
+            Effect::Persist { key } => command(out, &[b"PERSIST", key]),
+            Effect::FlushAll => command(out, &[b"FLUSHALL"]),
+        }
+    }
+}
+
+/// The word before the effects of a record with more than one.
+pub const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+/// The word behind them.
+pub const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+
+/// Why a payload is no list of effects; with its checksum right it was written by somebody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed(pub &'static str);
+
+/// Reads a record's payload and hands over its effects in order. Nothing is handed over from a command
+/// that is not an effect.
+pub fn decode<'p>(
+    payload: &'p [u8],
+    mut apply: impl FnMut(Effect<'_>),
+) -> Result<usize, Malformed> {
+    let mut rest = payload;
+    let mut words: Vec<&'p [u8]> = Vec::with_capacity(8);
+    let mut effects = 0;
+    while !rest.is_empty() {
+        rest = read_command(rest, &mut words)?;
+        match words[..] {
+            [b"MULTI"] | [b"EXEC"] => continue,
+            [b"SET", key, value] => apply(Effect::Set { key, value, deadline: None }),
+            [b"SET", key, value, b"PXAT", at] => {
+                apply(Effect::Set { key, value, deadline: Some(UnixMillis(number(at)?)) });
+            }
+            [b"SETRANGE", key, offset, bytes] => {
+                apply(Effect::SetRange { key, offset: number(offset)? as usize, bytes });
+            }
+            [b"DEL", ref keys @ ..] if !keys.is_empty() => apply(Effect::Del { keys }),
+            [b"PEXPIREAT", key, at] => {
+                apply(Effect::PexpireAt { key, deadline: UnixMillis(number(at)?) });
+            }
+            [b"PERSIST", key] => apply(Effect::Persist { key }),
+            [b"FLUSHALL"] => apply(Effect::FlushAll),
+            _ => return Err(Malformed("a command that is no effect")),
+        }
+        effects += 1;
+    }
+    Ok(effects)
+}
+
+fn read_command<'p>(bytes: &'p [u8], words: &mut Vec<&'p [u8]>) -> Result<&'p [u8], Malformed> {
+    words.clear();
+    let (count, mut rest) = read_header(bytes, b'*')?;
+    for _ in 0..count {
+        let (len, after) = read_header(rest, b'$')?;
+        let (word, after) = after.split_at_checked(len).ok_or(Malformed("a string ends early"))?;
+        words.push(word);
+        rest =
+            after.strip_prefix(b"\r\n").ok_or(Malformed("a string does not end in a line end"))?;
+    }
+    Ok(rest)
+}
+
+/// `<kind><number>␍␊`
+fn read_header(bytes: &[u8], kind: u8) -> Result<(usize, &[u8]), Malformed> {
+    const NO_HEADER: Malformed = Malformed("a length is missing or damaged");
+    let rest = bytes.strip_prefix(&[kind]).ok_or(NO_HEADER)?;
+    let len = rest.iter().take(20).position(|&byte| byte == b'\r').ok_or(NO_HEADER)?;
+    let (digits, rest) = rest.split_at(len);
+    let rest = rest.strip_prefix(b"\r\n").ok_or(NO_HEADER)?;
+    Ok((number(digits)? as usize, rest))
+}
+
+fn number(digits: &[u8]) -> Result<u64, Malformed> {
+    const BAD: Malformed = Malformed("a number is not one");
+    if digits.is_empty() || digits.len() > 20 {
+        return Err(BAD);
+    }
+    digits
+        .iter()
+        .try_fold(0u64, |value, byte| {
+            let digit = byte.wrapping_sub(b'0');
+            let value = value.checked_mul(10)?.checked_add(u64::from(digit))?;
+            (digit < 10).then_some(value)
+        })
+        .ok_or(BAD)
+}
+
+fn command(out: &mut Vec<u8>, words: &[&[u8]]) {
+    header(out, b'*', words.len());
+    words.iter().for_each(|word| bulk(out, word));
+}
+
+fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
+    header(out, b'$', bytes.len());
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn header(out: &mut Vec<u8>, kind: u8, len: usize) {
+    out.push(kind);
+    out.extend_from_slice(decimal(len as u64, &mut [0; 20]));
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The number's digits, in a buffer of the caller's: `format!` would be half of a small effect's cost.
+pub fn decimal(mut value: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            return &digits[at..];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: &[Effect<'static>] = &[
+        Effect::Set { key: b"k", value: b"", deadline: None },
+        Effect::Set { key: b"", value: b"\r\n*1", deadline: Some(UnixMillis(u64::MAX)) },
+        Effect::SetRange { key: b"k", offset: 7, bytes: b"x" },
+        Effect::Del { keys: &[b"a", b"b"] },
+        Effect::PexpireAt { key: b"k", deadline: UnixMillis(0) },
+        Effect::Persist { key: b"k" },
+        Effect::FlushAll,
+    ];
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let mut payload = MULTI.to_vec();
+        ALL.iter().for_each(|effect| effect.encode(&mut payload));
+        payload.extend_from_slice(EXEC);
+        let mut at = 0;
+        let count = decode(&payload, |effect| {
+            assert_eq!(effect, ALL[at]);
+            at += 1;
+        });
+        assert_eq!(count, Ok(ALL.len()));
+    }
+
+    #[test]
+    fn damaged_payloads_are_refused() {
+        let mut payload = Vec::new();
+        ALL.iter().for_each(|effect| effect.encode(&mut payload));
+        for end in 1..payload.len() {
+            // A cut between two effects is not the payload's to see: the record has a length.
+            let _ = decode(&payload[..end], |_| ());
+        }
+        let bad: &[&[u8]] = &[
+            b"SET k v\r\n",
+            b"*1\r\n$3\r\nGET\r\n",
+            b"*1\r\n$99999999999999999999\r\nX\r\n",
+            b"*18446744073709551615\r\n",
+            b"*1\r\n$-1\r\n",
+            b"*1\r\n$3\r\nDEL\r\n",
+            b"*0\r\n",
+        ];
+        for payload in bad {
+            assert!(decode(payload, |_| ()).is_err(), "{}", String::from_utf8_lossy(payload));
+        }
+    }
+}
