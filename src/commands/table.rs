@@ -1,11 +1,18 @@
 //! The command table: all rows, found by name.
 
-use super::{Command, Family, Run, strings};
+use super::{Command, Family, Run, dump, keys, keyspace, object, strings, ttl};
 use crate::error::Failure;
 use crate::protocol::Args;
 
 /// The rows of all families, in the order of `HELP`.
-const FAMILIES: &[&[Command]] = &[strings::COMMANDS];
+const FAMILIES: &[&[Command]] = &[
+    strings::COMMANDS,
+    keys::COMMANDS,
+    keyspace::COMMANDS,
+    ttl::COMMANDS,
+    dump::COMMANDS,
+    object::COMMANDS,
+];
 
 /// A row, and where in the table it is: the index of the command's counters.
 #[derive(Clone, Copy)]
