@@ -11,10 +11,15 @@
 //! The rows stand beside their handlers, one file per family.
 
 mod builtins;
+mod dump;
 mod expiry;
+mod keys;
+mod keyspace;
+mod object;
 mod strings;
 mod table;
 pub mod text;
+mod ttl;
 
 pub use builtins::Builtin;
 pub use table::{Commands, Resolved};

@@ -1,12 +1,20 @@
 //! The command table: all rows, found by name.
 
-use super::{Command, Run, builtins, strings};
+use super::{Command, Run, builtins, dump, keys, keyspace, object, strings, ttl};
 use crate::error::Failure;
 use crate::protocol::Args;
 use std::fmt;
 
 /// The rows of all families, in the order of `HELP`.
-const FAMILIES: &[&[Command]] = &[strings::COMMANDS, builtins::COMMANDS];
+const FAMILIES: &[&[Command]] = &[
+    strings::COMMANDS,
+    keys::COMMANDS,
+    keyspace::COMMANDS,
+    ttl::COMMANDS,
+    dump::COMMANDS,
+    object::COMMANDS,
+    builtins::COMMANDS,
+];
 
 /// A row, and where in the table it is: the index of the command's counters.
 #[derive(Clone, Copy)]

@@ -50,6 +50,9 @@ pub struct Live<'t> {
 pub struct Tx<'s> {
     store: &'s Store,
     guards: Guards<'s>,
+    /// What FLUSHALL took out of the store. Fields are dropped in this order: to free a million entries
+    /// takes a while, and nobody should wait for it at the locks. So this stands behind `guards`.
+    flushed: Vec<Shard>,
     now: UnixMillis,
     /// The first key's hash, known from locking. Told apart by address and length: the key outlives
     /// the command, so nothing else can stand at its address meanwhile.
@@ -111,6 +114,7 @@ impl Store {
         Tx {
             store: self,
             guards,
+            flushed: Vec::new(),
             now,
             first,
             effects: 0,
@@ -362,9 +366,9 @@ impl<'s> Tx<'s> {
         assert_eq!(guards.len(), SHARDS, "{NOT_LOCKED}");
         for (_, guard) in guards {
             let shard = guard.shard_mut();
-            let last_seq = shard.last_seq;
-            *shard = Shard::new();
-            shard.last_seq = last_seq;
+            let old = std::mem::replace(shard, Shard::new());
+            shard.last_seq = old.last_seq;
+            self.flushed.push(old);
         }
     }
 

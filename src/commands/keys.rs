@@ -1,0 +1,318 @@
+//! Keys, whatever they hold: commands that name the keys they work on.
+
+use super::{Call, Command, Family, Flags, Keys, Run};
+use crate::effect::Effect;
+use crate::error::{Failure, NO_SUCH_KEY, NOT_AN_INTEGER, SYNTAX};
+use crate::protocol::{Args, integer};
+use crate::store::Tx;
+
+const WRITE: Flags = Flags::WRITE;
+const FAST_WRITE: Flags = Flags::WRITE.and(Flags::FAST);
+const READ: Flags = Flags::READONLY.and(Flags::FAST);
+
+/// The family's rows.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "del",
+        arity: -2,
+        flags: WRITE,
+        keys: Keys::ALL,
+        run: Run::Data(del),
+        family: Family::Generic,
+        rest: None,
+        grammar: "key [key ...]",
+        summary: "Removes keys; answers how many there were.",
+        example: "DEL name city -> 2",
+    },
+    Command {
+        name: "delete",
+        arity: -2,
+        flags: WRITE,
+        keys: Keys::ALL,
+        run: Run::Data(del),
+        family: Family::Generic,
+        rest: None,
+        grammar: "key [key ...]",
+        summary: "DEL under its full name.",
+        example: "DELETE name -> 1",
+    },
+    Command {
+        name: "unlink",
+        arity: -2,
+        flags: FAST_WRITE,
+        keys: Keys::ALL,
+        run: Run::Data(del),
+        family: Family::Generic,
+        rest: None,
+        grammar: "key [key ...]",
+        summary: "DEL under the name that Redis has for removing without a pause.",
+        example: "UNLINK name -> 1",
+    },
+    Command {
+        name: "exists",
+        arity: -2,
+        flags: READ,
+        keys: Keys::ALL,
+        run: Run::Data(exists),
+        family: Family::Generic,
+        rest: None,
+        grammar: "key [key ...]",
+        summary: "How many of the keys are there; one named twice counts twice.",
+        example: "EXISTS name city -> 2",
+    },
+    Command {
+        name: "type",
+        arity: 2,
+        flags: READ,
+        keys: Keys::ONE,
+        run: Run::Data(kind),
+        family: Family::Generic,
+        rest: None,
+        grammar: "key",
+        summary: "The kind of a key's value: string, or none if the key is not there.",
+        example: "TYPE name -> string",
+    },
+    Command {
+        name: "touch",
+        arity: -2,
+        flags: READ,
+        keys: Keys::ALL,
+        run: Run::Data(touch),
+        family: Family::Generic,
+        rest: None,
+        grammar: "key [key ...]",
+        summary: "Marks keys as just used; answers how many there were.",
+        example: "TOUCH name city -> 2",
+    },
+    Command {
+        name: "rename",
+        arity: 3,
+        flags: WRITE,
+        keys: Keys::TWO,
+        run: Run::Data(rename),
+        family: Family::Generic,
+        rest: None,
+        grammar: "key newkey",
+        summary: "Gives a key another name, over whatever had it before.",
+        example: "RENAME name first_name -> OK",
+    },
+    Command {
+        name: "renamenx",
+        arity: 3,
+        flags: FAST_WRITE,
+        keys: Keys::TWO,
+        run: Run::Data(renamenx),
+        family: Family::Generic,
+        rest: None,
+        grammar: "key newkey",
+        summary: "RENAME if the new name is free; answers 1 if it was.",
+        example: "RENAMENX name first_name -> 1",
+    },
+    Command {
+        name: "copy",
+        arity: -3,
+        flags: WRITE.and(Flags::DENYOOM),
+        keys: Keys::TWO,
+        run: Run::Data(copy),
+        family: Family::Generic,
+        rest: None,
+        grammar: "source destination [DB destination-db] [REPLACE]",
+        summary: "Copies a value and its expiry to another key; answers 1 if it did.",
+        example: "COPY name backup REPLACE -> 1",
+    },
+];
+
+const DB_OUT_OF_RANGE: Failure = Failure::fixed("ERR DB index is out of range");
+const INT_OUT_OF_RANGE: Failure =
+    Failure::fixed("ERR value is out of range, value must between -2147483648 and 2147483647");
+const SAME_OBJECT: Failure = Failure::fixed("ERR source and destination objects are the same");
+
+fn del(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    let mut keys: Vec<&[u8]> = args.from(1).filter(|key| call.tx.exists(key)).collect();
+    // A key that is named twice is removed once.
+    keys.sort_unstable();
+    keys.dedup();
+    if !keys.is_empty() {
+        call.tx.apply(Effect::Del { keys: &keys });
+    }
+    call.reply.count(keys.len());
+    Ok(())
+}
+
+fn exists(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    call.reply.count(args.from(1).filter(|key| call.tx.exists(key)).count());
+    Ok(())
+}
+
+fn kind(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    call.reply.simple(if call.tx.exists(&args[1]) { "string" } else { "none" });
+    Ok(())
+}
+
+fn touch(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    // Reading is what touches. As in Redis, it counts as a hit or a miss, too.
+    call.reply.count(args.from(1).filter(|key| call.tx.value(key).is_some()).count());
+    Ok(())
+}
+
+fn rename(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    let (from, to) = (&args[1], &args[2]);
+    if !call.tx.exists(from) {
+        return Err(NO_SUCH_KEY);
+    }
+    if from != to {
+        move_key(call.tx, from, to);
+    }
+    call.reply.ok();
+    Ok(())
+}
+
+fn renamenx(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    let (from, to) = (&args[1], &args[2]);
+    if !call.tx.exists(from) {
+        return Err(NO_SUCH_KEY);
+    }
+    let free = !call.tx.exists(to);
+    if free {
+        move_key(call.tx, from, to);
+    }
+    call.reply.flag(free);
+    Ok(())
+}
+
+fn copy(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    let replace = parse_copy_options(args)?;
+    let (from, to) = (&args[1], &args[2]);
+    if from == to {
+        return Err(SAME_OBJECT);
+    }
+    // Unlike RENAME, COPY reads its source: a hit or a miss, and a use of the key.
+    let copies = call.tx.value(from).is_some() && (replace || !call.tx.exists(to));
+    if copies {
+        copy_key(call.tx, from, to);
+    }
+    call.reply.flag(copies);
+    Ok(())
+}
+
+/// Whether COPY may replace. There is one database, so its number says nothing.
+fn parse_copy_options(args: Args<'_>) -> Result<bool, Failure> {
+    let (mut replace, mut words) = (false, args.from(3));
+    while let Some(word) = words.next() {
+        if word.eq_ignore_ascii_case(b"REPLACE") {
+            replace = true;
+        } else if word.eq_ignore_ascii_case(b"DB") {
+            let index = integer(words.next().ok_or(SYNTAX)?).ok_or(NOT_AN_INTEGER)?;
+            if i32::try_from(index).map_err(|_| INT_OUT_OF_RANGE)? != 0 {
+                return Err(DB_OUT_OF_RANGE);
+            }
+        } else {
+            return Err(SYNTAX);
+        }
+    }
+    Ok(replace)
+}
+
+fn move_key(tx: &mut Tx<'_>, from: &[u8], to: &[u8]) {
+    copy_key(tx, from, to);
+    tx.apply(Effect::Del { keys: &[from] });
+}
+
+/// Makes `to` what `from` is, deadline included. There is no effect that says "the same as that key":
+/// the log holds values, so that each record can be understood without the ones before it.
+fn copy_key(tx: &mut Tx<'_>, from: &[u8], to: &[u8]) {
+    let Some(source) = tx.peek(from) else { return };
+    let (value, deadline) = (source.value.to_vec(), source.deadline);
+    tx.apply(Effect::Set { key: to, value: &value, deadline });
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use crate::clock::UnixMillis;
+    use crate::commands::{Call, Commands, Flags, Run};
+    use crate::protocol::{Args, Dialect, Reply, Span};
+    use crate::store::{Scope, Store};
+
+    /// Runs a command at a point in time; its answer is text.
+    pub(in crate::commands) fn run_words(store: &Store, now: u64, words: &[&[u8]]) -> String {
+        let (mut bytes, mut spans) = (Vec::new(), Vec::new());
+        for word in words {
+            spans.push(Span { start: bytes.len(), end: bytes.len() + word.len() });
+            bytes.extend_from_slice(word);
+        }
+        let args = Args::new(&bytes, &spans);
+        let mut reply = Reply::new(Dialect::Text);
+        let outcome = Commands::new().resolve(args).and_then(|found| {
+            let row = found.command;
+            let Run::Data(handler) = row.run else { panic!("{} is no data command", row.name) };
+            let (write, now) = (row.flags.has(Flags::WRITE), UnixMillis(now));
+            let scope = if write { Scope::All } else { Scope::Fleeting };
+            let mut tx = if row.flags.has(Flags::ALL_KEYS) {
+                store.begin_scope(scope, write, now)
+            } else {
+                store.begin(row.keys(args), write, now)
+            };
+            let name = row.name;
+            let mut call = Call { tx: &mut tx, reply: &mut reply, value_len_max: 1 << 20, name };
+            let outcome = handler(&mut call, args);
+            assert!(outcome.is_ok() || tx.effects() == 0, "{name} failed and changed something");
+            outcome
+        });
+        match outcome {
+            Ok(()) => String::from_utf8_lossy(reply.bytes()).trim_end().to_string(),
+            Err(failure) => failure.to_string(),
+        }
+    }
+
+    /// [`run_words`] for a command without blanks in its arguments.
+    pub(in crate::commands) fn run(store: &Store, now: u64, line: &str) -> String {
+        run_words(store, now, &line.split(' ').map(str::as_bytes).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn keys_named_twice() {
+        let store = Store::new();
+        run(&store, 0, "SET a 1");
+        assert_eq!(run(&store, 0, "EXISTS a a b"), "2");
+        assert_eq!(run(&store, 0, "TOUCH a a b"), "2");
+        assert_eq!(run(&store, 0, "DELETE a a b"), "1");
+    }
+
+    #[test]
+    fn a_deadline_goes_with_its_key_and_not_over_another() {
+        let store = Store::new();
+        run(&store, 0, "SET a 1 PXAT 500");
+        run(&store, 0, "SET b 2 PXAT 900");
+        assert_eq!(run(&store, 0, "COPY a c"), "1");
+        assert_eq!(run(&store, 0, "RENAME a b"), "OK");
+        assert_eq!(run(&store, 0, "PEXPIRETIME b"), "500");
+        assert_eq!(run(&store, 0, "PEXPIRETIME c"), "500");
+        assert_eq!(run(&store, 501, "EXISTS a b c"), "0");
+        run(&store, 501, "SET a 1");
+        assert_eq!(run(&store, 501, "RENAMENX a b"), "1", "an expired key is in nobody's way");
+        assert_eq!(run(&store, 501, "PTTL b"), "-1");
+    }
+
+    #[test]
+    fn a_key_and_itself() {
+        let store = Store::new();
+        assert_eq!(run(&store, 0, "RENAME a a"), "ERR no such key");
+        run(&store, 0, "SET a 1");
+        assert_eq!(run(&store, 0, "RENAME a a"), "OK");
+        assert_eq!(run(&store, 0, "RENAMENX a a"), "0");
+        let same = "ERR source and destination objects are the same";
+        assert_eq!(run(&store, 0, "COPY a a REPLACE"), same);
+        assert_eq!(run(&store, 0, "GET a"), "1");
+    }
+
+    #[test]
+    fn there_is_one_database() {
+        let store = Store::new();
+        run(&store, 0, "SET a 1");
+        assert_eq!(run(&store, 0, "COPY a b DB 0"), "1");
+        assert_eq!(run(&store, 0, "COPY a b db 1"), "ERR DB index is out of range");
+        assert_eq!(run(&store, 0, "COPY a b DB x"), super::NOT_AN_INTEGER.text());
+        assert_eq!(run(&store, 0, "COPY a b DB 2147483648"), super::INT_OUT_OF_RANGE.text());
+        assert_eq!(run(&store, 0, "COPY a b DB"), "ERR syntax error");
+    }
+}

@@ -1,0 +1,254 @@
+//! The keyspace: commands on all keys at once.
+//!
+//! The reading ones lock one shard at a time while they look at it. So they hold nobody up for long,
+//! and what they tell is of slightly different moments.
+
+use super::{Call, Command, Family, Flags, Keys, Run};
+use crate::effect::Effect;
+use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
+use crate::glob;
+use crate::protocol::{Args, integer};
+use crate::random::Random;
+
+const READ: Flags = Flags::READONLY.and(Flags::ALL_KEYS);
+const FLUSH: Flags = Flags::WRITE.and(Flags::ALL_KEYS);
+
+/// The family's rows.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "keys",
+        arity: 2,
+        flags: READ,
+        keys: Keys::NONE,
+        run: Run::Data(keys),
+        family: Family::Generic,
+        rest: None,
+        grammar: "pattern",
+        summary: "All keys that match a glob pattern; SCAN does it in steps.",
+        example: "KEYS user:* -> 1) user:7",
+    },
+    Command {
+        name: "scan",
+        arity: -2,
+        flags: READ,
+        keys: Keys::NONE,
+        run: Run::Data(scan),
+        family: Family::Generic,
+        rest: None,
+        grammar: "cursor [MATCH pattern] [COUNT count] [TYPE type]",
+        summary: "Some keys, and the cursor to go on from; start with 0, end at 0.",
+        example: "SCAN 0 MATCH user:* COUNT 100 -> 1) 0 2) 1) user:7",
+    },
+    Command {
+        name: "randomkey",
+        arity: 1,
+        flags: READ,
+        keys: Keys::NONE,
+        run: Run::Data(randomkey),
+        family: Family::Generic,
+        rest: None,
+        grammar: "",
+        summary: "Any key, or nil if there is none.",
+        example: "RANDOMKEY -> name",
+    },
+    Command {
+        name: "dbsize",
+        arity: 1,
+        flags: READ.and(Flags::FAST),
+        keys: Keys::NONE,
+        run: Run::Data(dbsize),
+        family: Family::Server,
+        rest: None,
+        grammar: "",
+        summary: "How many keys there are.",
+        example: "DBSIZE -> 1000000",
+    },
+    Command {
+        name: "flushdb",
+        arity: -1,
+        flags: FLUSH,
+        keys: Keys::NONE,
+        run: Run::Data(flush),
+        family: Family::Server,
+        rest: None,
+        grammar: "[ASYNC | SYNC]",
+        summary: "Removes all keys, as FLUSHALL: there is one database.",
+        example: "FLUSHDB -> OK",
+    },
+    Command {
+        name: "flushall",
+        arity: -1,
+        flags: FLUSH,
+        keys: Keys::NONE,
+        run: Run::Data(flush),
+        family: Family::Server,
+        rest: None,
+        grammar: "[ASYNC | SYNC]",
+        summary: "Removes all keys.",
+        example: "FLUSHALL -> OK",
+    },
+];
+
+const INVALID_CURSOR: Failure = Failure::fixed("ERR invalid cursor");
+
+fn keys(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    let everything = ScanOptions { pattern: &args[1], count: usize::MAX, strings: true };
+    let (_, keys) = everything.walk(call, 0);
+    answer_keys(call, &keys);
+    Ok(())
+}
+
+fn scan(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    let cursor = parse_cursor(&args[1]).ok_or(INVALID_CURSOR)?;
+    let options = ScanOptions::parse(args.from(2))?;
+    let (cursor, keys) = options.walk(call, cursor);
+    call.reply.array(2);
+    call.reply.bulk(cursor.to_string().as_bytes());
+    answer_keys(call, &keys);
+    Ok(())
+}
+
+fn answer_keys(call: &mut Call<'_, '_>, keys: &[Vec<u8>]) {
+    call.reply.array(keys.len());
+    keys.iter().for_each(|key| call.reply.bulk(key));
+}
+
+/// As C's `strtoul`, which is what Redis reads a cursor with: no digits are 0, a sign is taken.
+fn parse_cursor(word: &[u8]) -> Option<u64> {
+    let (negative, digits) = match word {
+        [] => return Some(0),
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let value: u64 = str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(if negative { value.wrapping_neg() } else { value })
+}
+
+/// What of the keyspace is asked for.
+#[derive(Debug)]
+struct ScanOptions<'a> {
+    pattern: &'a [u8],
+    /// How many keys to look at, matching or not.
+    count: usize,
+    /// Whether strings are wanted at all: there is nothing else.
+    strings: bool,
+}
+
+impl<'a> ScanOptions<'a> {
+    fn parse(mut words: impl Iterator<Item = &'a [u8]>) -> Result<ScanOptions<'a>, Failure> {
+        let mut options = ScanOptions { pattern: b"*", count: 10, strings: true };
+        while let Some(word) = words.next() {
+            let value = words.next().ok_or(SYNTAX)?;
+            match word.to_ascii_uppercase().as_slice() {
+                b"MATCH" => options.pattern = value,
+                b"TYPE" => options.strings = value.eq_ignore_ascii_case(b"string"),
+                b"COUNT" => {
+                    let count = integer(value).ok_or(NOT_AN_INTEGER)?;
+                    options.count = usize::try_from(count).ok().filter(|&n| n > 0).ok_or(SYNTAX)?;
+                }
+                _ => return Err(SYNTAX),
+            }
+        }
+        Ok(options)
+    }
+
+    /// Walks on from `cursor`: the next cursor, and the keys wanted among those looked at.
+    fn walk(&self, call: &Call<'_, '_>, cursor: u64) -> (u64, Vec<Vec<u8>>) {
+        let mut keys = Vec::new();
+        let next = call.tx.scan(cursor, self.count, |key, _| {
+            if self.strings && glob::matches(self.pattern, key) {
+                keys.push(key.to_vec());
+            }
+        });
+        (next, keys)
+    }
+}
+
+fn randomkey(call: &mut Call<'_, '_>, _: Args<'_>) -> Result<(), Failure> {
+    let key = call.tx.random_key(&mut Random::new());
+    call.reply.bulk_or_nil(key.as_deref());
+    Ok(())
+}
+
+fn dbsize(call: &mut Call<'_, '_>, _: Args<'_>) -> Result<(), Failure> {
+    call.reply.count(call.tx.key_count());
+    Ok(())
+}
+
+fn flush(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    // Both ways are one here: the keys are gone at once, and freed after the locks.
+    match args.len() {
+        1 => {}
+        2 if args.is(1, "ASYNC") || args.is(1, "SYNC") => {}
+        _ => return Err(SYNTAX),
+    }
+    call.tx.apply(Effect::FlushAll);
+    call.reply.ok();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::keys::tests::run;
+    use crate::store::Store;
+
+    fn store_with(keys: usize) -> Store {
+        let store = Store::new();
+        (0..keys).for_each(|n| assert_eq!(run(&store, 0, &format!("SET user:{n} x")), "OK"));
+        store
+    }
+
+    #[test]
+    fn cursors_as_redis_reads_them() {
+        assert_eq!(parse_cursor(b""), Some(0));
+        assert_eq!(parse_cursor(b"+7"), Some(7));
+        assert_eq!(parse_cursor(b"-1"), Some(u64::MAX));
+        assert_eq!(parse_cursor(b"18446744073709551615"), Some(u64::MAX));
+        for bad in ["abc", "1x", " 1", "1 ", "-", "+", "+-1", "18446744073709551616"] {
+            assert_eq!(parse_cursor(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_from_nowhere_ends_the_scan() {
+        let store = store_with(3);
+        for cursor in ["18446744073709551615", "-1", "1099511627776"] {
+            assert_eq!(run(&store, 0, &format!("SCAN {cursor}")), "1) 0\n2) (empty)");
+        }
+    }
+
+    #[test]
+    fn scan_options() {
+        let store = store_with(30);
+        run(&store, 0, "SET other x");
+        assert_eq!(
+            run(&store, 0, "SCAN 0 MATCH o* COUNT 9223372036854775807"),
+            "1) 0\n2) 1) other"
+        );
+        assert_eq!(run(&store, 0, "SCAN 0 TYPE list COUNT 99"), "1) 0\n2) (empty)");
+        assert_eq!(run(&store, 0, "SCAN 0 type STRING match o* count 99"), "1) 0\n2) 1) other");
+        for bad in ["COUNT 0", "COUNT -1", "COUNT", "MATCH", "NONE 1"] {
+            assert_eq!(run(&store, 0, &format!("SCAN 0 {bad}")), "ERR syntax error", "{bad}");
+        }
+        assert_eq!(run(&store, 0, "SCAN 0 COUNT x"), NOT_AN_INTEGER.text());
+        assert_eq!(run(&store, 0, "SCAN x COUNT 0"), "ERR invalid cursor", "checked first");
+    }
+
+    #[test]
+    fn the_whole_keyspace() {
+        let store = store_with(300);
+        assert_eq!(run(&store, 0, "KEYS user:*").lines().count(), 300);
+        assert!(run(&store, 0, "RANDOMKEY").starts_with("user:"));
+        assert_eq!(run(&store, 0, "FLUSHALL ASYNC SYNC"), "ERR syntax error");
+        assert_eq!(run(&store, 0, "DBSIZE"), "300");
+        assert_eq!(run(&store, 0, "FLUSHDB async"), "OK");
+        assert_eq!(run(&store, 0, "DBSIZE"), "0");
+        assert_eq!(run(&store, 0, "RANDOMKEY"), "(nil)");
+        assert_eq!(run(&store, 0, "KEYS *"), "(empty)");
+    }
+}

@@ -1,0 +1,296 @@
+//! OBJECT, MEMORY and DEBUG OBJECT: how a value is held.
+//!
+//! Redis has several ways to hold a string and clients' tests look at which; we have one, so the answer
+//! is made from the value alone. None of these commands counts as a use of the key.
+
+use super::{Call, Command, Family, Flags, Keys, Run, dump};
+use crate::error::{Failure, NO_SUCH_KEY, NOT_AN_INTEGER, SYNTAX};
+use crate::protocol::{Args, Reply, integer};
+use crate::store::Live;
+
+const READ: Flags = Flags::READONLY;
+const HELP: Flags = Flags::READONLY.and(Flags::LOADING);
+
+/// The family's rows.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "object",
+        arity: -2,
+        flags: Flags::NONE,
+        keys: Keys::NONE,
+        run: Run::Container,
+        family: Family::Generic,
+        rest: None,
+        grammar: "subcommand [key]",
+        summary: "Tells about a value: ENCODING, REFCOUNT, IDLETIME, FREQ.",
+        example: "OBJECT ENCODING name -> embstr",
+    },
+    Command {
+        name: "object|encoding",
+        arity: 3,
+        flags: READ,
+        keys: Keys::OF_SUBCOMMAND,
+        run: Run::Data(encoding),
+        family: Family::Generic,
+        rest: None,
+        grammar: "key",
+        summary: "How Redis would hold the value: int, embstr or raw.",
+        example: "OBJECT ENCODING name -> embstr",
+    },
+    Command {
+        name: "object|refcount",
+        arity: 3,
+        flags: READ,
+        keys: Keys::OF_SUBCOMMAND,
+        run: Run::Data(refcount),
+        family: Family::Generic,
+        rest: None,
+        grammar: "key",
+        summary: "References to the value: always 1.",
+        example: "OBJECT REFCOUNT name -> 1",
+    },
+    Command {
+        name: "object|idletime",
+        arity: 3,
+        flags: READ,
+        keys: Keys::OF_SUBCOMMAND,
+        run: Run::Data(idletime),
+        family: Family::Generic,
+        rest: None,
+        grammar: "key",
+        summary: "Seconds since the key was last read or written.",
+        example: "OBJECT IDLETIME name -> 12",
+    },
+    Command {
+        name: "object|freq",
+        arity: 3,
+        flags: READ,
+        keys: Keys::OF_SUBCOMMAND,
+        run: Run::Data(freq),
+        family: Family::Generic,
+        rest: None,
+        grammar: "key",
+        summary: "An error: how often keys are used is not counted.",
+        example: "",
+    },
+    Command {
+        name: "object|help",
+        arity: 2,
+        flags: HELP,
+        keys: Keys::NONE,
+        run: Run::Data(object_help),
+        family: Family::Generic,
+        rest: None,
+        grammar: "",
+        summary: "Lists the subcommands.",
+        example: "",
+    },
+    Command {
+        name: "memory",
+        arity: -2,
+        flags: Flags::NONE,
+        keys: Keys::NONE,
+        run: Run::Container,
+        family: Family::Server,
+        rest: None,
+        grammar: "subcommand [arguments]",
+        summary: "Tells about memory: USAGE.",
+        example: "MEMORY USAGE name -> 64",
+    },
+    Command {
+        name: "memory|usage",
+        arity: -3,
+        flags: READ,
+        keys: Keys::OF_SUBCOMMAND,
+        run: Run::Data(memory_usage),
+        family: Family::Server,
+        rest: None,
+        grammar: "key [SAMPLES count]",
+        summary: "Bytes that a key and its value take.",
+        example: "MEMORY USAGE name -> 64",
+    },
+    Command {
+        name: "memory|help",
+        arity: 2,
+        flags: HELP,
+        keys: Keys::NONE,
+        run: Run::Data(memory_help),
+        family: Family::Server,
+        rest: None,
+        grammar: "",
+        summary: "Lists the subcommands.",
+        example: "",
+    },
+    Command {
+        name: "debug|object",
+        arity: 3,
+        flags: READ.and(Flags::ADMIN),
+        keys: Keys::OF_SUBCOMMAND,
+        run: Run::Data(debug_object),
+        family: Family::Server,
+        rest: None,
+        grammar: "key",
+        summary: "How a value is held, in a line.",
+        example: "",
+    },
+];
+
+const FREQ_NOT_COUNTED: Failure = Failure::fixed(
+    "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that \
+     when switching between policies at runtime LRU and LFU data will take some time to adjust.",
+);
+
+const OBJECT_HELP: &[&str] = &[
+    "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "ENCODING <key>",
+    "    Return the kind of internal representation used in order to store the value",
+    "    associated with a <key>.",
+    "FREQ <key>",
+    "    Return the access frequency index of the <key>. The returned integer is",
+    "    proportional to the logarithm of the recent access frequency of the key.",
+    "IDLETIME <key>",
+    "    Return the idle time of the <key>, that is the approximated number of",
+    "    seconds elapsed since the last access to the key.",
+    "REFCOUNT <key>",
+    "    Return the number of references of the value associated with the specified",
+    "    <key>.",
+    "HELP",
+    "    Prints this help.",
+];
+
+const MEMORY_HELP: &[&str] = &[
+    "MEMORY <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "USAGE <key> [SAMPLES <count>]",
+    "    Return memory in bytes used by <key> and its value. Nested values are",
+    "    sampled up to <count> times (default: 5, 0 means sample all).",
+    "HELP",
+    "    Prints this help.",
+];
+
+/// The name of the form in which Redis would hold a value.
+fn encoding_of(value: &[u8]) -> &'static str {
+    const EMBEDDED_LEN_MAX: usize = 44;
+    if integer(value).is_some() {
+        "int"
+    } else if value.len() <= EMBEDDED_LEN_MAX {
+        "embstr"
+    } else {
+        "raw"
+    }
+}
+
+/// Answers with something about a live key, or with nil.
+fn answer(call: &mut Call<'_, '_>, key: &[u8], what: fn(&mut Reply, Live<'_>)) {
+    match call.tx.peek(key) {
+        Some(live) => what(call.reply, live),
+        None => call.reply.nil(),
+    }
+}
+
+fn encoding(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    answer(call, &args[2], |reply, live| reply.bulk(encoding_of(live.value).as_bytes()));
+    Ok(())
+}
+
+fn refcount(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    answer(call, &args[2], |reply, _| reply.int(1));
+    Ok(())
+}
+
+fn idletime(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    answer(call, &args[2], |reply, live| reply.int(live.idle_seconds as i64));
+    Ok(())
+}
+
+fn freq(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    if call.tx.exists(&args[2]) {
+        return Err(FREQ_NOT_COUNTED);
+    }
+    call.reply.nil();
+    Ok(())
+}
+
+fn object_help(call: &mut Call<'_, '_>, _: Args<'_>) -> Result<(), Failure> {
+    answer_lines(call, OBJECT_HELP);
+    Ok(())
+}
+
+fn memory_usage(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    let mut words = args.from(3);
+    while let Some(word) = words.next() {
+        // A string has no parts to sample: the count only has to be one.
+        let count = words.next().filter(|_| word.eq_ignore_ascii_case(b"SAMPLES")).ok_or(SYNTAX)?;
+        if integer(count).ok_or(NOT_AN_INTEGER)? < 0 {
+            return Err(SYNTAX);
+        }
+    }
+    answer(call, &args[2], |reply, live| reply.count(live.allocated_bytes));
+    Ok(())
+}
+
+fn memory_help(call: &mut Call<'_, '_>, _: Args<'_>) -> Result<(), Failure> {
+    answer_lines(call, MEMORY_HELP);
+    Ok(())
+}
+
+fn debug_object(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    /// Redis's clock of uses has 24 bits.
+    const LRU_MASK: u64 = 0xff_ffff;
+    let live = call.tx.peek(&args[2]).ok_or(NO_SUCH_KEY)?;
+    let idle = live.idle_seconds;
+    let line = format!(
+        "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{idle}",
+        live.value.as_ptr(),
+        encoding_of(live.value),
+        dump::sealed_len(live.value),
+        call.tx.now().seconds().saturating_sub(idle) & LRU_MASK,
+    );
+    call.reply.simple(&line);
+    Ok(())
+}
+
+fn answer_lines(call: &mut Call<'_, '_>, lines: &[&str]) {
+    call.reply.array(lines.len());
+    lines.iter().for_each(|line| call.reply.simple(line));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::keys::tests::run;
+    use crate::store::Store;
+
+    #[test]
+    fn encodings() {
+        assert_eq!(encoding_of(b"0"), "int");
+        assert_eq!(encoding_of(b"-9223372036854775808"), "int");
+        for not_canonical in ["", "01", "-0", "+1", " 1", "9223372036854775808"] {
+            assert_eq!(encoding_of(not_canonical.as_bytes()), "embstr", "{not_canonical:?}");
+        }
+        assert_eq!(encoding_of(&[b'1'; 44]), "embstr");
+        assert_eq!(encoding_of(&[b'1'; 45]), "raw");
+    }
+
+    #[test]
+    fn looking_is_no_use_of_the_key() {
+        let store = Store::new();
+        run(&store, 1_000, "SET k v");
+        let looks = ["EXISTS k", "TYPE k", "TTL k", "OBJECT ENCODING k", "MEMORY USAGE k"];
+        looks.iter().for_each(|look| assert_ne!(run(&store, 9_000, look), "(nil)"));
+        assert_eq!(run(&store, 9_000, "OBJECT IDLETIME k"), "8");
+        assert!(run(&store, 9_000, "DEBUG OBJECT k").ends_with("lru:1 lru_seconds_idle:8"));
+        run(&store, 9_000, "TOUCH k");
+        assert_eq!(run(&store, 9_000, "OBJECT IDLETIME k"), "0");
+    }
+
+    #[test]
+    fn absent_keys_are_nil_before_they_are_errors() {
+        let store = Store::new();
+        assert_eq!(run(&store, 0, "OBJECT FREQ k"), "(nil)");
+        assert_eq!(run(&store, 0, "MEMORY USAGE k SAMPLES 0"), "(nil)");
+        assert_eq!(run(&store, 0, "MEMORY USAGE k SAMPLES -1"), "ERR syntax error");
+        assert_eq!(run(&store, 0, "DEBUG OBJECT k"), "ERR no such key");
+        run(&store, 0, "SET k v");
+        assert_eq!(run(&store, 0, "OBJECT FREQ k"), FREQ_NOT_COUNTED.text());
+    }
+}

@@ -1,0 +1,336 @@
+//! EXPIRE, TTL and their kin: setting and asking when a key ends.
+//!
+//! A key is there up to its deadline and gone after it. A deadline that is set to now or earlier removes
+//! the key at once, so that the log tells of a removal and not of a key that was never seen again.
+
+use super::expiry::Unit;
+use super::{Call, Command, Family, Flags, Keys, Run};
+use crate::clock::UnixMillis;
+use crate::effect::Effect;
+use crate::error::{Failure, NOT_AN_INTEGER};
+use crate::protocol::{Args, integer};
+
+const WRITE: Flags = Flags::WRITE.and(Flags::FAST);
+const READ: Flags = Flags::READONLY.and(Flags::FAST);
+
+/// The family's rows.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "expire",
+        arity: -3,
+        flags: WRITE,
+        keys: Keys::ONE,
+        run: Run::Data(expire),
+        family: Family::Generic,
+        rest: None,
+        grammar: "key seconds [NX | XX | GT | LT]",
+        summary: "Lets a key expire in so many seconds; answers 1 if it will.",
+        example: "EXPIRE session 60 -> 1",
+    },
+    Command {
+        name: "pexpire",
+        arity: -3,
+        flags: WRITE,
+        keys: Keys::ONE,
+        run: Run::Data(pexpire),
+        family: Family::Generic,
+        rest: None,
+        grammar: "key milliseconds [NX | XX | GT | LT]",
+        summary: "EXPIRE with milliseconds.",
+        example: "PEXPIRE session 1500 -> 1",
+    },
+    Command {
+        name: "expireat",
+        arity: -3,
+        flags: WRITE,
+        keys: Keys::ONE,
+        run: Run::Data(expireat),
+        family: Family::Generic,
+        rest: None,
+        grammar: "key unix-seconds [NX | XX | GT | LT]",
+        summary: "Lets a key expire at a Unix time in seconds; answers 1 if it will.",
+        example: "EXPIREAT session 2000000000 -> 1",
+    },
+    Command {
+        name: "pexpireat",
+        arity: -3,
+        flags: WRITE,
+        keys: Keys::ONE,
+        run: Run::Data(pexpireat),
+        family: Family::Generic,
+        rest: None,
+        grammar: "key unix-milliseconds [NX | XX | GT | LT]",
+        summary: "EXPIREAT with milliseconds.",
+        example: "PEXPIREAT session 2000000000000 -> 1",
+    },
+    Command {
+        name: "ttl",
+        arity: 2,
+        flags: READ,
+        keys: Keys::ONE,
+        run: Run::Data(ttl),
+        family: Family::Generic,
+        rest: None,
+        grammar: "key",
+        summary: "Seconds until a key expires; -1 if it does not, -2 if it is not there.",
+        example: "TTL session -> 60",
+    },
+    Command {
+        name: "pttl",
+        arity: 2,
+        flags: READ,
+        keys: Keys::ONE,
+        run: Run::Data(pttl),
+        family: Family::Generic,
+        rest: None,
+        grammar: "key",
+        summary: "TTL in milliseconds.",
+        example: "PTTL session -> 59987",
+    },
+    Command {
+        name: "expiretime",
+        arity: 2,
+        flags: READ,
+        keys: Keys::ONE,
+        run: Run::Data(expiretime),
+        family: Family::Generic,
+        rest: None,
+        grammar: "key",
+        summary: "The Unix time in seconds at which a key expires; -1 and -2 as TTL.",
+        example: "EXPIRETIME session -> 2000000000",
+    },
+    Command {
+        name: "pexpiretime",
+        arity: 2,
+        flags: READ,
+        keys: Keys::ONE,
+        run: Run::Data(pexpiretime),
+        family: Family::Generic,
+        rest: None,
+        grammar: "key",
+        summary: "EXPIRETIME in milliseconds.",
+        example: "PEXPIRETIME session -> 2000000000000",
+    },
+    Command {
+        name: "persist",
+        arity: 2,
+        flags: WRITE,
+        keys: Keys::ONE,
+        run: Run::Data(persist),
+        family: Family::Generic,
+        rest: None,
+        grammar: "key",
+        summary: "Lets a key never expire; answers 1 if it would have.",
+        example: "PERSIST session -> 1",
+    },
+];
+
+/// What must be true of a key's present deadline for EXPIRE to change it.
+#[derive(Debug, Default)]
+struct Condition {
+    nx: bool,
+    xx: bool,
+    gt: bool,
+    lt: bool,
+}
+
+impl Condition {
+    fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Condition, Failure> {
+        let mut condition = Condition::default();
+        for word in words {
+            match word.to_ascii_uppercase().as_slice() {
+                b"NX" => condition.nx = true,
+                b"XX" => condition.xx = true,
+                b"GT" => condition.gt = true,
+                b"LT" => condition.lt = true,
+                _ => {
+                    let word = String::from_utf8_lossy(word);
+                    return Err(Failure::new(format!("ERR Unsupported option {word}")));
+                }
+            }
+        }
+        match condition {
+            Condition { nx: true, xx, gt, lt } if xx || gt || lt => Err(NX_AND_OTHERS),
+            Condition { gt: true, lt: true, .. } => Err(GT_AND_LT),
+            _ => Ok(condition),
+        }
+    }
+
+    /// Whether a deadline may change so. None at all is later than any.
+    fn allows(&self, old: Option<UnixMillis>, new: i64) -> bool {
+        let old = old.map(|UnixMillis(ms)| ms as i64);
+        !(self.nx && old.is_some()
+            || self.xx && old.is_none()
+            || self.gt && old.is_none_or(|old| new <= old)
+            || self.lt && old.is_some_and(|old| new >= old))
+    }
+}
+
+const NX_AND_OTHERS: Failure =
+    Failure::fixed("ERR NX and XX, GT or LT options at the same time are not compatible");
+const GT_AND_LT: Failure =
+    Failure::fixed("ERR GT and LT options at the same time are not compatible");
+
+fn expire(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    set_deadline(call, args, Unit::Seconds)
+}
+
+fn pexpire(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    set_deadline(call, args, Unit::Millis)
+}
+
+fn expireat(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    set_deadline(call, args, Unit::UnixSeconds)
+}
+
+fn pexpireat(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    set_deadline(call, args, Unit::UnixMillis)
+}
+
+fn set_deadline(call: &mut Call<'_, '_>, args: Args<'_>, unit: Unit) -> Result<(), Failure> {
+    let (key, now) = (&args[1], call.tx.now());
+    let condition = Condition::parse(args.from(3))?;
+    let value = integer(&args[2]).ok_or(NOT_AN_INTEGER)?;
+    let at = unit.resolve(value, now).ok_or_else(|| Failure::invalid_expire(call.name))?;
+    let changes = call.tx.peek(key).is_some_and(|live| condition.allows(live.deadline, at));
+    if changes {
+        if at > now.0 as i64 {
+            call.tx.apply(Effect::PexpireAt { key, deadline: UnixMillis(at as u64) });
+        } else {
+            call.tx.apply(Effect::Del { keys: &[key] });
+        }
+    }
+    call.reply.flag(changes);
+    Ok(())
+}
+
+fn ttl(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    answer_deadline(call, args, Unit::Seconds)
+}
+
+fn pttl(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    answer_deadline(call, args, Unit::Millis)
+}
+
+fn expiretime(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    answer_deadline(call, args, Unit::UnixSeconds)
+}
+
+fn pexpiretime(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    answer_deadline(call, args, Unit::UnixMillis)
+}
+
+fn answer_deadline(call: &mut Call<'_, '_>, args: Args<'_>, unit: Unit) -> Result<(), Failure> {
+    const ABSENT: i64 = -2;
+    const DOES_NOT_EXPIRE: i64 = -1;
+    let answer = match call.tx.peek(&args[1]).map(|live| live.deadline) {
+        None => ABSENT,
+        Some(None) => DOES_NOT_EXPIRE,
+        Some(Some(at)) => {
+            // Seconds are rounded to the nearest, as Redis does: right after EXPIRE key 10 it is 10.
+            let millis = match unit {
+                Unit::Seconds | Unit::Millis => at.since(call.tx.now()),
+                Unit::UnixSeconds | Unit::UnixMillis => at.0,
+            };
+            match unit {
+                Unit::Seconds | Unit::UnixSeconds => (millis.saturating_add(500) / 1000) as i64,
+                Unit::Millis | Unit::UnixMillis => millis as i64,
+            }
+        }
+    };
+    call.reply.int(answer);
+    Ok(())
+}
+
+fn persist(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    let key = &args[1];
+    let changes = call.tx.peek(key).is_some_and(|live| live.deadline.is_some());
+    if changes {
+        call.tx.apply(Effect::Persist { key });
+    }
+    call.reply.flag(changes);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::keys::tests::run;
+    use crate::store::Store;
+
+    const NOW: u64 = 1_700_000_000_000;
+
+    /// What EXPIRE with these arguments answers for a key that expires in 100 s, and for one that does
+    /// not expire.
+    fn on_both(arguments: &str) -> [String; 2] {
+        ["SET k v EX 100", "SET k v"].map(|set| {
+            let store = Store::new();
+            run(&store, NOW, set);
+            run(&store, NOW, &format!("EXPIRE k {arguments}"))
+        })
+    }
+
+    #[test]
+    fn conditions() {
+        assert_eq!(on_both("50 NX"), ["0", "1"]);
+        assert_eq!(on_both("50 XX"), ["1", "0"]);
+        assert_eq!(on_both("50 GT"), ["0", "0"]);
+        assert_eq!(on_both("100 gt"), ["0", "0"]);
+        assert_eq!(on_both("101 GT XX"), ["1", "0"]);
+        assert_eq!(on_both("100 LT"), ["0", "1"]);
+        assert_eq!(on_both("99 lt lt"), ["1", "1"]);
+        assert_eq!(on_both("-1 GT"), ["0", "0"]);
+        assert_eq!(on_both("1 NX GT")[0], super::NX_AND_OTHERS.text());
+        assert_eq!(on_both("1 GT LT NX")[0], super::NX_AND_OTHERS.text());
+        assert_eq!(on_both("1 GT LT")[0], super::GT_AND_LT.text());
+        assert_eq!(on_both("x NX XX oops")[0], "ERR Unsupported option oops", "options come first");
+    }
+
+    #[test]
+    fn times_out_of_range_change_nothing() {
+        let store = Store::new();
+        run(&store, NOW, "SET k v");
+        for call in [
+            "EXPIRE k 9223372036854775807",
+            "EXPIRE k 9223372036854775",
+            "EXPIRE k -9223372036854775808",
+            "EXPIRE absent 9223372036854775807",
+            "PEXPIRE k 9223372036854775807",
+            "EXPIREAT k 9223372036854775807",
+            "EXPIREAT k -9223372036854775808",
+        ] {
+            let name = call.split(' ').next().unwrap_or_default().to_lowercase();
+            let expected = format!("ERR invalid expire time in '{name}' command");
+            assert_eq!(run(&store, NOW, call), expected, "{call}");
+        }
+        assert_eq!(run(&store, NOW, "TTL k"), "-1");
+        assert_eq!(run(&store, NOW, "PEXPIREAT k 9223372036854775807"), "1");
+        assert_eq!(run(&store, NOW, "PEXPIRETIME k"), i64::MAX.to_string());
+    }
+
+    #[test]
+    fn a_deadline_in_the_past_removes() {
+        for call in [
+            "EXPIRE k 0",
+            "EXPIRE k -9223372036854775",
+            "PEXPIRE k -9223372036854775808",
+            "PEXPIREAT k 1700000000000",
+            "EXPIREAT k -5 NX",
+        ] {
+            let store = Store::new();
+            run(&store, NOW, "SET k v");
+            assert_eq!(run(&store, NOW, call), "1", "{call}");
+            assert_eq!(run(&store, NOW, "DBSIZE"), "0", "{call}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_there_at_its_deadline_and_gone_after_it() {
+        let store = Store::new();
+        run(&store, NOW, "SET k v");
+        assert_eq!(run(&store, NOW, "PEXPIRE k 1500"), "1");
+        assert_eq!(run(&store, NOW, "TTL k"), "2", "to the nearest second");
+        assert_eq!(run(&store, NOW + 1500, "PTTL k"), "0");
+        assert_eq!(run(&store, NOW + 1501, "PTTL k"), "-2");
+        assert_eq!(run(&store, NOW + 1501, "PERSIST k"), "0");
+    }
+}
