@@ -76,6 +76,8 @@ pub struct Log {
     written: AtomicU64,
     durable: AtomicU64,
     pending_bytes: AtomicU64,
+    /// Bytes of the base and of the segments.
+    size: AtomicU64,
     /// Whether `error` holds one: the only cost when there is none.
     failed: AtomicBool,
     error: Mutex<Option<LogError>>,
@@ -122,12 +124,13 @@ pub struct Tail {
 }
 
 impl Log {
-    /// Goes on behind `tail` with a new epoch, whose first record is made durable before this returns.
+    /// Goes on behind `tail`, with files of `size` bytes, with a new epoch, whose first record is made durable before this returns.
     pub fn open(
         disk: Box<dyn Disk>,
         tail: Tail,
         epoch: Epoch,
         segment_size: u64,
+        size: u64,
         now: UnixMillis,
     ) -> io::Result<Log> {
         let next = Seq(tail.last.seq.0 + 1);
@@ -156,6 +159,7 @@ impl Log {
             written: AtomicU64::new(tail.last.seq.0),
             durable: AtomicU64::new(tail.last.seq.0),
             pending_bytes: AtomicU64::new(0),
+            size: AtomicU64::new(size),
             failed: AtomicBool::new(false),
             error: Mutex::new(None),
             progress: Condvar::new(),
@@ -312,6 +316,17 @@ impl Log {
         self.pending_bytes.load(Relaxed)
     }
 
+    /// Bytes of the base and of all segments.
+    pub fn size(&self) -> u64 {
+        self.size.load(Relaxed)
+    }
+
+    /// A base of so many bytes has replaced everything before the present segment.
+    pub fn forget_before(&self, base_bytes: u64) {
+        let writer = self.writer.lock();
+        self.size.store(base_bytes + writer.len, Relaxed);
+    }
+
     /// This leadership's number.
     pub fn epoch(&self) -> Epoch {
         self.epoch
@@ -340,6 +355,7 @@ impl Log {
             match writer.file.write_at(&writer.buffer[writer.done..], writer.len) {
                 Ok(n) if n > 0 => {
                     writer.done += n;
+                    self.size.fetch_add(n as u64, Relaxed);
                     writer.len += n as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
