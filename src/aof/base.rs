@@ -82,7 +82,7 @@ impl<'d> BaseWriter<'d> {
     }
 
     /// Bytes so far.
-    pub fn len(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.len
     }
 

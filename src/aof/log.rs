@@ -27,6 +27,7 @@ use super::record::{Epoch, Position, append_header};
 use super::stats::LogStats;
 use crate::clock::{Stopwatch, UnixMillis};
 use crate::effect::Seq;
+use crate::shutdown::Shutdown;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::io;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ use std::time::{Duration, Instant};
 /// Writers wait before they lock anything, while more than this is pending: a slow disk slows them
 /// down instead of filling the memory.
 pub const PENDING_BYTES_MAX: usize = 64 << 20;
+/// How long a wait for progress lasts before the reasons to stop waiting are looked at again.
+const WAIT_STEP: Duration = Duration::from_millis(10);
 /// Buffers larger than this are given back.
 const BUFFER_BYTES_KEEP: usize = 1 << 20;
 
@@ -197,7 +200,7 @@ impl Log {
         while self.pending_bytes.load(Relaxed) > PENDING_BYTES_MAX as u64 {
             self.check()?;
             self.stats.admission_waits.increment();
-            self.wait_for_progress(Duration::from_millis(10));
+            self.wait_for_progress(WAIT_STEP);
         }
         self.check()
     }
@@ -283,15 +286,16 @@ impl Log {
         Ok(writer.last)
     }
 
-    /// Waits until everything up to `seq` is durable, or the time is over; returns whether it is.
-    pub fn wait_durable(&self, seq: Seq, timeout: Option<Duration>) -> bool {
+    /// Waits until everything up to `seq` is durable, the time is over, the log fails or the server
+    /// ends; returns whether it is.
+    pub fn wait_durable(&self, seq: Seq, timeout: Option<Duration>, shutdown: &Shutdown) -> bool {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         while self.durable() < seq {
-            if self.check().is_err() || deadline.is_some_and(|deadline| Instant::now() >= deadline)
-            {
+            let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if over || self.check().is_err() || shutdown.is_requested() {
                 return false;
             }
-            self.wait_for_progress(Duration::from_millis(10));
+            self.wait_for_progress(WAIT_STEP);
         }
         true
     }

@@ -240,7 +240,7 @@ impl<A: FnMut(Record<'_>) -> Result<(), Malformed>> Reader<'_, A> {
             }
         };
         let position =
-            match scanner.next().map_err(|error| RecoveryError::Io(path.clone(), error))? {
+            match scanner.read_next().map_err(|error| RecoveryError::Io(path.clone(), error))? {
                 Found::Frame(line) => parse_first_line(line)
                     .filter(|position| position.seq == seq)
                     .map(|position| (position, crc32fast::hash(line))),
@@ -252,7 +252,7 @@ impl<A: FnMut(Record<'_>) -> Result<(), Malformed>> Reader<'_, A> {
         scanner.expect_after(Position { seq: Seq(0), epoch: position.epoch, crc });
         loop {
             let last = scanner.last();
-            match scanner.next().map_err(|error| RecoveryError::Io(path.clone(), error))? {
+            match scanner.read_next().map_err(|error| RecoveryError::Io(path.clone(), error))? {
                 Found::Record(header, payload) => {
                     let record =
                         Record { seq, epoch: header.epoch, at: header.at, payload, of_base: true };
@@ -320,7 +320,7 @@ impl<A: FnMut(Record<'_>) -> Result<(), Malformed>> Reader<'_, A> {
         loop {
             let offset = scanner.offset();
             let damage =
-                match scanner.next().map_err(|error| RecoveryError::Io(path.into(), error))? {
+                match scanner.read_next().map_err(|error| RecoveryError::Io(path.into(), error))? {
                     Found::End => break,
                     Found::Record(header, payload) => {
                         let Header { seq, epoch, at, .. } = header;

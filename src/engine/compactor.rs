@@ -140,7 +140,7 @@ fn compact(engine: &Engine, persistence: &Persistence) -> Result<u64, String> {
     base.finish(end).map_err(text)?;
     log.sync().map_err(|error| error.to_string())?;
     assert!(log.durable() >= end, "a base must not know more than the durable log");
-    let size = base.len();
+    let size = base.size();
     base.publish().map_err(text)?;
     log.forget_before(size);
     remove_replaced(persistence, disk, position.seq).map_err(text)?;
@@ -171,7 +171,7 @@ fn copy_store(engine: &Engine, base: &mut BaseWriter<'_>) -> Result<(), String> 
             return Ok(());
         }
         let rate = engine.config.int(Id::CompactRate) as u64;
-        if keep_pace(engine, base.len(), rate, began) {
+        if keep_pace(engine, base.size(), rate, began) {
             return Err("the server is shutting down".into());
         }
     }

@@ -23,6 +23,7 @@ pub mod compactor;
 mod connection;
 mod help;
 mod info;
+mod log_command;
 mod pause;
 mod persistence;
 mod server_command;
@@ -229,7 +230,8 @@ impl Engine {
         let Some(persistence) = &self.persistence else { return };
         if tx.effects() > 0 {
             let (seq, buffer) = tx.commit(|payload| persistence.log.append(payload, session.now));
-            session.depends_on = session.depends_on.max(seq.unwrap_or_default());
+            session.last_write = seq.unwrap_or_default();
+            session.depends_on = session.depends_on.max(session.last_write);
             session.record = buffer;
             session.wrote = true;
         } else {
@@ -296,13 +298,13 @@ impl Engine {
         if text.starts_with("ERR unknown command") {
             return self.explain_unknown(&args[0]);
         }
-        if text.starts_with("ERR wrong number of arguments") || text.starts_with("ERR syntax error")
-        {
-            if let Some(command) = self.commands.row_of(args) {
-                return Failure::new(format!("{text}; usage: {}", help::usage(command)));
+        let misused = ["ERR wrong number of arguments", "ERR syntax error"];
+        match self.commands.row_of(args) {
+            Some(command) if misused.iter().any(|beginning| text.starts_with(beginning)) => {
+                Failure::new(format!("{text}; usage: {}", help::usage(command)))
             }
+            _ => failure,
         }
-        failure
     }
 
     fn explain_unknown(&self, name: &[u8]) -> Failure {

@@ -145,6 +145,11 @@ impl Persistence {
         Ok(())
     }
 
+    /// How many segments there are.
+    pub fn segments(&self) -> usize {
+        files::list(&self.dir).map_or(0, |listing| listing.segments.len())
+    }
+
     /// The policy.
     pub fn policy(&self) -> Fsync {
         *self.policy.read()

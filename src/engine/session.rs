@@ -70,6 +70,8 @@ pub struct Session {
     pub stopwatch: Stopwatch,
     /// Wrong passwords so far: each makes the answer to the next slower.
     pub auth_failures: u32,
+    /// This connection's last record.
+    pub(super) last_write: Seq,
     /// Whether this batch has written anything.
     pub(super) wrote: bool,
     /// The newest record that this batch's replies depend on.
@@ -105,6 +107,7 @@ impl Session {
             now: UnixMillis::now(),
             stopwatch: Stopwatch::start(),
             auth_failures: 0,
+            last_write: Seq(0),
             wrote: false,
             depends_on: Seq(0),
             at_stake: None,

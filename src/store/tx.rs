@@ -383,7 +383,7 @@ impl<'s> Tx<'s> {
         for number in (cursor >> 32) as usize..SHARDS {
             let next = self.with_shard(number, |shard| {
                 let mut last = None;
-                for (place, entry) in shard.table().from_hash(from) {
+                for (place, entry) in shard.table().entries_from(from) {
                     if !go_on && last != Some(place) {
                         return Some(place);
                     }
@@ -451,7 +451,7 @@ impl<'s> Tx<'s> {
         assert_eq!(guards.len(), SHARDS, "{NOT_LOCKED}");
         for (_, guard) in guards {
             let shard = guard.shard_mut();
-            let old = std::mem::replace(shard, Shard::new());
+            let old = std::mem::take(shard);
             shard.last_seq = old.last_seq;
             self.flushed.push(old);
         }
