@@ -10,7 +10,7 @@
 //! ```
 //!
 //! The gate ([`Engine::gate`]) stands before every reply of writers and of readers: a reply leaves only
-//! when what it depends on is as safe as the configuration promises (see [`persistence`]). Without a log
+//! when what it depends on is as safe as the configuration promises (see `persistence.rs`). Without a log
 //! it is always open.
 //!
 //! Out of scope: sockets (the server's), what a command means (its handler's).
