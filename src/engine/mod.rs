@@ -191,22 +191,25 @@ impl Engine {
         self.flush_tally(session);
     }
 
-    /// In text, an error also says what to type instead.
+    /// In text, an error also says what to type instead. Programs get Redis's words only.
     fn explain(&self, failure: Failure, args: Args<'_>, dialect: Dialect) -> Failure {
         if dialect != Dialect::Text {
             return failure;
         }
         let text = failure.text();
-        if text.starts_with("ERR unknown command") {
-            return self.explain_unknown(&args[0]);
+        if failure == NO_AUTH {
+            return Failure::fixed("NOAUTH Authentication required: type AUTH <password>");
         }
-        if text.starts_with("ERR wrong number of arguments") || text.starts_with("ERR syntax error")
-        {
-            if let Some(command) = self.commands.row_of(args) {
-                return Failure::new(format!("{text}; usage: {}", help::usage(command)));
+        match self.commands.row_of(args) {
+            None => self.explain_unknown(&args[0]),
+            Some(row) if text.starts_with("ERR wrong number of arguments") => {
+                Failure::new(format!("ERR wrong number of arguments; usage: {}", help::usage(row)))
             }
+            Some(row) if text.starts_with("ERR syntax error") => {
+                Failure::new(format!("{text}; usage: {}", help::usage(row)))
+            }
+            Some(_) => failure,
         }
-        failure
     }
 
     fn explain_unknown(&self, name: &[u8]) -> Failure {

@@ -196,6 +196,21 @@ pub fn quote(value: &[u8]) -> String {
     quoted
 }
 
+/// The text with what a terminal would act on made visible, for errors that quote what was typed.
+pub(super) fn escape_controls(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' => escaped.push_str("\\n"),
+            '\r' => escaped.push_str("\\r"),
+            '\t' => escaped.push_str("\\t"),
+            other if other.is_control() => push_hex(&mut escaped, other as u8),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
 fn push_hex(text: &mut String, byte: u8) {
     write!(text, "\\x{byte:02x}").expect("writing to a String does not fail");
 }
