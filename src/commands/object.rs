@@ -211,7 +211,7 @@ fn freq(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
 }
 
 fn object_help(call: &mut Call<'_, '_>, _: Args<'_>) -> Result<(), Failure> {
-    answer_lines(call, OBJECT_HELP);
+    call.reply.lines(OBJECT_HELP);
     Ok(())
 }
 
@@ -229,7 +229,7 @@ fn memory_usage(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> 
 }
 
 fn memory_help(call: &mut Call<'_, '_>, _: Args<'_>) -> Result<(), Failure> {
-    answer_lines(call, MEMORY_HELP);
+    call.reply.lines(MEMORY_HELP);
     Ok(())
 }
 
@@ -247,11 +247,6 @@ fn debug_object(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> 
     );
     call.reply.simple(&line);
     Ok(())
-}
-
-fn answer_lines(call: &mut Call<'_, '_>, lines: &[&str]) {
-    call.reply.array(lines.len());
-    lines.iter().for_each(|line| call.reply.simple(line));
 }
 
 #[cfg(test)]
