@@ -1,5 +1,6 @@
 //! kvstore: a key-value server that a person can telnet to and any Redis client can use.
 
+pub mod aof;
 pub mod clock;
 pub mod commands;
 pub mod config;

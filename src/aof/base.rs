@@ -1,0 +1,171 @@
+//! The base: the state at one record, so that the log before it can be deleted.
+//!
+//! ```text
+//! #base 5120 3 8f3a1c02␍␊                  the log goes on behind this record: seq, epoch, crc
+//! #1 3 1767225600123 65510 11aa22bb␍␊      records as in the log, counted from 1: SET, SET, SET …
+//! *3␍␊$3␍␊SET…
+//! #end 16 1000000 5377 99ccdd00␍␊          records, keys, seq at the end of the walk, seal
+//! ```
+//!
+//! The walk over the store is fuzzy on purpose: writers go on meanwhile, and a part visited later holds
+//! later effects. Since effects are idempotent under in-order replay, the base and the log from 5121 on
+//! up to at least 5377 give the exact state; a log that ends before 5377 is corrupt. The records' chain
+//! begins with the CRC-32 of the `#base` line, so damage to that line shows too.
+
+use super::disk::{Disk, LogFile, write_all_at};
+use super::files::{UNFINISHED, base_name};
+use super::record::{Epoch, Position, append_header, canonical_number, hex, parse_crc, seal};
+use crate::clock::UnixMillis;
+use crate::effect::Seq;
+use std::io;
+
+/// A base is synced after each of so many bytes, so that the last sync is no long one that the log's
+/// own syncs have to queue behind.
+const SYNC_EVERY_BYTES: u64 = 4 << 20;
+
+/// What a base's first and last lines say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// The record that the log goes on behind.
+    pub position: Position,
+    /// The log must reach at least this record.
+    pub end_seq: Seq,
+    /// Keys in it.
+    pub keys: u64,
+}
+
+/// Writes a base.
+#[derive(Debug)]
+pub struct BaseWriter<'d> {
+    disk: &'d dyn Disk,
+    file: Box<dyn LogFile>,
+    position: Position,
+    last: Position,
+    keys: u64,
+    len: u64,
+    synced: u64,
+    buffer: Vec<u8>,
+}
+
+impl<'d> BaseWriter<'d> {
+    /// Begins the base of the state at `position`, under an unfinished name.
+    pub fn begin(disk: &'d dyn Disk, position: Position) -> io::Result<BaseWriter<'d>> {
+        let name = unfinished_name(position.seq);
+        let file = match disk.create(&name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                disk.remove(&name)?;
+                disk.create(&name)?
+            }
+            result => result?,
+        };
+        let line = first_line(position);
+        let last = Position { seq: Seq(0), epoch: position.epoch, crc: crc32fast::hash(&line) };
+        let mut buffer = line;
+        buffer.extend_from_slice(b"\r\n");
+        let (keys, len, synced) = (0, 0, 0);
+        Ok(BaseWriter { disk, file, position, last, keys, len, synced, buffer })
+    }
+
+    /// Adds a record that holds the effects that make up `keys` keys.
+    pub fn add(&mut self, payload: &[u8], keys: u64, now: UnixMillis) -> io::Result<()> {
+        let crc = crc32fast::hash(payload);
+        let epoch = self.last.epoch;
+        self.last = append_header(&mut self.buffer, self.last, epoch, now, payload.len(), crc);
+        self.buffer.extend_from_slice(payload);
+        self.keys += keys;
+        self.flush()?;
+        if self.len - self.synced >= SYNC_EVERY_BYTES {
+            self.file.sync()?;
+            self.synced = self.len;
+        }
+        Ok(())
+    }
+
+    /// Bytes so far.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Writes the last line and makes the file durable, still under its unfinished name.
+    pub fn finish(&mut self, end_seq: Seq) -> io::Result<()> {
+        let line = last_line(self.last, self.keys, end_seq);
+        self.buffer.extend_from_slice(&line);
+        self.flush()?;
+        self.file.sync()
+    }
+
+    /// Gives the finished base its name. From here on it is what recovery begins with.
+    pub fn publish(self) -> io::Result<()> {
+        let seq = self.position.seq;
+        self.disk.rename(&unfinished_name(seq), &base_name(seq))?;
+        self.disk.sync_dir()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        write_all_at(&*self.file, &self.buffer, self.len)?;
+        self.len += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+fn unfinished_name(seq: Seq) -> String {
+    base_name(seq) + UNFINISHED
+}
+
+/// `#base <seq> <epoch> <crc>`, without the line end.
+pub fn first_line(position: Position) -> Vec<u8> {
+    let mut line = format!("#base {} {} ", position.seq, position.epoch.0).into_bytes();
+    line.extend_from_slice(&hex(position.crc));
+    line
+}
+
+/// Reads what [`first_line`] wrote.
+pub fn parse_first_line(line: &[u8]) -> Option<Position> {
+    let mut words = line.strip_prefix(b"#base ")?.split(|&byte| byte == b' ');
+    let seq = Seq(canonical_number(words.next()?)?);
+    let epoch = Epoch(canonical_number(words.next()?)?);
+    let crc = parse_crc(words.next()?)?;
+    words.next().is_none().then_some(Position { seq, epoch, crc })
+}
+
+/// `#end <records> <keys> <end seq> <crc>␍␊`
+fn last_line(last: Position, keys: u64, end_seq: Seq) -> Vec<u8> {
+    let mut line = format!("#end {} {keys} {end_seq} ", last.seq).into_bytes();
+    let crc = seal(last.crc, &line, 0);
+    line.extend_from_slice(&hex(crc));
+    line.extend_from_slice(b"\r\n");
+    line
+}
+
+/// Reads what [`last_line`] wrote, without its line end: keys and end seq, if they are those of a base
+/// whose last record is `last`.
+pub fn parse_last_line(line: &[u8], last: Position) -> Option<(u64, Seq)> {
+    let mut words = line.strip_prefix(b"#end ")?.split(|&byte| byte == b' ');
+    let _records = canonical_number(words.next()?)?;
+    let keys = canonical_number(words.next()?)?;
+    let end_seq = Seq(canonical_number(words.next()?)?);
+    let expected = last_line(last, keys, end_seq);
+    (expected.strip_suffix(b"\r\n")? == line).then_some((keys, end_seq))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frame_lines_read_back_and_show_damage() {
+        let position = Position { seq: Seq(5120), epoch: Epoch(3), crc: 0x0a };
+        let line = first_line(position);
+        assert_eq!(line, b"#base 5120 3 0000000a");
+        assert_eq!(parse_first_line(&line), Some(position));
+        let last = last_line(position, 7, Seq(5377));
+        let line = last.strip_suffix(b"\r\n").unwrap();
+        assert_eq!(parse_last_line(line, position), Some((7, Seq(5377))));
+        for bit in 0..line.len() * 8 {
+            let mut bad = line.to_vec();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(parse_last_line(&bad, position), None);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The few calls that the log makes on files, behind a trait: a test can lose what was not synced,
+//! write short, fail an fsync, or stop at the n-th call.
+
+use std::fmt::Debug;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// The data directory, as far as the running log uses it. Names are relative to it.
+pub trait Disk: Debug + Send + Sync {
+    /// Creates a file, which must not exist.
+    fn create(&self, name: &str) -> io::Result<Box<dyn LogFile>>;
+    /// Opens a file for writing.
+    fn open(&self, name: &str) -> io::Result<Box<dyn LogFile>>;
+    /// Renames a file, over one that may exist.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes creations, renames and removals durable.
+    fn sync_dir(&self) -> io::Result<()>;
+}
+
+/// A file that is written at places of the caller's choice, so that a failed or short write can be
+/// repeated without guessing where the file's end is.
+pub trait LogFile: Debug + Send + Sync {
+    /// Writes some bytes at this offset; returns how many.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+    /// Makes what was written durable (`fdatasync`).
+    fn sync(&self) -> io::Result<()>;
+    /// Cuts the file off.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+}
+
+/// A directory of the operating system.
+#[derive(Debug)]
+pub struct Directory(pub PathBuf);
+
+impl Disk for Directory {
+    fn create(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
+        let file = OpenOptions::new().write(true).create_new(true).open(self.0.join(name))?;
+        Ok(Box::new(file))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
+        Ok(Box::new(OpenOptions::new().write(true).open(self.0.join(name))?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.0.join(from), self.0.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.0.join(name))
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        sync_dir(&self.0)
+    }
+}
+
+impl LogFile for File {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        FileExt::write_at(self, bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        File::set_len(self, len)
+    }
+}
+
+/// Makes a directory's entries durable.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Writes all of `bytes` at `offset`.
+pub fn write_all_at(file: &dyn LogFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.write_at(bytes, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => (bytes, offset) = (&bytes[n..], offset + n as u64),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,427 @@
+//! The log that is being written.
+//!
+//! A record passes three marks, and each reply waits for one of them:
+//!
+//! ```text
+//! append (shard locks held)      write(2)               fdatasync
+//! ───────▶ pending buffer ───────▶ kernel ───────────────▶ disk
+//!          `appended`              `written`               `durable`
+//!                                  survives kill -9        survives a power cut
+//! ```
+//!
+//! - [`Log::append`] is a memcpy under `pending`, a leaf lock. It never waits for the disk.
+//! - Whoever needs `written` and finds nobody writing writes for all ([`Log::ensure_written`]).
+//! - Whoever needs `durable` and finds nobody syncing syncs for all ([`Log::sync`]): group commit.
+//!
+//! Locks are taken in the order `syncing`, `writer`, `pending`.
+//!
+//! When a write fails (disk full), the rest of it stays and is tried again by the sync thread; until it
+//! succeeds, [`Log::admit`] refuses new writes. The place in the file is ours, not the kernel's, so the
+//! repetition overwrites whatever the failed call left. When a sync fails, nobody can know what the
+//! kernel has dropped (the "fsyncgate" of 2018), so it is never repeated: writes are refused until the
+//! server is restarted and has read back what is really there.
+
+use super::disk::{Disk, LogFile};
+use super::files;
+use super::record::{Epoch, Position, append_header};
+use super::stats::LogStats;
+use crate::clock::{Stopwatch, UnixMillis};
+use crate::effect::Seq;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+use std::time::{Duration, Instant};
+
+/// Writers wait before they lock anything, while more than this is pending: a slow disk slows them
+/// down instead of filling the memory.
+pub const PENDING_BYTES_MAX: usize = 64 << 20;
+/// Buffers larger than this are given back.
+const BUFFER_BYTES_KEEP: usize = 1 << 20;
+
+/// Why the log takes no writes, or could not make one safe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogError {
+    /// Writing failed; it is being tried again.
+    Write(String),
+    /// Syncing failed; only a restart helps.
+    Sync(String),
+}
+
+impl std::fmt::Display for LogError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LogError::Write(error) => write!(f, "cannot write the log: {error}; trying again"),
+            LogError::Sync(error) => write!(
+                f,
+                "cannot sync the log: {error}; what the disk holds is unknown until a restart"
+            ),
+        }
+    }
+}
+
+/// A log open for writing.
+#[derive(Debug)]
+pub struct Log {
+    disk: Box<dyn Disk>,
+    epoch: Epoch,
+    segment_size: AtomicU64,
+    pending: Mutex<Pending>,
+    writer: Mutex<Writer>,
+    /// Held by whoever syncs.
+    syncing: Mutex<()>,
+    appended: AtomicU64,
+    written: AtomicU64,
+    durable: AtomicU64,
+    pending_bytes: AtomicU64,
+    /// Whether `error` holds one: the only cost when there is none.
+    failed: AtomicBool,
+    error: Mutex<Option<LogError>>,
+    /// Signalled when `durable` or `pending_bytes` changes and when an error comes or goes.
+    progress: Condvar,
+    progress_lock: Mutex<()>,
+    /// Counts for INFO.
+    pub stats: LogStats,
+}
+
+/// Records that no write call has been made for.
+#[derive(Debug)]
+struct Pending {
+    bytes: Vec<u8>,
+    last: Position,
+}
+
+/// The place where the log goes on.
+#[derive(Debug)]
+struct Writer {
+    file: Arc<dyn LogFile>,
+    /// The segment's first seq, which names its file.
+    first: Seq,
+    /// Bytes in the file that are ours.
+    len: u64,
+    /// Taken from `Pending`; the first `done` bytes are written.
+    buffer: Vec<u8>,
+    done: usize,
+    /// The last record in `buffer`.
+    last: Position,
+    /// A write failed, and behind `len` the file may hold anything.
+    dirty_end: bool,
+    /// Segments that were completed and not yet synced, oldest first.
+    unsynced: Vec<Arc<dyn LogFile>>,
+}
+
+/// Where to go on writing.
+#[derive(Clone, Copy, Debug)]
+pub struct Tail {
+    /// The last record that there is.
+    pub last: Position,
+    /// The newest segment's first seq and length, if there is a segment to go on with.
+    pub segment: Option<(Seq, u64)>,
+}
+
+impl Log {
+    /// Goes on behind `tail` with a new epoch, whose first record is made durable before this returns.
+    pub fn open(
+        disk: Box<dyn Disk>,
+        tail: Tail,
+        epoch: Epoch,
+        segment_size: u64,
+        now: UnixMillis,
+    ) -> io::Result<Log> {
+        let next = Seq(tail.last.seq.0 + 1);
+        let (file, first, len) = match tail.segment {
+            Some((first, len)) => (disk.open(&files::segment_name(first))?, first, len),
+            None => (create_segment(&*disk, next)?, next, 0),
+        };
+        let writer = Writer {
+            file: Arc::from(file),
+            first,
+            len,
+            buffer: Vec::new(),
+            done: 0,
+            last: tail.last,
+            dirty_end: false,
+            unsynced: Vec::new(),
+        };
+        let log = Log {
+            disk,
+            epoch,
+            segment_size: AtomicU64::new(segment_size),
+            pending: Mutex::new(Pending { bytes: Vec::new(), last: tail.last }),
+            writer: Mutex::new(writer),
+            syncing: Mutex::new(()),
+            appended: AtomicU64::new(tail.last.seq.0),
+            written: AtomicU64::new(tail.last.seq.0),
+            durable: AtomicU64::new(tail.last.seq.0),
+            pending_bytes: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
+            error: Mutex::new(None),
+            progress: Condvar::new(),
+            progress_lock: Mutex::new(()),
+            stats: LogStats::default(),
+        };
+        log.append(&[], now);
+        log.sync().map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(log)
+    }
+
+    /// Adds a record. Called while the shards that it changes are locked, so that the order of the log
+    /// is the order in which effects were applied.
+    pub fn append(&self, payload: &[u8], now: UnixMillis) -> Seq {
+        let payload_crc = crc32fast::hash(payload);
+        let mut pending = self.pending.lock();
+        let pending = &mut *pending;
+        let before = pending.bytes.len();
+        pending.last = append_header(
+            &mut pending.bytes,
+            pending.last,
+            self.epoch,
+            now,
+            payload.len(),
+            payload_crc,
+        );
+        pending.bytes.extend_from_slice(payload);
+        self.pending_bytes.fetch_add((pending.bytes.len() - before) as u64, Relaxed);
+        self.appended.store(pending.last.seq.0, Release);
+        pending.last.seq
+    }
+
+    /// Whether a new write may begin. Waits while too much is pending; refuses while the log is broken.
+    pub fn admit(&self) -> Result<(), LogError> {
+        while self.pending_bytes.load(Relaxed) > PENDING_BYTES_MAX as u64 {
+            self.check()?;
+            self.stats.admission_waits.increment();
+            self.wait_for_progress(Duration::from_millis(10));
+        }
+        self.check()
+    }
+
+    /// The present error.
+    pub fn check(&self) -> Result<(), LogError> {
+        if !self.failed.load(Relaxed) {
+            return Ok(());
+        }
+        self.error.lock().clone().map_or(Ok(()), Err)
+    }
+
+    /// Returns when all records up to `seq` have been handed to the kernel.
+    pub fn ensure_written(&self, seq: Seq) -> Result<(), LogError> {
+        if self.written() >= seq {
+            return Ok(());
+        }
+        let mut writer = self.writer.lock();
+        if self.written() >= seq {
+            return Ok(());
+        }
+        self.check()?;
+        self.write(&mut writer)
+    }
+
+    /// Makes everything appended so far durable, alone or together with others' records.
+    pub fn sync(&self) -> Result<(), LogError> {
+        self.sync_holding(self.syncing.lock())
+    }
+
+    /// As [`Log::sync`], unless somebody is syncing already.
+    pub fn try_sync(&self) -> Option<Result<(), LogError>> {
+        Some(self.sync_holding(self.syncing.try_lock()?))
+    }
+
+    fn sync_holding(&self, _syncing: MutexGuard<'_, ()>) -> Result<(), LogError> {
+        if let Err(error @ LogError::Sync(_)) = self.check() {
+            return Err(error);
+        }
+        let (mut files, upto) = {
+            let mut writer = self.writer.lock();
+            self.write(&mut writer)?;
+            if self.durable() == self.written() {
+                return Ok(());
+            }
+            let mut files = std::mem::take(&mut writer.unsynced);
+            files.push(Arc::clone(&writer.file));
+            (files, self.written())
+        };
+        let watch = Stopwatch::start();
+        let result = files.drain(..).try_for_each(|file| file.sync());
+        self.stats.fsync(watch.micros(), upto.0 - self.durable().0);
+        match result {
+            Ok(()) => {
+                self.durable.store(upto.0, Release);
+                self.notify();
+                Ok(())
+            }
+            Err(error) => Err(self.fail(LogError::Sync(error.to_string()))),
+        }
+    }
+
+    /// Tries again what failed to be written; called by the sync thread.
+    pub fn retry(&self) {
+        if let Err(LogError::Write(_)) = self.check() {
+            let mut writer = self.writer.lock();
+            if self.write(&mut writer).is_ok() {
+                *self.error.lock() = None;
+                self.failed.store(false, Relaxed);
+                log::warn!("the log can be written again; service resumes");
+                self.notify();
+            }
+        }
+    }
+
+    /// Starts a new segment behind everything appended so far. Returns the last position before it.
+    pub fn rotate(&self) -> Result<Position, LogError> {
+        let mut writer = self.writer.lock();
+        self.write(&mut writer)?;
+        if writer.len > 0 {
+            self.next_segment(&mut writer).map_err(|error| self.fail_write(&error))?;
+        }
+        Ok(writer.last)
+    }
+
+    /// Waits until everything up to `seq` is durable, or the time is over; returns whether it is.
+    pub fn wait_durable(&self, seq: Seq, timeout: Option<Duration>) -> bool {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        while self.durable() < seq {
+            if self.check().is_err() || deadline.is_some_and(|deadline| Instant::now() >= deadline)
+            {
+                return false;
+            }
+            self.wait_for_progress(Duration::from_millis(10));
+        }
+        true
+    }
+
+    /// The last record appended.
+    pub fn appended(&self) -> Seq {
+        Seq(self.appended.load(Acquire))
+    }
+
+    /// The last record that the kernel has: it survives the process.
+    pub fn written(&self) -> Seq {
+        Seq(self.written.load(Acquire))
+    }
+
+    /// The last record that is on the disk: it survives the machine.
+    pub fn durable(&self) -> Seq {
+        Seq(self.durable.load(Acquire))
+    }
+
+    /// Bytes appended and not yet written.
+    pub fn pending_bytes(&self) -> u64 {
+        self.pending_bytes.load(Relaxed)
+    }
+
+    /// This leadership's number.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The files' directory.
+    pub fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    /// Changes the size at which segments end.
+    pub fn set_segment_size(&self, bytes: u64) {
+        self.segment_size.store(bytes, Relaxed);
+    }
+
+    /// Writes everything that is pending.
+    fn write(&self, writer: &mut Writer) -> Result<(), LogError> {
+        loop {
+            if writer.done == writer.buffer.len() && !self.take_pending(writer) {
+                return Ok(());
+            }
+            if writer.dirty_end {
+                writer.file.set_len(writer.len).map_err(|error| self.fail_write(&error))?;
+                writer.dirty_end = false;
+            }
+            match writer.file.write_at(&writer.buffer[writer.done..], writer.len) {
+                Ok(n) if n > 0 => {
+                    writer.done += n;
+                    writer.len += n as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                result => {
+                    writer.dirty_end = true;
+                    let error = result.err().unwrap_or(io::ErrorKind::WriteZero.into());
+                    return Err(self.fail_write(&error));
+                }
+            }
+            if writer.done == writer.buffer.len() {
+                self.pending_bytes.fetch_sub(writer.buffer.len() as u64, Relaxed);
+                self.stats.written_bytes.add(writer.buffer.len() as u64);
+                self.written.store(writer.last.seq.0, Release);
+                if writer.len >= self.segment_size.load(Relaxed) {
+                    self.next_segment(writer).map_err(|error| self.fail_write(&error))?;
+                }
+            }
+        }
+    }
+
+    /// Takes what is pending into the writer's buffer; returns whether there was anything.
+    fn take_pending(&self, writer: &mut Writer) -> bool {
+        writer.buffer.clear();
+        writer.buffer.shrink_to(BUFFER_BYTES_KEEP);
+        writer.done = 0;
+        let mut pending = self.pending.lock();
+        std::mem::swap(&mut pending.bytes, &mut writer.buffer);
+        writer.last = pending.last;
+        !writer.buffer.is_empty()
+    }
+
+    /// Begins the next segment. Between two records only: everything taken has been written.
+    fn next_segment(&self, writer: &mut Writer) -> io::Result<()> {
+        let first = Seq(writer.last.seq.0 + 1);
+        let file = create_segment(&*self.disk, first)?;
+        let full = std::mem::replace(&mut writer.file, Arc::from(file));
+        writer.unsynced.push(full);
+        (writer.first, writer.len) = (first, 0);
+        self.stats.segments_started.increment();
+        Ok(())
+    }
+
+    fn fail_write(&self, error: &io::Error) -> LogError {
+        self.fail(LogError::Write(error.to_string()))
+    }
+
+    fn fail(&self, error: LogError) -> LogError {
+        let mut present = self.error.lock();
+        // A failed sync is final; a failed write is said once, not at each retry.
+        if present.is_none()
+            || (matches!(error, LogError::Sync(_)) && *present != Some(error.clone()))
+        {
+            log::error!("{error}; writes are refused with MISCONF, reads go on");
+            *present = Some(error.clone());
+        }
+        self.failed.store(true, Relaxed);
+        drop(present);
+        self.notify();
+        error
+    }
+
+    fn notify(&self) {
+        drop(self.progress_lock.lock());
+        self.progress.notify_all();
+    }
+
+    fn wait_for_progress(&self, at_most: Duration) {
+        self.progress.wait_for(&mut self.progress_lock.lock(), at_most);
+    }
+}
+
+fn create_segment(disk: &dyn Disk, first: Seq) -> io::Result<Box<dyn LogFile>> {
+    let name = files::segment_name(first);
+    let file = match disk.create(&name) {
+        // Left by an attempt that failed behind the creation; nothing was written to it.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let file = disk.open(&name)?;
+            file.set_len(0)?;
+            file
+        }
+        result => result?,
+    };
+    disk.sync_dir()?;
+    Ok(file)
+}

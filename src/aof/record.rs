@@ -1,0 +1,187 @@
+//! The record: a header line and a payload.
+//!
+//! ```text
+//! #1024 3 1767225600123 33 8f3a1c02␍␊      header
+//! *3␍␊$3␍␊SET␍␊$4␍␊name␍␊$3␍␊Ada␍␊         payload
+//! ```
+//!
+//! 1. `#`, which makes the line an annotation to Redis
+//! 2. seq: counts records from 1, without gaps
+//! 3. epoch: grows by one each time a node becomes leader
+//! 4. Unix milliseconds
+//! 5. length of the payload in bytes
+//! 6. crc: 8 hex digits, CRC-32 as zlib's, over the crc digits of the record before, then this header
+//!    from `#` up to and with the blank before the crc, then the payload's own CRC-32 as 8 hex digits
+//!
+//! So the records form a chain: a flipped bit, a missing record and a swapped record all show, and two
+//! logs that agree in one (seq, epoch, crc) have the same past. The payload's own CRC-32, the long
+//! part, is computed before the log's mutex is taken. The first record's predecessor has the crc 0.
+
+use crate::clock::UnixMillis;
+use crate::effect::{Seq, decimal};
+
+/// Grows by one each time a node becomes leader, a restart included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+/// A place in a history: the last record so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Its seq; 0 before the first.
+    pub seq: Seq,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Its crc, which the next one's covers.
+    pub crc: u32,
+}
+
+/// A record's header line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Number of the record.
+    pub seq: Seq,
+    /// Whose leadership it was written in.
+    pub epoch: Epoch,
+    /// When.
+    pub at: UnixMillis,
+    /// Bytes of the payload.
+    pub len: u64,
+    /// Seal of this record and all before it.
+    pub crc: u32,
+}
+
+/// Five numbers of at most 20 digits, blanks, a sign and a line end.
+pub const HEADER_LEN_MAX: usize = 112;
+
+impl Header {
+    /// Reads the header at the start of `bytes`, and tells its line's length with the line end.
+    pub fn parse(bytes: &[u8]) -> Option<(Header, usize)> {
+        let line_len = line_len(bytes)?;
+        let line = bytes[..line_len].strip_suffix(b"\r\n")?.strip_prefix(b"#")?;
+        let mut words = line.split(|&byte| byte == b' ');
+        let mut number = || canonical_number(words.next()?);
+        let header = Header {
+            seq: Seq(number()?),
+            epoch: Epoch(number()?),
+            at: UnixMillis(number()?),
+            len: number()?,
+            crc: parse_crc(words.next()?)?,
+        };
+        words.next().is_none().then_some((header, line_len))
+    }
+
+    /// Whether the record's line and payload are what was sealed behind a record with the crc `before`.
+    pub fn is_intact(&self, line: &[u8], payload: &[u8], before: u32) -> bool {
+        let sealed = &line[..line.len() - SEAL_AND_LINE_END];
+        seal(before, sealed, crc32fast::hash(payload)) == self.crc
+    }
+}
+
+/// Eight hex digits and the line end.
+pub const SEAL_AND_LINE_END: usize = 10;
+
+/// Appends a header for the record behind `last`; returns the new last position. `payload_crc` is the
+/// CRC-32 of the payload, which the caller appends next.
+pub fn append_header(
+    out: &mut Vec<u8>,
+    last: Position,
+    epoch: Epoch,
+    at: UnixMillis,
+    len: usize,
+    payload_crc: u32,
+) -> Position {
+    let start = out.len();
+    let seq = Seq(last.seq.0 + 1);
+    out.push(b'#');
+    for number in [seq.0, epoch.0, at.0, len as u64] {
+        out.extend_from_slice(decimal(number, &mut [0; 20]));
+        out.push(b' ');
+    }
+    let crc = seal(last.crc, &out[start..], payload_crc);
+    out.extend_from_slice(&hex(crc));
+    out.extend_from_slice(b"\r\n");
+    Position { seq, epoch, crc }
+}
+
+/// The crc that seals `text`, which stands behind something with the crc `before` and in front of
+/// something with the crc `after`.
+pub fn seal(before: u32, text: &[u8], after: u32) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&hex(before));
+    hasher.update(text);
+    hasher.update(&hex(after));
+    hasher.finalize()
+}
+
+/// Eight lower-case hex digits.
+pub fn hex(crc: u32) -> [u8; 8] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    std::array::from_fn(|at| DIGITS[(crc >> (28 - 4 * at)) as usize & 15])
+}
+
+/// Reads what [`hex`] wrote, and nothing else: an upper-case digit is a flipped bit.
+pub fn parse_crc(digits: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(digits).ok()?;
+    let crc = u32::from_str_radix(text, 16).ok()?;
+    (hex(crc) == digits).then_some(crc)
+}
+
+/// A decimal number as we write it, so that every damage to it shows.
+pub fn canonical_number(digits: &[u8]) -> Option<u64> {
+    let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    (decimal(number, &mut [0; 20]) == digits).then_some(number)
+}
+
+/// The length of the first line with its end, if it is short enough to be a header.
+pub fn line_len(bytes: &[u8]) -> Option<usize> {
+    let searched = &bytes[..bytes.len().min(HEADER_LEN_MAX)];
+    searched.iter().position(|&byte| byte == b'\n').map(|at| at + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAST: Position = Position { seq: Seq(1023), epoch: Epoch(3), crc: 0xdead_beef };
+
+    fn record(payload: &[u8]) -> (Vec<u8>, Position) {
+        let mut bytes = Vec::new();
+        let crc = crc32fast::hash(payload);
+        let at = UnixMillis(1_767_225_600_123);
+        let next = append_header(&mut bytes, LAST, Epoch(3), at, payload.len(), crc);
+        bytes.extend_from_slice(payload);
+        (bytes, next)
+    }
+
+    #[test]
+    fn reads_what_it_wrote() {
+        let (bytes, next) = record(b"payload");
+        let (header, line_len) = Header::parse(&bytes).unwrap();
+        assert_eq!((header.seq, header.epoch, header.crc), (next.seq, next.epoch, next.crc));
+        assert_eq!((header.seq, header.len), (Seq(1024), 7));
+        assert!(header.is_intact(&bytes[..line_len], b"payload", LAST.crc));
+        assert!(bytes.starts_with(b"#1024 3 1767225600123 7 "));
+    }
+
+    #[test]
+    fn every_flipped_bit_shows() {
+        let (good, _) = record(b"payload");
+        for bit in 0..good.len() * 8 {
+            let mut bytes = good.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let intact = Header::parse(&bytes).is_some_and(|(header, line_len)| {
+                let payload = &bytes[line_len..];
+                header.len == payload.len() as u64
+                    && header.is_intact(&bytes[..line_len], payload, LAST.crc)
+            });
+            assert!(!intact, "bit {bit} of {}", String::from_utf8_lossy(&good));
+        }
+    }
+
+    #[test]
+    fn a_record_out_of_its_place_shows() {
+        let (bytes, _) = record(b"");
+        let (header, line_len) = Header::parse(&bytes).unwrap();
+        assert!(!header.is_intact(&bytes[..line_len], b"", LAST.crc ^ 1));
+    }
+}

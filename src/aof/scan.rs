@@ -1,0 +1,232 @@
+//! Reading a log file record by record, trusting nothing.
+//!
+//! One scanner reads segments and bases, for recovery, `kvstore check`, `kvstore log` and a follower's
+//! catching up alike. An announced length is compared with what is really in the file before anything
+//! is allocated for it.
+
+use super::record::{
+    HEADER_LEN_MAX, Header, Position, SEAL_AND_LINE_END, line_len, parse_crc, seal,
+};
+use crate::effect::Seq;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// How much is read at a time.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// What is wrong with a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Where in the file the record begins.
+    pub offset: u64,
+    /// Which record should be here.
+    pub seq: Seq,
+    /// What is wrong with it.
+    pub what: &'static str,
+    /// Whether a write that was cut off can look like this. A record that is whole but in the wrong
+    /// place cannot.
+    pub may_be_torn: bool,
+}
+
+/// What the scanner found.
+#[derive(Debug)]
+pub enum Found<'f> {
+    /// An intact record: its header and its payload.
+    Record(Header, &'f [u8]),
+    /// A line that belongs to the file's frame and not to a record (`#base`, `#end`), without its end.
+    Frame(&'f [u8]),
+    /// The file ends, behind a whole record.
+    End,
+    /// No intact record stands here.
+    Damaged(Damage),
+}
+
+/// Reads one file from front to back.
+#[derive(Debug)]
+pub struct Scanner {
+    file: File,
+    file_len: u64,
+    /// A window of the file; `start` is where in it the next record begins.
+    window: Vec<u8>,
+    start: usize,
+    /// Offset in the file of the window's first byte.
+    window_offset: u64,
+    last: Position,
+}
+
+impl Scanner {
+    /// Starts at the front of a file whose first record follows `last`.
+    pub fn open(path: &Path, last: Position) -> io::Result<Scanner> {
+        let file = File::open(path)?;
+        let file_len = file.metadata()?.len();
+        Ok(Scanner { file, file_len, window: Vec::new(), start: 0, window_offset: 0, last })
+    }
+
+    /// The last intact record.
+    pub fn last(&self) -> Position {
+        self.last
+    }
+
+    /// Sets what the next record must follow, when the file itself says so.
+    pub fn expect_after(&mut self, last: Position) {
+        self.last = last;
+    }
+
+    /// Where in the file the next record begins.
+    pub fn offset(&self) -> u64 {
+        self.window_offset + self.start as u64
+    }
+
+    /// The file's length when it was opened.
+    pub fn file_len(&self) -> u64 {
+        self.file_len
+    }
+
+    /// Reads the next record.
+    pub fn next(&mut self) -> io::Result<Found<'_>> {
+        self.fill(HEADER_LEN_MAX)?;
+        let rest = &self.window[self.start..];
+        if rest.is_empty() {
+            return Ok(Found::End);
+        }
+        if rest.starts_with(b"#base ") || rest.starts_with(b"#end ") {
+            return self.frame();
+        }
+        let Some((header, line_len)) = Header::parse(rest) else {
+            return Ok(self.damaged("its header is damaged or cut off"));
+        };
+        if header.seq.0 != self.last.seq.0 + 1 {
+            return Ok(
+                self.misplaced("its seq does not follow the one before: records are missing")
+            );
+        }
+        if header.epoch < self.last.epoch {
+            return Ok(self.misplaced("its epoch is older than the one before"));
+        }
+        let left = self.file_len - self.offset() - line_len as u64;
+        if header.len > left {
+            return Ok(self.damaged("its payload is cut off"));
+        }
+        let len = header.len as usize;
+        self.fill(line_len + len)?;
+        let record = &self.window[self.start..self.start + line_len + len];
+        let (line, payload) = record.split_at(line_len);
+        if !header.is_intact(line, payload, self.last.crc) {
+            return Ok(self.damaged("its checksum is wrong"));
+        }
+        self.last = Position { seq: header.seq, epoch: header.epoch, crc: header.crc };
+        self.start += line_len + len;
+        let payload = &self.window[self.start - len..self.start];
+        Ok(Found::Record(header, payload))
+    }
+
+    /// Goes over whole records, whose crcs nobody can check any more because what they follow is gone,
+    /// from `first` up to and with `upto`; returns the position there.
+    pub fn skip_unchecked(&mut self, first: Seq, upto: Seq) -> io::Result<Option<Position>> {
+        let mut expected = first;
+        while expected <= upto {
+            self.fill(HEADER_LEN_MAX)?;
+            let Some((header, line_len)) = Header::parse(&self.window[self.start..]) else {
+                return Ok(None);
+            };
+            let left = self.file_len - self.offset() - line_len as u64;
+            if header.seq != expected || header.len > left {
+                return Ok(None);
+            }
+            self.fill(line_len + header.len as usize)?;
+            self.start += line_len + header.len as usize;
+            self.last = Position { seq: header.seq, epoch: header.epoch, crc: header.crc };
+            expected = Seq(expected.0 + 1);
+        }
+        Ok(Some(self.last))
+    }
+
+    fn frame(&mut self) -> io::Result<Found<'_>> {
+        let Some(len) = line_len(&self.window[self.start..]) else {
+            return Ok(self.damaged("a line is cut off"));
+        };
+        self.start += len;
+        let line = &self.window[self.start - len..self.start];
+        let Some(line) = line.strip_suffix(b"\r\n") else {
+            self.start -= len;
+            return Ok(self.damaged("a line end is damaged"));
+        };
+        Ok(Found::Frame(line))
+    }
+
+    fn damaged(&self, what: &'static str) -> Found<'static> {
+        let seq = Seq(self.last.seq.0 + 1);
+        Found::Damaged(Damage { offset: self.offset(), seq, what, may_be_torn: true })
+    }
+
+    fn misplaced(&self, what: &'static str) -> Found<'static> {
+        let seq = Seq(self.last.seq.0 + 1);
+        Found::Damaged(Damage { offset: self.offset(), seq, what, may_be_torn: false })
+    }
+
+    /// Sees to it that the window holds `len` bytes from the start on, if the file does.
+    fn fill(&mut self, len: usize) -> io::Result<()> {
+        if self.window.len() - self.start >= len {
+            return Ok(());
+        }
+        self.window_offset += self.start as u64;
+        self.window.drain(..self.start);
+        self.start = 0;
+        let have = self.window.len();
+        let left = self.file_len - self.window_offset - have as u64;
+        let want = (len.max(CHUNK_BYTES) - have).min(usize::try_from(left).unwrap_or(usize::MAX));
+        self.window.resize(have + want, 0);
+        self.file.read_exact(&mut self.window[have..])
+    }
+
+    /// Whether an intact record stands anywhere behind the damage: then the damage is no torn tail.
+    ///
+    /// A record can be recognised by itself if the crc before it is known. That of a damaged record is
+    /// known if its own digits survived, or if only they did not; both are tried.
+    pub fn intact_record_follows(&mut self) -> io::Result<bool> {
+        /// The nearest crcs are the likely ones; more only cost time.
+        const KNOWN_MAX: usize = 8;
+        let rest = self.rest()?;
+        let mut known: VecDeque<u32> = VecDeque::new();
+        let mut at = 0;
+        while let Some(len) = rest[at..].iter().position(|&byte| byte == b'\n').map(|n| n + 1) {
+            let (line, behind) = (&rest[at..at + len], &rest[at + len..]);
+            if let Some((header, payload)) = parse_record(line, behind) {
+                if known.iter().any(|crc| header.is_intact(line, payload, *crc)) {
+                    return Ok(true);
+                }
+                if at == 0 {
+                    let sealed = &line[..line.len() - SEAL_AND_LINE_END];
+                    known.push_back(seal(self.last.crc, sealed, crc32fast::hash(payload)));
+                }
+            }
+            known.extend(crc_at_end(line));
+            while known.len() > KNOWN_MAX {
+                known.pop_front();
+            }
+            at += len;
+        }
+        Ok(false)
+    }
+
+    /// Everything from the next record on, into memory; only for a damaged file.
+    fn rest(&mut self) -> io::Result<Vec<u8>> {
+        let left = usize::try_from(self.file_len - self.offset()).unwrap_or(usize::MAX);
+        self.fill(left)?;
+        Ok(self.window[self.start..].to_vec())
+    }
+}
+
+fn parse_record<'f>(line: &[u8], behind: &'f [u8]) -> Option<(Header, &'f [u8])> {
+    let (header, line_len) = Header::parse(line)?;
+    let payload = behind.get(..usize::try_from(header.len).ok()?)?;
+    (line_len == line.len()).then_some((header, payload))
+}
+
+/// The crc that a line ends with, however damaged the rest of it is.
+fn crc_at_end(line: &[u8]) -> Option<u32> {
+    let start = line.len().checked_sub(SEAL_AND_LINE_END)?;
+    parse_crc(&line[start..start + 8])
+}
