@@ -21,7 +21,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "key",
         summary: "The value of a key.",
-        example: "GET name -> Ada",
+        example: "SET name Ada; GET name -> Ada",
     },
     Command {
         name: "set",
