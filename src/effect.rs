@@ -133,6 +133,11 @@ pub fn decode<'p>(
     Ok(effects)
 }
 
+/// Whether a payload is a list of effects.
+pub fn check(payload: &[u8]) -> Result<usize, Malformed> {
+    decode(payload, |_| ())
+}
+
 fn read_command<'p>(bytes: &'p [u8], words: &mut Vec<&'p [u8]>) -> Result<&'p [u8], Malformed> {
     words.clear();
     let (count, mut rest) = read_header(bytes, b'*')?;

@@ -1,4 +1,65 @@
 //! kvstore: a key-value server that a person can telnet to and any Redis client can use.
+//!
+//! # The life of a SET
+//!
+//! ```text
+//!  telnet, redis-py, …
+//!      │ bytes
+//!  server::connection   reads what is there                              thread conn-<n>
+//!  protocol::Decoder    finds the request in it: a RESP array or a line
+//!  engine::execute      row in the command table? password given? log in order?
+//!  store::begin         locks the key's shard
+//!  commands::set        checks the arguments, makes the effect `SET k v`
+//!  store::Tx::apply     changes the table: the only place that does
+//!  aof::Log::append     adds the effect to the log, still under the shard's lock
+//!  engine::gate         waits until the log is as safe as `appendfsync` promises
+//!  outbox::send         sends the reply, never blocking on the client
+//! ```
+//!
+//! # Modules, in reading order
+//!
+//! [`protocol`] bytes ↔ requests and replies · [`effect`] what can happen to data · [`store`] the table ·
+//! [`commands`] what each command means · [`aof`] the log · [`engine`] decides · [`server`] sockets and
+//! threads. Leaves, imported by anyone: [`config`], [`error`],
+//! [`metrics`], [`clock`], [`shutdown`], [`glob`], [`random`], [`outbox`].
+//!
+//! # Threads
+//!
+//! | thread | owns | blocks on | ends when |
+//! |---|---|---|---|
+//! | `main` | the wiring | the shutdown latch | last |
+//! | `accept` | a listener | `accept` | shutdown, woken by a connection from `main` |
+//! | `conn-<n>` ≤ maxclients | one socket, its buffers | `read` | the peer leaves, or shutdown and all is answered |
+//! | `conn-<n>-push` | the replies that a client was too slow to take | `write` | they are sent, or the client is cut |
+//! | `aof-sync` | parked replies | its channel, the disk | after the last connection, with a last sync |
+//! | `sweeper` | – | the latch, with a timeout | shutdown |
+//! | `compactor` | a base in the making | its channel, with a timeout | shutdown |
+//!
+//! # Locks
+//!
+//! Taken in this order, from top to bottom, and never the other way:
+//!
+//! | lock | protects | held for |
+//! |---|---|---|
+//! | `Shard` (256, ascending) | a part of the table | one command, or a part of a walk |
+//! | `Log::pending` | the log's pending bytes | a memcpy |
+//!
+//! `Log::syncing` → `Log::writer` → `Log::pending` are for those who write and sync; no shard is locked
+//! then. `Outbox::queue` and the registry of clients are leaves.
+//!
+//! # Invariants
+//!
+//! - `protocol`, `store`, `commands` and the record codec do no I/O and read no clock, so that replay
+//!   and tests are exact (`tests/fuzz.rs` runs them in memory).
+//! - State changes only in `Tx::apply`, with an effect that the log gets too: memory after a restart is
+//!   memory before it (`tests/differential` with restarts).
+//! - Effects are appended while the shards are locked: log order is apply order (`tests/concurrency.rs`,
+//!   `tests/crash.rs`).
+//! - Nobody waits for the disk, a queue or a socket while a shard is locked; `Log::admit` waits before
+//!   the lock, the gate behind it.
+//! - Every queue, buffer, thread count and message size has a named limit and a policy
+//!   (`tests/hostile.rs`).
+//! - Recovery judges everything before it changes anything (`tests/every_byte.rs`).
 
 pub mod aof;
 pub mod clock;

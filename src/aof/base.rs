@@ -82,7 +82,7 @@ impl<'d> BaseWriter<'d> {
     }
 
     /// Bytes so far.
-    pub fn len(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.len
     }
 
@@ -138,7 +138,7 @@ fn last_line(last: Position, keys: u64, end_seq: Seq) -> Vec<u8> {
     line
 }
 
-/// Reads what [`last_line`] wrote, without its line end: keys and end seq, if they are those of a base
+/// Reads what `last_line` wrote, without its line end: keys and end seq, if they are those of a base
 /// whose last record is `last`.
 pub fn parse_last_line(line: &[u8], last: Position) -> Option<(u64, Seq)> {
     let mut words = line.strip_prefix(b"#end ")?.split(|&byte| byte == b' ');

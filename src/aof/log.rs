@@ -27,6 +27,7 @@ use super::record::{Epoch, Position, append_header};
 use super::stats::LogStats;
 use crate::clock::{Stopwatch, UnixMillis};
 use crate::effect::Seq;
+use crate::shutdown::Shutdown;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::io;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ use std::time::{Duration, Instant};
 /// Writers wait before they lock anything, while more than this is pending: a slow disk slows them
 /// down instead of filling the memory.
 pub const PENDING_BYTES_MAX: usize = 64 << 20;
+/// How long a wait for progress lasts before the reasons to stop waiting are looked at again.
+const WAIT_STEP: Duration = Duration::from_millis(10);
 /// Buffers larger than this are given back.
 const BUFFER_BYTES_KEEP: usize = 1 << 20;
 
@@ -76,6 +79,8 @@ pub struct Log {
     written: AtomicU64,
     durable: AtomicU64,
     pending_bytes: AtomicU64,
+    /// Bytes of the base and of the segments.
+    size: AtomicU64,
     /// Whether `error` holds one: the only cost when there is none.
     failed: AtomicBool,
     error: Mutex<Option<LogError>>,
@@ -122,12 +127,13 @@ pub struct Tail {
 }
 
 impl Log {
-    /// Goes on behind `tail` with a new epoch, whose first record is made durable before this returns.
+    /// Goes on behind `tail`, with files of `size` bytes, with a new epoch, whose first record is made durable before this returns.
     pub fn open(
         disk: Box<dyn Disk>,
         tail: Tail,
         epoch: Epoch,
         segment_size: u64,
+        size: u64,
         now: UnixMillis,
     ) -> io::Result<Log> {
         let next = Seq(tail.last.seq.0 + 1);
@@ -156,6 +162,7 @@ impl Log {
             written: AtomicU64::new(tail.last.seq.0),
             durable: AtomicU64::new(tail.last.seq.0),
             pending_bytes: AtomicU64::new(0),
+            size: AtomicU64::new(size),
             failed: AtomicBool::new(false),
             error: Mutex::new(None),
             progress: Condvar::new(),
@@ -193,7 +200,7 @@ impl Log {
         while self.pending_bytes.load(Relaxed) > PENDING_BYTES_MAX as u64 {
             self.check()?;
             self.stats.admission_waits.increment();
-            self.wait_for_progress(Duration::from_millis(10));
+            self.wait_for_progress(WAIT_STEP);
         }
         self.check()
     }
@@ -279,15 +286,16 @@ impl Log {
         Ok(writer.last)
     }
 
-    /// Waits until everything up to `seq` is durable, or the time is over; returns whether it is.
-    pub fn wait_durable(&self, seq: Seq, timeout: Option<Duration>) -> bool {
+    /// Waits until everything up to `seq` is durable, the time is over, the log fails or the server
+    /// ends; returns whether it is.
+    pub fn wait_durable(&self, seq: Seq, timeout: Option<Duration>, shutdown: &Shutdown) -> bool {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         while self.durable() < seq {
-            if self.check().is_err() || deadline.is_some_and(|deadline| Instant::now() >= deadline)
-            {
+            let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if over || self.check().is_err() || shutdown.is_requested() {
                 return false;
             }
-            self.wait_for_progress(Duration::from_millis(10));
+            self.wait_for_progress(WAIT_STEP);
         }
         true
     }
@@ -310,6 +318,17 @@ impl Log {
     /// Bytes appended and not yet written.
     pub fn pending_bytes(&self) -> u64 {
         self.pending_bytes.load(Relaxed)
+    }
+
+    /// Bytes of the base and of all segments.
+    pub fn size(&self) -> u64 {
+        self.size.load(Relaxed)
+    }
+
+    /// A base of so many bytes has replaced everything before the present segment.
+    pub fn forget_before(&self, base_bytes: u64) {
+        let writer = self.writer.lock();
+        self.size.store(base_bytes + writer.len, Relaxed);
     }
 
     /// This leadership's number.
@@ -340,6 +359,7 @@ impl Log {
             match writer.file.write_at(&writer.buffer[writer.done..], writer.len) {
                 Ok(n) if n > 0 => {
                     writer.done += n;
+                    self.size.fetch_add(n as u64, Relaxed);
                     writer.len += n as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

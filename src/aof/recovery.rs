@@ -79,6 +79,8 @@ pub struct Recovered {
     pub bytes: u64,
     /// The torn tail, if there is one.
     pub torn: Option<Torn>,
+    /// The segments that were read.
+    pub segments: Vec<Seq>,
     /// Files that the base replaces, and unfinished ones.
     pub leftovers: Vec<String>,
 }
@@ -144,7 +146,8 @@ pub fn read_each(
     }
     let leftovers = leftovers(&listing, base.map(|base| base.position.seq), &segments);
     let (records, bytes) = (reader.records, reader.bytes);
-    Ok(Recovered { tail, epoch: tail.last.epoch, base, records, bytes, torn, leftovers })
+    let epoch = tail.last.epoch;
+    Ok(Recovered { tail, epoch, base, records, bytes, torn, segments, leftovers })
 }
 
 /// Makes the directory as recovery read it: moves the torn tail aside and removes leftovers.
@@ -164,6 +167,11 @@ pub fn settle(dir: &Path, recovered: &Recovered) -> Result<(), RecoveryError> {
     for name in &recovered.leftovers {
         fs::remove_file(dir.join(name)).map_err(io_error)?;
         log::info!("removed {name}, left by a crash or replaced by a base");
+    }
+    // After kill -9 the kernel still holds what it had; from here on all of it counts as durable.
+    for first in &recovered.segments {
+        let file = File::open(dir.join(segment_name(*first))).map_err(io_error)?;
+        file.sync_all().map_err(io_error)?;
     }
     super::disk::sync_dir(dir).map_err(io_error)
 }
@@ -232,7 +240,7 @@ impl<A: FnMut(Record<'_>) -> Result<(), Malformed>> Reader<'_, A> {
             }
         };
         let position =
-            match scanner.next().map_err(|error| RecoveryError::Io(path.clone(), error))? {
+            match scanner.read_next().map_err(|error| RecoveryError::Io(path.clone(), error))? {
                 Found::Frame(line) => parse_first_line(line)
                     .filter(|position| position.seq == seq)
                     .map(|position| (position, crc32fast::hash(line))),
@@ -244,7 +252,7 @@ impl<A: FnMut(Record<'_>) -> Result<(), Malformed>> Reader<'_, A> {
         scanner.expect_after(Position { seq: Seq(0), epoch: position.epoch, crc });
         loop {
             let last = scanner.last();
-            match scanner.next().map_err(|error| RecoveryError::Io(path.clone(), error))? {
+            match scanner.read_next().map_err(|error| RecoveryError::Io(path.clone(), error))? {
                 Found::Record(header, payload) => {
                     let record =
                         Record { seq, epoch: header.epoch, at: header.at, payload, of_base: true };
@@ -312,7 +320,7 @@ impl<A: FnMut(Record<'_>) -> Result<(), Malformed>> Reader<'_, A> {
         loop {
             let offset = scanner.offset();
             let damage =
-                match scanner.next().map_err(|error| RecoveryError::Io(path.into(), error))? {
+                match scanner.read_next().map_err(|error| RecoveryError::Io(path.into(), error))? {
                     Found::End => break,
                     Found::Record(header, payload) => {
                         let Header { seq, epoch, at, .. } = header;

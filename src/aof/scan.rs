@@ -85,7 +85,7 @@ impl Scanner {
     }
 
     /// Reads the next record.
-    pub fn next(&mut self) -> io::Result<Found<'_>> {
+    pub fn read_next(&mut self) -> io::Result<Found<'_>> {
         self.fill(HEADER_LEN_MAX)?;
         let rest = &self.window[self.start..];
         if rest.is_empty() {

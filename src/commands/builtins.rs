@@ -9,6 +9,8 @@ use Family::{Connection, Server};
 #[allow(missing_docs, reason = "each is explained by its row")]
 pub enum Builtin {
     Auth,
+    Bgrewriteaof,
+    Bgsave,
     Echo,
     Hello,
     Ping,
@@ -43,13 +45,17 @@ pub enum Builtin {
     ConfigRewrite,
     ConfigSet,
     DebugHelp,
+    DebugReload,
     DebugSetActiveExpire,
     DebugSleep,
     Help,
     Info,
+    Lastsave,
     Lolwut,
+    Save,
     Shutdown,
     Time,
+    Waitaof,
 }
 
 const FREE: Flags = Flags::NO_AUTH.and(Flags::FAST).and(Flags::LOADING);
@@ -174,6 +180,31 @@ pub const COMMANDS: &[Command] = &[
         "Chooses a database; there is only number 0.",
         "SELECT 0 -> OK",
     ),
+    row("bgrewriteaof", 1, ADMIN, Server, Run::Engine(Builtin::Bgrewriteaof)).help(
+        "",
+        "Compacts the log in the background: replaces it by the state it leads to.",
+        "BGREWRITEAOF -> Background append only file rewriting started",
+    ),
+    row("bgsave", -1, ADMIN, Server, Run::Engine(Builtin::Bgsave)).help(
+        "[SCHEDULE]",
+        "The same as BGREWRITEAOF, for tools that ask for a snapshot.",
+        "BGSAVE -> Background saving started",
+    ),
+    row("save", 1, ADMIN, Server, Run::Engine(Builtin::Save)).help(
+        "",
+        "Compacts the log and answers when it is done; other connections go on.",
+        "SAVE -> OK",
+    ),
+    row("lastsave", 1, FAST, Server, Run::Engine(Builtin::Lastsave)).help(
+        "",
+        "When the log was last compacted, in Unix seconds.",
+        "LASTSAVE -> (a number)",
+    ),
+    row("waitaof", 4, Flags::NONE, Server, Run::Engine(Builtin::Waitaof)).help(
+        "numlocal numreplicas timeout",
+        "Waits until this connection's writes are on the disk, at most so many milliseconds.",
+        "WAITAOF 1 0 1000 -> 1) 1 2) 0",
+    ),
     row("command", -1, FAST, Server, Run::ContainerOr(Builtin::CommandAll)).help(
         "[subcommand [argument ...]]",
         "Describes the commands to programs; people want HELP.",
@@ -249,6 +280,16 @@ pub const COMMANDS: &[Command] = &[
     row("debug|help", 2, ADMIN, Server, Run::Engine(Builtin::DebugHelp)).help(
         "",
         "Lists the subcommands.",
+        "",
+    ),
+    row("debug|loadaof", 2, ADMIN, Server, Run::Engine(Builtin::DebugReload)).help(
+        "",
+        "Reads everything back from disk, as a restart would.",
+        "",
+    ),
+    row("debug|reload", -2, ADMIN, Server, Run::Engine(Builtin::DebugReload)).help(
+        "[option ...]",
+        "Reads everything back from disk, as a restart would.",
         "",
     ),
     row("debug|set-active-expire", 3, ADMIN, Server, Run::Engine(Builtin::DebugSetActiveExpire))

@@ -159,10 +159,14 @@ impl<'a> ScanOptions<'a> {
     /// Walks on from `cursor`: the next cursor, and the keys wanted among those looked at.
     fn walk(&self, call: &Call<'_, '_>, cursor: u64) -> (u64, Vec<Vec<u8>>) {
         let mut keys = Vec::new();
-        let next = call.tx.scan(cursor, self.count, |key, _| {
-            if self.strings && glob::matches(self.pattern, key) {
-                keys.push(key.to_vec());
+        let mut looked_at = 0;
+        let next = call.tx.scan(cursor, |entry| {
+            let wanted = self.strings && glob::matches(self.pattern, entry.key());
+            if wanted && call.tx.is_live(entry) {
+                keys.push(entry.key().to_vec());
             }
+            looked_at += 1;
+            looked_at < self.count
         });
         (next, keys)
     }

@@ -6,6 +6,7 @@
 //! password.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use super::limits::{LimitChanges, parse_limits};
 
@@ -154,6 +155,32 @@ fn bind_address(word: &str) -> Option<IpAddr> {
         "*" => Some(Ipv4Addr::UNSPECIFIED.into()),
         _ => word.parse().ok(),
     }
+}
+
+/// `always`, `no`, or an interval: `everysec`, `1s`, `100ms`. One spelling for each comes back.
+pub(super) fn fsync_policy(text: &str) -> Result<String, &'static str> {
+    let text = text.to_ascii_lowercase();
+    match (text.as_str(), fsync_interval(&text)) {
+        ("always", _) => Ok(text),
+        ("no" | "never", _) => Ok("no".to_string()),
+        (_, Some(interval)) if interval == Duration::from_secs(1) => Ok("everysec".to_string()),
+        (_, Some(_)) => Ok(text),
+        _ => Err("argument must be always, everysec, no, or an interval such as 100ms or 5s"),
+    }
+}
+
+/// The interval that a policy names, from a millisecond to an hour.
+pub(super) fn fsync_interval(policy: &str) -> Option<Duration> {
+    let number = |digits: &str| parse_int(digits).and_then(|n| u64::try_from(n).ok());
+    let interval = if policy == "everysec" {
+        Duration::from_secs(1)
+    } else if let Some(digits) = policy.strip_suffix("ms") {
+        Duration::from_millis(number(digits)?)
+    } else {
+        Duration::from_secs(number(policy.strip_suffix('s')?)?)
+    };
+    let sensible = Duration::from_millis(1)..=Duration::from_secs(3600);
+    sensible.contains(&interval).then_some(interval)
 }
 
 /// Takes only the empty schedule.

@@ -48,6 +48,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -120,6 +121,17 @@ impl Default for Config {
     }
 }
 
+/// When the log is forced to the disk (`appendfsync`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fsync {
+    /// Before each reply that depends on it.
+    Always,
+    /// At this pace.
+    Every(Duration),
+    /// When the operating system likes.
+    Never,
+}
+
 /// Reading. Asking for a setting in a form that its kind does not have is a bug, and panics.
 impl Config {
     /// A number, in the unit that the table states. One relaxed load.
@@ -158,6 +170,14 @@ impl Config {
         match &self.cells[Id::ClientOutputBufferLimit as usize] {
             Cell::Limits(cell) => cell.read()[class as usize],
             _ => unreachable!("the output limits have a cell of their own kind"),
+        }
+    }
+
+    /// When the log is forced to the disk.
+    pub fn fsync(&self) -> Fsync {
+        match self.text(Id::Appendfsync).as_str() {
+            "always" => Fsync::Always,
+            policy => kind::fsync_interval(policy).map_or(Fsync::Never, Fsync::Every),
         }
     }
 

@@ -5,7 +5,7 @@
 //! in the table, a row; nothing else. A setting bears redis.conf's name where it means the same.
 //! A row is shown to everyone, so it arrives together with the feature that obeys it.
 
-use super::kind::{Kind, bind_addresses, no_save_points};
+use super::kind::{Kind, bind_addresses, fsync_policy, no_save_points};
 
 /// Names a setting in code. The number of a variant is the index of its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,8 +28,14 @@ pub enum Id {
     Loglevel,
     Hz,
     ShutdownTimeout,
-    Databases,
     Appendonly,
+    Dir,
+    Appendfsync,
+    SegmentSize,
+    AutoCompactPercentage,
+    AutoCompactMinSize,
+    CompactRate,
+    Databases,
     Save,
     ReplicaReadOnly,
 }
@@ -172,13 +178,49 @@ pub static SETTINGS: &[Setting] = &[
         .means("How many seconds a shutdown waits for clients to take their last replies.")
         .alternatives("0 waits for nobody.")
         .if_unsure("keep it."),
+    setting(Id::Appendonly, "appendonly", Kind::YesNo, "yes")
+        .heading("Durability")
+        .only_at_start()
+        .means("Whether writes are logged to disk and are there again after a restart.")
+        .alternatives("no makes a pure cache: nothing is written, everything is lost at the end.")
+        .if_unsure("keep it."),
+    setting(Id::Dir, "dir", Kind::Text("DIR"), "data")
+        .only_at_start()
+        .means("The directory that holds the data. It is made if it is not there.")
+        .alternatives("A directory serves one server at a time; a second one is refused.")
+        .if_unsure("keep it, or name a directory on a disk that you back up."),
+    setting(Id::Appendfsync, "appendfsync", Kind::Checked("POLICY", fsync_policy), "everysec")
+        .means(
+            "When the log is forced to the disk. Whatever is chosen, killing the server loses \
+             nothing that it acknowledged; this is about power cuts and crashes of the system.",
+        )
+        .alternatives(
+            "always: before each acknowledgement. An interval such as 100ms (everysec is 1s): a \
+             power cut may lose that much. no: whenever the system likes.",
+        )
+        .if_unsure("keep it, or take always if a lost second is one too many."),
+    setting(Id::SegmentSize, "segment-size", bytes(1 << 10, 1 << 40), "64mb")
+        .means("The log goes on in a new file when one has reached this size.")
+        .alternatives("Less frees disk space in smaller steps; more makes fewer files.")
+        .if_unsure("keep it."),
+    setting(Id::AutoCompactPercentage, "auto-compact-percentage", number(0, INT_MAX), "100")
+        .alias("auto-aof-rewrite-percentage")
+        .means("The log is compacted when it has grown by this much since the last time, in %.")
+        .alternatives("0 never compacts by itself; BGREWRITEAOF always does.")
+        .if_unsure("keep it."),
+    setting(Id::AutoCompactMinSize, "auto-compact-min-size", bytes(0, 1 << 50), "64mb")
+        .alias("auto-aof-rewrite-min-size")
+        .means("A log smaller than this is not compacted by itself.")
+        .alternatives("Less keeps small logs smaller; it is seldom worth the work.")
+        .if_unsure("keep it."),
+    setting(Id::CompactRate, "compact-rate", bytes(0, 1 << 40), "48mb")
+        .means("How many bytes a second a compaction writes at most.")
+        .alternatives("0 is as fast as it goes, at the expense of the clients' latency.")
+        .if_unsure("keep it."),
     setting(Id::Databases, "databases", number(1, 1), "1")
         .heading("Fixed: there because clients ask")
         .only_at_start()
         .means("How many numbered databases there are: only database 0."),
-    setting(Id::Appendonly, "appendonly", Kind::Choice(&["no"]), "no")
-        .only_at_start()
-        .means("Whether writes are logged to disk. This version keeps data in memory only."),
     setting(Id::Save, "save", Kind::Checked("\"\"", no_save_points), "")
         .means("Redis's snapshot schedule. There is none here, so only the empty value is taken."),
     setting(Id::ReplicaReadOnly, "replica-read-only", Kind::Choice(&["yes"]), "yes")
@@ -188,13 +230,6 @@ pub static SETTINGS: &[Setting] = &[
 ];
 
 // ---------------------------------------------------------------------------------------------
-// Arrives with the log:
-//   dir                          Text("DIR")          ./data     at start
-//   appendonly                   Choice(yes no)       yes        at start
-//   appendfsync                  Checked(interval)    everysec   always, no, or 100ms; 1s is everysec
-//   segment-size                 bytes                64mb
-//   auto-compact-percentage      number               100        alias auto-aof-rewrite-percentage
-//   auto-compact-min-size        bytes                64mb       alias auto-aof-rewrite-min-size
 // Arrives with the memory limit:
 //   maxmemory                    bytes                0
 //   maxmemory-policy             Choice(Redis's 8)    noeviction

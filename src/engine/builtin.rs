@@ -1,6 +1,8 @@
 //! Which function runs which of the engine's own commands.
 
-use super::{Engine, Session, client_command, command_command, connection, help, server_command};
+use super::{
+    Engine, Session, client_command, command_command, connection, help, log_command, server_command,
+};
 use crate::commands::Builtin;
 use crate::error::Failure;
 use crate::protocol::{Args, Reply};
@@ -51,6 +53,12 @@ impl Engine {
             Builtin::ConfigResetstat => server_command::config_resetstat(self, reply),
             Builtin::ConfigRewrite => server_command::config_rewrite(self, reply),
             Builtin::ConfigSet => server_command::config_set(self, args, reply),
+            Builtin::Bgrewriteaof => log_command::bgrewriteaof(self, reply),
+            Builtin::Bgsave => log_command::bgsave(self, args, reply),
+            Builtin::DebugReload => log_command::debug_reload(self, reply),
+            Builtin::Lastsave => log_command::lastsave(self, reply),
+            Builtin::Save => log_command::save(self, reply),
+            Builtin::Waitaof => log_command::waitaof(self, session, args, reply),
             Builtin::DebugHelp => help::subcommands(self, "debug", reply),
             Builtin::DebugSetActiveExpire => {
                 server_command::debug_set_active_expire(self, args, reply)

@@ -9,7 +9,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
+use std::time::Duration;
 
 /// Counts connections from 1; never used twice by one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +44,8 @@ pub struct Client {
     dialect: AtomicU32,
     labels: Mutex<Labels>,
     killed: AtomicBool,
+    /// Batches of replies that the sync thread will send.
+    parked: AtomicUsize,
 }
 
 /// What a client says of itself.
@@ -54,6 +60,8 @@ pub struct Labels {
 }
 
 const NO_COMMAND: u32 = u32::MAX;
+/// How often a connection that ends looks whether its last replies have left.
+const PARKED_LOOK: Duration = Duration::from_micros(200);
 
 impl Client {
     fn new(id: ClientId, socket: TcpStream, addr: SocketAddr, local_addr: SocketAddr) -> Client {
@@ -72,6 +80,7 @@ impl Client {
             dialect: AtomicU32::new(2),
             labels: Mutex::default(),
             killed: AtomicBool::new(false),
+            parked: AtomicUsize::new(0),
         }
     }
 
@@ -96,6 +105,26 @@ impl Client {
     /// Sends bytes to it, see [`Outbox::send`].
     pub fn send(&self, bytes: &[u8], limit: OutputLimit) -> Result<(), SendError> {
         self.outbox.send(bytes, limit)
+    }
+
+    /// Whether replies to it wait with the sync thread; later ones must wait behind them.
+    pub fn has_parked(&self) -> bool {
+        self.parked.load(Acquire) > 0
+    }
+
+    /// Waits until the sync thread has sent what is parked with it: at most for a sync or two.
+    pub fn wait_unparked(&self) {
+        while self.has_parked() && !self.is_killed() {
+            std::thread::sleep(PARKED_LOOK);
+        }
+    }
+
+    pub(super) fn park(&self) {
+        self.parked.fetch_add(1, AcqRel);
+    }
+
+    pub(super) fn unpark(&self) {
+        self.parked.fetch_sub(1, AcqRel);
     }
 
     /// What it says of itself.

@@ -96,12 +96,53 @@ fn memory(engine: &Engine, page: &mut String) {
 }
 
 fn persistence(engine: &Engine, page: &mut String) {
-    let _ = engine;
+    let compactor = &engine.compactor;
+    let running = u8::from(compactor.running.load(Relaxed));
+    let failed = compactor.last_error.lock().is_some();
+    let last_seconds = compactor.last_millis.load(Relaxed) as f64 / 1000.0;
     field(page, "loading", 0);
+    field(page, "async_loading", 0);
     field(page, "rdb_changes_since_last_save", 0);
-    field(page, "rdb_bgsave_in_progress", 0);
-    field(page, "aof_enabled", 0);
-    field(page, "aof_rewrite_in_progress", 0);
+    field(page, "rdb_bgsave_in_progress", running);
+    field(page, "rdb_last_save_time", compactor.last_success.load(Relaxed));
+    field(page, "rdb_last_bgsave_status", if failed { "err" } else { "ok" });
+    field(page, "aof_enabled", u8::from(engine.persistence.is_some()));
+    field(page, "aof_rewrite_in_progress", running);
+    field(page, "aof_rewrite_scheduled", 0);
+    field(page, "aof_last_rewrite_time_sec", format!("{last_seconds:.1}"));
+    field(page, "aof_last_bgrewrite_status", if failed { "err" } else { "ok" });
+    field(page, "aof_rewrites", compactor.count.load(Relaxed));
+    let Some(persistence) = &engine.persistence else { return };
+    let log = &persistence.log;
+    let status = log.check();
+    field(page, "aof_last_write_status", if status.is_ok() { "ok" } else { "err" });
+    field(page, "aof_current_size", log.size());
+    field(page, "aof_base_size", persistence.size_at_compaction.load(Relaxed));
+    field(page, "aof_pending_bio_fsync", u8::from(log.durable() < log.written()));
+    field(page, "aof_buffer_length", log.pending_bytes());
+    if let Err(error) = status {
+        field(page, "kvstore_log_error", error);
+    }
+    field(page, "kvstore_node_id", &persistence.node.id);
+    field(page, "kvstore_epoch", log.epoch().0);
+    field(page, "kvstore_appended_seq", log.appended());
+    field(page, "kvstore_written_seq", log.written());
+    field(page, "kvstore_durable_seq", log.durable());
+    field(page, "kvstore_written_bytes", log.stats.written_bytes.get());
+    let fsyncs = log.stats.fsyncs.get();
+    let mean = |total: u64| format!("{:.2}", total as f64 / fsyncs.max(1) as f64);
+    field(page, "kvstore_fsyncs", fsyncs);
+    field(page, "kvstore_fsync_usec_mean", mean(log.stats.fsync_micros.get()));
+    field(page, "kvstore_fsync_usec_max", log.stats.fsync_micros_max.load(Relaxed));
+    field(page, "kvstore_records_per_fsync", mean(log.stats.fsync_records.get()));
+    field(page, "kvstore_admission_waits", log.stats.admission_waits.get());
+    field(page, "kvstore_segments", persistence.segments());
+    field(page, "kvstore_recovery_milliseconds", persistence.recovery.0);
+    field(page, "kvstore_recovery_records", persistence.recovery.1);
+    field(page, "kvstore_quarantined_bytes", persistence.quarantined_bytes);
+    if let Some(error) = &*compactor.last_error.lock() {
+        field(page, "kvstore_compaction_error", error);
+    }
 }
 
 fn stats(engine: &Engine, page: &mut String) {

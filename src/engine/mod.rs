@@ -10,7 +10,8 @@
 //! ```
 //!
 //! The gate ([`Engine::gate`]) stands before every reply of writers and of readers: a reply leaves only
-//! when what it depends on is as safe as the configuration promises. Without a log it is always open.
+//! when what it depends on is as safe as the configuration promises (see `persistence.rs`). Without a log
+//! it is always open.
 //!
 //! Out of scope: sockets (the server's), what a command means (its handler's).
 
@@ -18,28 +19,38 @@ mod builtin;
 mod client_command;
 mod clients;
 mod command_command;
+pub mod compactor;
 mod connection;
 mod help;
 mod info;
+mod log_command;
 mod pause;
+mod persistence;
 mod server_command;
 mod session;
 mod sweeper;
+pub mod syncer;
 
 pub use clients::{Client, ClientId, Clients, Registration};
+pub use compactor::Compactor;
+pub use persistence::Persistence;
 pub use server_command::log_level;
 pub use session::{Ending, ReplyMode, Session};
 pub use sweeper::sweep;
 
+use crate::aof::recovery::RecoveryError;
 use crate::commands::{Call, Command, Commands, Flags, Resolved, Run};
-use crate::config::{Config, Id};
+use crate::config::{Config, Id, OutputLimit};
+use crate::effect::Seq;
 use crate::error::{Failure, NO_AUTH};
 use crate::metrics::Metrics;
-use crate::protocol::{Args, Dialect, Reply};
+use crate::outbox::SendError;
+use crate::protocol::{Args, Dialect, Mark, Reply};
 use crate::random::Random;
 use crate::shutdown::Shutdown;
 use crate::store::{Scope, Store, Tx};
 use pause::Pause;
+use persistence::{Parked, Passage};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering::Relaxed};
 
@@ -48,6 +59,10 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering::Relaxed};
 pub struct Engine {
     /// The data.
     pub store: Store,
+    /// The log, unless this is a pure cache.
+    pub persistence: Option<Persistence>,
+    /// Compactions of the log.
+    pub compactor: Compactor,
     /// The command table.
     pub commands: Commands,
     /// The settings.
@@ -70,12 +85,21 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine with an empty store.
-    pub fn new(config: Config) -> Engine {
+    /// An engine with what the log holds, or, without a log, with nothing.
+    pub fn open(config: Config) -> Result<Engine, RecoveryError> {
         let commands = Commands::new();
         let metrics = Metrics::new(commands.rows().len());
-        Engine {
-            store: Store::new(),
+        let store = Store::new();
+        let persistence = if config.flag(Id::Appendonly) {
+            Some(Persistence::open(&config, &store)?)
+        } else {
+            log::warn!("appendonly no: nothing is written to disk; all data is lost at the end");
+            None
+        };
+        Ok(Engine {
+            store,
+            persistence,
+            compactor: Compactor::default(),
             commands,
             config,
             metrics,
@@ -86,7 +110,7 @@ impl Engine {
             connections_possible: AtomicUsize::new(usize::MAX),
             active_expire: AtomicBool::new(true),
             pause: Pause::default(),
-        }
+        })
     }
 
     /// How many clients may be connected at once.
@@ -110,6 +134,17 @@ impl Engine {
         }
         if session.reply_mode.end() {
             reply.rewind(&mark);
+        }
+        self.note_stake(session, mark, reply);
+    }
+
+    /// From the first write of a batch on, every reply is at stake until the gate.
+    fn note_stake(&self, session: &mut Session, mark: Mark, reply: &Reply) {
+        let answered = usize::from(reply.bytes().len() > mark.position());
+        match &mut session.at_stake {
+            Some((_, replies)) => *replies += answered,
+            None if session.wrote => session.at_stake = Some((mark, answered)),
+            None => {}
         }
     }
 
@@ -142,10 +177,19 @@ impl Engine {
             return Err(NO_AUTH);
         }
         self.pause.wait(command, &self.shutdown);
+        // Before any lock is taken: this may wait for the disk.
+        if let Some(persistence) =
+            self.persistence.as_ref().filter(|_| command.flags.has(Flags::WRITE))
+        {
+            persistence.admit()?;
+        }
         session.client.note_command(index);
         let result = match command.run {
             Run::Data(handler) => {
                 let mut tx = self.begin(session, command, args);
+                if self.persistence.is_some() && command.flags.has(Flags::WRITE) {
+                    tx.record_into(std::mem::take(&mut session.record));
+                }
                 let value_len_max = self.config.int(Id::ProtoMaxBulkLen) as usize;
                 let mut call = Call { tx: &mut tx, reply, value_len_max, name: command.name };
                 let result = handler(&mut call, args);
@@ -172,23 +216,77 @@ impl Engine {
         tx.without_touch(session.client.no_touch.load(Relaxed))
     }
 
-    /// Ends a command's work on the data. The log's append belongs here, while the locks are held, so
-    /// that the order of the log is the order in which effects were applied.
+    /// Ends a command's work on the data: its effects go to the log while the locks are held, so that
+    /// the order of the log is the order in which they were applied.
     fn finish(&self, session: &mut Session, command: &Command, args: Args<'_>, mut tx: Tx<'_>) {
         if command.flags.has(Flags::WRITE) {
             self.metrics.expired_keys.add(tx.reap(command.keys(args)) as u64);
         }
-        let (hits, misses) = tx.hits_and_misses();
         if command.flags.has(Flags::READONLY) {
+            let (hits, misses) = tx.hits_and_misses();
             session.tally.hits += hits;
             session.tally.misses += misses;
         }
+        let Some(persistence) = &self.persistence else { return };
+        if tx.effects() > 0 {
+            let (seq, buffer) = tx.commit(|payload| persistence.log.append(payload, session.now));
+            session.last_write = seq.unwrap_or_default();
+            session.depends_on = session.depends_on.max(session.last_write);
+            session.record = buffer;
+            session.wrote = true;
+        } else {
+            session.depends_on = session.depends_on.max(tx.last_seq());
+        }
     }
 
-    /// Waits until all that this batch wrote or read is as safe as is promised. Called once per batch,
-    /// before its replies are sent.
-    pub fn gate(&self, session: &mut Session) {
+    /// The gate: every reply passes it. Once per batch it waits until all that the batch wrote or read
+    /// is as safe as is promised. Returns whether the replies are to be sent now; if not, they have been
+    /// parked and are sent when they may be.
+    pub fn gate(&self, session: &mut Session, reply: &mut Reply, limit: OutputLimit) -> bool {
         self.flush_tally(session);
+        let needed = std::mem::take(&mut session.depends_on);
+        let at_stake = session.at_stake.take();
+        session.wrote = false;
+        let Some(persistence) = &self.persistence else { return true };
+        if needed == Seq(0) && reply.bytes().is_empty() {
+            return true;
+        }
+        match persistence.pass(needed, session.client.has_parked()) {
+            Passage::Open => true,
+            Passage::Park => {
+                let client = Arc::clone(&session.client);
+                client.park();
+                let parked = Parked { client, bytes: reply.take(), limit };
+                persistence.parked_tx.send(parked).expect("the engine holds the receiver, too");
+                false
+            }
+            Passage::Failed(error) => {
+                if let Some((mark, replies)) = at_stake {
+                    reply.rewind(&mark);
+                    let failure = persistence::misconf(&error);
+                    (0..replies).for_each(|_| reply.error(&failure));
+                }
+                true
+            }
+        }
+    }
+
+    /// Sends replies whose records have become durable.
+    fn send_parked(&self, parked: &Parked) {
+        if let Err(SendError::OverLimit(waiting)) = parked.client.send(&parked.bytes, parked.limit)
+        {
+            self.note_over_limit(&parked.client, waiting);
+        }
+    }
+
+    /// Counts and logs a client that was cut off because it does not read.
+    pub fn note_over_limit(&self, client: &Client, waiting: usize) {
+        self.metrics.output_limit_disconnections.increment();
+        log::warn!(
+            "client {}: does not read its replies; cut off with {waiting} bytes waiting \
+             (client-output-buffer-limit)",
+            client.addr
+        );
     }
 
     /// In text, an error also says what to type instead. Programs get Redis's words only.

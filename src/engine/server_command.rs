@@ -50,6 +50,9 @@ pub fn config_set(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<
             log::set_max_level(log_level(engine.config.choice(Id::Loglevel)));
         }
     }
+    if let Some(persistence) = &engine.persistence {
+        persistence.reconfigure(&engine.config);
+    }
     reply.ok();
     Ok(())
 }

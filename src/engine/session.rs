@@ -2,7 +2,8 @@
 
 use super::clients::Client;
 use crate::clock::{Stopwatch, UnixMillis};
-use crate::protocol::Dialect;
+use crate::effect::Seq;
+use crate::protocol::{Dialect, Mark};
 use std::sync::Arc;
 
 /// Whether replies are sent (CLIENT REPLY).
@@ -69,6 +70,17 @@ pub struct Session {
     pub stopwatch: Stopwatch,
     /// Wrong passwords so far: each makes the answer to the next slower.
     pub auth_failures: u32,
+    /// This connection's last record.
+    pub(super) last_write: Seq,
+    /// Whether this batch has written anything.
+    pub(super) wrote: bool,
+    /// The newest record that this batch's replies depend on.
+    pub(super) depends_on: Seq,
+    /// Where in the replies of this batch the first write's stands, and how many replies there are
+    /// from there on: what becomes of them if the log fails.
+    pub(super) at_stake: Option<(Mark, usize)>,
+    /// Kept from one record to the next.
+    pub(super) record: Vec<u8>,
     pub(super) tally: Tally,
 }
 
@@ -95,6 +107,11 @@ impl Session {
             now: UnixMillis::now(),
             stopwatch: Stopwatch::start(),
             auth_failures: 0,
+            last_write: Seq(0),
+            wrote: false,
+            depends_on: Seq(0),
+            at_stake: None,
+            record: Vec::new(),
             tally: Tally::default(),
         }
     }

@@ -33,12 +33,26 @@ pub fn sweep(engine: &Engine) {
     }
 }
 
+/// Removes a batch of expired keys; each is an effect in the log.
+fn expire(engine: &Engine, shard: usize, now: UnixMillis) -> usize {
+    let mut tx = engine.store.begin_shard(shard, now);
+    let Some(persistence) = &engine.persistence else { return tx.expire(shard, BATCH_KEYS) };
+    tx.record_into(Vec::new());
+    let expired = tx.expire(shard, BATCH_KEYS);
+    tx.commit(|payload| persistence.log.append(payload, now));
+    expired
+}
+
 fn sweep_once(engine: &Engine) {
     let (watch, now) = (Stopwatch::start(), UnixMillis::now());
     let mut expired = 0;
     for shard in 0..SHARDS {
         while engine.store.has_expired(shard, now) {
-            expired += engine.store.begin_shard(shard, now).expire(shard, BATCH_KEYS);
+            // Deletions are writes; while the log takes none, expired keys stay, unseen.
+            if engine.persistence.as_ref().is_some_and(|persistence| persistence.admit().is_err()) {
+                return;
+            }
+            expired += expire(engine, shard, now);
             if engine.shutdown.is_requested() {
                 return;
             }

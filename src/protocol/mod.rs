@@ -7,13 +7,13 @@
 //! SET k hello big world␊           anything else: a line of text, answered in text
 //! ```
 //!
-//! - [`request`] takes one request at a time off the bytes received so far ([`Decoder`]).
-//! - [`text`] is the grammar of a line: words, quotes, telnet's control sequences.
-//! - [`reply`] writes one answer in any of the three dialects ([`Reply`]).
+//! - `request` takes one request at a time off the bytes received so far ([`Decoder`]).
+//! - `text` is the grammar of a line: words, quotes, telnet's control sequences.
+//! - `reply` writes one answer in any of the three dialects ([`Reply`]).
 //!
 //! What is promised: a length that a client announces is never trusted for an allocation, so memory
 //! grows with the bytes that were really received; a request that comes in a thousand pieces is looked
-//! at once; whatever text prints, [`text`] can read back, and no value can forge a reply.
+//! at once; whatever text prints, `text` can read back, and no value can forge a reply.
 //!
 //! Out of scope: what commands mean. Inline requests of Redis are our text lines.
 

@@ -57,6 +57,13 @@ pub struct Mark {
     levels: Vec<Level>,
 }
 
+impl Mark {
+    /// Bytes that had been written.
+    pub fn position(&self) -> usize {
+        self.len
+    }
+}
+
 impl Reply {
     /// An empty buffer; it allocates when it is first written to.
     pub const fn new(dialect: Dialect) -> Reply {

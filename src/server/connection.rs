@@ -56,6 +56,7 @@ pub fn serve(engine: &Engine, client: Arc<Client>) {
     let end = connection.run();
     let outbox = &registration.client.outbox;
     if !matches!(end, End::Cut) {
+        registration.client.wait_unparked();
         outbox.drain();
     }
     if matches!(end, End::Told) {
@@ -161,24 +162,21 @@ impl Connection<'_> {
 
     /// Passes the gate and sends what has been answered.
     fn flush(&mut self) -> Result<(), End> {
-        self.engine.gate(&mut self.session);
+        let limit = self.engine.config.output_limit(ClientClass::Normal);
+        if !self.engine.gate(&mut self.session, &mut self.reply, limit) {
+            return Ok(());
+        }
         if self.reply.bytes().is_empty() {
             return Ok(());
         }
         self.engine.metrics.output_bytes.add(self.reply.bytes().len() as u64);
-        let limit = self.engine.config.output_limit(ClientClass::Normal);
         let sent = self.session.client.send(self.reply.bytes(), limit);
         self.reply.clear();
         match sent {
             Ok(()) => Ok(()),
             Err(SendError::Closed(_)) => Err(End::Cut),
             Err(SendError::OverLimit(waiting)) => {
-                self.engine.metrics.output_limit_disconnections.increment();
-                log::warn!(
-                    "client {}: does not read its replies; cut off with {waiting} bytes waiting \
-                     (client-output-buffer-limit)",
-                    self.session.client.addr
-                );
+                self.engine.note_over_limit(&self.session.client, waiting);
                 Err(End::Cut)
             }
         }

@@ -1,12 +1,13 @@
 //! The server: sockets and threads around the engine, and the order in which they begin and end.
 //!
-//! Start: listen, raise the alarm if that fails, start the sweeper, accept. End, on SIGINT, SIGTERM or
+//! Start: listen, read the log, start the threads of the house, accept. End, on SIGINT, SIGTERM or
 //! SHUTDOWN:
 //!
 //! 1. the listeners close: nobody new
 //! 2. each connection is closed for reading: its thread answers what it has received, then ends
 //! 3. who is not done within `shutdown-timeout` is cut off
-//! 4. the sweeper ends
+//! 4. the sweeper and the compactor end
+//! 5. the log is written and synced a last time
 //!
 //! A second signal exits at once.
 
@@ -14,8 +15,10 @@ mod connection;
 mod listener;
 mod pool;
 
+use crate::aof::recovery::RecoveryError;
 use crate::config::{Config, Id};
 use crate::engine::{self, Engine};
+use crossbeam_channel::bounded;
 use pool::Pool;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -33,6 +36,8 @@ const DESCRIPTORS_RESERVED: u64 = 32;
 pub enum StartError {
     /// An address cannot be listened on.
     Listen(SocketAddr, io::Error),
+    /// The data cannot be read back.
+    Recovery(RecoveryError),
     /// A thread or a signal handler cannot be had.
     Resource(&'static str, String),
 }
@@ -46,6 +51,7 @@ impl fmt::Display for StartError {
                  with --port"
             ),
             StartError::Listen(addr, error) => write!(f, "cannot listen on {addr}: {error}"),
+            StartError::Recovery(error) => write!(f, "cannot read the data: {error}"),
             StartError::Resource(what, error) => write!(f, "cannot {what}: {error}"),
         }
     }
@@ -55,17 +61,16 @@ impl std::error::Error for StartError {}
 
 /// Runs a server until it is told to end. Returns whether every connection ended by itself.
 pub fn serve(config: Config) -> Result<bool, StartError> {
-    let engine = Arc::new(Engine::new(config));
-    for warning in engine.config.warnings() {
-        log::warn!("{warning}");
-    }
-    limit_connections(&engine);
-
-    // Listen before anything is started, so that a taken port costs nothing.
-    let listeners = listen(&engine.config)?;
+    // Listen before anything is read, so that a taken port costs nothing.
+    let listeners = listen(&config)?;
     let addresses: Vec<SocketAddr> =
         listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    config.warnings().iter().for_each(|warning| log::warn!("{warning}"));
+
+    // Read the log.
+    let engine = Arc::new(Engine::open(config).map_err(StartError::Recovery)?);
     engine.port.store(addresses.first().map_or(0, SocketAddr::port), Relaxed);
+    limit_connections(&engine);
 
     // Signals only close the latch; the main thread does the rest.
     let latch = Arc::clone(&engine);
@@ -73,15 +78,26 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
         .map_err(|error| StartError::Resource("handle signals", error.to_string()))?;
 
     // The sweeper removes expired keys.
-    let sweeping = Arc::clone(&engine);
-    let sweeper = spawn("sweeper", move || engine::sweep(&sweeping))?;
-
+    let sweeper = spawn("sweeper", &engine, engine::sweep)?;
+    // The log is synced at its pace, until the last connection has ended.
+    let (stop_tx, stop_rx) = bounded::<()>(0);
+    let syncer = spawn("aof-sync", &engine, move |engine| {
+        if let Some(persistence) = &engine.persistence {
+            engine::syncer::run(engine, persistence, &stop_rx);
+        }
+    })?;
+    // The log is compacted when it has grown.
+    let compactor = spawn("compactor", &engine, |engine| {
+        if let Some(persistence) = &engine.persistence {
+            engine::compactor::run(engine, persistence);
+        }
+    })?;
     // One thread accepts for each address.
     let pool = Arc::new(Pool::new(Arc::clone(&engine)));
     let mut accepting = Vec::new();
     for listener in listeners {
         let pool = Arc::clone(&pool);
-        accepting.push(spawn("accept", move || listener::accept(listener, &pool))?);
+        accepting.push(spawn("accept", &engine, move |_| listener::accept(listener, &pool))?);
     }
     announce(&addresses);
 
@@ -93,7 +109,9 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
     if in_time {
         pool.join();
     }
-    drop(sweeper.join());
+    drop((sweeper.join(), compactor.join()));
+    drop(stop_tx);
+    drop(syncer.join());
     log::info!("bye");
     Ok(in_time)
 }
@@ -107,11 +125,13 @@ fn on_signal(engine: &Engine) {
 
 fn spawn(
     name: &'static str,
-    run: impl FnOnce() + Send + 'static,
+    engine: &Arc<Engine>,
+    run: impl FnOnce(&Engine) + Send + 'static,
 ) -> Result<thread::JoinHandle<()>, StartError> {
+    let engine = Arc::clone(engine);
     thread::Builder::new()
         .name(name.to_string())
-        .spawn(run)
+        .spawn(move || run(&engine))
         .map_err(|error| StartError::Resource("start a thread", error.to_string()))
 }
 

@@ -27,6 +27,12 @@ pub struct Shard {
     pub last_seq: Seq,
 }
 
+impl Default for Shard {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Shard {
     /// An empty shard.
     pub const fn new() -> Shard {
@@ -185,7 +191,7 @@ impl Shard {
     fn rebuild_deadlines(&mut self) {
         self.deadlines = self
             .table
-            .from_hash(0)
+            .entries_from(0)
             .filter_map(|(hash, entry)| Some(Reverse((entry.deadline()?, hash))))
             .collect();
     }
@@ -232,7 +238,8 @@ mod tests {
         (0..100).for_each(|n| set(&mut shard, n, None));
         shard.set_range(7, &7u32.to_le_bytes(), 100, b"x", 0);
         set(&mut shard, 8, Some(1));
-        let sum: usize = shard.table.from_hash(0).map(|(_, entry)| entry.allocated_bytes()).sum();
+        let sum: usize =
+            shard.table.entries_from(0).map(|(_, entry)| entry.allocated_bytes()).sum();
         assert_eq!(shard.entry_bytes, sum);
         (0..100u32).for_each(|n| shard.remove(n, &n.to_le_bytes()));
         assert_eq!((shard.entry_bytes, shard.volatile, shard.table.len()), (0, 0, 0));

@@ -147,7 +147,7 @@ impl Table {
     }
 
     /// The entries with at least this hash, in hash order, with their slots' hashes.
-    pub fn from_hash(&self, hash: u32) -> impl Iterator<Item = (u32, &Entry)> {
+    pub fn entries_from(&self, hash: u32) -> impl Iterator<Item = (u32, &Entry)> {
         let start = if self.len == 0 { 0 } else { self.first_not_below(hash) };
         self.slots[start..].iter().filter_map(|slot| Some((slot.hash, slot.entry.as_ref()?)))
     }
@@ -250,7 +250,7 @@ mod tests {
         for step in 0..steps {
             let key = (random.next_u64() % (steps as u64 / 2)).to_string().into_bytes();
             let hash = crc32fast::hash(&key) >> (32 - hash_bits) << (32 - hash_bits);
-            let growing = (step / (steps / 4)) % 2 == 0;
+            let growing = (step / (steps / 4)).is_multiple_of(2);
             match table.find(hash, &key) {
                 Some(at) if !growing || step % 3 == 0 => {
                     assert_eq!(table.remove(at).key(), key);
@@ -270,9 +270,10 @@ mod tests {
         }
         let mut expected: Vec<_> = model.into_iter().map(|(key, hash)| (hash, key)).collect();
         let mut found: Vec<_> =
-            table.from_hash(0).map(|(hash, entry)| (hash, entry.key().to_vec())).collect();
+            table.entries_from(0).map(|(hash, entry)| (hash, entry.key().to_vec())).collect();
         assert!(found.is_sorted_by_key(|(hash, _)| *hash));
-        (expected.sort(), found.sort());
+        expected.sort();
+        found.sort();
         assert_eq!(found, expected);
     }
 

@@ -4,7 +4,7 @@ use super::entry::Entry;
 use super::shard::Shard;
 use super::{KeyHash, SHARDS, Store};
 use crate::clock::UnixMillis;
-use crate::effect::Effect;
+use crate::effect::{self, Effect, Seq};
 use crate::random::Random;
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 use std::cell::Cell;
@@ -59,8 +59,12 @@ pub struct Tx<'s> {
     first: Option<(*const u8, usize, KeyHash)>,
     /// Effects applied so far.
     effects: usize,
+    /// Where effects are written down for the log, if there is one: MULTI, then the effects.
+    payload: Option<Vec<u8>>,
     hits: Cell<u64>,
     misses: Cell<u64>,
+    /// As `last_seq`, of shards that were locked only for a look.
+    seen_seq: Cell<Seq>,
     /// Whether an expired key was come across.
     saw_expired: Cell<bool>,
     /// Whether reading a key counts as using it (`CLIENT NO-TOUCH`).
@@ -118,8 +122,10 @@ impl Store {
             now,
             first,
             effects: 0,
+            payload: None,
             hits: Cell::new(0),
             misses: Cell::new(0),
+            seen_seq: Cell::new(Seq(0)),
             saw_expired: Cell::new(false),
             touch: true,
         }
@@ -159,7 +165,7 @@ impl<'s> Guards<'s> {
         match self {
             Guards::One(held, guard) => (*held == shard).then_some(guard),
             Guards::Many(all) => {
-                let at = all.binary_search_by_key(&shard, |(held, _)| *held).ok()?;
+                let at = place_of(shard, all)?;
                 Some(&all[at].1)
             }
         }
@@ -169,11 +175,35 @@ impl<'s> Guards<'s> {
         match self {
             Guards::One(held, guard) => (*held == shard).then_some(guard),
             Guards::Many(all) => {
-                let at = all.binary_search_by_key(&shard, |(held, _)| *held).ok()?;
+                let at = place_of(shard, all)?;
                 Some(&mut all[at].1)
             }
         }
     }
+}
+
+impl<'s> Guards<'s> {
+    fn each(&self, mut visit: impl FnMut(&Guard<'s>)) {
+        match self {
+            Guards::One(_, guard) => visit(guard),
+            Guards::Many(all) => all.iter().for_each(|(_, guard)| visit(guard)),
+        }
+    }
+
+    fn each_mut(&mut self, mut visit: impl FnMut(&mut Guard<'s>)) {
+        match self {
+            Guards::One(_, guard) => visit(guard),
+            Guards::Many(all) => all.iter_mut().for_each(|(_, guard)| visit(guard)),
+        }
+    }
+}
+
+/// Where in an ascending list of held locks a shard's is.
+fn place_of(shard: usize, all: &[(usize, Guard<'_>)]) -> Option<usize> {
+    if all.len() == SHARDS {
+        return Some(shard);
+    }
+    all.binary_search_by_key(&shard, |(held, _)| *held).ok()
 }
 
 const NOT_LOCKED: &str = "a command touched a key that its row in the table does not name";
@@ -190,7 +220,7 @@ impl<'s> Tx<'s> {
         self
     }
 
-    /// A live key's value. Counts as a hit or a miss, and as a use of the key.
+    /// A live key's value. Counts as a use of the key.
     pub fn value(&self, key: &[u8]) -> Option<&[u8]> {
         let hash = self.hash(key);
         let shard = self.shard(hash);
@@ -203,23 +233,32 @@ impl<'s> Tx<'s> {
                 entry.value()
             })
         });
-        let counter = if found.is_some() { &self.hits } else { &self.misses };
-        counter.set(counter.get() + 1);
+        self.count(found.is_some());
         found
     }
 
     /// A live key, without counting as a use of it.
     pub fn peek(&self, key: &[u8]) -> Option<Live<'_>> {
         let hash = self.hash(key);
-        let shard = self.shard(hash);
-        let at = shard.table().find(hash.place, key)?;
-        let entry = shard.table().entry(at);
-        self.is_live(entry).then(|| Live {
-            value: entry.value(),
-            deadline: entry.deadline(),
-            idle_seconds: u64::from(self.touch_clock().saturating_sub(shard.table().touched(at))),
-            allocated_bytes: entry.allocated_bytes() + 32,
+        let table = self.shard(hash).table();
+        let found = table.find(hash.place, key).filter(|&at| self.is_live(table.entry(at)));
+        self.count(found.is_some());
+        found.map(|at| {
+            let entry = table.entry(at);
+            let idle = self.touch_clock().saturating_sub(table.touched(at));
+            Live {
+                value: entry.value(),
+                deadline: entry.deadline(),
+                idle_seconds: u64::from(idle),
+                allocated_bytes: entry.allocated_bytes() + 32,
+            }
         })
+    }
+
+    /// Counts a look-up as a hit or a miss.
+    fn count(&self, found: bool) {
+        let counter = if found { &self.hits } else { &self.misses };
+        counter.set(counter.get() + 1);
     }
 
     /// Whether the key is live.
@@ -230,6 +269,9 @@ impl<'s> Tx<'s> {
     /// Changes the state: the only way there is.
     pub fn apply(&mut self, effect: Effect<'_>) {
         self.effects += 1;
+        if let Some(payload) = &mut self.payload {
+            effect.encode(payload);
+        }
         let touched = self.touch_clock();
         match effect {
             Effect::Set { key, value, deadline } => {
@@ -286,6 +328,38 @@ impl<'s> Tx<'s> {
         expired.len()
     }
 
+    /// Writes effects down from here on, into a buffer that is given back by [`Tx::commit`].
+    pub fn record_into(&mut self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        buffer.extend_from_slice(effect::MULTI);
+        self.payload = Some(buffer);
+    }
+
+    /// Hands the record of this transaction to `append`, while the locks are held, and marks the locked
+    /// shards with its seq. Nothing happened, nothing is handed over. Gives the buffer back.
+    pub fn commit(&mut self, append: impl FnOnce(&[u8]) -> Seq) -> (Option<Seq>, Vec<u8>) {
+        let mut payload = self.payload.take().unwrap_or_default();
+        if self.effects == 0 {
+            return (None, payload);
+        }
+        // A single effect needs no frame to be all or nothing.
+        let seq = if self.effects == 1 {
+            append(&payload[effect::MULTI.len()..])
+        } else {
+            payload.extend_from_slice(effect::EXEC);
+            append(&payload)
+        };
+        self.guards.each_mut(|guard| guard.shard_mut().last_seq = seq);
+        (Some(seq), payload)
+    }
+
+    /// The last record that changed any of the shards looked at.
+    pub fn last_seq(&self) -> Seq {
+        let mut last = self.seen_seq.get();
+        self.guards.each(|guard| last = last.max(guard.shard().last_seq));
+        last
+    }
+
     /// How many effects have been applied.
     pub fn effects(&self) -> usize {
         self.effects
@@ -301,23 +375,20 @@ impl<'s> Tx<'s> {
         self.sizes().iter().sum()
     }
 
-    /// Visits live keys in hash order from `cursor` on, until `count` keys have been looked at; returns
-    /// the cursor to go on from, 0 at the end. Keys whose hashes are equal are visited together.
-    pub fn scan(&self, cursor: u64, count: usize, mut visit: impl FnMut(&[u8], &[u8])) -> u64 {
-        let mut looked_at = 0;
-        let mut from = cursor as u32;
+    /// Visits entries in hash order from `cursor` on, expired ones too, until `visit` has had enough and
+    /// says false; returns the cursor to go on from, 0 at the end. Keys whose hashes are equal are
+    /// visited together, because the cursor cannot tell them apart.
+    pub fn scan(&self, cursor: u64, mut visit: impl FnMut(&Entry) -> bool) -> u64 {
+        let (mut from, mut go_on) = (cursor as u32, true);
         for number in (cursor >> 32) as usize..SHARDS {
             let next = self.with_shard(number, |shard| {
                 let mut last = None;
-                for (place, entry) in shard.table().from_hash(from) {
-                    if looked_at >= count && last != Some(place) {
+                for (place, entry) in shard.table().entries_from(from) {
+                    if !go_on && last != Some(place) {
                         return Some(place);
                     }
                     last = Some(place);
-                    looked_at += 1;
-                    if self.is_live(entry) {
-                        visit(entry.key(), entry.value());
-                    }
+                    go_on &= visit(entry);
                 }
                 None
             });
@@ -327,6 +398,16 @@ impl<'s> Tx<'s> {
             from = 0;
         }
         0
+    }
+
+    /// Visits all live keys, in hash order.
+    pub fn each_live(&self, mut visit: impl FnMut(&Entry)) {
+        self.scan(0, |entry| {
+            if self.is_live(entry) {
+                visit(entry);
+            }
+            true
+        });
     }
 
     /// A random live key, if there is one.
@@ -345,7 +426,7 @@ impl<'s> Tx<'s> {
             }
         }
         let mut found = None;
-        self.scan(0, usize::MAX, |key, _| found = Some(key.to_vec()));
+        self.each_live(|entry| found = Some(entry.key().to_vec()));
         found
     }
 
@@ -357,7 +438,11 @@ impl<'s> Tx<'s> {
     fn with_shard<T>(&self, number: usize, look: impl FnOnce(&Shard) -> T) -> T {
         match self.guards.held(number) {
             Some(guard) => look(guard.shard()),
-            None => look(&self.store.shards[number].read()),
+            None => {
+                let shard = self.store.shards[number].read();
+                self.seen_seq.set(self.seen_seq.get().max(shard.last_seq));
+                look(&shard)
+            }
         }
     }
 
@@ -366,13 +451,14 @@ impl<'s> Tx<'s> {
         assert_eq!(guards.len(), SHARDS, "{NOT_LOCKED}");
         for (_, guard) in guards {
             let shard = guard.shard_mut();
-            let old = std::mem::replace(shard, Shard::new());
+            let old = std::mem::take(shard);
             shard.last_seq = old.last_seq;
             self.flushed.push(old);
         }
     }
 
-    fn is_live(&self, entry: &Entry) -> bool {
+    /// Whether an entry has not expired.
+    pub fn is_live(&self, entry: &Entry) -> bool {
         let live = entry.deadline().is_none_or(|deadline| deadline >= self.now);
         if !live {
             self.saw_expired.set(true);
@@ -422,8 +508,11 @@ mod tests {
         (0..5000).for_each(|n| set(&mut tx, &format!("stays{n}"), None));
         let (mut cursor, mut seen, mut round) = (0, std::collections::BTreeSet::new(), 0);
         loop {
-            cursor = tx.scan(cursor, 7, |key, _| {
-                seen.insert(key.to_vec());
+            let mut looked_at = 0;
+            cursor = tx.scan(cursor, |entry| {
+                seen.insert(entry.key().to_vec());
+                looked_at += 1;
+                looked_at < 7
             });
             if cursor == 0 {
                 break;

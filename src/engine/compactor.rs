@@ -1,0 +1,204 @@
+//! The thread `compactor`: replaces the log by the state that it leads to.
+//!
+//! Nothing is forked and nobody is stopped: the store is copied in small parts, each under its shard's
+//! read lock for as long as it takes to copy some tens of kilobytes, at a bounded rate. The order of
+//! steps is what makes a crash at any point harmless:
+//!
+//! 1. start a new segment at S + 1
+//! 2. copy the store into `base-S.aof.tmp`; note the seq E that the log has reached by then
+//! 3. sync it
+//! 4. wait until the log is durable up to E: a base may hold effects up to E, and a power cut must not
+//!    leave it knowing effects that the log has lost
+//! 5. rename it to `base-S.aof`, sync the directory
+//! 6. remove what it replaces: older bases, segments up to S
+
+use super::{Engine, Persistence};
+use crate::aof::base::BaseWriter;
+use crate::aof::disk::Disk;
+use crate::aof::files;
+use crate::clock::UnixMillis;
+use crate::config::Id;
+use crate::effect::{Effect, Seq};
+use crate::store::Scope;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Copied under one hold of a shard's lock: some 10 µs.
+const PART_BYTES: usize = 32 << 10;
+/// How often the growth of the log is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Someone who wants a compaction, and is told how it went.
+type Request = Option<Sender<Result<(), String>>>;
+
+/// What INFO tells of compactions, and the way to ask for one.
+#[derive(Debug)]
+pub struct Compactor {
+    request_tx: Sender<Request>,
+    request_rx: Receiver<Request>,
+    /// Whether one is going on.
+    pub running: AtomicBool,
+    /// Unix seconds of the last one that succeeded, at first of the start.
+    pub last_success: AtomicU64,
+    /// Milliseconds that it took.
+    pub last_millis: AtomicU64,
+    /// How many succeeded.
+    pub count: AtomicU64,
+    /// Why the last one failed, if it did.
+    pub last_error: Mutex<Option<String>>,
+}
+
+impl Default for Compactor {
+    fn default() -> Self {
+        let (request_tx, request_rx) = bounded(1);
+        Compactor {
+            request_tx,
+            request_rx,
+            running: AtomicBool::new(false),
+            last_success: AtomicU64::new(UnixMillis::now().seconds()),
+            last_millis: AtomicU64::new(0),
+            count: AtomicU64::new(0),
+            last_error: Mutex::new(None),
+        }
+    }
+}
+
+impl Compactor {
+    /// Asks for a compaction in the background; returns false if one is asked for or going on.
+    pub fn request(&self) -> bool {
+        !self.running.load(Relaxed) && self.request_tx.try_send(None).is_ok()
+    }
+
+    /// Asks for one and waits for it.
+    pub fn request_and_wait(&self) -> Result<(), String> {
+        let (done_tx, done_rx) = bounded(1);
+        match self.request_tx.try_send(Some(done_tx)) {
+            Ok(()) => done_rx.recv().unwrap_or_else(|_| Err("the server is shutting down".into())),
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                Err("Background save already in progress".into())
+            }
+        }
+    }
+}
+
+/// Runs until shutdown.
+pub fn run(engine: &Engine, persistence: &Persistence) {
+    let compactor = &engine.compactor;
+    while !engine.shutdown.is_requested() {
+        let request = match compactor.request_rx.recv_timeout(LOOK_EVERY / 10) {
+            Ok(request) => request,
+            Err(RecvTimeoutError::Timeout) if is_due(engine, persistence) => None,
+            Err(_) => continue,
+        };
+        compactor.running.store(true, Relaxed);
+        let began = Instant::now();
+        let result = compact(engine, persistence);
+        compactor.last_millis.store(began.elapsed().as_millis() as u64, Relaxed);
+        match &result {
+            Ok(size) => {
+                persistence.size_at_compaction.store(*size, Relaxed);
+                compactor.last_success.store(UnixMillis::now().seconds(), Relaxed);
+                compactor.count.fetch_add(1, Relaxed);
+                log::info!("compacted the log to {size} bytes in {:?}", began.elapsed());
+            }
+            Err(error) => log::error!("cannot compact the log: {error}"),
+        }
+        *compactor.last_error.lock() = result.as_ref().err().cloned();
+        compactor.running.store(false, Relaxed);
+        if let Some(done_tx) = request {
+            // Whoever asked may have left.
+            let _ = done_tx.send(result.map(drop));
+        }
+    }
+}
+
+/// Whether the log has grown enough to be compacted by itself.
+fn is_due(engine: &Engine, persistence: &Persistence) -> bool {
+    let percentage = engine.config.int(Id::AutoCompactPercentage) as u64;
+    let size = persistence.log.size();
+    let before = persistence.size_at_compaction.load(Relaxed);
+    let grown = size.saturating_sub(before);
+    // A failed attempt is not repeated at once: the log must first grow again.
+    percentage > 0
+        && size >= engine.config.int(Id::AutoCompactMinSize) as u64
+        && grown >= before / 100 * percentage
+        && engine.compactor.last_error.lock().is_none()
+        && persistence.log.check().is_ok()
+}
+
+/// Compacts; returns the size of what is left.
+fn compact(engine: &Engine, persistence: &Persistence) -> Result<u64, String> {
+    let log = &persistence.log;
+    let disk = log.disk();
+    let position = log.rotate().map_err(|error| error.to_string())?;
+    let text = |error: std::io::Error| error.to_string();
+    let mut base = BaseWriter::begin(disk, position).map_err(text)?;
+    copy_store(engine, &mut base)?;
+    let end = log.appended();
+    base.finish(end).map_err(text)?;
+    log.sync().map_err(|error| error.to_string())?;
+    assert!(log.durable() >= end, "a base must not know more than the durable log");
+    let size = base.size();
+    base.publish().map_err(text)?;
+    log.forget_before(size);
+    remove_replaced(persistence, disk, position.seq).map_err(text)?;
+    Ok(size)
+}
+
+fn copy_store(engine: &Engine, base: &mut BaseWriter<'_>) -> Result<(), String> {
+    let began = Instant::now();
+    let (mut cursor, mut payload) = (0, Vec::with_capacity(2 * PART_BYTES));
+    loop {
+        let now = UnixMillis::now();
+        let mut keys = 0;
+        payload.clear();
+        let tx = engine.store.begin_scope(Scope::Fleeting, false, now);
+        cursor = tx.scan(cursor, |entry| {
+            if tx.is_live(entry) {
+                let (key, value) = (entry.key(), entry.value());
+                Effect::Set { key, value, deadline: entry.deadline() }.encode(&mut payload);
+                keys += 1;
+            }
+            payload.len() < PART_BYTES
+        });
+        drop(tx);
+        if keys > 0 {
+            base.add(&payload, keys, now).map_err(|error| error.to_string())?;
+        }
+        if cursor == 0 {
+            return Ok(());
+        }
+        let rate = engine.config.int(Id::CompactRate) as u64;
+        if keep_pace(engine, base.size(), rate, began) {
+            return Err("the server is shutting down".into());
+        }
+    }
+}
+
+/// Waits until `written` bytes are not too many for the time since the start; returns whether the
+/// server is shutting down.
+fn keep_pace(engine: &Engine, written: u64, rate: u64, began: Instant) -> bool {
+    if rate == 0 {
+        return engine.shutdown.is_requested();
+    }
+    let due = Duration::from_secs_f64(written as f64 / rate as f64);
+    let early = due.saturating_sub(began.elapsed());
+    if early < Duration::from_millis(1) {
+        return engine.shutdown.is_requested();
+    }
+    engine.shutdown.wait_for(early)
+}
+
+fn remove_replaced(persistence: &Persistence, disk: &dyn Disk, seq: Seq) -> std::io::Result<()> {
+    let listing = files::list(&persistence.dir)?;
+    let bases =
+        listing.bases.iter().filter(|base| **base < seq).map(|base| files::base_name(*base));
+    let segments = listing.segments.iter().filter(|first| **first <= seq);
+    let segments = segments.map(|first| files::segment_name(*first));
+    for name in bases.chain(segments) {
+        disk.remove(&name)?;
+    }
+    disk.sync_dir()
+}

@@ -1,0 +1,226 @@
+//! The engine's side of the log: what is recovered at the start, and the gate.
+//!
+//! The gate decides when replies leave:
+//!
+//! | `appendfsync` | a reply waits until what it depends on is | so it survives |
+//! |---|---|---|
+//! | `always` | durable (`fdatasync` returned) | kill -9, a crash of the system, a power cut |
+//! | an interval, `no` | written (`write` returned) | kill -9 |
+//!
+//! "What it depends on" is what its batch wrote, and the newest effect of each shard that its batch
+//! read: a reader never learns of a write that could still be lost on the same terms.
+//!
+//! Under `always` many clients wait for one disk. With one client, the quickest is to sync in the
+//! client's own thread. With several, a thread that waits costs two context switches; so a connection
+//! that finds a sync going on **parks** its replies with the sync thread and goes on reading, and the
+//! sync thread sends them all behind its next sync. Replies of one connection keep their order: as long
+//! as one is parked, the next ones are parked behind it.
+//!
+//! One exception, while the log cannot be written (disk full): readers are let through, because an
+//! operator needs to see the data most just then. What they see may include writes that were answered
+//! with `-MISCONF` and that are logged when there is space again.
+
+use super::Client;
+use crate::aof::disk::Directory;
+use crate::aof::files::{self, Node};
+use crate::aof::log::{Log, LogError};
+use crate::aof::record::Epoch;
+use crate::aof::recovery::{self, RecoveryError};
+use crate::clock::{Stopwatch, UnixMillis};
+use crate::config::{Config, Fsync, Id, OutputLimit};
+use crate::effect::{self, Seq};
+use crate::error::Failure;
+use crate::store::{Scope, Store};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::RwLock;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread;
+
+/// Replies that wait for the sync thread. When it is full, connections wait: for the disk, never for a
+/// client.
+const PARKED_MAX: usize = 16_384;
+/// Payloads on their way from reading to applying, during recovery: two threads, so that both cores
+/// work.
+const LOAD_BATCH_BYTES: usize = 256 << 10;
+const LOAD_BATCHES_MAX: usize = 16;
+
+/// Replies that leave behind the next sync.
+#[derive(Debug)]
+pub struct Parked {
+    /// Whose.
+    pub client: Arc<Client>,
+    /// The replies.
+    pub bytes: Vec<u8>,
+    /// Its output limit.
+    pub limit: OutputLimit,
+}
+
+/// What the gate says.
+#[derive(Debug)]
+pub enum Passage {
+    /// What was asked for is safe.
+    Open,
+    /// The replies must be parked.
+    Park,
+    /// The log failed.
+    Failed(LogError),
+}
+
+/// The log of a running server.
+#[derive(Debug)]
+pub struct Persistence {
+    /// The log.
+    pub log: Log,
+    /// Where it is.
+    pub dir: PathBuf,
+    /// Who this node is.
+    pub node: Node,
+    /// Held as long as the server runs.
+    _lock: File,
+    policy: RwLock<Fsync>,
+    pub(super) parked_tx: Sender<Parked>,
+    pub(super) parked_rx: Receiver<Parked>,
+    /// Bytes that recovery put aside at this start.
+    pub quarantined_bytes: u64,
+    /// How long recovery took, in milliseconds, and how many records it read.
+    pub recovery: (u64, u64),
+    /// Bytes of all files of the log at the last compaction or start.
+    pub(super) size_at_compaction: AtomicU64,
+}
+
+impl Persistence {
+    /// Locks the directory, recovers what it holds into `store`, and begins a new epoch.
+    pub fn open(config: &Config, store: &Store) -> Result<Persistence, RecoveryError> {
+        let dir = PathBuf::from(config.text(Id::Dir));
+        let io_error = |error| RecoveryError::Io(dir.clone(), error);
+        let lock = files::lock(&dir).map_err(io_error)?;
+        let mut node = files::read_node(&dir).map_err(io_error)?;
+        let watch = Stopwatch::start();
+        let recovered = load(&dir, store)?;
+        recovery::settle(&dir, &recovered)?;
+        let millis = watch.micros() / 1000;
+        let (keys, bytes) = (store.totals().keys, recovered.bytes);
+        log::info!(
+            "{}: {keys} keys from {} log records and {bytes} bytes in {millis} ms",
+            dir.display(),
+            recovered.records
+        );
+
+        // The epoch is on disk before the first record that bears it.
+        node.epoch = Epoch(node.epoch.max(recovered.epoch).0 + 1);
+        files::write_node(&dir, &node).map_err(io_error)?;
+        let segment_size = config.int(Id::SegmentSize) as u64;
+        let disk = Box::new(Directory(dir.clone()));
+        let log =
+            Log::open(disk, recovered.tail, node.epoch, segment_size, bytes, UnixMillis::now())
+                .map_err(io_error)?;
+        let (parked_tx, parked_rx) = bounded(PARKED_MAX);
+        Ok(Persistence {
+            log,
+            node,
+            _lock: lock,
+            policy: RwLock::new(config.fsync()),
+            parked_tx,
+            parked_rx,
+            quarantined_bytes: recovered.torn.map_or(0, |torn| torn.len),
+            recovery: (millis, recovered.records),
+            size_at_compaction: AtomicU64::new(recovered.base.map_or(0, |_| bytes)),
+            dir,
+        })
+    }
+
+    /// Reads everything back from disk, as a restart would, while nobody can write.
+    pub fn reload(&self, store: &Store) -> Result<(), Failure> {
+        let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now());
+        let failed = |error: &dyn std::fmt::Display| Failure::new(format!("ERR reload: {error}"));
+        self.log.sync().map_err(|error| failed(&error))?;
+        tx.apply(effect::Effect::FlushAll);
+        recovery::read(&self.dir, |payload| {
+            effect::decode(payload, |effect| tx.apply(effect)).map(drop)
+        })
+        .map_err(|error| failed(&error))?;
+        Ok(())
+    }
+
+    /// How many segments there are.
+    pub fn segments(&self) -> usize {
+        files::list(&self.dir).map_or(0, |listing| listing.segments.len())
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> Fsync {
+        *self.policy.read()
+    }
+
+    /// Follows a change of the settings.
+    pub fn reconfigure(&self, config: &Config) {
+        *self.policy.write() = config.fsync();
+        self.log.set_segment_size(config.int(Id::SegmentSize) as u64);
+    }
+
+    /// Whether a write may begin: a refusal says why, in the words that clients know.
+    pub fn admit(&self) -> Result<(), Failure> {
+        self.log.admit().map_err(|error| misconf(&error))
+    }
+
+    /// How far a record must have come before a reply that depends on it may leave.
+    pub fn promised(&self) -> Seq {
+        match self.policy() {
+            Fsync::Always => self.log.durable(),
+            _ => self.log.written(),
+        }
+    }
+
+    /// Makes everything up to `needed` as safe as is promised, if that can be done in this thread.
+    pub fn pass(&self, needed: Seq, parked_before: bool) -> Passage {
+        if parked_before {
+            return Passage::Park;
+        }
+        let result = match self.policy() {
+            Fsync::Always if self.log.durable() >= needed => Ok(()),
+            Fsync::Always => match self.log.try_sync() {
+                Some(result) => result,
+                None => return Passage::Park,
+            },
+            _ => self.log.ensure_written(needed),
+        };
+        result.map_or_else(Passage::Failed, |()| Passage::Open)
+    }
+}
+
+/// The refusal of a write while the log cannot be written.
+pub fn misconf(error: &LogError) -> Failure {
+    Failure::new(format!("MISCONF Errors writing to the AOF file: {error}"))
+}
+
+/// Reads and checks in one thread, applies in another.
+fn load(dir: &Path, store: &Store) -> Result<recovery::Recovered, RecoveryError> {
+    let (batch_tx, batch_rx) = bounded::<Vec<u8>>(LOAD_BATCHES_MAX);
+    thread::scope(|scope| {
+        let applying = scope.spawn(move || {
+            let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now());
+            for payloads in batch_rx {
+                // Records of one batch need no boundary between them: nobody looks meanwhile.
+                effect::decode(&payloads, |effect| tx.apply(effect))
+                    .expect("the reading thread has checked the payloads");
+            }
+        });
+        let mut batch = Vec::with_capacity(LOAD_BATCH_BYTES);
+        let send = |batch: Vec<u8>| batch_tx.send(batch).expect("the applying thread is there");
+        let result = recovery::read(dir, |payload| {
+            effect::check(payload)?;
+            if batch.len() + payload.len() > LOAD_BATCH_BYTES && !batch.is_empty() {
+                send(std::mem::replace(&mut batch, Vec::with_capacity(LOAD_BATCH_BYTES)));
+            }
+            batch.extend_from_slice(payload);
+            Ok(())
+        });
+        send(batch);
+        drop(batch_tx);
+        applying.join().expect("applying does not panic");
+        result
+    })
+}

@@ -1,0 +1,68 @@
+//! The thread `aof-sync`: syncs the log at the policy's pace, and sends the replies parked with it.
+//!
+//! Connections send to it over one channel; it never waits for a client, only for the disk.
+//!
+//! ```text
+//! conn-1 ── try_sync ──────── fdatasync ────────┐ replies itself
+//! conn-2 ── somebody is syncing: park ─┐        │
+//! conn-3 ── park ──────────────────────┤        │
+//! aof-sync                             └────────┴── one fdatasync for both ── replies to both
+//! ```
+
+use super::persistence::Parked;
+use super::{Engine, Persistence};
+use crate::config::Fsync;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+/// How often a log that cannot be written is tried again, and how often anything at all is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Runs until `stop` is disconnected, which happens behind the last connection; then writes and syncs
+/// what is left.
+pub fn run(engine: &Engine, persistence: &Persistence, stop: &Receiver<()>) {
+    let mut last_sync = Instant::now();
+    while stop.try_recv() != Err(crossbeam_channel::TryRecvError::Disconnected) {
+        let interval = match persistence.policy() {
+            Fsync::Every(interval) => Some(interval),
+            Fsync::Always => Some(Duration::ZERO),
+            Fsync::Never => None,
+        };
+        let wait = interval.map_or(LOOK_EVERY, |interval| {
+            interval.saturating_sub(last_sync.elapsed()).clamp(Duration::from_millis(1), LOOK_EVERY)
+        });
+        let wait = if persistence.policy() == Fsync::Always { LOOK_EVERY } else { wait };
+        match persistence.parked_rx.recv_timeout(wait) {
+            Ok(first) => serve_parked(engine, persistence, first),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                persistence.log.retry();
+                if interval.is_some_and(|interval| last_sync.elapsed() >= interval) {
+                    // A failure is on record in the log; the gate and INFO tell.
+                    let _ = persistence.log.sync();
+                    last_sync = Instant::now();
+                }
+            }
+        }
+    }
+    if let Err(error) = persistence.log.sync() {
+        log::error!("the last sync failed: {error}");
+    }
+}
+
+/// Syncs once for everyone who has parked so far, then answers them.
+fn serve_parked(engine: &Engine, persistence: &Persistence, first: Parked) {
+    let mut all = vec![first];
+    all.extend(persistence.parked_rx.try_iter());
+    let synced = persistence.log.sync();
+    for parked in all {
+        match &synced {
+            Ok(()) => engine.send_parked(&parked),
+            Err(error) => {
+                // Whether its writes survive is unknown, and that is what a closed connection says.
+                log::warn!("client {}: closed, because {error}", parked.client.addr);
+                parked.client.kill();
+            }
+        }
+        parked.client.unpark();
+    }
+}
