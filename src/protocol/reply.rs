@@ -80,6 +80,11 @@ impl Reply {
         self.dialect = dialect;
     }
 
+    /// Bytes that are no reply, between two replies.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
     /// What has been written and not yet taken.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
