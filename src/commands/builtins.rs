@@ -341,18 +341,3 @@ const fn row(name: &'static str, arity: i32, flags: Flags, family: Family, run: 
         example: "",
     }
 }
-
-impl Command {
-    const fn rest(self, index: usize) -> Command {
-        Command { rest: Some(index), ..self }
-    }
-
-    const fn help(
-        self,
-        grammar: &'static str,
-        summary: &'static str,
-        example: &'static str,
-    ) -> Command {
-        Command { grammar, summary, example, ..self }
-    }
-}

@@ -1,6 +1,7 @@
 //! The command table: all rows, found by name.
 
-use super::{Command, Run, builtins, dump, keys, keyspace, object, strings, ttl};
+use super::{Command, Run, bitfield, bits, builtins, dump, keys, keyspace, lcs, numbers, object};
+use super::{ranges, strings, ttl};
 use crate::error::Failure;
 use crate::protocol::Args;
 use std::fmt;
@@ -8,6 +9,11 @@ use std::fmt;
 /// The rows of all families, in the order of `HELP`.
 const FAMILIES: &[&[Command]] = &[
     strings::COMMANDS,
+    ranges::COMMANDS,
+    numbers::COMMANDS,
+    lcs::COMMANDS,
+    bits::COMMANDS,
+    bitfield::COMMANDS,
     keys::COMMANDS,
     keyspace::COMMANDS,
     ttl::COMMANDS,
