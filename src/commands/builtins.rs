@@ -203,7 +203,7 @@ pub const COMMANDS: &[Command] = &[
     row("waitaof", 4, Flags::NONE, Server, Run::Engine(Builtin::Waitaof)).help(
         "numlocal numreplicas timeout",
         "Waits until this connection's writes are on the disk, at most so many milliseconds.",
-        "WAITAOF 1 0 1000 -> 1) 1 2) 0",
+        "WAITAOF 1 0 1000 -> 1) 1\n2) 0",
     ),
     row("command", -1, FAST, Server, Run::ContainerOr(Builtin::CommandAll)).help(
         "[subcommand [argument ...]]",
