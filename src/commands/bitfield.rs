@@ -32,7 +32,7 @@ pub const COMMANDS: &[Command] = &[
         "key [GET type offset | [OVERFLOW WRAP | SAT | FAIL] SET type offset value | \
          INCRBY type offset increment ...]",
         "Reads, sets and adds to integers of any width, such as u8 and i16, in a value.",
-        "BITFIELD counters INCRBY u8 #1 200 GET u8 #0 -> 1) 200 2) 0",
+        "BITFIELD counters INCRBY u8 #1 200 GET u8 #0 -> 1) 200\n2) 0",
     ),
     Command::data(
         Family::Bitmap,
@@ -45,7 +45,7 @@ pub const COMMANDS: &[Command] = &[
     .help(
         "key [GET type offset ...]",
         "Reads integers of any width in a value.",
-        "BITFIELD_RO counters GET u8 #1 -> 1) 200",
+        "SET counters AB; BITFIELD_RO counters GET u8 #1 -> 1) 66",
     ),
 ];
 

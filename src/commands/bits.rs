@@ -17,21 +17,21 @@ pub const COMMANDS: &[Command] = &[
         "SETBIT seen 7 1 -> 0",
     ),
     Command::data(Family::Bitmap, "getbit", 3, Flags::READONLY.and(Flags::FAST), Keys::ONE, getbit)
-        .help("key offset", "A bit.", "GETBIT seen 7 -> 1"),
+        .help("key offset", "A bit.", "SETBIT seen 7 1; GETBIT seen 7 -> 1"),
     Command::data(Family::Bitmap, "bitcount", -2, Flags::READONLY, Keys::ONE, bitcount).help(
         "key [start end [BYTE | BIT]]",
         "How many bits are set, in all of a value or in a range of it.",
-        "BITCOUNT seen -> 1",
+        "SETBIT seen 7 1; BITCOUNT seen -> 1",
     ),
     Command::data(Family::Bitmap, "bitpos", -3, Flags::READONLY, Keys::ONE, bitpos).help(
         "key bit [start [end [BYTE | BIT]]]",
         "Where the first bit is that is set, or clear.",
-        "BITPOS seen 1 -> 7",
+        "SETBIT seen 7 1; BITPOS seen 1 -> 7",
     ),
     Command::data(Family::Bitmap, "bitop", -4, WRITE, Keys::FROM_SECOND, bitop).help(
         "AND | OR | XOR | NOT destkey key [key ...]",
         "Combines values bit by bit into another; answers with its length in bytes.",
-        "BITOP OR both mine yours -> 1",
+        "MSET mine a yours b; BITOP OR both mine yours -> 1",
     ),
 ];
 

@@ -13,7 +13,7 @@ pub const COMMANDS: &[Command] =
     &[Command::data(Family::String, "lcs", -3, Flags::READONLY, Keys::TWO, lcs).help(
         "key1 key2 [LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]",
         "The longest common subsequence of two values, its length, or where it is in them.",
-        "LCS theirs ours LEN -> 6",
+        "MSET theirs ohmytext ours mynewtext; LCS theirs ours LEN -> 6",
     )];
 
 #[derive(Debug, Default)]

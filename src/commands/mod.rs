@@ -193,7 +193,9 @@ pub struct Command {
     pub grammar: &'static str,
     /// What it does, in a line.
     pub summary: &'static str,
-    /// A call and its answer in text, `SET name Ada -> OK`; empty for a subcommand that needs none.
+    /// What to type on an empty server, and the last line's answer in text:
+    /// `SET name Ada; GET name -> Ada`. An answer that cannot be foretold is described in brackets:
+    /// `(a picture)`. Empty for a subcommand that needs none.
     pub example: &'static str,
 }
 

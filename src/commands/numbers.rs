@@ -20,17 +20,17 @@ pub const COMMANDS: &[Command] = &[
     Command::data(Family::String, "decr", 2, WRITE, Keys::ONE, decr).help(
         "key",
         "Takes one off a number.",
-        "DECR stock -> -1",
+        "SET stock 10; DECR stock -> 9",
     ),
     Command::data(Family::String, "incrby", 3, WRITE, Keys::ONE, incrby).help(
         "key increment",
         "Adds to a number.",
-        "INCRBY visits 10 -> 11",
+        "INCR visits; INCRBY visits 10 -> 11",
     ),
     Command::data(Family::String, "decrby", 3, WRITE, Keys::ONE, decrby).help(
         "key decrement",
         "Takes off a number.",
-        "DECRBY stock 4 -> -5",
+        "SET stock 10; DECRBY stock 4 -> 6",
     ),
     Command::data(Family::String, "incrbyfloat", 3, WRITE, Keys::ONE, incrbyfloat).help(
         "key increment",

@@ -15,24 +15,24 @@ pub const COMMANDS: &[Command] = &[
         .help(
             "key value",
             "Appends to a value, which is empty if the key is not there; answers with the length.",
-            "APPEND greeting hello -> 5",
+            "SET greeting hello; APPEND greeting \" world\" -> 11",
         ),
     Command::data(Family::String, "strlen", 2, Flags::READONLY.and(Flags::FAST), Keys::ONE, strlen)
-        .help("key", "The length of a value in bytes.", "STRLEN name -> 3"),
+        .help("key", "The length of a value in bytes.", "SET name Ada; STRLEN name -> 3"),
     Command::data(Family::String, "setrange", 4, WRITE, Keys::ONE, setrange).rest(3).help(
         "key offset value",
         "Overwrites part of a value, padded with zero bytes; answers with the length.",
-        "SETRANGE greeting 6 there -> 11",
+        "SET greeting hello world; SETRANGE greeting 6 there -> 11",
     ),
     Command::data(Family::String, "getrange", 4, Flags::READONLY, Keys::ONE, getrange).help(
         "key start end",
         "Part of a value, both ends included; negative indexes count from the end.",
-        "GETRANGE name 0 1 -> Ad",
+        "SET name Ada; GETRANGE name 0 1 -> Ad",
     ),
     Command::data(Family::String, "substr", 4, Flags::READONLY, Keys::ONE, getrange).help(
         "key start end",
         "The old name of GETRANGE.",
-        "SUBSTR name -2 -1 -> da",
+        "SET name Ada; SUBSTR name -2 -1 -> da",
     ),
 ];
 

@@ -16,7 +16,7 @@ pub const COMMANDS: &[Command] = &[
     Command::data(Family::String, "get", 2, READ, Keys::ONE, get).help(
         "key",
         "The value of a key.",
-        "GET name -> Ada",
+        "SET name Ada; GET name -> Ada",
     ),
     Command::data(Family::String, "set", -3, WRITE, Keys::ONE, set).rest(2).help(
         "key value [NX | XX | IFEQ comparison] [GET] [EX seconds | PX milliseconds | \
@@ -42,22 +42,22 @@ pub const COMMANDS: &[Command] = &[
     Command::data(Family::String, "getset", 3, WRITE.and(FAST), Keys::ONE, getset).rest(2).help(
         "key value",
         "Sets a key and answers with its old value.",
-        "GETSET name Grace -> Ada",
+        "SET name Ada; GETSET name Grace -> Ada",
     ),
     Command::data(Family::String, "getdel", 2, FAST, Keys::ONE, getdel).help(
         "key",
         "Deletes a key and answers with its value.",
-        "GETDEL name -> Ada",
+        "SET name Ada; GETDEL name -> Ada",
     ),
     Command::data(Family::String, "getex", -2, FAST, Keys::ONE, getex).help(
         "key [EX seconds | PX milliseconds | EXAT unix-seconds | PXAT unix-milliseconds | PERSIST]",
         "The value of a key, whose expiry is set or removed.",
-        "GETEX name EX 60 -> Ada",
+        "SET name Ada; GETEX name EX 60 -> Ada",
     ),
     Command::data(Family::String, "mget", -2, READ, Keys::ALL, mget).help(
         "key [key ...]",
         "The values of several keys.",
-        "MGET name nobody -> 1) Ada 2) (nil)",
+        "SET name Ada; MGET name nobody -> 1) Ada\n2) (nil)",
     ),
     Command::data(Family::String, "mset", -3, WRITE, Keys::PAIRS, mset).help(
         "key value [key value ...]",
