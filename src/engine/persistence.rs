@@ -113,7 +113,7 @@ impl Persistence {
         node.epoch = Epoch(node.epoch.max(recovered.epoch).0 + 1);
         files::write_node(&dir, &node).map_err(io_error)?;
         let segment_size = config.int(Id::SegmentSize) as u64;
-        let disk = Box::new(Directory(dir.clone()));
+        let disk = Box::new(Directory::open(&dir).map_err(io_error)?);
         let log =
             Log::open(disk, recovered.tail, node.epoch, segment_size, bytes, UnixMillis::now())
                 .map_err(io_error)?;

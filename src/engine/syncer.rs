@@ -31,6 +31,7 @@ pub fn run(engine: &Engine, persistence: &Persistence, stop: &Receiver<()>) {
         let wait = interval.map_or(LOOK_EVERY, |interval| {
             interval.saturating_sub(last_sync.elapsed()).clamp(Duration::from_millis(1), LOOK_EVERY)
         });
+        persistence.log.rotate_if_full();
         let wait = if persistence.policy() == Fsync::Always { LOOK_EVERY } else { wait };
         match persistence.parked_rx.recv_timeout(wait) {
             Ok(first) => serve_parked(engine, persistence, first),
