@@ -9,7 +9,7 @@
 //! aof-sync                             └────────┴── one fdatasync for both ── replies to both
 //! ```
 
-use super::persistence::Parked;
+use super::persistence::{Parked, refuse};
 use super::{Engine, Persistence};
 use crate::config::Fsync;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -55,15 +55,12 @@ fn serve_parked(engine: &Engine, persistence: &Persistence, first: Parked) {
     let mut all = vec![first];
     all.extend(persistence.parked_rx.try_iter());
     let synced = persistence.log.sync();
-    for parked in all {
-        match &synced {
-            Ok(()) => engine.send_parked(&parked),
-            Err(error) => {
-                // Whether its writes survive is unknown, and that is what a closed connection says.
-                log::warn!("client {}: closed, because {error}", parked.client.addr);
-                parked.client.kill();
-            }
+    for mut parked in all {
+        // As everywhere, a log that fails refuses writes and lets reads go on.
+        if let Err(error) = &synced {
+            refuse(&mut parked.reply, parked.at_stake.take(), error);
         }
+        engine.send_parked(&parked);
         parked.client.unpark();
     }
 }
