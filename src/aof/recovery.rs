@@ -5,15 +5,16 @@
 //! 3. Only then is anything changed: a torn tail is moved aside, leftovers of a crash are removed.
 //!
 //! A bad record with nothing intact behind it, in the last segment, is a **torn tail**: the write that a
-//! crash cut off. It was never acknowledged, at least not as durable; it goes to `quarantine/` and the
-//! server starts. Anything else is **corruption**: something that was once whole is damaged or missing.
+//! crash cut off. So is a bad record behind the last sync (see [`mark`]), whatever follows: a power cut
+//! takes what was not synced in any order. It was never acknowledged, at least not as durable; it goes to
+//! `quarantine/` and the server starts. Anything else is **corruption**: something that was once whole is damaged or missing.
 //! Then the server does not start, because the next write would bury the evidence; it says which file,
 //! which byte and which record, and what to do.
 
 use super::base::{Frame, parse_first_line, parse_last_line};
 use super::files::{self, Listing, QUARANTINE, base_name, segment_name};
-use super::log::Tail;
-use super::record::{Epoch, Header, Position};
+use super::mark;
+use super::record::{Epoch, Header, Position, Tail};
 use super::scan::{Damage, Found, Scanner};
 use crate::clock::UnixMillis;
 use crate::effect::{Malformed, Seq};
@@ -125,7 +126,8 @@ pub fn read_each(
     apply: impl FnMut(Record<'_>) -> Result<(), Malformed>,
 ) -> Result<Recovered, RecoveryError> {
     let listing = files::list(dir).map_err(|error| RecoveryError::Io(dir.into(), error))?;
-    let mut reader = Reader { dir, apply, bytes: 0, records: 0, reported: Instant::now() };
+    let synced = mark::read(dir);
+    let mut reader = Reader { dir, synced, apply, bytes: 0, records: 0, reported: Instant::now() };
     let base = match listing.bases.last() {
         Some(&seq) => Some(reader.base(seq)?),
         None => None,
@@ -221,6 +223,8 @@ fn leftovers(listing: &Listing, base: Option<Seq>, segments: &[Seq]) -> Vec<Stri
 
 struct Reader<'d, A> {
     dir: &'d Path,
+    /// What is behind this record was never called durable.
+    synced: Seq,
     apply: A,
     bytes: u64,
     records: u64,
@@ -343,9 +347,10 @@ impl<A: FnMut(Record<'_>) -> Result<(), Malformed>> Reader<'_, A> {
                 };
             let torn = is_last
                 && damage.may_be_torn
-                && !scanner
-                    .intact_record_follows()
-                    .map_err(|error| RecoveryError::Io(path.into(), error))?;
+                && (damage.seq > self.synced
+                    || !scanner
+                        .intact_record_follows()
+                        .map_err(|error| RecoveryError::Io(path.into(), error))?);
             if torn {
                 let len = scanner.file_len() - offset;
                 return Ok(Some(Torn { segment: first, damage, len }));
