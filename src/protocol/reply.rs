@@ -120,8 +120,13 @@ impl Reply {
 
     /// An error.
     pub fn error(&mut self, failure: &Failure) {
-        // A line end in the text (it may quote what the client sent) would forge a second reply.
-        let text = failure.text().replace(['\r', '\n'], " ");
+        // The text may quote what the client sent. A line end in it would forge a second reply, and in
+        // text any control character would reach a terminal.
+        let is_harmful = |c: char| match self.dialect {
+            Dialect::Text => c.is_control(),
+            _ => matches!(c, '\r' | '\n'),
+        };
+        let text = failure.text().replace(is_harmful, " ");
         self.line(b'-', text.as_bytes());
     }
 
@@ -359,6 +364,13 @@ mod tests {
         let error = Failure::new("ERR unknown command 'a\r\n+OK'");
         let text = written(Dialect::Resp2, |reply| reply.error(&error));
         assert_eq!(text, "-ERR unknown command 'a  +OK'\r\n");
+    }
+
+    #[test]
+    fn an_error_does_not_control_the_terminal() {
+        let error = Failure::new("ERR unknown command 'a\x1b[2J\u{9b}2J\r\n'");
+        let text = written(Dialect::Text, |reply| reply.error(&error));
+        assert_eq!(text, "ERR unknown command 'a [2J 2J  '\n");
     }
 
     #[test]

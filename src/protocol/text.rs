@@ -155,11 +155,11 @@ pub(super) fn needs_quotes(value: &[u8]) -> bool {
     first == b' '
         || last == b' '
         || first == b'"'
-        || value.iter().any(u8::is_ascii_control)
         || matches!(value, b"(nil)" | b"(empty)")
         || looks_like_an_element(value)
         || looks_like_an_error(value)
-        || std::str::from_utf8(value).is_err()
+        // Not only the ASCII ones: U+009B begins a terminal's control sequence, too.
+        || std::str::from_utf8(value).map_or(true, |text| text.contains(char::is_control))
 }
 
 /// `12) …`
@@ -186,7 +186,10 @@ pub fn quote(value: &[u8]) -> String {
                 '\n' => quoted.push_str("\\n"),
                 '\r' => quoted.push_str("\\r"),
                 '\t' => quoted.push_str("\\t"),
-                other if other.is_ascii_control() => push_hex(&mut quoted, other as u8),
+                other if other.is_control() => {
+                    let mut bytes = [0; 4];
+                    other.encode_utf8(&mut bytes).bytes().for_each(|b| push_hex(&mut quoted, b));
+                }
                 other => quoted.push(other),
             }
         }
@@ -253,6 +256,7 @@ mod tests {
             b"ERR",
             b"WRONGTYPE x",
             b"tab\there",
+            b"\xc2\x9b2J",
         ];
         for value in quoted {
             assert!(needs_quotes(value), "{}", quote(value));
