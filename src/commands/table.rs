@@ -1,6 +1,7 @@
 //! The command table: all rows, found by name.
 
-use super::{Command, Run, builtins, dump, keys, keyspace, object, strings, ttl};
+use super::{Command, Run, bitfield, bits, builtins, dump, keys, keyspace, lcs, numbers, object};
+use super::{ranges, strings, ttl};
 use crate::error::Failure;
 use crate::protocol::Args;
 use std::fmt;
@@ -8,6 +9,11 @@ use std::fmt;
 /// The rows of all families, in the order of `HELP`.
 const FAMILIES: &[&[Command]] = &[
     strings::COMMANDS,
+    ranges::COMMANDS,
+    numbers::COMMANDS,
+    lcs::COMMANDS,
+    bits::COMMANDS,
+    bitfield::COMMANDS,
     keys::COMMANDS,
     keyspace::COMMANDS,
     ttl::COMMANDS,
@@ -99,8 +105,10 @@ impl Commands {
 
     /// The known name with the fewest typing errors away from `name`, if it is near enough to be meant.
     pub fn nearest(&self, name: &[u8]) -> Option<&'static str> {
-        const DISTANCE_MAX: usize = 2;
+        // Two errors in four letters are another word: NOPE is not COPY.
+        const TWO_ERRORS_LEN_MIN: usize = 6;
         let typed = name.to_ascii_lowercase();
+        let distance_max = if typed.len() < TWO_ERRORS_LEN_MIN { 1 } else { 2 };
         if typed.len() > 32 {
             return None;
         }
@@ -109,7 +117,7 @@ impl Commands {
             .filter(|row| !row.name.contains('|'))
             .map(|row| (distance(&typed, row.name.as_bytes()), row.name))
             .min()
-            .filter(|(distance, name)| *distance <= DISTANCE_MAX && *distance < name.len())
+            .filter(|(distance, name)| *distance <= distance_max && *distance < name.len())
             .map(|(_, name)| name)
     }
 
@@ -229,6 +237,8 @@ mod tests {
         assert_eq!(commands.find(b"sEt").map(|found| found.command.name), Some("set"));
         assert!(commands.find(b"sett").is_none());
         assert_eq!(commands.nearest(b"GTE"), Some("get"));
+        assert_eq!(commands.nearest(b"expre"), Some("expire"));
+        assert_eq!(commands.nearest(b"NOPE"), None);
         assert_eq!(commands.nearest(b"frobnicate"), None);
     }
 }
