@@ -220,12 +220,12 @@ pub const COMMANDS: &[Command] = &[
         "Documentation of commands.",
         "",
     ),
-    row("command|getkeys", -3, FAST, Server, Run::Engine(Builtin::CommandGetkeys)).help(
+    row("command|getkeys", -4, FAST, Server, Run::Engine(Builtin::CommandGetkeys)).help(
         "command [argument ...]",
         "The keys of a call.",
         "",
     ),
-    row("command|getkeysandflags", -3, FAST, Server, Run::Engine(Builtin::CommandGetkeysandflags))
+    row("command|getkeysandflags", -4, FAST, Server, Run::Engine(Builtin::CommandGetkeysandflags))
         .help("command [argument ...]", "The keys of a call, and what is done to them.", ""),
     row("command|help", 2, FAST, Server, Run::Engine(Builtin::CommandHelp)).help(
         "",

@@ -85,10 +85,11 @@ impl Commands {
                 .ok_or_else(|| unknown_subcommand(found.command.name, name))?,
             _ => found,
         };
-        if found.command.accepts(args.len()) {
-            Ok(found)
-        } else {
-            Err(Failure::arity(found.command.name))
+        match (found.command.accepts(args.len()), found.command.name.strip_prefix("debug|")) {
+            (true, _) => Ok(found),
+            (false, None) => Err(Failure::arity(found.command.name)),
+            // To Redis, DEBUG is one command that looks at its arguments itself.
+            (false, Some(_)) => Err(misused_debug(&args[1])),
         }
     }
 
@@ -161,9 +162,10 @@ fn unknown(args: Args<'_>) -> Failure {
         beginning.extend_from_slice(shown(arg, room));
         beginning.extend_from_slice(b"' ");
     }
-    let name = String::from_utf8_lossy(shown(&args[0], SHOWN_MAX));
-    let beginning = String::from_utf8_lossy(&beginning);
-    Failure::new(format!("ERR unknown command '{name}', with args beginning with: {beginning}"))
+    let name = shown(&args[0], SHOWN_MAX);
+    let text: [&[u8]; 4] =
+        [b"ERR unknown command '", name, b"', with args beginning with: ", &beginning];
+    Failure::new(text.concat())
 }
 
 fn shown(bytes: &[u8], max: usize) -> &[u8] {
@@ -171,10 +173,21 @@ fn shown(bytes: &[u8], max: usize) -> &[u8] {
     bytes.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
+fn misused_debug(name: &[u8]) -> Failure {
+    let beginning = b"ERR unknown subcommand or wrong number of arguments for '";
+    Failure::new([beginning, shown(name, 128), b"'. Try DEBUG HELP."].concat())
+}
+
 fn unknown_subcommand(container: &str, name: &[u8]) -> Failure {
-    let name = String::from_utf8_lossy(&name[..name.len().min(128)]).into_owned();
     let container = container.to_uppercase();
-    Failure::new(format!("ERR unknown subcommand '{name}'. Try {container} HELP."))
+    let text: [&[u8]; 5] = [
+        b"ERR unknown subcommand '",
+        shown(name, 128),
+        b"'. Try ",
+        container.as_bytes(),
+        b" HELP.",
+    ];
+    Failure::new(text.concat())
 }
 
 /// FNV-1a over the lower-case bytes: names are short and nobody chooses them against us.

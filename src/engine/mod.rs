@@ -294,7 +294,7 @@ impl Engine {
         if dialect != Dialect::Text {
             return failure;
         }
-        let text = failure.text();
+        let text = failure.text().into_owned();
         if failure == NO_AUTH {
             return Failure::fixed("NOAUTH Authentication required: type AUTH <password>");
         }

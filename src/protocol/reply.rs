@@ -127,11 +127,12 @@ impl Reply {
     pub fn error(&mut self, failure: &Failure) {
         // A line end in the text (it may quote what the client sent) would forge a second reply, and
         // a terminal would act on any other control character.
+        let is_line_end = |byte: u8| byte == b'\r' || byte == b'\n';
         let text = match self.dialect {
-            Dialect::Text => escape_controls(failure.text()),
-            _ => failure.text().replace(['\r', '\n'], " "),
+            Dialect::Text => escape_controls(&failure.text()).into_bytes(),
+            _ => failure.bytes().iter().map(|&b| if is_line_end(b) { b' ' } else { b }).collect(),
         };
-        self.line(b'-', text.as_bytes());
+        self.line(b'-', &text);
     }
 
     /// An integer.
