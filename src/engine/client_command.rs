@@ -151,6 +151,8 @@ impl Filter {
             && is(&self.addr, client.addr)
             && is(&self.local_addr, client.local_addr)
             && !(self.skip_me && client.id == me)
+            // One that is on its way out is not there to be ended again.
+            && !client.is_killed()
     }
 }
 
