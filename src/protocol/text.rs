@@ -184,17 +184,11 @@ pub(super) fn needs_quotes(value: &[u8]) -> bool {
     first == b' '
         || last == b' '
         || first == b'"'
-        || value.iter().any(u8::is_ascii_control)
-        || value.windows(2).any(is_c1_control)
         || matches!(value, b"(nil)" | b"(empty)")
         || looks_like_an_element(value)
         || looks_like_an_error(value)
-        || std::str::from_utf8(value).is_err()
-}
-
-/// U+0080 to U+009F in UTF-8: to some terminals U+009B is what Escape `[` is.
-fn is_c1_control(pair: &[u8]) -> bool {
-    pair[0] == 0xc2 && (0x80..=0x9f).contains(&pair[1])
+        // Not only the ASCII ones: U+009B begins a terminal's control sequence, too.
+        || std::str::from_utf8(value).map_or(true, |text| text.contains(char::is_control))
 }
 
 /// `12) …`
