@@ -130,7 +130,12 @@ impl Engine {
         if let Err(failure) = self.try_execute(session, args, reply) {
             reply.rewind(&mark);
             self.metrics.count_error(failure.code());
-            reply.error(&self.explain(failure, args, reply.dialect()));
+            // Programs get Redis's words only.
+            let failure = match reply.dialect() {
+                Dialect::Text => help::explain_failure(self, failure, args),
+                _ => failure,
+            };
+            reply.error(&failure);
         }
         if session.reply_mode.end() {
             reply.rewind(&mark);
@@ -287,36 +292,6 @@ impl Engine {
              (client-output-buffer-limit)",
             client.addr
         );
-    }
-
-    /// In text, an error also says what to type instead. Programs get Redis's words only.
-    fn explain(&self, failure: Failure, args: Args<'_>, dialect: Dialect) -> Failure {
-        if dialect != Dialect::Text {
-            return failure;
-        }
-        let text = failure.text().into_owned();
-        if failure == NO_AUTH {
-            return Failure::fixed("NOAUTH Authentication required: type AUTH <password>");
-        }
-        match self.commands.row_of(args) {
-            None => self.explain_unknown(&args[0]),
-            Some(row) if text.starts_with("ERR wrong number of arguments") => {
-                Failure::new(format!("ERR wrong number of arguments; usage: {}", help::usage(row)))
-            }
-            Some(row) if text.to_lowercase().starts_with("err syntax error") => {
-                Failure::new(format!("{text}; usage: {}", help::usage(row)))
-            }
-            Some(_) => failure,
-        }
-    }
-
-    fn explain_unknown(&self, name: &[u8]) -> Failure {
-        let typed = String::from_utf8_lossy(&name[..name.len().min(64)]).into_owned();
-        let hint = match self.commands.nearest(name) {
-            Some(near) => format!("did you mean {}? ", near.to_uppercase()),
-            None => String::new(),
-        };
-        Failure::new(format!("ERR unknown command '{typed}'; {hint}HELP lists the commands"))
     }
 
     fn tally(&self, session: &mut Session, index: usize, failed: bool) {

@@ -12,7 +12,7 @@
 //!    2) array
 //! ```
 
-use super::text::{escape_controls, needs_quotes, quote};
+use super::text::{needs_quotes, printable, quote};
 use crate::error::Failure;
 
 /// How replies are written.
@@ -129,7 +129,7 @@ impl Reply {
         // a terminal would act on any other control character.
         let is_line_end = |byte: u8| byte == b'\r' || byte == b'\n';
         let text = match self.dialect {
-            Dialect::Text => escape_controls(&failure.text()).into_bytes(),
+            Dialect::Text => printable(failure.bytes()).into_bytes(),
             _ => failure.bytes().iter().map(|&b| if is_line_end(b) { b' ' } else { b }).collect(),
         };
         self.line(b'-', &text);
