@@ -61,7 +61,7 @@ pub const COMMANDS: &[Command] = &[
     ),
     Command::data(Family::String, "mset", -3, WRITE, Keys::PAIRS, mset).help(
         "key value [key value ...]",
-        "Sets several keys at once: nobody sees only some of them.",
+        "Sets several keys at once: nobody sees only some. Quote a value of several words.",
         "MSET name Ada city London -> OK",
     ),
     Command::data(Family::String, "msetnx", -3, WRITE, Keys::PAIRS, msetnx).help(

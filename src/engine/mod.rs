@@ -303,7 +303,7 @@ impl Engine {
             Some(row) if text.starts_with("ERR wrong number of arguments") => {
                 Failure::new(format!("ERR wrong number of arguments; usage: {}", help::usage(row)))
             }
-            Some(row) if text.starts_with("ERR syntax error") => {
+            Some(row) if text.to_lowercase().starts_with("err syntax error") => {
                 Failure::new(format!("{text}; usage: {}", help::usage(row)))
             }
             Some(_) => failure,

@@ -89,7 +89,9 @@ fn check(script: &Script, updating: bool) -> Option<String> {
     }
     if updating {
         fs::write(&script.path, script.with_replies(&replies)).expect("a writable transcript");
-        common::note(&report);
+        if !report.is_empty() {
+            common::note(&report);
+        }
         return None;
     }
     (!report.is_empty()).then(|| format!("{report}--- the server's log\n{}", server.stderr()))
