@@ -288,7 +288,7 @@ impl Engine {
     pub fn note_over_limit(&self, client: &Client, waiting: usize) {
         self.metrics.output_limit_disconnections.increment();
         log::warn!(
-            "client {}: does not read its replies; cut off with {waiting} bytes waiting \
+            "client {}: cut off with {waiting} bytes of replies that it has not read \
              (client-output-buffer-limit)",
             client.addr
         );
