@@ -261,25 +261,23 @@ impl Engine {
             Passage::Park => {
                 let client = Arc::clone(&session.client);
                 client.park();
-                let parked = Parked { client, bytes: reply.take(), limit };
+                let empty = Reply::new(reply.dialect());
+                let reply = std::mem::replace(reply, empty);
+                let parked = Parked { client, reply, at_stake, limit };
                 persistence.parked_tx.send(parked).expect("the engine holds the receiver, too");
                 false
             }
             Passage::Failed(error) => {
-                if let Some((mark, replies)) = at_stake {
-                    reply.rewind(&mark);
-                    let failure = persistence::misconf(&error);
-                    (0..replies).for_each(|_| reply.error(&failure));
-                }
+                persistence::refuse(reply, at_stake, &error);
                 true
             }
         }
     }
 
-    /// Sends replies whose records have become durable.
+    /// Sends replies that were parked.
     fn send_parked(&self, parked: &Parked) {
-        if let Err(SendError::OverLimit(waiting)) = parked.client.send(&parked.bytes, parked.limit)
-        {
+        let bytes = parked.reply.bytes();
+        if let Err(SendError::OverLimit(waiting)) = parked.client.send(bytes, parked.limit) {
             self.note_over_limit(&parked.client, waiting);
         }
     }
