@@ -6,29 +6,36 @@
 use std::borrow::Cow;
 use std::fmt;
 
-/// An error reply, without the leading `-`. A failed command has changed nothing.
+/// An error reply, without the leading `-`. A failed command has changed nothing. Bytes, because it may
+/// quote what the client sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure(Cow<'static, str>);
+pub struct Failure(Cow<'static, [u8]>);
 
 impl Failure {
     /// An error with a text made for the occasion; line ends in it are replaced when it is sent.
-    pub fn new(text: impl Into<String>) -> Failure {
+    pub fn new(text: impl Into<Vec<u8>>) -> Failure {
         Failure(Cow::Owned(text.into()))
     }
 
     /// An error with a fixed text.
     pub const fn fixed(text: &'static str) -> Failure {
-        Failure(Cow::Borrowed(text))
+        Failure(Cow::Borrowed(text.as_bytes()))
     }
 
     /// The text, beginning with its code.
-    pub fn text(&self) -> &str {
+    pub fn bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// The text for people, beginning with its code.
+    pub fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.0)
     }
 
     /// The first word, by which clients and `INFO errorstats` tell errors apart.
     pub fn code(&self) -> &str {
-        self.0.split(' ').next().unwrap_or("ERR")
+        let word = self.0.split(|&byte| byte == b' ').next().unwrap_or_default();
+        std::str::from_utf8(word).unwrap_or("ERR")
     }
 
     /// The error for a call with too few or too many arguments; `command` is the table's name for it.
@@ -44,7 +51,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text())
     }
 }
 

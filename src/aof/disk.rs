@@ -17,6 +17,8 @@ pub trait Disk: Debug + Send + Sync {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// The names of everything in the directory.
+    fn names(&self) -> io::Result<Vec<String>>;
     /// Makes creations, renames and removals durable.
     fn sync_dir(&self) -> io::Result<()>;
 }
@@ -54,6 +56,10 @@ impl Disk for Directory {
         fs::remove_file(self.0.join(name))
     }
 
+    fn names(&self) -> io::Result<Vec<String>> {
+        names(&self.0)
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         sync_dir(&self.0)
     }
@@ -71,6 +77,15 @@ impl LogFile for File {
     fn set_len(&self, len: u64) -> io::Result<()> {
         File::set_len(self, len)
     }
+}
+
+/// The names of everything in a directory; none of ours is left out for not being UTF-8.
+pub fn names(dir: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        names.extend(entry?.file_name().into_string());
+    }
+    Ok(names)
 }
 
 /// Makes a directory's entries durable.

@@ -37,20 +37,26 @@ pub struct Listing {
 
 /// Looks what is there.
 pub fn list(dir: &Path) -> io::Result<Listing> {
-    let mut listing = Listing::default();
-    for entry in fs::read_dir(dir)? {
-        let Ok(name) = entry?.file_name().into_string() else { continue };
-        if name.ends_with(UNFINISHED) {
-            listing.unfinished.push(name);
-        } else if let Some(seq) = numbered(&name, "base-") {
-            listing.bases.push(seq);
-        } else if let Some(seq) = numbered(&name, "log-") {
-            listing.segments.push(seq);
+    Ok(Listing::of(super::disk::names(dir)?))
+}
+
+impl Listing {
+    /// The log's files among these.
+    pub fn of(names: Vec<String>) -> Listing {
+        let mut listing = Listing::default();
+        for name in names {
+            if name.ends_with(UNFINISHED) {
+                listing.unfinished.push(name);
+            } else if let Some(seq) = numbered(&name, "base-") {
+                listing.bases.push(seq);
+            } else if let Some(seq) = numbered(&name, "log-") {
+                listing.segments.push(seq);
+            }
         }
+        listing.bases.sort_unstable();
+        listing.segments.sort_unstable();
+        listing
     }
-    listing.bases.sort_unstable();
-    listing.segments.sort_unstable();
-    Ok(listing)
 }
 
 fn numbered(name: &str, prefix: &str) -> Option<Seq> {

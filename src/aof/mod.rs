@@ -54,7 +54,7 @@
 //!
 //! # Reading order
 //!
-//! [`record`], [`log`] (writing), [`scan`] and [`recovery`] (reading), [`base`] (compaction's result),
+//! [`record`], [`log`] (writing), [`scan`] and [`recovery`] (reading), [`base`] (compaction's result), [`compaction`],
 //! [`files`], [`disk`] (the calls that tests replace).
 //!
 //! # Left out
@@ -63,6 +63,7 @@
 //! would be faster or safer somewhere, and none is needed to lose nothing.
 
 pub mod base;
+pub mod compaction;
 pub mod disk;
 pub mod files;
 pub mod log;

@@ -67,12 +67,12 @@ pub const COMMANDS: &[Command] = &[
     row("auth", -2, FREE, Connection, Run::Engine(Builtin::Auth)).help(
         "[username] password",
         "Gives the password.",
-        "AUTH secret -> OK",
+        "CONFIG SET requirepass secret; AUTH secret -> OK",
     ),
     row("client", -2, FAST, Connection, Run::Container).help(
         "subcommand [argument ...]",
         "Looks at and changes connections.",
-        "CLIENT ID -> 7",
+        "CLIENT ID -> (the number of this connection)",
     ),
     row("client|getname", 2, FAST, Connection, Run::Engine(Builtin::ClientGetname)).help(
         "",
@@ -153,7 +153,7 @@ pub const COMMANDS: &[Command] = &[
     row("hello", -1, FREE, Connection, Run::Engine(Builtin::Hello)).help(
         "[protover [AUTH username password] [SETNAME clientname]]",
         "Agrees on RESP2 or RESP3, for programs.",
-        "HELLO 3 -> a map that describes the server",
+        "HELLO 3 -> (names and values that describe the server)",
     ),
     row("ping", -1, FAST, Connection, Run::Engine(Builtin::Ping)).rest(1).help(
         "[message]",
@@ -203,12 +203,12 @@ pub const COMMANDS: &[Command] = &[
     row("waitaof", 4, Flags::NONE, Server, Run::Engine(Builtin::Waitaof)).help(
         "numlocal numreplicas timeout",
         "Waits until this connection's writes are on the disk, at most so many milliseconds.",
-        "WAITAOF 1 0 1000 -> 1) 1 2) 0",
+        "WAITAOF 1 0 1000 -> 1) 1\n2) 0",
     ),
     row("command", -1, FAST, Server, Run::ContainerOr(Builtin::CommandAll)).help(
         "[subcommand [argument ...]]",
         "Describes the commands to programs; people want HELP.",
-        "COMMAND COUNT -> the number of commands",
+        "COMMAND COUNT -> (a number)",
     ),
     row("command|count", 2, FAST, Server, Run::Engine(Builtin::CommandCount)).help(
         "",
@@ -220,12 +220,12 @@ pub const COMMANDS: &[Command] = &[
         "Documentation of commands.",
         "",
     ),
-    row("command|getkeys", -3, FAST, Server, Run::Engine(Builtin::CommandGetkeys)).help(
+    row("command|getkeys", -4, FAST, Server, Run::Engine(Builtin::CommandGetkeys)).help(
         "command [argument ...]",
         "The keys of a call.",
         "",
     ),
-    row("command|getkeysandflags", -3, FAST, Server, Run::Engine(Builtin::CommandGetkeysandflags))
+    row("command|getkeysandflags", -4, FAST, Server, Run::Engine(Builtin::CommandGetkeysandflags))
         .help("command [argument ...]", "The keys of a call, and what is done to them.", ""),
     row("command|help", 2, FAST, Server, Run::Engine(Builtin::CommandHelp)).help(
         "",
@@ -245,7 +245,7 @@ pub const COMMANDS: &[Command] = &[
     row("config", -2, ADMIN, Server, Run::Container).help(
         "subcommand [argument ...]",
         "Reads and changes the settings.",
-        "CONFIG GET maxclients -> 1) maxclients 2) 10000",
+        "CONFIG GET maxclients -> 1) maxclients\n2) 10000",
     ),
     row("config|get", -3, ADMIN, Server, Run::Engine(Builtin::ConfigGet)).help(
         "pattern [pattern ...]",
@@ -275,7 +275,7 @@ pub const COMMANDS: &[Command] = &[
     row("debug", -2, ADMIN, Server, Run::Container).help(
         "subcommand [argument ...]",
         "For tests of the server.",
-        "DEBUG SLEEP 0.5 -> OK, half a second later",
+        "DEBUG SLEEP 0.5 -> OK",
     ),
     row("debug|help", 2, ADMIN, Server, Run::Engine(Builtin::DebugHelp)).help(
         "",
@@ -302,27 +302,27 @@ pub const COMMANDS: &[Command] = &[
     row("help", -1, FAST, Server, Run::Engine(Builtin::Help)).help(
         "[command]",
         "Lists the commands, or explains one.",
-        "HELP SET -> its grammar, its meaning, an example",
+        "HELP SET -> (its grammar, its meaning, an example)",
     ),
     row("info", -1, FAST, Server, Run::Engine(Builtin::Info)).help(
         "[section [section ...]]",
         "State and counters of the server.",
-        "INFO clients -> several lines",
+        "INFO clients -> (lines of name:value)",
     ),
     row("lolwut", -1, FAST, Server, Run::Engine(Builtin::Lolwut)).help(
         "[VERSION version]",
         "A picture, and the version.",
-        "LOLWUT -> a picture",
+        "LOLWUT -> (a picture)",
     ),
     row("shutdown", -1, ADMIN, Server, Run::Engine(Builtin::Shutdown)).help(
         "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]",
         "Ends the server in order.",
-        "SHUTDOWN -> the connection closes",
+        "SHUTDOWN -> (the connection closes)",
     ),
     row("time", 1, FAST, Server, Run::Engine(Builtin::Time)).help(
         "",
         "The server's clock: Unix seconds and microseconds.",
-        "TIME -> 1) 1767225600 2) 123456",
+        "TIME -> (seconds and microseconds)",
     ),
 ];
 
@@ -339,20 +339,5 @@ const fn row(name: &'static str, arity: i32, flags: Flags, family: Family, run: 
         grammar: "",
         summary: "",
         example: "",
-    }
-}
-
-impl Command {
-    const fn rest(self, index: usize) -> Command {
-        Command { rest: Some(index), ..self }
-    }
-
-    const fn help(
-        self,
-        grammar: &'static str,
-        summary: &'static str,
-        example: &'static str,
-    ) -> Command {
-        Command { grammar, summary, example, ..self }
     }
 }

@@ -33,7 +33,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "key",
         summary: "A key's value in a sealed form that RESTORE takes.",
-        example: "DUMP city -> \"\\x01Oslo\\xad\\x18\\xc7z\"",
+        example: "SET city Oslo; DUMP city -> \"\\x01Oslo\\xad\\x18\\xc7z\"",
     },
     Command {
         name: "restore",

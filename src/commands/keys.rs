@@ -22,7 +22,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "key [key ...]",
         summary: "Removes keys; answers how many there were.",
-        example: "DEL name city -> 2",
+        example: "MSET name Ada city London; DEL name city -> 2",
     },
     Command {
         name: "delete",
@@ -34,7 +34,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "key [key ...]",
         summary: "DEL under its full name.",
-        example: "DELETE name -> 1",
+        example: "SET name Ada; DELETE name -> 1",
     },
     Command {
         name: "unlink",
@@ -46,7 +46,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "key [key ...]",
         summary: "DEL under the name that Redis has for removing without a pause.",
-        example: "UNLINK name -> 1",
+        example: "SET name Ada; UNLINK name -> 1",
     },
     Command {
         name: "exists",
@@ -58,7 +58,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "key [key ...]",
         summary: "How many of the keys are there; one named twice counts twice.",
-        example: "EXISTS name city -> 2",
+        example: "SET name Ada; EXISTS name city -> 1",
     },
     Command {
         name: "type",
@@ -70,7 +70,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "key",
         summary: "The kind of a key's value: string, or none if the key is not there.",
-        example: "TYPE name -> string",
+        example: "SET name Ada; TYPE name -> string",
     },
     Command {
         name: "touch",
@@ -82,7 +82,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "key [key ...]",
         summary: "Marks keys as just used; answers how many there were.",
-        example: "TOUCH name city -> 2",
+        example: "SET name Ada; TOUCH name city -> 1",
     },
     Command {
         name: "rename",
@@ -94,7 +94,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "key newkey",
         summary: "Gives a key another name, over whatever had it before.",
-        example: "RENAME name first_name -> OK",
+        example: "SET name Ada; RENAME name first_name -> OK",
     },
     Command {
         name: "renamenx",
@@ -106,7 +106,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "key newkey",
         summary: "RENAME if the new name is free; answers 1 if it was.",
-        example: "RENAMENX name first_name -> 1",
+        example: "SET name Ada; RENAMENX name first_name -> 1",
     },
     Command {
         name: "copy",
@@ -118,7 +118,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "source destination [DB destination-db] [REPLACE]",
         summary: "Copies a value and its expiry to another key; answers 1 if it did.",
-        example: "COPY name backup REPLACE -> 1",
+        example: "SET name Ada; COPY name backup REPLACE -> 1",
     },
 ];
 

@@ -25,7 +25,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "pattern",
         summary: "All keys that match a glob pattern; SCAN does it in steps.",
-        example: "KEYS user:* -> 1) user:7",
+        example: "MSET user:7 Ada city London; KEYS user:* -> 1) user:7",
     },
     Command {
         name: "scan",
@@ -37,7 +37,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "cursor [MATCH pattern] [COUNT count] [TYPE type]",
         summary: "Some keys, and the cursor to go on from; start with 0, end at 0.",
-        example: "SCAN 0 MATCH user:* COUNT 100 -> 1) 0 2) 1) user:7",
+        example: "MSET user:7 Ada city London; SCAN 0 MATCH user:* COUNT 100 -> 1) 0\n2) 1) user:7",
     },
     Command {
         name: "randomkey",
@@ -49,7 +49,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "",
         summary: "Any key, or nil if there is none.",
-        example: "RANDOMKEY -> name",
+        example: "SET name Ada; RANDOMKEY -> name",
     },
     Command {
         name: "dbsize",
@@ -61,7 +61,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "",
         summary: "How many keys there are.",
-        example: "DBSIZE -> 1000000",
+        example: "MSET name Ada city London; DBSIZE -> 2",
     },
     Command {
         name: "flushdb",

@@ -10,14 +10,23 @@
 //!
 //! The rows stand beside their handlers, one file per family.
 
+mod big;
+mod bitfield;
+mod bits;
 mod builtins;
 mod dump;
 mod expiry;
+mod float80;
 mod keys;
 mod keyspace;
+mod lcs;
+mod numbers;
 mod object;
+mod ranges;
 mod strings;
 mod table;
+#[cfg(test)]
+mod testing;
 pub mod text;
 mod ttl;
 
@@ -184,11 +193,42 @@ pub struct Command {
     pub grammar: &'static str,
     /// What it does, in a line.
     pub summary: &'static str,
-    /// A call and its answer in text, `SET name Ada -> OK`; empty for a subcommand that needs none.
+    /// What to type on an empty server, and the last line's answer in text:
+    /// `SET name Ada; GET name -> Ada`. An answer that cannot be foretold is described in brackets:
+    /// `(a picture)`. Empty for a subcommand that needs none.
     pub example: &'static str,
 }
 
 impl Command {
+    /// A row for a command on keys; [`Command::rest`] and [`Command::help`] complete it.
+    pub const fn data(
+        family: Family,
+        name: &'static str,
+        arity: i32,
+        flags: Flags,
+        keys: Keys,
+        handler: Handler,
+    ) -> Command {
+        let (rest, run) = (None, Run::Data(handler));
+        let (grammar, summary, example) = ("", "", "");
+        Command { name, arity, flags, keys, run, family, rest, grammar, summary, example }
+    }
+
+    /// In text, the argument at this index takes the rest of the line.
+    pub const fn rest(self, index: usize) -> Command {
+        Command { rest: Some(index), ..self }
+    }
+
+    /// What `HELP` shows: the grammar behind the name, the meaning in a line, a call and its answer.
+    pub const fn help(
+        self,
+        grammar: &'static str,
+        summary: &'static str,
+        example: &'static str,
+    ) -> Command {
+        Command { grammar, summary, example, ..self }
+    }
+
     /// Whether a call with this many arguments, the name included, is in order.
     pub fn accepts(&self, args: usize) -> bool {
         if self.arity < 0 {

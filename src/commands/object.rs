@@ -23,7 +23,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "subcommand [key]",
         summary: "Tells about a value: ENCODING, REFCOUNT, IDLETIME, FREQ.",
-        example: "OBJECT ENCODING name -> embstr",
+        example: "SET name Ada; OBJECT ENCODING name -> embstr",
     },
     Command {
         name: "object|encoding",
@@ -35,7 +35,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "key",
         summary: "How Redis would hold the value: int, embstr or raw.",
-        example: "OBJECT ENCODING name -> embstr",
+        example: "SET name Ada; OBJECT ENCODING name -> embstr",
     },
     Command {
         name: "object|refcount",
@@ -47,7 +47,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "key",
         summary: "References to the value: always 1.",
-        example: "OBJECT REFCOUNT name -> 1",
+        example: "SET name Ada; OBJECT REFCOUNT name -> 1",
     },
     Command {
         name: "object|idletime",
@@ -59,7 +59,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "key",
         summary: "Seconds since the key was last read or written.",
-        example: "OBJECT IDLETIME name -> 12",
+        example: "SET name Ada; OBJECT IDLETIME name -> (0, and more each second)",
     },
     Command {
         name: "object|freq",
@@ -95,7 +95,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "subcommand [arguments]",
         summary: "Tells about memory: USAGE.",
-        example: "MEMORY USAGE name -> 64",
+        example: "SET name Ada; MEMORY USAGE name -> (some dozens of bytes)",
     },
     Command {
         name: "memory|usage",
@@ -107,7 +107,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "key [SAMPLES count]",
         summary: "Bytes that a key and its value take.",
-        example: "MEMORY USAGE name -> 64",
+        example: "SET name Ada; MEMORY USAGE name -> (some dozens of bytes)",
     },
     Command {
         name: "memory|help",
@@ -211,7 +211,7 @@ fn freq(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
 }
 
 fn object_help(call: &mut Call<'_, '_>, _: Args<'_>) -> Result<(), Failure> {
-    answer_lines(call, OBJECT_HELP);
+    call.reply.lines(OBJECT_HELP);
     Ok(())
 }
 
@@ -229,7 +229,7 @@ fn memory_usage(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> 
 }
 
 fn memory_help(call: &mut Call<'_, '_>, _: Args<'_>) -> Result<(), Failure> {
-    answer_lines(call, MEMORY_HELP);
+    call.reply.lines(MEMORY_HELP);
     Ok(())
 }
 
@@ -247,11 +247,6 @@ fn debug_object(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> 
     );
     call.reply.simple(&line);
     Ok(())
-}
-
-fn answer_lines(call: &mut Call<'_, '_>, lines: &[&str]) {
-    call.reply.array(lines.len());
-    lines.iter().for_each(|line| call.reply.simple(line));
 }
 
 #[cfg(test)]

@@ -1,41 +1,74 @@
 //! Strings: values that are read and written whole.
 
-use super::expiry::Expiry;
-use super::{Call, Command, Family, Flags, Keys, Run};
+use super::expiry::{Expiry, Unit};
+use super::{Call, Command, Family, Flags, Keys};
 use crate::effect::Effect;
 use crate::error::{Failure, SYNTAX};
 use crate::protocol::Args;
 
 const WRITE: Flags = Flags::WRITE.and(Flags::DENYOOM);
 const READ: Flags = Flags::READONLY.and(Flags::FAST);
+/// The write that needs no more memory, and in no more time for more data.
+const FAST: Flags = Flags::WRITE.and(Flags::FAST);
 
-/// The family's rows.
+/// The family's rows that take or give whole values.
 pub const COMMANDS: &[Command] = &[
-    Command {
-        name: "get",
-        arity: 2,
-        flags: READ,
-        keys: Keys::ONE,
-        run: Run::Data(get),
-        family: Family::String,
-        rest: None,
-        grammar: "key",
-        summary: "The value of a key.",
-        example: "GET name -> Ada",
-    },
-    Command {
-        name: "set",
-        arity: -3,
-        flags: WRITE,
-        keys: Keys::ONE,
-        run: Run::Data(set),
-        family: Family::String,
-        rest: Some(2),
-        grammar: "key value [NX | XX | IFEQ comparison] [GET] [EX seconds | PX milliseconds | \
-                  EXAT unix-seconds | PXAT unix-milliseconds | KEEPTTL]",
-        summary: "Sets a key to a value, which may be several words.",
-        example: "SET greeting hello big world EX 60 -> OK",
-    },
+    Command::data(Family::String, "get", 2, READ, Keys::ONE, get).help(
+        "key",
+        "The value of a key.",
+        "SET name Ada; GET name -> Ada",
+    ),
+    Command::data(Family::String, "set", -3, WRITE, Keys::ONE, set).rest(2).help(
+        "key value [NX | XX | IFEQ comparison] [GET] [EX seconds | PX milliseconds | \
+         EXAT unix-seconds | PXAT unix-milliseconds | KEEPTTL]",
+        "Sets a key to a value, which may be several words.",
+        "SET greeting hello big world EX 60 -> OK",
+    ),
+    Command::data(Family::String, "setnx", 3, WRITE.and(FAST), Keys::ONE, setnx).rest(2).help(
+        "key value",
+        "Sets a key that is not there yet; answers 1 if it did.",
+        "SETNX lock me -> 1",
+    ),
+    Command::data(Family::String, "setex", 4, WRITE, Keys::ONE, setex).rest(3).help(
+        "key seconds value",
+        "Sets a key that expires after some seconds.",
+        "SETEX code 60 1234 -> OK",
+    ),
+    Command::data(Family::String, "psetex", 4, WRITE, Keys::ONE, setex).rest(3).help(
+        "key milliseconds value",
+        "Sets a key that expires after some milliseconds.",
+        "PSETEX code 60000 1234 -> OK",
+    ),
+    Command::data(Family::String, "getset", 3, WRITE.and(FAST), Keys::ONE, getset).rest(2).help(
+        "key value",
+        "Sets a key and answers with its old value.",
+        "SET name Ada; GETSET name Grace -> Ada",
+    ),
+    Command::data(Family::String, "getdel", 2, FAST, Keys::ONE, getdel).help(
+        "key",
+        "Deletes a key and answers with its value.",
+        "SET name Ada; GETDEL name -> Ada",
+    ),
+    Command::data(Family::String, "getex", -2, FAST, Keys::ONE, getex).help(
+        "key [EX seconds | PX milliseconds | EXAT unix-seconds | PXAT unix-milliseconds | PERSIST]",
+        "The value of a key, whose expiry is set or removed.",
+        "SET name Ada; GETEX name EX 60 -> Ada",
+    ),
+    Command::data(Family::String, "mget", -2, READ, Keys::ALL, mget).help(
+        "key [key ...]",
+        "The values of several keys.",
+        "SET name Ada; MGET name nobody -> 1) Ada\n2) (nil)",
+    ),
+    Command::data(Family::String, "mset", -3, WRITE, Keys::PAIRS, mset).help(
+        "key value [key value ...]",
+        "Sets several keys at once: nobody sees only some. Quote a value of several words.",
+        "MSET name Ada city London -> OK",
+    ),
+    Command::data(Family::String, "msetnx", -3, WRITE, Keys::PAIRS, msetnx).help(
+        "key value [key value ...]",
+        "Sets several keys if none of them is there yet; answers 1 if it did.",
+        "MSETNX name Ada city London -> 1",
+    ),
 ];
 
 fn get(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
@@ -75,11 +108,7 @@ impl<'a> SetOptions<'a> {
                     continue;
                 }
                 _ => {
-                    let expiry = Expiry::parse(word, &mut words, "KEEPTTL").ok_or(SYNTAX)?;
-                    if options.expiry.is_some_and(|before| !before.may_be_followed_by(expiry)) {
-                        return Err(SYNTAX);
-                    }
-                    options.expiry = Some(expiry);
+                    take_expiry(&mut options.expiry, word, &mut words, "KEEPTTL")?;
                     continue;
                 }
             };
@@ -90,6 +119,21 @@ impl<'a> SetOptions<'a> {
         }
         Ok(options)
     }
+}
+
+/// Reads the expiry option that begins with `word`; `before` is the one read before, if any.
+fn take_expiry<'a>(
+    before: &mut Option<Expiry<'a>>,
+    word: &[u8],
+    rest: &mut impl Iterator<Item = &'a [u8]>,
+    keep: &str,
+) -> Result<(), Failure> {
+    let expiry = Expiry::parse(word, rest, keep).ok_or(SYNTAX)?;
+    if before.is_some_and(|before| !before.may_be_followed_by(expiry)) {
+        return Err(SYNTAX);
+    }
+    *before = Some(expiry);
+    Ok(())
 }
 
 /// How many of these words, the last ones of a line, form options of SET.
@@ -137,4 +181,146 @@ fn set(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
         call.tx.apply(Effect::Set { key, value, deadline });
     }
     Ok(())
+}
+
+fn setnx(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    let absent = !call.tx.exists(&args[1]);
+    if absent {
+        call.tx.apply(Effect::Set { key: &args[1], value: &args[2], deadline: None });
+    }
+    call.reply.flag(absent);
+    Ok(())
+}
+
+/// SETEX and PSETEX.
+fn setex(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    let unit = if call.name == "setex" { Unit::Seconds } else { Unit::Millis };
+    let deadline = Expiry::At(&args[2], unit).deadline(call.tx.now(), call.name)?;
+    call.tx.apply(Effect::Set { key: &args[1], value: &args[3], deadline: Some(deadline) });
+    call.reply.ok();
+    Ok(())
+}
+
+fn getset(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    call.reply.bulk_or_nil(call.tx.value(&args[1]));
+    call.tx.apply(Effect::Set { key: &args[1], value: &args[2], deadline: None });
+    Ok(())
+}
+
+fn getdel(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    let value = call.tx.value(&args[1]);
+    call.reply.bulk_or_nil(value);
+    if value.is_some() {
+        call.tx.apply(Effect::Del { keys: &[&args[1]] });
+    }
+    Ok(())
+}
+
+fn getex(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    let (key, now) = (&args[1], call.tx.now());
+    let (mut option, mut words) = (None, args.from(2));
+    while let Some(word) = words.next() {
+        take_expiry(&mut option, word, &mut words, "PERSIST")?;
+    }
+    let Some(value) = call.tx.value(key) else {
+        // As Redis: what the expiry says is not looked at then.
+        call.reply.nil();
+        return Ok(());
+    };
+    let effect = match option {
+        None => None,
+        Some(Expiry::Keep) => {
+            let has_deadline = call.tx.peek(key).is_some_and(|live| live.deadline.is_some());
+            has_deadline.then_some(Effect::Persist { key })
+        }
+        Some(expiry) => match expiry.deadline(now, call.name)? {
+            deadline if deadline <= now => Some(Effect::Del { keys: &[key] }),
+            deadline => Some(Effect::PexpireAt { key, deadline }),
+        },
+    };
+    call.reply.bulk(value);
+    if let Some(effect) = effect {
+        call.tx.apply(effect);
+    }
+    Ok(())
+}
+
+fn mget(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    call.reply.array(args.len() - 1);
+    for key in args.from(1) {
+        call.reply.bulk_or_nil(call.tx.value(key));
+    }
+    Ok(())
+}
+
+fn mset(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    check_pairs(call, args)?;
+    set_pairs(call, args);
+    call.reply.ok();
+    Ok(())
+}
+
+fn msetnx(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    check_pairs(call, args)?;
+    let all_absent = args.from(1).step_by(2).all(|key| !call.tx.exists(key));
+    if all_absent {
+        set_pairs(call, args);
+    }
+    call.reply.flag(all_absent);
+    Ok(())
+}
+
+/// The table's arity cannot say that there must be a value for each key.
+fn check_pairs(call: &Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    if args.len() % 2 == 1 { Ok(()) } else { Err(Failure::arity(call.name)) }
+}
+
+fn set_pairs(call: &mut Call<'_, '_>, args: Args<'_>) {
+    for (key, value) in args.from(1).step_by(2).zip(args.from(2).step_by(2)) {
+        call.tx.apply(Effect::Set { key, value, deadline: None });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::Bench;
+
+    #[test]
+    fn getex_looks_at_the_key_before_the_time() {
+        let bench = Bench::new();
+        assert_eq!(bench.run("GETEX k EX soon"), "(nil)");
+        assert_eq!(bench.run("GETEX k EX 10 PERSIST"), "ERR syntax error");
+        bench.run("SET k v");
+        assert_eq!(bench.run("GETEX k EX 0"), "ERR invalid expire time in 'getex' command");
+        assert_eq!(bench.run("GETEX k PXAT 1"), "v");
+        assert_eq!(bench.run("GET k"), "(nil)");
+    }
+
+    #[test]
+    fn getex_sets_and_removes_the_deadline() {
+        let mut bench = Bench::new();
+        bench.run("SET k v");
+        assert_eq!(bench.run("GETEX k EX 10"), "v");
+        assert_eq!(bench.run("GETEX k PERSIST"), "v");
+        bench.now_ms += 10_001;
+        assert_eq!(bench.run("GETEX k PX 10"), "v");
+        bench.now_ms += 11;
+        assert_eq!(bench.run("GET k"), "(nil)");
+    }
+
+    #[test]
+    fn an_expired_key_counts_as_absent() {
+        let mut bench = Bench::new();
+        bench.run("PSETEX k 10 v");
+        assert_eq!(bench.run("MSETNX j 1 k 2"), "0");
+        bench.now_ms += 11;
+        assert_eq!(bench.run("MSETNX j 1 k 2"), "1");
+        assert_eq!(bench.run("MGET j k l"), "1) 1\n2) 2\n3) (nil)");
+    }
+
+    #[test]
+    fn a_key_without_a_value_is_an_arity_error() {
+        let expected = "ERR wrong number of arguments for 'mset' command";
+        assert_eq!(Bench::new().run("MSET a 1 b"), expected);
+    }
 }

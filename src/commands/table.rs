@@ -1,6 +1,7 @@
 //! The command table: all rows, found by name.
 
-use super::{Command, Run, builtins, dump, keys, keyspace, object, strings, ttl};
+use super::{Command, Run, bitfield, bits, builtins, dump, keys, keyspace, lcs, numbers, object};
+use super::{ranges, strings, ttl};
 use crate::error::Failure;
 use crate::protocol::Args;
 use std::fmt;
@@ -8,6 +9,11 @@ use std::fmt;
 /// The rows of all families, in the order of `HELP`.
 const FAMILIES: &[&[Command]] = &[
     strings::COMMANDS,
+    ranges::COMMANDS,
+    numbers::COMMANDS,
+    lcs::COMMANDS,
+    bits::COMMANDS,
+    bitfield::COMMANDS,
     keys::COMMANDS,
     keyspace::COMMANDS,
     ttl::COMMANDS,
@@ -79,10 +85,11 @@ impl Commands {
                 .ok_or_else(|| unknown_subcommand(found.command.name, name))?,
             _ => found,
         };
-        if found.command.accepts(args.len()) {
-            Ok(found)
-        } else {
-            Err(Failure::arity(found.command.name))
+        match (found.command.accepts(args.len()), found.command.name.strip_prefix("debug|")) {
+            (true, _) => Ok(found),
+            (false, None) => Err(Failure::arity(found.command.name)),
+            // To Redis, DEBUG is one command that looks at its arguments itself.
+            (false, Some(_)) => Err(misused_debug(&args[1])),
         }
     }
 
@@ -99,8 +106,10 @@ impl Commands {
 
     /// The known name with the fewest typing errors away from `name`, if it is near enough to be meant.
     pub fn nearest(&self, name: &[u8]) -> Option<&'static str> {
-        const DISTANCE_MAX: usize = 2;
+        // Two errors in four letters are another word: NOPE is not COPY.
+        const TWO_ERRORS_LEN_MIN: usize = 6;
         let typed = name.to_ascii_lowercase();
+        let distance_max = if typed.len() < TWO_ERRORS_LEN_MIN { 1 } else { 2 };
         if typed.len() > 32 {
             return None;
         }
@@ -109,7 +118,7 @@ impl Commands {
             .filter(|row| !row.name.contains('|'))
             .map(|row| (distance(&typed, row.name.as_bytes()), row.name))
             .min()
-            .filter(|(distance, name)| *distance <= DISTANCE_MAX && *distance < name.len())
+            .filter(|(distance, name)| *distance <= distance_max && *distance < name.len())
             .map(|(_, name)| name)
     }
 
@@ -153,9 +162,10 @@ fn unknown(args: Args<'_>) -> Failure {
         beginning.extend_from_slice(shown(arg, room));
         beginning.extend_from_slice(b"' ");
     }
-    let name = String::from_utf8_lossy(shown(&args[0], SHOWN_MAX));
-    let beginning = String::from_utf8_lossy(&beginning);
-    Failure::new(format!("ERR unknown command '{name}', with args beginning with: {beginning}"))
+    let name = shown(&args[0], SHOWN_MAX);
+    let text: [&[u8]; 4] =
+        [b"ERR unknown command '", name, b"', with args beginning with: ", &beginning];
+    Failure::new(text.concat())
 }
 
 fn shown(bytes: &[u8], max: usize) -> &[u8] {
@@ -163,10 +173,21 @@ fn shown(bytes: &[u8], max: usize) -> &[u8] {
     bytes.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
+fn misused_debug(name: &[u8]) -> Failure {
+    let beginning = b"ERR unknown subcommand or wrong number of arguments for '";
+    Failure::new([beginning, shown(name, 128), b"'. Try DEBUG HELP."].concat())
+}
+
 fn unknown_subcommand(container: &str, name: &[u8]) -> Failure {
-    let name = String::from_utf8_lossy(&name[..name.len().min(128)]).into_owned();
     let container = container.to_uppercase();
-    Failure::new(format!("ERR unknown subcommand '{name}'. Try {container} HELP."))
+    let text: [&[u8]; 5] = [
+        b"ERR unknown subcommand '",
+        shown(name, 128),
+        b"'. Try ",
+        container.as_bytes(),
+        b" HELP.",
+    ];
+    Failure::new(text.concat())
 }
 
 /// FNV-1a over the lower-case bytes: names are short and nobody chooses them against us.
@@ -229,6 +250,8 @@ mod tests {
         assert_eq!(commands.find(b"sEt").map(|found| found.command.name), Some("set"));
         assert!(commands.find(b"sett").is_none());
         assert_eq!(commands.nearest(b"GTE"), Some("get"));
+        assert_eq!(commands.nearest(b"expre"), Some("expire"));
+        assert_eq!(commands.nearest(b"NOPE"), None);
         assert_eq!(commands.nearest(b"frobnicate"), None);
     }
 }

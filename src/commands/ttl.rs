@@ -25,7 +25,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "key seconds [NX | XX | GT | LT]",
         summary: "Lets a key expire in so many seconds; answers 1 if it will.",
-        example: "EXPIRE session 60 -> 1",
+        example: "SET session x; EXPIRE session 60 -> 1",
     },
     Command {
         name: "pexpire",
@@ -37,7 +37,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "key milliseconds [NX | XX | GT | LT]",
         summary: "EXPIRE with milliseconds.",
-        example: "PEXPIRE session 1500 -> 1",
+        example: "SET session x; PEXPIRE session 1500 -> 1",
     },
     Command {
         name: "expireat",
@@ -49,7 +49,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "key unix-seconds [NX | XX | GT | LT]",
         summary: "Lets a key expire at a Unix time in seconds; answers 1 if it will.",
-        example: "EXPIREAT session 2000000000 -> 1",
+        example: "SET session x; EXPIREAT session 4102444800 -> 1",
     },
     Command {
         name: "pexpireat",
@@ -61,7 +61,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "key unix-milliseconds [NX | XX | GT | LT]",
         summary: "EXPIREAT with milliseconds.",
-        example: "PEXPIREAT session 2000000000000 -> 1",
+        example: "SET session x; PEXPIREAT session 4102444800000 -> 1",
     },
     Command {
         name: "ttl",
@@ -73,7 +73,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "key",
         summary: "Seconds until a key expires; -1 if it does not, -2 if it is not there.",
-        example: "TTL session -> 60",
+        example: "SET session x EX 60; TTL session -> (60, and less each second)",
     },
     Command {
         name: "pttl",
@@ -85,7 +85,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "key",
         summary: "TTL in milliseconds.",
-        example: "PTTL session -> 59987",
+        example: "SET session x EX 60; PTTL session -> (60000 at most)",
     },
     Command {
         name: "expiretime",
@@ -97,7 +97,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "key",
         summary: "The Unix time in seconds at which a key expires; -1 and -2 as TTL.",
-        example: "EXPIRETIME session -> 2000000000",
+        example: "SET session x EXAT 4102444800; EXPIRETIME session -> 4102444800",
     },
     Command {
         name: "pexpiretime",
@@ -109,7 +109,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "key",
         summary: "EXPIRETIME in milliseconds.",
-        example: "PEXPIRETIME session -> 2000000000000",
+        example: "SET session x PXAT 4102444800123; PEXPIRETIME session -> 4102444800123",
     },
     Command {
         name: "persist",
@@ -121,7 +121,7 @@ pub const COMMANDS: &[Command] = &[
         rest: None,
         grammar: "key",
         summary: "Lets a key never expire; answers 1 if it would have.",
-        example: "PERSIST session -> 1",
+        example: "SET session x EX 60; PERSIST session -> 1",
     },
 ];
 

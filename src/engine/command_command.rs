@@ -107,7 +107,7 @@ fn document(engine: &Engine, row: &Command, reply: &mut Reply) {
 }
 
 /// The parts of a grammar: its words, and its bracketed options as a whole.
-fn grammar_words(grammar: &str) -> Vec<String> {
+pub fn grammar_words(grammar: &str) -> Vec<String> {
     let (mut words, mut depth) = (vec![String::new()], 0);
     for character in grammar.chars() {
         depth += i32::from(character == '[') - i32::from(character == ']');

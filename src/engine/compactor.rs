@@ -2,25 +2,17 @@
 //!
 //! Nothing is forked and nobody is stopped: the store is copied in small parts, each under its shard's
 //! read lock for as long as it takes to copy some tens of kilobytes, at a bounded rate. The order of
-//! steps is what makes a crash at any point harmless:
-//!
-//! 1. start a new segment at S + 1
-//! 2. copy the store into `base-S.aof.tmp`; note the seq E that the log has reached by then
-//! 3. sync it
-//! 4. wait until the log is durable up to E: a base may hold effects up to E, and a power cut must not
-//!    leave it knowing effects that the log has lost
-//! 5. rename it to `base-S.aof`, sync the directory
-//! 6. remove what it replaces: older bases, segments up to S
+//! steps, which makes a crash at any point harmless, is [`compaction`]'s.
 
 use super::{Engine, Persistence};
 use crate::aof::base::BaseWriter;
-use crate::aof::disk::Disk;
-use crate::aof::files;
+use crate::aof::compaction;
 use crate::clock::UnixMillis;
 use crate::config::Id;
-use crate::effect::{Effect, Seq};
+use crate::effect::Effect;
+use crate::shutdown::Shutdown;
 use crate::store::Scope;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -72,12 +64,19 @@ impl Compactor {
     }
 
     /// Asks for one and waits for it.
-    pub fn request_and_wait(&self) -> Result<(), String> {
+    pub fn request_and_wait(&self, shutdown: &Shutdown) -> Result<(), String> {
         let (done_tx, done_rx) = bounded(1);
-        match self.request_tx.try_send(Some(done_tx)) {
-            Ok(()) => done_rx.recv().unwrap_or_else(|_| Err("the server is shutting down".into())),
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                Err("Background save already in progress".into())
+        if self.request_tx.try_send(Some(done_tx)).is_err() {
+            return Err("Background save already in progress".into());
+        }
+        loop {
+            match done_rx.recv_timeout(LOOK_EVERY / 10) {
+                Ok(result) => return result,
+                // The thread ends with the server and leaves requests where they are.
+                Err(_) if shutdown.is_requested() && !self.running.load(Relaxed) => {
+                    return Err("the server is shutting down".into());
+                }
+                Err(_) => {}
             }
         }
     }
@@ -94,7 +93,7 @@ pub fn run(engine: &Engine, persistence: &Persistence) {
         };
         compactor.running.store(true, Relaxed);
         let began = Instant::now();
-        let result = compact(engine, persistence);
+        let result = compaction::compact(&persistence.log, |base| copy_store(engine, base));
         compactor.last_millis.store(began.elapsed().as_millis() as u64, Relaxed);
         match &result {
             Ok(size) => {
@@ -126,25 +125,6 @@ fn is_due(engine: &Engine, persistence: &Persistence) -> bool {
         && grown >= before / 100 * percentage
         && engine.compactor.last_error.lock().is_none()
         && persistence.log.check().is_ok()
-}
-
-/// Compacts; returns the size of what is left.
-fn compact(engine: &Engine, persistence: &Persistence) -> Result<u64, String> {
-    let log = &persistence.log;
-    let disk = log.disk();
-    let position = log.rotate().map_err(|error| error.to_string())?;
-    let text = |error: std::io::Error| error.to_string();
-    let mut base = BaseWriter::begin(disk, position).map_err(text)?;
-    copy_store(engine, &mut base)?;
-    let end = log.appended();
-    base.finish(end).map_err(text)?;
-    log.sync().map_err(|error| error.to_string())?;
-    assert!(log.durable() >= end, "a base must not know more than the durable log");
-    let size = base.size();
-    base.publish().map_err(text)?;
-    log.forget_before(size);
-    remove_replaced(persistence, disk, position.seq).map_err(text)?;
-    Ok(size)
 }
 
 fn copy_store(engine: &Engine, base: &mut BaseWriter<'_>) -> Result<(), String> {
@@ -189,16 +169,4 @@ fn keep_pace(engine: &Engine, written: u64, rate: u64, began: Instant) -> bool {
         return engine.shutdown.is_requested();
     }
     engine.shutdown.wait_for(early)
-}
-
-fn remove_replaced(persistence: &Persistence, disk: &dyn Disk, seq: Seq) -> std::io::Result<()> {
-    let listing = files::list(&persistence.dir)?;
-    let bases =
-        listing.bases.iter().filter(|base| **base < seq).map(|base| files::base_name(*base));
-    let segments = listing.segments.iter().filter(|first| **first <= seq);
-    let segments = segments.map(|first| files::segment_name(*first));
-    for name in bases.chain(segments) {
-        disk.remove(&name)?;
-    }
-    disk.sync_dir()
 }

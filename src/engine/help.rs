@@ -1,12 +1,15 @@
 //! HELP, from the command table.
 
 use super::Engine;
+use super::command_command::grammar_words;
 use crate::commands::{Command, Family};
 use crate::error::Failure;
 use crate::protocol::{Args, Reply};
 
 /// Columns that a listing fills.
 const WIDTH: usize = 78;
+/// Lines that continue another are indented no further.
+const INDENT_MAX: usize = 6;
 
 /// `HELP`, `HELP SET`, `HELP CLIENT KILL`.
 pub fn help(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
@@ -21,7 +24,7 @@ pub fn help(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Fa
     Ok(())
 }
 
-/// `CLIENT HELP` and its like, one line per element as Redis.
+/// `CLIENT HELP` and its like: for programs one line per element, as in Redis.
 pub fn subcommands(engine: &Engine, container: &str, reply: &mut Reply) -> Result<(), Failure> {
     let mut lines = vec![format!(
         "{} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
@@ -32,8 +35,7 @@ pub fn subcommands(engine: &Engine, container: &str, reply: &mut Reply) -> Resul
         lines.push(format!("{} {}", name.to_uppercase(), row.grammar).trim_end().to_string());
         lines.push(format!("    {}", row.summary));
     }
-    reply.array(lines.len());
-    lines.iter().for_each(|line| reply.simple(line));
+    reply.lines(&lines);
     Ok(())
 }
 
@@ -50,33 +52,43 @@ fn overview(engine: &Engine) -> String {
         let names = rows
             .filter(|row| row.family == family && !row.name.contains('|'))
             .map(|row| row.name.to_uppercase());
-        page.push_str(&wrap(&format!("{:<11}", family.name()), names));
+        page.push_str(&wrap(&format!("{:<11}", family.name()), &" ".repeat(11), names));
     }
     page.push_str(
-        "HELP <command> explains one. SET greeting hello big world stores all three words.\n",
+        "HELP <command> explains one, QUIT leaves.\n\
+         SET greeting hello big world stores all three words, GET greeting prints them.\n",
     );
     page
 }
 
 fn explain(engine: &Engine, row: &Command) -> String {
-    let mut page = format!("{}\n  {}\n", usage(row), row.summary);
-    if let Some((call, answer)) = row.example.split_once(" -> ") {
-        page.push_str(&format!("  Example: {call}\n           {answer}\n"));
+    let mut page = signature(row) + &format!("  {}\n", row.summary);
+    if let Some((calls, answer)) = row.example.split_once(" -> ") {
+        page.push_str("  Example:\n");
+        calls.split("; ").for_each(|call| page.push_str(&format!("    > {call}\n")));
+        answer.lines().for_each(|line| page.push_str(&format!("    {line}\n")));
     }
     for subcommand in engine.commands.subcommands(row.name) {
-        page.push_str(&format!("  {}\n      {}\n", usage(subcommand), subcommand.summary));
+        page.push_str(&format!("{}  {}\n", signature(subcommand), subcommand.summary));
     }
     page
 }
 
-/// Words behind a heading, on as many lines as they need, indented alike.
-fn wrap(heading: &str, words: impl Iterator<Item = String>) -> String {
+/// The usage on as many lines as it needs; what is in brackets stays together.
+fn signature(row: &Command) -> String {
+    let name = row.name.replace('|', " ").to_uppercase();
+    let indent = " ".repeat(name.len().min(INDENT_MAX));
+    wrap(&name, &indent, grammar_words(row.grammar).into_iter())
+}
+
+/// Words behind a heading, on as many lines as they need.
+fn wrap(heading: &str, indent: &str, words: impl Iterator<Item = String>) -> String {
     let (mut text, mut line) = (String::new(), heading.to_string());
     for word in words {
         if line.len() + 1 + word.len() > WIDTH {
             text.push_str(line.trim_end());
             text.push('\n');
-            line = " ".repeat(heading.len());
+            line = indent.to_string();
         }
         line.push(' ');
         line.push_str(&word);

@@ -39,7 +39,8 @@ pub fn bgsave(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), 
 
 pub fn save(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
     log_of(engine)?;
-    engine.compactor.request_and_wait().map_err(|why| Failure::new(format!("ERR {why}")))?;
+    let saved = engine.compactor.request_and_wait(&engine.shutdown);
+    saved.map_err(|why| Failure::new(format!("ERR {why}")))?;
     reply.ok();
     Ok(())
 }

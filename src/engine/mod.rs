@@ -289,21 +289,24 @@ impl Engine {
         );
     }
 
-    /// In text, an error also says what to type instead.
+    /// In text, an error also says what to type instead. Programs get Redis's words only.
     fn explain(&self, failure: Failure, args: Args<'_>, dialect: Dialect) -> Failure {
         if dialect != Dialect::Text {
             return failure;
         }
-        let text = failure.text();
-        if text.starts_with("ERR unknown command") {
-            return self.explain_unknown(&args[0]);
+        let text = failure.text().into_owned();
+        if failure == NO_AUTH {
+            return Failure::fixed("NOAUTH Authentication required: type AUTH <password>");
         }
-        let misused = ["ERR wrong number of arguments", "ERR syntax error"];
         match self.commands.row_of(args) {
-            Some(command) if misused.iter().any(|beginning| text.starts_with(beginning)) => {
-                Failure::new(format!("{text}; usage: {}", help::usage(command)))
+            None => self.explain_unknown(&args[0]),
+            Some(row) if text.starts_with("ERR wrong number of arguments") => {
+                Failure::new(format!("ERR wrong number of arguments; usage: {}", help::usage(row)))
             }
-            _ => failure,
+            Some(row) if text.to_lowercase().starts_with("err syntax error") => {
+                Failure::new(format!("{text}; usage: {}", help::usage(row)))
+            }
+            Some(_) => failure,
         }
     }
 

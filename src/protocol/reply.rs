@@ -12,7 +12,7 @@
 //!    2) array
 //! ```
 
-use super::text::{needs_quotes, quote};
+use super::text::{escape_controls, needs_quotes, quote};
 use crate::error::Failure;
 
 /// How replies are written.
@@ -80,6 +80,11 @@ impl Reply {
         self.dialect = dialect;
     }
 
+    /// Bytes that are no reply, between two replies.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
     /// What has been written and not yet taken.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -120,9 +125,14 @@ impl Reply {
 
     /// An error.
     pub fn error(&mut self, failure: &Failure) {
-        // A line end in the text (it may quote what the client sent) would forge a second reply.
-        let text = failure.text().replace(['\r', '\n'], " ");
-        self.line(b'-', text.as_bytes());
+        // A line end in the text (it may quote what the client sent) would forge a second reply, and
+        // a terminal would act on any other control character.
+        let is_line_end = |byte: u8| byte == b'\r' || byte == b'\n';
+        let text = match self.dialect {
+            Dialect::Text => escape_controls(&failure.text()).into_bytes(),
+            _ => failure.bytes().iter().map(|&b| if is_line_end(b) { b' ' } else { b }).collect(),
+        };
+        self.line(b'-', &text);
     }
 
     /// An integer.
@@ -169,11 +179,15 @@ impl Reply {
         }
     }
 
-    /// A text of several lines for people to read: as it is in text, a verbatim string in RESP3.
+    /// A text of several lines, or none, for people to read: as it is in text but for its line ends,
+    /// a verbatim string in RESP3.
     pub fn page(&mut self, text: &str) {
         match self.dialect {
             Dialect::Text if self.levels.is_empty() => {
-                self.bytes.extend_from_slice(text.trim_end().as_bytes());
+                let text = text.replace('\r', "");
+                let text = text.trim_matches('\n');
+                let text = if text.is_empty() { "(empty)" } else { text };
+                self.bytes.extend_from_slice(text.as_bytes());
                 self.end_line();
             }
             Dialect::Resp3 => {
@@ -185,6 +199,16 @@ impl Reply {
             }
             _ => self.bulk(text.as_bytes()),
         }
+    }
+
+    /// Several lines for people to read: as they are in text, an array for programs.
+    pub fn lines(&mut self, lines: &[impl AsRef<str>]) {
+        let lines = lines.iter().map(AsRef::as_ref);
+        if self.dialect == Dialect::Text {
+            return self.page(&lines.collect::<Vec<_>>().join("\n"));
+        }
+        self.array(lines.len());
+        lines.for_each(|line| self.simple(line));
     }
 
     /// No value.
@@ -359,6 +383,8 @@ mod tests {
         let error = Failure::new("ERR unknown command 'a\r\n+OK'");
         let text = written(Dialect::Resp2, |reply| reply.error(&error));
         assert_eq!(text, "-ERR unknown command 'a  +OK'\r\n");
+        let text = written(Dialect::Text, |reply| reply.error(&error));
+        assert_eq!(text, "ERR unknown command 'a\\r\\n+OK'\n");
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub struct Decoder {
     words: Vec<Word>,
     /// A line with the quoted words' meaning behind it; its spans point here.
     line: Vec<u8>,
+    /// What telnet waits for before it shows anything again.
+    telnet_answers: Vec<u8>,
 }
 
 impl Decoder {
@@ -76,6 +78,7 @@ impl Decoder {
             spans: Vec::new(),
             words: Vec::new(),
             line: Vec::new(),
+            telnet_answers: Vec::new(),
         }
     }
 
@@ -122,6 +125,11 @@ impl Decoder {
     /// The arguments of the line just found: one for each of `spans`, which point into the line.
     pub fn line_args<'a>(&'a self, spans: &'a [Span]) -> Args<'a> {
         Args::new(&self.line, spans)
+    }
+
+    /// Bytes to send before the reply to what was just found, if it held telnet's control sequences.
+    pub fn take_telnet_answers(&mut self) -> Option<Vec<u8>> {
+        (!self.telnet_answers.is_empty()).then(|| std::mem::take(&mut self.telnet_answers))
     }
 
     /// Bytes that the decoder holds beside the input, to be counted as the client's.
@@ -183,6 +191,10 @@ impl Decoder {
     }
 
     fn take_line(&mut self, input: &[u8]) -> Step {
+        if let Some(len) = text::leading_control(input) {
+            text::strip_telnet(&mut input[..len].to_vec(), &mut self.telnet_answers);
+            return Step::Skip(len);
+        }
         let searched = &input[..input.len().min(LINE_LEN_MAX + 2)];
         let Some(len) = searched.iter().position(|&byte| byte == b'\n') else {
             if input.len() <= LINE_LEN_MAX + 1 {
@@ -194,7 +206,7 @@ impl Decoder {
         };
         self.line.clear();
         self.line.extend_from_slice(&input[..len]);
-        text::strip_telnet(&mut self.line);
+        text::strip_telnet(&mut self.line, &mut self.telnet_answers);
         self.words.clear();
         match text::split(&mut self.line, &mut self.words) {
             Err(failure) => Step::BadLine(len + 1, failure),

@@ -98,12 +98,32 @@ fn hex_digit(byte: Option<&u8>) -> Option<u8> {
     char::from(*byte?).to_digit(16).map(|digit| digit as u8)
 }
 
-/// Removes telnet's control sequences (RFC 854) in place. Ctrl-C in telnet sends `IAC IP IAC DO
-/// TIMING-MARK`; without this they would be part of the next command's name.
-pub(super) fn strip_telnet(line: &mut Vec<u8>) {
-    const IAC: u8 = 255;
-    const SUBNEGOTIATION: u8 = 250;
-    const SUBNEGOTIATION_END: u8 = 240;
+/// Telnet (RFC 854): the byte that begins a control sequence, and what may follow it.
+const IAC: u8 = 255;
+const DONT: u8 = 254;
+const DO: u8 = 253;
+const WONT: u8 = 252;
+const WILL: u8 = 251;
+const SUBNEGOTIATION: u8 = 250;
+const SUBNEGOTIATION_END: u8 = 240;
+
+/// The length of the control sequence that `input` begins with, if it is one and is whole. Ctrl-C comes
+/// without a line end, and must be answered before one is typed.
+pub(super) fn leading_control(input: &[u8]) -> Option<usize> {
+    match *input {
+        [IAC, WILL..=DONT, _, ..] => Some(3),
+        [IAC, SUBNEGOTIATION, ..] => None,
+        [IAC, SUBNEGOTIATION_END..=DONT, ..] if input[1] < WILL => Some(2),
+        _ => None,
+    }
+}
+
+/// Removes telnet's control sequences in place: without this they would be part of the next command's
+/// name. What they ask for is refused, in `answers`.
+///
+/// Refusing is not the same as ignoring. Ctrl-C sends `IAC IP IAC DO TIMING-MARK`, and from then on
+/// telnet throws away all that it receives until that is answered (RFC 860).
+pub(super) fn strip_telnet(line: &mut Vec<u8>, answers: &mut Vec<u8>) {
     if !line.contains(&IAC) {
         return;
     }
@@ -121,8 +141,17 @@ pub(super) fn strip_telnet(line: &mut Vec<u8>) {
                 let end = rest.windows(2).position(|pair| pair == [IAC, SUBNEGOTIATION_END]);
                 end.map_or(rest.len(), |end| end + 2)
             }
-            // WILL, WON'T, DO, DON'T: with an option.
-            Some(251..=254) => 3,
+            Some(&request @ WILL..=DONT) => {
+                let refusal = match request {
+                    DO => Some(WONT),
+                    WILL => Some(DONT),
+                    _ => None,
+                };
+                if let (Some(refusal), Some(&option)) = (refusal, line.get(at + 2)) {
+                    answers.extend_from_slice(&[IAC, refusal, option]);
+                }
+                3
+            }
             _ => 2,
         };
     }
@@ -155,11 +184,11 @@ pub(super) fn needs_quotes(value: &[u8]) -> bool {
     first == b' '
         || last == b' '
         || first == b'"'
-        || value.iter().any(u8::is_ascii_control)
         || matches!(value, b"(nil)" | b"(empty)")
         || looks_like_an_element(value)
         || looks_like_an_error(value)
-        || std::str::from_utf8(value).is_err()
+        // Not only the ASCII ones: U+009B begins a terminal's control sequence, too.
+        || std::str::from_utf8(value).map_or(true, |text| text.contains(char::is_control))
 }
 
 /// `12) …`
@@ -186,7 +215,10 @@ pub fn quote(value: &[u8]) -> String {
                 '\n' => quoted.push_str("\\n"),
                 '\r' => quoted.push_str("\\r"),
                 '\t' => quoted.push_str("\\t"),
-                other if other.is_ascii_control() => push_hex(&mut quoted, other as u8),
+                other if other.is_control() => {
+                    let mut bytes = [0; 4];
+                    other.encode_utf8(&mut bytes).bytes().for_each(|b| push_hex(&mut quoted, b));
+                }
                 other => quoted.push(other),
             }
         }
@@ -194,6 +226,21 @@ pub fn quote(value: &[u8]) -> String {
     }
     quoted.push('"');
     quoted
+}
+
+/// The text with what a terminal would act on made visible, for errors that quote what was typed.
+pub(super) fn escape_controls(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' => escaped.push_str("\\n"),
+            '\r' => escaped.push_str("\\r"),
+            '\t' => escaped.push_str("\\t"),
+            other if other.is_control() => push_hex(&mut escaped, other as u8),
+            other => escaped.push(other),
+        }
+    }
+    escaped
 }
 
 fn push_hex(text: &mut String, byte: u8) {
@@ -232,8 +279,18 @@ mod tests {
     #[test]
     fn telnet_controls_are_skipped() {
         let mut line = b"\xff\xf4\xff\xfd\x06PI\xff\xfa\x18\x00x\xff\xf0NG\xff".to_vec();
-        strip_telnet(&mut line);
+        let mut answers = vec![];
+        strip_telnet(&mut line, &mut answers);
         assert_eq!(line, b"PING");
+        assert_eq!(answers, b"\xff\xfc\x06");
+    }
+
+    #[test]
+    fn telnet_requests_are_refused_and_refusals_are_not_answered() {
+        let mut line = b"\xff\xfd\x01\xff\xfb\x1f\xff\xfc\x01\xff\xfe\x1f\xff\xfd".to_vec();
+        let mut answers = vec![];
+        strip_telnet(&mut line, &mut answers);
+        assert_eq!((line, answers), (vec![], b"\xff\xfc\x01\xff\xfe\x1f".to_vec()));
     }
 
     #[test]
@@ -253,6 +310,7 @@ mod tests {
             b"ERR",
             b"WRONGTYPE x",
             b"tab\there",
+            b"\xc2\x9b2J",
         ];
         for value in quoted {
             assert!(needs_quotes(value), "{}", quote(value));
@@ -275,7 +333,7 @@ mod tests {
         #[test]
         fn any_line_is_split_or_refused(line in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut line = line;
-            strip_telnet(&mut line);
+            strip_telnet(&mut line, &mut vec![]);
             let _ = words(&line);
         }
     }

@@ -115,7 +115,11 @@ impl Connection<'_> {
         loop {
             let unauthenticated = !self.session.authenticated;
             let limits = Limits { bulk_len_max, unauthenticated };
-            let used = match self.decoder.step(self.input.waiting(), limits) {
+            let step = self.decoder.step(self.input.waiting(), limits);
+            if let Some(answers) = self.decoder.take_telnet_answers() {
+                self.reply.raw(&answers);
+            }
+            let used = match step {
                 Step::NeedMore => break,
                 Step::Skip(used) => used,
                 Step::Resp(used) => {

@@ -1,0 +1,57 @@
+//! Compaction: replaces the log by the state that it leads to.
+//!
+//! The order of steps is what makes a crash at any point harmless:
+//!
+//! 1. start a new segment at S + 1
+//! 2. copy the state into `base-S.aof.tmp`; note the seq E that the log has reached by then
+//! 3. sync it
+//! 4. wait until the log is durable up to E: a base may hold effects up to E, and a power cut must not
+//!    leave it knowing effects that the log has lost
+//! 5. rename it to `base-S.aof`, sync the directory
+//! 6. remove what it replaces: older bases, segments up to S
+//!
+//! Out of scope: where the state comes from, and when it is time (`engine::compactor`).
+
+use super::base::BaseWriter;
+use super::disk::Disk;
+use super::files::{self, Listing};
+use super::log::Log;
+use crate::effect::Seq;
+use std::io;
+
+/// Compacts; returns the size of the base. `walk` adds the state to it, record by record, while writers
+/// may go on.
+pub fn compact(
+    log: &Log,
+    walk: impl FnOnce(&mut BaseWriter<'_>) -> Result<(), String>,
+) -> Result<u64, String> {
+    let disk = log.disk();
+    let position = log.rotate().map_err(|error| error.to_string())?;
+    let mut base = BaseWriter::begin(disk, position).map_err(text)?;
+    walk(&mut base)?;
+    let end = log.appended();
+    base.finish(end).map_err(text)?;
+    log.sync().map_err(|error| error.to_string())?;
+    assert!(log.durable() >= end, "a base must not know more than the durable log");
+    let size = base.size();
+    base.publish().map_err(text)?;
+    log.forget_before(size);
+    remove_replaced(disk, position.seq).map_err(text)?;
+    Ok(size)
+}
+
+fn remove_replaced(disk: &dyn Disk, seq: Seq) -> io::Result<()> {
+    let listing = Listing::of(disk.names()?);
+    let bases =
+        listing.bases.iter().filter(|base| **base < seq).map(|base| files::base_name(*base));
+    let segments = listing.segments.iter().filter(|first| **first <= seq);
+    let segments = segments.map(|first| files::segment_name(*first));
+    for name in bases.chain(segments) {
+        disk.remove(&name)?;
+    }
+    disk.sync_dir()
+}
+
+fn text(error: io::Error) -> String {
+    error.to_string()
+}

@@ -1,0 +1,107 @@
+//! Whole numbers of any size, with what reading and printing a [`Float80`](super::float80::Float80)
+//! takes: to multiply and divide by small numbers.
+
+/// A number: digits to the base 2^32 ("limbs"), the least significant first, none zero at the end.
+#[derive(Debug)]
+pub struct Big(Vec<u32>);
+
+/// The largest powers of five and of ten that fit in a limb.
+const FIVES: u32 = 13;
+const TENS: u32 = 9;
+
+impl Big {
+    /// This number.
+    pub fn new(value: u64) -> Big {
+        let mut big = Big(vec![value as u32, (value >> 32) as u32]);
+        big.trim();
+        big
+    }
+
+    fn trim(&mut self) {
+        while self.0.last() == Some(&0) {
+            self.0.pop();
+        }
+    }
+
+    /// Whether it is 0.
+    pub fn is_zero(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Multiplies, then adds.
+    pub fn multiply_add(&mut self, factor: u32, addend: u32) {
+        let mut carry = u64::from(addend);
+        for limb in &mut self.0 {
+            carry += u64::from(*limb) * u64::from(factor);
+            *limb = carry as u32;
+            carry >>= 32;
+        }
+        if carry > 0 {
+            self.0.push(carry as u32);
+        }
+    }
+
+    /// Divides, and returns the remainder.
+    fn divide(&mut self, divisor: u32) -> u32 {
+        let mut rest = 0;
+        for limb in self.0.iter_mut().rev() {
+            let part = rest << 32 | u64::from(*limb);
+            *limb = (part / u64::from(divisor)) as u32;
+            rest = part % u64::from(divisor);
+        }
+        self.trim();
+        rest as u32
+    }
+
+    /// Multiplies by 2^32 to the power of `limbs`. Not for 0 and more than no limbs.
+    pub fn shift_limbs(&mut self, limbs: usize) {
+        self.0.splice(0..0, std::iter::repeat_n(0, limbs));
+    }
+
+    /// This number times ten to a power, as a number times two to the power returned; what does not
+    /// divide evenly leaves a 1 as its last bit. None if the power is out of every range.
+    pub fn decimal(mut self, power: i32) -> Option<(Big, i32)> {
+        // No text is long enough to bring a number with another power back into range.
+        if !(-10_300..=5_000).contains(&power) {
+            return None;
+        }
+        // Ten is two times five, and the twos are in the power returned.
+        let fives = power.unsigned_abs();
+        let (steps, last) = (fives / FIVES, 5u32.pow(fives % FIVES));
+        let factors = std::iter::repeat_n(5u32.pow(FIVES), steps as usize).chain([last]);
+        if power >= 0 {
+            factors.for_each(|factor| self.multiply_add(factor, 0));
+            return Some((self, power));
+        }
+        // Each division takes less than a limb off, so that four are left for the quotient.
+        let limbs = steps + 5;
+        self.shift_limbs(limbs as usize);
+        let mut inexact = false;
+        for factor in factors {
+            inexact |= self.divide(factor) != 0;
+        }
+        self.0[0] |= u32::from(inexact);
+        Some((self, power - 32 * limbs as i32))
+    }
+
+    /// Its 97 or more most significant bits, and to which power of two they are to be multiplied. If
+    /// that leaves something out, the last bit is a 1.
+    pub fn top(&self) -> (u128, i32) {
+        let (below, top) = self.0.split_at(self.0.len().saturating_sub(4));
+        let wide = top.iter().rev().fold(0, |wide: u128, limb| wide << 32 | u128::from(*limb));
+        let lost = below.iter().any(|limb| *limb != 0);
+        (wide | u128::from(lost), 32 * below.len() as i32)
+    }
+
+    /// Its decimal digits.
+    pub fn into_decimal(mut self) -> String {
+        let mut groups = Vec::new();
+        while !self.is_zero() {
+            groups.push(self.divide(10u32.pow(TENS)));
+        }
+        let first = groups.pop().unwrap_or(0).to_string();
+        let rest =
+            groups.iter().rev().map(|group| format!("{group:0width$}", width = TENS as usize));
+        std::iter::once(first).chain(rest).collect()
+    }
+}

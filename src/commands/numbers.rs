@@ -1,0 +1,120 @@
+//! Numbers: values that hold one in decimal.
+//!
+//! What is logged is the sum, not the addition: replaying it twice counts once.
+
+use super::float80::Float80;
+use super::{Call, Command, Family, Flags, Keys};
+use crate::effect::Effect;
+use crate::error::{Failure, NOT_A_FLOAT, NOT_AN_INTEGER, OVERFLOW};
+use crate::protocol::{Args, integer};
+
+const WRITE: Flags = Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST);
+
+/// The family's rows that count.
+pub const COMMANDS: &[Command] = &[
+    Command::data(Family::String, "incr", 2, WRITE, Keys::ONE, incr).help(
+        "key",
+        "Adds one to a number; a key that is not there counts as 0.",
+        "INCR visits -> 1",
+    ),
+    Command::data(Family::String, "decr", 2, WRITE, Keys::ONE, decr).help(
+        "key",
+        "Takes one off a number.",
+        "SET stock 10; DECR stock -> 9",
+    ),
+    Command::data(Family::String, "incrby", 3, WRITE, Keys::ONE, incrby).help(
+        "key increment",
+        "Adds to a number.",
+        "INCR visits; INCRBY visits 10 -> 11",
+    ),
+    Command::data(Family::String, "decrby", 3, WRITE, Keys::ONE, decrby).help(
+        "key decrement",
+        "Takes off a number.",
+        "SET stock 10; DECRBY stock 4 -> 6",
+    ),
+    Command::data(Family::String, "incrbyfloat", 3, WRITE, Keys::ONE, incrbyfloat).help(
+        "key increment",
+        "Adds to a number that need not be whole.",
+        "INCRBYFLOAT price 10.5 -> 10.5",
+    ),
+];
+
+fn incr(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    add(call, &args[1], 1)
+}
+
+fn decr(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    add(call, &args[1], -1)
+}
+
+fn incrby(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    add(call, &args[1], integer(&args[2]).ok_or(NOT_AN_INTEGER)?)
+}
+
+fn decrby(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    const NEGATED: Failure = Failure::fixed("ERR decrement would overflow");
+    let decrement = integer(&args[2]).ok_or(NOT_AN_INTEGER)?;
+    add(call, &args[1], decrement.checked_neg().ok_or(NEGATED)?)
+}
+
+fn add(call: &mut Call<'_, '_>, key: &[u8], increment: i64) -> Result<(), Failure> {
+    let live = call.tx.peek(key);
+    let old = live.map_or(Some(0), |live| integer(live.value)).ok_or(NOT_AN_INTEGER)?;
+    let sum = old.checked_add(increment).ok_or(OVERFLOW)?;
+    let deadline = live.and_then(|live| live.deadline);
+    call.tx.apply(Effect::Set { key, value: sum.to_string().as_bytes(), deadline });
+    call.reply.int(sum);
+    Ok(())
+}
+
+fn incrbyfloat(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    const NOT_FINITE: Failure = Failure::fixed("ERR increment would produce NaN or Infinity");
+    let key = &args[1];
+    let live = call.tx.peek(key);
+    let old = Float80::parse(live.map_or(b"0", |live| live.value)).ok_or(NOT_A_FLOAT)?;
+    let increment = Float80::parse(&args[2]).ok_or(NOT_A_FLOAT)?;
+    let sum = old.checked_add(increment).ok_or(NOT_FINITE)?.to_string();
+    let deadline = live.and_then(|live| live.deadline);
+    call.tx.apply(Effect::Set { key, value: sum.as_bytes(), deadline });
+    call.reply.bulk(sum.as_bytes());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::Bench;
+
+    #[test]
+    fn a_failed_addition_changes_nothing() {
+        let bench = Bench::new();
+        bench.run("SET n 9223372036854775807");
+        assert_eq!(bench.run("INCR n"), "ERR increment or decrement would overflow");
+        let expected = "ERR decrement would overflow";
+        assert_eq!(bench.run("DECRBY n -9223372036854775808"), expected);
+        assert_eq!(bench.run("DECRBY n 9223372036854775807"), "0");
+        bench.run("SET n 01");
+        assert_eq!(bench.run("INCR n"), "ERR value is not an integer or out of range");
+    }
+
+    #[test]
+    fn the_deadline_stays() {
+        let mut bench = Bench::new();
+        bench.run("PSETEX n 10 5");
+        assert_eq!(bench.run("INCR n"), "6");
+        assert_eq!(bench.run("INCRBYFLOAT n 0.5"), "6.5");
+        bench.now_ms += 11;
+        assert_eq!(bench.run("INCR n"), "1");
+        bench.now_ms += 11;
+        assert_eq!(bench.run("INCR n"), "2");
+    }
+
+    #[test]
+    fn infinity_is_a_float_that_cannot_be_added() {
+        let bench = Bench::new();
+        let not_finite = "ERR increment would produce NaN or Infinity";
+        assert_eq!(bench.run("INCRBYFLOAT n -inf"), not_finite);
+        assert_eq!(bench.run("INCRBYFLOAT n nan"), "ERR value is not a valid float");
+        bench.run("SET n 1e4932");
+        assert_eq!(bench.run("INCRBYFLOAT n 1e4932"), not_finite);
+    }
+}

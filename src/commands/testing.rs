@@ -1,0 +1,81 @@
+//! For the tests of this folder: runs a line against a store as the engine would, without its guards.
+
+use super::{Call, Command, Commands, Flags, Run, text};
+use crate::clock::UnixMillis;
+use crate::protocol::{Args, Decoder, Dialect, Limits, Reply, Step};
+use crate::store::{Scope, Store};
+
+/// A store, and a clock that stands still until it is moved.
+pub struct Bench {
+    commands: Commands,
+    store: Store,
+    /// When the next command runs.
+    pub now_ms: u64,
+    /// See [`Call::value_len_max`].
+    pub value_len_max: usize,
+    /// How it is answered.
+    pub dialect: Dialect,
+}
+
+impl Bench {
+    /// An empty store, some time after 1970.
+    pub fn new() -> Bench {
+        Bench {
+            commands: Commands::new(),
+            store: Store::new(),
+            now_ms: 1_000_000_000_000,
+            value_len_max: 512 << 20,
+            dialect: Dialect::Text,
+        }
+    }
+
+    /// The answer to a line, errors included, without its last line end.
+    pub fn run(&self, line: &str) -> String {
+        self.run_and_count(line).0
+    }
+
+    /// The answer, and how many effects it took.
+    pub fn run_and_count(&self, line: &str) -> (String, usize) {
+        let mut decoder = Decoder::new();
+        let limits = Limits { bulk_len_max: 1 << 20, unauthenticated: false };
+        let input = format!("{line}\n");
+        let step = decoder.step(input.as_bytes(), limits);
+        assert!(matches!(step, Step::Text(_)), "{line}: {step:?}");
+        let command = decoder.words().first().and_then(|word| {
+            self.commands.find(&decoder.line_args(&[word.span])[0]).map(|found| found.command)
+        });
+        let spans = text::arguments(command, decoder.line(), decoder.words());
+        let args = decoder.line_args(&spans);
+
+        let mut reply = Reply::new(self.dialect);
+        let effects = match self.commands.resolve(args) {
+            Ok(found) => self.call(found.command, args, &mut reply),
+            Err(failure) => {
+                reply.error(&failure);
+                0
+            }
+        };
+        let answer = String::from_utf8_lossy(reply.bytes()).trim_end().to_owned();
+        (answer, effects)
+    }
+
+    /// Runs the command; returns how many effects it took.
+    fn call(&self, command: &'static Command, args: Args<'_>, reply: &mut Reply) -> usize {
+        let Run::Data(handler) = command.run else { panic!("{} needs an engine", command.name) };
+        let (write, now) = (command.flags.has(Flags::WRITE), UnixMillis(self.now_ms));
+        let mut tx = if command.flags.has(Flags::ALL_KEYS) {
+            self.store.begin_scope(Scope::All, write, now)
+        } else {
+            self.store.begin(command.keys(args), write, now)
+        };
+        let (value_len_max, name) = (self.value_len_max, command.name);
+        let mut call = Call { tx: &mut tx, reply, value_len_max, name };
+        let result = handler(&mut call, args);
+        let effects = tx.effects();
+        if let Err(failure) = result {
+            assert_eq!(effects, 0, "{name} failed and changed something");
+            reply.error(&failure);
+        }
+        effects
+    }
+}
