@@ -20,6 +20,7 @@ use crate::effect::{Malformed, Seq};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -101,7 +102,7 @@ pub fn read(
     dir: &Path,
     mut apply: impl FnMut(&[u8]) -> Result<(), Malformed>,
 ) -> Result<Recovered, RecoveryError> {
-    read_each(dir, |record| apply(record.payload))
+    read_each(dir, |record| apply(record.payload).map(ControlFlow::Continue))
 }
 
 /// A record of the log or of the base, on its way to memory.
@@ -119,13 +120,15 @@ pub struct Record<'r> {
     pub of_base: bool,
 }
 
-/// As [`read`], with more about each record.
+/// As [`read`], with more about each record, and with a way to stop: `Break` for a record of the log
+/// leaves it and everything behind it unread, damaged or not. Whether the log then reaches the base's
+/// end seq is the caller's to check.
 pub fn read_each(
     dir: &Path,
-    apply: impl FnMut(Record<'_>) -> Result<(), Malformed>,
+    apply: impl FnMut(Record<'_>) -> Result<ControlFlow<()>, Malformed>,
 ) -> Result<Recovered, RecoveryError> {
     let listing = files::list(dir).map_err(|error| RecoveryError::Io(dir.into(), error))?;
-    let mut reader = Reader { dir, apply, bytes: 0, records: 0, reported: Instant::now() };
+    let mut reader = Reader::new(dir, apply);
     let base = match listing.bases.last() {
         Some(&seq) => Some(reader.base(seq)?),
         None => None,
@@ -133,7 +136,8 @@ pub fn read_each(
     let start = base.map_or(Position::default(), |base| base.position);
     let segments = segments_behind(dir, &listing, start.seq)?;
     let (tail, torn) = reader.segments(&segments, start)?;
-    if let Some(base) = base.filter(|base| tail.last.seq < base.end_seq) {
+    let stopped = reader.stopped;
+    if let Some(base) = base.filter(|base| tail.last.seq < base.end_seq && !stopped) {
         return Err(RecoveryError::Corrupt {
             path: dir.join(base_name(base.position.seq)),
             offset: 0,
@@ -148,6 +152,11 @@ pub fn read_each(
     let (records, bytes) = (reader.records, reader.bytes);
     let epoch = tail.last.epoch;
     Ok(Recovered { tail, epoch, base, records, bytes, torn, segments, leftovers })
+}
+
+/// Reads a base and tells what its frame says.
+pub fn read_base(dir: &Path, seq: Seq) -> Result<Frame, RecoveryError> {
+    Reader::new(dir, |_| Ok(ControlFlow::Continue(()))).base(seq)
 }
 
 /// Makes the directory as recovery read it: moves the torn tail aside and removes leftovers.
@@ -224,10 +233,16 @@ struct Reader<'d, A> {
     apply: A,
     bytes: u64,
     records: u64,
+    /// The caller has had enough.
+    stopped: bool,
     reported: Instant,
 }
 
-impl<A: FnMut(Record<'_>) -> Result<(), Malformed>> Reader<'_, A> {
+impl<'d, A: FnMut(Record<'_>) -> Result<ControlFlow<()>, Malformed>> Reader<'d, A> {
+    fn new(dir: &'d Path, apply: A) -> Self {
+        Reader { dir, apply, bytes: 0, records: 0, stopped: false, reported: Instant::now() }
+    }
+
     /// Reads a base to its last line.
     fn base(&mut self, seq: Seq) -> Result<Frame, RecoveryError> {
         let path = self.dir.join(base_name(seq));
@@ -301,11 +316,10 @@ impl<A: FnMut(Record<'_>) -> Result<(), Malformed>> Reader<'_, A> {
                     what: format!("records up to {} are missing: no segment has them", first.0 - 1),
                 });
             }
-            let torn = self.segment(&mut scanner, &path, first, is_last)?;
-            last = scanner.last();
-            let len = torn.as_ref().map_or(scanner.file_len(), |torn| torn.damage.offset);
-            tail = Tail { last, segment: Some((first, len)) };
-            if torn.is_some() {
+            let torn;
+            (tail, torn) = self.segment(&mut scanner, &path, first, is_last)?;
+            last = tail.last;
+            if torn.is_some() || self.stopped {
                 return Ok((tail, torn));
             }
         }
@@ -318,18 +332,29 @@ impl<A: FnMut(Record<'_>) -> Result<(), Malformed>> Reader<'_, A> {
         path: &Path,
         first: Seq,
         is_last: bool,
-    ) -> Result<Option<Torn>, RecoveryError> {
+    ) -> Result<(Tail, Option<Torn>), RecoveryError> {
         loop {
             let offset = scanner.offset();
+            let tail = Tail { last: scanner.last(), segment: Some((first, offset)) };
             let damage =
                 match scanner.read_next().map_err(|error| RecoveryError::Io(path.into(), error))? {
-                    Found::End => break,
+                    Found::End => {
+                        self.bytes += scanner.file_len();
+                        return Ok((tail, None));
+                    }
                     Found::Record(header, payload) => {
                         let Header { seq, epoch, at, .. } = header;
                         let record = Record { seq, epoch, at, payload, of_base: false };
-                        if let Err(Malformed(what)) = (self.apply)(record) {
-                            let (path, what) = (path.into(), what.to_string());
-                            return Err(RecoveryError::Corrupt { path, offset, seq, what });
+                        match (self.apply)(record) {
+                            Ok(ControlFlow::Continue(())) => {}
+                            Ok(ControlFlow::Break(())) => {
+                                self.stopped = true;
+                                return Ok((tail, None));
+                            }
+                            Err(Malformed(what)) => {
+                                let (path, what) = (path.into(), what.to_string());
+                                return Err(RecoveryError::Corrupt { path, offset, seq, what });
+                            }
                         }
                         self.records += 1;
                         self.report(path, scanner);
@@ -348,13 +373,11 @@ impl<A: FnMut(Record<'_>) -> Result<(), Malformed>> Reader<'_, A> {
                     .map_err(|error| RecoveryError::Io(path.into(), error))?;
             if torn {
                 let len = scanner.file_len() - offset;
-                return Ok(Some(Torn { segment: first, damage, len }));
+                return Ok((tail, Some(Torn { segment: first, damage, len })));
             }
             let (path, what) = (path.into(), damage.what.to_string());
             return Err(RecoveryError::Corrupt { path, offset, seq: damage.seq, what });
         }
-        self.bytes += scanner.file_len();
-        Ok(None)
     }
 
     /// Goes over the records that the base covers, up to the base's own.
