@@ -285,10 +285,11 @@ impl Log {
     /// Starts a new segment if the present one has reached its size; called by the sync thread. If that
     /// fails, the present one grows on.
     pub fn rotate_if_full(&self) {
-        if self.is_full.swap(false, Relaxed) {
-            if let Err(LogError::Write(error)) = self.rotate() {
-                log::error!("cannot begin a new segment: {error}; the present one grows on");
-            }
+        if !self.is_full.swap(false, Relaxed) {
+            return;
+        }
+        if let Err(LogError::Write(error)) = self.rotate() {
+            log::error!("cannot begin a new segment: {error}; the present one grows on");
         }
     }
 

@@ -73,6 +73,8 @@ pub struct Engine {
     pub clients: Clients,
     /// The latch for the end.
     pub shutdown: Shutdown,
+    /// Memory that the process had before there was any data.
+    startup_bytes: usize,
     /// 40 hex digits, new for each process.
     pub run_id: String,
     /// The port that is listened on, which the settings do not know if it was chosen by the kernel.
@@ -90,6 +92,7 @@ impl Engine {
         let commands = Commands::new();
         let metrics = Metrics::new(commands.rows().len());
         let store = Store::new();
+        let startup_bytes = info::resident_bytes().unwrap_or(0);
         let persistence = if config.flag(Id::Appendonly) {
             Some(Persistence::open(&config, &store)?)
         } else {
@@ -105,6 +108,7 @@ impl Engine {
             metrics,
             clients: Clients::default(),
             shutdown: Shutdown::new(),
+            startup_bytes,
             run_id: Random::new().hex40(),
             port: AtomicU16::new(0),
             connections_possible: AtomicUsize::new(usize::MAX),
