@@ -65,6 +65,7 @@
 pub mod base;
 pub mod compaction;
 pub mod disk;
+mod failure;
 pub mod files;
 pub mod log;
 pub mod record;

@@ -183,14 +183,16 @@ pub fn settle(dir: &Path, recovered: &Recovered) -> Result<(), RecoveryError> {
             saved.display()
         );
     }
-    for name in &recovered.leftovers {
-        fs::remove_file(dir.join(name)).map_err(io_error)?;
-        log::info!("removed {name}, left by a crash or replaced by a base");
-    }
     // After kill -9 the kernel still holds what it had; from here on all of it counts as durable.
     for first in &recovered.segments {
         let file = File::open(dir.join(segment_name(*first))).map_err(io_error)?;
         file.sync_all().map_err(io_error)?;
+    }
+    // The base's name, too, before what it replaces goes.
+    super::disk::sync_dir(dir).map_err(io_error)?;
+    for name in &recovered.leftovers {
+        fs::remove_file(dir.join(name)).map_err(io_error)?;
+        log::info!("removed {name}, left by a crash or replaced by a base");
     }
     super::disk::sync_dir(dir).map_err(io_error)
 }

@@ -183,7 +183,7 @@ fn describe(args: Args<'_>) -> String {
 
 /// Writes a base in front of the first record.
 fn write_base(store: &Store, dir: &Path) -> Result<u64, Error> {
-    let disk = Directory(dir.to_path_buf());
+    let disk = Directory::open(dir).map_err(at(dir))?;
     let mut base = BaseWriter::begin(&disk, Position::default()).map_err(at(dir))?;
     let now = UnixMillis::now();
     let keys = each_part(store, |payload, keys| base.add(payload, keys, now).map_err(at(dir)))?;
