@@ -21,7 +21,6 @@ use crate::effect::{Malformed, Seq};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -103,7 +102,7 @@ pub fn read(
     dir: &Path,
     mut apply: impl FnMut(&[u8]) -> Result<(), Malformed>,
 ) -> Result<Recovered, RecoveryError> {
-    read_each(dir, |record| apply(record.payload).map(ControlFlow::Continue))
+    read_each(dir, |record| apply(record.payload).map(|()| Then::GoOn))
 }
 
 /// A record of the log or of the base, on its way to memory.
@@ -121,12 +120,23 @@ pub struct Record<'r> {
     pub of_base: bool,
 }
 
-/// As [`read`], with more about each record, and with a way to stop: `Break` for a record of the log
-/// leaves it and everything behind it unread, damaged or not. Whether the log then reaches the base's
-/// end seq is the caller's to check.
+/// What to do behind a look at a record. A base is always read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Take it, and read on.
+    GoOn,
+    /// Take it, as the last one.
+    StopBehind,
+    /// The record before was the last one.
+    StopBefore,
+}
+
+/// As [`read`], with more about each record, and with a way to stop: what is behind the last record is
+/// not looked at, damaged or not. Whether the log then reaches the base's end seq is the caller's to
+/// check.
 pub fn read_each(
     dir: &Path,
-    apply: impl FnMut(Record<'_>) -> Result<ControlFlow<()>, Malformed>,
+    apply: impl FnMut(Record<'_>) -> Result<Then, Malformed>,
 ) -> Result<Recovered, RecoveryError> {
     let listing = files::list(dir).map_err(|error| RecoveryError::Io(dir.into(), error))?;
     let mut reader = Reader::new(dir, apply);
@@ -157,7 +167,7 @@ pub fn read_each(
 
 /// Reads a base and tells what its frame says.
 pub fn read_base(dir: &Path, seq: Seq) -> Result<Frame, RecoveryError> {
-    Reader::new(dir, |_| Ok(ControlFlow::Continue(()))).base(seq)
+    Reader::new(dir, |_| Ok(Then::GoOn)).base(seq)
 }
 
 /// Makes the directory as recovery read it: moves the torn tail aside and removes leftovers.
@@ -241,7 +251,7 @@ struct Reader<'d, A> {
     reported: Instant,
 }
 
-impl<'d, A: FnMut(Record<'_>) -> Result<ControlFlow<()>, Malformed>> Reader<'d, A> {
+impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
     fn new(dir: &'d Path, apply: A) -> Self {
         Reader {
             dir,
@@ -357,17 +367,21 @@ impl<'d, A: FnMut(Record<'_>) -> Result<ControlFlow<()>, Malformed>> Reader<'d, 
                         let Header { seq, epoch, at, .. } = header;
                         let record = Record { seq, epoch, at, payload, of_base: false };
                         match (self.apply)(record) {
-                            Ok(ControlFlow::Continue(())) => {}
-                            Ok(ControlFlow::Break(())) => {
+                            Ok(Then::StopBefore) => {
                                 self.stopped = true;
                                 return Ok((tail, None));
                             }
+                            Ok(then) => self.stopped = then == Then::StopBehind,
                             Err(Malformed(what)) => {
                                 let (path, what) = (path.into(), what.to_string());
                                 return Err(RecoveryError::Corrupt { path, offset, seq, what });
                             }
                         }
                         self.records += 1;
+                        if self.stopped {
+                            let segment = Some((first, scanner.offset()));
+                            return Ok((Tail { last: scanner.last(), segment }, None));
+                        }
                         self.report(path, scanner);
                         continue;
                     }

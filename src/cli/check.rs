@@ -4,12 +4,11 @@ use super::{Arguments, Error, Tool, Verdict, at, say, steadily};
 use crate::aof::disk::sync_dir;
 use crate::aof::files::{self, base_name, segment_name};
 use crate::aof::record::{Epoch, HEADER_LEN_MAX, Header};
-use crate::aof::recovery::{self, Record, Recovered, RecoveryError, Torn};
+use crate::aof::recovery::{self, Record, Recovered, RecoveryError, Then, Torn};
 use crate::clock::UnixMillis;
 use crate::effect::{self, Seq};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::ops::ControlFlow::Continue;
 use std::path::{Path, PathBuf};
 
 pub(super) const TOOL: Tool = Tool {
@@ -67,7 +66,7 @@ fn judge(dir: &Path) -> (Result<Recovered, RecoveryError>, Seen) {
             seen.records += 1;
             seen.effects += effects;
         }
-        Ok(Continue(()))
+        Ok(Then::GoOn)
     });
     (judgement, seen)
 }

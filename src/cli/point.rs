@@ -1,10 +1,9 @@
 //! A point in the history, and reading up to it.
 
 use super::{Arguments, Error};
-use crate::aof::recovery::{self, Record, Recovered};
+use crate::aof::recovery::{self, Record, Recovered, Then};
 use crate::clock::UnixMillis;
 use crate::effect::{Malformed, Seq};
-use std::ops::ControlFlow::{Break, Continue};
 use std::path::Path;
 
 /// What the help of each tool with `--until` says of it.
@@ -47,11 +46,12 @@ impl Until {
         }
     }
 
-    fn ends_before(self, record: &Record<'_>) -> bool {
+    fn at(self, record: &Record<'_>) -> Then {
         match self {
-            Until::End => false,
-            Until::Seq(seq) => record.seq > seq,
-            Until::Time(time) => record.at > time,
+            Until::Seq(seq) if record.seq > seq => Then::StopBefore,
+            Until::Seq(seq) if record.seq == seq => Then::StopBehind,
+            Until::Time(time) if record.at > time => Then::StopBefore,
+            _ => Then::GoOn,
         }
     }
 }
@@ -66,12 +66,13 @@ pub(super) fn read(
     // The base shows the state when it was made, and not before.
     let mut latest_of_base = UnixMillis(0);
     let recovered = recovery::read_each(dir, |record| {
+        let then = until.at(&record);
         if record.of_base {
             latest_of_base = record.at;
-        } else if until.ends_before(&record) {
-            return Ok(Break(()));
+        } else if then == Then::StopBefore {
+            return Ok(then);
         }
-        apply(record.payload).map(Continue)
+        apply(record.payload).map(|()| then)
     })?;
     let last = recovered.tail.last.seq;
     let needed = recovered.base.map_or(Seq(0), |base| base.end_seq);
@@ -101,7 +102,7 @@ fn time_of(dir: &Path, seq: Seq) -> Result<UnixMillis, Error> {
         if record.seq == seq && !record.of_base {
             time = record.at;
         }
-        Ok(if record.seq > seq { Break(()) } else { Continue(()) })
+        Ok(Until::Seq(seq).at(&record))
     })?;
     Ok(time)
 }

@@ -3,11 +3,10 @@
 use super::follow::follow;
 use super::{Arguments, Error, Tool, Verdict, printing};
 use crate::aof::files;
-use crate::aof::recovery::{self, Record};
+use crate::aof::recovery::{self, Record, Then};
 use crate::effect::{self, Effect, Malformed, Seq};
 use crate::protocol::{Decoder, Limits, Step, quote};
 use std::io::{self, BufWriter, StdoutLock, Write};
-use std::ops::ControlFlow::{Break, Continue};
 use std::path::Path;
 
 pub(super) const TOOL: Tool = Tool {
@@ -45,7 +44,7 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
     };
     let read = recovery::read_each(dir, |record| {
         printer.print(&record)?;
-        Ok(if printer.failure.is_some() { Break(()) } else { Continue(()) })
+        Ok(if printer.failure.is_some() { Then::StopBehind } else { Then::GoOn })
     });
     printer.flush()?;
     let recovered = read?;
