@@ -20,7 +20,7 @@
 //!
 //! [`protocol`] bytes ↔ requests and replies · [`effect`] what can happen to data · [`store`] the table ·
 //! [`commands`] what each command means · [`aof`] the log · [`engine`] decides · [`server`] sockets and
-//! threads. Leaves, imported by anyone: [`config`], [`error`],
+//! threads · [`cli`] tools beside the server. Leaves, imported by anyone: [`config`], [`error`],
 //! [`metrics`], [`clock`], [`shutdown`], [`glob`], [`random`], [`outbox`].
 //!
 //! # Threads
@@ -62,6 +62,7 @@
 //! - Recovery judges everything before it changes anything (`tests/every_byte.rs`).
 
 pub mod aof;
+pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod config;

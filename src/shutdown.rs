@@ -43,7 +43,11 @@ impl Shutdown {
     /// Waits this long, or until it is requested; returns whether it is. The server's only way to
     /// sleep: nothing that waits here holds up the end.
     pub fn wait_for(&self, time: Duration) -> bool {
-        let deadline = Instant::now() + time;
+        // A client may ask for a sleep that ends behind the end of what the clock can tell.
+        let Some(deadline) = Instant::now().checked_add(time) else {
+            self.wait();
+            return true;
+        };
         let mut guard = self.lock.lock();
         while !self.is_requested() {
             if self.changed.wait_until(&mut guard, deadline).timed_out() {

@@ -25,7 +25,7 @@ pub fn base_name(seq: Seq) -> String {
 }
 
 /// The log's files in a directory.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Listing {
     /// The seqs of the bases, ascending.
     pub bases: Vec<Seq>,
@@ -85,6 +85,22 @@ pub fn lock(dir: &Path) -> io::Result<File> {
     file.set_len(0)?;
     writeln!(file, "{}", std::process::id())?;
     Ok(file)
+}
+
+/// The process that holds the directory's lock, if one does. The look itself takes a shared lock for a
+/// moment.
+pub fn holder(dir: &Path) -> io::Result<Option<String>> {
+    let path = dir.join(LOCK);
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        result => result?,
+    };
+    match file.try_lock_shared() {
+        Err(fs::TryLockError::WouldBlock) => {
+            Ok(Some(fs::read_to_string(&path)?.trim().to_string()))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Who this node is.

@@ -10,7 +10,7 @@ use super::record::{
 use crate::effect::Seq;
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// Of the crcs at the ends of lines, the nearest are the likely ones; more only cost time.
@@ -63,9 +63,16 @@ pub struct Scanner {
 impl Scanner {
     /// Starts at the front of a file whose first record follows `last`.
     pub fn open(path: &Path, last: Position) -> io::Result<Scanner> {
-        let file = File::open(path)?;
-        let file_len = file.metadata()?.len();
-        Ok(Scanner { file, file_len, window: Vec::new(), start: 0, window_offset: 0, last })
+        Scanner::open_at(path, last, 0)
+    }
+
+    /// Starts within a file, where the record behind `last` begins.
+    pub fn open_at(path: &Path, last: Position, offset: u64) -> io::Result<Scanner> {
+        let (file, window) = (File::open(path)?, Vec::new());
+        let mut scanner =
+            Scanner { file, file_len: 0, window, start: 0, window_offset: offset, last };
+        scanner.look_again()?;
+        Ok(scanner)
     }
 
     /// The last intact record.
@@ -86,6 +93,20 @@ impl Scanner {
     /// The file's length when it was opened.
     pub fn file_len(&self) -> u64 {
         self.file_len
+    }
+
+    /// Looks at a file anew that is being written: how long it is now, and what stands behind the last
+    /// record. Tells whether the length has changed.
+    pub fn look_again(&mut self) -> io::Result<bool> {
+        let offset = self.offset();
+        let file_len = self.file.metadata()?.len();
+        if file_len < offset {
+            return Err(io::Error::other("the file has become shorter while it was read"));
+        }
+        self.window.clear();
+        (self.start, self.window_offset) = (0, offset);
+        self.file.seek(SeekFrom::Start(offset))?;
+        Ok(std::mem::replace(&mut self.file_len, file_len) != file_len)
     }
 
     /// Reads the next record.

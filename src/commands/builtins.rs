@@ -221,12 +221,16 @@ pub const COMMANDS: &[Command] = &[
         "",
     ),
     row("command|getkeys", -4, FAST, Server, Run::Engine(Builtin::CommandGetkeys)).help(
-        "command [argument ...]",
+        "command argument [argument ...]",
         "The keys of a call.",
         "",
     ),
     row("command|getkeysandflags", -4, FAST, Server, Run::Engine(Builtin::CommandGetkeysandflags))
-        .help("command [argument ...]", "The keys of a call, and what is done to them.", ""),
+        .help(
+            "command argument [argument ...]",
+            "The keys of a call, and what is done to them.",
+            "",
+        ),
     row("command|help", 2, FAST, Server, Run::Engine(Builtin::CommandHelp)).help(
         "",
         "Lists the subcommands.",
@@ -288,7 +292,7 @@ pub const COMMANDS: &[Command] = &[
         "",
     ),
     row("debug|reload", -2, ADMIN, Server, Run::Engine(Builtin::DebugReload)).help(
-        "[option ...]",
+        "[MERGE] [NOFLUSH] [NOSAVE]",
         "Reads everything back from disk, as a restart would.",
         "",
     ),
@@ -333,6 +337,7 @@ const fn row(name: &'static str, arity: i32, flags: Flags, family: Family, run: 
         arity,
         flags,
         keys,
+        on_keys: &[],
         run,
         family,
         rest: None,

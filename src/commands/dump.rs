@@ -14,7 +14,7 @@
 //! refuses ours: its format is the RDB file's, versioned with Redis itself.
 
 use super::expiry::Unit;
-use super::{Call, Command, Family, Flags, Keys, Run};
+use super::{Call, Command, Family, Flags, Keys};
 use crate::clock::UnixMillis;
 use crate::effect::Effect;
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
@@ -23,30 +23,25 @@ use std::ops::RangeInclusive;
 
 /// The family's rows.
 pub const COMMANDS: &[Command] = &[
-    Command {
-        name: "dump",
-        arity: 2,
-        flags: Flags::READONLY,
-        keys: Keys::ONE,
-        run: Run::Data(dump),
-        family: Family::Generic,
-        rest: None,
-        grammar: "key",
-        summary: "A key's value in a sealed form that RESTORE takes.",
-        example: "SET city Oslo; DUMP city -> \"\\x01Oslo\\xad\\x18\\xc7z\"",
-    },
-    Command {
-        name: "restore",
-        arity: -4,
-        flags: Flags::WRITE.and(Flags::DENYOOM),
-        keys: Keys::ONE,
-        run: Run::Data(restore),
-        family: Family::Generic,
-        rest: None,
-        grammar: "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
-        summary: "Makes a key of what DUMP gave; ttl is in milliseconds, 0 for none.",
-        example: "RESTORE town 0 \"\\x01Oslo\\xad\\x18\\xc7z\" -> OK",
-    },
+    Command::data(Family::Generic, "dump", 2, Flags::READONLY, Keys::ONE, dump).help(
+        "key",
+        "A key's value in a sealed form that RESTORE takes.",
+        "SET city Oslo; DUMP city -> \"\\x01Oslo\\xad\\x18\\xc7z\"",
+    ),
+    Command::data(
+        Family::Generic,
+        "restore",
+        -4,
+        Flags::WRITE.and(Flags::DENYOOM),
+        Keys::ONE,
+        restore,
+    )
+    .on_keys(&["OW update"])
+    .help(
+        "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
+        "Makes a key of what DUMP gave; ttl is in milliseconds, 0 for none.",
+        "RESTORE town 0 \"\\x01Oslo\\xad\\x18\\xc7z\" -> OK",
+    ),
 ];
 
 const VERSION: u8 = 1;

@@ -1,6 +1,6 @@
 //! Keys, whatever they hold: commands that name the keys they work on.
 
-use super::{Call, Command, Family, Flags, Keys, Run};
+use super::{Call, Command, Family, Flags, Keys};
 use crate::effect::Effect;
 use crate::error::{Failure, NO_SUCH_KEY, NOT_AN_INTEGER, SYNTAX};
 use crate::protocol::{Args, integer};
@@ -12,114 +12,57 @@ const READ: Flags = Flags::READONLY.and(Flags::FAST);
 
 /// The family's rows.
 pub const COMMANDS: &[Command] = &[
-    Command {
-        name: "del",
-        arity: -2,
-        flags: WRITE,
-        keys: Keys::ALL,
-        run: Run::Data(del),
-        family: Family::Generic,
-        rest: None,
-        grammar: "key [key ...]",
-        summary: "Removes keys; answers how many there were.",
-        example: "MSET name Ada city London; DEL name city -> 2",
-    },
-    Command {
-        name: "delete",
-        arity: -2,
-        flags: WRITE,
-        keys: Keys::ALL,
-        run: Run::Data(del),
-        family: Family::Generic,
-        rest: None,
-        grammar: "key [key ...]",
-        summary: "DEL under its full name.",
-        example: "SET name Ada; DELETE name -> 1",
-    },
-    Command {
-        name: "unlink",
-        arity: -2,
-        flags: FAST_WRITE,
-        keys: Keys::ALL,
-        run: Run::Data(del),
-        family: Family::Generic,
-        rest: None,
-        grammar: "key [key ...]",
-        summary: "DEL under the name that Redis has for removing without a pause.",
-        example: "SET name Ada; UNLINK name -> 1",
-    },
-    Command {
-        name: "exists",
-        arity: -2,
-        flags: READ,
-        keys: Keys::ALL,
-        run: Run::Data(exists),
-        family: Family::Generic,
-        rest: None,
-        grammar: "key [key ...]",
-        summary: "How many of the keys are there; one named twice counts twice.",
-        example: "SET name Ada; EXISTS name city -> 1",
-    },
-    Command {
-        name: "type",
-        arity: 2,
-        flags: READ,
-        keys: Keys::ONE,
-        run: Run::Data(kind),
-        family: Family::Generic,
-        rest: None,
-        grammar: "key",
-        summary: "The kind of a key's value: string, or none if the key is not there.",
-        example: "SET name Ada; TYPE name -> string",
-    },
-    Command {
-        name: "touch",
-        arity: -2,
-        flags: READ,
-        keys: Keys::ALL,
-        run: Run::Data(touch),
-        family: Family::Generic,
-        rest: None,
-        grammar: "key [key ...]",
-        summary: "Marks keys as just used; answers how many there were.",
-        example: "SET name Ada; TOUCH name city -> 1",
-    },
-    Command {
-        name: "rename",
-        arity: 3,
-        flags: WRITE,
-        keys: Keys::TWO,
-        run: Run::Data(rename),
-        family: Family::Generic,
-        rest: None,
-        grammar: "key newkey",
-        summary: "Gives a key another name, over whatever had it before.",
-        example: "SET name Ada; RENAME name first_name -> OK",
-    },
-    Command {
-        name: "renamenx",
-        arity: 3,
-        flags: FAST_WRITE,
-        keys: Keys::TWO,
-        run: Run::Data(renamenx),
-        family: Family::Generic,
-        rest: None,
-        grammar: "key newkey",
-        summary: "RENAME if the new name is free; answers 1 if it was.",
-        example: "SET name Ada; RENAMENX name first_name -> 1",
-    },
-    Command {
-        name: "copy",
-        arity: -3,
-        flags: WRITE.and(Flags::DENYOOM),
-        keys: Keys::TWO,
-        run: Run::Data(copy),
-        family: Family::Generic,
-        rest: None,
-        grammar: "source destination [DB destination-db] [REPLACE]",
-        summary: "Copies a value and its expiry to another key; answers 1 if it did.",
-        example: "SET name Ada; COPY name backup REPLACE -> 1",
-    },
+    Command::data(Family::Generic, "del", -2, WRITE, Keys::ALL, del).on_keys(&["RM delete"]).help(
+        "key [key ...]",
+        "Removes keys; answers how many there were.",
+        "MSET name Ada city London; DEL name city -> 2",
+    ),
+    Command::data(Family::Generic, "delete", -2, WRITE, Keys::ALL, del)
+        .on_keys(&["RM delete"])
+        .help("key [key ...]", "DEL under its full name.", "SET name Ada; DELETE name -> 1"),
+    Command::data(Family::Generic, "unlink", -2, FAST_WRITE, Keys::ALL, del)
+        .on_keys(&["RM delete"])
+        .help(
+            "key [key ...]",
+            "DEL under the name that Redis has for removing without a pause.",
+            "SET name Ada; UNLINK name -> 1",
+        ),
+    Command::data(Family::Generic, "exists", -2, READ, Keys::ALL, exists).on_keys(&["RO"]).help(
+        "key [key ...]",
+        "How many of the keys are there; one named twice counts twice.",
+        "SET name Ada; EXISTS name city -> 1",
+    ),
+    Command::data(Family::Generic, "type", 2, READ, Keys::ONE, kind).on_keys(&["RO"]).help(
+        "key",
+        "The kind of a key's value: string, or none if the key is not there.",
+        "SET name Ada; TYPE name -> string",
+    ),
+    Command::data(Family::Generic, "touch", -2, READ, Keys::ALL, touch).on_keys(&["RO"]).help(
+        "key [key ...]",
+        "Marks keys as just used; answers how many there were.",
+        "SET name Ada; TOUCH name city -> 1",
+    ),
+    Command::data(Family::Generic, "rename", 3, WRITE, Keys::TWO, rename)
+        .on_keys(&["RW access delete", "OW update"])
+        .help(
+            "key newkey",
+            "Gives a key another name, over whatever had it before.",
+            "SET name Ada; RENAME name first_name -> OK",
+        ),
+    Command::data(Family::Generic, "renamenx", 3, FAST_WRITE, Keys::TWO, renamenx)
+        .on_keys(&["RW access delete", "OW insert"])
+        .help(
+            "key newkey",
+            "RENAME if the new name is free; answers 1 if it was.",
+            "SET name Ada; RENAMENX name first_name -> 1",
+        ),
+    Command::data(Family::Generic, "copy", -3, WRITE.and(Flags::DENYOOM), Keys::TWO, copy)
+        .on_keys(&["RO access", "OW update"])
+        .help(
+            "source destination [DB destination-db] [REPLACE]",
+            "Copies a value and its expiry to another key; answers 1 if it did.",
+            "SET name Ada; COPY name backup REPLACE -> 1",
+        ),
 ];
 
 const DB_OUT_OF_RANGE: Failure = Failure::fixed("ERR DB index is out of range");

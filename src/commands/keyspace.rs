@@ -3,7 +3,7 @@
 //! The reading ones lock one shard at a time while they look at it. So they hold nobody up for long,
 //! and what they tell is of slightly different moments.
 
-use super::{Call, Command, Family, Flags, Keys, Run};
+use super::{Call, Command, Family, Flags, Keys};
 use crate::effect::Effect;
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
 use crate::glob;
@@ -15,78 +15,36 @@ const FLUSH: Flags = Flags::WRITE.and(Flags::ALL_KEYS);
 
 /// The family's rows.
 pub const COMMANDS: &[Command] = &[
-    Command {
-        name: "keys",
-        arity: 2,
-        flags: READ,
-        keys: Keys::NONE,
-        run: Run::Data(keys),
-        family: Family::Generic,
-        rest: None,
-        grammar: "pattern",
-        summary: "All keys that match a glob pattern; SCAN does it in steps.",
-        example: "MSET user:7 Ada city London; KEYS user:* -> 1) user:7",
-    },
-    Command {
-        name: "scan",
-        arity: -2,
-        flags: READ,
-        keys: Keys::NONE,
-        run: Run::Data(scan),
-        family: Family::Generic,
-        rest: None,
-        grammar: "cursor [MATCH pattern] [COUNT count] [TYPE type]",
-        summary: "Some keys, and the cursor to go on from; start with 0, end at 0.",
-        example: "MSET user:7 Ada city London; SCAN 0 MATCH user:* COUNT 100 -> 1) 0\n2) 1) user:7",
-    },
-    Command {
-        name: "randomkey",
-        arity: 1,
-        flags: READ,
-        keys: Keys::NONE,
-        run: Run::Data(randomkey),
-        family: Family::Generic,
-        rest: None,
-        grammar: "",
-        summary: "Any key, or nil if there is none.",
-        example: "SET name Ada; RANDOMKEY -> name",
-    },
-    Command {
-        name: "dbsize",
-        arity: 1,
-        flags: READ.and(Flags::FAST),
-        keys: Keys::NONE,
-        run: Run::Data(dbsize),
-        family: Family::Server,
-        rest: None,
-        grammar: "",
-        summary: "How many keys there are.",
-        example: "MSET name Ada city London; DBSIZE -> 2",
-    },
-    Command {
-        name: "flushdb",
-        arity: -1,
-        flags: FLUSH,
-        keys: Keys::NONE,
-        run: Run::Data(flush),
-        family: Family::Server,
-        rest: None,
-        grammar: "[ASYNC | SYNC]",
-        summary: "Removes all keys, as FLUSHALL: there is one database.",
-        example: "FLUSHDB -> OK",
-    },
-    Command {
-        name: "flushall",
-        arity: -1,
-        flags: FLUSH,
-        keys: Keys::NONE,
-        run: Run::Data(flush),
-        family: Family::Server,
-        rest: None,
-        grammar: "[ASYNC | SYNC]",
-        summary: "Removes all keys.",
-        example: "FLUSHALL -> OK",
-    },
+    Command::data(Family::Generic, "keys", 2, READ, Keys::NONE, keys).help(
+        "pattern",
+        "All keys that match a glob pattern; SCAN does it in steps.",
+        "MSET user:7 Ada city London; KEYS user:* -> 1) user:7",
+    ),
+    Command::data(Family::Generic, "scan", -2, READ, Keys::NONE, scan).help(
+        "cursor [MATCH pattern] [COUNT count] [TYPE type]",
+        "Some keys, and the cursor to go on from; start with 0, end at 0.",
+        "MSET user:7 Ada city London; SCAN 0 MATCH user:* COUNT 100 -> 1) 0\n2) 1) user:7",
+    ),
+    Command::data(Family::Generic, "randomkey", 1, READ, Keys::NONE, randomkey).help(
+        "",
+        "Any key, or nil if there is none.",
+        "SET name Ada; RANDOMKEY -> name",
+    ),
+    Command::data(Family::Server, "dbsize", 1, READ.and(Flags::FAST), Keys::NONE, dbsize).help(
+        "",
+        "How many keys there are.",
+        "MSET name Ada city London; DBSIZE -> 2",
+    ),
+    Command::data(Family::Server, "flushdb", -1, FLUSH, Keys::NONE, flush).help(
+        "[ASYNC | SYNC]",
+        "Removes all keys, as FLUSHALL: there is one database.",
+        "FLUSHDB -> OK",
+    ),
+    Command::data(Family::Server, "flushall", -1, FLUSH, Keys::NONE, flush).help(
+        "[ASYNC | SYNC]",
+        "Removes all keys.",
+        "FLUSHALL -> OK",
+    ),
 ];
 
 const INVALID_CURSOR: Failure = Failure::fixed("ERR invalid cursor");

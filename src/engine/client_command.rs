@@ -46,8 +46,7 @@ pub fn setinfo(session: &Session, args: Args<'_>, reply: &mut Reply) -> Result<(
         let version = valid("lib-ver")?;
         session.client.set_labels(|labels| labels.library_version = version);
     } else {
-        let option = String::from_utf8_lossy(&args[2]);
-        return Err(Failure::new(format!("ERR Unrecognized option '{option}'")));
+        return Err(Failure::quoting("ERR Unrecognized option '", &args[2], "'"));
     }
     reply.ok();
     Ok(())
@@ -66,7 +65,7 @@ fn printable(word: &[u8]) -> Option<String> {
 }
 
 pub fn list(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
-    let mut clients = engine.clients.all();
+    let mut clients = connected(engine);
     if args.is(2, "type") && args.len() == 4 {
         let class = class(&args[3])?;
         clients.retain(|_| class == Class::Normal);
@@ -80,6 +79,13 @@ pub fn list(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Fa
     let lines = clients.iter().map(|client| describe(engine, client) + "\n");
     reply.page(&lines.collect::<String>());
     Ok(())
+}
+
+/// Those that were not killed: their threads may need a moment to end.
+fn connected(engine: &Engine) -> Vec<Arc<Client>> {
+    let mut clients = engine.clients.all();
+    clients.retain(|client| !client.is_killed());
+    clients
 }
 
 fn describe(engine: &Engine, client: &Client) -> String {
@@ -97,10 +103,7 @@ fn class(word: &[u8]) -> Result<Class, Failure> {
     match word.to_ascii_lowercase().as_slice() {
         b"normal" => Ok(Class::Normal),
         b"master" | b"replica" | b"slave" | b"pubsub" => Ok(Class::Other),
-        _ => {
-            let word = String::from_utf8_lossy(word);
-            Err(Failure::new(format!("ERR Unknown client type '{word}'")))
-        }
+        _ => Err(Failure::quoting("ERR Unknown client type '", word, "'")),
     }
 }
 
@@ -131,10 +134,7 @@ impl Filter {
                 b"addr" => filter.addr = Some(value.to_vec()),
                 b"laddr" => filter.local_addr = Some(value.to_vec()),
                 b"user" if value == b"default" => {}
-                b"user" => {
-                    let user = String::from_utf8_lossy(value);
-                    return Err(Failure::new(format!("ERR No such user '{user}'")));
-                }
+                b"user" => return Err(Failure::quoting("ERR No such user '", value, "'")),
                 b"skipme" => filter.skip_me = yes_or_no(value)?,
                 _ => return Err(SYNTAX),
             }
@@ -151,6 +151,8 @@ impl Filter {
             && is(&self.addr, client.addr)
             && is(&self.local_addr, client.local_addr)
             && !(self.skip_me && client.id == me)
+            // One that is on its way out is not there to be ended again.
+            && !client.is_killed()
     }
 }
 
@@ -168,7 +170,7 @@ pub fn kill(
     };
     let me = session.client.id;
     let victims: Vec<Arc<Client>> =
-        engine.clients.all().into_iter().filter(|client| filter.matches(client, me)).collect();
+        connected(engine).into_iter().filter(|client| filter.matches(client, me)).collect();
     for victim in &victims {
         // The caller's own reply must still arrive.
         if victim.id == me {

@@ -10,8 +10,9 @@ use crate::aof::compaction;
 use crate::clock::UnixMillis;
 use crate::config::Id;
 use crate::effect::Effect;
+use crate::shutdown::Shutdown;
 use crate::store::Scope;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -66,12 +67,19 @@ impl Compactor {
     }
 
     /// Asks for one and waits for it.
-    pub fn request_and_wait(&self) -> Result<(), String> {
+    pub fn request_and_wait(&self, shutdown: &Shutdown) -> Result<(), String> {
         let (done_tx, done_rx) = bounded(1);
-        match self.request_tx.try_send(Some(done_tx)) {
-            Ok(()) => done_rx.recv().unwrap_or_else(|_| Err("the server is shutting down".into())),
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                Err("Background save already in progress".into())
+        if self.request_tx.try_send(Some(done_tx)).is_err() {
+            return Err("Background save already in progress".into());
+        }
+        loop {
+            match done_rx.recv_timeout(LOOK_EVERY / 10) {
+                Ok(result) => return result,
+                // The thread ends with the server and leaves requests where they are.
+                Err(_) if shutdown.is_requested() && !self.running.load(Relaxed) => {
+                    return Err("the server is shutting down".into());
+                }
+                Err(_) => {}
             }
         }
     }

@@ -23,6 +23,7 @@ pub mod compactor;
 mod connection;
 mod help;
 mod info;
+mod key_specs;
 mod log_command;
 mod pause;
 mod persistence;
@@ -73,6 +74,8 @@ pub struct Engine {
     pub clients: Clients,
     /// The latch for the end.
     pub shutdown: Shutdown,
+    /// Memory that the process had before there was any data.
+    startup_bytes: usize,
     /// 40 hex digits, new for each process.
     pub run_id: String,
     /// The port that is listened on, which the settings do not know if it was chosen by the kernel.
@@ -90,6 +93,7 @@ impl Engine {
         let commands = Commands::new();
         let metrics = Metrics::new(commands.rows().len());
         let store = Store::new();
+        let startup_bytes = info::resident_bytes().unwrap_or(0);
         let persistence = if config.flag(Id::Appendonly) {
             Some(Persistence::open(&config, &store)?)
         } else {
@@ -105,6 +109,7 @@ impl Engine {
             metrics,
             clients: Clients::default(),
             shutdown: Shutdown::new(),
+            startup_bytes,
             run_id: Random::new().hex40(),
             port: AtomicU16::new(0),
             connections_possible: AtomicUsize::new(usize::MAX),
@@ -130,7 +135,12 @@ impl Engine {
         if let Err(failure) = self.try_execute(session, args, reply) {
             reply.rewind(&mark);
             self.metrics.count_error(failure.code());
-            reply.error(&self.explain(failure, args, reply.dialect()));
+            // Programs get Redis's words only.
+            let failure = match reply.dialect() {
+                Dialect::Text => help::explain_failure(self, failure, args),
+                _ => failure,
+            };
+            reply.error(&failure);
         }
         if session.reply_mode.end() {
             reply.rewind(&mark);
@@ -281,40 +291,10 @@ impl Engine {
     pub fn note_over_limit(&self, client: &Client, waiting: usize) {
         self.metrics.output_limit_disconnections.increment();
         log::warn!(
-            "client {}: does not read its replies; cut off with {waiting} bytes waiting \
+            "client {}: cut off with {waiting} bytes of replies that it has not read \
              (client-output-buffer-limit)",
             client.addr
         );
-    }
-
-    /// In text, an error also says what to type instead. Programs get Redis's words only.
-    fn explain(&self, failure: Failure, args: Args<'_>, dialect: Dialect) -> Failure {
-        if dialect != Dialect::Text {
-            return failure;
-        }
-        let text = failure.text().into_owned();
-        if failure == NO_AUTH {
-            return Failure::fixed("NOAUTH Authentication required: type AUTH <password>");
-        }
-        match self.commands.row_of(args) {
-            None => self.explain_unknown(&args[0]),
-            Some(row) if text.starts_with("ERR wrong number of arguments") => {
-                Failure::new(format!("ERR wrong number of arguments; usage: {}", help::usage(row)))
-            }
-            Some(row) if text.starts_with("ERR syntax error") => {
-                Failure::new(format!("{text}; usage: {}", help::usage(row)))
-            }
-            Some(_) => failure,
-        }
-    }
-
-    fn explain_unknown(&self, name: &[u8]) -> Failure {
-        let typed = String::from_utf8_lossy(&name[..name.len().min(64)]).into_owned();
-        let hint = match self.commands.nearest(name) {
-            Some(near) => format!("did you mean {}? ", near.to_uppercase()),
-            None => String::new(),
-        };
-        Failure::new(format!("ERR unknown command '{typed}'; {hint}HELP lists the commands"))
     }
 
     fn tally(&self, session: &mut Session, index: usize, failed: bool) {

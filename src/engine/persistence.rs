@@ -12,8 +12,8 @@
 //!
 //! Under `always` many clients wait for one disk. With one client, the quickest is to sync in the
 //! client's own thread. With several, a thread that waits costs two context switches; so a connection
-//! that finds a sync going on **parks** its replies with the sync thread and goes on reading, and the
-//! sync thread sends them all behind its next sync. Replies of one connection keep their order: as long
+//! that finds a sync going on, or a crowd at the sync thread, **parks** its replies with it and goes on
+//! reading, and the sync thread sends them all behind its next sync. Replies of one connection keep their order: as long
 //! as one is parked, the next ones are parked behind it.
 //!
 //! One exception, while the log cannot be written (disk full): readers are let through, because an
@@ -37,7 +37,7 @@ use parking_lot::RwLock;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 
 /// Replies that wait for the sync thread. When it is full, connections wait: for the disk, never for a
@@ -90,6 +90,9 @@ pub struct Persistence {
     policy: RwLock<Fsync>,
     pub(super) parked_tx: Sender<Parked>,
     pub(super) parked_rx: Receiver<Parked>,
+    /// Whether the sync thread had several to serve the last time: then one more had better join them
+    /// than sync alone and make them wait for it.
+    pub(super) crowded: AtomicBool,
     /// Bytes that recovery put aside at this start.
     pub quarantined_bytes: u64,
     /// How long recovery took, in milliseconds, and how many records it read.
@@ -132,6 +135,7 @@ impl Persistence {
             policy: RwLock::new(config.fsync()),
             parked_tx,
             parked_rx,
+            crowded: AtomicBool::new(false),
             quarantined_bytes: recovered.torn.map_or(0, |torn| torn.len),
             recovery: (millis, recovered.records),
             size_at_compaction: AtomicU64::new(recovered.base.map_or(0, |_| bytes)),
@@ -188,6 +192,7 @@ impl Persistence {
         }
         let result = match self.policy() {
             Fsync::Always if self.log.durable() >= needed => Ok(()),
+            Fsync::Always if self.crowded.load(Relaxed) => return Passage::Park,
             Fsync::Always => match self.log.try_sync() {
                 Some(result) => result,
                 None => return Passage::Park,

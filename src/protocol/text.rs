@@ -184,11 +184,11 @@ pub(super) fn needs_quotes(value: &[u8]) -> bool {
     first == b' '
         || last == b' '
         || first == b'"'
-        || value.iter().any(u8::is_ascii_control)
         || matches!(value, b"(nil)" | b"(empty)")
         || looks_like_an_element(value)
         || looks_like_an_error(value)
-        || std::str::from_utf8(value).is_err()
+        // Not only the ASCII ones: U+009B begins a terminal's control sequence, too.
+        || std::str::from_utf8(value).map_or(true, |text| text.contains(char::is_control))
 }
 
 /// `12) …`
@@ -207,37 +207,37 @@ fn looks_like_an_error(value: &[u8]) -> bool {
 pub fn quote(value: &[u8]) -> String {
     let mut quoted = String::with_capacity(value.len() + 2);
     quoted.push('"');
-    for chunk in value.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            match character {
-                '"' => quoted.push_str("\\\""),
-                '\\' => quoted.push_str("\\\\"),
-                '\n' => quoted.push_str("\\n"),
-                '\r' => quoted.push_str("\\r"),
-                '\t' => quoted.push_str("\\t"),
-                other if other.is_ascii_control() => push_hex(&mut quoted, other as u8),
-                other => quoted.push(other),
-            }
-        }
-        chunk.invalid().iter().for_each(|&byte| push_hex(&mut quoted, byte));
-    }
+    push_escaped(&mut quoted, value, &['"', '\\']);
     quoted.push('"');
     quoted
 }
 
-/// The text with what a terminal would act on made visible, for errors that quote what was typed.
-pub(super) fn escape_controls(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '\n' => escaped.push_str("\\n"),
-            '\r' => escaped.push_str("\\r"),
-            '\t' => escaped.push_str("\\t"),
-            other if other.is_control() => push_hex(&mut escaped, other as u8),
-            other => escaped.push(other),
+/// The text of an error, which may quote what was typed, on one line and with nothing in it that a
+/// terminal would act on.
+pub(super) fn printable(text: &[u8]) -> String {
+    let mut printable = String::with_capacity(text.len());
+    push_escaped(&mut printable, text, &[]);
+    printable
+}
+
+fn push_escaped(text: &mut String, value: &[u8], special: &[char]) {
+    for chunk in value.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\n' => text.push_str("\\n"),
+                '\r' => text.push_str("\\r"),
+                '\t' => text.push_str("\\t"),
+                other if other.is_control() => {
+                    other.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| push_hex(text, byte));
+                }
+                other => {
+                    text.extend(special.contains(&other).then_some('\\'));
+                    text.push(other);
+                }
+            }
         }
+        chunk.invalid().iter().for_each(|&byte| push_hex(text, byte));
     }
-    escaped
 }
 
 fn push_hex(text: &mut String, byte: u8) {
@@ -307,6 +307,7 @@ mod tests {
             b"ERR",
             b"WRONGTYPE x",
             b"tab\there",
+            b"\xc2\x9b2J",
         ];
         for value in quoted {
             assert!(needs_quotes(value), "{}", quote(value));

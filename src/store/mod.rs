@@ -20,13 +20,14 @@
 //!
 //! # Rules
 //!
-//! - Several shards are locked only by [`Store::begin`], in ascending order: no deadlock.
+//! - Several shards are locked only in `guards.rs`, in ascending order: no deadlock.
 //! - State changes only through [`Tx::apply`].
 //! - Nobody waits for anything but another shard's lock while holding one.
 //!
 //! Out of scope: reading the clock, files, sockets, deciding anything.
 
 mod entry;
+mod guards;
 mod shard;
 mod table;
 mod tx;
@@ -104,8 +105,7 @@ impl Store {
         })
     }
 
-    /// Up to `limit` keys of one shard that have expired and that the caller is about to remove in
-    /// this transaction, whose scope must hold the shard. None, cheaply, if none is due.
+    /// Whether a deadline in this shard has passed: a short look, for the sweeper.
     pub fn has_expired(&self, shard: usize, now: UnixMillis) -> bool {
         self.shards[shard].read().next_deadline().is_some_and(|due| due < now)
     }

@@ -1,12 +1,12 @@
 //! A transaction: some shards locked, a fixed time, and the one way to change state.
 
 use super::entry::Entry;
+use super::guards::Guards;
 use super::shard::Shard;
 use super::{KeyHash, SHARDS, Store};
 use crate::clock::UnixMillis;
 use crate::effect::{self, Effect, Seq};
 use crate::random::Random;
-use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 use std::cell::Cell;
 
 /// What a transaction locks.
@@ -16,19 +16,6 @@ pub enum Scope {
     Fleeting,
     /// Every shard.
     All,
-}
-
-/// A held lock. One type for both kinds, so that a handler need not be written twice.
-enum Guard<'s> {
-    Read(RwLockReadGuard<'s, Shard>),
-    Write(RwLockWriteGuard<'s, Shard>),
-}
-
-/// The held locks, ascending by shard.
-enum Guards<'s> {
-    /// The usual command has one key; its locks need no allocation.
-    One(usize, Guard<'s>),
-    Many(Vec<(usize, Guard<'s>)>),
 }
 
 /// A live key: one that is there and has not expired.
@@ -130,80 +117,6 @@ impl Store {
             touch: true,
         }
     }
-
-    fn lock_all(&self, shards: impl Iterator<Item = usize>, write: bool) -> Guards<'_> {
-        Guards::Many(shards.map(|shard| (shard, self.lock(shard, write))).collect())
-    }
-
-    fn lock(&self, shard: usize, write: bool) -> Guard<'_> {
-        if write {
-            Guard::Write(self.shards[shard].write())
-        } else {
-            Guard::Read(self.shards[shard].read())
-        }
-    }
-}
-
-impl Guard<'_> {
-    fn shard(&self) -> &Shard {
-        match self {
-            Guard::Read(guard) => guard,
-            Guard::Write(guard) => guard,
-        }
-    }
-
-    fn shard_mut(&mut self) -> &mut Shard {
-        match self {
-            Guard::Read(_) => panic!("a command that the table calls readonly wrote"),
-            Guard::Write(guard) => guard,
-        }
-    }
-}
-
-impl<'s> Guards<'s> {
-    fn held(&self, shard: usize) -> Option<&Guard<'s>> {
-        match self {
-            Guards::One(held, guard) => (*held == shard).then_some(guard),
-            Guards::Many(all) => {
-                let at = place_of(shard, all)?;
-                Some(&all[at].1)
-            }
-        }
-    }
-
-    fn held_mut(&mut self, shard: usize) -> Option<&mut Guard<'s>> {
-        match self {
-            Guards::One(held, guard) => (*held == shard).then_some(guard),
-            Guards::Many(all) => {
-                let at = place_of(shard, all)?;
-                Some(&mut all[at].1)
-            }
-        }
-    }
-}
-
-impl<'s> Guards<'s> {
-    fn each(&self, mut visit: impl FnMut(&Guard<'s>)) {
-        match self {
-            Guards::One(_, guard) => visit(guard),
-            Guards::Many(all) => all.iter().for_each(|(_, guard)| visit(guard)),
-        }
-    }
-
-    fn each_mut(&mut self, mut visit: impl FnMut(&mut Guard<'s>)) {
-        match self {
-            Guards::One(_, guard) => visit(guard),
-            Guards::Many(all) => all.iter_mut().for_each(|(_, guard)| visit(guard)),
-        }
-    }
-}
-
-/// Where in an ascending list of held locks a shard's is.
-fn place_of(shard: usize, all: &[(usize, Guard<'_>)]) -> Option<usize> {
-    if all.len() == SHARDS {
-        return Some(shard);
-    }
-    all.binary_search_by_key(&shard, |(held, _)| *held).ok()
 }
 
 const NOT_LOCKED: &str = "a command touched a key that its row in the table does not name";

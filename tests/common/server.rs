@@ -188,6 +188,11 @@ impl Server {
         self.0.stop()
     }
 
+    /// Waits until a server that was told to end has ended.
+    pub fn wait(mut self) -> ExitStatus {
+        self.0.wait()
+    }
+
     pub fn is_alive(&mut self) -> bool {
         self.0.is_alive()
     }

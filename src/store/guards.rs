@@ -1,0 +1,94 @@
+//! Held locks: of one shard, of some, or of all.
+
+use super::shard::Shard;
+use super::{SHARDS, Store};
+use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
+
+/// A held lock. One type for both kinds, so that a handler need not be written twice.
+pub(super) enum Guard<'s> {
+    Read(RwLockReadGuard<'s, Shard>),
+    Write(RwLockWriteGuard<'s, Shard>),
+}
+
+/// The held locks, ascending by shard.
+pub(super) enum Guards<'s> {
+    /// The usual command has one key; its locks need no allocation.
+    One(usize, Guard<'s>),
+    Many(Vec<(usize, Guard<'s>)>),
+}
+
+impl Guard<'_> {
+    pub(super) fn shard(&self) -> &Shard {
+        match self {
+            Guard::Read(guard) => guard,
+            Guard::Write(guard) => guard,
+        }
+    }
+
+    pub(super) fn shard_mut(&mut self) -> &mut Shard {
+        match self {
+            Guard::Read(_) => panic!("a command that the table calls readonly wrote"),
+            Guard::Write(guard) => guard,
+        }
+    }
+}
+
+impl<'s> Guards<'s> {
+    pub(super) fn held(&self, shard: usize) -> Option<&Guard<'s>> {
+        match self {
+            Guards::One(held, guard) => (*held == shard).then_some(guard),
+            Guards::Many(all) => {
+                let at = place_of(shard, all)?;
+                Some(&all[at].1)
+            }
+        }
+    }
+
+    pub(super) fn held_mut(&mut self, shard: usize) -> Option<&mut Guard<'s>> {
+        match self {
+            Guards::One(held, guard) => (*held == shard).then_some(guard),
+            Guards::Many(all) => {
+                let at = place_of(shard, all)?;
+                Some(&mut all[at].1)
+            }
+        }
+    }
+
+    pub(super) fn each(&self, mut visit: impl FnMut(&Guard<'s>)) {
+        match self {
+            Guards::One(_, guard) => visit(guard),
+            Guards::Many(all) => all.iter().for_each(|(_, guard)| visit(guard)),
+        }
+    }
+
+    pub(super) fn each_mut(&mut self, mut visit: impl FnMut(&mut Guard<'s>)) {
+        match self {
+            Guards::One(_, guard) => visit(guard),
+            Guards::Many(all) => all.iter_mut().for_each(|(_, guard)| visit(guard)),
+        }
+    }
+}
+
+/// Where in an ascending list of held locks a shard's is.
+fn place_of(shard: usize, all: &[(usize, Guard<'_>)]) -> Option<usize> {
+    if all.len() == SHARDS {
+        return Some(shard);
+    }
+    all.binary_search_by_key(&shard, |(held, _)| *held).ok()
+}
+
+impl Store {
+    /// Locks these shards, which must be ascending: the one place where several are locked at once.
+    pub(super) fn lock_all(&self, shards: impl Iterator<Item = usize>, write: bool) -> Guards<'_> {
+        Guards::Many(shards.map(|shard| (shard, self.lock(shard, write))).collect())
+    }
+
+    /// Locks one shard.
+    pub(super) fn lock(&self, shard: usize, write: bool) -> Guard<'_> {
+        if write {
+            Guard::Write(self.shards[shard].write())
+        } else {
+            Guard::Read(self.shards[shard].read())
+        }
+    }
+}
