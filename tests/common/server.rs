@@ -208,6 +208,11 @@ impl Server {
         Server(Process::spawn_in(Arc::clone(dir), &mut command))
     }
 
+    /// How it ended, waiting for it.
+    pub fn exit_status(&mut self) -> ExitStatus {
+        self.0.wait()
+    }
+
     /// Kills it as `kill -9` does.
     pub fn kill(&mut self) {
         self.0.kill();
