@@ -27,17 +27,28 @@ pub struct Process {
 impl Process {
     fn spawn(command: &mut Command) -> Process {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let file = |name| File::create(dir.path().join(name)).expect("a log file");
-        command.current_dir(dir.path()).stdin(Stdio::null());
-        command.stdout(file("stdout.log")).stderr(file("stderr.log"));
+        let child = Process::spawn_in(dir.path(), command);
+        Process { child, dir, port: 0 }
+    }
+
+    /// Starts another process in the directory of this one, which has ended.
+    fn respawn(&mut self, command: &mut Command) {
+        self.child = Process::spawn_in(self.dir.path(), command);
+    }
+
+    fn spawn_in(dir: &Path, command: &mut Command) -> Child {
+        // What it says of itself is of this start only; the log is that of all starts.
+        let stdout = File::create(dir.join("stdout.log")).expect("a file");
+        let stderr = File::options().create(true).append(true).open(dir.join("stderr.log"));
+        command.current_dir(dir).stdin(Stdio::null());
+        command.stdout(stdout).stderr(stderr.expect("a log file"));
         // A developer's own settings must not reach the server under test.
         for (name, _) in
             std::env::vars_os().filter(|(n, _)| n.to_string_lossy().starts_with("KVSTORE_"))
         {
             command.env_remove(name);
         }
-        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        Process { child, dir, port: 0 }
+        command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 
     pub fn port(&self) -> u16 {
@@ -151,7 +162,10 @@ fn list(dir: &Path, into: &mut String) {
 }
 
 /// A kvstore that listens on a free port of the loopback address.
-pub struct Server(Process);
+pub struct Server {
+    process: Process,
+    settings: Vec<(String, String)>,
+}
 
 impl Server {
     /// Starts the binary with further settings, such as `&[("maxclients", "10")]`, and waits until
@@ -160,22 +174,25 @@ impl Server {
     /// With `KVSTORE_DIFF_SUBJECT=redis` a second Redis stands in: that is how a test is itself
     /// tested.
     pub fn start(settings: &[(&str, &str)]) -> Server {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let settings: Vec<_> = settings.iter().map(own).collect();
         if is_stand_in() {
-            let known: Vec<_> =
-                settings.iter().filter(|(name, _)| *name != "worker-idle-timeout").collect();
-            let settings: Vec<_> = known.into_iter().copied().collect();
-            return Server(
-                RedisServer::start_with(&settings).expect("redis-server as the subject").0,
-            );
+            let process = RedisServer::start_with(&known_to_redis(&settings));
+            return Server { process: process.expect("redis-server as the subject").0, settings };
         }
-        let mut command = Server::command();
-        command.args(["serve", "--port", "0", "--bind", "127.0.0.1"]);
-        for (name, value) in settings {
-            command.arg(format!("--{name}")).arg(value);
-        }
-        let mut process = Process::spawn(&mut command);
+        let mut process = Process::spawn(&mut serve(&settings));
         process.port = ready_port(&mut process);
-        Server(process)
+        Server { process, settings }
+    }
+
+    /// Ends the process with a signal, `TERM` or `KILL`, and starts it again on what it left behind,
+    /// on another port.
+    pub fn restart(&mut self, signal: &str) {
+        self.process.signal(signal);
+        let status = self.process.wait();
+        assert_eq!(status.success(), signal != "KILL", "SIG{signal} ends it with {status}");
+        self.process.respawn(&mut serve(&self.settings));
+        self.process.port = ready_port(&mut self.process);
     }
 
     /// The binary with no arguments yet, for tests of how it starts, or refuses to.
@@ -185,24 +202,38 @@ impl Server {
 
     /// Sends SIGTERM and returns the exit status.
     pub fn stop(mut self) -> ExitStatus {
-        self.0.stop()
+        self.process.stop()
     }
 
     /// Waits until a server that was told to end has ended.
     pub fn wait(mut self) -> ExitStatus {
-        self.0.wait()
+        self.process.wait()
     }
 
     pub fn is_alive(&mut self) -> bool {
-        self.0.is_alive()
+        self.process.is_alive()
     }
 }
 
 impl Deref for Server {
     type Target = Process;
     fn deref(&self) -> &Process {
-        &self.0
+        &self.process
     }
+}
+
+fn serve(settings: &[(String, String)]) -> Command {
+    let mut command = Server::command();
+    command.args(["serve", "--port", "0", "--bind", "127.0.0.1"]);
+    for (name, value) in settings {
+        command.arg(format!("--{name}")).arg(value);
+    }
+    command
+}
+
+fn known_to_redis(settings: &[(String, String)]) -> Vec<(&str, &str)> {
+    let known = settings.iter().filter(|(name, _)| name != "worker-idle-timeout");
+    known.map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
 /// Whether a Redis stands in for kvstore, to test a test.
