@@ -22,6 +22,12 @@ impl Failure {
         Failure(Cow::Borrowed(text.as_bytes()))
     }
 
+    /// An error that quotes what the client sent, up to a NUL, as Redis's do.
+    pub fn quoting(before: &str, quoted: &[u8], after: &str) -> Failure {
+        let quoted = quoted.split(|&byte| byte == 0).next().unwrap_or_default();
+        Failure::new([before.as_bytes(), quoted, after.as_bytes()].concat())
+    }
+
     /// The text, beginning with its code.
     pub fn bytes(&self) -> &[u8] {
         &self.0

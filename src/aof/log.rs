@@ -27,6 +27,8 @@
 use super::disk::{Disk, LogFile};
 pub use super::failure::LogError;
 use super::files;
+use super::mark::Mark;
+pub use super::record::Tail;
 use super::record::{Epoch, Position, append_header};
 use super::stats::LogStats;
 use crate::clock::{Stopwatch, UnixMillis};
@@ -58,6 +60,7 @@ pub struct Log {
     writer: Mutex<Writer>,
     /// Held by whoever syncs or begins a segment.
     syncing: Mutex<()>,
+    mark: Mark,
     /// Whether the segment has reached its size.
     is_full: AtomicBool,
     appended: AtomicU64,
@@ -102,15 +105,6 @@ struct Writer {
     retry_at: u64,
 }
 
-/// Where to go on writing.
-#[derive(Clone, Copy, Debug)]
-pub struct Tail {
-    /// The last record that there is.
-    pub last: Position,
-    /// The newest segment's first seq and length, if there is a segment to go on with.
-    pub segment: Option<(Seq, u64)>,
-}
-
 impl Log {
     /// Goes on behind `tail`, with files of `size` bytes, with a new epoch, whose first record is made durable before this returns.
     pub fn open(
@@ -121,6 +115,7 @@ impl Log {
         size: u64,
         now: UnixMillis,
     ) -> io::Result<Log> {
+        let mark = Mark::begin(&*disk, tail.last.seq)?;
         let next = Seq(tail.last.seq.0 + 1);
         let (file, len) = match tail.segment {
             Some((first, len)) => (disk.open(&files::segment_name(first))?, len),
@@ -143,6 +138,7 @@ impl Log {
             pending: Mutex::new(Pending { bytes: Vec::new(), last: tail.last }),
             writer: Mutex::new(writer),
             syncing: Mutex::new(()),
+            mark,
             is_full: AtomicBool::new(false),
             appended: AtomicU64::new(tail.last.seq.0),
             written: AtomicU64::new(tail.last.seq.0),
@@ -245,6 +241,7 @@ impl Log {
         self.stats.fsync(watch.micros(), upto.0 - self.durable().0);
         result.map_err(|error| self.fail(LogError::Sync(error.to_string())))?;
         self.durable.store(upto.0, Release);
+        self.mark.note(upto);
         self.notify();
         Ok(())
     }

@@ -5,15 +5,16 @@
 //! 3. Only then is anything changed: a torn tail is moved aside, leftovers of a crash are removed.
 //!
 //! A bad record with nothing intact behind it, in the last segment, is a **torn tail**: the write that a
-//! crash cut off. It was never acknowledged, at least not as durable; it goes to `quarantine/` and the
-//! server starts. Anything else is **corruption**: something that was once whole is damaged or missing.
+//! crash cut off. So is a bad record behind the last sync (see [`mark`]), whatever follows: a power cut
+//! takes what was not synced in any order. It was never acknowledged, at least not as durable; it goes to
+//! `quarantine/` and the server starts. Anything else is **corruption**: something that was once whole is damaged or missing.
 //! Then the server does not start, because the next write would bury the evidence; it says which file,
 //! which byte and which record, and what to do.
 
 use super::base::{Frame, parse_first_line, parse_last_line};
 use super::files::{self, Listing, QUARANTINE, base_name, segment_name};
-use super::log::Tail;
-use super::record::{Epoch, Header, Position};
+use super::mark;
+use super::record::{Epoch, Header, Position, Tail};
 use super::scan::{Damage, Found, Scanner};
 use crate::clock::UnixMillis;
 use crate::effect::{Malformed, Seq};
@@ -240,6 +241,8 @@ fn leftovers(listing: &Listing, base: Option<Seq>, segments: &[Seq]) -> Vec<Stri
 
 struct Reader<'d, A> {
     dir: &'d Path,
+    /// What is behind this record was never called durable.
+    synced: Seq,
     apply: A,
     bytes: u64,
     records: u64,
@@ -250,7 +253,15 @@ struct Reader<'d, A> {
 
 impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
     fn new(dir: &'d Path, apply: A) -> Self {
-        Reader { dir, apply, bytes: 0, records: 0, stopped: false, reported: Instant::now() }
+        Reader {
+            dir,
+            synced: mark::read(dir),
+            apply,
+            bytes: 0,
+            records: 0,
+            stopped: false,
+            reported: Instant::now(),
+        }
     }
 
     /// Reads a base to its last line.
@@ -382,9 +393,10 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
                 };
             let torn = is_last
                 && damage.may_be_torn
-                && !scanner
-                    .intact_record_follows()
-                    .map_err(|error| RecoveryError::Io(path.into(), error))?;
+                && (damage.seq > self.synced
+                    || !scanner
+                        .intact_record_follows()
+                        .map_err(|error| RecoveryError::Io(path.into(), error))?);
             if torn {
                 let len = scanner.file_len() - offset;
                 return Ok((tail, Some(Torn { segment: first, damage, len })));

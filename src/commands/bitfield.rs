@@ -28,6 +28,7 @@ pub const COMMANDS: &[Command] = &[
         Keys::ONE,
         bitfield,
     )
+    .on_keys(&["RW access update variable_flags"])
     .help(
         "key [GET type offset | [OVERFLOW WRAP | SAT | FAIL] SET type offset value | \
          INCRBY type offset increment ...]",

@@ -28,11 +28,13 @@ pub const COMMANDS: &[Command] = &[
         "Where the first bit is that is set, or clear.",
         "SETBIT seen 7 1; BITPOS seen 1 -> 7",
     ),
-    Command::data(Family::Bitmap, "bitop", -4, WRITE, Keys::FROM_SECOND, bitop).help(
-        "AND | OR | XOR | NOT destkey key [key ...]",
-        "Combines values bit by bit into another; answers with its length in bytes.",
-        "MSET mine a yours b; BITOP OR both mine yours -> 1",
-    ),
+    Command::data(Family::Bitmap, "bitop", -4, WRITE, Keys::FROM_SECOND, bitop)
+        .on_keys(&["OW update", "RO access"])
+        .help(
+            "AND | OR | XOR | NOT destkey key [key ...]",
+            "Combines values bit by bit into another; answers with its length in bytes.",
+            "MSET mine a yours b; BITOP OR both mine yours -> 1",
+        ),
 ];
 
 /// An offset that is no number, or behind the end of the longest value.

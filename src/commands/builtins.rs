@@ -292,7 +292,7 @@ pub const COMMANDS: &[Command] = &[
         "",
     ),
     row("debug|reload", -2, ADMIN, Server, Run::Engine(Builtin::DebugReload)).help(
-        "[option ...]",
+        "[MERGE] [NOFLUSH] [NOSAVE]",
         "Reads everything back from disk, as a restart would.",
         "",
     ),
@@ -337,6 +337,7 @@ const fn row(name: &'static str, arity: i32, flags: Flags, family: Family, run: 
         arity,
         flags,
         keys,
+        on_keys: &[],
         run,
         family,
         rest: None,

@@ -36,6 +36,7 @@ pub const COMMANDS: &[Command] = &[
         Keys::ONE,
         restore,
     )
+    .on_keys(&["OW update"])
     .help(
         "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
         "Makes a key of what DUMP gave; ttl is in milliseconds, 0 for none.",

@@ -183,6 +183,10 @@ pub struct Command {
     pub flags: Flags,
     /// Where its keys are.
     pub keys: Keys,
+    /// What it does to its keys, in the words of Redis's key specifications: to the first one and, if
+    /// that is something else, to the others. Empty if the flags say all: it reads, or it reads and
+    /// writes.
+    pub on_keys: &'static [&'static str],
     /// What runs it.
     pub run: Run,
     /// Its family.
@@ -211,7 +215,13 @@ impl Command {
     ) -> Command {
         let (rest, run) = (None, Run::Data(handler));
         let (grammar, summary, example) = ("", "", "");
-        Command { name, arity, flags, keys, run, family, rest, grammar, summary, example }
+        let on_keys = &[];
+        Command { name, arity, flags, keys, on_keys, run, family, rest, grammar, summary, example }
+    }
+
+    /// What it does to its keys, where the flags do not say it.
+    pub const fn on_keys(self, on_keys: &'static [&'static str]) -> Command {
+        Command { on_keys, ..self }
     }
 
     /// In text, the argument at this index takes the rest of the line.

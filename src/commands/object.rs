@@ -18,6 +18,7 @@ pub const COMMANDS: &[Command] = &[
         arity: -2,
         flags: Flags::NONE,
         keys: Keys::NONE,
+        on_keys: &[],
         run: Run::Container,
         family: Family::Generic,
         rest: None,
@@ -25,26 +26,30 @@ pub const COMMANDS: &[Command] = &[
         summary: "Tells about a value: ENCODING, REFCOUNT, IDLETIME, FREQ.",
         example: "SET name Ada; OBJECT ENCODING name -> embstr",
     },
-    Command::data(Family::Generic, "object|encoding", 3, READ, Keys::OF_SUBCOMMAND, encoding).help(
-        "key",
-        "How Redis would hold the value: int, embstr or raw.",
-        "SET name Ada; OBJECT ENCODING name -> embstr",
-    ),
-    Command::data(Family::Generic, "object|refcount", 3, READ, Keys::OF_SUBCOMMAND, refcount).help(
-        "key",
-        "References to the value: always 1.",
-        "SET name Ada; OBJECT REFCOUNT name -> 1",
-    ),
-    Command::data(Family::Generic, "object|idletime", 3, READ, Keys::OF_SUBCOMMAND, idletime).help(
-        "key",
-        "Seconds since the key was last read or written.",
-        "SET name Ada; OBJECT IDLETIME name -> (0, and more each second)",
-    ),
-    Command::data(Family::Generic, "object|freq", 3, READ, Keys::OF_SUBCOMMAND, freq).help(
-        "key",
-        "An error: how often keys are used is not counted.",
-        "",
-    ),
+    Command::data(Family::Generic, "object|encoding", 3, READ, Keys::OF_SUBCOMMAND, encoding)
+        .on_keys(&["RO"])
+        .help(
+            "key",
+            "How Redis would hold the value: int, embstr or raw.",
+            "SET name Ada; OBJECT ENCODING name -> embstr",
+        ),
+    Command::data(Family::Generic, "object|refcount", 3, READ, Keys::OF_SUBCOMMAND, refcount)
+        .on_keys(&["RO"])
+        .help(
+            "key",
+            "References to the value: always 1.",
+            "SET name Ada; OBJECT REFCOUNT name -> 1",
+        ),
+    Command::data(Family::Generic, "object|idletime", 3, READ, Keys::OF_SUBCOMMAND, idletime)
+        .on_keys(&["RO"])
+        .help(
+            "key",
+            "Seconds since the key was last read or written.",
+            "SET name Ada; OBJECT IDLETIME name -> (0, and more each second)",
+        ),
+    Command::data(Family::Generic, "object|freq", 3, READ, Keys::OF_SUBCOMMAND, freq)
+        .on_keys(&["RO"])
+        .help("key", "An error: how often keys are used is not counted.", ""),
     Command::data(Family::Generic, "object|help", 2, HELP, Keys::NONE, object_help).help(
         "",
         "Lists the subcommands.",
@@ -55,6 +60,7 @@ pub const COMMANDS: &[Command] = &[
         arity: -2,
         flags: Flags::NONE,
         keys: Keys::NONE,
+        on_keys: &[],
         run: Run::Container,
         family: Family::Server,
         rest: None,
@@ -63,6 +69,7 @@ pub const COMMANDS: &[Command] = &[
         example: "SET name Ada; MEMORY USAGE name -> (some dozens of bytes)",
     },
     Command::data(Family::Server, "memory|usage", -3, READ, Keys::OF_SUBCOMMAND, memory_usage)
+        .on_keys(&["RO"])
         .help(
             "key [SAMPLES count]",
             "Bytes that a key and its value take.",

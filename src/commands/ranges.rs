@@ -11,6 +11,7 @@ const WRITE: Flags = Flags::WRITE.and(Flags::DENYOOM);
 /// The family's rows that take or give parts of values.
 pub const COMMANDS: &[Command] = &[
     Command::data(Family::String, "append", 3, WRITE.and(Flags::FAST), Keys::ONE, append)
+        .on_keys(&["RW insert"])
         .rest(2)
         .help(
             "key value",
@@ -18,12 +19,16 @@ pub const COMMANDS: &[Command] = &[
             "SET greeting hello; APPEND greeting \" world\" -> 11",
         ),
     Command::data(Family::String, "strlen", 2, Flags::READONLY.and(Flags::FAST), Keys::ONE, strlen)
+        .on_keys(&["RO"])
         .help("key", "The length of a value in bytes.", "SET name Ada; STRLEN name -> 3"),
-    Command::data(Family::String, "setrange", 4, WRITE, Keys::ONE, setrange).rest(3).help(
-        "key offset value",
-        "Overwrites part of a value, padded with zero bytes; answers with the length.",
-        "SET greeting hello world; SETRANGE greeting 6 there -> 11",
-    ),
+    Command::data(Family::String, "setrange", 4, WRITE, Keys::ONE, setrange)
+        .on_keys(&["RW update"])
+        .rest(3)
+        .help(
+            "key offset value",
+            "Overwrites part of a value, padded with zero bytes; answers with the length.",
+            "SET greeting hello world; SETRANGE greeting 6 there -> 11",
+        ),
     Command::data(Family::String, "getrange", 4, Flags::READONLY, Keys::ONE, getrange).help(
         "key start end",
         "Part of a value, both ends included; negative indexes count from the end.",

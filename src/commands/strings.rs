@@ -18,37 +18,51 @@ pub const COMMANDS: &[Command] = &[
         "The value of a key.",
         "SET name Ada; GET name -> Ada",
     ),
-    Command::data(Family::String, "set", -3, WRITE, Keys::ONE, set).rest(2).help(
-        "key value [NX | XX | IFEQ comparison] [GET] [EX seconds | PX milliseconds | \
+    Command::data(Family::String, "set", -3, WRITE, Keys::ONE, set)
+        .on_keys(&["RW access update variable_flags"])
+        .rest(2)
+        .help(
+            "key value [NX | XX | IFEQ comparison] [GET] [EX seconds | PX milliseconds | \
          EXAT unix-seconds | PXAT unix-milliseconds | KEEPTTL]",
-        "Sets a key to a value, which may be several words.",
-        "SET greeting hello big world EX 60 -> OK",
-    ),
-    Command::data(Family::String, "setnx", 3, WRITE.and(FAST), Keys::ONE, setnx).rest(2).help(
-        "key value",
-        "Sets a key that is not there yet; answers 1 if it did.",
-        "SETNX lock me -> 1",
-    ),
-    Command::data(Family::String, "setex", 4, WRITE, Keys::ONE, setex).rest(3).help(
-        "key seconds value",
-        "Sets a key that expires after some seconds.",
-        "SETEX code 60 1234 -> OK",
-    ),
-    Command::data(Family::String, "psetex", 4, WRITE, Keys::ONE, setex).rest(3).help(
-        "key milliseconds value",
-        "Sets a key that expires after some milliseconds.",
-        "PSETEX code 60000 1234 -> OK",
-    ),
+            "Sets a key to a value, which may be several words.",
+            "SET greeting hello big world EX 60 -> OK",
+        ),
+    Command::data(Family::String, "setnx", 3, WRITE.and(FAST), Keys::ONE, setnx)
+        .on_keys(&["OW insert"])
+        .rest(2)
+        .help(
+            "key value",
+            "Sets a key that is not there yet; answers 1 if it did.",
+            "SETNX lock me -> 1",
+        ),
+    Command::data(Family::String, "setex", 4, WRITE, Keys::ONE, setex)
+        .on_keys(&["OW update"])
+        .rest(3)
+        .help(
+            "key seconds value",
+            "Sets a key that expires after some seconds.",
+            "SETEX code 60 1234 -> OK",
+        ),
+    Command::data(Family::String, "psetex", 4, WRITE, Keys::ONE, setex)
+        .on_keys(&["OW update"])
+        .rest(3)
+        .help(
+            "key milliseconds value",
+            "Sets a key that expires after some milliseconds.",
+            "PSETEX code 60000 1234 -> OK",
+        ),
     Command::data(Family::String, "getset", 3, WRITE.and(FAST), Keys::ONE, getset).rest(2).help(
         "key value",
         "Sets a key and answers with its old value.",
         "SET name Ada; GETSET name Grace -> Ada",
     ),
-    Command::data(Family::String, "getdel", 2, FAST, Keys::ONE, getdel).help(
-        "key",
-        "Deletes a key and answers with its value.",
-        "SET name Ada; GETDEL name -> Ada",
-    ),
+    Command::data(Family::String, "getdel", 2, FAST, Keys::ONE, getdel)
+        .on_keys(&["RW access delete"])
+        .help(
+            "key",
+            "Deletes a key and answers with its value.",
+            "SET name Ada; GETDEL name -> Ada",
+        ),
     Command::data(Family::String, "getex", -2, FAST, Keys::ONE, getex).help(
         "key [EX seconds | PX milliseconds | EXAT unix-seconds | PXAT unix-milliseconds | PERSIST]",
         "The value of a key, whose expiry is set or removed.",
@@ -59,16 +73,20 @@ pub const COMMANDS: &[Command] = &[
         "The values of several keys.",
         "SET name Ada; MGET name nobody -> 1) Ada\n2) (nil)",
     ),
-    Command::data(Family::String, "mset", -3, WRITE, Keys::PAIRS, mset).help(
-        "key value [key value ...]",
-        "Sets several keys at once: nobody sees only some. Quote a value of several words.",
-        "MSET name Ada city London -> OK",
-    ),
-    Command::data(Family::String, "msetnx", -3, WRITE, Keys::PAIRS, msetnx).help(
-        "key value [key value ...]",
-        "Sets several keys if none of them is there yet; answers 1 if it did.",
-        "MSETNX name Ada city London -> 1",
-    ),
+    Command::data(Family::String, "mset", -3, WRITE, Keys::PAIRS, mset)
+        .on_keys(&["OW update"])
+        .help(
+            "key value [key value ...]",
+            "Sets several keys at once: nobody sees only some. Quote a value of several words.",
+            "MSET name Ada city London -> OK",
+        ),
+    Command::data(Family::String, "msetnx", -3, WRITE, Keys::PAIRS, msetnx)
+        .on_keys(&["OW insert"])
+        .help(
+            "key value [key value ...]",
+            "Sets several keys if none of them is there yet; answers 1 if it did.",
+            "MSETNX name Ada city London -> 1",
+        ),
 ];
 
 fn get(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {

@@ -85,11 +85,10 @@ impl Commands {
                 .ok_or_else(|| unknown_subcommand(found.command.name, name))?,
             _ => found,
         };
-        match (found.command.accepts(args.len()), found.command.name.strip_prefix("debug|")) {
+        match (found.command.accepts(args.len()), found.command.name.starts_with("debug|")) {
             (true, _) => Ok(found),
-            (false, None) => Err(Failure::arity(found.command.name)),
-            // To Redis, DEBUG is one command that looks at its arguments itself.
-            (false, Some(_)) => Err(misused_debug(&args[1])),
+            (false, false) => Err(Failure::arity(found.command.name)),
+            (false, true) => Err(misused_debug(&args[1])),
         }
     }
 
@@ -173,21 +172,19 @@ fn shown(bytes: &[u8], max: usize) -> &[u8] {
     bytes.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
+/// To Redis, DEBUG is one command that looks at its arguments itself, and says the same of all that it
+/// cannot use.
 fn misused_debug(name: &[u8]) -> Failure {
-    let beginning = b"ERR unknown subcommand or wrong number of arguments for '";
-    Failure::new([beginning, shown(name, 128), b"'. Try DEBUG HELP."].concat())
+    let beginning = "ERR unknown subcommand or wrong number of arguments for '";
+    Failure::quoting(beginning, shown(name, 128), "'. Try DEBUG HELP.")
 }
 
 fn unknown_subcommand(container: &str, name: &[u8]) -> Failure {
-    let container = container.to_uppercase();
-    let text: [&[u8]; 5] = [
-        b"ERR unknown subcommand '",
-        shown(name, 128),
-        b"'. Try ",
-        container.as_bytes(),
-        b" HELP.",
-    ];
-    Failure::new(text.concat())
+    if container == "debug" {
+        return misused_debug(name);
+    }
+    let ending = format!("'. Try {} HELP.", container.to_uppercase());
+    Failure::quoting("ERR unknown subcommand '", shown(name, 128), &ending)
 }
 
 /// FNV-1a over the lower-case bytes: names are short and nobody chooses them against us.

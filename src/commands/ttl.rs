@@ -15,26 +15,34 @@ const READ: Flags = Flags::READONLY.and(Flags::FAST);
 
 /// The family's rows.
 pub const COMMANDS: &[Command] = &[
-    Command::data(Family::Generic, "expire", -3, WRITE, Keys::ONE, expire).help(
-        "key seconds [NX | XX | GT | LT]",
-        "Lets a key expire in so many seconds; answers 1 if it will.",
-        "SET session x; EXPIRE session 60 -> 1",
-    ),
-    Command::data(Family::Generic, "pexpire", -3, WRITE, Keys::ONE, pexpire).help(
-        "key milliseconds [NX | XX | GT | LT]",
-        "EXPIRE with milliseconds.",
-        "SET session x; PEXPIRE session 1500 -> 1",
-    ),
-    Command::data(Family::Generic, "expireat", -3, WRITE, Keys::ONE, expireat).help(
-        "key unix-seconds [NX | XX | GT | LT]",
-        "Lets a key expire at a Unix time in seconds; answers 1 if it will.",
-        "SET session x; EXPIREAT session 4102444800 -> 1",
-    ),
-    Command::data(Family::Generic, "pexpireat", -3, WRITE, Keys::ONE, pexpireat).help(
-        "key unix-milliseconds [NX | XX | GT | LT]",
-        "EXPIREAT with milliseconds.",
-        "SET session x; PEXPIREAT session 4102444800000 -> 1",
-    ),
+    Command::data(Family::Generic, "expire", -3, WRITE, Keys::ONE, expire)
+        .on_keys(&["RW update"])
+        .help(
+            "key seconds [NX | XX | GT | LT]",
+            "Lets a key expire in so many seconds; answers 1 if it will.",
+            "SET session x; EXPIRE session 60 -> 1",
+        ),
+    Command::data(Family::Generic, "pexpire", -3, WRITE, Keys::ONE, pexpire)
+        .on_keys(&["RW update"])
+        .help(
+            "key milliseconds [NX | XX | GT | LT]",
+            "EXPIRE with milliseconds.",
+            "SET session x; PEXPIRE session 1500 -> 1",
+        ),
+    Command::data(Family::Generic, "expireat", -3, WRITE, Keys::ONE, expireat)
+        .on_keys(&["RW update"])
+        .help(
+            "key unix-seconds [NX | XX | GT | LT]",
+            "Lets a key expire at a Unix time in seconds; answers 1 if it will.",
+            "SET session x; EXPIREAT session 4102444800 -> 1",
+        ),
+    Command::data(Family::Generic, "pexpireat", -3, WRITE, Keys::ONE, pexpireat)
+        .on_keys(&["RW update"])
+        .help(
+            "key unix-milliseconds [NX | XX | GT | LT]",
+            "EXPIREAT with milliseconds.",
+            "SET session x; PEXPIREAT session 4102444800000 -> 1",
+        ),
     Command::data(Family::Generic, "ttl", 2, READ, Keys::ONE, ttl).help(
         "key",
         "Seconds until a key expires; -1 if it does not, -2 if it is not there.",
@@ -55,11 +63,13 @@ pub const COMMANDS: &[Command] = &[
         "EXPIRETIME in milliseconds.",
         "SET session x PXAT 4102444800123; PEXPIRETIME session -> 4102444800123",
     ),
-    Command::data(Family::Generic, "persist", 2, WRITE, Keys::ONE, persist).help(
-        "key",
-        "Lets a key never expire; answers 1 if it would have.",
-        "SET session x EX 60; PERSIST session -> 1",
-    ),
+    Command::data(Family::Generic, "persist", 2, WRITE, Keys::ONE, persist)
+        .on_keys(&["RW update"])
+        .help(
+            "key",
+            "Lets a key never expire; answers 1 if it would have.",
+            "SET session x EX 60; PERSIST session -> 1",
+        ),
 ];
 
 /// What must be true of a key's present deadline for EXPIRE to change it.
@@ -80,10 +90,7 @@ impl Condition {
                 b"XX" => condition.xx = true,
                 b"GT" => condition.gt = true,
                 b"LT" => condition.lt = true,
-                _ => {
-                    let word = String::from_utf8_lossy(word);
-                    return Err(Failure::new(format!("ERR Unsupported option {word}")));
-                }
+                _ => return Err(Failure::quoting("ERR Unsupported option ", word, "")),
             }
         }
         match condition {

@@ -1,6 +1,7 @@
 //! What can be wrong: at start, for the operator ([`ConfigError`]); later, for a client
 //! ([`RequestError`]). Each is one line that says what, where, and what to do.
 
+use crate::error::Failure;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
@@ -67,7 +68,7 @@ pub(super) fn plain(error: &io::Error) -> String {
 #[derive(Debug)]
 pub enum RequestError {
     /// CONFIG SET: no setting has this name.
-    UnknownOption(String),
+    UnknownOption(Vec<u8>),
     /// CONFIG SET: the setting cannot be changed, or not to this value.
     SetFailed {
         /// The setting's name.
@@ -87,11 +88,13 @@ impl RequestError {
     }
 }
 
+const UNKNOWN_OPTION: &str = "ERR Unknown option or number of arguments for CONFIG SET - '";
+
 impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownOption(name) => {
-                write!(f, "ERR Unknown option or number of arguments for CONFIG SET - '{name}'")
+                write!(f, "{UNKNOWN_OPTION}{}'", String::from_utf8_lossy(name))
             }
             Self::SetFailed { name, reason } => write!(
                 f,
@@ -104,3 +107,12 @@ impl fmt::Display for RequestError {
 }
 
 impl std::error::Error for RequestError {}
+
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Failure {
+        match error {
+            RequestError::UnknownOption(name) => Failure::quoting(UNKNOWN_OPTION, &name, "'"),
+            other => Failure::new(other.to_string()),
+        }
+    }
+}

@@ -214,16 +214,20 @@ impl Config {
 /// CONFIG GET and SET.
 impl Config {
     /// The settings whose name or alias matches one of the patterns, each once, in the table's
-    /// order. Secrets are among them: it is for the caller to let in only who may see them.
+    /// order. A pattern that is a plain name gives it back as it was typed, as in Redis. Secrets are
+    /// among them: it is for the caller to let in only who may see them.
     pub fn get(
         &self,
         patterns: &[&[u8]],
         glob: impl Fn(&[u8], &[u8]) -> bool,
-    ) -> Vec<(&'static str, String)> {
-        let patterns: Vec<_> = patterns.iter().map(|p| p.to_ascii_lowercase()).collect();
-        let matches = |name: &str| patterns.iter().any(|p| glob(p, name.as_bytes()));
+    ) -> Vec<(String, String)> {
+        let shown = |name: &str| {
+            let matches = |p: &&&[u8]| glob(&p.to_ascii_lowercase(), name.as_bytes());
+            let typed = std::str::from_utf8(patterns.iter().find(matches)?).unwrap_or_default();
+            Some(if typed.eq_ignore_ascii_case(name) { typed } else { name }.to_owned())
+        };
         let names = SETTINGS.iter().flat_map(|row| row.names().map(move |name| (name, row.id)));
-        names.filter(|(name, _)| matches(name)).map(|(name, id)| (name, self.text(id))).collect()
+        names.filter_map(|(name, id)| Some((shown(name)?, self.text(id)))).collect()
     }
 
     /// Changes all of these settings or, on an error, none. Returns those whose value is now
@@ -266,13 +270,13 @@ fn changeable<'a>(
 ) -> Result<Vec<&'static Setting>, RequestError> {
     let mut rows: Vec<&'static Setting> = Vec::new();
     for name in names {
-        let name = String::from_utf8_lossy(name);
-        let row = find(&name).ok_or_else(|| RequestError::UnknownOption(name.to_string()))?;
+        let known = str::from_utf8(name).ok().and_then(|name| Some((name, find(name)?)));
+        let (name, row) = known.ok_or_else(|| RequestError::UnknownOption(name.to_vec()))?;
         if !row.at_run_time {
-            return Err(RequestError::set(&name, "can't set immutable config"));
+            return Err(RequestError::set(name, "can't set immutable config"));
         }
         if rows.iter().any(|earlier| earlier.id == row.id) {
-            return Err(RequestError::set(&name, "duplicate parameter"));
+            return Err(RequestError::set(name, "duplicate parameter"));
         }
         rows.push(row);
     }
@@ -302,7 +306,7 @@ mod tests {
         }
     }
 
-    fn get(config: &Config, patterns: &[&str]) -> Vec<(&'static str, String)> {
+    fn get(config: &Config, patterns: &[&str]) -> Vec<(String, String)> {
         let patterns: Vec<_> = patterns.iter().map(|p| p.as_bytes()).collect();
         config.get(&patterns, glob)
     }

@@ -55,7 +55,7 @@ impl Engine {
             Builtin::ConfigSet => server_command::config_set(self, args, reply),
             Builtin::Bgrewriteaof => log_command::bgrewriteaof(self, reply),
             Builtin::Bgsave => log_command::bgsave(self, args, reply),
-            Builtin::DebugReload => log_command::debug_reload(self, reply),
+            Builtin::DebugReload => log_command::debug_reload(self, args, reply),
             Builtin::Lastsave => log_command::lastsave(self, reply),
             Builtin::Save => log_command::save(self, reply),
             Builtin::Waitaof => log_command::waitaof(self, session, args, reply),

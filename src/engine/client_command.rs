@@ -46,8 +46,7 @@ pub fn setinfo(session: &Session, args: Args<'_>, reply: &mut Reply) -> Result<(
         let version = valid("lib-ver")?;
         session.client.set_labels(|labels| labels.library_version = version);
     } else {
-        let option = String::from_utf8_lossy(&args[2]);
-        return Err(Failure::new(format!("ERR Unrecognized option '{option}'")));
+        return Err(Failure::quoting("ERR Unrecognized option '", &args[2], "'"));
     }
     reply.ok();
     Ok(())
@@ -104,10 +103,7 @@ fn class(word: &[u8]) -> Result<Class, Failure> {
     match word.to_ascii_lowercase().as_slice() {
         b"normal" => Ok(Class::Normal),
         b"master" | b"replica" | b"slave" | b"pubsub" => Ok(Class::Other),
-        _ => {
-            let word = String::from_utf8_lossy(word);
-            Err(Failure::new(format!("ERR Unknown client type '{word}'")))
-        }
+        _ => Err(Failure::quoting("ERR Unknown client type '", word, "'")),
     }
 }
 
@@ -138,10 +134,7 @@ impl Filter {
                 b"addr" => filter.addr = Some(value.to_vec()),
                 b"laddr" => filter.local_addr = Some(value.to_vec()),
                 b"user" if value == b"default" => {}
-                b"user" => {
-                    let user = String::from_utf8_lossy(value);
-                    return Err(Failure::new(format!("ERR No such user '{user}'")));
-                }
+                b"user" => return Err(Failure::quoting("ERR No such user '", value, "'")),
                 b"skipme" => filter.skip_me = yes_or_no(value)?,
                 _ => return Err(SYNTAX),
             }

@@ -1,6 +1,6 @@
 //! COMMAND: the table, for programs.
 
-use super::Engine;
+use super::{Engine, key_specs};
 use crate::commands::{Command, Flags};
 use crate::error::Failure;
 use crate::glob;
@@ -131,10 +131,10 @@ pub fn getkeys(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(),
 pub fn getkeysandflags(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
     let (command, keys) = keys_of_call(engine, args)?;
     reply.array(keys.len());
-    for key in keys {
+    for (index, key) in keys.into_iter().enumerate() {
         reply.array(2);
         reply.bulk(key);
-        key_flags(command, reply);
+        key_specs::flags(key_specs::in_call(command, args.skip(2), index), reply);
     }
     Ok(())
 }
@@ -157,14 +157,6 @@ fn keys_of_call<'a>(
         return Err(Failure::fixed("ERR The command has no key arguments"));
     }
     Ok((command, keys))
-}
-
-/// What is done to a command's keys, in the words of Redis's key specifications.
-fn key_flags(row: &Command, reply: &mut Reply) {
-    let flags: &[&str] =
-        if row.flags.has(Flags::WRITE) { &["RW", "access", "update"] } else { &["RO", "access"] };
-    reply.set(flags.len());
-    flags.iter().for_each(|flag| reply.simple(flag));
 }
 
 fn top_rows(engine: &Engine) -> Vec<&'static Command> {
@@ -215,43 +207,10 @@ fn describe(engine: &Engine, row: &Command, reply: &mut Reply) {
     reply.set(categories.len());
     categories.iter().for_each(|category| reply.simple(category));
     reply.array(0);
-    describe_keys(row, reply);
+    key_specs::describe(row, reply);
     let subcommands: Vec<&Command> = engine.commands.subcommands(row.name).collect();
     reply.array(subcommands.len());
     subcommands.iter().for_each(|subcommand| describe(engine, subcommand, reply));
-}
-
-/// The key specification: where keys begin, and the range that they fill from there.
-fn describe_keys(row: &Command, reply: &mut Reply) {
-    let keys = row.keys;
-    if keys.first == 0 {
-        reply.array(0);
-        return;
-    }
-    reply.array(1);
-    reply.map(3);
-    reply.bulk(b"flags");
-    key_flags(row, reply);
-    reply.bulk(b"begin_search");
-    reply.map(2);
-    reply.bulk(b"type");
-    reply.bulk(b"index");
-    reply.bulk(b"spec");
-    reply.map(1);
-    reply.bulk(b"index");
-    reply.count(keys.first);
-    reply.bulk(b"find_keys");
-    reply.map(2);
-    reply.bulk(b"type");
-    reply.bulk(b"range");
-    reply.bulk(b"spec");
-    reply.map(3);
-    reply.bulk(b"lastkey");
-    reply.int(if keys.last < 0 { keys.last as i64 } else { keys.last as i64 - keys.first as i64 });
-    reply.bulk(b"keystep");
-    reply.count(keys.step);
-    reply.bulk(b"limit");
-    reply.int(0);
 }
 
 #[cfg(test)]

@@ -117,8 +117,7 @@ pub fn hello(
             name = Some(client_command::valid_name(&args[at + 1])?);
             at += 2;
         } else {
-            let option = String::from_utf8_lossy(&args[at]);
-            return Err(Failure::new(format!("ERR Syntax error in HELLO option '{option}'")));
+            return Err(Failure::quoting("ERR Syntax error in HELLO option '", &args[at], "'"));
         }
     }
     if !session.authenticated {

@@ -50,7 +50,14 @@ pub fn lastsave(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
     Ok(())
 }
 
-pub fn debug_reload(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
+/// Redis's options are about what it does and we do not: forget what is in memory and not on disk, keep
+/// keys that are on disk and not in memory. Here both hold the same.
+pub fn debug_reload(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+    let known = ["merge", "noflush", "nosave"];
+    if !(2..args.len()).all(|at| known.iter().any(|option| args.is(at, option))) {
+        let text = "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.";
+        return Err(Failure::fixed(text));
+    }
     log_of(engine)?.reload(&engine.store)?;
     reply.ok();
     Ok(())

@@ -23,6 +23,7 @@ pub mod compactor;
 mod connection;
 mod help;
 mod info;
+mod key_specs;
 mod log_command;
 mod pause;
 mod persistence;

@@ -42,8 +42,7 @@ pub fn config_set(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<
     }
     let words: Vec<&[u8]> = args.from(2).collect();
     let pairs: Vec<(&[u8], &[u8])> = words.chunks(2).map(|pair| (pair[0], pair[1])).collect();
-    let changed =
-        engine.config.set_many(&pairs).map_err(|error| Failure::new(error.to_string()))?;
+    let changed = engine.config.set_many(&pairs)?;
     for id in changed {
         log::info!("CONFIG SET changed {}", id.setting().name);
         if id == Id::Loglevel {
@@ -74,7 +73,7 @@ pub fn config_resetstat(engine: &Engine, reply: &mut Reply) -> Result<(), Failur
 }
 
 pub fn config_rewrite(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
-    engine.config.rewrite().map_err(|error| Failure::new(error.to_string()))?;
+    engine.config.rewrite()?;
     reply.ok();
     Ok(())
 }

@@ -216,11 +216,12 @@ fn as_sent_to_subject(args: &Args) -> Args {
 /// Puts the name that was meant into the error that Redis gave for the one it was sent.
 fn as_if_unknown(args: &Args, mut reply: Reply) -> Reply {
     if way(args) == Compare::AsUnknown {
-        let raw = String::from_utf8_lossy(&reply.raw);
+        // The name is the first thing that the error quotes; what else it quotes may be any bytes.
         let sent_name = as_sent_to_redis(args).swap_remove(0);
-        let [sent_name, name] =
-            [&sent_name, &args[0]].map(|name| format!("'{}'", String::from_utf8_lossy(name)));
-        reply.raw = raw.replacen(&sent_name, &name, 1).into_bytes();
+        let place = reply.raw.windows(sent_name.len()).position(|bytes| bytes == sent_name);
+        if let Some(at) = place {
+            reply.raw[at..at + sent_name.len()].copy_from_slice(&args[0]);
+        }
     }
     reply
 }
