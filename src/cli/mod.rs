@@ -12,7 +12,7 @@
 //! what is whole. What they make appears under its name only when it is complete and on the disk.
 //!
 //! Beside a running server, the log may be compacted under a reader's eyes. A reader that then fails
-//! begins again ([`steadily`]). A last record that is being written is taken for what a crash at that
+//! begins again (`steadily`). A last record that is being written is taken for what a crash at that
 //! moment would leave: not there yet.
 
 mod arguments;
