@@ -170,7 +170,10 @@ fn list(dir: &Path, into: &mut String) {
 }
 
 /// A kvstore that listens on a free port of the loopback address.
-pub struct Server(Process);
+pub struct Server(Process, Settings);
+
+/// What a server was started with, to start it again.
+type Settings = Vec<(String, String)>;
 
 impl Server {
     /// Starts the binary with further settings, such as `&[("maxclients", "10")]`, and waits until
@@ -183,9 +186,8 @@ impl Server {
             let known: Vec<_> =
                 settings.iter().filter(|(name, _)| *name != "worker-idle-timeout").collect();
             let settings: Vec<_> = known.into_iter().copied().collect();
-            return Server(
-                RedisServer::start_with(&settings).expect("redis-server as the subject").0,
-            );
+            let redis = RedisServer::start_with(&settings).expect("redis-server as the subject");
+            return Server(redis.0, Vec::new());
         }
         let dir = Arc::new(tempfile::tempdir().expect("a temporary directory"));
         Server::start_in(&dir, settings)
@@ -205,7 +207,20 @@ impl Server {
         for (name, value) in settings {
             command.arg(format!("--{name}")).arg(value);
         }
-        Server(Process::spawn_in(Arc::clone(dir), &mut command))
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let settings = settings.iter().map(own).collect();
+        Server(Process::spawn_in(Arc::clone(dir), &mut command), settings)
+    }
+
+    /// Ends the process with a signal, `TERM` or `KILL`, and starts it again on what it left behind,
+    /// on another port.
+    pub fn restart(&mut self, signal: &str) {
+        self.0.signal(signal);
+        let status = self.0.wait();
+        assert_eq!(status.success(), signal != "KILL", "SIG{signal} ends it with {status}");
+        let settings: Vec<(&str, &str)> =
+            self.1.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        *self = Server::start_in(&self.0.shared_dir(), &settings);
     }
 
     /// How it ended, waiting for it.
