@@ -23,6 +23,8 @@ use std::path::Path;
 /// A healthy log: its files, and all that it went through.
 struct Healthy {
     files: BTreeMap<String, Vec<u8>>,
+    /// The file that says how far the log has been synced: all of it.
+    mark: BTreeMap<String, Vec<u8>>,
     history: History,
     last: Seq,
     /// What the base needs of the log.
@@ -59,14 +61,14 @@ impl Healthy {
             let name = file.file_name().into_string().expect("a name of ours");
             (name, fs::read(file.path()).expect("it is there"))
         });
-        let files = files.filter(|(name, _)| name.ends_with(".aof")).collect();
-        Healthy { files, history, last: log.appended(), base_end }
+        let (files, mark) = files.partition(|(name, _): &(String, _)| name.ends_with(".aof"));
+        Healthy { files, mark, history, last: log.appended(), base_end }
     }
 
     /// Its files in a directory.
     fn write(&self) -> tempfile::TempDir {
         let dir = memory_backed();
-        for (name, contents) in &self.files {
+        for (name, contents) in self.files.iter().chain(&self.mark) {
             fs::write(dir.path().join(name), contents).expect("a file");
         }
         dir
@@ -174,13 +176,15 @@ fn place_of(byte: usize, places: &[Place]) -> Place {
     *places.iter().find(|(_, end, _)| byte < *end).expect("a byte of a record")
 }
 
-fn both() -> [Healthy; 2] {
-    [Healthy::new(false), Healthy::new(true)]
+/// Without a base, with one, and without the mark, which may be missing.
+fn all() -> [Healthy; 3] {
+    let without_mark = Healthy { mark: BTreeMap::new(), ..Healthy::new(false) };
+    [Healthy::new(false), Healthy::new(true), without_mark]
 }
 
 #[test]
 fn the_healthy_log_is_read_whole() {
-    for healthy in both() {
+    for healthy in all() {
         let dir = healthy.write();
         let (recovered, state) = recover(dir.path()).expect("a healthy log");
         assert_eq!((recovered.tail.last.seq, &state), (healthy.last, healthy.history.now()));
@@ -195,7 +199,7 @@ fn the_healthy_log_is_read_whole() {
 
 #[test]
 fn every_flipped_bit_of_a_segment_shows() {
-    for healthy in both() {
+    for healthy in all() {
         let dir = healthy.write();
         for (name, places) in healthy.segments() {
             for bit in 0..healthy.files[name].len() * 8 {
@@ -221,6 +225,25 @@ fn every_flipped_bit_of_a_base_is_refused() {
     }
 }
 
+/// The mark only helps to judge a damage: in a healthy log, nothing depends on it.
+#[test]
+fn a_damaged_mark_harms_nothing() {
+    let healthy = Healthy::new(true);
+    let dir = healthy.write();
+    let (name, mark) = healthy.mark.first_key_value().expect("a mark");
+    let flipped = (0..mark.len() * 8).map(|bit| {
+        let mut contents = mark.clone();
+        contents[bit / 8] ^= 1 << (bit % 8);
+        contents
+    });
+    let cut = (0..mark.len()).map(|len| mark[..len].to_vec());
+    for contents in flipped.chain(cut) {
+        fs::write(dir.path().join(name), &contents).expect("a file");
+        let (recovered, state) = recover(dir.path()).expect("a healthy log");
+        assert_eq!((recovered.tail.last.seq, &state), (healthy.last, healthy.history.now()));
+    }
+}
+
 #[test]
 fn a_base_cut_off_anywhere_is_refused() {
     let healthy = Healthy::new(true);
@@ -234,7 +257,7 @@ fn a_base_cut_off_anywhere_is_refused() {
 
 #[test]
 fn a_segment_cut_off_anywhere_shows() {
-    both().iter().for_each(cut_segments_everywhere);
+    all().iter().for_each(cut_segments_everywhere);
     // The last segment is now one that the base cannot do without.
     let mut healthy = Healthy::new(true);
     let last = healthy.last_segment().0.to_owned();
@@ -264,7 +287,7 @@ fn cut_segments_everywhere(healthy: &Healthy) {
 
 #[test]
 fn a_missing_file_is_refused() {
-    for healthy in both() {
+    for healthy in all() {
         for name in healthy.files.keys().filter(|name| *name != healthy.last_segment().0) {
             let dir = healthy.write();
             fs::remove_file(dir.path().join(name)).expect("it is there");

@@ -223,6 +223,11 @@ impl Server {
         *self = Server::start_in(&self.0.shared_dir(), &settings);
     }
 
+    /// How it ended, waiting for it.
+    pub fn exit_status(&mut self) -> ExitStatus {
+        self.0.wait()
+    }
+
     /// Kills it as `kill -9` does.
     pub fn kill(&mut self) {
         self.0.kill();
