@@ -61,7 +61,8 @@ diff: ## long differential test against redis-server (DIFF_COMMANDS=200000)
 	fi
 
 fuzz: ## long fuzz tests of the parser and of whole sessions (FUZZ_CASES=2000000)
-	KVSTORE_FUZZ_CASES=$(FUZZ_CASES) cargo test --release --test fuzz
+	CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true KVSTORE_FUZZ_CASES=$(FUZZ_CASES) \
+	    cargo test --release --test fuzz
 
 crash: ## 200 times kill -9 under load, in all fsync policies; long power-cut tests
 	KVSTORE_LONG=1 cargo test --release --test crash --test power_loss -- --nocapture
