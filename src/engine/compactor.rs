@@ -100,11 +100,15 @@ pub fn run(engine: &Engine, persistence: &Persistence) {
         compactor.last_millis.store(began.elapsed().as_millis() as u64, Relaxed);
         match &result {
             Ok(size) => {
-                persistence.size_at_compaction.store(*size, Relaxed);
+                // With what was written meanwhile: growth is counted from here on.
+                persistence.size_at_compaction.store(persistence.log.size(), Relaxed);
                 compactor.last_success.store(UnixMillis::now().seconds(), Relaxed);
                 compactor.count.fetch_add(1, Relaxed);
                 compactor.retry_at_size.store(0, Relaxed);
                 log::info!("compacted the log to {size} bytes in {:?}", began.elapsed());
+            }
+            Err(_) if engine.shutdown.is_requested() => {
+                log::info!("compaction given up for the shutdown; the log is as it was");
             }
             Err(error) => {
                 let size = persistence.log.size();
