@@ -3,7 +3,8 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run release test check lint scripts-check diff fuzz soak clients lab bench bench-quick clean
+.PHONY: help run release test check lint scripts-check diff fuzz soak crash clients lab bench bench-quick \
+    clean
 
 # Options for the program that a target runs: make run ARGS='--port 7000 --loglevel debug'
 ARGS ?=
@@ -63,7 +64,11 @@ diff: ## long differential test against redis-server (DIFF_COMMANDS=200000)
 	fi
 
 fuzz: ## long fuzz tests of the parser and of whole sessions (FUZZ_CASES=2000000)
-	KVSTORE_FUZZ_CASES=$(FUZZ_CASES) cargo test --release --test fuzz
+	CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true KVSTORE_FUZZ_CASES=$(FUZZ_CASES) \
+	    cargo test --release --test fuzz
+
+crash: ## 200 times kill -9 under load, in all fsync policies; long power-cut tests
+	KVSTORE_LONG=1 cargo test --release --test crash --test power_loss -- --nocapture
 
 soak: ## long form of the tests of hostile clients and of concurrency
 	KVSTORE_LONG=1 cargo test --release --test hostile --test concurrency

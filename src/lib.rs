@@ -50,15 +50,15 @@
 //! # Invariants
 //!
 //! - `protocol`, `store`, `commands` and the record codec do no I/O and read no clock, so that replay
-//!   and tests are exact (`tests/fuzz.rs` runs them in memory).
+//!   and tests are exact (`tests/fuzz` runs them in memory).
 //! - State changes only in `Tx::apply`, with an effect that the log gets too: memory after a restart is
 //!   memory before it (`tests/differential` with restarts).
-//! - Effects are appended while the shards are locked: log order is apply order (`tests/concurrency.rs`,
-//!   `tests/crash.rs`).
+//! - Effects are appended while the shards are locked: log order is apply order (`tests/concurrency`,
+//!   `tests/crash`).
 //! - Nobody waits for the disk, a queue or a socket while a shard is locked; `Log::admit` waits before
 //!   the lock, the gate behind it.
 //! - Every queue, buffer, thread count and message size has a named limit and a policy
-//!   (`tests/hostile.rs`).
+//!   (`tests/hostile`).
 //! - Recovery judges everything before it changes anything (`tests/every_byte.rs`).
 
 pub mod aof;

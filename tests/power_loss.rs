@@ -16,8 +16,9 @@ use kvstore::aof::disk::Directory;
 use kvstore::aof::log::{Log, LogError, Tail};
 use kvstore::aof::record::{Epoch, Position};
 use kvstore::aof::recovery;
-use kvstore::effect::Seq;
+use kvstore::effect::{Effect, Seq};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// Small enough that the story needs several segments.
 const SEGMENT_BYTES: u64 = 300;
@@ -171,4 +172,51 @@ fn with_some_blocks_and_without_others() {
     };
     cut_everywhere(true, losses);
     cut_everywhere(false, losses);
+}
+
+/// The story has one teller; here several threads append, write, sync and begin segments at once.
+#[test]
+fn with_many_writers_at_once() {
+    let seed = seed();
+    let mut rng = Rng::new(seed);
+    for round in 0..25 * rounds() {
+        let disk = MemoryDisk::with_power_until(4 + rng.below(200));
+        let (acked, losses) = (AtomicU64::new(0), [rng.next_u64(), rng.next_u64()]);
+        if let Ok(log) = open(&disk) {
+            std::thread::scope(|scope| {
+                for writer in 0..3 {
+                    let (log, acked) = (&log, &acked);
+                    scope.spawn(move || while work(log, writer, acked).is_ok() {});
+                }
+                // As the sync thread does, until the power is off.
+                while log.check().is_ok() && log.sync().is_ok() {
+                    log.rotate_if_full();
+                }
+            });
+        }
+        let [tear, reorder] = losses;
+        let losses = [Loss::All, Loss::Tear(tear), Loss::Reorder { block: 512, seed: reorder }];
+        for loss in losses {
+            let dir = memory_backed();
+            disk.survive(loss, dir.path());
+            let context = format!("KVSTORE_SEED={seed}, round {round}, {loss:?}");
+            let (recovered, _) = recover(dir.path())
+                .unwrap_or_else(|error| panic!("{context}: {error}\n{}", listing(dir.path())));
+            let (last, acked) = (recovered.tail.last.seq.0, acked.load(SeqCst));
+            assert!(last >= acked, "{context}: {acked} is durable, {last} is there");
+        }
+    }
+}
+
+fn work(log: &Log, writer: usize, acked: &AtomicU64) -> Result<(), LogError> {
+    let (mut payload, key) = (Vec::new(), [b'a' + writer as u8]);
+    Effect::Set { key: &key, value: b"value", deadline: None }.encode(&mut payload);
+    log.admit()?;
+    let seq = log.append(&payload, NOW);
+    log.ensure_written(seq)?;
+    if let Some(result) = log.try_sync() {
+        result?;
+        acked.fetch_max(seq.0, SeqCst);
+    }
+    Ok(())
 }

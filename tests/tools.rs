@@ -67,11 +67,12 @@ impl Place {
         self.path(name).display().to_string()
     }
 
-    /// The data of a server that ran `SET k0 v0` to `SET k<n-1> v<n-1>`, which are records 2 to n + 1.
+    /// The data of a server that ran `SET k0 v0` to `SET k<n-1> v<n-1>`, which are records 2 to n + 1,
+    /// in a segment for about every 80 of them.
     fn data(&self, name: &str, n: usize) -> String {
         let dir = self.name(name);
         let server = server(&dir);
-        fill(&server, 0..n);
+        fill_segments(&server, &dir, 0..n);
         assert!(server.stop().success());
         dir
     }
@@ -82,6 +83,18 @@ fn fill(server: &Server, numbers: std::ops::Range<usize>) {
     for n in numbers {
         let (key, value) = (format!("k{n}"), format!("v{n}"));
         assert!(!client.call(&["SET", &key, &value]).is_error());
+    }
+}
+
+/// As [`fill`], in a segment for about every 80: a full one is ended in the background.
+fn fill_segments(server: &Server, dir: &str, numbers: std::ops::Range<usize>) {
+    const ENOUGH_FOR_4KB: usize = 80;
+    for start in numbers.clone().step_by(ENOUGH_FOR_4KB) {
+        let before = segments(dir).len();
+        fill(server, start..numbers.end.min(start + ENOUGH_FOR_4KB));
+        if start + ENOUGH_FOR_4KB <= numbers.end {
+            assert!(wait_until(DEADLINE, || segments(dir).len() > before), "no new segment");
+        }
     }
 }
 
@@ -263,7 +276,7 @@ fn repair_closes_gaps_and_refuses_what_a_backup_is_needed_for() {
     // With a base.
     let running = server(&whole);
     Resp::connect(running.port()).call(&["SAVE"]);
-    fill(&running, 300..400);
+    fill_segments(&running, &whole, 300..400);
     assert!(running.stop().success());
     let (base, files) = (Path::new(&whole).join("base-302.aof"), segments(&whole));
     assert!(base.exists(), "{:?}", snapshot(&whole).keys());

@@ -67,7 +67,11 @@ fn numbered(name: &str, prefix: &str) -> Option<Seq> {
 /// Makes the directory if it is not there, and locks it against a second server. The lock is held as
 /// long as the file is open, and the kernel lets go of it however the process ends.
 pub fn lock(dir: &Path) -> io::Result<File> {
-    fs::create_dir_all(dir)?;
+    if !dir.exists() {
+        fs::create_dir_all(dir)?;
+        // Files in a directory that a power cut takes are not durable, however often they are synced.
+        super::disk::sync_parent(dir)?;
+    }
     let path = dir.join(LOCK);
     let mut file =
         OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path)?;
@@ -150,5 +154,5 @@ pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     file.write_all(contents)?;
     file.sync_all()?;
     fs::rename(&unfinished, path)?;
-    super::disk::sync_dir(path.parent().unwrap_or(Path::new(".")))
+    super::disk::sync_parent(path)
 }

@@ -402,6 +402,8 @@ impl Log {
         if self.durable() < self.written() {
             self.sync_file(&*writer.file, std::mem::take(&mut writer.is_new), self.written())?;
         }
+        // Also if a write has found it full while it was being synced: the next one is not.
+        self.is_full.store(false, Relaxed);
         let first = Seq(writer.last.seq.0 + 1);
         match self.disk.create(&files::segment_name(first)) {
             Ok(file) => {

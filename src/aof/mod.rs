@@ -22,6 +22,7 @@
 //!   base-<seq>.aof        the state at a record, so that what is before can be deleted   (base)
 //!   log-<first seq>.aof   segments: records, in order                                   (record)
 //!   synced                how far the log has been synced                               (mark)
+//!   synced                how far the log has been synced, for recovery to judge a torn end   (mark)
 //!   quarantine/           what recovery cut off
 //! ```
 //!

@@ -2,6 +2,7 @@
 
 use super::point::{self, Until, until_help};
 use super::{Arguments, Error, Progress, Tool, Verdict, at, printing, steadily};
+use crate::aof::disk::sync_parent;
 use crate::clock::UnixMillis;
 use crate::effect::{self, Effect};
 use crate::store::{Scope, Store};
@@ -63,6 +64,7 @@ fn write_file(store: &Store, path: &Path) -> Result<u64, Error> {
     let keys = written.inspect_err(|_| drop(fs::remove_file(&unfinished)))?;
     file.sync_all().map_err(at(&unfinished))?;
     fs::rename(&unfinished, path).map_err(at(path))?;
+    sync_parent(path).map_err(at(path))?;
     Ok(keys)
 }
 

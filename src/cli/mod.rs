@@ -12,7 +12,7 @@
 //! what is whole. What they make appears under its name only when it is complete and on the disk.
 //!
 //! Beside a running server, the log may be compacted under a reader's eyes. A reader that then fails
-//! begins again ([`steadily`]). A last record that is being written is taken for what a crash at that
+//! begins again (`steadily`). A last record that is being written is taken for what a crash at that
 //! moment would leave: not there yet.
 
 mod arguments;
@@ -24,7 +24,7 @@ mod point;
 mod recover;
 mod show;
 
-use crate::aof::disk::sync_dir;
+use crate::aof::disk::sync_parent;
 use crate::aof::files;
 use crate::aof::recovery::RecoveryError;
 use arguments::Arguments;
@@ -174,8 +174,7 @@ fn make_directory<T>(new: &Path, make: impl FnOnce(&Path) -> Result<T, Error>) -
     let result = make(&unfinished).and_then(|made| {
         // Over an empty directory, too.
         fs::rename(&unfinished, new).map_err(at(new))?;
-        let parent = new.parent().filter(|parent| !parent.as_os_str().is_empty());
-        sync_dir(parent.unwrap_or(Path::new("."))).map_err(at(new))?;
+        sync_parent(new).map_err(at(new))?;
         Ok(made)
     });
     // What is half made is of no use to anybody; what is made has another name now.

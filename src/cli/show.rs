@@ -44,8 +44,9 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
     };
     let read = recovery::read_each(dir, |record| {
         printer.print(&record)?;
-        Ok(if printer.failure.is_some() { Then::StopBehind } else { Then::GoOn })
+        Ok(Then::GoOn)
     });
+    // First of all: a failure to print has ended the reading, too.
     printer.flush()?;
     let recovered = read?;
     if arguments.has("follow") {
@@ -84,6 +85,9 @@ pub(super) struct Printer<'o> {
 
 impl Printer<'_> {
     pub fn print(&mut self, record: &Record<'_>) -> Result<(), Malformed> {
+        if self.failure.is_some() {
+            return Err(Malformed("it cannot be printed"));
+        }
         if record.seq < self.from {
             return effect::check(record.payload).map(drop);
         }

@@ -357,8 +357,8 @@ mod tests {
     fn get_answers_in_the_tables_order_without_doubles() {
         let config = Config::default();
         let pairs = get(&config, &["SAVE", "port", "p*", "timeout", "no-such"]);
-        let names: Vec<_> = pairs.iter().map(|(name, _)| *name).collect();
-        assert_eq!(names, ["port", "timeout", "proto-max-bulk-len", "save"]);
+        let names: Vec<_> = pairs.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["port", "timeout", "proto-max-bulk-len", "SAVE"]);
         assert_eq!(pairs[2].1, "536870912");
         let aliases = SETTINGS.iter().filter(|row| row.alias.is_some()).count();
         assert_eq!(get(&config, &["*"]).len(), SETTINGS.len() + aliases);
@@ -367,7 +367,7 @@ mod tests {
     #[test]
     fn get_answers_an_alias_by_the_name_that_was_asked_for() {
         let pairs = get(&Config::default(), &["slave-*"]);
-        assert_eq!(pairs, [("slave-read-only", "yes".to_string())]);
+        assert_eq!(pairs, [("slave-read-only".to_string(), "yes".to_string())]);
     }
 
     #[test]

@@ -206,10 +206,15 @@ fn describe(engine: &Engine, row: &Command, reply: &mut Reply) {
     let categories: Vec<String> = categories(row).collect();
     reply.set(categories.len());
     categories.iter().for_each(|category| reply.simple(category));
-    reply.array(0);
+    // Tips for proxies: none.
+    reply.set(0);
     key_specs::describe(row, reply);
     let subcommands: Vec<&Command> = engine.commands.subcommands(row.name).collect();
-    reply.array(subcommands.len());
+    // To Redis, what is empty is a set here.
+    match subcommands.len() {
+        0 => reply.set(0),
+        len => reply.array(len),
+    }
     subcommands.iter().for_each(|subcommand| describe(engine, subcommand, reply));
 }
 

@@ -55,7 +55,7 @@ pub fn flags(words: &str, reply: &mut Reply) {
 /// A row's specifications.
 pub fn describe(row: &Command, reply: &mut Reply) {
     let specs = if row.keys.first == 0 { &[] } else { of(row) };
-    reply.array(specs.len());
+    reply.set(specs.len());
     for (index, words) in specs.iter().enumerate() {
         let first = row.keys.first + index;
         let is_last = index + 1 == specs.len();

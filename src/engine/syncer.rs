@@ -31,14 +31,13 @@ pub fn run(engine: &Engine, persistence: &Persistence, stop: &Receiver<()>) {
     while stop.try_recv() != Err(crossbeam_channel::TryRecvError::Disconnected) {
         let interval = match persistence.policy() {
             Fsync::Every(interval) => Some(interval),
-            Fsync::Always => Some(Duration::ZERO),
+            // For what nobody waits for, such as the sweeper's deletions.
+            Fsync::Always => Some(LOOK_EVERY),
             Fsync::Never => None,
         };
-        let wait = interval.map_or(LOOK_EVERY, |interval| {
-            interval.saturating_sub(last_sync.elapsed()).clamp(Duration::from_millis(1), LOOK_EVERY)
-        });
+        let left = interval.unwrap_or(LOOK_EVERY).saturating_sub(last_sync.elapsed());
+        let wait = left.clamp(Duration::from_millis(1), LOOK_EVERY);
         persistence.log.rotate_if_full();
-        let wait = if persistence.policy() == Fsync::Always { LOOK_EVERY } else { wait };
         match persistence.parked_rx.recv_timeout(wait) {
             Ok(first) => serve_parked(engine, persistence, first),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {

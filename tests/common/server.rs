@@ -6,11 +6,12 @@
 
 use super::{DEADLINE, skipped, wait_until};
 use std::fmt::Write;
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::ops::Deref;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// As much of a log as a failed test prints: its end.
@@ -20,14 +21,21 @@ const LOG_SHOWN_MAX_BYTES: usize = 16 * 1024;
 /// logs are shown.
 pub struct Process {
     child: Child,
-    dir: tempfile::TempDir,
+    /// Shared with the server that is started in it next.
+    dir: Arc<tempfile::TempDir>,
     port: u16,
 }
 
 impl Process {
     fn spawn(command: &mut Command) -> Process {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let file = |name| File::create(dir.path().join(name)).expect("a log file");
+        Process::spawn_in(Arc::new(tempfile::tempdir().expect("a temporary directory")), command)
+    }
+
+    fn spawn_in(dir: Arc<tempfile::TempDir>, command: &mut Command) -> Process {
+        // What is printed is asked for the ready line; the log of one server follows that of the other.
+        let _ = fs::remove_file(dir.path().join("stdout.log"));
+        let open = OpenOptions::new().create(true).append(true).clone();
+        let file = |name| open.open(dir.path().join(name)).expect("a log file");
         command.current_dir(dir.path()).stdin(Stdio::null());
         command.stdout(file("stdout.log")).stderr(file("stderr.log"));
         // A developer's own settings must not reach the server under test.
@@ -76,6 +84,17 @@ impl Process {
         let status =
             Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
         assert!(status.expect("kill runs").success(), "kill -{name} {} failed", self.pid());
+    }
+
+    /// Kills it as `kill -9` does: nothing that it holds in its memory survives.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        self.child.wait().expect("the exit status of a killed child");
+    }
+
+    /// The directory, to start another server in.
+    pub fn shared_dir(&self) -> Arc<tempfile::TempDir> {
+        Arc::clone(&self.dir)
     }
 
     /// Waits for the process to end by itself.
@@ -151,7 +170,10 @@ fn list(dir: &Path, into: &mut String) {
 }
 
 /// A kvstore that listens on a free port of the loopback address.
-pub struct Server(Process);
+pub struct Server(Process, Settings);
+
+/// What a server was started with, to start it again.
+type Settings = Vec<(String, String)>;
 
 impl Server {
     /// Starts the binary with further settings, such as `&[("maxclients", "10")]`, and waits until
@@ -164,18 +186,51 @@ impl Server {
             let known: Vec<_> =
                 settings.iter().filter(|(name, _)| *name != "worker-idle-timeout").collect();
             let settings: Vec<_> = known.into_iter().copied().collect();
-            return Server(
-                RedisServer::start_with(&settings).expect("redis-server as the subject").0,
-            );
+            let redis = RedisServer::start_with(&settings).expect("redis-server as the subject");
+            return Server(redis.0, Vec::new());
         }
+        let dir = Arc::new(tempfile::tempdir().expect("a temporary directory"));
+        Server::start_in(&dir, settings)
+    }
+
+    /// As `start`, in a directory where another server may have run before.
+    pub fn start_in(dir: &Arc<tempfile::TempDir>, settings: &[(&str, &str)]) -> Server {
+        let mut server = Server::spawn_in(dir, settings);
+        server.0.port = ready_port(&mut server.0);
+        server
+    }
+
+    /// As `start_in`, without waiting until it is ready.
+    pub fn spawn_in(dir: &Arc<tempfile::TempDir>, settings: &[(&str, &str)]) -> Server {
         let mut command = Server::command();
         command.args(["serve", "--port", "0", "--bind", "127.0.0.1"]);
         for (name, value) in settings {
             command.arg(format!("--{name}")).arg(value);
         }
-        let mut process = Process::spawn(&mut command);
-        process.port = ready_port(&mut process);
-        Server(process)
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let settings = settings.iter().map(own).collect();
+        Server(Process::spawn_in(Arc::clone(dir), &mut command), settings)
+    }
+
+    /// Ends the process with a signal, `TERM` or `KILL`, and starts it again on what it left behind,
+    /// on another port.
+    pub fn restart(&mut self, signal: &str) {
+        self.0.signal(signal);
+        let status = self.0.wait();
+        assert_eq!(status.success(), signal != "KILL", "SIG{signal} ends it with {status}");
+        let settings: Vec<(&str, &str)> =
+            self.1.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        *self = Server::start_in(&self.0.shared_dir(), &settings);
+    }
+
+    /// How it ended, waiting for it.
+    pub fn exit_status(&mut self) -> ExitStatus {
+        self.0.wait()
+    }
+
+    /// Kills it as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.0.kill();
     }
 
     /// The binary with no arguments yet, for tests of how it starts, or refuses to.

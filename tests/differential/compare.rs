@@ -28,7 +28,7 @@ pub enum Compare {
     Shape,
     /// An `OBJECT ENCODING` that is at least as compact as that of Redis.
     Encoding,
-    /// `COMMAND INFO`: name, arity and key positions.
+    /// `COMMAND INFO`: name, arity, key positions, and key specifications without their notes.
     CommandInfo,
     /// Exact, but Redis is sent a name that it does not know in place of one that it does.
     AsUnknown,
@@ -95,15 +95,31 @@ fn compactness(encoding: &Value) -> usize {
     position.unwrap_or_else(|| panic!("not an encoding of a string: {encoding:?}"))
 }
 
-/// Of each command: name, arity, first key, last key, step.
+/// Of each command: name, arity, first key, last key, step, key specifications.
 fn command_info(reply: &Value) -> Vec<Vec<Value>> {
     let of_one = |info: &Value| match info {
         Value::Array(fields) => {
-            [0, 1, 3, 4, 5].iter().filter_map(|&i| fields.get(i)).cloned().collect()
+            [0, 1, 3, 4, 5, 8].iter().filter_map(|&i| fields.get(i)).map(without_notes).collect()
         }
         other => vec![other.clone()],
     };
     reply.as_array().iter().map(of_one).collect()
+}
+
+/// A key specification, or a list of them, without the remarks for people.
+fn without_notes(value: &Value) -> Value {
+    match value {
+        Value::Array(items) => match &items[..] {
+            [name, _, rest @ ..] if *name == Value::bulk("notes") => Value::Array(rest.to_vec()),
+            items => Value::Array(items.iter().map(without_notes).collect()),
+        },
+        Value::Set(items) => Value::Set(items.iter().map(without_notes).collect()),
+        Value::Map(pairs) => {
+            let rest = pairs.iter().filter(|(name, _)| *name != Value::bulk("notes"));
+            Value::Map(rest.cloned().collect())
+        }
+        other => other.clone(),
+    }
 }
 
 /// Each way must be able to say no.

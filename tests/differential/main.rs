@@ -18,6 +18,8 @@
 //! - `compare` has the ways in which two replies can agree without being the same bytes.
 //! - `session` sends, compares, remembers, and reports; `dialogues` has what cannot be sent in
 //!   batches.
+//! - `restarts` ends kvstore now and then and starts it again, for what is compared thereafter is
+//!   what it has read back from its log.
 //!
 //! `make diff` runs it. `KVSTORE_DIFF_COMMANDS=1000000` is the long form, with a new seed each
 //! time; `KVSTORE_DIFF_SEED` replays a seed that a failure printed. The short form always has the
@@ -31,6 +33,7 @@ mod compare;
 mod deviations;
 mod dialogues;
 mod generate;
+mod restarts;
 mod session;
 mod vocabulary;
 
@@ -60,28 +63,56 @@ fn random_commands_get_the_replies_of_redis_in_resp3() {
 fn compare_random_commands(protocol: u8) {
     let Some(redis) = oracle() else { return };
     let subject = Server::start(&[]);
-    let commands = number_from_env("KVSTORE_DIFF_COMMANDS");
-    let default_seed = if commands.is_some() { fresh_seed() } else { SEED_SHORT };
-    let seed = number_from_env("KVSTORE_DIFF_SEED").unwrap_or(default_seed);
-    println!("KVSTORE_DIFF_SEED={seed} RESP{protocol}");
-
-    let mut session = Session::new(redis.port(), subject.port(), protocol);
-    let mut generator = Generator::new(Rng::new(seed), protocol);
-    let mut rng = Rng::new(!seed);
-    let batches = commands.unwrap_or(COMMANDS_SHORT).div_ceil(BATCH_LEN as u64);
-    for batch in 1..=batches {
-        session.compare((0..BATCH_LEN).map(|_| generator.command()).collect());
-        session.compare_a_dialogue(&mut rng);
-        if batch % BATCHES_PER_CHECKPOINT == 0 || batch == batches {
-            session.compare_state();
-        }
-        if session.has_enough_differences() {
+    let mut run = Run::begin(&redis, &subject, protocol, "KVSTORE_DIFF_COMMANDS", COMMANDS_SHORT);
+    for batch in 1..=run.batches {
+        run.compare_batch(batch);
+        if run.session.has_enough_differences() {
             break;
         }
     }
-    session.assert_no_difference(seed);
-    if commands.is_none() {
-        session.assert_each_deviation_was_met();
+    run.end();
+}
+
+/// Random commands on two servers.
+struct Run {
+    session: Session,
+    generator: Generator,
+    rng: Rng,
+    seed: u64,
+    batches: u64,
+    is_short: bool,
+}
+
+impl Run {
+    /// `long` is the variable that may ask for another number of commands than `short`.
+    fn begin(redis: &RedisServer, subject: &Server, protocol: u8, long: &str, short: u64) -> Run {
+        let commands = number_from_env(long);
+        let default_seed = if commands.is_some() { fresh_seed() } else { SEED_SHORT };
+        let seed = number_from_env("KVSTORE_DIFF_SEED").unwrap_or(default_seed);
+        println!("KVSTORE_DIFF_SEED={seed} RESP{protocol}");
+        Run {
+            session: Session::new(redis.port(), subject.port(), protocol),
+            generator: Generator::new(Rng::new(seed), protocol),
+            rng: Rng::new(!seed),
+            seed,
+            batches: commands.unwrap_or(short).div_ceil(BATCH_LEN as u64),
+            is_short: commands.is_none(),
+        }
+    }
+
+    fn compare_batch(&mut self, batch: u64) {
+        self.session.compare((0..BATCH_LEN).map(|_| self.generator.command()).collect());
+        self.session.compare_a_dialogue(&mut self.rng);
+        if batch.is_multiple_of(BATCHES_PER_CHECKPOINT) || batch == self.batches {
+            self.session.compare_state();
+        }
+    }
+
+    fn end(mut self) {
+        self.session.assert_no_difference(self.seed);
+        if self.is_short {
+            self.session.assert_each_deviation_was_met();
+        }
     }
 }
 

@@ -25,6 +25,7 @@ pub fn words(line: &str) -> Args {
 }
 
 pub struct Session {
+    protocol: u8,
     pub redis: Resp,
     pub subject: Resp,
     /// Commands since both servers were last emptied, with their place in the run.
@@ -44,6 +45,7 @@ pub struct Session {
 impl Session {
     pub fn new(redis_port: u16, subject_port: u16, protocol: u8) -> Session {
         let mut session = Session {
+            protocol,
             redis: Resp::connect(redis_port),
             subject: Resp::connect(subject_port),
             history: VecDeque::new(),
@@ -54,13 +56,25 @@ impl Session {
             errors: 0,
             rows_met: BTreeSet::new(),
         };
+        session.open();
+        session
+    }
+
+    fn open(&mut self) {
         // An expired key that one server has swept and the other has not would show in DBSIZE.
         let mut opening = vec![words("DEBUG SET-ACTIVE-EXPIRE 0")];
-        if protocol == 3 {
+        if self.protocol == 3 {
             opening.push(words("HELLO 3"));
         }
-        session.compare(opening);
-        session
+        self.compare(opening);
+    }
+
+    /// Begins anew with both servers, one of which has been restarted: a connection has a name and
+    /// other things of its own, and those end with it.
+    pub fn reconnect(&mut self, redis_port: u16, subject_port: u16) {
+        self.redis = Resp::connect(redis_port);
+        self.subject = Resp::connect(subject_port);
+        self.open();
     }
 
     /// Sends a batch to both and compares the replies, up to the first difference.
@@ -137,11 +151,13 @@ impl Session {
         self.differences.push(report);
     }
 
-    /// The last commands that touched a key of this one, or all keys.
+    /// The last commands that touched a key of this one, or all keys, and what else befell the
+    /// servers, which stands in the history in brackets.
     fn history_of(&self, args: &Args) -> Vec<&(usize, Args)> {
         let keys: Vec<_> = args[1..].iter().filter(|arg| KEYS.contains(&arg.as_slice())).collect();
         let touches = |earlier: &Args| {
             earlier[0].to_ascii_uppercase().starts_with(b"FLUSH")
+                || earlier[0].starts_with(b"(")
                 || earlier[1..].iter().any(|arg| keys.contains(&arg))
         };
         let touching: Vec<_> =

@@ -147,6 +147,7 @@ fn an_idle_client_costs_less_than_20_kb() {
     scene.wait_for_info("connected_clients", clients as u64 + 1);
     let grown = scene.server.resident_kib().saturating_sub(before) * 1024;
     let each = grown / clients as u64;
+    println!("{each} bytes for each of {clients} idle connections");
     assert!(each < BYTES_EACH_MAX, "{each} bytes for each of {clients} idle connections");
     scene.assert_bystander_is_served("idle clients");
     drop(idle);
