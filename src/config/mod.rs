@@ -365,6 +365,13 @@ mod tests {
     }
 
     #[test]
+    fn get_answers_a_plain_name_as_it_was_typed() {
+        let config = Config::default();
+        assert_eq!(get(&config, &["TimeOut", "timeout"])[0].0, "TimeOut");
+        assert_eq!(get(&config, &["TIMEOU*"])[0].0, "timeout");
+    }
+
+    #[test]
     fn get_answers_an_alias_by_the_name_that_was_asked_for() {
         let pairs = get(&Config::default(), &["slave-*"]);
         assert_eq!(pairs, [("slave-read-only".to_string(), "yes".to_string())]);
