@@ -20,6 +20,9 @@ pub struct Shard {
     /// What to look at when, earliest first. A deadline that moves later leaves its item alone: the
     /// sweeper puts it back with the true time. So a session that is renewed on every request costs
     /// nothing here.
+    ///
+    /// The hash's bits are reversed: of keys with one deadline, those next to each other in the table
+    /// then come up far apart, and what is left of the table stays evenly filled.
     deadlines: BinaryHeap<Reverse<(UnixMillis, u32)>>,
     volatile: usize,
     entry_bytes: usize,
@@ -134,17 +137,17 @@ impl Shard {
     pub(super) fn take_expired(&mut self, now: UnixMillis, limit: usize) -> Vec<Vec<u8>> {
         let mut expired: Vec<Vec<u8>> = Vec::new();
         while expired.len() < limit {
-            let Some(Reverse((_, hash))) =
+            let Some(Reverse((_, reversed))) =
                 self.deadlines.peek().filter(|Reverse((due, _))| *due < now).copied()
             else {
                 break;
             };
             self.deadlines.pop();
-            for at in self.table.slots_of(hash) {
+            for at in self.table.slots_of(reversed.reverse_bits()) {
                 let entry = self.table.entry(at);
                 match entry.deadline() {
                     Some(deadline) if deadline < now => expired.push(entry.key().to_vec()),
-                    Some(later) => self.deadlines.push(Reverse((later, hash))),
+                    Some(later) => self.deadlines.push(Reverse((later, reversed))),
                     None => {}
                 }
             }
@@ -180,7 +183,7 @@ impl Shard {
         if old.is_some_and(|old| old <= new) {
             return;
         }
-        self.deadlines.push(Reverse((new, hash)));
+        self.deadlines.push(Reverse((new, hash.reverse_bits())));
         if self.deadlines.len() > 2 * self.volatile + self.table.len() / 8 + 64 {
             self.rebuild_deadlines();
         }
@@ -192,7 +195,7 @@ impl Shard {
         self.deadlines = self
             .table
             .entries_from(0)
-            .filter_map(|(hash, entry)| Some(Reverse((entry.deadline()?, hash))))
+            .filter_map(|(hash, entry)| Some(Reverse((entry.deadline()?, hash.reverse_bits()))))
             .collect();
     }
 }

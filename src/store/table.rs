@@ -26,6 +26,9 @@ const LOAD_MAX_PERCENT: usize = 85;
 const LOAD_NEW_PERCENT: usize = 68;
 /// Below this share the table shrinks.
 const LOAD_MIN_PERCENT: usize = 20;
+/// Shrinking may not push an entry further than this from its home: whoever deletes in hash order, as a
+/// script with SCAN does, leaves all entries in one corner of the table.
+const SHIFT_MAX: usize = 64;
 const HOMES_MIN: usize = 8;
 
 /// One place in the table. 24 bytes.
@@ -50,12 +53,15 @@ pub struct Table {
     /// How many slots are somebody's home; the others are overflow.
     homes: usize,
     len: usize,
+    /// With fewer entries than this the table shrinks. At most half of what it had when it was built,
+    /// so that a table which cannot shrink much is not tried again and again.
+    shrink_below: usize,
 }
 
 impl Table {
     /// An empty table, which allocates nothing.
     pub const fn new() -> Table {
-        Table { slots: Vec::new(), homes: 0, len: 0 }
+        Table { slots: Vec::new(), homes: 0, len: 0, shrink_below: 0 }
     }
 
     /// How many entries there are.
@@ -140,7 +146,7 @@ impl Table {
         }
         self.slots[at..end].rotate_left(1);
         self.len -= 1;
-        if self.len * 100 < self.homes * LOAD_MIN_PERCENT && self.homes > HOMES_MIN {
+        if self.len < self.shrink_below {
             self.rebuild(self.len * 100 / LOAD_NEW_PERCENT);
         }
         entry
@@ -192,24 +198,24 @@ impl Table {
         at
     }
 
-    /// Moves everything to a table with this many homes: one pass over both in hash order.
+    /// Moves everything to a table with this many homes, or somewhat more: one pass over both in hash
+    /// order.
     fn rebuild(&mut self, homes: usize) {
         let mut homes = homes.max(HOMES_MIN);
         let old = std::mem::take(&mut self.slots);
-        // The longest overflow is known only afterwards, so count first: hashes alone tell.
+        // Where the entries will come to lie is known only afterwards, so count first: hashes alone tell.
         let size = loop {
-            let hashes = old.iter().filter(|slot| slot.entry.is_some()).map(|slot| slot.hash);
-            let end = hashes.fold(0, |next: usize, hash| {
-                next.max(((u64::from(hash) * homes as u64) >> 32) as usize) + 1
-            });
+            let (end, shift) = extent(&old, homes);
             // Room for later overflow: runs are longer in a larger table, but only logarithmically.
-            let overflow = 16 + homes / 64;
-            if end + 8 < homes + overflow {
-                break homes + overflow;
+            let size = homes + 16 + homes / 64;
+            let shrinking = homes < self.homes;
+            if end + 8 < size && (shift <= SHIFT_MAX || !shrinking) {
+                break size;
             }
             homes = homes * 5 / 4;
         };
         self.homes = homes;
+        self.shrink_below = (homes * LOAD_MIN_PERCENT / 100).min(self.len / 2);
         self.slots.reserve_exact(size);
         self.slots.resize_with(size, Slot::default);
         let mut next = 0;
@@ -219,6 +225,17 @@ impl Table {
             next = at + 1;
         }
     }
+}
+
+/// How far the entries of these slots would reach in a table with so many homes, and how far from its
+/// home one of them would be at most.
+fn extent(slots: &[Slot], homes: usize) -> (usize, usize) {
+    let hashes = slots.iter().filter(|slot| slot.entry.is_some()).map(|slot| slot.hash);
+    hashes.fold((0, 0), |(next, shift), hash| {
+        let home = ((u64::from(hash) * homes as u64) >> 32) as usize;
+        let at = home.max(next);
+        (at + 1, shift.max(at - home))
+    })
 }
 
 #[cfg(test)]
@@ -286,6 +303,26 @@ mod tests {
     fn survives_colliding_hashes() {
         against_model(6, 4_000);
         against_model(1, 1_000);
+    }
+
+    #[test]
+    fn deleting_in_hash_order_leaves_a_good_table() {
+        let mut table = Table::new();
+        let key = |n: u32| (n * 7919).to_le_bytes();
+        let hash = |n: u32| crc32fast::hash(&key(n));
+        (0..20_000).for_each(|n| table.insert(hash(n), Entry::new(&key(n), b"", None), 0));
+        let mut in_order: Vec<u32> = (0..20_000).collect();
+        in_order.sort_by_key(|n| hash(*n));
+        for (deleted, n) in in_order.iter().enumerate() {
+            let at = table.find(hash(*n), &key(*n)).unwrap();
+            table.remove(at);
+            if deleted % 1000 == 0 {
+                check(&table);
+                let (_, shift) = extent(&table.slots, table.homes);
+                assert!(shift <= 2 * SHIFT_MAX, "{shift} slots from home after {deleted}");
+            }
+        }
+        assert!(table.size() < 100, "{} slots for nothing", table.size());
     }
 
     #[test]
