@@ -22,10 +22,15 @@ impl Failure {
         Failure(Cow::Borrowed(text.as_bytes()))
     }
 
-    /// An error that quotes what the client sent, up to a NUL, as Redis's do.
+    /// An error that quotes what the client sent: up to a NUL, and without line ends at the error's end,
+    /// as Redis does.
     pub fn quoting(before: &str, quoted: &[u8], after: &str) -> Failure {
         let quoted = quoted.split(|&byte| byte == 0).next().unwrap_or_default();
-        Failure::new([before.as_bytes(), quoted, after.as_bytes()].concat())
+        let mut text = [before.as_bytes(), quoted, after.as_bytes()].concat();
+        while text.ends_with(b"\r") || text.ends_with(b"\n") {
+            text.pop();
+        }
+        Failure::new(text)
     }
 
     /// The text, beginning with its code.
@@ -67,6 +72,9 @@ impl std::error::Error for Failure {}
 pub const SYNTAX: Failure = Failure::fixed("ERR syntax error");
 /// An argument, or a stored value, that must be a 64-bit signed integer and is not.
 pub const NOT_AN_INTEGER: Failure = Failure::fixed("ERR value is not an integer or out of range");
+/// An argument that must be a 32-bit signed integer and is a larger one.
+pub const INT_OUT_OF_RANGE: Failure =
+    Failure::fixed("ERR value is out of range, value must between -2147483648 and 2147483647");
 /// An argument, or a stored value, that must be a number and is not.
 pub const NOT_A_FLOAT: Failure = Failure::fixed("ERR value is not a valid float");
 /// A result that does not fit in 64 bits.

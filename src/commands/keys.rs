@@ -2,7 +2,7 @@
 
 use super::{Call, Command, Family, Flags, Keys};
 use crate::effect::Effect;
-use crate::error::{Failure, NO_SUCH_KEY, NOT_AN_INTEGER, SYNTAX};
+use crate::error::{Failure, INT_OUT_OF_RANGE, NO_SUCH_KEY, NOT_AN_INTEGER, SYNTAX};
 use crate::protocol::{Args, integer};
 use crate::store::Tx;
 
@@ -66,8 +66,6 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 const DB_OUT_OF_RANGE: Failure = Failure::fixed("ERR DB index is out of range");
-const INT_OUT_OF_RANGE: Failure =
-    Failure::fixed("ERR value is out of range, value must between -2147483648 and 2147483647");
 const SAME_OBJECT: Failure = Failure::fixed("ERR source and destination objects are the same");
 
 fn del(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {

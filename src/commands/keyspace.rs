@@ -71,8 +71,10 @@ fn answer_keys(call: &mut Call<'_, '_>, keys: &[Vec<u8>]) {
     keys.iter().for_each(|key| call.reply.bulk(key));
 }
 
-/// As C's `strtoul`, which is what Redis reads a cursor with: no digits are 0, a sign is taken.
+/// As C's `strtoul`, which is what Redis reads a cursor with: no digits are 0, a sign is taken, and a
+/// NUL is the end.
 fn parse_cursor(word: &[u8]) -> Option<u64> {
+    let word = word.split(|&byte| byte == 0).next().unwrap_or_default();
     let (negative, digits) = match word {
         [] => return Some(0),
         [b'-', digits @ ..] => (true, digits),
@@ -169,6 +171,7 @@ mod tests {
     fn cursors_as_redis_reads_them() {
         assert_eq!(parse_cursor(b""), Some(0));
         assert_eq!(parse_cursor(b"+7"), Some(7));
+        assert_eq!(parse_cursor(b"7\0x"), Some(7));
         assert_eq!(parse_cursor(b"-1"), Some(u64::MAX));
         assert_eq!(parse_cursor(b"18446744073709551615"), Some(u64::MAX));
         for bad in ["abc", "1x", " 1", "1 ", "-", "+", "+-1", "18446744073709551616"] {

@@ -75,16 +75,24 @@ impl Commands {
         self.probe(name.iter().copied())
     }
 
+    /// The row that a request names, a subcommand's where there is one; how many arguments follow is
+    /// not looked at.
+    pub fn lookup(&self, args: Args<'_>) -> Option<Resolved> {
+        let found = self.find(&args[0])?;
+        match (found.command.run, args.get(1)) {
+            (Run::Container | Run::ContainerOr(_), Some(name)) => {
+                self.subcommand(found.command, name)
+            }
+            _ => Some(found),
+        }
+    }
+
     /// The row that a request asks for, with its arity checked.
     pub fn resolve(&self, args: Args<'_>) -> Result<Resolved, Failure> {
-        let found = self.find(&args[0]).ok_or_else(|| unknown(args))?;
-        let found = match (found.command.run, args.get(1)) {
-            (Run::Container, None) => return Err(Failure::arity(found.command.name)),
-            (Run::Container | Run::ContainerOr(_), Some(name)) => self
-                .subcommand(found.command, name)
-                .ok_or_else(|| unknown_subcommand(found.command.name, name))?,
-            _ => found,
-        };
+        let found = self.lookup(args).ok_or_else(|| match self.find(&args[0]) {
+            Some(container) => unknown_subcommand(container.command.name, &args[1]),
+            None => unknown(args),
+        })?;
         match (found.command.accepts(args.len()), found.command.name.starts_with("debug|")) {
             (true, _) => Ok(found),
             (false, false) => Err(Failure::arity(found.command.name)),

@@ -357,7 +357,7 @@ mod tests {
     fn get_answers_in_the_tables_order_without_doubles() {
         let config = Config::default();
         let pairs = get(&config, &["SAVE", "port", "p*", "timeout", "no-such"]);
-        let names: Vec<_> = pairs.iter().map(|(name, _)| *name).collect();
+        let names: Vec<_> = pairs.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["port", "timeout", "proto-max-bulk-len", "save"]);
         assert_eq!(pairs[2].1, "536870912");
         let aliases = SETTINGS.iter().filter(|row| row.alias.is_some()).count();
@@ -365,9 +365,16 @@ mod tests {
     }
 
     #[test]
+    fn get_answers_a_plain_name_as_it_was_typed() {
+        let config = Config::default();
+        assert_eq!(get(&config, &["TimeOut", "timeout"])[0].0, "TimeOut");
+        assert_eq!(get(&config, &["TIMEOU?"])[0].0, "timeout");
+    }
+
+    #[test]
     fn get_answers_an_alias_by_the_name_that_was_asked_for() {
         let pairs = get(&Config::default(), &["slave-*"]);
-        assert_eq!(pairs, [("slave-read-only", "yes".to_string())]);
+        assert_eq!(pairs, [("slave-read-only".to_string(), "yes".to_string())]);
     }
 
     #[test]

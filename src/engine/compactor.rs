@@ -93,7 +93,9 @@ pub fn run(engine: &Engine, persistence: &Persistence) {
         };
         compactor.running.store(true, Relaxed);
         let began = Instant::now();
+        let steady = persistence.files.lock();
         let result = compaction::compact(&persistence.log, |base| copy_store(engine, base));
+        drop(steady);
         compactor.last_millis.store(began.elapsed().as_millis() as u64, Relaxed);
         match &result {
             Ok(size) => {

@@ -3,7 +3,7 @@
 use super::session::{Ending, ReplyMode};
 use super::{Engine, Session, client_command};
 use crate::config::Id;
-use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
+use crate::error::{Failure, INT_OUT_OF_RANGE, NOT_AN_INTEGER, SYNTAX};
 use crate::protocol::{Args, Dialect, Reply, integer};
 use std::hint::black_box;
 use std::sync::atomic::Ordering::Relaxed;
@@ -51,6 +51,7 @@ pub fn select(args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
             reply.ok();
             Ok(())
         }
+        Some(index) if i32::try_from(index).is_err() => Err(INT_OUT_OF_RANGE),
         Some(_) => Err(Failure::fixed("ERR DB index is out of range")),
     }
 }

@@ -32,7 +32,7 @@ use crate::effect::{self, Seq};
 use crate::error::Failure;
 use crate::store::{Scope, Store};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -81,6 +81,9 @@ pub struct Persistence {
     /// Held as long as the server runs.
     _lock: File,
     policy: RwLock<Fsync>,
+    /// Held while files are replaced or read back: reading must not find one gone in the middle.
+    /// Taken before any shard's lock.
+    pub(super) files: Mutex<()>,
     pub(super) parked_tx: Sender<Parked>,
     pub(super) parked_rx: Receiver<Parked>,
     /// Whether the sync thread had several to serve the last time: then one more had better join them
@@ -126,6 +129,7 @@ impl Persistence {
             node,
             _lock: lock,
             policy: RwLock::new(config.fsync()),
+            files: Mutex::new(()),
             parked_tx,
             parked_rx,
             crowded: AtomicBool::new(false),
@@ -137,15 +141,21 @@ impl Persistence {
     }
 
     /// Reads everything back from disk, as a restart would, while nobody can write.
+    ///
+    /// # Panics
+    /// If the disk fails between the two readings. Then memory is half of what it was, and the only way
+    /// back to the truth is a real restart.
     pub fn reload(&self, store: &Store) -> Result<(), Failure> {
+        let _steady = self.files.lock();
         let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now());
         let failed = |error: &dyn std::fmt::Display| Failure::new(format!("ERR reload: {error}"));
         self.log.sync().map_err(|error| failed(&error))?;
+        // All of it is judged before memory is given up for it.
+        recovery::read(&self.dir, |payload| effect::check(payload).map(drop))
+            .map_err(|error| failed(&error))?;
         tx.apply(effect::Effect::FlushAll);
-        recovery::read(&self.dir, |payload| {
-            effect::decode(payload, |effect| tx.apply(effect)).map(drop)
-        })
-        .map_err(|error| failed(&error))?;
+        let apply = |payload: &[u8]| effect::decode(payload, |effect| tx.apply(effect)).map(drop);
+        recovery::read(&self.dir, apply).expect("what could be read a moment ago");
         Ok(())
     }
 

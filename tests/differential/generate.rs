@@ -65,10 +65,6 @@ impl Generator {
             return self.fixed();
         }
         let mut args = self.expand(template);
-        if template == "DBSIZE" {
-            self.following.extend(touches_to_expire());
-            return self.command();
-        }
         // One word tells a container from its subcommand, and an unspoilt name keeps FIXED's
         // promise.
         let name = template.split(' ').next().unwrap_or_default();
@@ -79,6 +75,11 @@ impl Generator {
         if self.rng.chance(ODD_CASE_PERCENT) {
             let at = self.rng.below(args.len());
             self.change_case(&mut args[at]);
+        }
+        if sees_expired_keys(&args) {
+            self.following.extend(touches_to_expire());
+            self.following.push_back(args);
+            return self.command();
         }
         args
     }
@@ -309,12 +310,21 @@ impl Generator {
     }
 }
 
-/// Redis counts an expired key in DBSIZE until somebody touches it, for which its sweeper, switched
-/// off here, usually cares. An empty SETRANGE touches a key and changes nothing. These come in
-/// front of a DBSIZE.
+/// Redis counts an expired key in DBSIZE, and shows it in these others, until somebody touches it, for
+/// which its sweeper, switched off here, usually cares.
+fn sees_expired_keys(args: &Args) -> bool {
+    let begins_with = |words: &[&str]| {
+        args.len() >= words.len() && args.iter().zip(words).all(|(arg, word)| is_word(arg, word))
+    };
+    begins_with(&["DBSIZE"])
+        || begins_with(&["MEMORY", "USAGE"])
+        || begins_with(&["DEBUG", "OBJECT"])
+}
+
+/// An empty SETRANGE touches a key and changes nothing. These come in front of a command that sees
+/// expired keys.
 fn touches_to_expire() -> impl Iterator<Item = Args> {
-    let touch = |key: &&[u8]| vec![b"SETRANGE".to_vec(), key.to_vec(), b"0".to_vec(), vec![]];
-    KEYS.iter().map(touch).chain([words("DBSIZE")])
+    KEYS.iter().map(|key| vec![b"SETRANGE".to_vec(), key.to_vec(), b"0".to_vec(), vec![]])
 }
 
 /// Whether the reply is the same on a slow machine, and the memory that the command may use is
