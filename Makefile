@@ -3,7 +3,8 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run release test check lint scripts-check diff fuzz soak clients bench bench-quick clean
+.PHONY: help run release test check lint scripts-check diff fuzz soak crash clients lab bench bench-quick \
+    clean
 
 # Options for the program that a target runs: make run ARGS='--port 7000 --loglevel debug'
 ARGS ?=
@@ -11,6 +12,8 @@ ARGS ?=
 TESTFLAGS ?=
 DIFF_COMMANDS ?= 200000
 FUZZ_CASES ?= 2000000
+# Rounds of each workload of the benchmark: make bench ROUNDS=3
+ROUNDS ?= 5
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -61,7 +64,11 @@ diff: ## long differential test against redis-server (DIFF_COMMANDS=200000)
 	fi
 
 fuzz: ## long fuzz tests of the parser and of whole sessions (FUZZ_CASES=2000000)
-	KVSTORE_FUZZ_CASES=$(FUZZ_CASES) cargo test --release --test fuzz
+	CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true KVSTORE_FUZZ_CASES=$(FUZZ_CASES) \
+	    cargo test --release --test fuzz
+
+crash: ## 200 times kill -9 under load, in all fsync policies; long power-cut tests
+	KVSTORE_LONG=1 cargo test --release --test crash --test power_loss -- --nocapture
 
 soak: ## long form of the tests of hostile clients and of concurrency
 	KVSTORE_LONG=1 cargo test --release --test hostile --test concurrency
@@ -69,8 +76,11 @@ soak: ## long form of the tests of hostile clients and of concurrency
 clients: release ## real clients against kvstore: redis-cli, redis-benchmark, redis-py, node (ARGS=--install first)
 	@scripts/clients.sh $(ARGS)
 
-bench: release ## benchmark beside Redis, 25 minutes (ARGS='--only get-50 --rounds 9 --json FILE')
-	@python3 scripts/bench.py $(ARGS)
+lab: release ## what a crash, a torn log, a flipped bit and a full disk do, live, in a minute (ARGS=--step)
+	@scripts/lab-durability.sh $(ARGS)
+
+bench: release ## benchmark beside Redis, 20 minutes (ROUNDS=3: 12; ARGS='--group log', '--only get-50')
+	@python3 scripts/bench.py --rounds $(ROUNDS) $(ARGS)
 
 bench-quick: release ## smoke run of the benchmark: the figures mean nothing
 	@python3 scripts/bench.py --quick $(ARGS)

@@ -20,6 +20,39 @@ impl UnixMillis {
         self.0 / 1000
     }
 
+    /// As people read it, by ISO 8601: `2026-01-01T00:00:00.123Z`.
+    pub fn utc(self) -> String {
+        let (seconds, millis) = (self.seconds(), self.0 % 1000);
+        let (year, month, day) = date(seconds / 86400);
+        let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+    }
+
+    /// Reads what [`UnixMillis::utc`] writes, also without `Z`, milliseconds, seconds or time of day,
+    /// and with a blank for the `T`. None for any other text and for years before 1970.
+    pub fn from_utc(text: &str) -> Option<UnixMillis> {
+        let text = Some(text).filter(|text| text.is_ascii())?;
+        let text = text.strip_suffix('Z').unwrap_or(text);
+        let (day, time) = text.split_once(['T', ' ']).unwrap_or((text, "00:00"));
+        let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
+        let mut date_parts = day.splitn(3, '-').map(number);
+        let (year, month, day) = (date_parts.next()??, date_parts.next()??, date_parts.next()??);
+        let mut time_parts = time.splitn(3, ':').map(number);
+        let (hour, minute) = (time_parts.next()??, time_parts.next()??);
+        let second = time_parts.next().unwrap_or(Some(0))?;
+        let millis = number(&format!("{fraction:0<3}")[..3]).filter(|_| fraction.len() <= 9)?;
+        let days = days_before(year, month, day)?;
+        // 9999 is the last year that four digits can tell.
+        (year <= 9999
+            && hour < 24
+            && minute < 60
+            && second < 60
+            && date(days) == (year, month, day))
+            .then_some(UnixMillis(
+                (((days * 24 + hour) * 60 + minute) * 60 + second) * 1000 + millis,
+            ))
+    }
+
     /// Milliseconds from `earlier` to `self`, 0 if it is not later.
     pub fn since(self, earlier: UnixMillis) -> u64 {
         self.0.saturating_sub(earlier.0)
@@ -30,6 +63,31 @@ impl fmt::Display for UnixMillis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
+}
+
+fn number(digits: &str) -> Option<u64> {
+    let sane = (1..=4).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| sane)
+}
+
+/// Year, month and day of a day since 1970-01-01. The year is taken to begin in March, so that the
+/// leap day is its last (Howard Hinnant, "chrono-compatible low-level date algorithms").
+fn date(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let march_month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    (era * 400 + year + u64::from(month <= 2), month, day)
+}
+
+/// The inverse of [`date`]; what is no date comes out as some other one.
+fn days_before(year: u64, month: u64, day: u64) -> Option<u64> {
+    let year = year.checked_sub(u64::from(month <= 2))?;
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day.checked_sub(1)?;
+    (year * 365 + year / 4 - year / 100 + year / 400 + of_year).checked_sub(719_468)
 }
 
 /// Microseconds since 1970-01-01 UTC, for `TIME`.
@@ -63,5 +121,51 @@ impl Stopwatch {
         let lap = now.duration_since(self.0);
         self.0 = now;
         lap.as_micros() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_and_read_as_iso_8601() {
+        let cases = [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_767_225_600_123, "2026-01-01T00:00:00.123Z"),
+            (4_107_542_399_999, "2100-02-28T23:59:59.999Z"),
+            (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+        ];
+        for (millis, text) in cases {
+            assert_eq!(UnixMillis(millis).utc(), text);
+            assert_eq!(UnixMillis::from_utc(text), Some(UnixMillis(millis)));
+        }
+        for days in 0..200_000 {
+            let at = UnixMillis(days * 86_400_000);
+            assert_eq!(UnixMillis::from_utc(&at.utc()), Some(at));
+        }
+    }
+
+    #[test]
+    fn times_may_be_written_shorter() {
+        let at = |text| UnixMillis::from_utc(text).map(|at| at.0);
+        assert_eq!(at("2026-01-01"), Some(1_767_225_600_000));
+        assert_eq!(at("2026-01-01 00:01"), Some(1_767_225_660_000));
+        assert_eq!(at("2026-01-01T00:00:01.5"), Some(1_767_225_601_500));
+        assert_eq!(at("2026-01-01T00:00:01.123456Z"), Some(1_767_225_601_123));
+        let bad = [
+            "",
+            "now",
+            "2026-02-29",
+            "2026-13-01",
+            "2026-01-00",
+            "2026-01-01T24:00",
+            "2026-01-01T00:00:00.é",
+        ];
+        for text in bad.into_iter().chain(["1969-12-31", "2026-01-01T00:00:00+01:00", "12026-1-1"])
+        {
+            assert_eq!(at(text), None, "{text}");
+        }
     }
 }

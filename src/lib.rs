@@ -20,7 +20,7 @@
 //!
 //! [`protocol`] bytes ↔ requests and replies · [`effect`] what can happen to data · [`store`] the table ·
 //! [`commands`] what each command means · [`aof`] the log · [`engine`] decides · [`server`] sockets and
-//! threads. Leaves, imported by anyone: [`config`], [`error`],
+//! threads · [`cli`] tools beside the server. Leaves, imported by anyone: [`config`], [`error`],
 //! [`metrics`], [`clock`], [`shutdown`], [`glob`], [`random`], [`outbox`].
 //!
 //! # Threads
@@ -50,18 +50,19 @@
 //! # Invariants
 //!
 //! - `protocol`, `store`, `commands` and the record codec do no I/O and read no clock, so that replay
-//!   and tests are exact (`tests/fuzz.rs` runs them in memory).
+//!   and tests are exact (`tests/fuzz` runs them in memory).
 //! - State changes only in `Tx::apply`, with an effect that the log gets too: memory after a restart is
 //!   memory before it (`tests/differential` with restarts).
-//! - Effects are appended while the shards are locked: log order is apply order (`tests/concurrency.rs`,
-//!   `tests/crash.rs`).
+//! - Effects are appended while the shards are locked: log order is apply order (`tests/concurrency`,
+//!   `tests/crash`).
 //! - Nobody waits for the disk, a queue or a socket while a shard is locked; `Log::admit` waits before
 //!   the lock, the gate behind it.
 //! - Every queue, buffer, thread count and message size has a named limit and a policy
-//!   (`tests/hostile.rs`).
+//!   (`tests/hostile`).
 //! - Recovery judges everything before it changes anything (`tests/every_byte.rs`).
 
 pub mod aof;
+pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod config;

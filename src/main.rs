@@ -1,5 +1,6 @@
 //! The program: reads the arguments, starts logging, dispatches.
 
+use kvstore::cli;
 use kvstore::config::{self, Config, Id};
 use kvstore::engine::log_level;
 use kvstore::server;
@@ -19,9 +20,13 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &[String]) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    if let Some(tool) = args.first().and_then(|name| cli::find(name)) {
+        start_tool_logging();
+        return Ok(tool.run(&args[1..]));
+    }
     let has = |name: &str| args.iter().any(|arg| arg == name);
     if has("--help") || has("-h") {
-        print(&config::help());
+        print(&format!("{}{}", cli::OVERVIEW, config::help()));
         return Ok(ExitCode::SUCCESS);
     }
     if has("--version") || has("-V") {
@@ -54,6 +59,14 @@ fn serve(options: &[String]) -> Result<ExitCode, Box<dyn std::error::Error>> {
 /// Prints to standard output; a reader that has left (`kvstore --help | head -1`) is no error.
 fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// A tool's log is for whoever waits for it: the progress of reading.
+fn start_tool_logging() {
+    env_logger::Builder::new()
+        .filter_level(log::LevelFilter::Info)
+        .format(|out, record| writeln!(out, "{}", record.args()))
+        .init();
 }
 
 fn start_logging(config: &Config) {

@@ -11,7 +11,7 @@
 //!
 //! The push thread is started by the first send that stalls and ends when the queue is empty. Order is
 //! kept: as long as anything is queued, whatever is sent joins the queue. The queue is bounded by the
-//! client's [`OutputLimit`]: beyond it the client is cut off, because the alternatives are to stop
+//! client's [`OutputLimit`]: whoever has more waiting and asks for more is cut off, because the alternatives are to stop
 //! reading (above) or to let one client take all memory.
 //!
 //! Out of scope: who decides what to send.
@@ -41,7 +41,7 @@ const PIECE_BYTES: usize = 64 << 10;
 pub enum SendError {
     /// The socket is closed or broken.
     Closed(io::Error),
-    /// More was waiting than the limit allows; the number of bytes.
+    /// More was waiting already than the limit allows; the number of bytes.
     OverLimit(usize),
 }
 
@@ -105,13 +105,15 @@ impl Outbox {
         if sent == bytes.len() {
             return Ok(());
         }
-        queue.add(&bytes[sent..]);
+        // What was waiting before counts, and not this reply: a client that reads gets a reply of any
+        // length.
         if queue.is_over(limit) {
             let waiting = queue.bytes;
             drop(queue);
             self.cut();
             return Err(SendError::OverLimit(waiting));
         }
+        queue.add(&bytes[sent..]);
         if !queue.pushing {
             queue.pushing = true;
             drop(queue);

@@ -1,4 +1,5 @@
-"""The side-by-side benchmark, in reading order: servers, load, probe, workloads, report."""
+"""The side-by-side benchmark, in reading order: servers, load, probe and latency, workload,
+throughput, keyspace and log (the kinds of workloads), workloads (the list), report."""
 
 
 class BenchError(Exception):

@@ -21,7 +21,7 @@ SOCKET_SECONDS_MAX = 60
 
 
 class Connection:
-    """A RESP connection that knows just enough: load in bulk, and ask for an integer."""
+    """A RESP connection that knows just enough: load in bulk, and ask for one thing at a time."""
 
     def __init__(self, server):
         address = ("127.0.0.1", server.port)
@@ -43,33 +43,49 @@ class Connection:
             answer += got
         return bytes(answer)
 
-    def load(self, key_count, deadline_ms=None, prefix="key"):
-        """Sets keys `<prefix>:000000000000` and on, a few thousand commands at a time."""
+    def load(self, key_count, deadline_ms=None, prefix="key", value=VALUE, stride=1):
+        """Sets keys `<prefix>:000000000000` and on, a few thousand commands at a time.
+
+        A stride that has no factor in common with the count visits all of them in another order.
+        """
         option = b""
         if deadline_ms is not None:
             option = b"$4\r\nPXAT\r\n$%d\r\n%d\r\n" % (len(str(deadline_ms)), deadline_ms)
         count = 5 if option else 3
         key_bytes = len(prefix) + 13
         head = b"*%d\r\n$3\r\nSET\r\n$%d\r\n%s:" % (count, key_bytes, prefix.encode())
-        tail = b"\r\n$%d\r\n%s\r\n%s" % (VALUE_BYTES, VALUE, option)
+        tail = b"\r\n$%d\r\n%s\r\n%s" % (len(value), value, option)
         command = head + b"%012d" + tail
         for first in range(0, key_count, CHUNK_COMMANDS):
             chunk = range(first, min(first + CHUNK_COMMANDS, key_count))
-            self.socket.sendall(b"".join([command % n for n in chunk]))
+            self.socket.sendall(b"".join([command % (n * stride % key_count) for n in chunk]))
             expected = b"+OK\r\n" * len(chunk)
             answer = self._read(len(expected))
             if answer != expected:
                 raise BenchError(f"SET was answered {answer[:200]!r}")
 
-    def dbsize(self):
-        """DBSIZE."""
-        self.socket.sendall(b"*1\r\n$6\r\nDBSIZE\r\n")
+    def ask(self, *words):
+        """One command; its reply, unless that is an array, as text."""
+        parts = [b"$%d\r\n%s\r\n" % (len(word), word.encode()) for word in words]
+        self.socket.sendall(b"*%d\r\n" % len(words) + b"".join(parts))
         line = b""
         while not line.endswith(b"\r\n"):
             line += self._read(1)
-        if not line.startswith(b":"):
-            raise BenchError(f"DBSIZE was answered {line!r}")
-        return int(line[1:])
+        if line[:1] not in (b"+", b":", b"$"):
+            raise BenchError(f"{' '.join(words)} was answered {line!r}")
+        text = line[1:-2]
+        if line.startswith(b"$") and int(text) >= 0:
+            text = self._read(int(text) + 2)[:-2]
+        return text.decode()
+
+    def dbsize(self):
+        """DBSIZE."""
+        return int(self.ask("DBSIZE"))
+
+    def persistence(self):
+        """The fields of INFO persistence."""
+        lines = self.ask("INFO", "persistence").splitlines()
+        return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
 class Outcome:

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 
-from bench.workloads import CLIENT_SHARE, FIGURES
+from bench.servers import filesystem
+from bench.workload import CLIENT_SHARE, FIGURES
+from bench.workloads import GROUPS
 
 CLIENT_BOUND_SHARE = 0.95
 
@@ -22,7 +24,8 @@ def machine():
         memory_kib = int(re.search(r"MemTotal:\s*(\d+)", file.read()).group(1))
     name = model.group(1).strip() if model else os.uname().machine
     cores = len(os.sched_getaffinity(0))
-    return f"{name}, {cores} cores, {memory_kib / 2**20:.0f} GiB, Linux {os.uname().release}"
+    kernel = f"Linux {os.uname().release}"
+    return f"{name}, {cores} cores, {memory_kib / 2**20:.0f} GiB, {kernel}, {filesystem()}"
 
 
 def commit():
@@ -47,6 +50,7 @@ class Report:
         self.quick = quick
         self.rounds = rounds
         self.date = time.strftime("%Y-%m-%d")
+        self.started = time.monotonic()
         self.labels = {product.name: product.label() for product in self.products}
         self.measured = {}  # workload -> product name -> [figures of a round]
 
@@ -56,9 +60,10 @@ class Report:
         by_product.setdefault(product.name, []).append(figures)
 
     def median(self, workload, product, figure):
-        """Over the rounds."""
+        """Over the rounds; not a number where this product does not tell."""
         rounds = self.measured[workload][product.name]
-        return statistics.median(figures[figure] for figures in rounds)
+        values = [figures[figure] for figures in rounds if figure in figures]
+        return statistics.median(values) if values else float("nan")
 
     def ratio(self, workload, figure):
         """Median of the ratios within each round: what drifts between rounds cancels out."""
@@ -67,7 +72,7 @@ class Report:
         pairs = [
             ours[figure] / theirs[figure]
             for ours, theirs in zip(subject, baseline)
-            if theirs[figure] > 0
+            if theirs.get(figure, 0) > 0
         ]
         return statistics.median(pairs) if pairs else float("nan")
 
@@ -87,7 +92,10 @@ class Report:
 
     def cell(self, workload, product, figure):
         """A median, with a mark where the load generator was the limit."""
-        text = FIGURES[figure][1].format(self.median(workload, product, figure))
+        value = self.median(workload, product, figure)
+        if value != value:
+            return "–"
+        text = FIGURES[figure][1].format(value)
         if figure == "throughput" and self.is_client_bound(workload, product):
             text += " †"
         return text
@@ -96,11 +104,13 @@ class Report:
         """Whether redis-benchmark had no CPU left to ask for more."""
         return self.median(workload, product, CLIENT_SHARE) >= CLIENT_BOUND_SHARE
 
-    def rows(self):
-        """One row for each figure of each workload, heading first."""
+    def rows(self, group):
+        """One row for each figure of each workload of a group, heading first."""
         heading = ["workload", "figure", *(self.labels[p.name] for p in self.products)]
         yield [*heading, "ratio to Redis", "target", "outcome"]
         for workload, by_product in self.measured.items():
+            if workload.group != group:
+                continue
             title = workload.title
             for figure in FIGURES:
                 if figure not in by_product[self.subject.name][0]:
@@ -117,27 +127,37 @@ class Report:
                 title = ""
 
     def markdown(self):
-        """The table and what it stands on, ready for the README."""
-        rows = list(self.rows())
+        """The tables and what they stand on, ready for the README."""
+        measured = {workload.group for workload in self.measured}
+        tables = [self.table(group) for group in GROUPS if group in measured]
+        command = shlex.join(["python3", *sys.argv])
+        minutes = (time.monotonic() - self.started) / 60
+        about = f"{machine()}; {self.date}; {commit()}; `{command}`, {minutes:.0f} minutes."
+        if self.quick:
+            about = f"SMOKE RUN: the figures mean nothing. {about}"
+        return "\n\n".join([*tables, about, self.method()])
+
+    def table(self, group):
+        """One group's heading and rows."""
+        rows = list(self.rows(group))
         numeric = len(self.products) + 1
         rule = ["---", "---", *["---:"] * numeric, "---:", "---"]
         lines = ["| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]]]
-        command = shlex.join(["python3", *sys.argv])
-        about = f"{machine()}; {self.date}; {commit()}; `{command}`."
-        if self.quick:
-            about = f"SMOKE RUN: the figures mean nothing. {about}"
-        return "\n".join(
-            [
-                *lines,
-                "",
-                about,
-                "",
-                f"Medians over {self.rounds} round(s), servers in turn, each freshly started; "
-                "ratios are the median of the pair ratios of each round. No persistence, values "
-                "of 64 bytes, client (redis-benchmark, one thread) on the same machine. "
-                f"† marks where the client used {CLIENT_BOUND_SHARE:.0%} of a core or more: the "
-                "server could have done more.",
-            ]
+        return "\n".join([f"**{GROUPS[group]}**", "", *lines])
+
+    def method(self):
+        """How it was measured, in a few sentences."""
+        rounds = f"{self.rounds} round(s)"
+        long = [w for w in self.measured if w.rounds(self.rounds) < self.rounds]
+        if long:
+            names = ", ".join(f"`{workload.name}`" for workload in long)
+            rounds += f", {long[0].rounds(self.rounds)} of {names}"
+        return (
+            f"Medians over {rounds}; servers in turn, each freshly started; "
+            "ratios are the median of the pair ratios of each round. Values of 64 bytes, client "
+            "(redis-benchmark, one thread) on the same machine. "
+            f"† marks where the client used {CLIENT_BOUND_SHARE:.0%} of a core or more: the "
+            "server could have done more."
         )
 
     def missed(self):
@@ -162,6 +182,7 @@ class Report:
             "workloads": [
                 {
                     "name": workload.name,
+                    "group": workload.group,
                     "title": workload.title,
                     "rounds": by_product,
                     "ratios": {

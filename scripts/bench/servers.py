@@ -1,7 +1,8 @@
 """The products under test, and one running server of any of them.
 
 A product knows its command line. A server is a child process on a loopback port in a temporary
-directory of its own; it is stopped by its own pid, and the directory goes with it.
+directory of its own ($TMPDIR, else /tmp); it is stopped by its own pid, and the directory goes with
+it.
 """
 
 import os
@@ -15,9 +16,21 @@ import time
 
 from bench import BenchError
 
-READY_SECONDS_MAX = 20
+# Long, because reading back a large log is part of it.
+READY_SECONDS_MAX = 180
+READY_POLL_SECONDS = 0.002
 STOP_SECONDS_MAX = 30
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+def filesystem():
+    """The type of the one that servers have their files on."""
+    directory = os.path.realpath(tempfile.gettempdir())
+    with open("/proc/self/mounts", encoding="utf-8", errors="replace") as file:
+        mounts = [line.split()[1:3] for line in file]
+    around = [m for m in mounts if os.path.commonpath([m[0], directory]) == m[0]]
+    # Of two mounts on one place, the later one is seen.
+    return max(enumerate(around), key=lambda found: (len(found[1][0]), found[0]))[1][1]
 
 
 class Product:
@@ -46,6 +59,10 @@ class Product:
         """The port that it listens on, or None while it is starting."""
         raise NotImplementedError
 
+    def loading_seconds(self, stdout_text, persistence):
+        """How long it says that reading back its log took; `persistence` is that part of INFO."""
+        raise NotImplementedError
+
     def version(self):
         """`7.0.15`, or a mark that it would not say."""
         try:
@@ -67,7 +84,14 @@ class Redis(Product):
 
     name = "redis"
     title = "Redis"
-    durability_options = {"none": ["--save", "", "--appendonly", "no"]}
+    # No policy rewrites the log by itself: it would fall into one round and not into another.
+    _logged = ["--save", "", "--appendonly", "yes", "--auto-aof-rewrite-percentage", "0"]
+    durability_options = {
+        "none": ["--save", "", "--appendonly", "no"],
+        "everysec": [*_logged, "--appendfsync", "everysec"],
+        "everysec-plain": [*_logged, "--appendfsync", "everysec", "--aof-use-rdb-preamble", "no"],
+        "always": [*_logged, "--appendfsync", "always"],
+    }
 
     def choose_port(self):
         # Redis takes port 0 for "do not listen". Between this close and its bind somebody else
@@ -81,6 +105,12 @@ class Redis(Product):
 
     def ready_port(self, stdout_text, asked_port):
         return asked_port if "eady to accept connections" in stdout_text else None
+
+    def loading_seconds(self, stdout_text, persistence):
+        found = re.search(r"DB loaded from append only file: ([\d.]+) seconds", stdout_text)
+        if not found:
+            raise BenchError(f"{self.title} does not say that it loaded its append-only file")
+        return float(found.group(1))
 
 
 class RedisAgain(Redis):
@@ -102,7 +132,13 @@ class Kvstore(Product):
 
     name = "kvstore"
     title = "kvstore"
-    durability_options = {"none": ["--appendonly", "no"]}
+    _logged = ["--appendonly", "yes", "--dir", "data", "--auto-compact-percentage", "0"]
+    durability_options = {
+        "none": ["--appendonly", "no"],
+        "everysec": [*_logged, "--appendfsync", "everysec"],
+        "everysec-plain": [*_logged, "--appendfsync", "everysec"],  # its base always is plain
+        "always": [*_logged, "--appendfsync", "always"],
+    }
 
     def choose_port(self):
         return 0
@@ -115,9 +151,15 @@ class Kvstore(Product):
         found = re.search(r"ready on 127\.0\.0\.1:(\d+)", stdout_text)
         return int(found.group(1)) if found else None
 
+    def loading_seconds(self, stdout_text, persistence):
+        return int(persistence["kvstore_recovery_milliseconds"]) / 1000
+
 
 class Server:
-    """One running server: `with Server(product) as server:` starts it and stops it."""
+    """One running server: `with Server(product) as server:` starts it and stops it.
+
+    `stop` and `start` in between restart it in the same directory.
+    """
 
     def __init__(self, product, durability="none"):
         self.product = product
@@ -129,23 +171,30 @@ class Server:
     def __enter__(self):
         self.directory = tempfile.mkdtemp(prefix="kvstore-bench-")
         try:
-            for attempts_left in (2, 1, 0):
-                if self._start(may_retry=attempts_left > 0):
-                    return self
+            self.start()
         except BaseException:
             self.__exit__(None, None, None)
             raise
-        raise AssertionError("the last attempt returns or raises")
+        return self
 
     def __exit__(self, *_exception):
         try:
-            self._stop()
+            self.stop()
         finally:
             shutil.rmtree(self.directory, ignore_errors=True)
+
+    def start(self):
+        """Returns the seconds from its start until it was ready."""
+        for attempts_left in (2, 1, 0):
+            seconds = self._start(may_retry=attempts_left > 0)
+            if seconds is not None:
+                return seconds
+        raise AssertionError("the last attempt returns or raises")
 
     def _start(self, may_retry):
         asked_port = self.product.choose_port()
         argv = self.product.argv(self.durability, asked_port)
+        started = time.monotonic()
         with open(self._path("stdout"), "wb") as out, open(self._path("stderr"), "wb") as err:
             try:
                 self.process = subprocess.Popen(
@@ -153,19 +202,19 @@ class Server:
                 )
             except OSError as error:
                 raise BenchError(f"cannot start {argv[0]}: {error}") from error
-        give_up = time.monotonic() + READY_SECONDS_MAX
-        while time.monotonic() < give_up:
-            self.port = self.product.ready_port(self._read("stdout"), asked_port)
+        while time.monotonic() < started + READY_SECONDS_MAX:
+            self.port = self.product.ready_port(self.stdout(), asked_port)
             if self.port is not None:
-                return True
+                return time.monotonic() - started
             if self.process.poll() is not None:
                 if may_retry:
-                    return False
+                    return None
                 break
-            time.sleep(0.01)
+            time.sleep(READY_POLL_SECONDS)
         raise BenchError(f"{' '.join(argv)} did not become ready:\n{self.log_tail()}")
 
-    def _stop(self):
+    def stop(self):
+        """Asks it to end, and waits for that."""
         if self.process is None or self.process.poll() is not None:
             return
         self.process.send_signal(signal.SIGTERM)
@@ -182,6 +231,10 @@ class Server:
     def _read(self, name):
         with open(self._path(name), encoding="utf-8", errors="replace") as file:
             return file.read()
+
+    def stdout(self):
+        """What it has printed since its start."""
+        return self._read("stdout")
 
     def log_tail(self):
         """What the server said last, for a failure message."""
@@ -201,3 +254,29 @@ class Server:
                 if line.startswith("VmRSS:"):
                     return int(line.split()[1]) / 1024
         raise BenchError(f"{self.product.name} has no VmRSS: it has ended\n{self.log_tail()}")
+
+    def memory_mib(self):
+        """Resident memory, and what forked children hold beside it.
+
+        Pages that a child shares with its parent are the parent's; those that the parent has changed
+        since the fork exist twice, and the child's copies are its private dirty pages.
+        """
+        pid = self.process.pid
+        total = _smaps_kib(pid, "Rss")
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            children = file.read().split()
+        for child in children:
+            try:
+                total += _smaps_kib(child, "Private_Dirty")
+            except (FileNotFoundError, ProcessLookupError):
+                pass  # it has just ended
+        return total / 1024
+
+
+def _smaps_kib(pid, field):
+    """One field of the sum over a process's mappings; 0 for a process that is ending."""
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii", errors="replace") as file:
+        for line in file:
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1])
+    return 0

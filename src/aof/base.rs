@@ -101,6 +101,14 @@ impl<'d> BaseWriter<'d> {
         self.disk.sync_dir()
     }
 
+    /// Removes what a failed attempt has left: on a full disk, that space is what service waits for.
+    pub fn discard(disk: &dyn Disk, seq: Seq) -> io::Result<()> {
+        match disk.remove(&unfinished_name(seq)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         write_all_at(&*self.file, &self.buffer, self.len)?;
         self.len += self.buffer.len() as u64;

@@ -16,6 +16,7 @@ use super::base::BaseWriter;
 use super::disk::Disk;
 use super::files::{self, Listing};
 use super::log::Log;
+use super::record::Position;
 use crate::effect::Seq;
 use std::io;
 
@@ -25,9 +26,25 @@ pub fn compact(
     log: &Log,
     walk: impl FnOnce(&mut BaseWriter<'_>) -> Result<(), String>,
 ) -> Result<u64, String> {
-    let disk = log.disk();
-    let position = log.rotate().map_err(|error| error.to_string())?;
-    let mut base = BaseWriter::begin(disk, position).map_err(text)?;
+    let position = log.rotate().map_err(|error| format!("cannot begin a new segment: {error}"))?;
+    let size = write_base(log, position, walk).inspect_err(|_| {
+        if let Err(error) = BaseWriter::discard(log.disk(), position.seq) {
+            ::log::warn!("cannot remove the unfinished base: {error}");
+        }
+    })?;
+    log.forget_before(size);
+    remove_replaced(log.disk(), position.seq)
+        .map_err(|error| format!("cannot remove what the new base replaces: {error}"))?;
+    Ok(size)
+}
+
+fn write_base(
+    log: &Log,
+    position: Position,
+    walk: impl FnOnce(&mut BaseWriter<'_>) -> Result<(), String>,
+) -> Result<u64, String> {
+    let text = |error: io::Error| format!("cannot write the base: {error}");
+    let mut base = BaseWriter::begin(log.disk(), position).map_err(text)?;
     walk(&mut base)?;
     let end = log.appended();
     base.finish(end).map_err(text)?;
@@ -35,8 +52,6 @@ pub fn compact(
     assert!(log.durable() >= end, "a base must not know more than the durable log");
     let size = base.size();
     base.publish().map_err(text)?;
-    log.forget_before(size);
-    remove_replaced(disk, position.seq).map_err(text)?;
     Ok(size)
 }
 
@@ -50,8 +65,4 @@ fn remove_replaced(disk: &dyn Disk, seq: Seq) -> io::Result<()> {
         disk.remove(&name)?;
     }
     disk.sync_dir()
-}
-
-fn text(error: io::Error) -> String {
-    error.to_string()
 }

@@ -36,32 +36,43 @@ pub trait LogFile: Debug + Send + Sync {
 
 /// A directory of the operating system.
 #[derive(Debug)]
-pub struct Directory(pub PathBuf);
+pub struct Directory {
+    path: PathBuf,
+    /// Kept open, so that syncing cannot fail for want of a descriptor.
+    handle: File,
+}
+
+impl Directory {
+    /// The directory at this path, which must exist.
+    pub fn open(path: &Path) -> io::Result<Directory> {
+        Ok(Directory { path: path.into(), handle: File::open(path)? })
+    }
+}
 
 impl Disk for Directory {
     fn create(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
-        let file = OpenOptions::new().write(true).create_new(true).open(self.0.join(name))?;
+        let file = OpenOptions::new().write(true).create_new(true).open(self.path.join(name))?;
         Ok(Box::new(file))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
-        Ok(Box::new(OpenOptions::new().write(true).open(self.0.join(name))?))
+        Ok(Box::new(OpenOptions::new().write(true).open(self.path.join(name))?))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.0.join(from), self.0.join(to))
+        fs::rename(self.path.join(from), self.path.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.0.join(name))
+        fs::remove_file(self.path.join(name))
     }
 
     fn names(&self) -> io::Result<Vec<String>> {
-        names(&self.0)
+        names(&self.path)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        sync_dir(&self.0)
+        self.handle.sync_all()
     }
 }
 
@@ -91,6 +102,12 @@ pub fn names(dir: &Path) -> io::Result<Vec<String>> {
 /// Makes a directory's entries durable.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+/// Makes the directory's entry for this file or directory durable.
+pub fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    sync_dir(parent.unwrap_or(Path::new(".")))
 }
 
 /// Writes all of `bytes` at `offset`.

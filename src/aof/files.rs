@@ -25,7 +25,7 @@ pub fn base_name(seq: Seq) -> String {
 }
 
 /// The log's files in a directory.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Listing {
     /// The seqs of the bases, ascending.
     pub bases: Vec<Seq>,
@@ -67,7 +67,11 @@ fn numbered(name: &str, prefix: &str) -> Option<Seq> {
 /// Makes the directory if it is not there, and locks it against a second server. The lock is held as
 /// long as the file is open, and the kernel lets go of it however the process ends.
 pub fn lock(dir: &Path) -> io::Result<File> {
-    fs::create_dir_all(dir)?;
+    if !dir.exists() {
+        fs::create_dir_all(dir)?;
+        // Files in a directory that a power cut takes are not durable, however often they are synced.
+        super::disk::sync_parent(dir)?;
+    }
     let path = dir.join(LOCK);
     let mut file =
         OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path)?;
@@ -85,6 +89,22 @@ pub fn lock(dir: &Path) -> io::Result<File> {
     file.set_len(0)?;
     writeln!(file, "{}", std::process::id())?;
     Ok(file)
+}
+
+/// The process that holds the directory's lock, if one does. The look itself takes a shared lock for a
+/// moment.
+pub fn holder(dir: &Path) -> io::Result<Option<String>> {
+    let path = dir.join(LOCK);
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        result => result?,
+    };
+    match file.try_lock_shared() {
+        Err(fs::TryLockError::WouldBlock) => {
+            Ok(Some(fs::read_to_string(&path)?.trim().to_string()))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Who this node is.
@@ -134,5 +154,5 @@ pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     file.write_all(contents)?;
     file.sync_all()?;
     fs::rename(&unfinished, path)?;
-    super::disk::sync_dir(path.parent().unwrap_or(Path::new(".")))
+    super::disk::sync_parent(path)
 }

@@ -13,6 +13,9 @@
 //! - Whoever needs `written` and finds nobody writing writes for all ([`Log::ensure_written`]).
 //! - Whoever needs `durable` and finds nobody syncing syncs for all ([`Log::sync`]): group commit.
 //!
+//! - A segment that has reached its size is ended by the sync thread ([`Log::rotate_if_full`]): all of it
+//!   is made durable before the next one exists, so only the last segment can lose anything.
+//!
 //! Locks are taken in the order `syncing`, `writer`, `pending`.
 //!
 //! When a write fails (disk full), the rest of it stays and is tried again by the sync thread; until it
@@ -22,7 +25,10 @@
 //! server is restarted and has read back what is really there.
 
 use super::disk::{Disk, LogFile};
+pub use super::failure::LogError;
 use super::files;
+use super::mark::Mark;
+pub use super::record::Tail;
 use super::record::{Epoch, Position, append_header};
 use super::stats::LogStats;
 use crate::clock::{Stopwatch, UnixMillis};
@@ -44,27 +50,6 @@ const WAIT_STEP: Duration = Duration::from_millis(10);
 /// Buffers larger than this are given back.
 const BUFFER_BYTES_KEEP: usize = 1 << 20;
 
-/// Why the log takes no writes, or could not make one safe.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogError {
-    /// Writing failed; it is being tried again.
-    Write(String),
-    /// Syncing failed; only a restart helps.
-    Sync(String),
-}
-
-impl std::fmt::Display for LogError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            LogError::Write(error) => write!(f, "cannot write the log: {error}; trying again"),
-            LogError::Sync(error) => write!(
-                f,
-                "cannot sync the log: {error}; what the disk holds is unknown until a restart"
-            ),
-        }
-    }
-}
-
 /// A log open for writing.
 #[derive(Debug)]
 pub struct Log {
@@ -73,8 +58,11 @@ pub struct Log {
     segment_size: AtomicU64,
     pending: Mutex<Pending>,
     writer: Mutex<Writer>,
-    /// Held by whoever syncs.
+    /// Held by whoever syncs or begins a segment.
     syncing: Mutex<()>,
+    mark: Mark,
+    /// Whether the segment has reached its size.
+    is_full: AtomicBool,
     appended: AtomicU64,
     written: AtomicU64,
     durable: AtomicU64,
@@ -102,8 +90,6 @@ struct Pending {
 #[derive(Debug)]
 struct Writer {
     file: Arc<dyn LogFile>,
-    /// The segment's first seq, which names its file.
-    first: Seq,
     /// Bytes in the file that are ours.
     len: u64,
     /// Taken from `Pending`; the first `done` bytes are written.
@@ -113,17 +99,10 @@ struct Writer {
     last: Position,
     /// A write failed, and behind `len` the file may hold anything.
     dirty_end: bool,
-    /// Segments that were completed and not yet synced, oldest first.
-    unsynced: Vec<Arc<dyn LogFile>>,
-}
-
-/// Where to go on writing.
-#[derive(Clone, Copy, Debug)]
-pub struct Tail {
-    /// The last record that there is.
-    pub last: Position,
-    /// The newest segment's first seq and length, if there is a segment to go on with.
-    pub segment: Option<(Seq, u64)>,
+    /// The file's name is not yet synced.
+    is_new: bool,
+    /// A new segment could not be begun; it is tried again when this one is so long.
+    retry_at: u64,
 }
 
 impl Log {
@@ -136,20 +115,21 @@ impl Log {
         size: u64,
         now: UnixMillis,
     ) -> io::Result<Log> {
+        let mark = Mark::begin(&*disk, tail.last.seq)?;
         let next = Seq(tail.last.seq.0 + 1);
-        let (file, first, len) = match tail.segment {
-            Some((first, len)) => (disk.open(&files::segment_name(first))?, first, len),
-            None => (create_segment(&*disk, next)?, next, 0),
+        let (file, len) = match tail.segment {
+            Some((first, len)) => (disk.open(&files::segment_name(first))?, len),
+            None => (disk.create(&files::segment_name(next))?, 0),
         };
         let writer = Writer {
             file: Arc::from(file),
-            first,
             len,
             buffer: Vec::new(),
             done: 0,
             last: tail.last,
             dirty_end: false,
-            unsynced: Vec::new(),
+            is_new: true,
+            retry_at: 0,
         };
         let log = Log {
             disk,
@@ -158,6 +138,8 @@ impl Log {
             pending: Mutex::new(Pending { bytes: Vec::new(), last: tail.last }),
             writer: Mutex::new(writer),
             syncing: Mutex::new(()),
+            mark,
+            is_full: AtomicBool::new(false),
             appended: AtomicU64::new(tail.last.seq.0),
             written: AtomicU64::new(tail.last.seq.0),
             durable: AtomicU64::new(tail.last.seq.0),
@@ -228,48 +210,56 @@ impl Log {
 
     /// Makes everything appended so far durable, alone or together with others' records.
     pub fn sync(&self) -> Result<(), LogError> {
-        self.sync_holding(self.syncing.lock())
+        self.sync_holding(&self.syncing.lock())
     }
 
     /// As [`Log::sync`], unless somebody is syncing already.
     pub fn try_sync(&self) -> Option<Result<(), LogError>> {
-        Some(self.sync_holding(self.syncing.try_lock()?))
+        Some(self.sync_holding(&self.syncing.try_lock()?))
     }
 
-    fn sync_holding(&self, _syncing: MutexGuard<'_, ()>) -> Result<(), LogError> {
+    fn sync_holding(&self, _syncing: &MutexGuard<'_, ()>) -> Result<(), LogError> {
         if let Err(error @ LogError::Sync(_)) = self.check() {
             return Err(error);
         }
-        let (mut files, upto) = {
+        let (file, is_new, upto) = {
             let mut writer = self.writer.lock();
             self.write(&mut writer)?;
             if self.durable() == self.written() {
                 return Ok(());
             }
-            let mut files = std::mem::take(&mut writer.unsynced);
-            files.push(Arc::clone(&writer.file));
-            (files, self.written())
+            let is_new = std::mem::take(&mut writer.is_new);
+            (Arc::clone(&writer.file), is_new, self.written())
         };
+        self.sync_file(&*file, is_new, upto)
+    }
+
+    /// Syncs a segment, and its name if that is new, and marks what is in it as durable.
+    fn sync_file(&self, file: &dyn LogFile, is_new: bool, upto: Seq) -> Result<(), LogError> {
         let watch = Stopwatch::start();
-        let result = files.drain(..).try_for_each(|file| file.sync());
+        let result = file.sync().and_then(|()| if is_new { self.disk.sync_dir() } else { Ok(()) });
         self.stats.fsync(watch.micros(), upto.0 - self.durable().0);
-        match result {
-            Ok(()) => {
-                self.durable.store(upto.0, Release);
-                self.notify();
-                Ok(())
-            }
-            Err(error) => Err(self.fail(LogError::Sync(error.to_string()))),
-        }
+        result.map_err(|error| self.fail(LogError::Sync(error.to_string())))?;
+        self.durable.store(upto.0, Release);
+        self.mark.note(upto);
+        self.notify();
+        Ok(())
     }
 
     /// Tries again what failed to be written; called by the sync thread.
     pub fn retry(&self) {
-        if let Err(LogError::Write(_)) = self.check() {
-            let mut writer = self.writer.lock();
-            if self.write(&mut writer).is_ok() {
-                *self.error.lock() = None;
+        let is_write_error = |error: &Option<_>| matches!(error, Some(LogError::Write(_)));
+        if !self.failed.load(Relaxed) || !is_write_error(&self.error.lock()) {
+            return;
+        }
+        let mut writer = self.writer.lock();
+        if self.write(&mut writer).is_ok() {
+            let mut present = self.error.lock();
+            // A sync may have failed meanwhile, and nothing but a restart takes that back.
+            if is_write_error(&present) {
+                *present = None;
                 self.failed.store(false, Relaxed);
+                drop(present);
                 log::warn!("the log can be written again; service resumes");
                 self.notify();
             }
@@ -278,12 +268,26 @@ impl Log {
 
     /// Starts a new segment behind everything appended so far. Returns the last position before it.
     pub fn rotate(&self) -> Result<Position, LogError> {
+        let syncing = self.syncing.lock();
+        // Most of what has to be synced, while writers go on.
+        self.sync_holding(&syncing)?;
         let mut writer = self.writer.lock();
         self.write(&mut writer)?;
         if writer.len > 0 {
-            self.next_segment(&mut writer).map_err(|error| self.fail_write(&error))?;
+            self.next_segment(&mut writer)?;
         }
         Ok(writer.last)
+    }
+
+    /// Starts a new segment if the present one has reached its size; called by the sync thread. If that
+    /// fails, the present one grows on.
+    pub fn rotate_if_full(&self) {
+        if !self.is_full.swap(false, Relaxed) {
+            return;
+        }
+        if let Err(LogError::Write(error)) = self.rotate() {
+            log::error!("cannot begin a new segment: {error}; the present one grows on");
+        }
     }
 
     /// Waits until everything up to `seq` is durable, the time is over, the log fails or the server
@@ -373,9 +377,8 @@ impl Log {
                 self.pending_bytes.fetch_sub(writer.buffer.len() as u64, Relaxed);
                 self.stats.written_bytes.add(writer.buffer.len() as u64);
                 self.written.store(writer.last.seq.0, Release);
-                if writer.len >= self.segment_size.load(Relaxed) {
-                    self.next_segment(writer).map_err(|error| self.fail_write(&error))?;
-                }
+                let full_at = self.segment_size.load(Relaxed).max(writer.retry_at);
+                self.is_full.fetch_or(writer.len >= full_at, Relaxed);
             }
         }
     }
@@ -391,15 +394,30 @@ impl Log {
         !writer.buffer.is_empty()
     }
 
-    /// Begins the next segment. Between two records only: everything taken has been written.
-    fn next_segment(&self, writer: &mut Writer) -> io::Result<()> {
+    /// Begins the next segment, behind all that has been appended, while nobody else syncs.
+    ///
+    /// What is before it is made durable first. Else a power cut could take the end of one segment and
+    /// leave the next, and recovery could not tell that from a damaged log.
+    fn next_segment(&self, writer: &mut Writer) -> Result<(), LogError> {
+        if self.durable() < self.written() {
+            self.sync_file(&*writer.file, std::mem::take(&mut writer.is_new), self.written())?;
+        }
+        // Also if a write has found it full while it was being synced: the next one is not.
+        self.is_full.store(false, Relaxed);
         let first = Seq(writer.last.seq.0 + 1);
-        let file = create_segment(&*self.disk, first)?;
-        let full = std::mem::replace(&mut writer.file, Arc::from(file));
-        writer.unsynced.push(full);
-        (writer.first, writer.len) = (first, 0);
-        self.stats.segments_started.increment();
-        Ok(())
+        match self.disk.create(&files::segment_name(first)) {
+            Ok(file) => {
+                writer.file = Arc::from(file);
+                (writer.len, writer.is_new, writer.retry_at) = (0, true, 0);
+                self.stats.segments_started.increment();
+                Ok(())
+            }
+            // No reason to refuse writes: the present segment takes them as well.
+            Err(error) => {
+                writer.retry_at = writer.len + self.segment_size.load(Relaxed) / 8;
+                Err(LogError::Write(error.to_string()))
+            }
+        }
     }
 
     fn fail_write(&self, error: &io::Error) -> LogError {
@@ -429,19 +447,4 @@ impl Log {
     fn wait_for_progress(&self, at_most: Duration) {
         self.progress.wait_for(&mut self.progress_lock.lock(), at_most);
     }
-}
-
-fn create_segment(disk: &dyn Disk, first: Seq) -> io::Result<Box<dyn LogFile>> {
-    let name = files::segment_name(first);
-    let file = match disk.create(&name) {
-        // Left by an attempt that failed behind the creation; nothing was written to it.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let file = disk.open(&name)?;
-            file.set_len(0)?;
-            file
-        }
-        result => result?,
-    };
-    disk.sync_dir()?;
-    Ok(file)
 }

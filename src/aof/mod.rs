@@ -21,6 +21,8 @@
 //!   node                  this node's id and its epoch
 //!   base-<seq>.aof        the state at a record, so that what is before can be deleted   (base)
 //!   log-<first seq>.aof   segments: records, in order                                   (record)
+//!   synced                how far the log has been synced                               (mark)
+//!   synced                how far the log has been synced, for recovery to judge a torn end   (mark)
 //!   quarantine/           what recovery cut off
 //! ```
 //!
@@ -55,7 +57,7 @@
 //! # Reading order
 //!
 //! [`record`], [`log`] (writing), [`scan`] and [`recovery`] (reading), [`base`] (compaction's result), [`compaction`],
-//! [`files`], [`disk`] (the calls that tests replace).
+//! [`files`], [`mark`], [`disk`] (the calls that tests replace).
 //!
 //! # Left out
 //!
@@ -65,8 +67,10 @@
 pub mod base;
 pub mod compaction;
 pub mod disk;
+mod failure;
 pub mod files;
 pub mod log;
+pub mod mark;
 pub mod record;
 pub mod recovery;
 pub mod scan;

@@ -35,6 +35,15 @@ pub struct Position {
     pub crc: u32,
 }
 
+/// Where to go on writing.
+#[derive(Clone, Copy, Debug)]
+pub struct Tail {
+    /// The last record that there is.
+    pub last: Position,
+    /// The newest segment's first seq and length, if there is a segment to go on with.
+    pub segment: Option<(Seq, u64)>,
+}
+
 /// A record's header line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {

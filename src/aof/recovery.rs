@@ -5,15 +5,16 @@
 //! 3. Only then is anything changed: a torn tail is moved aside, leftovers of a crash are removed.
 //!
 //! A bad record with nothing intact behind it, in the last segment, is a **torn tail**: the write that a
-//! crash cut off. It was never acknowledged, at least not as durable; it goes to `quarantine/` and the
-//! server starts. Anything else is **corruption**: something that was once whole is damaged or missing.
+//! crash cut off. So is a bad record behind the last sync (see [`mark`]), whatever follows: a power cut
+//! takes what was not synced in any order. It was never acknowledged, at least not as durable; it goes to
+//! `quarantine/` and the server starts. Anything else is **corruption**: something that was once whole is damaged or missing.
 //! Then the server does not start, because the next write would bury the evidence; it says which file,
 //! which byte and which record, and what to do.
 
 use super::base::{Frame, parse_first_line, parse_last_line};
 use super::files::{self, Listing, QUARANTINE, base_name, segment_name};
-use super::log::Tail;
-use super::record::{Epoch, Header, Position};
+use super::mark;
+use super::record::{Epoch, Header, Position, Tail};
 use super::scan::{Damage, Found, Scanner};
 use crate::clock::UnixMillis;
 use crate::effect::{Malformed, Seq};
@@ -101,7 +102,7 @@ pub fn read(
     dir: &Path,
     mut apply: impl FnMut(&[u8]) -> Result<(), Malformed>,
 ) -> Result<Recovered, RecoveryError> {
-    read_each(dir, |record| apply(record.payload))
+    read_each(dir, |record| apply(record.payload).map(|()| Then::GoOn))
 }
 
 /// A record of the log or of the base, on its way to memory.
@@ -119,13 +120,26 @@ pub struct Record<'r> {
     pub of_base: bool,
 }
 
-/// As [`read`], with more about each record.
+/// What to do behind a look at a record. A base is always read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Take it, and read on.
+    GoOn,
+    /// Take it, as the last one.
+    StopBehind,
+    /// The record before was the last one.
+    StopBefore,
+}
+
+/// As [`read`], with more about each record, and with a way to stop: what is behind the last record is
+/// not looked at, damaged or not. Whether the log then reaches the base's end seq is the caller's to
+/// check.
 pub fn read_each(
     dir: &Path,
-    apply: impl FnMut(Record<'_>) -> Result<(), Malformed>,
+    apply: impl FnMut(Record<'_>) -> Result<Then, Malformed>,
 ) -> Result<Recovered, RecoveryError> {
     let listing = files::list(dir).map_err(|error| RecoveryError::Io(dir.into(), error))?;
-    let mut reader = Reader { dir, apply, bytes: 0, records: 0, reported: Instant::now() };
+    let mut reader = Reader::new(dir, apply);
     let base = match listing.bases.last() {
         Some(&seq) => Some(reader.base(seq)?),
         None => None,
@@ -133,7 +147,8 @@ pub fn read_each(
     let start = base.map_or(Position::default(), |base| base.position);
     let segments = segments_behind(dir, &listing, start.seq)?;
     let (tail, torn) = reader.segments(&segments, start)?;
-    if let Some(base) = base.filter(|base| tail.last.seq < base.end_seq) {
+    let stopped = reader.stopped;
+    if let Some(base) = base.filter(|base| tail.last.seq < base.end_seq && !stopped) {
         return Err(RecoveryError::Corrupt {
             path: dir.join(base_name(base.position.seq)),
             offset: 0,
@@ -150,6 +165,11 @@ pub fn read_each(
     Ok(Recovered { tail, epoch, base, records, bytes, torn, segments, leftovers })
 }
 
+/// Reads a base and tells what its frame says.
+pub fn read_base(dir: &Path, seq: Seq) -> Result<Frame, RecoveryError> {
+    Reader::new(dir, |_| Ok(Then::GoOn)).base(seq)
+}
+
 /// Makes the directory as recovery read it: moves the torn tail aside and removes leftovers.
 pub fn settle(dir: &Path, recovered: &Recovered) -> Result<(), RecoveryError> {
     let io_error = |error| RecoveryError::Io(dir.into(), error);
@@ -164,14 +184,16 @@ pub fn settle(dir: &Path, recovered: &Recovered) -> Result<(), RecoveryError> {
             saved.display()
         );
     }
-    for name in &recovered.leftovers {
-        fs::remove_file(dir.join(name)).map_err(io_error)?;
-        log::info!("removed {name}, left by a crash or replaced by a base");
-    }
     // After kill -9 the kernel still holds what it had; from here on all of it counts as durable.
     for first in &recovered.segments {
         let file = File::open(dir.join(segment_name(*first))).map_err(io_error)?;
         file.sync_all().map_err(io_error)?;
+    }
+    // The base's name, too, before what it replaces goes.
+    super::disk::sync_dir(dir).map_err(io_error)?;
+    for name in &recovered.leftovers {
+        fs::remove_file(dir.join(name)).map_err(io_error)?;
+        log::info!("removed {name}, left by a crash or replaced by a base");
     }
     super::disk::sync_dir(dir).map_err(io_error)
 }
@@ -219,13 +241,29 @@ fn leftovers(listing: &Listing, base: Option<Seq>, segments: &[Seq]) -> Vec<Stri
 
 struct Reader<'d, A> {
     dir: &'d Path,
+    /// What is behind this record was never called durable.
+    synced: Seq,
     apply: A,
     bytes: u64,
     records: u64,
+    /// The caller has had enough.
+    stopped: bool,
     reported: Instant,
 }
 
-impl<A: FnMut(Record<'_>) -> Result<(), Malformed>> Reader<'_, A> {
+impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
+    fn new(dir: &'d Path, apply: A) -> Self {
+        Reader {
+            dir,
+            synced: mark::read(dir),
+            apply,
+            bytes: 0,
+            records: 0,
+            stopped: false,
+            reported: Instant::now(),
+        }
+    }
+
     /// Reads a base to its last line.
     fn base(&mut self, seq: Seq) -> Result<Frame, RecoveryError> {
         let path = self.dir.join(base_name(seq));
@@ -299,11 +337,10 @@ impl<A: FnMut(Record<'_>) -> Result<(), Malformed>> Reader<'_, A> {
                     what: format!("records up to {} are missing: no segment has them", first.0 - 1),
                 });
             }
-            let torn = self.segment(&mut scanner, &path, first, is_last)?;
-            last = scanner.last();
-            let len = torn.as_ref().map_or(scanner.file_len(), |torn| torn.damage.offset);
-            tail = Tail { last, segment: Some((first, len)) };
-            if torn.is_some() {
+            let torn;
+            (tail, torn) = self.segment(&mut scanner, &path, first, is_last)?;
+            last = tail.last;
+            if torn.is_some() || self.stopped {
                 return Ok((tail, torn));
             }
         }
@@ -316,20 +353,35 @@ impl<A: FnMut(Record<'_>) -> Result<(), Malformed>> Reader<'_, A> {
         path: &Path,
         first: Seq,
         is_last: bool,
-    ) -> Result<Option<Torn>, RecoveryError> {
+    ) -> Result<(Tail, Option<Torn>), RecoveryError> {
         loop {
             let offset = scanner.offset();
+            let tail = Tail { last: scanner.last(), segment: Some((first, offset)) };
             let damage =
                 match scanner.read_next().map_err(|error| RecoveryError::Io(path.into(), error))? {
-                    Found::End => break,
+                    Found::End => {
+                        self.bytes += scanner.file_len();
+                        return Ok((tail, None));
+                    }
                     Found::Record(header, payload) => {
                         let Header { seq, epoch, at, .. } = header;
                         let record = Record { seq, epoch, at, payload, of_base: false };
-                        if let Err(Malformed(what)) = (self.apply)(record) {
-                            let (path, what) = (path.into(), what.to_string());
-                            return Err(RecoveryError::Corrupt { path, offset, seq, what });
+                        match (self.apply)(record) {
+                            Ok(Then::StopBefore) => {
+                                self.stopped = true;
+                                return Ok((tail, None));
+                            }
+                            Ok(then) => self.stopped = then == Then::StopBehind,
+                            Err(Malformed(what)) => {
+                                let (path, what) = (path.into(), what.to_string());
+                                return Err(RecoveryError::Corrupt { path, offset, seq, what });
+                            }
                         }
                         self.records += 1;
+                        if self.stopped {
+                            let segment = Some((first, scanner.offset()));
+                            return Ok((Tail { last: scanner.last(), segment }, None));
+                        }
                         self.report(path, scanner);
                         continue;
                     }
@@ -341,18 +393,17 @@ impl<A: FnMut(Record<'_>) -> Result<(), Malformed>> Reader<'_, A> {
                 };
             let torn = is_last
                 && damage.may_be_torn
-                && !scanner
-                    .intact_record_follows()
-                    .map_err(|error| RecoveryError::Io(path.into(), error))?;
+                && (damage.seq > self.synced
+                    || !scanner
+                        .intact_record_follows()
+                        .map_err(|error| RecoveryError::Io(path.into(), error))?);
             if torn {
                 let len = scanner.file_len() - offset;
-                return Ok(Some(Torn { segment: first, damage, len }));
+                return Ok((tail, Some(Torn { segment: first, damage, len })));
             }
             let (path, what) = (path.into(), damage.what.to_string());
             return Err(RecoveryError::Corrupt { path, offset, seq: damage.seq, what });
         }
-        self.bytes += scanner.file_len();
-        Ok(None)
     }
 
     /// Goes over the records that the base covers, up to the base's own.

@@ -8,11 +8,15 @@ use super::record::{
     HEADER_LEN_MAX, Header, Position, SEAL_AND_LINE_END, line_len, parse_crc, seal,
 };
 use crate::effect::Seq;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
+/// Of the crcs at the ends of lines, the nearest are the likely ones; more only cost time.
+const NEAREST_MAX: usize = 8;
+/// How many times the length of a damaged end may be hashed in looking for records in it.
+const WORK_MAX: usize = 8;
 /// How much is read at a time.
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -59,9 +63,16 @@ pub struct Scanner {
 impl Scanner {
     /// Starts at the front of a file whose first record follows `last`.
     pub fn open(path: &Path, last: Position) -> io::Result<Scanner> {
-        let file = File::open(path)?;
-        let file_len = file.metadata()?.len();
-        Ok(Scanner { file, file_len, window: Vec::new(), start: 0, window_offset: 0, last })
+        Scanner::open_at(path, last, 0)
+    }
+
+    /// Starts within a file, where the record behind `last` begins.
+    pub fn open_at(path: &Path, last: Position, offset: u64) -> io::Result<Scanner> {
+        let (file, window) = (File::open(path)?, Vec::new());
+        let mut scanner =
+            Scanner { file, file_len: 0, window, start: 0, window_offset: offset, last };
+        scanner.look_again()?;
+        Ok(scanner)
     }
 
     /// The last intact record.
@@ -82,6 +93,20 @@ impl Scanner {
     /// The file's length when it was opened.
     pub fn file_len(&self) -> u64 {
         self.file_len
+    }
+
+    /// Looks at a file anew that is being written: how long it is now, and what stands behind the last
+    /// record. Tells whether the length has changed.
+    pub fn look_again(&mut self) -> io::Result<bool> {
+        let offset = self.offset();
+        let file_len = self.file.metadata()?.len();
+        if file_len < offset {
+            return Err(io::Error::other("the file has become shorter while it was read"));
+        }
+        self.window.clear();
+        (self.start, self.window_offset) = (0, offset);
+        self.file.seek(SeekFrom::Start(offset))?;
+        Ok(std::mem::replace(&mut self.file_len, file_len) != file_len)
     }
 
     /// Reads the next record.
@@ -184,29 +209,41 @@ impl Scanner {
     /// Whether an intact record stands anywhere behind the damage: then the damage is no torn tail.
     ///
     /// A record can be recognised by itself if the crc before it is known. That of a damaged record is
-    /// known if its own digits survived, or if only they did not; both are tried.
+    /// known if its own digits survived, or if only they did not; both are tried. The line before may be
+    /// any damaged record's header, so the digits at the ends of lines are tried, too.
     pub fn intact_record_follows(&mut self) -> io::Result<bool> {
-        /// The nearest crcs are the likely ones; more only cost time.
-        const KNOWN_MAX: usize = 8;
-        let rest = self.rest()?;
-        let mut known: VecDeque<u32> = VecDeque::new();
-        let mut at = 0;
-        while let Some(len) = rest[at..].iter().position(|&byte| byte == b'\n').map(|n| n + 1) {
-            let (line, behind) = (&rest[at..at + len], &rest[at + len..]);
-            if let Some((header, payload)) = parse_record(line, behind) {
-                if known.iter().any(|crc| header.is_intact(line, payload, *crc)) {
-                    return Ok(true);
+        let (after, rest) = (self.last, self.rest()?);
+        let first = crcs_of_first(&rest, after.crc);
+        let mut nearest: VecDeque<u32> = VecDeque::new();
+        // Where a record should stand whose predecessor has this crc.
+        let mut due: HashMap<usize, u32> = HashMap::new();
+        let mut work_left = rest.len().saturating_mul(WORK_MAX);
+        for (at, byte) in rest.iter().enumerate().skip(1) {
+            match byte {
+                // Not only where a line begins: the line end before it may be what is damaged.
+                b'#' => {
+                    let record = parse_record(&rest[at..]);
+                    let Some((header, line, payload)) =
+                        record.filter(|(header, ..)| header.seq > after.seq)
+                    else {
+                        continue;
+                    };
+                    // A client may have stored whatever it takes to make this slow; then the safe answer.
+                    let Some(left) = work_left.checked_sub(payload.len()) else { return Ok(true) };
+                    work_left = left;
+                    let (sealed, crc) = (sealed_part(line), crc32fast::hash(payload));
+                    let mut known = first.iter().chain(&nearest).chain(due.get(&at));
+                    if known.any(|before| seal(*before, sealed, crc) == header.crc) {
+                        return Ok(true);
+                    }
+                    due.insert(at + line.len() + payload.len(), header.crc);
                 }
-                if at == 0 {
-                    let sealed = &line[..line.len() - SEAL_AND_LINE_END];
-                    known.push_back(seal(self.last.crc, sealed, crc32fast::hash(payload)));
+                b'\n' => {
+                    nearest.extend(crc_at_end(&rest[..=at]));
+                    nearest.drain(..nearest.len().saturating_sub(NEAREST_MAX));
                 }
+                _ => {}
             }
-            known.extend(crc_at_end(line));
-            while known.len() > KNOWN_MAX {
-                known.pop_front();
-            }
-            at += len;
         }
         Ok(false)
     }
@@ -219,10 +256,32 @@ impl Scanner {
     }
 }
 
-fn parse_record<'f>(line: &[u8], behind: &'f [u8]) -> Option<(Header, &'f [u8])> {
-    let (header, line_len) = Header::parse(line)?;
-    let payload = behind.get(..usize::try_from(header.len).ok()?)?;
-    (line_len == line.len()).then_some((header, payload))
+/// What the damaged record at the start of `rest` may have had as its crc: any eight digits where its
+/// header should be, or what its header and payload make if all but the digits is sound.
+fn crcs_of_first(rest: &[u8], before: u32) -> Vec<u32> {
+    let head = &rest[..rest.len().min(HEADER_LEN_MAX)];
+    let mut crcs: Vec<u32> = head.windows(8).filter_map(parse_crc).collect();
+    if let Some(len) = line_len(rest).filter(|len| *len > SEAL_AND_LINE_END) {
+        let sealed = sealed_part(&rest[..len]);
+        let repaired = Header::parse(&[sealed, b"00000000\r\n"].concat());
+        let payload_len = repaired.and_then(|(header, _)| usize::try_from(header.len).ok());
+        if let Some(payload) = payload_len.and_then(|payload| rest[len..].get(..payload)) {
+            crcs.push(seal(before, sealed, crc32fast::hash(payload)));
+        }
+    }
+    crcs
+}
+
+/// A header line without its crc and line end.
+fn sealed_part(line: &[u8]) -> &[u8] {
+    &line[..line.len() - SEAL_AND_LINE_END]
+}
+
+/// The whole record at the start of `bytes`, intact or not: its header, its line and its payload.
+fn parse_record(bytes: &[u8]) -> Option<(Header, &[u8], &[u8])> {
+    let (header, line_len) = Header::parse(bytes)?;
+    let (line, behind) = bytes.split_at(line_len);
+    Some((header, line, behind.get(..usize::try_from(header.len).ok()?)?))
 }
 
 /// The crc that a line ends with, however damaged the rest of it is.

@@ -221,12 +221,16 @@ pub const COMMANDS: &[Command] = &[
         "",
     ),
     row("command|getkeys", -4, FAST, Server, Run::Engine(Builtin::CommandGetkeys)).help(
-        "command [argument ...]",
+        "command argument [argument ...]",
         "The keys of a call.",
         "",
     ),
     row("command|getkeysandflags", -4, FAST, Server, Run::Engine(Builtin::CommandGetkeysandflags))
-        .help("command [argument ...]", "The keys of a call, and what is done to them.", ""),
+        .help(
+            "command argument [argument ...]",
+            "The keys of a call, and what is done to them.",
+            "",
+        ),
     row("command|help", 2, FAST, Server, Run::Engine(Builtin::CommandHelp)).help(
         "",
         "Lists the subcommands.",

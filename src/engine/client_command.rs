@@ -65,7 +65,7 @@ fn printable(word: &[u8]) -> Option<String> {
 }
 
 pub fn list(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
-    let mut clients = engine.clients.all();
+    let mut clients = connected(engine);
     if args.is(2, "type") && args.len() == 4 {
         let class = class(&args[3])?;
         clients.retain(|_| class == Class::Normal);
@@ -79,6 +79,13 @@ pub fn list(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Fa
     let lines = clients.iter().map(|client| describe(engine, client) + "\n");
     reply.page(&lines.collect::<String>());
     Ok(())
+}
+
+/// Those that were not killed: their threads may need a moment to end.
+fn connected(engine: &Engine) -> Vec<Arc<Client>> {
+    let mut clients = engine.clients.all();
+    clients.retain(|client| !client.is_killed());
+    clients
 }
 
 fn describe(engine: &Engine, client: &Client) -> String {
@@ -163,7 +170,7 @@ pub fn kill(
     };
     let me = session.client.id;
     let victims: Vec<Arc<Client>> =
-        engine.clients.all().into_iter().filter(|client| filter.matches(client, me)).collect();
+        connected(engine).into_iter().filter(|client| filter.matches(client, me)).collect();
     for victim in &victims {
         // The caller's own reply must still arrive.
         if victim.id == me {

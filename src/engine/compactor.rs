@@ -40,6 +40,8 @@ pub struct Compactor {
     pub count: AtomicU64,
     /// Why the last one failed, if it did.
     pub last_error: Mutex<Option<String>>,
+    /// Behind a failure, how large the log must be before the next one begins by itself.
+    retry_at_size: AtomicU64,
 }
 
 impl Default for Compactor {
@@ -53,6 +55,7 @@ impl Default for Compactor {
             last_millis: AtomicU64::new(0),
             count: AtomicU64::new(0),
             last_error: Mutex::new(None),
+            retry_at_size: AtomicU64::new(0),
         }
     }
 }
@@ -99,12 +102,21 @@ pub fn run(engine: &Engine, persistence: &Persistence) {
         compactor.last_millis.store(began.elapsed().as_millis() as u64, Relaxed);
         match &result {
             Ok(size) => {
-                persistence.size_at_compaction.store(*size, Relaxed);
+                // With what was written meanwhile: growth is counted from here on.
+                persistence.size_at_compaction.store(persistence.log.size(), Relaxed);
                 compactor.last_success.store(UnixMillis::now().seconds(), Relaxed);
                 compactor.count.fetch_add(1, Relaxed);
+                compactor.retry_at_size.store(0, Relaxed);
                 log::info!("compacted the log to {size} bytes in {:?}", began.elapsed());
             }
-            Err(error) => log::error!("cannot compact the log: {error}"),
+            Err(_) if engine.shutdown.is_requested() => {
+                log::info!("compaction given up for the shutdown; the log is as it was");
+            }
+            Err(error) => {
+                let size = persistence.log.size();
+                compactor.retry_at_size.store(size + size / 8, Relaxed);
+                log::error!("cannot compact the log: {error}");
+            }
         }
         *compactor.last_error.lock() = result.as_ref().err().cloned();
         compactor.running.store(false, Relaxed);
@@ -125,7 +137,7 @@ fn is_due(engine: &Engine, persistence: &Persistence) -> bool {
     percentage > 0
         && size >= engine.config.int(Id::AutoCompactMinSize) as u64
         && grown >= before / 100 * percentage
-        && engine.compactor.last_error.lock().is_none()
+        && size >= engine.compactor.retry_at_size.load(Relaxed)
         && persistence.log.check().is_ok()
 }
 
@@ -138,11 +150,11 @@ fn copy_store(engine: &Engine, base: &mut BaseWriter<'_>) -> Result<(), String> 
         payload.clear();
         let tx = engine.store.begin_scope(Scope::Fleeting, false, now);
         cursor = tx.scan(cursor, |entry| {
-            if tx.is_live(entry) {
-                let (key, value) = (entry.key(), entry.value());
-                Effect::Set { key, value, deadline: entry.deadline() }.encode(&mut payload);
-                keys += 1;
-            }
+            // Expired entries, too: a client whose batch began a moment earlier may still see one alive,
+            // and its PERSIST or APPEND, replayed on the base, must find it.
+            let (key, value) = (entry.key(), entry.value());
+            Effect::Set { key, value, deadline: entry.deadline() }.encode(&mut payload);
+            keys += 1;
             payload.len() < PART_BYTES
         });
         drop(tx);

@@ -1,9 +1,9 @@
-//! HELP, from the command table.
+//! HELP, and errors for people, from the command table.
 
 use super::Engine;
 use super::command_command::grammar_words;
 use crate::commands::{Command, Family};
-use crate::error::Failure;
+use crate::error::{Failure, NO_AUTH};
 use crate::protocol::{Args, Reply};
 
 /// Columns that a listing fills.
@@ -19,7 +19,7 @@ pub fn help(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Fa
     }
     match engine.commands.row_of(args.skip(1)) {
         Some(row) => reply.page(&explain(engine, row)),
-        None => return Err(engine.explain_unknown(&args[1])),
+        None => return Err(explain_unknown(engine, &args[1])),
     }
     Ok(())
 }
@@ -39,8 +39,41 @@ pub fn subcommands(engine: &Engine, container: &str, reply: &mut Reply) -> Resul
     Ok(())
 }
 
+/// The error with what to type instead, for people.
+pub fn explain_failure(engine: &Engine, failure: Failure, args: Args<'_>) -> Failure {
+    if failure == NO_AUTH {
+        return Failure::fixed("NOAUTH Authentication required: type AUTH <password>");
+    }
+    let Some(row) = engine.commands.row_of(args) else {
+        return explain_unknown(engine, &args[0]);
+    };
+    let text = failure.text();
+    let what = if text.starts_with("ERR wrong number of arguments") {
+        "ERR wrong number of arguments"
+    } else if text.to_lowercase().starts_with("err syntax error") {
+        &text
+    } else {
+        return failure;
+    };
+    let more = match engine.commands.subcommands(row.name).next() {
+        Some(_) => format!("; HELP {} lists the subcommands", row.name.to_uppercase()),
+        None => String::new(),
+    };
+    Failure::new(format!("{what}; usage: {}{more}", usage(row)))
+}
+
+fn explain_unknown(engine: &Engine, name: &[u8]) -> Failure {
+    let typed = &name[..name.len().min(64)];
+    let hint = match engine.commands.nearest(name) {
+        Some(near) => format!("did you mean {}? ", near.to_uppercase()),
+        None => String::new(),
+    };
+    let rest = format!("'; {hint}HELP lists the commands");
+    Failure::new([b"ERR unknown command '", typed, rest.as_bytes()].concat())
+}
+
 /// `SET key value [NX | XX] …`
-pub fn usage(row: &Command) -> String {
+fn usage(row: &Command) -> String {
     let name = row.name.replace('|', " ").to_uppercase();
     format!("{name} {}", row.grammar).trim_end().to_string()
 }

@@ -80,12 +80,13 @@ fn clients(engine: &Engine, page: &mut String) {
 fn memory(engine: &Engine, page: &mut String) {
     let totals = engine.store.totals();
     let clients = engine.clients.memory_bytes();
-    let used = totals.bytes + clients;
+    let used = engine.startup_bytes + totals.bytes + clients;
     let resident = resident_bytes().unwrap_or(0);
     field(page, "used_memory", used);
     field(page, "used_memory_human", human(used));
     field(page, "used_memory_rss", resident);
     field(page, "used_memory_rss_human", human(resident));
+    field(page, "used_memory_startup", engine.startup_bytes);
     field(page, "used_memory_dataset", totals.bytes);
     field(page, "mem_clients_normal", clients);
     field(page, "maxmemory", 0);
@@ -231,7 +232,7 @@ fn human(bytes: usize) -> String {
 }
 
 /// Resident memory of this process, where the kernel tells.
-fn resident_bytes() -> Option<usize> {
+pub fn resident_bytes() -> Option<usize> {
     let pages: usize =
         fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size())

@@ -74,6 +74,8 @@ pub struct Engine {
     pub clients: Clients,
     /// The latch for the end.
     pub shutdown: Shutdown,
+    /// Memory that the process had before there was any data.
+    startup_bytes: usize,
     /// 40 hex digits, new for each process.
     pub run_id: String,
     /// The port that is listened on, which the settings do not know if it was chosen by the kernel.
@@ -91,6 +93,7 @@ impl Engine {
         let commands = Commands::new();
         let metrics = Metrics::new(commands.rows().len());
         let store = Store::new();
+        let startup_bytes = info::resident_bytes().unwrap_or(0);
         let persistence = if config.flag(Id::Appendonly) {
             Some(Persistence::open(&config, &store)?)
         } else {
@@ -106,6 +109,7 @@ impl Engine {
             metrics,
             clients: Clients::default(),
             shutdown: Shutdown::new(),
+            startup_bytes,
             run_id: Random::new().hex40(),
             port: AtomicU16::new(0),
             connections_possible: AtomicUsize::new(usize::MAX),
@@ -131,7 +135,12 @@ impl Engine {
         if let Err(failure) = self.try_execute(session, args, reply) {
             reply.rewind(&mark);
             self.metrics.count_error(failure.code());
-            reply.error(&self.explain(failure, args, reply.dialect()));
+            // Programs get Redis's words only.
+            let failure = match reply.dialect() {
+                Dialect::Text => help::explain_failure(self, failure, args),
+                _ => failure,
+            };
+            reply.error(&failure);
         }
         if session.reply_mode.end() {
             reply.rewind(&mark);
@@ -257,25 +266,23 @@ impl Engine {
             Passage::Park => {
                 let client = Arc::clone(&session.client);
                 client.park();
-                let parked = Parked { client, bytes: reply.take(), limit };
+                let empty = Reply::new(reply.dialect());
+                let reply = std::mem::replace(reply, empty);
+                let parked = Parked { client, reply, at_stake, limit };
                 persistence.parked_tx.send(parked).expect("the engine holds the receiver, too");
                 false
             }
             Passage::Failed(error) => {
-                if let Some((mark, replies)) = at_stake {
-                    reply.rewind(&mark);
-                    let failure = persistence::misconf(&error);
-                    (0..replies).for_each(|_| reply.error(&failure));
-                }
+                persistence::refuse(reply, at_stake, &error);
                 true
             }
         }
     }
 
-    /// Sends replies whose records have become durable.
+    /// Sends replies that were parked.
     fn send_parked(&self, parked: &Parked) {
-        if let Err(SendError::OverLimit(waiting)) = parked.client.send(&parked.bytes, parked.limit)
-        {
+        let bytes = parked.reply.bytes();
+        if let Err(SendError::OverLimit(waiting)) = parked.client.send(bytes, parked.limit) {
             self.note_over_limit(&parked.client, waiting);
         }
     }
@@ -284,40 +291,10 @@ impl Engine {
     pub fn note_over_limit(&self, client: &Client, waiting: usize) {
         self.metrics.output_limit_disconnections.increment();
         log::warn!(
-            "client {}: does not read its replies; cut off with {waiting} bytes waiting \
+            "client {}: cut off with {waiting} bytes of replies that it has not read \
              (client-output-buffer-limit)",
             client.addr
         );
-    }
-
-    /// In text, an error also says what to type instead. Programs get Redis's words only.
-    fn explain(&self, failure: Failure, args: Args<'_>, dialect: Dialect) -> Failure {
-        if dialect != Dialect::Text {
-            return failure;
-        }
-        let text = failure.text().into_owned();
-        if failure == NO_AUTH {
-            return Failure::fixed("NOAUTH Authentication required: type AUTH <password>");
-        }
-        match self.commands.row_of(args) {
-            None => self.explain_unknown(&args[0]),
-            Some(row) if text.starts_with("ERR wrong number of arguments") => {
-                Failure::new(format!("ERR wrong number of arguments; usage: {}", help::usage(row)))
-            }
-            Some(row) if text.to_lowercase().starts_with("err syntax error") => {
-                Failure::new(format!("{text}; usage: {}", help::usage(row)))
-            }
-            Some(_) => failure,
-        }
-    }
-
-    fn explain_unknown(&self, name: &[u8]) -> Failure {
-        let typed = String::from_utf8_lossy(&name[..name.len().min(64)]).into_owned();
-        let hint = match self.commands.nearest(name) {
-            Some(near) => format!("did you mean {}? ", near.to_uppercase()),
-            None => String::new(),
-        };
-        Failure::new(format!("ERR unknown command '{typed}'; {hint}HELP lists the commands"))
     }
 
     fn tally(&self, session: &mut Session, index: usize, failed: bool) {

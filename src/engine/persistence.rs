@@ -30,6 +30,7 @@ use crate::clock::{Stopwatch, UnixMillis};
 use crate::config::{Config, Fsync, Id, OutputLimit};
 use crate::effect::{self, Seq};
 use crate::error::Failure;
+use crate::protocol::{Mark, Reply};
 use crate::store::{Scope, Store};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Mutex, RwLock};
@@ -53,10 +54,16 @@ pub struct Parked {
     /// Whose.
     pub client: Arc<Client>,
     /// The replies.
-    pub bytes: Vec<u8>,
+    pub reply: Reply,
+    /// Those of them that a failure of the log turns into errors.
+    pub at_stake: Option<AtStake>,
     /// Its output limit.
     pub limit: OutputLimit,
 }
+
+/// Where in the replies of a batch the first write's stands, and how many replies there are from there
+/// on: what becomes of them if the log fails.
+pub type AtStake = (Mark, usize);
 
 /// What the gate says.
 #[derive(Debug)]
@@ -119,7 +126,7 @@ impl Persistence {
         node.epoch = Epoch(node.epoch.max(recovered.epoch).0 + 1);
         files::write_node(&dir, &node).map_err(io_error)?;
         let segment_size = config.int(Id::SegmentSize) as u64;
-        let disk = Box::new(Directory(dir.clone()));
+        let disk = Box::new(Directory::open(&dir).map_err(io_error)?);
         let log =
             Log::open(disk, recovered.tail, node.epoch, segment_size, bytes, UnixMillis::now())
                 .map_err(io_error)?;
@@ -203,6 +210,15 @@ impl Persistence {
             _ => self.log.ensure_written(needed),
         };
         result.map_or_else(Passage::Failed, |()| Passage::Open)
+    }
+}
+
+/// Takes back the replies to writes that did not become as safe as promised.
+pub fn refuse(reply: &mut Reply, at_stake: Option<AtStake>, error: &LogError) {
+    if let Some((mark, replies)) = at_stake {
+        reply.rewind(&mark);
+        let failure = misconf(error);
+        (0..replies).for_each(|_| reply.error(&failure));
     }
 }
 

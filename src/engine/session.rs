@@ -1,9 +1,10 @@
 //! What the server remembers of one connection between its requests.
 
 use super::clients::Client;
+use super::persistence::AtStake;
 use crate::clock::{Stopwatch, UnixMillis};
 use crate::effect::Seq;
-use crate::protocol::{Dialect, Mark};
+use crate::protocol::Dialect;
 use std::sync::Arc;
 
 /// Whether replies are sent (CLIENT REPLY).
@@ -76,9 +77,8 @@ pub struct Session {
     pub(super) wrote: bool,
     /// The newest record that this batch's replies depend on.
     pub(super) depends_on: Seq,
-    /// Where in the replies of this batch the first write's stands, and how many replies there are
-    /// from there on: what becomes of them if the log fails.
-    pub(super) at_stake: Option<(Mark, usize)>,
+    /// The replies of this batch that a failure of the log would take back.
+    pub(super) at_stake: Option<AtStake>,
     /// Kept from one record to the next.
     pub(super) record: Vec<u8>,
     pub(super) tally: Tally,

@@ -9,7 +9,7 @@
 //! aof-sync                             └────────┴── one fdatasync for both ── replies to both
 //! ```
 
-use super::persistence::Parked;
+use super::persistence::{Parked, refuse};
 use super::{Engine, Persistence};
 use crate::config::Fsync;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -31,13 +31,13 @@ pub fn run(engine: &Engine, persistence: &Persistence, stop: &Receiver<()>) {
     while stop.try_recv() != Err(crossbeam_channel::TryRecvError::Disconnected) {
         let interval = match persistence.policy() {
             Fsync::Every(interval) => Some(interval),
-            Fsync::Always => Some(Duration::ZERO),
+            // For what nobody waits for, such as the sweeper's deletions.
+            Fsync::Always => Some(LOOK_EVERY),
             Fsync::Never => None,
         };
-        let wait = interval.map_or(LOOK_EVERY, |interval| {
-            interval.saturating_sub(last_sync.elapsed()).clamp(Duration::from_millis(1), LOOK_EVERY)
-        });
-        let wait = if persistence.policy() == Fsync::Always { LOOK_EVERY } else { wait };
+        let left = interval.unwrap_or(LOOK_EVERY).saturating_sub(last_sync.elapsed());
+        let wait = left.clamp(Duration::from_millis(1), LOOK_EVERY);
+        persistence.log.rotate_if_full();
         match persistence.parked_rx.recv_timeout(wait) {
             Ok(first) => serve_parked(engine, persistence, first),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
@@ -60,15 +60,12 @@ fn serve_parked(engine: &Engine, persistence: &Persistence, first: Parked) {
     let all = gather(persistence, first);
     persistence.crowded.store(all.len() > 1, Relaxed);
     let synced = persistence.log.sync();
-    for parked in all {
-        match &synced {
-            Ok(()) => engine.send_parked(&parked),
-            Err(error) => {
-                // Whether its writes survive is unknown, and that is what a closed connection says.
-                log::warn!("client {}: closed, because {error}", parked.client.addr);
-                parked.client.kill();
-            }
+    for mut parked in all {
+        // As everywhere, a log that fails refuses writes and lets reads go on.
+        if let Err(error) = &synced {
+            refuse(&mut parked.reply, parked.at_stake.take(), error);
         }
+        engine.send_parked(&parked);
         parked.client.unpark();
     }
 }

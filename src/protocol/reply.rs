@@ -12,7 +12,7 @@
 //!    2) array
 //! ```
 
-use super::text::{escape_controls, needs_quotes, quote};
+use super::text::{needs_quotes, printable, quote};
 use crate::error::Failure;
 
 /// How replies are written.
@@ -48,6 +48,7 @@ pub struct Reply {
     bytes: Vec<u8>,
     dialect: Dialect,
     levels: Vec<Level>,
+    len_max: usize,
 }
 
 /// A place in a reply to go back to.
@@ -67,7 +68,7 @@ impl Mark {
 impl Reply {
     /// An empty buffer; it allocates when it is first written to.
     pub const fn new(dialect: Dialect) -> Reply {
-        Reply { bytes: Vec::new(), dialect, levels: Vec::new() }
+        Reply { bytes: Vec::new(), dialect, levels: Vec::new(), len_max: usize::MAX }
     }
 
     /// The dialect of what is written next.
@@ -78,6 +79,18 @@ impl Reply {
     /// Changes the dialect, between two replies.
     pub fn set_dialect(&mut self, dialect: Dialect) {
         self.dialect = dialect;
+    }
+
+    /// Sets how many bytes may be collected. Beyond them values are left out, so that a request which
+    /// names a large key a million times costs no memory: whoever owns the buffer asks
+    /// [`Reply::is_over_limit`] and sends none of it.
+    pub fn set_limit(&mut self, len_max: usize) {
+        self.len_max = len_max;
+    }
+
+    /// Whether something was, or will be, left out.
+    pub fn is_over_limit(&self) -> bool {
+        self.bytes.len() > self.len_max
     }
 
     /// Bytes that are no reply, between two replies.
@@ -129,7 +142,7 @@ impl Reply {
         // a terminal would act on any other control character.
         let is_line_end = |byte: u8| byte == b'\r' || byte == b'\n';
         let text = match self.dialect {
-            Dialect::Text => escape_controls(&failure.text()).into_bytes(),
+            Dialect::Text => printable(failure.bytes()).into_bytes(),
             _ => failure.bytes().iter().map(|&b| if is_line_end(b) { b' ' } else { b }).collect(),
         };
         self.line(b'-', &text);
@@ -158,6 +171,9 @@ impl Reply {
     /// A string of any bytes.
     pub fn bulk(&mut self, value: &[u8]) {
         self.begin();
+        if self.is_over_limit() {
+            return self.end_line();
+        }
         if self.dialect == Dialect::Text {
             if needs_quotes(value) {
                 self.bytes.extend_from_slice(quote(value).as_bytes());
@@ -385,6 +401,18 @@ mod tests {
         assert_eq!(text, "-ERR unknown command 'a  +OK'\r\n");
         let text = written(Dialect::Text, |reply| reply.error(&error));
         assert_eq!(text, "ERR unknown command 'a\\r\\n+OK'\n");
+    }
+
+    #[test]
+    fn beyond_the_limit_values_are_left_out() {
+        let mut reply = Reply::new(Dialect::Resp2);
+        reply.set_limit(1000);
+        reply.array(100);
+        (0..100).for_each(|_| reply.bulk(&[b'v'; 400]));
+        assert!(reply.is_over_limit());
+        assert!(reply.bytes().len() < 2000, "{}", reply.bytes().len());
+        reply.clear();
+        assert!(!reply.is_over_limit());
     }
 
     #[test]

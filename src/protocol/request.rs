@@ -134,14 +134,24 @@ impl Decoder {
 
     /// Bytes that the decoder holds beside the input, to be counted as the client's.
     pub fn allocated_bytes(&self) -> usize {
-        self.spans.capacity() * size_of::<Span>() + self.line.capacity()
+        self.spans.capacity() * size_of::<Span>()
+            + self.words.capacity() * size_of::<Word>()
+            + self.line.capacity()
+            + self.telnet_answers.capacity()
     }
 
-    /// Gives back what an unusually large request needed.
+    /// Gives back what an unusually large request needed. Called between requests; what the last one
+    /// consisted of is forgotten.
     pub fn shrink(&mut self) {
-        self.spans.shrink_to(64);
-        self.words.shrink_to(64);
-        self.line.shrink_to(1024);
+        const KEEP_MAX: usize = 16 << 10;
+        if self.allocated_bytes() <= KEEP_MAX {
+            return;
+        }
+        if self.state == State::Start {
+            self.spans = Vec::new();
+        }
+        self.words = Vec::new();
+        self.line = Vec::new();
     }
 
     /// `*<n>␍␊` and then n times `$<len>␍␊<bytes>␍␊`. As Redis 7, the bytes' own line end is not looked

@@ -207,40 +207,37 @@ fn looks_like_an_error(value: &[u8]) -> bool {
 pub fn quote(value: &[u8]) -> String {
     let mut quoted = String::with_capacity(value.len() + 2);
     quoted.push('"');
-    for chunk in value.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            match character {
-                '"' => quoted.push_str("\\\""),
-                '\\' => quoted.push_str("\\\\"),
-                '\n' => quoted.push_str("\\n"),
-                '\r' => quoted.push_str("\\r"),
-                '\t' => quoted.push_str("\\t"),
-                other if other.is_control() => {
-                    let mut bytes = [0; 4];
-                    other.encode_utf8(&mut bytes).bytes().for_each(|b| push_hex(&mut quoted, b));
-                }
-                other => quoted.push(other),
-            }
-        }
-        chunk.invalid().iter().for_each(|&byte| push_hex(&mut quoted, byte));
-    }
+    push_escaped(&mut quoted, value, &['"', '\\']);
     quoted.push('"');
     quoted
 }
 
-/// The text with what a terminal would act on made visible, for errors that quote what was typed.
-pub(super) fn escape_controls(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '\n' => escaped.push_str("\\n"),
-            '\r' => escaped.push_str("\\r"),
-            '\t' => escaped.push_str("\\t"),
-            other if other.is_control() => push_hex(&mut escaped, other as u8),
-            other => escaped.push(other),
+/// The text of an error, which may quote what was typed, on one line and with nothing in it that a
+/// terminal would act on.
+pub(super) fn printable(text: &[u8]) -> String {
+    let mut printable = String::with_capacity(text.len());
+    push_escaped(&mut printable, text, &[]);
+    printable
+}
+
+fn push_escaped(text: &mut String, value: &[u8], special: &[char]) {
+    for chunk in value.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\n' => text.push_str("\\n"),
+                '\r' => text.push_str("\\r"),
+                '\t' => text.push_str("\\t"),
+                other if other.is_control() => {
+                    other.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| push_hex(text, byte));
+                }
+                other => {
+                    text.extend(special.contains(&other).then_some('\\'));
+                    text.push(other);
+                }
+            }
         }
+        chunk.invalid().iter().for_each(|&byte| push_hex(text, byte));
     }
-    escaped
 }
 
 fn push_hex(text: &mut String, byte: u8) {

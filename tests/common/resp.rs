@@ -317,6 +317,8 @@ impl Resp {
             // A server that closes with bytes unread makes the kernel send a reset: closed all the
             // same.
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => 0,
+            // On some kernels a child of this process that ends interrupts a read with a deadline.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => self.fill(),
             Err(error) => {
                 let rest = quote(&self.buffer[self.pos..]);
                 panic!("no reply to {}: {error}; received {rest}", self.last_sent);

@@ -6,11 +6,12 @@
 
 use super::{DEADLINE, skipped, wait_until};
 use std::fmt::Write;
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::ops::Deref;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// As much of a log as a failed test prints: its end.
@@ -20,35 +21,31 @@ const LOG_SHOWN_MAX_BYTES: usize = 16 * 1024;
 /// logs are shown.
 pub struct Process {
     child: Child,
-    dir: tempfile::TempDir,
+    /// Shared with the server that is started in it next.
+    dir: Arc<tempfile::TempDir>,
     port: u16,
 }
 
 impl Process {
     fn spawn(command: &mut Command) -> Process {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let child = Process::spawn_in(dir.path(), command);
-        Process { child, dir, port: 0 }
+        Process::spawn_in(Arc::new(tempfile::tempdir().expect("a temporary directory")), command)
     }
 
-    /// Starts another process in the directory of this one, which has ended.
-    fn respawn(&mut self, command: &mut Command) {
-        self.child = Process::spawn_in(self.dir.path(), command);
-    }
-
-    fn spawn_in(dir: &Path, command: &mut Command) -> Child {
-        // What it says of itself is of this start only; the log is that of all starts.
-        let stdout = File::create(dir.join("stdout.log")).expect("a file");
-        let stderr = File::options().create(true).append(true).open(dir.join("stderr.log"));
-        command.current_dir(dir).stdin(Stdio::null());
-        command.stdout(stdout).stderr(stderr.expect("a log file"));
+    fn spawn_in(dir: Arc<tempfile::TempDir>, command: &mut Command) -> Process {
+        // What is printed is asked for the ready line; the log of one server follows that of the other.
+        let _ = fs::remove_file(dir.path().join("stdout.log"));
+        let open = OpenOptions::new().create(true).append(true).clone();
+        let file = |name| open.open(dir.path().join(name)).expect("a log file");
+        command.current_dir(dir.path()).stdin(Stdio::null());
+        command.stdout(file("stdout.log")).stderr(file("stderr.log"));
         // A developer's own settings must not reach the server under test.
         for (name, _) in
             std::env::vars_os().filter(|(n, _)| n.to_string_lossy().starts_with("KVSTORE_"))
         {
             command.env_remove(name);
         }
-        command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))
+        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Process { child, dir, port: 0 }
     }
 
     pub fn port(&self) -> u16 {
@@ -87,6 +84,17 @@ impl Process {
         let status =
             Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
         assert!(status.expect("kill runs").success(), "kill -{name} {} failed", self.pid());
+    }
+
+    /// Kills it as `kill -9` does: nothing that it holds in its memory survives.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        self.child.wait().expect("the exit status of a killed child");
+    }
+
+    /// The directory, to start another server in.
+    pub fn shared_dir(&self) -> Arc<tempfile::TempDir> {
+        Arc::clone(&self.dir)
     }
 
     /// Waits for the process to end by itself.
@@ -162,10 +170,10 @@ fn list(dir: &Path, into: &mut String) {
 }
 
 /// A kvstore that listens on a free port of the loopback address.
-pub struct Server {
-    process: Process,
-    settings: Vec<(String, String)>,
-}
+pub struct Server(Process, Settings);
+
+/// What a server was started with, to start it again.
+type Settings = Vec<(String, String)>;
 
 impl Server {
     /// Starts the binary with further settings, such as `&[("maxclients", "10")]`, and waits until
@@ -174,25 +182,55 @@ impl Server {
     /// With `KVSTORE_DIFF_SUBJECT=redis` a second Redis stands in: that is how a test is itself
     /// tested.
     pub fn start(settings: &[(&str, &str)]) -> Server {
-        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let settings: Vec<_> = settings.iter().map(own).collect();
         if is_stand_in() {
-            let process = RedisServer::start_with(&known_to_redis(&settings));
-            return Server { process: process.expect("redis-server as the subject").0, settings };
+            let known: Vec<_> =
+                settings.iter().filter(|(name, _)| *name != "worker-idle-timeout").collect();
+            let settings: Vec<_> = known.into_iter().copied().collect();
+            let redis = RedisServer::start_with(&settings).expect("redis-server as the subject");
+            return Server(redis.0, Vec::new());
         }
-        let mut process = Process::spawn(&mut serve(&settings));
-        process.port = ready_port(&mut process);
-        Server { process, settings }
+        let dir = Arc::new(tempfile::tempdir().expect("a temporary directory"));
+        Server::start_in(&dir, settings)
+    }
+
+    /// As `start`, in a directory where another server may have run before.
+    pub fn start_in(dir: &Arc<tempfile::TempDir>, settings: &[(&str, &str)]) -> Server {
+        let mut server = Server::spawn_in(dir, settings);
+        server.0.port = ready_port(&mut server.0);
+        server
+    }
+
+    /// As `start_in`, without waiting until it is ready.
+    pub fn spawn_in(dir: &Arc<tempfile::TempDir>, settings: &[(&str, &str)]) -> Server {
+        let mut command = Server::command();
+        command.args(["serve", "--port", "0", "--bind", "127.0.0.1"]);
+        for (name, value) in settings {
+            command.arg(format!("--{name}")).arg(value);
+        }
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let settings = settings.iter().map(own).collect();
+        Server(Process::spawn_in(Arc::clone(dir), &mut command), settings)
     }
 
     /// Ends the process with a signal, `TERM` or `KILL`, and starts it again on what it left behind,
     /// on another port.
     pub fn restart(&mut self, signal: &str) {
-        self.process.signal(signal);
-        let status = self.process.wait();
+        self.0.signal(signal);
+        let status = self.0.wait();
         assert_eq!(status.success(), signal != "KILL", "SIG{signal} ends it with {status}");
-        self.process.respawn(&mut serve(&self.settings));
-        self.process.port = ready_port(&mut self.process);
+        let settings: Vec<(&str, &str)> =
+            self.1.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        *self = Server::start_in(&self.0.shared_dir(), &settings);
+    }
+
+    /// How it ended, waiting for it.
+    pub fn exit_status(&mut self) -> ExitStatus {
+        self.0.wait()
+    }
+
+    /// Kills it as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.0.kill();
     }
 
     /// The binary with no arguments yet, for tests of how it starts, or refuses to.
@@ -202,38 +240,24 @@ impl Server {
 
     /// Sends SIGTERM and returns the exit status.
     pub fn stop(mut self) -> ExitStatus {
-        self.process.stop()
+        self.0.stop()
     }
 
     /// Waits until a server that was told to end has ended.
     pub fn wait(mut self) -> ExitStatus {
-        self.process.wait()
+        self.0.wait()
     }
 
     pub fn is_alive(&mut self) -> bool {
-        self.process.is_alive()
+        self.0.is_alive()
     }
 }
 
 impl Deref for Server {
     type Target = Process;
     fn deref(&self) -> &Process {
-        &self.process
+        &self.0
     }
-}
-
-fn serve(settings: &[(String, String)]) -> Command {
-    let mut command = Server::command();
-    command.args(["serve", "--port", "0", "--bind", "127.0.0.1"]);
-    for (name, value) in settings {
-        command.arg(format!("--{name}")).arg(value);
-    }
-    command
-}
-
-fn known_to_redis(settings: &[(String, String)]) -> Vec<(&str, &str)> {
-    let known = settings.iter().filter(|(name, _)| name != "worker-idle-timeout");
-    known.map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
 /// Whether a Redis stands in for kvstore, to test a test.

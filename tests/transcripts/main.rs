@@ -100,11 +100,18 @@ fn check(script: &Script, updating: bool) -> Option<String> {
 fn write_difference(report: &mut String, path: &Path, step: &Step, came: &[String]) {
     let shown = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap_or(path);
     let _ = writeln!(report, "{}:{}\n  {}", shown.display(), step.line, step.written);
-    let (expected, common) = (&step.reply, step.reply.iter().zip(came));
-    let same = common.take_while(|(expected, came)| expected == came).count();
-    expected[..same].iter().for_each(|line| _ = writeln!(report, "  {line}"));
-    expected[same..].iter().for_each(|line| _ = writeln!(report, "- {line}"));
-    came[same..].iter().for_each(|line| _ = writeln!(report, "+ {line}"));
+    let expected = &step.reply;
+    let same = expected.iter().zip(came).take_while(|(a, b)| a == b).count();
+    let (expected, came, before) = (&expected[same..], &came[same..], &expected[..same]);
+    let same = expected.iter().rev().zip(came.iter().rev()).take_while(|(a, b)| a == b).count();
+    let after = &expected[expected.len() - same..];
+    let mut write = |sign: &str, lines: &[String]| {
+        lines.iter().for_each(|line| _ = writeln!(report, "{sign} {line}"));
+    };
+    write(" ", before);
+    write("-", &expected[..expected.len() - same]);
+    write("+", &came[..came.len() - same]);
+    write(" ", after);
 }
 
 #[test]

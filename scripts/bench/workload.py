@@ -1,0 +1,89 @@
+"""What every workload is: a name, a way to measure one server once, and targets for its figures."""
+
+from dataclasses import dataclass
+
+from bench import BenchError
+from bench.servers import Server
+
+# name -> (what the table calls it, format)
+FIGURES = {
+    "throughput": ("throughput, requests/s", "{:,.0f}"),
+    "p50_ms": ("p50, ms", "{:.3f}"),
+    "p99_ms": ("p99, ms", "{:.3f}"),
+    "p9999_ms": ("p99.99, ms", "{:.3f}"),
+    "max_ms": ("longest, ms", "{:.1f}"),
+    "cpu_us": ("server CPU per request, µs", "{:.2f}"),
+    "records_per_fsync": ("writes per fsync", "{:,.1f}"),
+    "rss_mib": ("resident memory (VmRSS), MiB", "{:.1f}"),
+    "rss_grown_mib": ("of it grown by the load, MiB", "{:.1f}"),
+    "gone_s": ("all gone after, s", "{:.2f}"),
+    "rss_left_mib": ("VmRSS one second later, MiB", "{:.1f}"),
+    "ready_s": ("ready to serve after, s", "{:.2f}"),
+    "loading_s": ("of it reading back, as it says itself, s", "{:.2f}"),
+    "log_mib": ("size of its files, MiB", "{:.0f}"),
+    "compaction_s": ("compaction took, s", "{:.2f}"),
+    "p99_before_ms": ("p99 of other traffic before, ms", "{:.3f}"),
+    "p99_during_ms": ("p99 of other traffic meanwhile, ms", "{:.3f}"),
+    "p99_growth": ("the latter over the former", "{:.2f}"),
+    "memory_before_mib": ("memory before, children included, MiB", "{:.1f}"),
+    "memory_peak_mib": ("its peak meanwhile, MiB", "{:.1f}"),
+    "memory_growth": ("the latter over the former", "{:.2f}"),
+}
+# Measured to judge the measurement itself; not a row of the table.
+CLIENT_SHARE = "client_share"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound on a figure, or (`of_redis`) on its ratio to Redis's."""
+
+    figure: str
+    bound: float
+    at_least: bool = False
+    of_redis: bool = True
+
+    def is_met(self, value):
+        """Judged on the unrounded value."""
+        return value >= self.bound if self.at_least else value <= self.bound
+
+    def text(self):
+        """As the table shows it."""
+        return f"{'≥' if self.at_least else '≤'} {self.bound:g}{' ×' if self.of_redis else ''}"
+
+
+class Workload:
+    """One line of the list in `workloads.py`.
+
+    `durability` is what the servers are started with, `is_long` says that half the rounds must do.
+    """
+
+    durability = "none"
+    is_long = False
+    targets = ()
+
+    def __init__(self, name, title):
+        self.name = name
+        self.title = title
+
+    @property
+    def group(self):
+        """`cache`, where nothing is written to disk, or `log`."""
+        return "cache" if self.durability == "none" else "log"
+
+    def rounds(self, wanted):
+        """How many rounds are measured if so many are wanted."""
+        return (wanted + 1) // 2 if self.is_long else wanted
+
+    def measure(self, product, quick):
+        """Figures of one fresh server."""
+        with Server(product, self.durability) as server:
+            try:
+                return self.run(server, quick)
+            except (OSError, BenchError) as error:
+                raise BenchError(
+                    f"{self.name} on {product.name}: {error}\nserver log:\n{server.log_tail()}"
+                ) from error
+
+    def run(self, server, quick):
+        """Loads and measures a server that has just been started."""
+        raise NotImplementedError

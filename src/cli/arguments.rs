@@ -1,0 +1,56 @@
+//! A tool's arguments: words, and options among them.
+
+use super::{Error, Tool};
+
+/// What was given to a tool.
+#[derive(Debug, Default)]
+pub(super) struct Arguments {
+    /// Everything that is no option, in order.
+    pub words: Vec<String>,
+    switches: Vec<String>,
+    values: Vec<(String, String)>,
+}
+
+impl Arguments {
+    /// Reads `--name`, `--name value`, `--name=value` and words, as the tool's row says.
+    pub fn parse(tool: &Tool, args: &[String]) -> Result<Arguments, Error> {
+        let mut given = Arguments::default();
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            let Some(option) = arg.strip_prefix("--") else {
+                given.words.push(arg.clone());
+                continue;
+            };
+            let (name, inline) = match option.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_string())),
+                None => (option, None),
+            };
+            if tool.values.contains(&name) {
+                let value = inline.or_else(|| args.next().cloned());
+                let missing = || Error::Usage(format!("--{name}: a value is missing"));
+                given.values.push((name.to_string(), value.ok_or_else(missing)?));
+            } else if tool.switches.contains(&name) && inline.is_none() {
+                given.switches.push(name.to_string());
+            } else {
+                return Err(Error::Usage(format!("{arg}: no such option")));
+            }
+        }
+        let (min, max) = tool.words;
+        match given.words.len() {
+            len if len < min => Err(Error::Usage("too few arguments".into())),
+            len if len > max => Err(Error::Usage(format!("{}: too many", given.words[max]))),
+            _ => Ok(given),
+        }
+    }
+
+    /// Whether this option was given.
+    pub fn has(&self, switch: &str) -> bool {
+        self.switches.iter().any(|given| given == switch)
+    }
+
+    /// This option's value; the last one, if it was given several times.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        let given = self.values.iter().rev().find(|(given, _)| given == name);
+        given.map(|(_, value)| value.as_str())
+    }
+}

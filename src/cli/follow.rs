@@ -1,0 +1,90 @@
+//! Following a log that a server is writing, from one segment to the next.
+//!
+//! What looks like a damaged record at the log's end may be one that is being written, or one that a
+//! crash cut off and the next server will cut away. So it is looked at again and again, until it is whole
+//! or until something whole stands behind it.
+//!
+//! A server that compacts the log may remove a segment before it was read. Then the history goes on
+//! behind the new base, with a word about the gap.
+
+use super::show::Printer;
+use super::{Error, at};
+use crate::aof::files::{self, segment_name};
+use crate::aof::log::Tail;
+use crate::aof::recovery::{self, Record, RecoveryError};
+use crate::aof::scan::{Damage, Found, Scanner};
+use crate::effect::Seq;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+/// How often a log that has come to its end is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Prints what comes behind `tail`, for ever: only an error ends it.
+pub(super) fn follow(dir: &Path, tail: Tail, printer: &mut Printer<'_>) -> Result<(), Error> {
+    let (mut first, offset) = tail.segment.unwrap_or((Seq(tail.last.seq.0 + 1), 0));
+    let mut path = dir.join(segment_name(first));
+    while !path.exists() {
+        // No server has run on this directory yet.
+        thread::sleep(LOOK_EVERY);
+    }
+    let mut scanner = Scanner::open_at(&path, tail.last, offset).map_err(at(&path))?;
+    loop {
+        let damage = print_all(&mut scanner, &path, printer)?;
+        printer.flush()?;
+        thread::sleep(LOOK_EVERY);
+        // In this order: a segment is complete before the next one begins.
+        let files::Listing { segments, bases, .. } = files::list(dir).map_err(at(dir))?;
+        if scanner.look_again().map_err(at(&path))? {
+            continue;
+        }
+        let last = scanner.last();
+        let next = Seq(last.seq.0 + 1);
+        let is_last = segments.iter().all(|first| *first <= next);
+        match damage {
+            None if !is_last || next > first && segments.contains(&next) => {
+                let base = bases.last().copied().filter(|base| *base >= next);
+                let position = base.map_or(Ok(last), |base| {
+                    eprintln!("records {next} to {base} were compacted away before they were read");
+                    recovery::read_base(dir, base).map(|base| base.position)
+                })?;
+                first = Seq(position.seq.0 + 1);
+                path = dir.join(segment_name(first));
+                scanner = Scanner::open_at(&path, position, 0).map_err(at(&path))?;
+            }
+            Some(Damage { offset, seq, what, may_be_torn })
+                if !is_last
+                    || !may_be_torn
+                    || scanner.intact_record_follows().map_err(at(&path))? =>
+            {
+                return Err(RecoveryError::Corrupt { path, offset, seq, what: what.into() }.into());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Prints what is there; tells of the damage, if that is what stands behind it.
+fn print_all(
+    scanner: &mut Scanner,
+    path: &Path,
+    printer: &mut Printer<'_>,
+) -> Result<Option<Damage>, Error> {
+    loop {
+        let (offset, seq) = (scanner.offset(), Seq(scanner.last().seq.0 + 1));
+        let damaged = |what| Some(Damage { offset, seq, what, may_be_torn: false });
+        match scanner.read_next().map_err(at(path))? {
+            Found::Record(header, payload) => {
+                let (epoch, at) = (header.epoch, header.at);
+                let record = Record { seq, epoch, at, payload, of_base: false };
+                if let Err(malformed) = printer.print(&record) {
+                    return Ok(damaged(malformed.0));
+                }
+            }
+            Found::End => return Ok(None),
+            Found::Damaged(damage) => return Ok(Some(damage)),
+            Found::Frame(_) => return Ok(damaged("a base's line in the log")),
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! `kvstore import`: takes append-only files of Redis.
+//!
+//! Each command in them runs as it would in the server: the row of the table, its handler, one
+//! transaction. Only then is a directory made, with a base of the state that came of it.
+//!
+//! As in a Redis that is loading, nothing expires meanwhile: Redis has logged a DEL for what expired,
+//! and a command that saw the key in Redis must see it here. So the clock of these transactions stands
+//! at 0, except for a command with a time that is relative to now, which Redis never writes.
+
+use super::export::each_part;
+use super::{Arguments, Error, Progress, Tool, Verdict, at, make_directory, say};
+use crate::aof::base::BaseWriter;
+use crate::aof::disk::Directory;
+use crate::aof::record::Position;
+use crate::clock::UnixMillis;
+use crate::commands::{Call, Commands, Flags, Run};
+use crate::effect::Seq;
+use crate::protocol::{Args, Decoder, Dialect, Limits, Reply, Step, quote};
+use crate::store::{Scope, Store};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+pub(super) const TOOL: Tool = Tool {
+    name: "import",
+    help: "\
+kvstore import FILE... DIR
+
+Makes the data directory DIR, which must not exist or be empty, from an append-only file of Redis in
+RESP form. Redis 7 keeps several, in appendonlydir: name the base and all incr files, in this order.
+
+Redis may write its base as RDB, which is not taken. To have it written as commands:
+  redis-cli CONFIG SET aof-use-rdb-preamble no
+  redis-cli BGREWRITEAOF        (and wait until INFO says aof_rewrite_in_progress:0)
+
+Strings in database 0 only. On anything else the import ends with the file's byte offset and the
+command, and nothing is made.
+",
+    words: (2, usize::MAX),
+    switches: &[],
+    values: &[],
+    run,
+};
+
+/// The longest argument; Redis's own limit.
+const BULK_LEN_MAX: u64 = 512 << 20;
+const CHUNK_BYTES: usize = 1 << 20;
+
+fn run(arguments: &Arguments) -> Result<Verdict, Error> {
+    let (dir, sources) = arguments.words.split_last().expect("the row says at least two words");
+    let dir = Path::new(dir);
+    let (keys, commands) = make_directory(dir, |unfinished| {
+        let mut import = Import::default();
+        for path in sources {
+            import.read(Path::new(path))?;
+        }
+        Ok((write_base(&import.store, unfinished)?, import.commands_run))
+    })?;
+    say(format!("{}: {keys} keys from {commands} commands", dir.display()))?;
+    Ok(Verdict::Fine)
+}
+
+/// The state so far.
+#[derive(Default)]
+struct Import {
+    store: Store,
+    commands: Commands,
+    commands_run: u64,
+    /// Between MULTI and EXEC. The commands run all the same: if EXEC is missing, the import fails.
+    in_multi: bool,
+}
+
+impl Import {
+    fn read(&mut self, path: &Path) -> Result<(), Error> {
+        let mut file = File::open(path).map_err(at(path))?;
+        let file_len = file.metadata().map_err(at(path))?.len();
+        let mut progress = Progress::new(format!("reading {}", path.display()));
+        let (mut decoder, mut window, mut start) = (Decoder::new(), Vec::new(), 0);
+        // Where in the file the window begins.
+        let mut window_offset = 0u64;
+        loop {
+            let offset = window_offset + start as u64;
+            let failed = |text: &str| {
+                Err(Error::Failed(format!("{}, byte {offset}: {text}", path.display())))
+            };
+            match self.step(&mut decoder, &window[start..]) {
+                Ok(Some(len)) => start += len,
+                Ok(None) => {
+                    progress.update(offset, file_len);
+                    window.drain(..start);
+                    (window_offset, start) = (offset, 0);
+                    let mut chunk = file.by_ref().take(CHUNK_BYTES as u64);
+                    if chunk.read_to_end(&mut window).map_err(at(path))? == 0 {
+                        break;
+                    }
+                }
+                Err(text) => return failed(&text),
+            }
+        }
+        if !window.is_empty() || self.in_multi {
+            let text = "the file ends within a command or a transaction, as after a crash; \
+                        redis-check-aof --fix cuts it to what is whole";
+            return Err(Error::Failed(format!("{}, byte {window_offset}: {text}", path.display())));
+        }
+        Ok(())
+    }
+
+    /// Takes one command or annotation off the front of `bytes`; returns its length, or None if it is
+    /// not there as a whole.
+    fn step(&mut self, decoder: &mut Decoder, bytes: &[u8]) -> Result<Option<usize>, String> {
+        match bytes {
+            [] => return Ok(None),
+            [b'#', ..] => return Ok(bytes.iter().position(|byte| *byte == b'\n').map(|at| at + 1)),
+            [b'*', ..] => {}
+            _ if bytes.starts_with(b"REDIS") => {
+                return Err(
+                    "an RDB preamble; 'kvstore import --help' tells how to have Redis write \
+                            commands instead"
+                        .into(),
+                );
+            }
+            _ => return Err("no command in RESP form".into()),
+        }
+        let limits = Limits { bulk_len_max: BULK_LEN_MAX, unauthenticated: false };
+        match decoder.step(bytes, limits) {
+            Step::NeedMore => Ok(None),
+            Step::Resp(len) => {
+                let args = decoder.args(bytes);
+                self.run(args).map_err(|text| format!("{}: {text}", describe(args)))?;
+                Ok(Some(len))
+            }
+            Step::Fatal(failure) => Err(failure.to_string()),
+            _ => Err("no command in RESP form".into()),
+        }
+    }
+
+    fn run(&mut self, args: Args<'_>) -> Result<(), String> {
+        self.commands_run += 1;
+        if args.is(0, "select") {
+            return if args.is(1, "0") { Ok(()) } else { Err("only database 0 is taken".into()) };
+        }
+        if args.is(0, "multi") || args.is(0, "exec") {
+            self.in_multi = args.is(0, "multi");
+            return Ok(());
+        }
+        let command = self.commands.resolve(args).map_err(|failure| failure.to_string())?.command;
+        let Run::Data(handler) = command.run else {
+            return Err("a command that changes no data".into());
+        };
+        let now = if is_relative(args) { UnixMillis::now() } else { UnixMillis(0) };
+        let write = command.flags.has(Flags::WRITE);
+        let mut tx = if command.flags.has(Flags::ALL_KEYS) {
+            let scope = if write { Scope::All } else { Scope::Fleeting };
+            self.store.begin_scope(scope, write, now)
+        } else {
+            self.store.begin(command.keys(args), write, now)
+        };
+        let mut reply = Reply::new(Dialect::Resp2);
+        let value_len_max = BULK_LEN_MAX as usize;
+        let mut call = Call { tx: &mut tx, reply: &mut reply, value_len_max, name: command.name };
+        handler(&mut call, args).map_err(|failure| failure.to_string())
+    }
+}
+
+/// Whether the command has a time that counts from now.
+fn is_relative(args: Args<'_>) -> bool {
+    let by_name = ["expire", "pexpire", "setex", "psetex"].iter().any(|name| args.is(0, name));
+    // In SET the first option is the fourth word, in GETEX the third.
+    let from = if args.is(0, "set") { 3 } else { 2 };
+    let may_have_options = args.is(0, "set") || args.is(0, "getex");
+    by_name
+        || may_have_options && (from..args.len()).any(|at| args.is(at, "ex") || args.is(at, "px"))
+}
+
+/// The first words of a command.
+fn describe(args: Args<'_>) -> String {
+    /// Enough to find it in the file.
+    const SHOWN_MAX: usize = 40;
+    let words = args.from(0).take(3).map(|word| quote(&word[..word.len().min(SHOWN_MAX)]));
+    let text = words.collect::<Vec<_>>().join(" ");
+    if args.len() > 3 { text + " …" } else { text }
+}
+
+/// Writes a base in front of the first record.
+fn write_base(store: &Store, dir: &Path) -> Result<u64, Error> {
+    let disk = Directory::open(dir).map_err(at(dir))?;
+    let mut base = BaseWriter::begin(&disk, Position::default()).map_err(at(dir))?;
+    let now = UnixMillis::now();
+    let keys = each_part(store, |payload, keys| base.add(payload, keys, now).map_err(at(dir)))?;
+    base.finish(Seq(0)).map_err(at(dir))?;
+    base.publish().map_err(at(dir))?;
+    Ok(keys)
+}

@@ -1,0 +1,108 @@
+//! A point in the history, and reading up to it.
+
+use super::{Arguments, Error};
+use crate::aof::recovery::{self, Record, Recovered, Then};
+use crate::clock::UnixMillis;
+use crate::effect::{Malformed, Seq};
+use std::path::Path;
+
+/// What the help of each tool with `--until` says of it.
+macro_rules! until_help {
+    () => {
+        "\
+  --until POINT   a record's number: that record is the last one
+                  or a time: the last record is the one before the first that is later
+                  (2026-01-01T12:00:00.123Z, in UTC and also shorter, or Unix milliseconds;
+                  a number from 1000000000000 on is taken for a time)
+                  The history can be read from the end of the last compaction on.
+"
+    };
+}
+pub(super) use until_help;
+
+/// Numbers from here on are Unix milliseconds since 2001; no log has as many records.
+const MILLIS_MIN: u64 = 1_000_000_000_000;
+
+/// Where to stop reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    /// Not before the end.
+    End,
+    /// Behind this record.
+    Seq(Seq),
+    /// In front of the first record that is later.
+    Time(UnixMillis),
+}
+
+impl Until {
+    /// What `--until` asks for.
+    pub fn of(arguments: &Arguments) -> Result<Until, Error> {
+        let Some(text) = arguments.value("until") else { return Ok(Until::End) };
+        let bad = || Error::Usage(format!("--until {text}: neither a record's number nor a time"));
+        match text.parse() {
+            Ok(number) if number >= MILLIS_MIN => Ok(Until::Time(UnixMillis(number))),
+            Ok(number) => Ok(Until::Seq(Seq(number))),
+            Err(_) => UnixMillis::from_utc(text).map(Until::Time).ok_or_else(bad),
+        }
+    }
+
+    fn at(self, record: &Record<'_>) -> Then {
+        match self {
+            Until::Seq(seq) if record.seq > seq => Then::StopBefore,
+            Until::Seq(seq) if record.seq == seq => Then::StopBehind,
+            Until::Time(time) if record.at > time => Then::StopBefore,
+            _ => Then::GoOn,
+        }
+    }
+}
+
+/// Reads a directory up to a point, and hands over each payload in order. What is behind the point is
+/// not looked at, so damage there does no harm.
+pub(super) fn read(
+    dir: &Path,
+    until: Until,
+    mut apply: impl FnMut(&[u8]) -> Result<(), Malformed>,
+) -> Result<Recovered, Error> {
+    // The base shows the state when it was made, and not before.
+    let mut latest_of_base = UnixMillis(0);
+    let recovered = recovery::read_each(dir, |record| {
+        let then = until.at(&record);
+        if record.of_base {
+            latest_of_base = record.at;
+        } else if then == Then::StopBefore {
+            return Ok(then);
+        }
+        apply(record.payload).map(|()| then)
+    })?;
+    let last = recovered.tail.last.seq;
+    let needed = recovered.base.map_or(Seq(0), |base| base.end_seq);
+    let too_early = match until {
+        Until::End => false,
+        Until::Seq(seq) if seq > last => {
+            return Err(Error::Failed(format!("--until {seq}: the log ends at record {last}")));
+        }
+        Until::Seq(seq) => seq < needed,
+        Until::Time(time) => last < needed || time < latest_of_base,
+    };
+    if too_early {
+        let earliest = latest_of_base.max(time_of(dir, needed)?);
+        return Err(Error::Failed(format!(
+            "the history before was compacted away: the earliest possible point is record {needed}, \
+             {}",
+            earliest.utc()
+        )));
+    }
+    Ok(recovered)
+}
+
+/// When this record was written; 0 if it is not there by itself.
+fn time_of(dir: &Path, seq: Seq) -> Result<UnixMillis, Error> {
+    let mut time = UnixMillis(0);
+    recovery::read_each(dir, |record| {
+        if record.seq == seq && !record.of_base {
+            time = record.at;
+        }
+        Ok(Until::Seq(seq).at(&record))
+    })?;
+    Ok(time)
+}

@@ -1,0 +1,99 @@
+//! `kvstore recover`: the data as it was at a point, in a directory of its own.
+
+use super::point::{self, Until, until_help};
+use super::{Arguments, Error, Progress, Tool, Verdict, at, make_directory, say, steadily};
+use crate::aof::files::{self, Node, base_name, segment_name};
+use crate::aof::record::Position;
+use crate::aof::recovery::{self, Recovered};
+use crate::effect;
+use crate::random::Random;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+
+pub(super) const TOOL: Tool = Tool {
+    name: "recover",
+    help: concat!(
+        "\
+kvstore recover DIR NEWDIR --until POINT
+
+Makes NEWDIR, which must not exist or be empty, from DIR as it was at a point in its history: the
+base, and the log cut behind one record. DIR stays as it is; a server may be using it. Start a
+server on NEWDIR with: kvstore serve --dir NEWDIR
+
+",
+        until_help!(),
+        "
+Example: a FLUSHALL by mistake. Find it with 'kvstore log DIR | grep FLUSHALL', say record 4711:
+  kvstore recover data data-before --until 4710
+"
+    ),
+    words: (2, 2),
+    switches: &[],
+    values: &["until"],
+    run,
+};
+
+fn run(arguments: &Arguments) -> Result<Verdict, Error> {
+    let (dir, new) = (Path::new(&arguments.words[0]), Path::new(&arguments.words[1]));
+    let until = Until::of(arguments)?;
+    if until == Until::End {
+        return Err(Error::Usage("--until is missing".into()));
+    }
+    let last = make_directory(new, |unfinished| {
+        let last = steadily(dir, || {
+            let recovered = point::read(dir, until, |payload| effect::check(payload).map(drop))?;
+            copy(dir, unfinished, &recovered)?;
+            Ok(recovered.tail.last)
+        })?;
+        verify(unfinished, last)
+    })?;
+    say(format!("{}: the data of {} up to record {}", new.display(), dir.display(), last.seq))?;
+    Ok(Verdict::Fine)
+}
+
+/// Copies what recovery has read, and nothing behind it.
+fn copy(dir: &Path, new: &Path, recovered: &Recovered) -> Result<(), Error> {
+    if let Some(base) = &recovered.base {
+        copy_start(dir, new, &base_name(base.position.seq), u64::MAX)?;
+    }
+    let (last, len) = recovered.tail.segment.unzip();
+    for first in recovered.segments.iter().filter(|first| Some(**first) <= last) {
+        let len = if Some(*first) == last { len.unwrap_or(0) } else { u64::MAX };
+        copy_start(dir, new, &segment_name(*first), len)?;
+    }
+    // Another node from here on, but one whose epochs are newer than all that DIR has seen: the two
+    // histories can be told apart.
+    let epoch = files::read_node(dir).map_err(at(dir))?.epoch.max(recovered.epoch);
+    let node = Node { id: Random::new().hex40(), epoch };
+    files::write_node(new, &node).map_err(at(new))
+}
+
+/// Copies a file's first `len` bytes, durably.
+fn copy_start(dir: &Path, new: &Path, name: &str, len: u64) -> Result<(), Error> {
+    let (path, copy) = (dir.join(name), new.join(name));
+    let mut from = File::open(&path).map_err(at(&path))?;
+    let len = from.metadata().map_err(at(&path))?.len().min(len);
+    // A try before this one may have left something.
+    let mut to = File::create(&copy).map_err(at(&copy))?;
+    let mut progress = Progress::new(format!("copying {name}"));
+    let (mut chunk, mut done) = (vec![0; 1 << 20], 0);
+    while done < len {
+        let part = &mut chunk[..(len - done).min(1 << 20) as usize];
+        from.read_exact(part).map_err(at(&path))?;
+        to.write_all(part).map_err(at(&copy))?;
+        done += part.len() as u64;
+        progress.update(done, len);
+    }
+    to.sync_all().map_err(at(&copy))
+}
+
+/// Reads the copy back: it must end where the original was to end.
+fn verify(new: &Path, last: Position) -> Result<Position, Error> {
+    let copied = recovery::read(new, |_| Ok(()))?;
+    if copied.tail.last != last || copied.torn.is_some() {
+        let text = format!("{}: the copy does not end at record {}", new.display(), last.seq);
+        return Err(Error::Failed(text));
+    }
+    Ok(last)
+}

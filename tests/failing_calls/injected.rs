@@ -1,0 +1,188 @@
+//! Single system calls of a running server that fail, by `strace -e inject`.
+
+use crate::common::resp::{Resp, Value};
+use crate::common::server::Server;
+use crate::common::{DEADLINE, skipped, wait_until};
+use crate::ledger::{Ledger, info};
+use std::fs::{self, File};
+use std::process::{Child, Command, Stdio};
+
+/// Calls fail as long as this lives.
+struct Injection {
+    strace: Child,
+    dir: tempfile::TempDir,
+}
+
+impl Injection {
+    /// Makes calls of the server fail, as strace spells it: `fdatasync:error=EIO`.
+    fn begin(server: &Server, what: &str) -> Option<Injection> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let messages = File::create(dir.path().join("messages")).expect("a file");
+        let calls = what.split(':').next().expect("a call");
+        let mut command = Command::new("strace");
+        command.args(["-f", "-p", &server.pid().to_string(), "-o"]).arg(dir.path().join("trace"));
+        command.args(["-e", &format!("trace={calls}"), "-e", &format!("inject={what}")]);
+        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(messages);
+        let Ok(strace) = command.spawn() else {
+            skipped("strace is not installed (apt-get install strace)");
+            return None;
+        };
+        let mut injection = Injection { strace, dir };
+        let attached = |injection: &Injection| injection.messages().contains(" attached");
+        let begun = wait_until(DEADLINE, || attached(&injection) || injection.has_ended());
+        if !begun || injection.has_ended() {
+            skipped(&format!("strace cannot trace: {}", injection.messages().trim()));
+            return None;
+        }
+        Some(injection)
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.strace.try_wait().expect("the state of a child").is_some()
+    }
+
+    fn messages(&self) -> String {
+        fs::read_to_string(self.dir.path().join("messages")).unwrap_or_default()
+    }
+
+    /// How many calls were made to fail.
+    fn injected(&self) -> usize {
+        let trace = fs::read_to_string(self.dir.path().join("trace")).unwrap_or_default();
+        trace.matches("(INJECTED)").count()
+    }
+}
+
+impl Drop for Injection {
+    fn drop(&mut self) {
+        // On TERM it lets go of the server.
+        let _ = Command::new("kill").arg(self.strace.id().to_string()).status();
+        let _ = self.strace.wait();
+    }
+}
+
+fn start(policy: &str) -> (Server, Resp, Ledger) {
+    let server = Server::start(&[("appendfsync", policy), ("auto-compact-percentage", "0")]);
+    let mut client = Resp::connect(server.port());
+    let mut ledger = Ledger::new("c", 100);
+    (0..10).for_each(|_| ledger.write(&mut client).expect("a healthy server"));
+    (server, client, ledger)
+}
+
+fn restart_and_check(mut server: Server, ledger: &mut Ledger) {
+    server.kill();
+    let server = Server::start_in(&server.shared_dir(), &[]);
+    let mut client = Resp::connect(server.port());
+    ledger.check(&mut client);
+    ledger.write(&mut client).expect("a healthy server");
+}
+
+/// One failed sync is enough, and that later ones would succeed is no excuse.
+fn a_failed_sync(policy: &str) {
+    let (server, mut client, mut ledger) = start(policy);
+    let Some(injection) = Injection::begin(&server, "fdatasync:error=EIO:when=1") else { return };
+    let refused = wait_until(DEADLINE, || ledger.write(&mut client).is_err());
+    assert!(refused, "a failed sync goes unnoticed; {} injected", injection.injected());
+    drop(injection);
+
+    // A reader beside others, who all look at what was not made durable: none is cut off.
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut reader = Resp::connect(server.port());
+                (0..200).for_each(|_| ledger.check_some(&mut reader));
+            });
+        }
+    });
+    for _ in 0..5 {
+        let error = ledger.write(&mut client).expect_err("a sync has failed");
+        assert!(error.contains("cannot sync the log"), "{error}");
+    }
+    ledger.check(&mut client);
+    assert_eq!(info(&mut client, "aof_last_write_status"), "err");
+    assert!(server.stderr().contains("cannot sync the log"), "{}", server.stderr());
+    restart_and_check(server, &mut ledger);
+}
+
+#[test]
+fn a_failed_sync_under_always() {
+    a_failed_sync("always");
+}
+
+#[test]
+fn a_failed_sync_at_an_interval() {
+    a_failed_sync("100ms");
+}
+
+#[test]
+fn failed_writes() {
+    for (policy, error) in [("always", "ENOSPC"), ("100ms", "EIO"), ("no", "EDQUOT")] {
+        let (server, mut client, mut ledger) = start(policy);
+        let what = format!("pwrite64:error={error}");
+        let Some(injection) = Injection::begin(&server, &what) else { return };
+        ledger.write_until_refused(&mut client);
+        for _ in 0..5 {
+            ledger.write(&mut client).expect_err("writes fail");
+            ledger.check(&mut client);
+        }
+        assert!(injection.injected() > 0);
+        drop(injection);
+        let resumed = wait_until(DEADLINE, || ledger.write(&mut client).is_ok());
+        assert!(resumed, "{policy}: service does not resume");
+        (0..10).for_each(|_| ledger.write(&mut client).expect("a healthy server"));
+        ledger.check(&mut client);
+        restart_and_check(server, &mut ledger);
+    }
+}
+
+/// Makes a compaction fail at a call; the server must go on as if nothing had been, and the next one work.
+fn a_failed_compaction(what: &str) {
+    let (server, mut client, mut ledger) = start("everysec");
+    let Some(injection) = Injection::begin(&server, what) else { return };
+    let reply = client.call(&["BGREWRITEAOF"]);
+    assert!(!reply.is_error(), "{what}: {reply:?}");
+    let failed = wait_until(DEADLINE, || info(&mut client, "aof_last_bgrewrite_status") == "err");
+    assert!(failed, "{what}: it succeeds all the same; {} injected", injection.injected());
+    assert!(server.stderr().contains("cannot compact the log"), "{what}: {}", server.stderr());
+    ledger.write(&mut client).unwrap_or_else(|error| panic!("{what}: {error}"));
+    drop(injection);
+
+    ledger.check(&mut client);
+    let files = fs::read_dir(server.dir().join("data")).expect("the data directory");
+    let names: Vec<_> = files.flatten().map(|file| file.file_name()).collect();
+    let is_unfinished = |name: &std::ffi::OsString| name.to_string_lossy().ends_with(".tmp");
+    assert!(!names.iter().any(is_unfinished), "{what}: {names:?}");
+    assert_eq!(client.call(&["SAVE"]), Value::ok(), "{what}");
+    assert_eq!(info(&mut client, "aof_last_bgrewrite_status"), "ok");
+    restart_and_check(server, &mut ledger);
+}
+
+#[test]
+fn a_failed_rename() {
+    a_failed_compaction("?rename,?renameat,?renameat2:error=EIO");
+}
+
+#[test]
+fn a_file_that_cannot_be_made() {
+    a_failed_compaction("openat:error=EMFILE");
+    a_failed_compaction("openat:error=ENOSPC:when=2+");
+}
+
+#[test]
+fn a_file_that_cannot_be_removed() {
+    a_failed_compaction("?unlink,?unlinkat:error=EIO");
+}
+
+/// The name of a new segment could not be made durable: as a failed sync of the file itself.
+#[test]
+fn a_failed_sync_of_the_directory() {
+    let (server, mut client, mut ledger) = start("always");
+    let Some(injection) = Injection::begin(&server, "fsync:error=EIO") else { return };
+    let reply = client.call(&["BGREWRITEAOF"]);
+    assert!(!reply.is_error(), "{reply:?}");
+    let refused = wait_until(DEADLINE, || ledger.write(&mut client).is_err());
+    assert!(refused, "a failed sync goes unnoticed; {} injected", injection.injected());
+    drop(injection);
+    ledger.write(&mut client).expect_err("a sync has failed");
+    ledger.check(&mut client);
+    restart_and_check(server, &mut ledger);
+}

@@ -1,0 +1,241 @@
+//! The hazard: a server that cannot be stopped, that loses what it received when it is, or that says
+//! "started" when it is not.
+//!
+//! SIGTERM and SIGINT end it with code 0 after it has answered what it had received; a client that is
+//! stuck holds this up for `shutdown-timeout` and no longer; a second signal ends it at once. What
+//! keeps it from starting is one line on stderr and a code that is not 0.
+
+mod common;
+
+use common::resp::{Resp, Value, encode};
+use common::server::{Server, connect};
+use common::{DEADLINE, wait_until};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Output, Stdio};
+
+/// Waits until a client is in the middle of this command.
+fn wait_for_command(server: &Server, command: &str) {
+    let mut watcher = Resp::connect(server.port());
+    let field = format!(" cmd={command} ");
+    let seen = wait_until(DEADLINE, || {
+        let list = watcher.call(&["CLIENT", "LIST"]);
+        String::from_utf8_lossy(list.as_bytes()).contains(&field)
+    });
+    assert!(seen, "no client runs {command}");
+}
+
+/// A client that is owed more than it will ever read.
+fn stuck_reader(server: &Server) -> TcpStream {
+    let mut setter = Resp::connect(server.port());
+    assert_eq!(setter.call(&["SET", "large", &"v".repeat(100_000)]), Value::ok());
+    let mut stuck = connect(server.port());
+    stuck.write_all(&b"*2\r\n$3\r\nGET\r\n$5\r\nlarge\r\n".repeat(500)).expect("sending");
+    let is_stuck = wait_until(DEADLINE, || {
+        let list = setter.call(&["CLIENT", "LIST"]);
+        let list = String::from_utf8_lossy(list.as_bytes()).into_owned();
+        list.contains(" oll=1 ")
+    });
+    assert!(is_stuck, "50 MB are read by nobody, and nothing waits");
+    stuck
+}
+
+#[test]
+fn term_and_int_end_it_with_code_0() {
+    for signal in ["TERM", "INT"] {
+        let server = Server::start(&[]);
+        let mut clients = [Resp::connect(server.port()), Resp::connect(server.port())];
+        for client in &mut clients {
+            assert_eq!(client.call(&["PING"]), Value::simple("PONG"));
+        }
+        server.signal(signal);
+        assert_eq!(server.wait().code(), Some(0), "SIG{signal}");
+        for client in &mut clients {
+            assert!(client.read_to_end().is_empty(), "closed, not left hanging");
+        }
+    }
+}
+
+#[test]
+fn what_was_received_is_answered_before_the_end() {
+    const PINGS: usize = 1000;
+    let server = Server::start(&[]);
+    let mut client = Resp::connect(server.port());
+    let mut requests = vec![];
+    encode(&["DEBUG", "SLEEP", "1000"], &mut requests);
+    for n in 0..PINGS {
+        encode(&["ECHO", &n.to_string()], &mut requests);
+    }
+    client.send_raw(&requests);
+    wait_for_command(&server, "debug|sleep");
+    assert_eq!(server.stop().code(), Some(0));
+    assert_eq!(client.read_reply(), Value::ok());
+    for n in 0..PINGS {
+        assert_eq!(client.read_reply(), Value::bulk(n.to_string()));
+    }
+    assert!(client.read_to_end().is_empty());
+}
+
+#[test]
+fn a_sleeping_a_paused_and_a_silent_client_do_not_hold_it_up() {
+    // If it waited for any of them, it would take the whole of this, and the test would give up.
+    let server = Server::start(&[("shutdown-timeout", "1000")]);
+    let mut sleeper = Resp::connect(server.port());
+    sleeper.send(&["DEBUG", "SLEEP", "1000"]);
+    wait_for_command(&server, "debug|sleep");
+    let mut silent = Resp::connect(server.port());
+    silent.send_raw(b"*2\r\n$3\r\nGET\r\n$100\r\nhalf");
+    let mut pauser = Resp::connect(server.port());
+    assert_eq!(pauser.call(&["CLIENT", "PAUSE", "1000000", "WRITE"]), Value::ok());
+    let mut paused = Resp::connect(server.port());
+    paused.send(&["SET", "k", "v"]);
+    assert_eq!(server.stop().code(), Some(0));
+    assert_eq!(sleeper.read_reply(), Value::ok());
+    assert!(silent.read_to_end().is_empty());
+}
+
+#[test]
+fn a_client_that_does_not_read_holds_it_up_for_shutdown_timeout_only() {
+    let server = Server::start(&[("shutdown-timeout", "1")]);
+    let _stuck = stuck_reader(&server);
+    assert_eq!(server.stop().code(), Some(0));
+}
+
+#[test]
+fn a_client_that_reads_at_last_gets_everything() {
+    let server = Server::start(&[("shutdown-timeout", "1000")]);
+    let mut stuck = stuck_reader(&server);
+    server.signal("TERM");
+    wait_for_log(&server, "shutting down");
+    let mut all = vec![];
+    stuck.read_to_end(&mut all).expect("everything, and a close");
+    assert_eq!(all.len(), 500 * ("$100000\r\n".len() + 100_000 + 2));
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let server = Server::start(&[("shutdown-timeout", "1000")]);
+    let _stuck = stuck_reader(&server);
+    server.signal("INT");
+    wait_for_log(&server, "shutting down");
+    server.signal("INT");
+    assert_ne!(server.wait().code(), Some(0), "it did not end in order, and says so");
+}
+
+#[test]
+fn nobody_new_is_let_in_while_it_ends() {
+    let server = Server::start(&[("shutdown-timeout", "1000")]);
+    let stuck = stuck_reader(&server);
+    server.signal("TERM");
+    wait_for_log(&server, "shutting down");
+    let refused =
+        wait_until(DEADLINE, || TcpStream::connect(("127.0.0.1", server.port())).is_err());
+    assert!(refused, "it still listens");
+    drop(stuck);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn the_shutdown_command_ends_it_too() {
+    for words in [&["SHUTDOWN"][..], &["SHUTDOWN", "NOSAVE"], &["shutdown", "now", "force"]] {
+        let server = Server::start(&[]);
+        let mut client = Resp::connect(server.port());
+        client.send(words);
+        assert!(client.read_to_end().is_empty(), "as Redis, it closes without a word");
+        assert_eq!(server.wait().code(), Some(0));
+    }
+}
+
+fn wait_for_log(server: &Server, line: &str) {
+    let seen = wait_until(DEADLINE, || server.stderr().contains(line));
+    assert!(seen, "{line:?} is not in the log:\n{}", server.stderr());
+}
+
+/// Runs a server that is expected not to start.
+fn start_in_vain(args: &[&str]) -> Output {
+    let mut command = Server::command();
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("KVSTORE_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary runs");
+    let ended = wait_until(DEADLINE, || child.try_wait().expect("its state").is_some());
+    if !ended {
+        child.kill().expect("killing a child");
+    }
+    let output = child.wait_with_output().expect("its output");
+    assert!(ended, "{args:?} starts a server: {output:?}");
+    output
+}
+
+/// It did not start, and the one line on stderr holds these words.
+fn assert_refused(args: &[&str], words: &[&str]) {
+    let output = start_in_vain(args);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{args:?} ends with {}: {stderr}", output.status);
+    assert_eq!(stderr.trim_end().lines().count(), 1, "{args:?} prints:\n{stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "{args:?} prints {stderr:?} without {word:?}");
+    }
+    assert!(output.stdout.is_empty(), "{args:?} prints to stdout: {output:?}");
+}
+
+#[test]
+fn what_keeps_it_from_starting_is_told_in_one_line() {
+    assert_refused(&["serve", "--prot", "7000"], &["--prot", "port"]);
+    assert_refused(&["--port", "seven"], &["--port"]);
+    assert_refused(&["serve", "--port", "65536"], &["--port", "65535"]);
+    assert_refused(&["serve", "--port"], &["--port"]);
+    assert_refused(&["serve", "7000"], &["option"]);
+    assert_refused(&["sevre"], &["sevre"]);
+    assert_refused(&["serve", "--bind", "nowhere"], &["--bind"]);
+    assert_refused(&["serve", "--config", "/no/such/file"], &["/no/such/file"]);
+    assert_refused(&["serve", "--requirepass-file", "/no/such/file"], &["/no/such/file"]);
+    // An address of the documentation's range: no machine has it.
+    let foreign = ["serve", "--port", "0", "--bind", "192.0.2.1", "--no-password"];
+    assert_refused(&foreign, &["192.0.2.1"]);
+}
+
+#[test]
+fn a_port_in_use_is_told_with_the_way_out() {
+    let server = Server::start(&[]);
+    let port = server.port().to_string();
+    assert_refused(&["serve", "--port", &port], &[&port, "in use", "--port"]);
+    let pong = Resp::connect(server.port()).call(&["PING"]);
+    assert_eq!(pong, Value::simple("PONG"), "the first one is not harmed");
+}
+
+#[test]
+fn a_bad_configuration_file_is_told_with_the_line() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("kvstore.conf");
+    let file = path.to_str().expect("a path of plain letters");
+    for (text, word) in [
+        ("port 0\nprot 7000\n", "kvstore.conf:2"),
+        ("maxclients many\n", "kvstore.conf:1"),
+        ("\n\nrequirepass \"unclosed\n", "kvstore.conf:3"),
+    ] {
+        fs::write(&path, text).expect("writing a file");
+        assert_refused(&["serve", "--config", file], &[word]);
+    }
+    fs::write(&path, [0xff, 0xfe, 0]).expect("writing a file");
+    assert_refused(&["serve", "--config", file], &["kvstore.conf"]);
+    assert_refused(&["serve", "--config", dir.path().to_str().expect("plain letters")], &[]);
+}
+
+#[test]
+fn other_machines_are_not_served_without_a_password() {
+    for bind in ["0.0.0.0", "*", "127.0.0.1 0.0.0.0", "::"] {
+        assert_refused(&["serve", "--port", "0", "--bind", bind], &["password"]);
+    }
+    // A password from any source will do, and so will saying that none is wanted: then it is the
+    // address that keeps it from starting.
+    for (name, value) in [("--requirepass", "secret"), ("--no-password", "yes")] {
+        let args = ["serve", "--port", "0", "--bind", "192.0.2.1", name, value];
+        assert_refused(&args, &["cannot listen on 192.0.2.1"]);
+    }
+}
