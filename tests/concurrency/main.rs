@@ -3,7 +3,8 @@
 //! First the two anomalies that everybody knows, a lost update and a half-seen write. Then random
 //! sequences of commands on several connections, each on keys of its own, against a model that is too
 //! simple to be wrong (`Model`, a map): whatever the connections do to the shards that they share, each
-//! must see what it would see alone.
+//! must see what it would see alone. And so that the log is under the same test, the server is restarted
+//! in the middle and at the end, with SIGKILL and SIGTERM, and must come back as the model is.
 //!
 //! `KVSTORE_LONG=1` tries more seeds (`make soak`); `KVSTORE_MODEL_SEED` replays one that a failure printed.
 
@@ -163,45 +164,83 @@ fn random_commands_get_the_models_replies() {
     };
     for seed in (0..seeds).map(|n| first.wrapping_add(n)) {
         println!("KVSTORE_MODEL_SEED={seed}");
-        let server = Server::start(&[]);
-        thread::scope(|scope| {
-            for connection in 0..CONNECTIONS {
-                let port = server.port();
-                scope.spawn(move || follow_the_model(port, seed, connection));
-            }
-        });
+        follow_the_model(seed);
     }
 }
 
-fn follow_the_model(port: u16, seed: u64, connection: usize) {
-    let mut rng = Rng::new(seed.wrapping_add((connection as u64) << 32));
-    let mut model = Model::new();
-    let mut client = Resp::connect(port);
-    let keys: Vec<Vec<u8>> = (0..12).map(|n| format!("{connection}:{n}").into_bytes()).collect();
-    let mut history = vec![];
-    for _ in 0..COMMANDS / BATCH {
-        let commands: Vec<_> = (0..BATCH).map(|_| random_command(&mut rng, &keys)).collect();
-        let mut wire = vec![];
-        commands.iter().for_each(|command| encode(command, &mut wire));
-        client.send_raw(&wire);
-        for command in commands {
-            client.expect_reply_to(&command);
-            history.push(command_line(&command));
-            let (actual, expected) = (client.read_reply(), model.run(&command));
-            let last = &history[history.len().saturating_sub(20)..];
-            assert_eq!(
-                actual,
-                expected,
-                "KVSTORE_MODEL_SEED={seed}, connection {connection}, behind\n{}",
-                last.join("\n")
-            );
+/// In the middle and at the end, the server is ended and started again, and must hold what the model
+/// holds: memory is what the log leads to.
+fn follow_the_model(seed: u64) {
+    let mut server = Server::start(&[("segment-size", "8kb")]);
+    let mut followers: Vec<_> = (0..CONNECTIONS).map(|n| Follower::new(seed, n)).collect();
+    let mut signals = ["KILL", "TERM"];
+    signals.rotate_left((seed % 2) as usize);
+    for (part, signal) in signals.into_iter().enumerate() {
+        let port = server.port();
+        thread::scope(|scope| {
+            for follower in &mut followers {
+                scope.spawn(|| follower.follow(port, COMMANDS / 2));
+            }
+        });
+        if part as u64 == seed / 2 % 2 {
+            Resp::connect(port).call(&["BGREWRITEAOF"]);
+        }
+        assert_eq!(Resp::connect(port).call(&["DEBUG", "RELOAD"]), Value::ok());
+        followers.iter_mut().for_each(|follower| follower.expect_all(port, "DEBUG RELOAD"));
+        server.restart(signal);
+        followers.iter_mut().for_each(|follower| follower.expect_all(server.port(), signal));
+    }
+}
+
+/// What one connection does, and what it must see.
+struct Follower {
+    /// Seed and number, for the report of a failure.
+    name: String,
+    rng: Rng,
+    model: Model,
+    keys: Vec<Vec<u8>>,
+    history: Vec<String>,
+}
+
+impl Follower {
+    fn new(seed: u64, connection: usize) -> Follower {
+        Follower {
+            name: format!("KVSTORE_MODEL_SEED={seed}, connection {connection}"),
+            rng: Rng::new(seed.wrapping_add((connection as u64) << 32)),
+            model: Model::new(),
+            keys: (0..12).map(|n| format!("{connection}:{n}").into_bytes()).collect(),
+            history: vec![],
         }
     }
-    for key in &keys {
-        for about in [&b"GET"[..], b"PEXPIRETIME"] {
-            let command = vec![about.to_vec(), key.clone()];
-            let expected = model.run(&command);
-            assert_eq!(client.call(&command), expected, "KVSTORE_MODEL_SEED={seed}, at the end");
+
+    fn follow(&mut self, port: u16, commands: usize) {
+        let mut client = Resp::connect(port);
+        for _ in 0..commands / BATCH {
+            let commands: Vec<_> =
+                (0..BATCH).map(|_| random_command(&mut self.rng, &self.keys)).collect();
+            let mut wire = vec![];
+            commands.iter().for_each(|command| encode(command, &mut wire));
+            client.send_raw(&wire);
+            for command in commands {
+                client.expect_reply_to(&command);
+                self.history.push(command_line(&command));
+                let (actual, expected) = (client.read_reply(), self.model.run(&command));
+                let last = &self.history[self.history.len().saturating_sub(20)..];
+                assert_eq!(actual, expected, "{}, behind\n{}", self.name, last.join("\n"));
+            }
+        }
+    }
+
+    /// Compares all keys, behind `event`.
+    fn expect_all(&mut self, port: u16, event: &str) {
+        let mut client = Resp::connect(port);
+        for key in &self.keys {
+            for about in [&b"GET"[..], b"PEXPIRETIME"] {
+                let command = vec![about.to_vec(), key.clone()];
+                let (actual, expected) = (client.call(&command), self.model.run(&command));
+                let what = command_line(&command);
+                assert_eq!(actual, expected, "{}, {what} behind {event}", self.name);
+            }
         }
     }
 }

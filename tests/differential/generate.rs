@@ -16,7 +16,7 @@ use super::vocabulary::{
     STRAY_OPTIONS, TEMPLATES, UNKNOWN, choices,
 };
 use crate::common::rng::Rng;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// Points in time in the future start here: the year 33658. A duration from now does not reach it.
 pub const ABSOLUTE_FROM_MS: i64 = 1_000_000_000_000_000;
@@ -37,13 +37,21 @@ pub struct Generator {
     rng: Rng,
     protocol: u8,
     durations_used: i64,
+    /// Words of spoilt commands since the last FLUSHALL: what may have become a key besides `KEYS`.
+    stray_words: BTreeSet<Vec<u8>>,
     /// What has to follow the last command.
     following: VecDeque<Args>,
 }
 
 impl Generator {
     pub fn new(rng: Rng, protocol: u8) -> Generator {
-        Generator { rng, protocol, durations_used: 0, following: VecDeque::new() }
+        Generator {
+            rng,
+            protocol,
+            durations_used: 0,
+            stray_words: BTreeSet::new(),
+            following: VecDeque::new(),
+        }
     }
 
     /// The next command of the run.
@@ -54,6 +62,9 @@ impl Generator {
         loop {
             let args = self.any_command();
             if is_safe(&args) {
+                if is_flush(&args) {
+                    self.stray_words.clear();
+                }
                 return args;
             }
         }
@@ -69,19 +80,31 @@ impl Generator {
         // promise.
         let name = template.split(' ').next().unwrap_or_default();
         let is_container = ["CLIENT", "CONFIG", "COMMAND", "DEBUG"].contains(&name);
-        if !is_container && self.rng.chance(SPOILT_PERCENT) {
+        let is_spoilt = !is_container && self.rng.chance(SPOILT_PERCENT);
+        if is_spoilt {
             self.spoil(&mut args);
         }
         if self.rng.chance(ODD_CASE_PERCENT) {
             let at = self.rng.below(args.len());
             self.change_case(&mut args[at]);
         }
+        if is_spoilt {
+            self.stray_words.extend(args[1..].iter().cloned());
+        }
         if sees_expired_keys(&args) {
-            self.following.extend(touches_to_expire());
+            self.touch_to_expire();
             self.following.push_back(args);
             return self.command();
         }
         args
+    }
+
+    /// An empty SETRANGE touches a key and changes nothing. These come in front of a command that sees
+    /// expired keys.
+    fn touch_to_expire(&mut self) {
+        let keys = KEYS.iter().map(|key| key.to_vec()).chain(self.stray_words.iter().cloned());
+        let touch = |key| vec![b"SETRANGE".to_vec(), key, b"0".to_vec(), vec![]];
+        self.following.extend(keys.map(touch));
     }
 
     fn change_case(&mut self, arg: &mut [u8]) {
@@ -321,10 +344,10 @@ fn sees_expired_keys(args: &Args) -> bool {
         || begins_with(&["DEBUG", "OBJECT"])
 }
 
-/// An empty SETRANGE touches a key and changes nothing. These come in front of a command that sees
-/// expired keys.
-fn touches_to_expire() -> impl Iterator<Item = Args> {
-    KEYS.iter().map(|key| vec![b"SETRANGE".to_vec(), key.to_vec(), b"0".to_vec(), vec![]])
+fn is_flush(args: &Args) -> bool {
+    (is_word(&args[0], "FLUSHALL") || is_word(&args[0], "FLUSHDB"))
+        && args[1..].iter().all(|arg| is_word(arg, "SYNC") || is_word(arg, "ASYNC"))
+        && args.len() <= 2
 }
 
 /// Whether the reply is the same on a slow machine, and the memory that the command may use is
