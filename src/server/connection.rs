@@ -96,7 +96,8 @@ impl Connection<'_> {
         self.set_timeout();
         // Stepping aside before the wait lets the clients whose requests are here already be served
         // first; often ours has come by then, and nobody need be put to sleep and woken. Measured with
-        // 50 clients and pipelines of 16: a fifth less CPU per request.
+        // 50 clients: a sixth more requests per second, pipelined or not, for a p99 of some 2 ms instead
+        // of 0.7 ms, because who steps aside may wait for a whole time slice.
         thread::yield_now();
         let room = self.input.room();
         match self.session.client.outbox.socket().read(room) {
