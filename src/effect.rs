@@ -8,6 +8,7 @@
 //! Out of scope: why an effect happened, and who asked for it.
 
 use crate::clock::UnixMillis;
+use crate::digits::decimal;
 use std::fmt;
 
 /// A position in the history: records are counted from 1, without gaps; 0 is before all of them.
@@ -191,19 +192,6 @@ fn header(out: &mut Vec<u8>, kind: u8, len: usize) {
     out.push(kind);
     out.extend_from_slice(decimal(len as u64, &mut [0; 20]));
     out.extend_from_slice(b"\r\n");
-}
-
-/// The number's digits, in a buffer of the caller's: `format!` would be half of a small effect's cost.
-pub fn decimal(mut value: u64, digits: &mut [u8; 20]) -> &[u8] {
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            return &digits[at..];
-        }
-    }
 }
 
 #[cfg(test)]

@@ -33,11 +33,6 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// Whether the pattern has a character with a special meaning.
-pub fn is_literal(pattern: &[u8]) -> bool {
-    !pattern.iter().any(|byte| matches!(byte, b'*' | b'?' | b'[' | b'\\'))
-}
-
 /// Matches one byte with the head of the pattern; returns the head's length if it does.
 fn one(pattern: &[u8], byte: u8) -> Option<usize> {
     match *pattern.first()? {

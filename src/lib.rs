@@ -21,7 +21,7 @@
 //! [`protocol`] bytes ↔ requests and replies · [`effect`] what can happen to data · [`store`] the table ·
 //! [`commands`] what each command means · [`aof`] the log · [`engine`] decides · [`server`] sockets and
 //! threads · [`cli`] tools beside the server. Leaves, imported by anyone: [`config`], [`error`],
-//! [`metrics`], [`clock`], [`shutdown`], [`glob`], [`random`], [`outbox`].
+//! [`metrics`], [`clock`], [`digits`], [`shutdown`], [`glob`], [`random`], [`outbox`].
 //!
 //! # Threads
 //!
@@ -66,6 +66,7 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod digits;
 pub mod effect;
 pub mod engine;
 pub mod error;

@@ -18,7 +18,8 @@
 //! part, is computed before the log's mutex is taken. The first record's predecessor has the crc 0.
 
 use crate::clock::UnixMillis;
-use crate::effect::{Seq, decimal};
+use crate::digits::decimal;
+use crate::effect::Seq;
 
 /// Grows by one each time a node becomes leader, a restart included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -88,10 +88,6 @@ impl Flags {
     pub const LOADING: Flags = Flags(1 << 6);
     /// Works on all keys: a write locks every shard, a read locks them one after another.
     pub const ALL_KEYS: Flags = Flags(1 << 7);
-    /// Not allowed in MULTI.
-    pub const NO_MULTI: Flags = Flags(1 << 8);
-    /// Reads but may be served although its answer is not yet durable: it tells nothing about values.
-    pub const DANGEROUS: Flags = Flags(1 << 9);
 
     /// These and those.
     pub const fn and(self, other: Flags) -> Flags {

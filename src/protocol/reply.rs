@@ -13,6 +13,7 @@
 //! ```
 
 use super::text::{needs_quotes, printable, quote};
+use crate::digits::decimal;
 use crate::error::Failure;
 
 /// How replies are written.
@@ -309,21 +310,10 @@ impl Reply {
     }
 
     fn digits(&mut self, value: i64) {
-        // Twenty digits hold any 64-bit number; formatting by hand is a third of a GET's encoding.
-        let mut digits = [0; 20];
-        let (mut at, mut rest) = (digits.len(), value.unsigned_abs());
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
         if value < 0 {
             self.bytes.push(b'-');
         }
-        self.bytes.extend_from_slice(&digits[at..]);
+        self.bytes.extend_from_slice(decimal(value.unsigned_abs(), &mut [0; 20]));
     }
 
     /// In text: writes the number of the element that begins here.
