@@ -40,6 +40,100 @@ impl Counter {
     }
 }
 
+/// Powers of two that a histogram tells apart: up to 2^26 microseconds, a minute.
+const POWERS: usize = 27;
+/// Each power of two is cut into so many buckets: a percentile is off by a fifth at most.
+const STEPS: usize = 4;
+const BUCKETS: usize = POWERS * STEPS;
+
+/// How often something took how long. Buckets grow with the value, so that microseconds and seconds are
+/// equally sharp (the idea of HdrHistogram, Gil Tene).
+#[derive(Debug)]
+pub struct Histogram {
+    counts: [AtomicU64; BUCKETS],
+    sum: AtomicU64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Histogram { counts: std::array::from_fn(|_| AtomicU64::new(0)), sum: AtomicU64::new(0) }
+    }
+}
+
+impl Histogram {
+    /// Notes one value, in microseconds or whatever unit the owner states.
+    pub fn record(&self, value: u64) {
+        self.counts[bucket_of(value)].fetch_add(1, Relaxed);
+        self.sum.fetch_add(value, Relaxed);
+    }
+
+    /// What has been noted so far. Under load the sum may be a moment newer than the counts.
+    pub fn snapshot(&self) -> HistogramSnapshot {
+        let counts = self.counts.iter().map(|count| count.load(Relaxed)).collect();
+        HistogramSnapshot { counts, sum: self.sum.load(Relaxed) }
+    }
+
+    /// CONFIG RESETSTAT, LATENCY RESET.
+    pub fn reset(&self) {
+        self.counts.iter().for_each(|count| count.store(0, Relaxed));
+        self.sum.store(0, Relaxed);
+    }
+}
+
+/// A histogram at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct HistogramSnapshot {
+    counts: Vec<u64>,
+    /// All values added up.
+    pub sum: u64,
+}
+
+impl HistogramSnapshot {
+    /// How many values there are.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// How many values are at most `bound`, which is exact for bounds of the form 2^n - 1 and else
+    /// rounded down to a bucket.
+    pub fn count_up_to(&self, bound: u64) -> u64 {
+        let within = |(bucket, _): &(usize, &u64)| upper_bound(*bucket) <= bound;
+        self.counts.iter().enumerate().filter(within).map(|(_, count)| count).sum()
+    }
+
+    /// The value that this share of all values (0.99 for p99) does not exceed: the upper end of its
+    /// bucket. 0 if there are none.
+    pub fn percentile(&self, share: f64) -> u64 {
+        let rank = (self.count() as f64 * share).ceil() as u64;
+        let mut below = 0;
+        let reaches = |count: &u64| {
+            below += count;
+            below >= rank && below > 0
+        };
+        self.counts.iter().position(reaches).map_or(0, upper_bound)
+    }
+}
+
+fn bucket_of(value: u64) -> usize {
+    // Below STEPS each value has a bucket of its own; from there on, the bits behind the highest choose.
+    if value < STEPS as u64 {
+        return value as usize;
+    }
+    let power = value.ilog2() as usize;
+    let step = (value >> (power - STEPS.ilog2() as usize)) as usize % STEPS;
+    ((power - 1) * STEPS + step).min(BUCKETS - 1)
+}
+
+/// The largest value of a bucket.
+fn upper_bound(bucket: usize) -> u64 {
+    if bucket < STEPS {
+        return bucket as u64;
+    }
+    let (power, step) = (bucket / STEPS + 1, bucket % STEPS);
+    let width = 1 << (power - STEPS.ilog2() as usize);
+    (1 << power) + (step as u64 + 1) * width - 1
+}
+
 /// What is counted for each command.
 #[derive(Debug, Default)]
 pub struct CommandStats {
@@ -182,5 +276,32 @@ impl Metrics {
         });
         counters.into_iter().chain(of_commands).for_each(Counter::reset);
         self.errors.lock().clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_is_in_the_bucket_that_ends_at_or_above_it() {
+        for value in (0..5000).chain((13..27).flat_map(|n| [(1 << n) - 1, 1 << n, (1 << n) + 1])) {
+            let bucket = bucket_of(value);
+            assert!(value <= upper_bound(bucket), "{value}");
+            assert!(bucket == 0 || value > upper_bound(bucket - 1), "{value}");
+        }
+        assert_eq!(bucket_of(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn percentiles_are_near() {
+        let histogram = Histogram::default();
+        assert_eq!(histogram.snapshot().percentile(0.99), 0);
+        (1..=1000).for_each(|value| histogram.record(value));
+        let seen = histogram.snapshot();
+        assert_eq!((seen.count(), seen.sum), (1000, 500_500));
+        assert_eq!(seen.count_up_to(255), 255);
+        assert!((500..=600).contains(&seen.percentile(0.5)), "{}", seen.percentile(0.5));
+        assert!((990..=1200).contains(&seen.percentile(0.99)), "{}", seen.percentile(0.99));
     }
 }
