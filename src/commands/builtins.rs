@@ -2,7 +2,7 @@
 //! in `engine`.
 
 use super::{Command, Family, Flags, Keys, Run};
-use Family::{Connection, Server};
+use Family::{Connection, Server, Transactions};
 
 /// Names what the engine runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,11 @@ pub enum Builtin {
     Quit,
     Reset,
     Select,
+    Discard,
+    Exec,
+    Multi,
+    Unwatch,
+    Watch,
     ClientGetname,
     ClientHelp,
     ClientId,
@@ -62,7 +67,7 @@ const FREE: Flags = Flags::NO_AUTH.and(Flags::FAST).and(Flags::LOADING);
 const FAST: Flags = Flags::FAST.and(Flags::LOADING);
 const ADMIN: Flags = Flags::ADMIN.and(Flags::LOADING);
 
-/// The rows of both families.
+/// The rows of these families.
 pub const COMMANDS: &[Command] = &[
     row("auth", -2, FREE, Connection, Run::Engine(Builtin::Auth)).help(
         "[username] password",
@@ -180,6 +185,36 @@ pub const COMMANDS: &[Command] = &[
         "Chooses a database; there is only number 0.",
         "SELECT 0 -> OK",
     ),
+    row("multi", 1, FAST, Transactions, Run::Engine(Builtin::Multi)).help(
+        "",
+        "Begins a transaction: commands are queued, and EXEC runs them as one.",
+        "MULTI -> OK",
+    ),
+    row("exec", 1, Flags::LOADING, Transactions, Run::Engine(Builtin::Exec)).help(
+        "",
+        "Runs the queued commands at one instant, unless a watched key has changed.",
+        "MULTI; SET a 1; INCR a; EXEC -> 1) OK\n2) 2",
+    ),
+    row("discard", 1, FAST, Transactions, Run::Engine(Builtin::Discard)).help(
+        "",
+        "Forgets the queued commands and the watched keys.",
+        "MULTI; SET a 1; DISCARD -> OK",
+    ),
+    Command {
+        keys: Keys::ALL,
+        ..row("watch", -2, FAST, Transactions, Run::Engine(Builtin::Watch))
+    }
+    .on_keys(&["RO"])
+    .help(
+        "key [key ...]",
+        "Makes the next EXEC do nothing if one of these keys changes before it.",
+        "SET stock 1; WATCH stock -> OK",
+    ),
+    row("unwatch", 1, FAST, Transactions, Run::Engine(Builtin::Unwatch)).help(
+        "",
+        "Forgets the watched keys.",
+        "WATCH stock; UNWATCH -> OK",
+    ),
     row("bgrewriteaof", 1, ADMIN, Server, Run::Engine(Builtin::Bgrewriteaof)).help(
         "",
         "Compacts the log in the background: replaces it by the state it leads to.",
@@ -190,7 +225,7 @@ pub const COMMANDS: &[Command] = &[
         "The same as BGREWRITEAOF, for tools that ask for a snapshot.",
         "BGSAVE -> Background saving started",
     ),
-    row("save", 1, ADMIN, Server, Run::Engine(Builtin::Save)).help(
+    row("save", 1, ADMIN.and(Flags::NO_MULTI), Server, Run::Engine(Builtin::Save)).help(
         "",
         "Compacts the log and answers when it is done; other connections go on.",
         "SAVE -> OK",
@@ -318,7 +353,7 @@ pub const COMMANDS: &[Command] = &[
         "A picture, and the version.",
         "LOLWUT -> (a picture)",
     ),
-    row("shutdown", -1, ADMIN, Server, Run::Engine(Builtin::Shutdown)).help(
+    row("shutdown", -1, ADMIN.and(Flags::NO_MULTI), Server, Run::Engine(Builtin::Shutdown)).help(
         "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]",
         "Ends the server in order.",
         "SHUTDOWN -> (the connection closes)",

@@ -66,7 +66,7 @@ pub enum Run {
 }
 
 /// Yes-or-no properties of a command; Redis's names where it has them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(u16);
 
 impl Flags {
@@ -88,6 +88,8 @@ impl Flags {
     pub const LOADING: Flags = Flags(1 << 6);
     /// Works on all keys: a write locks every shard, a read locks them one after another.
     pub const ALL_KEYS: Flags = Flags(1 << 7);
+    /// Refused between MULTI and EXEC.
+    pub const NO_MULTI: Flags = Flags(1 << 8);
 
     /// These and those.
     pub const fn and(self, other: Flags) -> Flags {
@@ -145,6 +147,8 @@ pub enum Family {
     Bitmap,
     /// Keys of any kind, and their expiry.
     Generic,
+    /// Several commands as one.
+    Transactions,
     /// The client's own connection.
     Connection,
     /// The server.
@@ -153,8 +157,14 @@ pub enum Family {
 
 impl Family {
     /// All of them in the order of `HELP`.
-    pub const ALL: [Family; 5] =
-        [Family::String, Family::Bitmap, Family::Generic, Family::Connection, Family::Server];
+    pub const ALL: [Family; 6] = [
+        Family::String,
+        Family::Bitmap,
+        Family::Generic,
+        Family::Transactions,
+        Family::Connection,
+        Family::Server,
+    ];
 
     /// The name that Redis's documentation has for it.
     pub fn name(self) -> &'static str {
@@ -162,6 +172,7 @@ impl Family {
             Family::String => "string",
             Family::Bitmap => "bitmap",
             Family::Generic => "generic",
+            Family::Transactions => "transactions",
             Family::Connection => "connection",
             Family::Server => "server",
         }

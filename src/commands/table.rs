@@ -143,6 +143,12 @@ impl Commands {
     }
 }
 
+impl fmt::Debug for Resolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.command.name)
+    }
+}
+
 impl fmt::Debug for Commands {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Commands({} rows)", self.rows.len())

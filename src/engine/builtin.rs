@@ -1,7 +1,8 @@
 //! Which function runs which of the engine's own commands.
 
 use super::{
-    Engine, Session, client_command, command_command, connection, help, log_command, server_command,
+    Engine, Session, client_command, command_command, connection, help, log_command,
+    server_command, transaction,
 };
 use crate::commands::Builtin;
 use crate::error::Failure;
@@ -23,6 +24,12 @@ impl Engine {
             Builtin::Quit => connection::quit(session, reply),
             Builtin::Reset => connection::reset(self, session, reply),
             Builtin::Select => connection::select(args, reply),
+
+            Builtin::Discard => transaction::discard(session, reply),
+            Builtin::Exec => self.exec(session, reply),
+            Builtin::Multi => transaction::multi(session, reply),
+            Builtin::Unwatch => transaction::unwatch(session, reply),
+            Builtin::Watch => transaction::watch(self, session, args, reply),
 
             Builtin::ClientGetname => client_command::getname(session, reply),
             Builtin::ClientHelp => help::subcommands(self, "client", reply),

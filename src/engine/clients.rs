@@ -10,7 +10,7 @@ use std::fmt::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
+    AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed},
 };
 use std::time::Duration;
@@ -34,6 +34,8 @@ pub struct Client {
     pub no_evict: AtomicBool,
     /// Set by CLIENT NO-TOUCH.
     pub no_touch: AtomicBool,
+    /// Set when a key that it watches changes.
+    pub watch_fired: Arc<AtomicBool>,
     since: Stopwatch,
     /// Seconds after `since` of its last request.
     last_used_seconds: AtomicU64,
@@ -42,6 +44,10 @@ pub struct Client {
     input_bytes: AtomicUsize,
     input_buffer_bytes: AtomicUsize,
     dialect: AtomicU32,
+    /// Commands queued since MULTI, -1 outside of one.
+    multi_commands: AtomicI64,
+    /// Bytes held for them, and for watches.
+    multi_bytes: AtomicUsize,
     labels: Mutex<Labels>,
     killed: AtomicBool,
     /// Batches of replies that the sync thread will send.
@@ -72,12 +78,15 @@ impl Client {
             outbox: Arc::new(Outbox::new(socket, id.0)),
             no_evict: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
+            watch_fired: Arc::default(),
             since: Stopwatch::start(),
             last_used_seconds: AtomicU64::new(0),
             last_command: AtomicU32::new(NO_COMMAND),
             input_bytes: AtomicUsize::new(0),
             input_buffer_bytes: AtomicUsize::new(0),
             dialect: AtomicU32::new(2),
+            multi_commands: AtomicI64::new(-1),
+            multi_bytes: AtomicUsize::new(0),
             labels: Mutex::default(),
             killed: AtomicBool::new(false),
             parked: AtomicUsize::new(0),
@@ -100,6 +109,12 @@ impl Client {
     /// Notes the RESP version.
     pub fn note_dialect(&self, dialect: Dialect) {
         self.dialect.store(if dialect == Dialect::Resp3 { 3 } else { 2 }, Relaxed);
+    }
+
+    /// Notes how many commands are queued, -1 for no transaction, and the bytes held for it.
+    pub fn note_transaction(&self, commands: i64, bytes: usize) {
+        self.multi_commands.store(commands, Relaxed);
+        self.multi_bytes.store(bytes, Relaxed);
     }
 
     /// Sends bytes to it, see [`Outbox::send`].
@@ -161,13 +176,16 @@ impl Client {
             NO_COMMAND => "NULL",
             index => command(index as usize),
         };
-        let mut flags = String::new();
-        if self.no_evict.load(Relaxed) {
-            flags.push('e');
-        }
-        if self.no_touch.load(Relaxed) {
-            flags.push('T');
-        }
+        let multi = self.multi_commands.load(Relaxed);
+        let multi_bytes = self.multi_bytes.load(Relaxed);
+        let flags = [
+            (multi >= 0, 'x'),
+            (self.watch_fired.load(Relaxed), 'd'),
+            (self.no_evict.load(Relaxed), 'e'),
+            (self.no_touch.load(Relaxed), 'T'),
+        ];
+        let mut flags: String =
+            flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).collect();
         if flags.is_empty() {
             flags.push('N');
         }
@@ -178,7 +196,7 @@ impl Client {
         let written = write!(
             line,
             "id={} addr={} laddr={} fd=-1 name={} age={age} idle={idle} flags={flags} db=0 sub=0 psub=0 \
-             ssub=0 multi=-1 qbuf={input} qbuf-free={} argv-mem=0 multi-mem=0 rbs={buffer} rbp={buffer} \
+             ssub=0 multi={multi} qbuf={input} qbuf-free={} argv-mem=0 multi-mem={multi_bytes} rbs={buffer} rbp={buffer} \
              obl=0 oll={} omem={queued} tot-mem={} events=r cmd={last_command} user=default redir=-1 \
              resp={} lib-name={} lib-ver={}",
             self.id.0,
@@ -187,7 +205,7 @@ impl Client {
             labels.name,
             buffer.saturating_sub(input),
             usize::from(queued > 0),
-            buffer + queued + size_of::<Client>(),
+            buffer + queued + multi_bytes + size_of::<Client>(),
             self.dialect.load(Relaxed),
             labels.library,
             labels.library_version,
@@ -258,10 +276,12 @@ impl Clients {
         self.by_id.lock().values().cloned().collect()
     }
 
-    /// Bytes held for all of them: input buffers and waiting output.
+    /// Bytes held for all of them: input buffers, transactions and waiting output.
     pub fn memory_bytes(&self) -> usize {
         let of = |client: &Arc<Client>| {
-            client.input_buffer_bytes.load(Relaxed) + client.outbox.queued_bytes()
+            client.input_buffer_bytes.load(Relaxed)
+                + client.outbox.queued_bytes()
+                + client.multi_bytes.load(Relaxed)
         };
         self.all().iter().map(of).sum()
     }

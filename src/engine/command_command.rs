@@ -172,6 +172,7 @@ fn flag_names(row: &Command) -> impl Iterator<Item = &'static str> {
         (Flags::FAST, "fast"),
         (Flags::NO_AUTH, "no_auth"),
         (Flags::LOADING, "loading"),
+        (Flags::NO_MULTI, "no_multi"),
     ];
     let flags = row.flags;
     names.into_iter().filter(move |(flag, _)| flags.has(*flag)).map(|(_, name)| name)

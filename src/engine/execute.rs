@@ -9,25 +9,38 @@ use crate::protocol::{Args, Dialect, Mark, Reply};
 use crate::store::{Scope, Tx};
 use std::sync::atomic::Ordering::Relaxed;
 
+const NOT_IN_MULTI: Failure = Failure::fixed("ERR Command not allowed inside a transaction");
+
 impl Engine {
     /// Runs one request and writes its answer.
     pub fn execute(&self, session: &mut Session, args: Args<'_>, reply: &mut Reply) {
         let mark = reply.mark();
         session.reply_mode.begin();
-        if let Err(failure) = self.try_execute(session, args, reply) {
-            reply.rewind(&mark);
-            self.metrics.count_error(failure.code());
-            // Programs get Redis's words only.
-            let failure = match reply.dialect() {
-                Dialect::Text => help::explain_failure(self, failure, args),
-                _ => failure,
-            };
-            reply.error(&failure);
-        }
+        let result = self.try_execute(session, args, reply);
+        self.answer_failure(result, &mark, args, reply);
         if session.reply_mode.end() {
             reply.rewind(&mark);
         }
         self.note_stake(session, mark, reply);
+    }
+
+    /// Answers a failed command with its error, in place of whatever it has answered already.
+    pub(super) fn answer_failure(
+        &self,
+        result: Result<(), Failure>,
+        mark: &Mark,
+        args: Args<'_>,
+        reply: &mut Reply,
+    ) {
+        let Err(failure) = result else { return };
+        reply.rewind(mark);
+        self.metrics.count_error(failure.code());
+        // Programs get Redis's words only.
+        let failure = match reply.dialect() {
+            Dialect::Text => help::explain_failure(self, failure, args),
+            _ => failure,
+        };
+        reply.error(&failure);
     }
 
     /// From the first write of a batch on, every reply is at stake until the gate.
@@ -40,7 +53,7 @@ impl Engine {
         }
     }
 
-    /// Guards from cheap to expensive, then the command.
+    /// Guards, then the command, at once or, in a MULTI, later.
     fn try_execute(
         &self,
         session: &mut Session,
@@ -57,35 +70,58 @@ impl Engine {
             session.ending = Ending::Now;
             return Ok(());
         }
+        let found = match self.admit(session, args) {
+            Ok(found) => found,
+            Err(failure) => return Err(session.note_refusal(args, failure)),
+        };
+        session.client.note_command(found.index);
+        if session.queues(found.command) {
+            return self.queue(session, found, args, reply);
+        }
+        self.run(session, found, args, reply)
+    }
+
+    /// The guards, from cheap to expensive: finds the command and says whether it may run. In a MULTI it
+    /// is asked when a command is queued, and again for EXEC on behalf of them all.
+    fn admit(&self, session: &Session, args: Args<'_>) -> Result<Resolved, Failure> {
         let found = match self.commands.resolve(args) {
             Ok(found) => found,
             // Before AUTH nobody learns which commands there are.
             Err(_) if !session.authenticated => return Err(NO_AUTH),
             Err(failure) => return Err(failure),
         };
-        let Resolved { command, index } = found;
+        let command = found.command;
         if !session.authenticated && !command.flags.has(Flags::NO_AUTH) {
-            self.metrics.commands[index].rejected.increment();
+            self.metrics.commands[found.index].rejected.increment();
             return Err(NO_AUTH);
         }
-        self.pause.wait(command, &self.shutdown);
+        if command.flags.has(Flags::NO_MULTI) && session.queues(command) {
+            self.metrics.commands[found.index].rejected.increment();
+            return Err(NOT_IN_MULTI);
+        }
+        let flags = session.flags_of(command);
+        self.pause.wait(command, flags, &self.shutdown);
         // Before any lock is taken: this may wait for the disk.
-        if let Some(persistence) =
-            self.persistence.as_ref().filter(|_| command.flags.has(Flags::WRITE))
-        {
+        if let Some(persistence) = self.persistence.as_ref().filter(|_| flags.has(Flags::WRITE)) {
             persistence.admit()?;
         }
-        session.client.note_command(index);
+        Ok(found)
+    }
+
+    /// Runs a command that the guards have let through.
+    pub(super) fn run(
+        &self,
+        session: &mut Session,
+        found: Resolved,
+        args: Args<'_>,
+        reply: &mut Reply,
+    ) -> Result<(), Failure> {
+        let Resolved { command, index } = found;
         let result = match command.run {
-            Run::Data(handler) => {
+            Run::Data(_) => {
                 let mut tx = self.begin(session, command, args);
-                if self.persistence.is_some() && command.flags.has(Flags::WRITE) {
-                    tx.record_into(std::mem::take(&mut session.record));
-                }
-                let value_len_max = self.config.int(Id::ProtoMaxBulkLen) as usize;
-                let mut call = Call { tx: &mut tx, reply, value_len_max, name: command.name };
-                let result = handler(&mut call, args);
-                self.finish(session, command, args, tx);
+                let result = self.run_data(session, &mut tx, command, args, reply);
+                self.finish(session, tx);
                 result
             }
             Run::Engine(builtin) => self.run_builtin(builtin, session, args, reply),
@@ -97,7 +133,7 @@ impl Engine {
     }
 
     /// Locks what the command works on.
-    fn begin(&self, session: &Session, command: &Command, args: Args<'_>) -> Tx<'_> {
+    fn begin(&self, session: &mut Session, command: &Command, args: Args<'_>) -> Tx<'_> {
         let write = command.flags.has(Flags::WRITE);
         let tx = if command.flags.has(Flags::ALL_KEYS) {
             let scope = if write { Scope::All } else { Scope::Fleeting };
@@ -105,20 +141,45 @@ impl Engine {
         } else {
             self.store.begin(command.keys(args), write, session.now)
         };
-        tx.without_touch(session.client.no_touch.load(Relaxed))
+        self.prepare(session, tx, write)
     }
 
-    /// Ends a command's work on the data: its effects go to the log while the locks are held, so that
-    /// the order of the log is the order in which they were applied.
-    fn finish(&self, session: &mut Session, command: &Command, args: Args<'_>, mut tx: Tx<'_>) {
+    /// Tells a new transaction what it must know of the session.
+    pub(super) fn prepare<'s>(&self, session: &mut Session, tx: Tx<'s>, write: bool) -> Tx<'s> {
+        let mut tx = tx.without_touch(session.client.no_touch.load(Relaxed));
+        if write && self.persistence.is_some() {
+            tx.record_into(std::mem::take(&mut session.record));
+        }
+        tx
+    }
+
+    /// Runs a command on the data, and counts what it found.
+    pub(super) fn run_data(
+        &self,
+        session: &mut Session,
+        tx: &mut Tx<'_>,
+        command: &Command,
+        args: Args<'_>,
+        reply: &mut Reply,
+    ) -> Result<(), Failure> {
+        let Run::Data(handler) = command.run else { unreachable!("the caller has looked") };
+        let value_len_max = self.config.int(Id::ProtoMaxBulkLen) as usize;
+        let mut call = Call { tx, reply, value_len_max, name: command.name };
+        let result = handler(&mut call, args);
         if command.flags.has(Flags::WRITE) {
             self.metrics.expired_keys.add(tx.reap(command.keys(args)) as u64);
         }
+        let (hits, misses) = tx.take_hits_and_misses();
         if command.flags.has(Flags::READONLY) {
-            let (hits, misses) = tx.hits_and_misses();
             session.tally.hits += hits;
             session.tally.misses += misses;
         }
+        result
+    }
+
+    /// Ends the work on the data: its effects go to the log while the locks are held, so that the order
+    /// of the log is the order in which they were applied.
+    pub(super) fn finish(&self, session: &mut Session, mut tx: Tx<'_>) {
         let Some(persistence) = &self.persistence else { return };
         if tx.effects() > 0 {
             let (seq, buffer) = tx.commit(|payload| persistence.log.append(payload, session.now));
@@ -131,7 +192,7 @@ impl Engine {
         }
     }
 
-    fn tally(&self, session: &mut Session, index: usize, failed: bool) {
+    pub(super) fn tally(&self, session: &mut Session, index: usize, failed: bool) {
         if session.tally.command != index {
             self.flush_command_tally(session);
             session.tally.command = index;

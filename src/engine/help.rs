@@ -85,7 +85,7 @@ fn overview(engine: &Engine) -> String {
         let names = rows
             .filter(|row| row.family == family && !row.name.contains('|'))
             .map(|row| row.name.to_uppercase());
-        page.push_str(&wrap(&format!("{:<11}", family.name()), &" ".repeat(11), names));
+        page.push_str(&wrap(&format!("{:<13}", family.name()), &" ".repeat(13), names));
     }
     page.push_str(
         "HELP <command> explains one, QUIT leaves.\n\

@@ -1,5 +1,6 @@
 //! Commands about the log: compaction, waiting for the disk, reading back.
 
+use super::session::Mode;
 use super::{Engine, Persistence, Session, persistence};
 use crate::config::Fsync;
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
@@ -93,7 +94,11 @@ pub fn waitaof(
             return Ok(());
         }
     };
-    let timeout = (timeout > 0).then(|| Duration::from_millis(timeout));
+    let timeout = match session.mode {
+        // As whatever would wait, it looks once.
+        Mode::Executing => Some(Duration::ZERO),
+        _ => (timeout > 0).then(|| Duration::from_millis(timeout)),
+    };
     let log = &persistence.log;
     if local > 0 {
         // At an interval the sync thread will; else nobody might.

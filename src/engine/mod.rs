@@ -32,12 +32,13 @@ mod server_command;
 mod session;
 mod sweeper;
 pub mod syncer;
+mod transaction;
 
 pub use clients::{Client, ClientId, Clients, Registration};
 pub use compactor::Compactor;
 pub use persistence::Persistence;
 pub use server_command::log_level;
-pub use session::{Ending, ReplyMode, Session};
+pub use session::{Ending, Mode, ReplyMode, Session};
 pub use sweeper::sweep;
 
 use crate::aof::recovery::RecoveryError;
@@ -58,8 +59,8 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering::Relaxed};
 /// Everything that connections share.
 #[derive(Debug)]
 pub struct Engine {
-    /// The data.
-    pub store: Store,
+    /// The data. Shared with what sessions leave in it: watches.
+    pub store: Arc<Store>,
     /// The log, unless this is a pure cache.
     pub persistence: Option<Persistence>,
     /// Compactions of the log.
@@ -92,7 +93,7 @@ impl Engine {
     pub fn open(config: Config) -> Result<Engine, RecoveryError> {
         let commands = Commands::new();
         let metrics = Metrics::new(commands.rows().len());
-        let store = Store::new();
+        let store = Arc::new(Store::new());
         let startup_bytes = info::resident_bytes().unwrap_or(0);
         let persistence = if config.flag(Id::Appendonly) {
             Some(Persistence::open(&config, &store)?)
@@ -125,7 +126,8 @@ impl Engine {
 
     /// A session for a new connection.
     pub fn session(&self, client: Arc<Client>) -> Session {
-        Session::new(client, self.config.text(Id::Requirepass).is_empty())
+        let authenticated = self.config.text(Id::Requirepass).is_empty();
+        Session::new(client, authenticated, Arc::clone(&self.store))
     }
 
     /// The gate: every reply passes it. Once per batch it waits until all that the batch wrote or read

@@ -48,16 +48,16 @@ impl Pause {
         self.active.store(false, Relaxed);
     }
 
-    /// Waits as long as this command has to.
-    pub fn wait(&self, command: &Command, shutdown: &Shutdown) {
-        while self.active.load(Relaxed) && self.holds(command) {
+    /// Waits as long as this command has to; EXEC's flags are those of what is queued, too.
+    pub fn wait(&self, command: &Command, flags: Flags, shutdown: &Shutdown) {
+        while self.active.load(Relaxed) && self.holds(command, flags) {
             if shutdown.wait_for(LOOK_EVERY) {
                 return;
             }
         }
     }
 
-    fn holds(&self, command: &Command) -> bool {
+    fn holds(&self, command: &Command, flags: Flags) -> bool {
         let mut pause = self.pause.lock();
         let Some((kind, until)) = *pause else { return false };
         if UnixMillis::now() >= until {
@@ -66,7 +66,7 @@ impl Pause {
             return false;
         }
         match kind {
-            PauseKind::Writes => command.flags.has(Flags::WRITE),
+            PauseKind::Writes => flags.has(Flags::WRITE),
             PauseKind::All => !matches!(
                 command.run,
                 Run::Engine(Builtin::ClientUnpause | Builtin::ClientPause | Builtin::Shutdown)

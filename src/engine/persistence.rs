@@ -160,9 +160,11 @@ impl Persistence {
         // All of it is judged before memory is given up for it.
         recovery::read(&self.dir, |payload| effect::check(payload).map(drop))
             .map_err(|error| failed(&error))?;
-        tx.apply(effect::Effect::FlushAll);
-        let apply = |payload: &[u8]| effect::decode(payload, |effect| tx.apply(effect)).map(drop);
-        recovery::read(&self.dir, apply).expect("what could be read a moment ago");
+        tx.unwatched(|tx| {
+            tx.apply(effect::Effect::FlushAll);
+            let apply = |payload: &[u8]| effect::decode(payload, |e| tx.apply(e)).map(drop);
+            recovery::read(&self.dir, apply).expect("what could be read a moment ago");
+        });
         Ok(())
     }
 

@@ -2,9 +2,11 @@
 
 use super::clients::Client;
 use super::persistence::AtStake;
+use super::transaction::Queue;
 use crate::clock::{Stopwatch, UnixMillis};
 use crate::effect::Seq;
 use crate::protocol::Dialect;
+use crate::store::{Store, Watches};
 use std::sync::Arc;
 
 /// Whether replies are sent (CLIENT REPLY).
@@ -40,6 +42,18 @@ impl ReplyMode {
     }
 }
 
+/// What is done with a command.
+#[derive(Debug, Default)]
+pub enum Mode {
+    /// It runs.
+    #[default]
+    Direct,
+    /// It is queued, since MULTI.
+    Queueing(Queue),
+    /// It is one of EXEC's: it runs, and waits for nothing.
+    Executing,
+}
+
 /// What becomes of the connection after a command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ending {
@@ -63,6 +77,10 @@ pub struct Session {
     pub resp: Dialect,
     /// Whether replies are sent.
     pub reply_mode: ReplyMode,
+    /// Whether commands run at once.
+    pub mode: Mode,
+    /// Keys that the next EXEC depends on.
+    pub(super) watches: Watches,
     /// Whether to go on.
     pub ending: Ending,
     /// The time of the present batch of requests; commands read no clock themselves.
@@ -97,12 +115,15 @@ pub(super) struct Tally {
 
 impl Session {
     /// A new connection.
-    pub fn new(client: Arc<Client>, authenticated: bool) -> Session {
+    pub fn new(client: Arc<Client>, authenticated: bool, store: Arc<Store>) -> Session {
+        let watches = Watches::new(store, Arc::clone(&client.watch_fired));
         Session {
             client,
             authenticated,
             resp: Dialect::Resp2,
             reply_mode: ReplyMode::On,
+            mode: Mode::Direct,
+            watches,
             ending: Ending::None,
             now: UnixMillis::now(),
             stopwatch: Stopwatch::start(),

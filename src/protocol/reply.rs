@@ -94,7 +94,7 @@ impl Reply {
         self.bytes.len() > self.len_max
     }
 
-    /// Bytes that are no reply, between two replies.
+    /// Bytes that are no reply, between two replies, or that are one already.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
@@ -207,7 +207,7 @@ impl Reply {
                 self.bytes.extend_from_slice(text.as_bytes());
                 self.end_line();
             }
-            Dialect::Resp3 => {
+            Dialect::Resp3 if !self.is_over_limit() => {
                 self.begin();
                 self.header(b'=', text.len() + 4);
                 self.bytes.extend_from_slice(b"txt:");
@@ -264,6 +264,30 @@ impl Reply {
     /// Begins a push, a message that answers no request. An array in RESP2.
     pub fn push(&mut self, len: usize) {
         self.aggregate(b'>', len, len);
+    }
+
+    /// Leaves out the array's next element: [`Reply::element`] writes it, and its place is where this
+    /// was called.
+    pub fn skip_element(&mut self) {
+        if let Some(level) = self.levels.last_mut() {
+            level.written += 1;
+        }
+        self.end_complete();
+    }
+
+    /// A buffer of its own for one element of an array that is no other's element.
+    pub fn element(&self, index: usize, len: usize) -> Reply {
+        let levels = match self.dialect {
+            Dialect::Text => vec![Level { written: index, len, indent: 0 }],
+            _ => Vec::new(),
+        };
+        let len_max = self.len_max.saturating_sub(self.bytes.len());
+        Reply { bytes: Vec::new(), dialect: self.dialect, levels, len_max }
+    }
+
+    /// Takes off what was written from `position` on, between two elements.
+    pub fn cut(&mut self, position: usize) -> Vec<u8> {
+        self.bytes.split_off(position)
     }
 
     fn aggregate(&mut self, resp3_type: u8, resp3_len: usize, elements: usize) {
@@ -330,6 +354,10 @@ impl Reply {
     /// Ends a reply that is no array, and with it the arrays that it completes.
     fn end_line(&mut self) {
         self.bytes.extend_from_slice(if self.dialect == Dialect::Text { b"\n" } else { b"\r\n" });
+        self.end_complete();
+    }
+
+    fn end_complete(&mut self) {
         while self.levels.last().is_some_and(|level| level.written == level.len) {
             self.levels.pop();
         }

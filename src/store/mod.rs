@@ -31,10 +31,12 @@ mod guards;
 mod shard;
 mod table;
 mod tx;
+mod watch;
 
 pub use entry::Entry;
 pub use shard::Shard;
 pub use tx::{Live, Scope, Tx};
+pub use watch::Watches;
 
 use crate::clock::UnixMillis;
 use crate::random::Random;

@@ -2,6 +2,7 @@
 
 use super::entry::Entry;
 use super::table::Table;
+use super::watch::Watched;
 use crate::clock::UnixMillis;
 use crate::effect::Seq;
 use std::cmp::Reverse;
@@ -28,6 +29,8 @@ pub struct Shard {
     entry_bytes: usize,
     /// The last record that changed this shard: what a reader may have to wait for.
     pub last_seq: Seq,
+    /// Who wants to know of changes. Every method that changes an entry tells it.
+    pub(super) watched: Watched,
 }
 
 impl Default for Shard {
@@ -45,6 +48,7 @@ impl Shard {
             volatile: 0,
             entry_bytes: 0,
             last_seq: Seq(0),
+            watched: Watched::new(),
         }
     }
 
@@ -81,6 +85,7 @@ impl Shard {
         deadline: Option<UnixMillis>,
         touched: u32,
     ) {
+        self.watched.changed(key);
         match self.table.find(hash, key) {
             Some(at) => {
                 self.table.touch(at, touched);
@@ -102,6 +107,7 @@ impl Shard {
         bytes: &[u8],
         touched: u32,
     ) {
+        self.watched.changed(key);
         match self.table.find(hash, key) {
             Some(at) => {
                 self.table.touch(at, touched);
@@ -117,6 +123,7 @@ impl Shard {
 
     pub(super) fn set_deadline(&mut self, hash: u32, key: &[u8], deadline: Option<UnixMillis>) {
         if let Some(at) = self.table.find(hash, key) {
+            self.watched.changed(key);
             self.change(at, hash, |entry| entry.set_deadline(deadline));
         }
     }
@@ -129,7 +136,17 @@ impl Shard {
             if self.volatile == 0 {
                 self.deadlines = BinaryHeap::new();
             }
+            self.watched.removed(key);
         }
+    }
+
+    /// Takes all entries out; who watches goes on watching.
+    pub(super) fn take_entries(&mut self) -> Shard {
+        let mut old = std::mem::take(self);
+        self.last_seq = old.last_seq;
+        self.watched = std::mem::take(&mut old.watched);
+        self.watched.emptied(|place, key| old.find(place, key).is_some());
+        old
     }
 
     /// Takes up to `limit` expired keys off the list of deadlines. They are still in the table: the

@@ -278,9 +278,26 @@ impl<'s> Tx<'s> {
         self.effects
     }
 
-    /// How many reads found their key, and how many did not.
-    pub fn hits_and_misses(&self) -> (u64, u64) {
-        (self.hits.get(), self.misses.get())
+    /// Bytes written down for the log so far.
+    pub fn payload_len(&self) -> usize {
+        self.payload.as_ref().map_or(0, Vec::len)
+    }
+
+    /// How many reads found their key, and how many did not, since this was asked the last time.
+    pub fn take_hits_and_misses(&self) -> (u64, u64) {
+        (self.hits.take(), self.misses.take())
+    }
+
+    /// Does something that those who watch keys need not know, because in the end nothing will have
+    /// changed.
+    pub fn unwatched(&mut self, change: impl FnOnce(&mut Self)) {
+        let mut watched = Vec::new();
+        self.guards.each_mut(|guard| watched.push(std::mem::take(&mut guard.shard_mut().watched)));
+        change(self);
+        let mut watched = watched.into_iter();
+        self.guards.each_mut(|guard| {
+            guard.shard_mut().watched = watched.next().unwrap_or_default();
+        });
     }
 
     /// Keys in the store, including expired ones that are not yet removed.
@@ -363,10 +380,7 @@ impl<'s> Tx<'s> {
         let Guards::Many(guards) = &mut self.guards else { panic!("{NOT_LOCKED}") };
         assert_eq!(guards.len(), SHARDS, "{NOT_LOCKED}");
         for (_, guard) in guards {
-            let shard = guard.shard_mut();
-            let old = std::mem::take(shard);
-            shard.last_seq = old.last_seq;
-            self.flushed.push(old);
+            self.flushed.push(guard.shard_mut().take_entries());
         }
     }
 
@@ -389,6 +403,12 @@ impl<'s> Tx<'s> {
             Some((at, len, hash)) if at == key.as_ptr() && len == key.len() => hash,
             _ => self.store.hash(key),
         }
+    }
+
+    /// A key's shard, and its place there.
+    pub(super) fn shard_of(&self, key: &[u8]) -> (&Shard, u32) {
+        let hash = self.hash(key);
+        (self.shard(hash), hash.place)
     }
 
     fn shard(&self, hash: KeyHash) -> &Shard {

@@ -103,6 +103,11 @@ pub const NOT_SENT: &[(&str, &str)] = &[
         "sent where they are wrong; where they are right, the answer \
         depends on what goes on in the background. restarts.rs has them",
     ),
+    ("MULTI", "opens a state; transactions.rs has it"),
+    ("EXEC", "transactions.rs has it"),
+    ("DISCARD", "transactions.rs has it"),
+    ("WATCH", "transactions.rs has it"),
+    ("UNWATCH", "transactions.rs has it"),
     ("WAITAOF", "from Redis 7.2"),
     ("DEBUG LOADAOF", "ends a Redis that has no append-only file"),
     ("DEBUG SLEEP", "sent with 0 only: in Redis it blocks everybody, in kvstore this connection"),
