@@ -33,6 +33,8 @@
 //! | `conn-<n>-push` | the replies that a client was too slow to take | `write` | they are sent, or the client is cut |
 //! | `aof-sync` | parked replies | its channel, the disk | after the last connection, with a last sync |
 //! | `sweeper` | – | the latch, with a timeout | shutdown |
+//! | `http` | the status page's listener | `accept` | shutdown, behind the last client |
+//! | `http-conn` ≤ 8 | one request for a page or the metrics | `read`, for 5 s at most | it is answered |
 //! | `compactor` | a base in the making | its channel, with a timeout | shutdown |
 //!
 //! # Locks

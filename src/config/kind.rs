@@ -157,6 +157,25 @@ fn bind_address(word: &str) -> Option<IpAddr> {
     }
 }
 
+/// `auto` or a port.
+pub(super) fn metrics_port(text: &str) -> Result<String, &'static str> {
+    let is_port = parse_int(text).is_some_and(|port| (0..=65_535).contains(&port));
+    if is_port || text.eq_ignore_ascii_case("auto") {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err("argument must be auto or a port between 0 and 65535 inclusive")
+}
+
+/// Host names as a browser sends them, in lower case and without a port, or `*`.
+pub(super) fn host_names(text: &str) -> Result<String, &'static str> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let names: Vec<String> = text.split_ascii_whitespace().map(str::to_ascii_lowercase).collect();
+    if names.iter().all(|name| name == "*" || name.bytes().all(fits)) {
+        return Ok(names.join(" "));
+    }
+    Err("argument must be host names without ports, or *")
+}
+
 /// `always`, `no`, or an interval: `everysec`, `1s`, `100ms`. One spelling for each comes back.
 pub(super) fn fsync_policy(text: &str) -> Result<String, &'static str> {
     let text = text.to_ascii_lowercase();
@@ -255,6 +274,20 @@ mod tests {
         assert!(bind_addresses("example.org").is_err());
         assert!(bind_addresses("127.0.0.1:80").is_err());
         assert_eq!(bind_addresses(" "), Err("argument must name at least one address"));
+    }
+
+    #[test]
+    fn the_status_page_has_a_port_and_names() {
+        for (text, kept) in [("AUTO", "auto"), ("0", "0"), ("65535", "65535")] {
+            assert_eq!(metrics_port(text), Ok(kept.to_string()));
+        }
+        for text in ["", "-1", "65536", "off", "08"] {
+            assert!(metrics_port(text).is_err(), "{text}");
+        }
+        assert_eq!(host_names(" KV.example.org  * "), Ok("kv.example.org *".to_string()));
+        assert_eq!(host_names(""), Ok(String::new()));
+        assert!(host_names("kv:8081").is_err());
+        assert!(host_names("a/b").is_err());
     }
 
     #[test]

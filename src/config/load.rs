@@ -146,7 +146,8 @@ fn read_environment(
         let name = name.to_ascii_lowercase().replace('_', "-");
         match find(&name) {
             None if name != "config" => {
-                if nearest(&name).is_some() {
+                // Kubernetes's are no slips, near as they may be to metrics-port.
+                if nearest(&name).is_some() && !name.starts_with("service-") {
                     warnings.push(format!("ignored {}", unknown(variable, &name, variable_name)));
                 }
             }
@@ -339,7 +340,12 @@ mod tests {
         let port = error(&[], &["KVSTORE_PORT=tcp://10.0.0.1:8080"]);
         assert!(port.starts_with("KVSTORE_PORT: argument couldn't be parsed"), "{port}");
 
-        let foreign = ["PORT=x", "KVSTORE_SERVICE_HOST=x", "KVSTORE_PORT_8080_TCP=x"];
+        let foreign = [
+            "PORT=x",
+            "KVSTORE_SERVICE_HOST=x",
+            "KVSTORE_SERVICE_PORT=x",
+            "KVSTORE_PORT_8080_TCP=x",
+        ];
         assert!(load(&[], &foreign)?.warnings().is_empty());
         let config = load(&[], &["KVSTORE_TCP_KEEPALIV=x"])?;
         assert_eq!(

@@ -132,6 +132,17 @@ pub enum Fsync {
     Never,
 }
 
+/// Where the status page listens (`metrics-port`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsPort {
+    /// Nowhere.
+    Off,
+    /// On the port after the command port, because nobody said otherwise; 0 is any that is free.
+    Beside(u16),
+    /// On this one, because somebody said so.
+    Fixed(u16),
+}
+
 /// Reading. Asking for a setting in a form that its kind does not have is a bug, and panics.
 impl Config {
     /// A number, in the unit that the table states. One relaxed load.
@@ -181,10 +192,20 @@ impl Config {
         }
     }
 
-    /// The addresses to listen on, at least one.
-    pub fn bind_addresses(&self) -> Vec<IpAddr> {
-        let parse = |word: &str| word.parse().expect("bind takes only addresses");
-        self.text(Id::Bind).split(' ').map(parse).collect()
+    /// The addresses to listen on, at least one: those of `Bind` or of `MetricsBind`.
+    pub fn addresses(&self, id: Id) -> Vec<IpAddr> {
+        let parse = |word: &str| word.parse().expect("these settings take only addresses");
+        self.text(id).split(' ').map(parse).collect()
+    }
+
+    /// Where the status page listens.
+    pub fn metrics_port(&self) -> MetricsPort {
+        match (self.text(Id::MetricsPort).parse(), self.int(Id::Port) as u16) {
+            (Ok(0), _) | (Err(_), u16::MAX) => MetricsPort::Off,
+            (Ok(port), _) => MetricsPort::Fixed(port),
+            (Err(_), 0) => MetricsPort::Beside(0),
+            (Err(_), port) => MetricsPort::Beside(port + 1),
+        }
     }
 
     /// What the operator should be told once the log is open, a line each.
@@ -207,7 +228,7 @@ impl Config {
         if self.flag(Id::NoPassword) {
             return None;
         }
-        self.bind_addresses().into_iter().find(|address| !address.to_canonical().is_loopback())
+        self.addresses(Id::Bind).into_iter().find(|address| !address.to_canonical().is_loopback())
     }
 }
 
@@ -330,11 +351,21 @@ mod tests {
         assert_eq!(config.int(Id::ProtoMaxBulkLen), 512 << 20);
         assert!(!config.flag(Id::NoPassword));
         assert_eq!(config.choice(Id::Loglevel), "notice");
-        assert_eq!(config.bind_addresses(), ["127.0.0.1".parse::<IpAddr>().expect("valid")]);
+        assert_eq!(config.addresses(Id::Bind), ["127.0.0.1".parse::<IpAddr>().expect("valid")]);
         let normal = OutputLimit { hard_bytes: 256 << 20, soft_bytes: 0, soft_seconds: 0 };
         assert_eq!(config.output_limit(ClientClass::Normal), normal);
         let pubsub = OutputLimit { hard_bytes: 32 << 20, soft_bytes: 8 << 20, soft_seconds: 60 };
         assert_eq!(config.output_limit(ClientClass::PubSub), pubsub);
+    }
+
+    #[test]
+    fn the_status_page_is_beside_the_command_port_unless_told_otherwise() {
+        let port = |settings: &[_]| Config::for_tests(settings).metrics_port();
+        assert_eq!(port(&[]), MetricsPort::Beside(8081));
+        assert_eq!(port(&[("port", "0")]), MetricsPort::Beside(0));
+        assert_eq!(port(&[("port", "65535")]), MetricsPort::Off);
+        assert_eq!(port(&[("metrics-port", "0")]), MetricsPort::Off);
+        assert_eq!(port(&[("port", "7000"), ("metrics-port", "9000")]), MetricsPort::Fixed(9000));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! in the table, a row; nothing else. A setting bears redis.conf's name where it means the same.
 //! A row is shown to everyone, so it arrives together with the feature that obeys it.
 
-use super::kind::{Kind, bind_addresses, fsync_policy, no_save_points};
+use super::kind::{Kind, bind_addresses, fsync_policy, host_names, metrics_port, no_save_points};
 
 /// Names a setting in code. The number of a variant is the index of its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +18,9 @@ pub enum Id {
     TcpKeepalive,
     TcpBacklog,
     WorkerIdleTimeout,
+    MetricsPort,
+    MetricsBind,
+    MetricsHost,
     Requirepass,
     RequirepassFile,
     NoPassword,
@@ -112,6 +115,34 @@ pub static SETTINGS: &[Setting] = &[
         .means("A worker thread that has served no client for this many seconds ends.")
         .alternatives("More saves starting threads when connections come in waves.")
         .if_unsure("keep it."),
+    setting(Id::MetricsPort, "metrics-port", Kind::Checked("PORT", metrics_port), "auto")
+        .heading("Status page and metrics")
+        .only_at_start()
+        .means(
+            "The port of the status page (/), of Prometheus's /metrics, of /healthz, /readyz and \
+             /status.json. auto is the one after port, so 8081; it is done without if that is taken, \
+             and left to a kvstore that is started later and needs it.",
+        )
+        .alternatives("0 turns all of them off. A number is used or refused, never given up.")
+        .if_unsure("keep it; give a number where something scrapes the metrics."),
+    setting(Id::MetricsBind, "metrics-bind", Kind::Checked("ADDRESSES", bind_addresses), "127.0.0.1")
+        .only_at_start()
+        .means("The addresses that the status page listens on, written as those of bind.")
+        .alternatives(
+            "Others let other machines read it, and no password is asked for. It shows names of \
+             commands, figures and addresses of clients; keys and values only while it is on loopback \
+             and there is no password. It runs no command and changes nothing.",
+        )
+        .if_unsure("keep it."),
+    setting(Id::MetricsHost, "metrics-host", Kind::Checked("NAMES", host_names), "")
+        .only_at_start()
+        .means(
+            "Host names under which browsers and Prometheus may ask for the status page, besides \
+             localhost and the address that they connected to. Others are refused: a web page \
+             elsewhere could make its own name point here (DNS rebinding).",
+        )
+        .alternatives("* takes any name, for a proxy that checks them.")
+        .if_unsure("leave it empty."),
     setting(Id::Requirepass, "requirepass", Kind::Secret, "")
         .heading("Access")
         .means("The password that clients must give with AUTH before anything else.")

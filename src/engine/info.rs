@@ -3,6 +3,7 @@
 use super::Engine;
 use crate::clock::UnixMillis;
 use crate::config::Id;
+use crate::store::Totals;
 use std::fmt::Write;
 use std::fs;
 use std::sync::atomic::Ordering::Relaxed;
@@ -62,6 +63,7 @@ fn server(engine: &Engine, page: &mut String) {
     field(page, "process_id", std::process::id());
     field(page, "run_id", &engine.run_id);
     field(page, "tcp_port", engine.port.load(Relaxed));
+    field(page, "metrics_port", engine.metrics_port.load(Relaxed));
     field(page, "server_time_usec", crate::clock::unix_micros());
     field(page, "uptime_in_seconds", uptime);
     field(page, "uptime_in_days", uptime / 86_400);
@@ -77,17 +79,30 @@ fn clients(engine: &Engine, page: &mut String) {
     field(page, "tracking_clients", 0);
 }
 
+/// Where memory goes.
+pub(super) struct Memory {
+    pub data: Totals,
+    pub clients: usize,
+    /// All that we know of: the program itself, data, clients.
+    pub used: usize,
+    pub resident: usize,
+}
+
+/// Counts it all: each shard is locked for a moment.
+pub(super) fn memory_use(engine: &Engine) -> Memory {
+    let (data, clients) = (engine.store.totals(), engine.clients.memory_bytes());
+    let used = engine.startup_bytes + data.bytes + clients;
+    Memory { data, clients, used, resident: resident_bytes().unwrap_or(0) }
+}
+
 fn memory(engine: &Engine, page: &mut String) {
-    let totals = engine.store.totals();
-    let clients = engine.clients.memory_bytes();
-    let used = engine.startup_bytes + totals.bytes + clients;
-    let resident = resident_bytes().unwrap_or(0);
+    let Memory { data, clients, used, resident } = memory_use(engine);
     field(page, "used_memory", used);
     field(page, "used_memory_human", human(used));
     field(page, "used_memory_rss", resident);
     field(page, "used_memory_rss_human", human(resident));
     field(page, "used_memory_startup", engine.startup_bytes);
-    field(page, "used_memory_dataset", totals.bytes);
+    field(page, "used_memory_dataset", data.bytes);
     field(page, "mem_clients_normal", clients);
     field(page, "maxmemory", 0);
     field(page, "maxmemory_human", "0B");
@@ -239,11 +254,21 @@ pub fn resident_bytes() -> Option<usize> {
 }
 
 /// CPU time of this process in user and in system mode, where the kernel tells.
-fn cpu_seconds() -> Option<[f64; 2]> {
+pub(super) fn cpu_seconds() -> Option<[f64; 2]> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     // The second field is the program's name in brackets and may hold blanks.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
     let ticks = rustix::param::clock_ticks_per_second() as f64;
     let mut seconds = || Some(fields.next()?.parse::<f64>().ok()? / ticks);
     Some([seconds()?, seconds()?])
+}
+
+/// Descriptors that this process has open, where the kernel tells; the one for counting is one of them.
+pub(super) fn open_files() -> Option<usize> {
+    Some(fs::read_dir("/proc/self/fd").ok()?.count())
+}
+
+/// Threads of this process, where the kernel tells.
+pub(super) fn threads() -> Option<usize> {
+    Some(fs::read_dir("/proc/self/task").ok()?.count())
 }

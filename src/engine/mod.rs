@@ -22,6 +22,7 @@ mod command_command;
 pub mod compactor;
 mod connection;
 mod execute;
+pub mod exposition;
 mod help;
 mod info;
 mod key_specs;
@@ -30,6 +31,7 @@ mod pause;
 mod persistence;
 mod server_command;
 mod session;
+pub mod status;
 mod sweeper;
 pub mod syncer;
 mod transaction;
@@ -81,6 +83,8 @@ pub struct Engine {
     pub run_id: String,
     /// The port that is listened on, which the settings do not know if it was chosen by the kernel.
     pub port: AtomicU16,
+    /// The status page's port, 0 if there is none.
+    pub metrics_port: AtomicU16,
     /// How many connections the process's file limit allows; `maxclients` may be more.
     pub connections_possible: AtomicUsize,
     /// DEBUG SET-ACTIVE-EXPIRE.
@@ -113,6 +117,7 @@ impl Engine {
             startup_bytes,
             run_id: Random::new().hex40(),
             port: AtomicU16::new(0),
+            metrics_port: AtomicU16::new(0),
             connections_possible: AtomicUsize::new(usize::MAX),
             active_expire: AtomicBool::new(true),
             pause: Pause::default(),

@@ -248,7 +248,7 @@ impl Connection<'_> {
 }
 
 /// The last reply is on its way; read on a little, so that it arrives.
-fn linger(socket: &std::net::TcpStream) {
+pub(super) fn linger(socket: &std::net::TcpStream) {
     let _ = socket.shutdown(Shutdown::Write);
     let _ = socket.set_read_timeout(Some(LINGER_TIME));
     let mut scrap = [0; 4096];

@@ -1,17 +1,18 @@
 //! The server: sockets and threads around the engine, and the order in which they begin and end.
 //!
-//! Start: listen, read the log, start the threads of the house, accept. End, on SIGINT, SIGTERM or
-//! SHUTDOWN:
+//! Start: listen, show the status page, read the log, start the threads of the house, accept. End, on
+//! SIGINT, SIGTERM or SHUTDOWN:
 //!
 //! 1. the listeners close: nobody new
 //! 2. each connection is closed for reading: its thread answers what it has received, then ends
 //! 3. who is not done within `shutdown-timeout` is cut off
-//! 4. the sweeper and the compactor end
+//! 4. the status page closes; the sweeper and the compactor end
 //! 5. the log is written and synced a last time
 //!
 //! A second signal exits at once.
 
 mod connection;
+mod http;
 mod listener;
 mod pool;
 
@@ -19,6 +20,7 @@ use crate::aof::recovery::RecoveryError;
 use crate::config::{Config, Id};
 use crate::engine::{self, Engine};
 use crossbeam_channel::bounded;
+use http::Http;
 use pool::Pool;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -36,6 +38,8 @@ const DESCRIPTORS_RESERVED: u64 = 32;
 pub enum StartError {
     /// An address cannot be listened on.
     Listen(SocketAddr, io::Error),
+    /// The status page's address cannot be.
+    ListenHttp(SocketAddr, io::Error),
     /// The data cannot be read back.
     Recovery(RecoveryError),
     /// A thread or a signal handler cannot be had.
@@ -51,6 +55,10 @@ impl fmt::Display for StartError {
                  with --port"
             ),
             StartError::Listen(addr, error) => write!(f, "cannot listen on {addr}: {error}"),
+            StartError::ListenHttp(addr, error) => write!(
+                f,
+                "cannot listen on {addr}: {error}; choose another --metrics-port, or 0 for no status page"
+            ),
             StartError::Recovery(error) => write!(f, "cannot read the data: {error}"),
             StartError::Resource(what, error) => write!(f, "cannot {what}: {error}"),
         }
@@ -67,9 +75,12 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
         listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     config.warnings().iter().for_each(|warning| log::warn!("{warning}"));
 
+    // The status page says that the server is loading.
+    let http = Http::start(&config)?;
     // Read the log.
     let engine = Arc::new(Engine::open(config).map_err(StartError::Recovery)?);
     engine.port.store(addresses.first().map_or(0, SocketAddr::port), Relaxed);
+    http.open(&engine);
     limit_connections(&engine);
 
     // Signals only close the latch; the main thread does the rest.
@@ -99,7 +110,7 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
         let pool = Arc::clone(&pool);
         accepting.push(spawn("accept", &engine, move |_| listener::accept(listener, &pool))?);
     }
-    announce(&addresses);
+    announce(&addresses, http.addresses());
 
     engine.shutdown.wait();
     log::info!("shutting down");
@@ -109,6 +120,7 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
     if in_time {
         pool.join();
     }
+    http.close();
     drop((sweeper.join(), compactor.join()));
     drop(stop_tx);
     drop(syncer.join());
@@ -164,22 +176,42 @@ fn listen(config: &Config) -> Result<Vec<TcpListener>, StartError> {
     let backlog = config.int(Id::TcpBacklog) as i32;
     let bind = |ip: IpAddr| {
         let addr = SocketAddr::new(ip, port);
-        let listener = TcpListener::bind(addr).map_err(|error| StartError::Listen(addr, error))?;
+        let listener = bind_or_ask(addr).map_err(|error| StartError::Listen(addr, error))?;
         // std listens with a backlog of its own choice; listening again sets it.
         let set = rustix::net::listen(&listener, backlog);
         set.map(|()| listener).map_err(|error| StartError::Listen(addr, error.into()))
     };
-    config.bind_addresses().into_iter().map(bind).collect()
+    config.addresses(Id::Bind).into_iter().map(bind).collect()
+}
+
+/// Binds. The port may be taken by the status page of another kvstore, which then makes room.
+fn bind_or_ask(addr: SocketAddr) -> io::Result<TcpListener> {
+    let bound = TcpListener::bind(addr);
+    let is_taken = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
+    if !bound.as_ref().is_err_and(is_taken) || !http::ask_for_port(addr) {
+        return bound;
+    }
+    let deadline = Instant::now() + http::GIVE_WAY_TIME;
+    loop {
+        match TcpListener::bind(addr) {
+            Err(error) if is_taken(&error) && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(2));
+            }
+            bound => return bound,
+        }
+    }
 }
 
 /// Says on standard output, for scripts and tests, where the server can be reached.
-fn announce(addresses: &[SocketAddr]) {
+fn announce(addresses: &[SocketAddr], pages: &[SocketAddr]) {
     let list: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
     let version = env!("CARGO_PKG_VERSION");
     log::info!("kvstore {version} listens on {}", list.join(" "));
+    let mut lines = format!("kvstore {version} ready on {}\n", list.join(" "));
+    lines.extend(pages.first().map(|addr| format!("status page on http://{addr}/\n")));
     let mut out = io::stdout();
     // A closed standard output is no reason not to serve.
-    let _ = writeln!(out, "kvstore {version} ready on {}", list.join(" "));
+    let _ = out.write_all(lines.as_bytes());
     let _ = out.flush();
 }
 

@@ -265,13 +265,12 @@ pub fn is_stand_in() -> bool {
     std::env::var("KVSTORE_DIFF_SUBJECT").is_ok_and(|subject| subject == "redis")
 }
 
-/// The port from the one line that a server prints once it listens: `kvstore 0.1.0 ready on
+/// The port from the line that a server prints once it listens: `kvstore 0.1.0 ready on
 /// 127.0.0.1:41234`.
 fn ready_port(process: &mut Process) -> u16 {
     let is_ready = wait_until(DEADLINE, || process.stdout().ends_with('\n') || !process.is_alive());
     let line = process.stdout();
-    let port =
-        line.trim_end().rsplit_once(" ready on 127.0.0.1:").and_then(|(_, port)| port.parse().ok());
+    let port = number_behind(&line, " ready on 127.0.0.1:");
     match port {
         Some(port) if is_ready => port,
         _ => panic!(
@@ -279,6 +278,12 @@ fn ready_port(process: &mut Process) -> u16 {
             process.stderr()
         ),
     }
+}
+
+/// The number that stands behind these words.
+pub fn number_behind(text: &str, words: &str) -> Option<u16> {
+    let rest = text.split_once(words)?.1;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// A real Redis without persistence and with one database, the oracle.

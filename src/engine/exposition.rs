@@ -1,0 +1,249 @@
+//! `/metrics`: the counters in Prometheus's text format, version 0.0.4.
+//!
+//! One table, [`FAMILIES`]: a row is a name, a kind, a help text and the function that writes its
+//! samples. Names and units follow Prometheus's advice: `kvstore_` first, seconds and bytes, counters end
+//! in `_total`. A family without a sample is left out, and so is a command that was never called: a page
+//! has some ten kilobytes.
+
+use super::info::{self, Memory};
+use super::{Engine, Persistence};
+use crate::aof::log::Log;
+use crate::metrics::CommandStats;
+use std::fmt::{Display, Write};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// The format's media type.
+pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What all families of one page are written from, so that they fit together.
+struct Seen<'a> {
+    engine: &'a Engine,
+    memory: Memory,
+}
+
+type Writer = fn(&Seen<'_>, &mut Samples<'_>);
+/// Name, kind, help, samples.
+type Family = (&'static str, &'static str, &'static str, Writer);
+
+const COUNTER: &str = "counter";
+const GAUGE: &str = "gauge";
+
+#[rustfmt::skip]
+static FAMILIES: &[Family] = &[
+    // The process.
+    ("kvstore_build_info", GAUGE, "Always 1; the labels tell what runs.", build_info),
+    ("kvstore_start_time_seconds", GAUGE, "When the process started, in Unix time.",
+        |seen, out| out.put(seen.engine.metrics.started.0 as f64 / 1e3)),
+    ("kvstore_process_cpu_seconds_total", COUNTER, "CPU time of the process, by mode.", cpu),
+    ("kvstore_process_resident_memory_bytes", GAUGE, "Memory of the process in RAM.",
+        |seen, out| out.put(seen.memory.resident)),
+    ("kvstore_process_open_fds", GAUGE, "Files and sockets that the process has open.",
+        |_, out| out.option(info::open_files())),
+    ("kvstore_process_threads", GAUGE, "Threads of the process.",
+        |_, out| out.option(info::threads())),
+    // Commands.
+    ("kvstore_commands_total", COUNTER, "Commands that ran, by name.",
+        |seen, out| by_command(seen, out, |stats| Some(stats.calls.get()))),
+    ("kvstore_command_duration_seconds_total", COUNTER, "Time in commands, by name.",
+        |seen, out| by_command(seen, out, |stats| Some(stats.micros.get() as f64 / 1e6))),
+    ("kvstore_command_failures_total", COUNTER, "Commands that ran and failed, by name.",
+        |seen, out| by_command(seen, out, |stats| nonzero(stats.failed.get()))),
+    ("kvstore_command_rejections_total", COUNTER, "Commands refused before they ran, by name.",
+        |seen, out| by_command(seen, out, |stats| nonzero(stats.rejected.get()))),
+    ("kvstore_errors_total", COUNTER, "Error replies, by their first word.", errors),
+    ("kvstore_auth_failures_total", COUNTER, "Wrong passwords.",
+        |seen, out| out.put(seen.engine.metrics.auth_failures.get())),
+    ("kvstore_protocol_errors_total", COUNTER, "Requests that nobody could read.",
+        |seen, out| out.put(seen.engine.metrics.protocol_errors.get())),
+    // Connections.
+    ("kvstore_connected_clients", GAUGE, "Clients that are connected.",
+        |seen, out| out.put(seen.engine.clients.len())),
+    ("kvstore_max_clients", GAUGE, "Clients that may be connected at once.",
+        |seen, out| out.put(seen.engine.maxclients())),
+    ("kvstore_connections_received_total", COUNTER, "Connections that came.",
+        |seen, out| out.put(seen.engine.metrics.connections_received.get())),
+    ("kvstore_connections_rejected_total", COUNTER, "Connections refused at maxclients.",
+        |seen, out| out.put(seen.engine.metrics.connections_rejected.get())),
+    ("kvstore_disconnections_total", COUNTER, "Clients cut off, by the limit they were over.",
+        disconnections),
+    ("kvstore_network_received_bytes_total", COUNTER, "Bytes from clients.",
+        |seen, out| out.put(seen.engine.metrics.input_bytes.get())),
+    ("kvstore_network_sent_bytes_total", COUNTER, "Bytes to clients.",
+        |seen, out| out.put(seen.engine.metrics.output_bytes.get())),
+    // Data.
+    ("kvstore_memory_used_bytes", GAUGE, "Memory in use: data, clients and the program itself.",
+        |seen, out| out.put(seen.memory.used)),
+    ("kvstore_memory_data_bytes", GAUGE, "Memory for keys and values.",
+        |seen, out| out.put(seen.memory.data.bytes)),
+    ("kvstore_memory_clients_bytes", GAUGE, "Memory for the buffers of clients.",
+        |seen, out| out.put(seen.memory.clients)),
+    ("kvstore_keys", GAUGE, "Keys in the table.", |seen, out| out.put(seen.memory.data.keys)),
+    ("kvstore_keys_with_deadline", GAUGE, "Keys that will expire.",
+        |seen, out| out.put(seen.memory.data.volatile)),
+    ("kvstore_keyspace_hits_total", COUNTER, "Reads that found their key.",
+        |seen, out| out.put(seen.engine.metrics.keyspace_hits.get())),
+    ("kvstore_keyspace_misses_total", COUNTER, "Reads that did not find their key.",
+        |seen, out| out.put(seen.engine.metrics.keyspace_misses.get())),
+    ("kvstore_expired_keys_total", COUNTER, "Keys deleted because their time was over.",
+        |seen, out| out.put(seen.engine.metrics.expired_keys.get())),
+    // The log.
+    ("kvstore_log_appended_seq", GAUGE, "The last record of the log.",
+        |seen, out| of_log(seen, out, |log| log.appended().0)),
+    ("kvstore_log_written_seq", GAUGE, "The last record that the kernel has.",
+        |seen, out| of_log(seen, out, |log| log.written().0)),
+    ("kvstore_log_durable_seq", GAUGE, "The last record that is on the disk.",
+        |seen, out| of_log(seen, out, |log| log.durable().0)),
+    ("kvstore_log_epoch", GAUGE, "How often this log has been opened for writing.",
+        |seen, out| of_log(seen, out, |log| log.epoch().0)),
+    ("kvstore_log_size_bytes", GAUGE, "Bytes of all files of the log.",
+        |seen, out| of_log(seen, out, Log::size)),
+    ("kvstore_log_pending_bytes", GAUGE, "Bytes appended and not yet written.",
+        |seen, out| of_log(seen, out, Log::pending_bytes)),
+    ("kvstore_log_segments", GAUGE, "Files that the log is in.",
+        |seen, out| out.option(seen.engine.persistence.as_ref().map(Persistence::segments))),
+    ("kvstore_log_up", GAUGE, "1 if the log can be written; else writes are refused.",
+        |seen, out| of_log(seen, out, |log| u64::from(log.check().is_ok()))),
+    ("kvstore_log_written_bytes_total", COUNTER, "Bytes written to the log.",
+        |seen, out| of_log(seen, out, |log| log.stats.written_bytes.get())),
+    ("kvstore_log_segments_started_total", COUNTER, "Segments of the log begun since the start.",
+        |seen, out| of_log(seen, out, |log| log.stats.segments_started.get())),
+    ("kvstore_log_admission_waits_total", COUNTER, "Times a write waited because too much was pending.",
+        |seen, out| of_log(seen, out, |log| log.stats.admission_waits.get())),
+    ("kvstore_log_fsyncs_total", COUNTER, "Syncs of the log.",
+        |seen, out| of_log(seen, out, |log| log.stats.fsyncs.get())),
+    ("kvstore_log_quarantined_bytes", GAUGE, "Bytes of a torn tail put aside at this start.",
+        |seen, out| out.option(seen.engine.persistence.as_ref().map(|p| p.quarantined_bytes))),
+    ("kvstore_compaction_running", GAUGE, "1 while the log is compacted.",
+        |seen, out| out.put(u8::from(seen.engine.compactor.running.load(Relaxed)))),
+    ("kvstore_compactions_total", COUNTER, "Compactions that succeeded.",
+        |seen, out| out.put(seen.engine.compactor.count.load(Relaxed))),
+    ("kvstore_compaction_last_duration_seconds", GAUGE, "How long the last compaction took.",
+        |seen, out| out.put(seen.engine.compactor.last_millis.load(Relaxed) as f64 / 1e3)),
+    ("kvstore_compaction_last_failed", GAUGE, "1 if the last compaction failed.",
+        |seen, out| out.put(u8::from(seen.engine.compactor.last_error.lock().is_some()))),
+];
+
+/// The page.
+pub fn page(engine: &Engine) -> String {
+    let seen = Seen { engine, memory: info::memory_use(engine) };
+    let mut page = String::with_capacity(16 << 10);
+    for (name, kind, help, write) in FAMILIES {
+        let begin = page.len();
+        let _ = write!(page, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        let head = page.len();
+        write(&seen, &mut Samples { name, page: &mut page });
+        if page.len() == head {
+            page.truncate(begin);
+        }
+    }
+    page
+}
+
+/// The samples of one family.
+struct Samples<'a> {
+    name: &'static str,
+    page: &'a mut String,
+}
+
+impl Samples<'_> {
+    fn put(&mut self, value: impl Display) {
+        self.labelled(&[], value);
+    }
+
+    fn option(&mut self, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.put(value);
+        }
+    }
+
+    fn labelled(&mut self, labels: &[(&str, &str)], value: impl Display) {
+        self.page.push_str(self.name);
+        for (index, (label, value)) in labels.iter().enumerate() {
+            let opening = if index == 0 { '{' } else { ',' };
+            let _ = write!(self.page, "{opening}{label}=\"{}\"", escape(value));
+        }
+        let closing = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.page, "{closing} {value}");
+    }
+}
+
+/// A label's value may be any text, an error code of a client's choice among them.
+fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+fn nonzero(count: u64) -> Option<u64> {
+    Some(count).filter(|count| *count > 0)
+}
+
+fn by_command<T: Display>(
+    seen: &Seen<'_>,
+    out: &mut Samples<'_>,
+    value: impl Fn(&CommandStats) -> Option<T>,
+) {
+    let engine = seen.engine;
+    for (row, stats) in engine.commands.rows().iter().zip(&engine.metrics.commands) {
+        if stats.calls.get() + stats.rejected.get() > 0
+            && let Some(value) = value(stats)
+        {
+            out.labelled(&[("command", row.name)], value);
+        }
+    }
+}
+
+fn of_log(seen: &Seen<'_>, out: &mut Samples<'_>, value: impl Fn(&Log) -> u64) {
+    out.option(seen.engine.persistence.as_ref().map(|persistence| value(&persistence.log)));
+}
+
+fn build_info(_: &Seen<'_>, out: &mut Samples<'_>) {
+    let version = env!("CARGO_PKG_VERSION");
+    out.labelled(&[("version", version), ("redis_version", info::REDIS_VERSION)], 1);
+}
+
+fn cpu(_: &Seen<'_>, out: &mut Samples<'_>) {
+    for (mode, seconds) in ["user", "system"].iter().zip(info::cpu_seconds().into_iter().flatten())
+    {
+        out.labelled(&[("mode", mode)], seconds);
+    }
+}
+
+fn errors(seen: &Seen<'_>, out: &mut Samples<'_>) {
+    for (code, count) in seen.engine.metrics.errors() {
+        out.labelled(&[("code", &code)], count);
+    }
+}
+
+fn disconnections(seen: &Seen<'_>, out: &mut Samples<'_>) {
+    let metrics = &seen.engine.metrics;
+    out.labelled(&[("limit", "query_buffer")], metrics.query_limit_disconnections.get());
+    out.labelled(&[("limit", "output_buffer")], metrics.output_limit_disconnections.get());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn names_follow_the_rules() {
+        for (index, (name, kind, help, _)) in FAMILIES.iter().enumerate() {
+            assert!(name.starts_with("kvstore_"), "{name}");
+            assert_eq!(name.ends_with("_total"), *kind == COUNTER, "{name}");
+            assert!(help.ends_with('.') && !help.contains(['\n', '\\']), "{name}");
+            assert!(FAMILIES[..index].iter().all(|earlier| earlier.0 != *name), "{name} twice");
+        }
+    }
+
+    #[test]
+    fn labels_are_escaped_and_families_without_samples_left_out() {
+        let engine = Engine::open(Config::for_tests(&[("appendonly", "no")])).expect("no files");
+        engine.metrics.count_error("A\"B\\C\nD");
+        let page = page(&engine);
+        assert!(page.contains("kvstore_errors_total{code=\"A\\\"B\\\\C\\nD\"} 1\n"), "{page}");
+        assert!(page.contains("\n# TYPE kvstore_keys gauge\nkvstore_keys 0\n"), "{page}");
+        assert!(
+            !page.contains("kvstore_log_") && !page.contains("kvstore_commands_total"),
+            "{page}"
+        );
+    }
+}

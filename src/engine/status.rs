@@ -1,0 +1,187 @@
+//! `/status.json`: all that the status page shows, at one moment. The page takes differences.
+
+use super::info::{self, Memory};
+use super::{Engine, Persistence};
+use crate::clock::UnixMillis;
+use std::fmt::{Display, Write};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// The document. `open_book` says that whoever reads it could read all data anyway, so that keys and
+/// values may be in it.
+pub fn page(engine: &Engine, state: &str, open_book: bool) -> String {
+    let memory = info::memory_use(engine);
+    let mut json = Json::default();
+    json.object(|json| {
+        json.text("state", state);
+        json.text("version", env!("CARGO_PKG_VERSION"));
+        json.text("run_id", &engine.run_id);
+        json.number("pid", std::process::id());
+        json.number("port", engine.port.load(Relaxed));
+        json.number("now_ms", UnixMillis::now());
+        json.number("started_ms", engine.metrics.started);
+        json.key("open_book", |json| json.raw(open_book));
+        json.key("commands", |json| commands(engine, json));
+        json.key("errors", |json| json.object(|json| errors(engine, json)));
+        json.key("clients", |json| json.object(|json| clients(engine, json)));
+        json.key("memory", |json| json.object(|json| of_memory(&memory, json)));
+        json.key("keys", |json| json.object(|json| keys(engine, &memory, json)));
+        if let Some(persistence) = &engine.persistence {
+            json.key("log", |json| json.object(|json| log(engine, persistence, json)));
+        }
+    });
+    json.text
+}
+
+fn commands(engine: &Engine, json: &mut Json) {
+    json.array(|json| {
+        for (row, stats) in engine.commands.rows().iter().zip(&engine.metrics.commands) {
+            let (calls, rejected) = (stats.calls.get(), stats.rejected.get());
+            if calls + rejected == 0 {
+                continue;
+            }
+            json.object(|json| {
+                json.text("name", row.name);
+                json.number("calls", calls);
+                json.number("micros", stats.micros.get());
+                json.number("rejected", rejected);
+                json.number("failed", stats.failed.get());
+            });
+        }
+    });
+}
+
+fn errors(engine: &Engine, json: &mut Json) {
+    engine.metrics.errors().iter().for_each(|(code, count)| json.number(code, count));
+}
+
+fn clients(engine: &Engine, json: &mut Json) {
+    let metrics = &engine.metrics;
+    json.number("connected", engine.clients.len());
+    json.number("max", engine.maxclients());
+    json.number("received", metrics.connections_received.get());
+    json.number("rejected", metrics.connections_rejected.get());
+    json.number("input_bytes", metrics.input_bytes.get());
+    json.number("output_bytes", metrics.output_bytes.get());
+}
+
+fn of_memory(memory: &Memory, json: &mut Json) {
+    json.number("used", memory.used);
+    json.number("resident", memory.resident);
+    json.number("data", memory.data.bytes);
+    json.number("clients", memory.clients);
+}
+
+fn keys(engine: &Engine, memory: &Memory, json: &mut Json) {
+    let metrics = &engine.metrics;
+    json.number("total", memory.data.keys);
+    json.number("volatile", memory.data.volatile);
+    json.number("expired", metrics.expired_keys.get());
+    json.number("hits", metrics.keyspace_hits.get());
+    json.number("misses", metrics.keyspace_misses.get());
+}
+
+fn log(engine: &Engine, persistence: &Persistence, json: &mut Json) {
+    let log = &persistence.log;
+    // In this order, so that what is durable never seems to be ahead of what is written.
+    json.number("durable", log.durable());
+    json.number("written", log.written());
+    json.number("appended", log.appended());
+    json.number("epoch", log.epoch().0);
+    json.text("policy", &engine.config.text(crate::config::Id::Appendfsync));
+    json.number("size", log.size());
+    json.number("pending", log.pending_bytes());
+    json.number("segments", persistence.segments());
+    json.number("written_bytes", log.stats.written_bytes.get());
+    json.number("compactions", engine.compactor.count.load(Relaxed));
+    json.key("compacting", |json| json.raw(engine.compactor.running.load(Relaxed)));
+    if let Err(error) = log.check() {
+        json.text("error", &error.to_string());
+    }
+}
+
+/// A JSON document in the making.
+#[derive(Default)]
+struct Json {
+    text: String,
+}
+
+impl Json {
+    /// Behind a value comes a comma, behind an opening bracket or a colon nothing.
+    fn separate(&mut self) {
+        if !self.text.is_empty() && !self.text.ends_with(['{', '[', ':']) {
+            self.text.push(',');
+        }
+    }
+
+    fn raw(&mut self, value: impl Display) {
+        self.separate();
+        let _ = write!(self.text, "{value}");
+    }
+
+    fn string(&mut self, value: &str) {
+        self.separate();
+        self.text.push('"');
+        for c in value.chars() {
+            match c {
+                '"' | '\\' => self.text.extend(['\\', c]),
+                c if c < ' ' => {
+                    let _ = write!(self.text, "\\u{:04x}", c as u32);
+                }
+                c => self.text.push(c),
+            }
+        }
+        self.text.push('"');
+    }
+
+    fn key(&mut self, name: &str, value: impl FnOnce(&mut Json)) {
+        self.string(name);
+        self.text.push(':');
+        value(self);
+    }
+
+    fn text(&mut self, name: &str, value: &str) {
+        self.key(name, |json| json.string(value));
+    }
+
+    fn number(&mut self, name: &str, value: impl Display) {
+        self.key(name, |json| json.raw(value));
+    }
+
+    fn object(&mut self, fields: impl FnOnce(&mut Json)) {
+        self.separate();
+        self.text.push('{');
+        fields(self);
+        self.text.push('}');
+    }
+
+    fn array(&mut self, items: impl FnOnce(&mut Json)) {
+        self.separate();
+        self.text.push('[');
+        items(self);
+        self.text.push(']');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_well_formed() {
+        let mut json = Json::default();
+        json.object(|json| {
+            json.text("a\"b", "c\\d\n:é");
+            json.key("list", |json| {
+                json.array(|json| {
+                    json.raw(1);
+                    json.object(|_| ());
+                    json.array(|json| json.string("{"));
+                    json.raw(2);
+                });
+            });
+            json.number("n", 1.5);
+        });
+        let expected = r#"{"a\"b":"c\\d\u000a:é","list":[1,{},["{"],2],"n":1.5}"#;
+        assert_eq!(json.text, expected);
+    }
+}

@@ -1,0 +1,175 @@
+//! What each path answers. Nothing here changes anything, and no command can be run.
+//!
+//! The page needs one inline style and one inline script. They bear a nonce, new for each answer, and
+//! the Content-Security-Policy lets nothing else run: were a client's name ever mistaken for HTML, it
+//! still could not be a script.
+
+use super::request::{Refusal, Request};
+use super::{House, State};
+use crate::engine::{exposition, status};
+use crate::random::Random;
+use std::fmt::Write;
+use std::net::IpAddr;
+
+const PAGE: &str = include_str!("status.html");
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+
+/// An answer, but for its first line and headers.
+#[derive(Debug)]
+pub struct Answer {
+    status: u16,
+    media_type: &'static str,
+    body: String,
+    /// The page's nonce.
+    nonce: Option<String>,
+}
+
+impl Answer {
+    fn text(status: u16, body: impl Into<String>) -> Answer {
+        Answer { status, media_type: TEXT, body: body.into() + "\n", nonce: None }
+    }
+
+    fn typed(media_type: &'static str, body: String) -> Answer {
+        Answer { status: 200, media_type, body, nonce: None }
+    }
+
+    /// As it is sent; a HEAD request gets no body, but the length that it would have.
+    pub fn encode(&self, with_body: bool) -> Vec<u8> {
+        let mut head = format!(
+            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\
+             Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
+             Referrer-Policy: no-referrer\r\nCross-Origin-Resource-Policy: same-origin\r\n",
+            self.status,
+            reason(self.status),
+            self.media_type,
+            self.body.len(),
+        );
+        if self.status == 405 {
+            head.push_str("Allow: GET, HEAD\r\n");
+        }
+        head.push_str("Content-Security-Policy: default-src 'none'; frame-ancestors 'none'");
+        if let Some(nonce) = &self.nonce {
+            let _ = write!(
+                head,
+                "; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; \
+                 img-src data:; base-uri 'none'; form-action 'none'"
+            );
+        }
+        head.push_str("\r\n\r\n");
+        if with_body {
+            head.push_str(&self.body);
+        }
+        head.into_bytes()
+    }
+}
+
+impl From<Refusal> for Answer {
+    fn from((status, why): Refusal) -> Answer {
+        Answer::text(status, why)
+    }
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        431 => "Request Header Fields Too Large",
+        505 => "HTTP Version Not Supported",
+        _ => "Service Unavailable",
+    }
+}
+
+/// Answers a request that came to this address of ours.
+pub fn answer(house: &House, request: &Request<'_>, local: IpAddr) -> Answer {
+    if !request.host.is_none_or(|host| is_our_name(host, local, &house.hosts)) {
+        return Answer::text(403, "this Host name is not one of ours (see metrics-host)");
+    }
+    if !matches!(request.method, "GET" | "HEAD") {
+        return Answer::text(405, "only GET and HEAD are served");
+    }
+    match request.path {
+        "/" => page(),
+        "/metrics" => match house.engine() {
+            Some(engine) => Answer::typed(exposition::MEDIA_TYPE, exposition::page(engine)),
+            None => Answer::text(503, State::Loading.to_string()),
+        },
+        "/status.json" => Answer::typed(JSON, status_json(house)),
+        "/healthz" => Answer::text(200, "ok"),
+        "/readyz" => ready(house),
+        "/port" if request.asks_for_port && house.may_give_way => {
+            house.give_way();
+            Answer::text(200, "it is yours")
+        }
+        _ => Answer::text(404, "there are /, /metrics, /healthz, /readyz and /status.json"),
+    }
+}
+
+/// Whether a client may know us by this name. The address that it has connected to is no name that an
+/// attacker could have pointed here.
+fn is_our_name(host: &str, local: IpAddr, more: &[String]) -> bool {
+    let host = host.to_ascii_lowercase();
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
+    matches!(bare, "localhost" | "127.0.0.1" | "::1")
+        || bare.parse().is_ok_and(|ip: IpAddr| ip.to_canonical() == local.to_canonical())
+        || more.iter().any(|name| name == "*" || *name == host)
+}
+
+fn page() -> Answer {
+    let nonce = Random::new().hex40();
+    let body = PAGE.replace("{nonce}", &nonce);
+    Answer { nonce: Some(nonce), ..Answer::typed("text/html; charset=utf-8", body) }
+}
+
+/// A log that fails does not make the server unready: reads go on, and a balancer that sent nobody here
+/// any more would turn half a failure into a whole one. The body says it.
+fn ready(house: &House) -> Answer {
+    match house.state() {
+        State::Ready(None) => Answer::text(200, "ready"),
+        State::Ready(Some(error)) => Answer::text(200, format!("ready, for reads only: {error}")),
+        state => Answer::text(503, state.to_string()),
+    }
+}
+
+fn status_json(house: &House) -> String {
+    let state = house.state().to_string();
+    match house.engine() {
+        Some(engine) => status::page(engine, &state, house.is_open_book(engine)),
+        None => format!("{{\"state\":\"{state}\"}}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_nobody_else_can_point_here_are_ours() {
+        let local = "192.0.2.7".parse().expect("an address");
+        let more = ["kv.example.org".to_string()];
+        for host in ["localhost", "LocalHost", "127.0.0.1", "[::1]", "192.0.2.7", "kv.example.org"]
+        {
+            assert!(is_our_name(host, local, &more), "{host}");
+        }
+        let foreign =
+            ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "0.0.0.0"];
+        for host in foreign.into_iter().chain(["192.0.2.8", "[::2]", "kv.example.org.", ""]) {
+            assert!(!is_our_name(host, local, &more), "{host}");
+        }
+        assert!(is_our_name("evil.example", local, &["*".to_string()]));
+    }
+
+    #[test]
+    fn a_head_is_well_formed_and_the_pages_nonce_is_in_it() {
+        let sent = String::from_utf8(page().encode(false)).expect("text");
+        assert!(sent.starts_with("HTTP/1.1 200 OK\r\n") && sent.ends_with("'none'\r\n\r\n"));
+        assert!(sent.lines().all(|line| !line.contains("{nonce}")));
+        let page = page();
+        let nonce = page.nonce.clone().expect("the page has one");
+        assert_eq!(page.body.matches(&format!("nonce=\"{nonce}\"")).count(), 2);
+    }
+}
