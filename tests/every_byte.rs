@@ -306,8 +306,8 @@ fn an_announced_length_is_not_trusted() {
     let limit = Rlimit { current: Some(4 << 30), maximum: getrlimit(Resource::As).maximum };
     setrlimit(Resource::As, limit).expect("a lower limit");
     let of_segments = healthy.segments().into_iter().map(|(name, places)| (name, places[0].0));
-    let first_line = healthy.files[healthy.base()].iter().position(|byte| *byte == b'\n');
-    let of_base = (healthy.base(), first_line.expect("a line") + 1);
+    let first_record = healthy.files[healthy.base()].windows(4).position(|bytes| bytes == b"\n#1 ");
+    let of_base = (healthy.base(), first_record.expect("a record") + 1);
     for (name, at) in of_segments.chain([of_base]) {
         let (before, record) = healthy.files[name].split_at(at);
         let (header, line_len) = Header::parse(record).expect("a record");

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! #base 5120 3 8f3a1c02␍␊                  the log goes on behind this record: seq, epoch, crc
+//! #epoch 1 1 5d1a77c0␍␊                    the leaderships so far, one line each      (epochs)
+//! #epoch 3 4007 0c1199aa␍␊
 //! #1 3 1767225600123 65510 11aa22bb␍␊      records as in the log, counted from 1: SET, SET, SET …
 //! *3␍␊$3␍␊SET…
 //! #end 16 1000000 5377 99ccdd00␍␊          records, keys, seq at the end of the walk, seal
@@ -10,9 +12,11 @@
 //! The walk over the store is fuzzy on purpose: writers go on meanwhile, and a part visited later holds
 //! later effects. Since effects are idempotent under in-order replay, the base and the log from 5121 on
 //! up to at least 5377 give the exact state; a log that ends before 5377 is corrupt. The records' chain
-//! begins with the CRC-32 of the `#base` line, so damage to that line shows too.
+//! begins with the CRC-32 of the `#base` line and goes on over the `#epoch` lines, so damage to those shows
+//! too.
 
 use super::disk::{Disk, LogFile, write_all_at};
+use super::epochs::{self, Epochs};
 use super::files::{UNFINISHED, base_name};
 use super::record::{Epoch, Position, append_header, canonical_number, hex, parse_crc, seal};
 use crate::clock::UnixMillis;
@@ -49,7 +53,11 @@ pub struct BaseWriter<'d> {
 
 impl<'d> BaseWriter<'d> {
     /// Begins the base of the state at `position`, under an unfinished name.
-    pub fn begin(disk: &'d dyn Disk, position: Position) -> io::Result<BaseWriter<'d>> {
+    pub fn begin(
+        disk: &'d dyn Disk,
+        position: Position,
+        epochs: &Epochs,
+    ) -> io::Result<BaseWriter<'d>> {
         let name = unfinished_name(position.seq);
         let file = match disk.create(&name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -58,10 +66,16 @@ impl<'d> BaseWriter<'d> {
             }
             result => result?,
         };
-        let line = first_line(position);
-        let last = Position { seq: Seq(0), epoch: position.epoch, crc: crc32fast::hash(&line) };
-        let mut buffer = line;
+        let mut buffer = first_line(position);
+        let mut crc = crc32fast::hash(&buffer);
         buffer.extend_from_slice(b"\r\n");
+        for start in epochs.upto(position.seq) {
+            let line = epochs::line(start);
+            crc = seal(crc, &line, 0);
+            buffer.extend_from_slice(&line);
+            buffer.extend_from_slice(b"\r\n");
+        }
+        let last = Position { seq: Seq(0), epoch: position.epoch, crc };
         let (keys, len, synced) = (0, 0, 0);
         Ok(BaseWriter { disk, file, position, last, keys, len, synced, buffer })
     }

@@ -8,12 +8,11 @@
 //! 4. wait until the log is durable up to E: a base may hold effects up to E, and a power cut must not
 //!    leave it knowing effects that the log has lost
 //! 5. rename it to `base-S.aof`, sync the directory
-//! 6. remove what it replaces: older bases, segments up to S
+//! 6. remove what it replaces: older bases, and segments up to S but for those that followers need
 //!
 //! Out of scope: where the state comes from, and when it is time (`engine::compactor`).
 
 use super::base::BaseWriter;
-use super::disk::Disk;
 use super::files::{self, Listing};
 use super::log::Log;
 use super::record::Position;
@@ -33,7 +32,7 @@ pub fn compact(
         }
     })?;
     log.forget_before(size);
-    remove_replaced(log.disk(), position.seq)
+    remove_replaced(log, position.seq)
         .map_err(|error| format!("cannot remove what the new base replaces: {error}"))?;
     Ok(size)
 }
@@ -44,7 +43,7 @@ fn write_base(
     walk: impl FnOnce(&mut BaseWriter<'_>) -> Result<(), String>,
 ) -> Result<u64, String> {
     let text = |error: io::Error| format!("cannot write the base: {error}");
-    let mut base = BaseWriter::begin(log.disk(), position).map_err(text)?;
+    let mut base = BaseWriter::begin(log.disk(), position, &log.epochs()).map_err(text)?;
     walk(&mut base)?;
     let end = log.appended();
     base.finish(end).map_err(text)?;
@@ -55,14 +54,11 @@ fn write_base(
     Ok(size)
 }
 
-fn remove_replaced(disk: &dyn Disk, seq: Seq) -> io::Result<()> {
-    let listing = Listing::of(disk.names()?);
-    let bases =
-        listing.bases.iter().filter(|base| **base < seq).map(|base| files::base_name(*base));
-    let segments = listing.segments.iter().filter(|first| **first <= seq);
-    let segments = segments.map(|first| files::segment_name(*first));
-    for name in bases.chain(segments) {
-        disk.remove(&name)?;
+fn remove_replaced(log: &Log, seq: Seq) -> io::Result<()> {
+    let disk = log.disk();
+    for base in Listing::of(disk.names()?).bases.iter().filter(|base| **base < seq) {
+        disk.remove(&files::base_name(*base))?;
     }
+    log.remove_segments_before(seq)?;
     disk.sync_dir()
 }

@@ -17,6 +17,8 @@ pub trait Disk: Debug + Send + Sync {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// A file's length in bytes.
+    fn len(&self, name: &str) -> io::Result<u64>;
     /// The names of everything in the directory.
     fn names(&self) -> io::Result<Vec<String>>;
     /// Makes creations, renames and removals durable.
@@ -65,6 +67,10 @@ impl Disk for Directory {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         fs::remove_file(self.path.join(name))
+    }
+
+    fn len(&self, name: &str) -> io::Result<u64> {
+        Ok(fs::metadata(self.path.join(name))?.len())
     }
 
     fn names(&self) -> io::Result<Vec<String>> {

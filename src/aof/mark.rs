@@ -28,9 +28,15 @@ impl Mark {
             Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(MARK)?,
             result => result?,
         };
-        write_all_at(&*file, &line(synced), 0)?;
-        file.sync()?;
-        Ok(Mark(file))
+        let mark = Mark(file);
+        mark.set(synced)?;
+        Ok(mark)
+    }
+
+    /// Sets the mark, durably, to another history's end.
+    pub fn set(&self, synced: Seq) -> io::Result<()> {
+        write_all_at(&*self.0, &line(synced), 0)?;
+        self.0.sync()
     }
 
     /// Moves the mark. An old one only makes recovery more forgiving, so a failure is no matter.

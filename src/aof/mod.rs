@@ -21,9 +21,10 @@
 //!   node                  this node's id and its epoch
 //!   base-<seq>.aof        the state at a record, so that what is before can be deleted   (base)
 //!   log-<first seq>.aof   segments: records, in order                                   (record)
-//!   synced                how far the log has been synced                               (mark)
 //!   synced                how far the log has been synced, for recovery to judge a torn end   (mark)
 //!   quarantine/           what recovery cut off
+//!   diverged/             what only this node had when it came back to follow another
+//!   replacement/          a full copy of a leader's history, about to take this one's place
 //! ```
 //!
 //! Each record is sealed by a checksum that also covers the record before it: a chain. `#` begins every
@@ -56,7 +57,7 @@
 //!
 //! # Reading order
 //!
-//! [`record`], [`log`] (writing), [`scan`] and [`recovery`] (reading), [`base`] (compaction's result), [`compaction`],
+//! [`record`], [`epochs`], [`log`] (writing), [`scan`] and [`recovery`] (reading), [`base`] (compaction's result), [`compaction`],
 //! [`files`], [`mark`], [`disk`] (the calls that tests replace).
 //!
 //! # Left out
@@ -67,6 +68,7 @@
 pub mod base;
 pub mod compaction;
 pub mod disk;
+pub mod epochs;
 mod failure;
 pub mod files;
 pub mod log;

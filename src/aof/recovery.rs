@@ -12,9 +12,10 @@
 //! which byte and which record, and what to do.
 
 use super::base::{Frame, parse_first_line, parse_last_line};
+use super::epochs::{self, EpochStart, Epochs};
 use super::files::{self, Listing, QUARANTINE, base_name, segment_name};
 use super::mark;
-use super::record::{Epoch, Header, Position, Tail};
+use super::record::{Epoch, Header, Position, Tail, seal};
 use super::scan::{Damage, Found, Scanner};
 use crate::clock::UnixMillis;
 use crate::effect::{Malformed, Seq};
@@ -72,6 +73,8 @@ pub struct Recovered {
     pub tail: Tail,
     /// The newest epoch in the log.
     pub epoch: Epoch,
+    /// All epochs that are known.
+    pub epochs: Epochs,
     /// The base that it began with, if there is one.
     pub base: Option<Frame>,
     /// Records of the log that were read, without the base's.
@@ -82,7 +85,7 @@ pub struct Recovered {
     pub torn: Option<Torn>,
     /// The segments that were read.
     pub segments: Vec<Seq>,
-    /// Files that the base replaces, and unfinished ones.
+    /// Bases that the newest one replaces, and unfinished files.
     pub leftovers: Vec<String>,
 }
 
@@ -159,10 +162,10 @@ pub fn read_each(
             ),
         });
     }
-    let leftovers = leftovers(&listing, base.map(|base| base.position.seq), &segments);
-    let (records, bytes) = (reader.records, reader.bytes);
+    let leftovers = leftovers(&listing, base.map(|base| base.position.seq));
+    let Reader { records, bytes, epochs, .. } = reader;
     let epoch = tail.last.epoch;
-    Ok(Recovered { tail, epoch, base, records, bytes, torn, segments, leftovers })
+    Ok(Recovered { tail, epoch, epochs, base, records, bytes, torn, segments, leftovers })
 }
 
 /// Reads a base and tells what its frame says.
@@ -231,12 +234,10 @@ fn segments_behind(dir: &Path, listing: &Listing, seq: Seq) -> Result<Vec<Seq>, 
     Ok(listing.segments[from.saturating_sub(1)..].to_vec())
 }
 
-fn leftovers(listing: &Listing, base: Option<Seq>, segments: &[Seq]) -> Vec<String> {
+/// Segments older than the base are none: they are kept for followers (`aof::compaction`).
+fn leftovers(listing: &Listing, base: Option<Seq>) -> Vec<String> {
     let bases = listing.bases.iter().filter(|seq| Some(**seq) != base).map(|seq| base_name(*seq));
-    let first = segments.first().copied();
-    let old =
-        listing.segments.iter().filter(|seq| Some(**seq) < first).map(|seq| segment_name(*seq));
-    bases.chain(old).chain(listing.unfinished.iter().cloned()).collect()
+    bases.chain(listing.unfinished.iter().cloned()).collect()
 }
 
 struct Reader<'d, A> {
@@ -244,6 +245,7 @@ struct Reader<'d, A> {
     /// What is behind this record was never called durable.
     synced: Seq,
     apply: A,
+    epochs: Epochs,
     bytes: u64,
     records: u64,
     /// The caller has had enough.
@@ -257,6 +259,7 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
             dir,
             synced: mark::read(dir),
             apply,
+            epochs: Epochs::default(),
             bytes: 0,
             records: 0,
             stopped: false,
@@ -287,16 +290,27 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
         let Some((position, crc)) = position else {
             return Err(damaged(&scanner, "the first line is damaged"));
         };
-        scanner.expect_after(Position { seq: Seq(0), epoch: position.epoch, crc });
+        let mut last = Position { seq: Seq(0), epoch: position.epoch, crc };
+        let mut starts: Vec<EpochStart> = Vec::new();
+        scanner.expect_after(last);
         loop {
-            let last = scanner.last();
             match scanner.read_next().map_err(|error| RecoveryError::Io(path.clone(), error))? {
+                Found::Frame(line) if line.starts_with(b"#epoch ") && last.seq == Seq(0) => {
+                    let Some(start) = epochs::parse_line(line) else {
+                        return Err(damaged(&scanner, "the line of an epoch is damaged"));
+                    };
+                    // Damage to it shows at the next record, whose crc goes on from here.
+                    last.crc = seal(last.crc, line, 0);
+                    starts.push(start);
+                    scanner.expect_after(last);
+                }
                 Found::Record(header, payload) => {
                     let record =
                         Record { seq, epoch: header.epoch, at: header.at, payload, of_base: true };
                     if let Err(Malformed(what)) = (self.apply)(record) {
                         return Err(damaged(&scanner, what));
                     }
+                    last = scanner.last();
                 }
                 Found::Frame(line) => {
                     let frame = parse_last_line(line, last);
@@ -305,6 +319,7 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
                         return Err(damaged(&scanner, "the last line is damaged"));
                     };
                     self.bytes += scanner.file_len();
+                    starts.into_iter().for_each(|start| self.epochs.note(start));
                     return Ok(Frame { position, end_seq, keys });
                 }
                 Found::End => return Err(damaged(&scanner, "the last line is missing")),
@@ -364,7 +379,10 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
                         return Ok((tail, None));
                     }
                     Found::Record(header, payload) => {
-                        let Header { seq, epoch, at, .. } = header;
+                        let Header { seq, epoch, at, crc, .. } = header;
+                        if epoch > tail.last.epoch {
+                            self.epochs.note(EpochStart { epoch, first: seq, crc });
+                        }
                         let record = Record { seq, epoch, at, payload, of_base: false };
                         match (self.apply)(record) {
                             Ok(Then::StopBefore) => {

@@ -39,7 +39,8 @@ pub struct Damage {
 pub enum Found<'f> {
     /// An intact record: its header and its payload.
     Record(Header, &'f [u8]),
-    /// A line that belongs to the file's frame and not to a record (`#base`, `#end`), without its end.
+    /// A line that belongs to the file's frame and not to a record (`#base`, `#epoch`, `#end`), without
+    /// its end.
     Frame(&'f [u8]),
     /// The file ends, behind a whole record.
     End,
@@ -116,7 +117,7 @@ impl Scanner {
         if rest.is_empty() {
             return Ok(Found::End);
         }
-        if rest.starts_with(b"#base ") || rest.starts_with(b"#end ") {
+        if [&b"#base "[..], b"#epoch ", b"#end "].iter().any(|word| rest.starts_with(word)) {
             return self.frame();
         }
         let Some((header, line_len)) = Header::parse(rest) else {

@@ -11,6 +11,7 @@ use super::export::each_part;
 use super::{Arguments, Error, Progress, Tool, Verdict, at, make_directory, say};
 use crate::aof::base::BaseWriter;
 use crate::aof::disk::Directory;
+use crate::aof::epochs::Epochs;
 use crate::aof::record::Position;
 use crate::clock::UnixMillis;
 use crate::commands::{Call, Commands, Flags, Run};
@@ -184,7 +185,8 @@ fn describe(args: Args<'_>) -> String {
 /// Writes a base in front of the first record.
 fn write_base(store: &Store, dir: &Path) -> Result<u64, Error> {
     let disk = Directory::open(dir).map_err(at(dir))?;
-    let mut base = BaseWriter::begin(&disk, Position::default()).map_err(at(dir))?;
+    let mut base =
+        BaseWriter::begin(&disk, Position::default(), &Epochs::default()).map_err(at(dir))?;
     let now = UnixMillis::now();
     let keys = each_part(store, |payload, keys| base.add(payload, keys, now).map_err(at(dir)))?;
     base.finish(Seq(0)).map_err(at(dir))?;

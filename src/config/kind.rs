@@ -202,6 +202,21 @@ pub(super) fn fsync_interval(policy: &str) -> Option<Duration> {
     sensible.contains(&interval).then_some(interval)
 }
 
+/// Takes `host port`, as Redis writes it, or `host:port`, or nothing; keeps the former.
+pub(super) fn address(text: &str) -> Result<String, &'static str> {
+    const WRONG: &str = "argument must be a host and a port, as in 10.0.0.1:8080";
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    let (host, port) =
+        text.split_once(char::is_whitespace).or_else(|| text.rsplit_once(':')).ok_or(WRONG)?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let port: u16 = port.trim().parse().map_err(|_| WRONG)?;
+    let usable = port > 0 && !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic());
+    if usable { Ok(format!("{host} {port}")) } else { Err(WRONG) }
+}
+
 /// Takes only the empty schedule.
 pub(super) fn no_save_points(text: &str) -> Result<String, &'static str> {
     if text.trim().is_empty() {

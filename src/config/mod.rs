@@ -215,6 +215,12 @@ impl Config {
 
     /// Refuses settings that are fine one by one but not together.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.leader().is_some() && !self.flag(Id::Appendonly) {
+            return Err(ConfigError::invalid(
+                "replicaof".to_string(),
+                "a follower keeps its leader's log, so it cannot do with appendonly no".to_string(),
+            ));
+        }
         match self.address_for_others() {
             Some(address) if self.text(Id::Requirepass).is_empty() => {
                 Err(ConfigError::OpenToOthers { address })
@@ -263,6 +269,20 @@ impl Config {
         }
         let changed = values.into_iter().filter_map(|(id, value)| self.change(id, value));
         Ok(changed.collect())
+    }
+
+    /// Follows a change of role: the leader to follow, or none. CONFIG REWRITE then keeps it.
+    pub fn set_leader(&self, leader: Option<(&str, u16)>) {
+        let _changing = self.changing.lock();
+        let text = leader.map_or(String::new(), |(host, port)| format!("{host} {port}"));
+        self.change(Id::Replicaof, Value::Text(text));
+    }
+
+    /// The leader to follow, if this node is to follow one.
+    pub fn leader(&self) -> Option<(String, u16)> {
+        let text = self.text(Id::Replicaof);
+        let (host, port) = text.split_once(' ')?;
+        Some((host.to_string(), port.parse().expect("replicaof takes only ports")))
     }
 
     fn parse_change(&self, row: &Setting, value: &[u8]) -> Result<Value, String> {
@@ -404,7 +424,7 @@ mod tests {
 
     #[test]
     fn get_answers_an_alias_by_the_name_that_was_asked_for() {
-        let pairs = get(&Config::default(), &["slave-*"]);
+        let pairs = get(&Config::default(), &["slave-r*"]);
         assert_eq!(pairs, [("slave-read-only".to_string(), "yes".to_string())]);
     }
 

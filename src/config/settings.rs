@@ -5,7 +5,9 @@
 //! in the table, a row; nothing else. A setting bears redis.conf's name where it means the same.
 //! A row is shown to everyone, so it arrives together with the feature that obeys it.
 
-use super::kind::{Kind, bind_addresses, fsync_policy, host_names, metrics_port, no_save_points};
+use super::kind::{
+    Kind, address, bind_addresses, fsync_policy, host_names, metrics_port, no_save_points,
+};
 
 /// Names a setting in code. The number of a variant is the index of its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +40,18 @@ pub enum Id {
     AutoCompactPercentage,
     AutoCompactMinSize,
     CompactRate,
+    Replicaof,
+    Masterauth,
+    ReplTimeout,
+    ReplBacklogSize,
+    ReplRetentionBytes,
+    ReplicaServeStaleData,
+    ReplicaMaxStaleness,
+    ReplicaPriority,
+    ReplicaAnnounceIp,
+    ReplicaAnnouncePort,
+    MinReplicasToWrite,
+    MinReplicasMaxLag,
     Databases,
     Save,
     ReplicaReadOnly,
@@ -248,6 +262,70 @@ pub static SETTINGS: &[Setting] = &[
         .means("How many bytes a second a compaction writes at most.")
         .alternatives("0 is as fast as it goes, at the expense of the clients' latency.")
         .if_unsure("keep it."),
+    setting(Id::Replicaof, "replicaof", Kind::Checked("HOST:PORT", address), "")
+        .alias("slaveof")
+        .heading("Replication")
+        .only_at_start()
+        .means("The leader that this node follows: it copies all of the leader's data.")
+        .alternatives("Empty makes this node a leader. REPLICAOF changes it while the server runs.")
+        .if_unsure("leave it empty."),
+    setting(Id::Masterauth, "masterauth", Kind::Secret, "")
+        .means("The password that this node gives to its leader.")
+        .alternatives("Empty gives requirepass, if there is one.")
+        .if_unsure("leave it empty and give all nodes the same requirepass."),
+    setting(Id::ReplTimeout, "repl-timeout", seconds(1, INT_MAX), "10")
+        .means(
+            "A replication link that is silent for this many seconds is given up and dialled anew.",
+        )
+        .alternatives("More for links that stall for long.")
+        .if_unsure("keep it."),
+    setting(Id::ReplBacklogSize, "repl-backlog-size", bytes(0, 1 << 50), "64mb")
+        .means(
+            "How many bytes of log are kept behind a compaction, so that a follower that was away \
+             can go on where it was.",
+        )
+        .alternatives("More spares full copies after a longer absence; 0 keeps nothing.")
+        .if_unsure("keep it."),
+    setting(Id::ReplRetentionBytes, "repl-retention-bytes", bytes(0, 1 << 50), "1gb")
+        .means("How many bytes of log are kept behind a compaction for connected followers.")
+        .alternatives("A follower that falls further behind is given a full copy.")
+        .if_unsure("keep it, or give as much as the disk can spare."),
+    setting(Id::ReplicaServeStaleData, "replica-serve-stale-data", Kind::YesNo, "yes")
+        .alias("slave-serve-stale-data")
+        .means("Whether a follower that has lost its leader goes on answering reads.")
+        .alternatives("no answers them with -MASTERDOWN.")
+        .if_unsure("keep it."),
+    setting(Id::ReplicaMaxStaleness, "replica-max-staleness", millis(0, INT_MAX), "0")
+        .means("A follower that is further behind its leader answers reads with -STALE.")
+        .alternatives("0 answers them however old the data is.")
+        .if_unsure("keep it."),
+    setting(Id::ReplicaPriority, "replica-priority", number(0, INT_MAX), "100")
+        .alias("slave-priority")
+        .means("Sentinel prefers the follower with the lowest number as the next leader.")
+        .alternatives("0 is never made leader.")
+        .if_unsure("keep it."),
+    setting(Id::ReplicaAnnounceIp, "replica-announce-ip", Kind::Text("ADDRESS"), "")
+        .alias("slave-announce-ip")
+        .means("The address under which others reach this node, told to its leader.")
+        .alternatives("Empty lets the leader see where the connection comes from.")
+        .if_unsure("leave it empty unless there is address translation in between."),
+    setting(Id::ReplicaAnnouncePort, "replica-announce-port", number(0, 65_535), "0")
+        .alias("slave-announce-port")
+        .means("The port under which others reach this node, told to its leader.")
+        .alternatives("0 tells the port that is listened on.")
+        .if_unsure("keep it."),
+    setting(Id::MinReplicasToWrite, "min-replicas-to-write", number(0, INT_MAX), "0")
+        .alias("min-slaves-to-write")
+        .means("A leader with fewer followers that keep up refuses writes with -NOREPLICAS.")
+        .alternatives("0 asks for none.")
+        .if_unsure("keep it."),
+    setting(Id::MinReplicasMaxLag, "min-replicas-max-lag", seconds(0, INT_MAX), "10")
+        .alias("min-slaves-max-lag")
+        .means(
+            "A follower that was last heard of more than this many seconds ago does not keep up.",
+        )
+        .alternatives("0 counts every connected follower.")
+        .if_unsure("keep it."),
     setting(Id::Databases, "databases", number(1, 1), "1")
         .heading("Fixed: there because clients ask")
         .only_at_start()
@@ -293,6 +371,10 @@ const fn number(min: i64, max: i64) -> Kind {
 
 const fn seconds(min: i64, max: i64) -> Kind {
     Kind::Int { min, max, unit: "SECONDS" }
+}
+
+const fn millis(min: i64, max: i64) -> Kind {
+    Kind::Int { min, max, unit: "MILLISECONDS" }
 }
 
 const fn bytes(min: i64, max: i64) -> Kind {

@@ -139,7 +139,7 @@ fn persistence(engine: &Engine, page: &mut String) {
     if let Err(error) = status {
         field(page, "kvstore_log_error", error);
     }
-    field(page, "kvstore_node_id", &persistence.node.id);
+    field(page, "kvstore_node_id", &persistence.node_id);
     field(page, "kvstore_epoch", log.epoch().0);
     field(page, "kvstore_appended_seq", log.appended());
     field(page, "kvstore_written_seq", log.written());

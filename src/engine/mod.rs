@@ -22,13 +22,18 @@ mod command_command;
 pub mod compactor;
 mod connection;
 mod execute;
+<<<<<<< HEAD
 pub mod exposition;
+=======
+mod followers;
+>>>>>>> 00ad5af (The log can begin epochs, take a leader's records and start over elsewhere; segments are kept for followers)
 mod help;
 mod info;
 mod key_specs;
 mod log_command;
 mod pause;
 mod persistence;
+mod role;
 mod server_command;
 mod session;
 pub mod status;
@@ -38,12 +43,15 @@ mod transaction;
 
 pub use clients::{Client, ClientId, Clients, Registration};
 pub use compactor::Compactor;
+pub use followers::{Follower, Followers, Lag};
 pub use persistence::Persistence;
+pub use role::{Leader, Link, Order, Role};
 pub use server_command::log_level;
 pub use session::{Ending, Mode, ReplyMode, Session};
 pub use sweeper::sweep;
 
 use crate::aof::recovery::RecoveryError;
+use crate::clock::UnixMillis;
 use crate::commands::Commands;
 use crate::config::{Config, Id, OutputLimit};
 use crate::effect::Seq;
@@ -75,6 +83,10 @@ pub struct Engine {
     pub metrics: Metrics,
     /// The connections.
     pub clients: Clients,
+    /// Leader or follower.
+    pub role: Role,
+    /// Who follows this node.
+    pub followers: Followers,
     /// The latch for the end.
     pub shutdown: Shutdown,
     /// Memory that the process had before there was any data.
@@ -105,14 +117,21 @@ impl Engine {
             log::warn!("appendonly no: nothing is written to disk; all data is lost at the end");
             None
         };
+        let role = Role::new(&config);
+        if let Some(persistence) = persistence.as_ref().filter(|_| !role.is_follower()) {
+            let begun = persistence.begin_epoch(UnixMillis::now());
+            begun.map_err(|error| RecoveryError::Io(persistence.dir.clone(), error))?;
+        }
         Ok(Engine {
             store,
             persistence,
             compactor: Compactor::default(),
             commands,
-            config,
             metrics,
             clients: Clients::default(),
+            role,
+            followers: Followers::default(),
+            config,
             shutdown: Shutdown::new(),
             startup_bytes,
             run_id: Random::new().hex40(),

@@ -35,6 +35,7 @@ use crate::store::{Scope, Store};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Mutex, RwLock};
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -83,8 +84,10 @@ pub struct Persistence {
     pub log: Log,
     /// Where it is.
     pub dir: PathBuf,
-    /// Who this node is.
-    pub node: Node,
+    /// This node's name for ever: 40 hex digits.
+    pub node_id: String,
+    /// The last leadership that was this node's.
+    node_epoch: Mutex<Epoch>,
     /// Held as long as the server runs.
     _lock: File,
     policy: RwLock<Fsync>,
@@ -105,12 +108,13 @@ pub struct Persistence {
 }
 
 impl Persistence {
-    /// Locks the directory, recovers what it holds into `store`, and begins a new epoch.
+    /// Locks the directory and recovers what it holds into `store`. Whether this node then leads is the
+    /// caller's to decide ([`Persistence::begin_epoch`]).
     pub fn open(config: &Config, store: &Store) -> Result<Persistence, RecoveryError> {
         let dir = PathBuf::from(config.text(Id::Dir));
         let io_error = |error| RecoveryError::Io(dir.clone(), error);
         let lock = files::lock(&dir).map_err(io_error)?;
-        let mut node = files::read_node(&dir).map_err(io_error)?;
+        let node = files::read_node(&dir).map_err(io_error)?;
         let watch = Stopwatch::start();
         let recovered = load(&dir, store)?;
         recovery::settle(&dir, &recovered)?;
@@ -122,18 +126,15 @@ impl Persistence {
             recovered.records
         );
 
-        // The epoch is on disk before the first record that bears it.
-        node.epoch = Epoch(node.epoch.max(recovered.epoch).0 + 1);
-        files::write_node(&dir, &node).map_err(io_error)?;
         let segment_size = config.int(Id::SegmentSize) as u64;
         let disk = Box::new(Directory::open(&dir).map_err(io_error)?);
-        let log =
-            Log::open(disk, recovered.tail, node.epoch, segment_size, bytes, UnixMillis::now())
-                .map_err(io_error)?;
+        let log = Log::resume(disk, recovered.tail, recovered.epochs, segment_size, bytes)
+            .map_err(io_error)?;
         let (parked_tx, parked_rx) = bounded(PARKED_MAX);
         Ok(Persistence {
             log,
-            node,
+            node_id: node.id,
+            node_epoch: Mutex::new(node.epoch),
             _lock: lock,
             policy: RwLock::new(config.fsync()),
             files: Mutex::new(()),
@@ -145,6 +146,17 @@ impl Persistence {
             size_at_compaction: AtomicU64::new(recovered.base.map_or(0, |_| bytes)),
             dir,
         })
+    }
+
+    /// Begins a leadership: no other node that this one knows of has had its number. It is on disk before
+    /// the first record that bears it.
+    pub fn begin_epoch(&self, now: UnixMillis) -> io::Result<Epoch> {
+        let mut own = self.node_epoch.lock();
+        let epoch = Epoch(own.max(self.log.epoch()).0 + 1);
+        files::write_node(&self.dir, &Node { id: self.node_id.clone(), epoch })?;
+        *own = epoch;
+        self.log.begin_epoch(epoch, now).map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(epoch)
     }
 
     /// Reads everything back from disk, as a restart would, while nobody can write.

@@ -262,6 +262,12 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
+    fn len(&self, name: &str) -> io::Result<u64> {
+        let state = self.state();
+        let file = state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        Ok(state.files[*file].written.len() as u64)
+    }
+
     fn names(&self) -> io::Result<Vec<String>> {
         let mut state = self.state();
         state.call(Call::Names)?;

@@ -1,0 +1,148 @@
+//! Which leadership wrote which part of the history.
+//!
+//! An epoch is a leadership, and its records stand together in the log. So a short list, one line per
+//! epoch, tells of every record whose it is:
+//!
+//! ```text
+//! epoch 1 from record 1     epoch 2 from record 151     epoch 4 from record 9000
+//! ```
+//!
+//! Two nodes that were parted may both count on to the same epoch number. What makes an epoch one of its
+//! kind is the crc of its first record, which seals all that came before. With it, nodes find out where
+//! their histories part, and a token of a client is never taken for a record of another history.
+//!
+//! The list is rebuilt from the log at each start; a base carries the part that compaction takes away.
+
+use super::record::{Epoch, canonical_number, hex, parse_crc};
+use crate::effect::Seq;
+
+/// Older epochs are forgotten: their tokens are refused, and a node that was away for so many
+/// leaderships is given a full copy.
+pub const EPOCHS_MAX: usize = 1024;
+
+/// An epoch, by its first record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochStart {
+    /// Its number.
+    pub epoch: Epoch,
+    /// Its first record.
+    pub first: Seq,
+    /// That record's crc.
+    pub crc: u32,
+}
+
+/// The epochs of a history, ascending by number and by first record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Epochs(Vec<EpochStart>);
+
+impl Epochs {
+    /// Adds the newest one.
+    ///
+    /// # Panics
+    /// If it is not newer than the others.
+    pub fn note(&mut self, start: EpochStart) {
+        let follows = |last: &EpochStart| last.epoch < start.epoch && last.first < start.first;
+        assert!(self.0.last().is_none_or(follows), "an epoch must follow the ones before it");
+        self.0.push(start);
+        if self.0.len() > EPOCHS_MAX {
+            self.0.remove(0);
+        }
+    }
+
+    /// The epoch that this record is of, if it is still known.
+    pub fn of(&self, seq: Seq) -> Option<EpochStart> {
+        self.upto(seq).last().copied()
+    }
+
+    /// Those that had begun when this record was written.
+    pub fn upto(&self, seq: Seq) -> &[EpochStart] {
+        &self.0[..self.0.partition_point(|start| start.first <= seq)]
+    }
+
+    /// The newest one.
+    pub fn last(&self) -> Option<EpochStart> {
+        self.0.last().copied()
+    }
+
+    /// Forgets those that began behind this record.
+    pub fn rewind(&mut self, last: Seq) {
+        self.0.truncate(self.upto(last).len());
+    }
+
+    /// The last record up to `seq` that is of no later epoch than `epoch`: the furthest that this history
+    /// can have in common with one that ends there. None if that is before what is known.
+    pub fn last_within(&self, seq: Seq, epoch: Epoch) -> Option<Seq> {
+        let known = self.0.partition_point(|start| start.epoch <= epoch);
+        let end = self.0.get(known).map_or(Seq(u64::MAX), |next| Seq(next.first.0 - 1));
+        let first = self.0[..known].first()?.first;
+        Some(seq.min(end)).filter(|last| *last >= first)
+    }
+}
+
+/// `#epoch <epoch> <first seq> <crc>`, as a base holds it, without the line end.
+pub fn line(start: &EpochStart) -> Vec<u8> {
+    let mut line = format!("#epoch {} {} ", start.epoch.0, start.first).into_bytes();
+    line.extend_from_slice(&hex(start.crc));
+    line
+}
+
+/// Reads what [`line`] wrote.
+pub fn parse_line(line: &[u8]) -> Option<EpochStart> {
+    let mut words = line.strip_prefix(b"#epoch ")?.split(|&byte| byte == b' ');
+    let epoch = Epoch(canonical_number(words.next()?)?);
+    let first = Seq(canonical_number(words.next()?)?);
+    let crc = parse_crc(words.next()?)?;
+    words.next().is_none().then_some(EpochStart { epoch, first, crc })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn epochs(list: &[(u64, u64)]) -> Epochs {
+        let mut epochs = Epochs::default();
+        for &(epoch, first) in list {
+            epochs.note(EpochStart { epoch: Epoch(epoch), first: Seq(first), crc: 7 });
+        }
+        epochs
+    }
+
+    #[test]
+    fn a_record_is_of_the_epoch_that_began_last() {
+        let epochs = epochs(&[(1, 1), (2, 151), (4, 9000)]);
+        let of = |seq| epochs.of(Seq(seq)).map(|start| start.epoch.0);
+        assert_eq!([of(0), of(1), of(150), of(151)], [None, Some(1), Some(1), Some(2)]);
+        assert_eq!([of(8999), of(9000), of(1 << 40)], [Some(2), Some(4), Some(4)]);
+    }
+
+    #[test]
+    fn histories_can_agree_up_to_the_end_of_the_older_epoch() {
+        let epochs = epochs(&[(2, 100), (3, 151), (6, 200)]);
+        let within = |seq, epoch| epochs.last_within(Seq(seq), Epoch(epoch)).map(|seq| seq.0);
+        assert_eq!(within(180, 3), Some(180));
+        assert_eq!(within(180, 2), Some(150));
+        assert_eq!(within(500, 5), Some(199));
+        assert_eq!(within(500, 9), Some(500));
+        assert_eq!(within(500, 1), None);
+        assert_eq!(within(99, 2), None);
+    }
+
+    #[test]
+    fn a_rewound_list_goes_on_with_other_epochs() {
+        let mut list = epochs(&[(1, 1), (2, 151), (4, 9000)]);
+        list.rewind(Seq(151));
+        assert_eq!(list, epochs(&[(1, 1), (2, 151)]));
+        list.note(EpochStart { epoch: Epoch(3), first: Seq(152), crc: 0 });
+        assert_eq!(list.last().map(|start| start.epoch), Some(Epoch(3)));
+    }
+
+    #[test]
+    fn lines_read_back() {
+        let start = EpochStart { epoch: Epoch(3), first: Seq(151), crc: 0xabc };
+        assert_eq!(line(&start), b"#epoch 3 151 00000abc");
+        assert_eq!(parse_line(&line(&start)), Some(start));
+        for bad in ["#epoch 3 151", "#epoch 3 151 abc", "#epoch 3 151 00000abc 1", "#base 1 1 1"] {
+            assert_eq!(parse_line(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}

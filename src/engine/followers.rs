@@ -1,0 +1,263 @@
+//! The followers of this node: how far each has come, and who waits for them.
+//!
+//! A follower's link is fed by a thread `repl-out-<n>` and its acknowledgements are read by the connection's
+//! own thread; both tell it here. INFO, ROLE, WAIT and `min-replicas-to-write` read it.
+
+use super::ClientId;
+use crate::clock::Stopwatch;
+use crate::effect::Seq;
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Points between what was sent and what was acknowledged, by which the lag is told in milliseconds and
+/// bytes. Of more, every second one is forgotten.
+const POINTS_MAX: usize = 1024;
+
+/// One follower, as long as its link is there.
+#[derive(Debug)]
+pub struct Follower {
+    /// The connection's number.
+    pub client: ClientId,
+    /// Its node's id.
+    pub node_id: String,
+    /// The address and the port under which it can be reached.
+    pub host: String,
+    /// See `host`.
+    pub port: u16,
+    /// Whether the full copy, if there was one, is sent.
+    pub online: AtomicBool,
+    received: AtomicU64,
+    applied: AtomicU64,
+    durable: AtomicU64,
+    clock: Stopwatch,
+    /// Milliseconds on `clock` of the last acknowledgement.
+    acked_at: AtomicU64,
+    points: Mutex<VecDeque<Point>>,
+}
+
+/// The log had come so far at that time.
+#[derive(Clone, Copy, Debug)]
+struct Point {
+    seq: Seq,
+    /// Bytes of log up to there.
+    bytes: u64,
+    /// Milliseconds on the follower's clock.
+    at: u64,
+}
+
+/// What a follower lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// Records appended here and not applied there.
+    pub records: u64,
+    /// Bytes of them that were written here and not acknowledged.
+    pub bytes: u64,
+    /// For how long the oldest of them has been on its way.
+    pub millis: u64,
+}
+
+impl Follower {
+    /// A follower whose log ends at `seq`.
+    pub fn new(
+        client: ClientId,
+        node_id: String,
+        host: String,
+        port: u16,
+        online: bool,
+        seq: Seq,
+    ) -> Follower {
+        let at = || AtomicU64::new(seq.0);
+        Follower {
+            client,
+            node_id,
+            host,
+            port,
+            online: AtomicBool::new(online),
+            received: at(),
+            applied: at(),
+            durable: at(),
+            clock: Stopwatch::start(),
+            acked_at: AtomicU64::new(0),
+            points: Mutex::default(),
+        }
+    }
+
+    /// The log goes up to here; `bytes` counts all of it. Called when more of it is about to be sent.
+    pub fn note_end(&self, seq: Seq, bytes: u64) {
+        let mut points = self.points.lock();
+        if points.len() >= POINTS_MAX {
+            let mut odd = false;
+            points.retain(|_| {
+                odd = !odd;
+                odd
+            });
+        }
+        points.push_back(Point { seq, bytes, at: self.now() });
+    }
+
+    fn acknowledge(&self, received: Seq, applied: Seq, durable: Seq) {
+        self.received.store(received.0, Relaxed);
+        self.applied.store(applied.0, Relaxed);
+        self.durable.store(durable.0, Relaxed);
+        self.acked_at.store(self.now(), Relaxed);
+        let mut points = self.points.lock();
+        // The last one reached stays: it tells the bytes.
+        while points.get(1).is_some_and(|next| next.seq <= applied) {
+            points.pop_front();
+        }
+    }
+
+    /// The last record that it has applied.
+    pub fn applied(&self) -> Seq {
+        Seq(self.applied.load(Relaxed))
+    }
+
+    /// The last record that it has on its disk.
+    pub fn durable(&self) -> Seq {
+        Seq(self.durable.load(Relaxed))
+    }
+
+    /// Milliseconds since its last acknowledgement.
+    pub fn silent_ms(&self) -> u64 {
+        self.now().saturating_sub(self.acked_at.load(Relaxed))
+    }
+
+    /// How far it is behind a log that ends at `appended`, of which `bytes` are written.
+    pub fn lag(&self, appended: Seq, bytes: u64) -> Lag {
+        let applied = self.applied();
+        let points = self.points.lock();
+        let reached = points.front().filter(|point| point.seq <= applied);
+        let missing = points.iter().find(|point| point.seq > applied);
+        Lag {
+            records: appended.0.saturating_sub(applied.0),
+            bytes: reached.map_or(0, |reached| bytes.saturating_sub(reached.bytes)),
+            millis: missing.map_or(0, |missing| self.now().saturating_sub(missing.at)),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.clock.micros() / 1000
+    }
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct Followers {
+    all: Mutex<Vec<Arc<Follower>>>,
+    /// How many commands wait for acknowledgements: then they are asked for at once.
+    waiting: AtomicU64,
+    acknowledged: Condvar,
+    lock: Mutex<()>,
+    /// Full copies begun.
+    pub full_copies: AtomicU64,
+    /// Links that went on where they were.
+    pub continued: AtomicU64,
+}
+
+/// Takes the follower out of the list when its link ends, however it ends.
+pub struct Registration<'f> {
+    followers: &'f Followers,
+    /// The follower.
+    pub follower: Arc<Follower>,
+}
+
+impl Drop for Registration<'_> {
+    fn drop(&mut self) {
+        self.followers.all.lock().retain(|other| other.client != self.follower.client);
+    }
+}
+
+impl Followers {
+    /// Adds one for the life of its link.
+    pub fn register(&self, follower: Follower) -> Registration<'_> {
+        let follower = Arc::new(follower);
+        self.all.lock().push(Arc::clone(&follower));
+        Registration { followers: self, follower }
+    }
+
+    /// All of them, oldest link first.
+    pub fn all(&self) -> Vec<Arc<Follower>> {
+        self.all.lock().clone()
+    }
+
+    /// Notes an acknowledgement.
+    pub fn acknowledge(&self, follower: &Follower, received: Seq, applied: Seq, durable: Seq) {
+        follower.acknowledge(received, applied, durable);
+        if self.is_awaited() {
+            drop(self.lock.lock());
+            self.acknowledged.notify_all();
+        }
+    }
+
+    /// Whether somebody waits for acknowledgements.
+    pub fn is_awaited(&self) -> bool {
+        self.waiting.load(Relaxed) > 0
+    }
+
+    /// How many satisfy a condition.
+    pub fn count(&self, condition: impl Fn(&Follower) -> bool) -> usize {
+        self.all.lock().iter().filter(|follower| condition(follower)).count()
+    }
+
+    /// Waits until so many satisfy a condition, or the time is over, or `give_up` says so; returns how many
+    /// do.
+    pub fn wait(
+        &self,
+        wanted: usize,
+        timeout: Option<Duration>,
+        condition: impl Fn(&Follower) -> bool,
+        give_up: impl Fn() -> bool,
+    ) -> usize {
+        const LOOK_EVERY: Duration = Duration::from_millis(20);
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        self.waiting.fetch_add(1, Relaxed);
+        let mut lock = self.lock.lock();
+        let count = loop {
+            let count = self.count(&condition);
+            let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if count >= wanted || over || give_up() {
+                break count;
+            }
+            let left =
+                deadline.map_or(LOOK_EVERY, |at| at.saturating_duration_since(Instant::now()));
+            self.acknowledged.wait_for(&mut lock, left.min(LOOK_EVERY));
+        };
+        drop(lock);
+        self.waiting.fetch_sub(1, Relaxed);
+        count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn follower() -> Follower {
+        Follower::new(ClientId(1), "n".into(), "h".into(), 1, true, Seq(0))
+    }
+
+    #[test]
+    fn lag_is_told_in_records_and_bytes() {
+        let follower = follower();
+        follower.note_end(Seq(0), 0);
+        follower.note_end(Seq(10), 1000);
+        follower.note_end(Seq(20), 2000);
+        follower.acknowledge(Seq(12), Seq(12), Seq(0));
+        let lag = follower.lag(Seq(25), 2500);
+        assert_eq!((lag.records, lag.bytes), (13, 1500));
+        follower.acknowledge(Seq(20), Seq(20), Seq(20));
+        assert_eq!(follower.lag(Seq(20), 2000), Lag::default());
+    }
+
+    #[test]
+    fn points_do_not_pile_up() {
+        let follower = follower();
+        (0..100_000).for_each(|n| follower.note_end(Seq(n), n * 10));
+        assert!(follower.points.lock().len() <= POINTS_MAX);
+        follower.acknowledge(Seq(99_999), Seq(99_999), Seq(0));
+        assert_eq!(follower.lag(Seq(99_999), 999_990).millis, 0);
+    }
+}

@@ -1,0 +1,430 @@
+//! Leader or follower: which of the two this node is, and how that changes.
+//!
+//! A **leader** takes writes; each restart and each promotion begins a new epoch. A **follower** takes none
+//! but what its leader sends; the thread `repl-in` carries out its orders: whom to follow, or nobody.
+//!
+//! ```text
+//!                 REPLICAOF host port
+//!      ┌──────────────────────────────────────────┐
+//!      │  all shards locked: no write is half done │
+//!   leader                                      follower
+//!      │  repl-in has stopped, a new epoch begins │
+//!      └──────────────────────────────────────────┘
+//!                 REPLICAOF NO ONE
+//! ```
+//!
+//! A write looks at the role while it holds the lock of its shard, and the step down takes all those locks.
+//! So behind it no write of ours can come to the log any more, and a look costs one relaxed load.
+
+use super::Engine;
+use crate::aof::record::Epoch;
+use crate::clock::{Stopwatch, UnixMillis};
+use crate::config::{Config, Id};
+use crate::effect::Seq;
+use crate::error::Failure;
+use crate::metrics::Counter;
+use crate::shutdown::Shutdown;
+use crate::store::Scope;
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::net::{Shutdown as Direction, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// How long a promotion waits for the link's thread to stop: it may be taking over a full copy.
+const STOP_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Heartbeats whose seq has not been reached yet; of more, the newest are forgotten.
+const AWAITED_MAX: usize = 256;
+
+/// Whom to follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leader {
+    /// Its name or address, as it was given.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
+
+/// What `repl-in` is to do.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Whom to follow.
+    pub leader: Leader,
+    /// Counts orders: a link of an older one is to end.
+    pub number: u64,
+}
+
+#[derive(Debug, Default)]
+struct Orders {
+    leader: Option<Leader>,
+    number: u64,
+    /// The newest order that `repl-in` knows; it has stopped doing what an older one said.
+    obeyed: u64,
+}
+
+/// What this node is, and how well it does as a follower.
+#[derive(Debug, Default)]
+pub struct Role {
+    follower: AtomicBool,
+    /// A full copy is taken over: there is nothing to read.
+    loading: AtomicBool,
+    /// Held while the role changes.
+    changing: Mutex<()>,
+    orders: Mutex<Orders>,
+    orders_moved: Condvar,
+    /// The link to the leader.
+    pub link: Link,
+}
+
+/// What the link to the leader tells of itself.
+#[derive(Debug)]
+pub struct Link {
+    /// To cut it from another thread.
+    socket: Mutex<Option<TcpStream>>,
+    up: AtomicBool,
+    copying: AtomicBool,
+    clock: Stopwatch,
+    /// Milliseconds on `clock` when the link was last up, or came up.
+    changed_at: AtomicU64,
+    /// Milliseconds on `clock` when something was last received.
+    heard_at: AtomicU64,
+    /// Milliseconds on `clock` at which all that the leader had was here; 0 for never.
+    fresh_at: AtomicU64,
+    /// Heartbeats that told of records which are still on their way: seq and time.
+    awaited: Mutex<VecDeque<(Seq, u64)>>,
+    /// The newest record that the leader told of.
+    leader_seq: AtomicU64,
+    /// Bytes received.
+    pub received_bytes: Counter,
+    /// Links that came up.
+    pub links: Counter,
+    /// Full copies received.
+    pub full_copies: Counter,
+    /// Times that something was received which was not what the leader sent.
+    pub rejected: Counter,
+    /// Records that only this node had and gave up.
+    pub diverged_records: Counter,
+    /// Where the last of them were saved.
+    pub diverged_file: Mutex<Option<String>>,
+}
+
+impl Default for Link {
+    fn default() -> Link {
+        Link {
+            socket: Mutex::default(),
+            up: AtomicBool::new(false),
+            copying: AtomicBool::new(false),
+            clock: Stopwatch::start(),
+            changed_at: AtomicU64::new(0),
+            heard_at: AtomicU64::new(0),
+            fresh_at: AtomicU64::new(0),
+            awaited: Mutex::default(),
+            leader_seq: AtomicU64::new(0),
+            received_bytes: Counter::default(),
+            links: Counter::default(),
+            full_copies: Counter::default(),
+            rejected: Counter::default(),
+            diverged_records: Counter::default(),
+            diverged_file: Mutex::default(),
+        }
+    }
+}
+
+impl Role {
+    /// The role that the settings ask for.
+    pub fn new(config: &Config) -> Role {
+        let role = Role::default();
+        if let Some((host, port)) = config.leader() {
+            role.follower.store(true, Relaxed);
+            *role.orders.lock() =
+                Orders { leader: Some(Leader { host, port }), number: 1, obeyed: 0 };
+        }
+        role
+    }
+
+    /// Whether this node follows another.
+    pub fn is_follower(&self) -> bool {
+        self.follower.load(Relaxed)
+    }
+
+    /// Whether a full copy is being taken over.
+    pub fn is_loading(&self) -> bool {
+        self.loading.load(Relaxed)
+    }
+
+    /// While a full copy is taken over, reads are refused.
+    pub fn set_loading(&self, loading: bool) {
+        self.loading.store(loading, Relaxed);
+    }
+
+    /// Whom this node follows.
+    pub fn leader(&self) -> Option<Leader> {
+        self.orders.lock().leader.clone()
+    }
+
+    /// For `repl-in`, which has nothing to do: waits for an order. None at shutdown.
+    pub fn next_order(&self, shutdown: &Shutdown) -> Option<Order> {
+        const LOOK_EVERY: Duration = Duration::from_millis(50);
+        let mut orders = self.orders.lock();
+        loop {
+            orders.obeyed = orders.number;
+            self.orders_moved.notify_all();
+            if shutdown.is_requested() {
+                return None;
+            }
+            if let Some(leader) = orders.leader.clone() {
+                return Some(Order { leader, number: orders.number });
+            }
+            self.orders_moved.wait_for(&mut orders, LOOK_EVERY);
+        }
+    }
+
+    /// Whether an order is still in force.
+    pub fn is_in_force(&self, order: &Order) -> bool {
+        self.orders.lock().number == order.number
+    }
+
+    /// Waits before the next try, unless the order changes or the server ends.
+    pub fn pause(&self, order: &Order, time: Duration, shutdown: &Shutdown) {
+        const STEP: Duration = Duration::from_millis(20);
+        let deadline = Instant::now() + time;
+        while Instant::now() < deadline && self.is_in_force(order) && !shutdown.wait_for(STEP) {}
+    }
+
+    /// Replaces the order and cuts the link of the one before.
+    fn give_order(&self, leader: Option<Leader>) -> u64 {
+        let mut orders = self.orders.lock();
+        orders.leader = leader;
+        orders.number += 1;
+        self.link.cut();
+        self.orders_moved.notify_all();
+        orders.number
+    }
+
+    /// Waits until `repl-in` no longer does what an order before this one said.
+    fn wait_obeyed(&self, number: u64) -> bool {
+        let deadline = Instant::now() + STOP_WAIT_MAX;
+        let mut orders = self.orders.lock();
+        while orders.obeyed < number {
+            if self.orders_moved.wait_until(&mut orders, deadline).timed_out() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Whether data may be read here, as far as the role is concerned.
+    pub fn may_read(&self, config: &Config) -> Result<(), Failure> {
+        if !self.is_follower() {
+            return Ok(());
+        }
+        if self.is_loading() {
+            return Err(Failure::fixed("LOADING a full copy of the leader's data is being loaded"));
+        }
+        if !self.link.is_up() && !config.flag(Id::ReplicaServeStaleData) {
+            return Err(Failure::fixed(
+                "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+            ));
+        }
+        let allowed = config.int(Id::ReplicaMaxStaleness) as u64;
+        match self.link.staleness_ms() {
+            _ if allowed == 0 => Ok(()),
+            Some(behind) if behind <= allowed => Ok(()),
+            behind => Err(self.stale(behind)),
+        }
+    }
+
+    /// The refusal of a write on a follower.
+    pub fn readonly(&self) -> Failure {
+        let leader = self.leader().map_or(String::new(), |leader| {
+            format!(" The leader is {}:{}", leader.host, leader.port)
+        });
+        Failure::new(format!("READONLY You can't write against a read only replica.{leader}"))
+    }
+
+    fn stale(&self, behind: Option<u64>) -> Failure {
+        let behind = behind.map_or("an unknown time".to_string(), |ms| format!("{ms} ms"));
+        let leader = self
+            .leader()
+            .map_or("unknown".to_string(), |leader| format!("{}:{}", leader.host, leader.port));
+        Failure::new(format!("STALE this follower is {behind} behind its leader, {leader}"))
+    }
+}
+
+impl Link {
+    /// Notes the socket of a new link, so that it can be cut.
+    pub fn dialled(&self, socket: &TcpStream) -> std::io::Result<()> {
+        *self.socket.lock() = Some(socket.try_clone()?);
+        Ok(())
+    }
+
+    /// Cuts the link, if there is one: its thread is woken.
+    pub fn cut(&self) {
+        if let Some(socket) = self.socket.lock().take() {
+            let _ = socket.shutdown(Direction::Both);
+        }
+    }
+
+    /// The link is up: records come in.
+    pub fn came_up(&self) {
+        self.links.increment();
+        self.changed_at.store(self.now(), Relaxed);
+        self.up.store(true, Relaxed);
+        self.copying.store(false, Relaxed);
+    }
+
+    /// A full copy comes in.
+    pub fn copies(&self) {
+        self.full_copies.increment();
+        self.copying.store(true, Relaxed);
+    }
+
+    /// The link is down.
+    pub fn went_down(&self) {
+        self.cut();
+        if self.up.swap(false, Relaxed) {
+            self.changed_at.store(self.now(), Relaxed);
+        }
+        self.copying.store(false, Relaxed);
+        self.awaited.lock().clear();
+    }
+
+    /// Bytes have come in.
+    pub fn heard(&self, bytes: usize) {
+        self.received_bytes.add(bytes as u64);
+        self.heard_at.store(self.now(), Relaxed);
+    }
+
+    /// The leader said that its last record was this one, `behind_ms` ago if it is a follower itself.
+    pub fn heartbeat(&self, seq: Seq, behind_ms: u64) {
+        self.leader_seq.store(seq.0, Relaxed);
+        let mut awaited = self.awaited.lock();
+        if awaited.len() < AWAITED_MAX {
+            awaited.push_back((seq, self.now().saturating_sub(behind_ms)));
+        }
+    }
+
+    /// All records up to this one are applied.
+    pub fn reached(&self, applied: Seq) {
+        let mut awaited = self.awaited.lock();
+        while let Some((_, at)) = awaited.pop_front_if(|(seq, _)| *seq <= applied) {
+            self.fresh_at.store(at.max(1), Relaxed);
+        }
+    }
+
+    /// Whether records come in.
+    pub fn is_up(&self) -> bool {
+        self.up.load(Relaxed)
+    }
+
+    /// Whether a full copy comes in.
+    pub fn is_copying(&self) -> bool {
+        self.copying.load(Relaxed)
+    }
+
+    /// The newest record that the leader told of.
+    pub fn leader_seq(&self) -> Seq {
+        Seq(self.leader_seq.load(Relaxed))
+    }
+
+    /// How old what is here may be, in milliseconds. None if nothing is known.
+    pub fn staleness_ms(&self) -> Option<u64> {
+        let fresh_at = self.fresh_at.load(Relaxed);
+        (fresh_at > 0).then(|| self.now().saturating_sub(fresh_at))
+    }
+
+    /// Seconds since the link came up or went down.
+    pub fn seconds_since_change(&self) -> u64 {
+        self.now().saturating_sub(self.changed_at.load(Relaxed)) / 1000
+    }
+
+    /// Seconds since anything came in.
+    pub fn silent_seconds(&self) -> u64 {
+        self.now().saturating_sub(self.heard_at.load(Relaxed)) / 1000
+    }
+
+    fn now(&self) -> u64 {
+        self.clock.micros() / 1000
+    }
+}
+
+impl Engine {
+    /// Follows another node from now on; what only this one has is given up once that is known. Returns
+    /// false if it does so already.
+    pub fn follow(&self, leader: Leader) -> Result<bool, Failure> {
+        if self.persistence.is_none() {
+            return Err(Failure::fixed("ERR a follower needs a log: start with appendonly yes"));
+        }
+        let _changing = self.role.changing.lock();
+        if self.role.leader().as_ref() == Some(&leader) {
+            return Ok(false);
+        }
+        if !self.role.is_follower() {
+            // No write is between its look at the role and the log now, and none will be.
+            let all = self.store.begin_scope(Scope::All, true, UnixMillis::now());
+            self.role.follower.store(true, Relaxed);
+            drop(all);
+        }
+        log::warn!("this node follows {}:{} from now on", leader.host, leader.port);
+        self.config.set_leader(Some((&leader.host, leader.port)));
+        self.role.give_order(Some(leader));
+        Ok(true)
+    }
+
+    /// Leads from now on, in a new epoch that is durable before the first write. Returns false if it does
+    /// so already.
+    pub fn lead(&self) -> Result<bool, Failure> {
+        let _changing = self.role.changing.lock();
+        let Some(persistence) = self.persistence.as_ref().filter(|_| self.role.is_follower())
+        else {
+            return Ok(false);
+        };
+        let before = self.role.leader();
+        let number = self.role.give_order(None);
+        let result = if self.role.wait_obeyed(number) {
+            persistence.begin_epoch(UnixMillis::now()).map_err(|error| error.to_string())
+        } else {
+            Err("a full copy is being taken over; try again when that is done".to_string())
+        };
+        let epoch: Epoch = result.map_err(|why| {
+            self.role.give_order(before);
+            Failure::new(format!("ERR cannot lead: {why}"))
+        })?;
+        self.config.set_leader(None);
+        self.role.follower.store(false, Relaxed);
+        log::warn!("this node leads from now on, in epoch {}", epoch.0);
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_is_as_old_as_the_newest_heartbeat_that_it_has_caught_up_with() {
+        let link = Link::default();
+        assert_eq!(link.staleness_ms(), None);
+        link.heartbeat(Seq(10), 0);
+        link.reached(Seq(9));
+        assert_eq!(link.staleness_ms(), None);
+        link.reached(Seq(10));
+        assert!(link.staleness_ms().is_some());
+        // Records that are on their way do not make what is here any older than it is.
+        link.heartbeat(Seq(20), 0);
+        assert_eq!((link.leader_seq(), link.awaited.lock().len()), (Seq(20), 1));
+    }
+
+    #[test]
+    fn a_new_order_ends_what_the_old_one_said() {
+        let (role, shutdown) = (Role::default(), Shutdown::new());
+        let leader = Leader { host: "a".to_string(), port: 1 };
+        role.give_order(Some(leader.clone()));
+        let order = role.next_order(&shutdown).unwrap();
+        assert_eq!(order.leader, leader);
+        let number = role.give_order(None);
+        assert!(!role.is_in_force(&order));
+        shutdown.request();
+        assert!(role.next_order(&shutdown).is_none() && role.wait_obeyed(number));
+    }
+}
