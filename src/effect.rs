@@ -107,13 +107,10 @@ pub fn decode<'p>(
     payload: &'p [u8],
     mut apply: impl FnMut(Effect<'_>),
 ) -> Result<usize, Malformed> {
-    let mut rest = payload;
-    let mut words: Vec<&'p [u8]> = Vec::with_capacity(8);
     let mut effects = 0;
-    while !rest.is_empty() {
-        rest = read_command(rest, &mut words)?;
-        match words[..] {
-            [b"MULTI"] | [b"EXEC"] => continue,
+    each_command(payload, |words| {
+        match *words {
+            [b"MULTI"] | [b"EXEC"] => return Ok(()),
             [b"SET", key, value] => apply(Effect::Set { key, value, deadline: None }),
             [b"SET", key, value, b"PXAT", at] => {
                 apply(Effect::Set { key, value, deadline: Some(UnixMillis(number(at)?)) });
@@ -130,8 +127,37 @@ pub fn decode<'p>(
             _ => return Err(Malformed("a command that is no effect")),
         }
         effects += 1;
-    }
+        Ok(())
+    })?;
     Ok(effects)
+}
+
+/// Hands over the keys that a payload's effects change; returns false if they change all keys.
+pub fn keys<'p>(payload: &'p [u8], mut visit: impl FnMut(&'p [u8])) -> Result<bool, Malformed> {
+    let mut all = false;
+    each_command(payload, |words| {
+        match *words {
+            [b"DEL", ref keys @ ..] => keys.iter().for_each(|key| visit(key)),
+            [b"FLUSHALL"] => all = true,
+            [_, key, ..] => visit(key),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(!all)
+}
+
+fn each_command<'p>(
+    payload: &'p [u8],
+    mut run: impl FnMut(&[&'p [u8]]) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
+    let mut rest = payload;
+    let mut words: Vec<&'p [u8]> = Vec::with_capacity(8);
+    while !rest.is_empty() {
+        rest = read_command(rest, &mut words)?;
+        run(&words)?;
+    }
+    Ok(())
 }
 
 /// Whether a payload is a list of effects.
@@ -219,6 +245,18 @@ mod tests {
             at += 1;
         });
         assert_eq!(count, Ok(ALL.len()));
+    }
+
+    #[test]
+    fn keys_are_those_of_all_effects() {
+        let mut payload = MULTI.to_vec();
+        let flush = ALL.len() - 1;
+        ALL[..flush].iter().for_each(|effect| effect.encode(&mut payload));
+        let mut seen: Vec<&[u8]> = Vec::new();
+        assert_eq!(keys(&payload, |key| seen.push(key)), Ok(true));
+        assert_eq!(seen, [&b"k"[..], b"", b"k", b"a", b"b", b"k", b"k"]);
+        ALL[flush].encode(&mut payload);
+        assert_eq!(keys(&payload, |_| ()), Ok(false));
     }
 
     #[test]

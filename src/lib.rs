@@ -77,6 +77,7 @@ pub mod metrics;
 pub mod outbox;
 pub mod protocol;
 pub mod random;
+pub mod replication;
 pub mod server;
 pub mod shutdown;
 pub mod store;

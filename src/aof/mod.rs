@@ -58,7 +58,7 @@
 //! # Reading order
 //!
 //! [`record`], [`epochs`], [`log`] (writing), [`scan`] and [`recovery`] (reading), [`base`] (compaction's result), [`compaction`],
-//! [`files`], [`mark`], [`disk`] (the calls that tests replace).
+//! [`divergence`] (what an ex-leader gives up), [`files`], [`mark`], [`disk`] (the calls that tests replace).
 //!
 //! # Left out
 //!
@@ -68,6 +68,7 @@
 pub mod base;
 pub mod compaction;
 pub mod disk;
+pub mod divergence;
 pub mod epochs;
 mod failure;
 pub mod files;

@@ -151,22 +151,29 @@ impl Scanner {
     /// Goes over whole records, whose crcs nobody can check any more because what they follow is gone,
     /// from `first` up to and with `upto`; returns the position there.
     pub fn skip_unchecked(&mut self, first: Seq, upto: Seq) -> io::Result<Option<Position>> {
-        let mut expected = first;
-        while expected <= upto {
-            self.fill(HEADER_LEN_MAX)?;
-            let Some((header, line_len)) = Header::parse(&self.window[self.start..]) else {
-                return Ok(None);
-            };
-            let left = self.file_len - self.offset() - line_len as u64;
-            if header.seq != expected || header.len > left {
+        for expected in first.0..=upto.0 {
+            let record = self.read_unchecked()?;
+            if record.is_none_or(|(header, _)| header.seq.0 != expected) {
                 return Ok(None);
             }
-            self.fill(line_len + header.len as usize)?;
-            self.start += line_len + header.len as usize;
-            self.last = Position { seq: header.seq, epoch: header.epoch, crc: header.crc };
-            expected = Seq(expected.0 + 1);
         }
         Ok(Some(self.last))
+    }
+
+    /// Reads the next record without its crc being checked; None if there is no whole one.
+    pub fn read_unchecked(&mut self) -> io::Result<Option<(Header, &[u8])>> {
+        self.fill(HEADER_LEN_MAX)?;
+        let Some((header, line_len)) = Header::parse(&self.window[self.start..]) else {
+            return Ok(None);
+        };
+        if header.len > self.file_len - self.offset() - line_len as u64 {
+            return Ok(None);
+        }
+        let len = header.len as usize;
+        self.fill(line_len + len)?;
+        self.start += line_len + len;
+        self.last = Position { seq: header.seq, epoch: header.epoch, crc: header.crc };
+        Ok(Some((header, &self.window[self.start - len..self.start])))
     }
 
     fn frame(&mut self) -> io::Result<Found<'_>> {

@@ -105,6 +105,7 @@ impl Engine {
         if let Some(persistence) = self.persistence.as_ref().filter(|_| flags.has(Flags::WRITE)) {
             persistence.admit()?;
         }
+        self.check_role(flags)?;
         Ok(found)
     }
 
@@ -120,6 +121,10 @@ impl Engine {
         let result = match command.run {
             Run::Data(_) => {
                 let mut tx = self.begin(session, command, args);
+                // Once more: only behind the lock is the answer certain (see `role.rs`).
+                if command.flags.has(Flags::WRITE) && self.role.is_follower() {
+                    return Err(self.role.readonly());
+                }
                 let result = self.run_data(session, &mut tx, command, args, reply);
                 self.finish(session, tx);
                 result
@@ -130,6 +135,36 @@ impl Engine {
         };
         self.tally(session, index, result.is_err());
         result
+    }
+
+    /// Whether a node in this role runs the command: a follower takes no writes and may refuse reads, a
+    /// leader may refuse writes that too few followers would have.
+    fn check_role(&self, flags: Flags) -> Result<(), Failure> {
+        if flags.has(Flags::WRITE) {
+            if self.role.is_follower() {
+                return Err(self.role.readonly());
+            }
+            return self.check_followers();
+        }
+        if flags.has(Flags::READONLY) { self.role.may_read(&self.config) } else { Ok(()) }
+    }
+
+    /// `min-replicas-to-write`.
+    fn check_followers(&self) -> Result<(), Failure> {
+        let wanted = self.config.int(Id::MinReplicasToWrite) as usize;
+        if wanted == 0 || self.good_followers() >= wanted {
+            return Ok(());
+        }
+        Err(Failure::fixed("NOREPLICAS Not enough good replicas to write."))
+    }
+
+    /// Followers that keep up: connected, and heard of lately (`min-replicas-max-lag`).
+    pub fn good_followers(&self) -> usize {
+        let silent_ms_max = self.config.int(Id::MinReplicasMaxLag) as u64 * 1000;
+        self.followers.count(|follower| {
+            follower.online.load(Relaxed)
+                && (silent_ms_max == 0 || follower.silent_ms() <= silent_ms_max)
+        })
     }
 
     /// Locks what the command works on.

@@ -22,17 +22,15 @@ mod command_command;
 pub mod compactor;
 mod connection;
 mod execute;
-<<<<<<< HEAD
 pub mod exposition;
-=======
 mod followers;
->>>>>>> 00ad5af (The log can begin epochs, take a leader's records and start over elsewhere; segments are kept for followers)
 mod help;
 mod info;
 mod key_specs;
 mod log_command;
 mod pause;
 mod persistence;
+mod replica;
 mod role;
 mod server_command;
 mod session;

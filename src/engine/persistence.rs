@@ -87,7 +87,7 @@ pub struct Persistence {
     /// This node's name for ever: 40 hex digits.
     pub node_id: String,
     /// The last leadership that was this node's.
-    node_epoch: Mutex<Epoch>,
+    pub(super) node_epoch: Mutex<Epoch>,
     /// Held as long as the server runs.
     _lock: File,
     policy: RwLock<Fsync>,
@@ -112,9 +112,11 @@ impl Persistence {
     /// caller's to decide ([`Persistence::begin_epoch`]).
     pub fn open(config: &Config, store: &Store) -> Result<Persistence, RecoveryError> {
         let dir = PathBuf::from(config.text(Id::Dir));
-        let io_error = |error| RecoveryError::Io(dir.clone(), error);
+        let named = dir.clone();
+        let io_error = |error| RecoveryError::Io(named.clone(), error);
         let lock = files::lock(&dir).map_err(io_error)?;
         let node = files::read_node(&dir).map_err(io_error)?;
+        files::finish_replacement(&dir).map_err(io_error)?;
         let watch = Stopwatch::start();
         let recovered = load(&dir, store)?;
         recovery::settle(&dir, &recovered)?;
@@ -131,7 +133,7 @@ impl Persistence {
         let log = Log::resume(disk, recovered.tail, recovered.epochs, segment_size, bytes)
             .map_err(io_error)?;
         let (parked_tx, parked_rx) = bounded(PARKED_MAX);
-        Ok(Persistence {
+        let persistence = Persistence {
             log,
             node_id: node.id,
             node_epoch: Mutex::new(node.epoch),
@@ -145,7 +147,12 @@ impl Persistence {
             recovery: (millis, recovered.records),
             size_at_compaction: AtomicU64::new(recovered.base.map_or(0, |_| bytes)),
             dir,
-        })
+        };
+        persistence.reconfigure(config);
+        if let Some(base) = recovered.base {
+            persistence.log.remove_segments_before(base.position.seq).map_err(io_error)?;
+        }
+        Ok(persistence)
     }
 
     /// Begins a leadership: no other node that this one knows of has had its number. It is on disk before
@@ -194,6 +201,10 @@ impl Persistence {
     pub fn reconfigure(&self, config: &Config) {
         *self.policy.write() = config.fsync();
         self.log.set_segment_size(config.int(Id::SegmentSize) as u64);
+        self.log.set_retention(
+            config.int(Id::ReplBacklogSize) as u64,
+            config.int(Id::ReplRetentionBytes) as u64,
+        );
     }
 
     /// Whether a write may begin: a refusal says why, in the words that clients know.

@@ -26,7 +26,7 @@ pub fn sweep(engine: &Engine) {
             return;
         }
         engine.metrics.sample_rates();
-        if engine.active_expire.load(Relaxed) {
+        if engine.active_expire.load(Relaxed) && !engine.role.is_follower() {
             sweep_once(engine);
         }
     }
@@ -35,6 +35,10 @@ pub fn sweep(engine: &Engine) {
 /// Removes a batch of expired keys; each is an effect in the log.
 fn expire(engine: &Engine, shard: usize, now: UnixMillis) -> usize {
     let mut tx = engine.store.begin_shard(shard, now);
+    // Only a leader deletes; a follower's keys go when the leader's do.
+    if engine.role.is_follower() {
+        return 0;
+    }
     let Some(persistence) = &engine.persistence else { return tx.expire(shard, BATCH_KEYS) };
     tx.record_into(Vec::new());
     let expired = tx.expire(shard, BATCH_KEYS);

@@ -272,6 +272,10 @@ impl Engine {
             return Err(ABORTED);
         }
         let mut tx = self.begin_transaction(session, queue);
+        // Once more: only behind the locks is the answer certain (see `role.rs`).
+        if queue.flags.has(Flags::WRITE) && self.role.is_follower() {
+            return Err(self.role.readonly());
+        }
         if session.watches.have_fired(&tx) {
             reply.nil_array();
             self.finish(session, tx);

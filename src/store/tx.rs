@@ -266,6 +266,13 @@ impl<'s> Tx<'s> {
         (Some(seq), payload)
     }
 
+    /// As [`Tx::commit`], for effects that stand in a record already.
+    pub fn commit_record(&mut self, append: impl FnOnce() -> Seq) -> Seq {
+        let seq = append();
+        self.guards.each_mut(|guard| guard.shard_mut().last_seq = seq);
+        seq
+    }
+
     /// The last record that changed any of the shards looked at.
     pub fn last_seq(&self) -> Seq {
         let mut last = self.seen_seq.get();

@@ -2,11 +2,13 @@
 //! over at another place.
 
 use super::{Log, LogError, Tail};
+use crate::aof::divergence;
 use crate::aof::epochs::{EpochStart, Epochs};
 use crate::aof::record::{Epoch, Header, Position};
 use crate::clock::UnixMillis;
 use crate::effect::Seq;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 impl Log {
@@ -45,6 +47,14 @@ impl Log {
     /// The last record appended.
     pub fn last(&self) -> Position {
         self.pending.lock().last
+    }
+
+    /// Cuts the files off behind a record; [`Log::restart_at`] must follow. Nobody appends meanwhile.
+    pub fn cut_behind(&self, dir: &Path, last: Seq) -> io::Result<()> {
+        let _syncing = self.syncing.lock();
+        // First, so that the mark is never ahead of the log.
+        self.mark.set(last)?;
+        divergence::cut_behind(dir, last)
     }
 
     /// Goes on behind another place: the files have been replaced or cut off there. Nobody appends

@@ -143,6 +143,12 @@ impl Log {
         self.writer.lock().end
     }
 
+    /// Wakes those who wait for something to be written: there is another reason to look.
+    pub fn wake_tailing(&self) {
+        drop(self.tail_lock.lock());
+        self.tail_moved.notify_all();
+    }
+
     /// Waits until something behind `seq` is written, for at most so long: for whoever sends the log on.
     pub fn wait_written(&self, seq: Seq, at_most: Duration) {
         let mut guard = self.tail_lock.lock();
@@ -199,8 +205,7 @@ impl Log {
         // Sequentially consistent with `wait_written`: whoever is not seen waiting here sees this there.
         self.written.store(writer.last.seq.0, SeqCst);
         if self.tailing.load(SeqCst) > 0 {
-            drop(self.tail_lock.lock());
-            self.tail_moved.notify_all();
+            self.wake_tailing();
         }
     }
 

@@ -1,0 +1,77 @@
+//! A follower's way to its state: the leader's records, applied as they are, and the two ways to start
+//! over, from a full copy and from a cut-off log.
+
+use super::{Engine, Persistence};
+use crate::aof::files;
+use crate::aof::record::{Header, Position};
+use crate::aof::recovery::{self, RecoveryError};
+use crate::clock::UnixMillis;
+use crate::effect::{self, Effect, Malformed, Seq};
+use crate::store::{Scope, Store};
+use std::sync::atomic::Ordering::Relaxed;
+
+impl Engine {
+    /// Applies a record of the leader's and adds it to this node's log, byte for byte, under the locks of
+    /// all that it changes: readers see a transaction whole or not at all, here too. `record` is the whole
+    /// record, which the caller has checked against the last one.
+    pub fn apply_record(
+        &self,
+        persistence: &Persistence,
+        header: &Header,
+        record: &[u8],
+    ) -> Result<Seq, Malformed> {
+        let payload = &record[record.len() - header.len as usize..];
+        let mut keys = Vec::with_capacity(4);
+        // All of it is judged before any of it is applied.
+        effect::check(payload)?;
+        let mut tx = if effect::keys(payload, |key| keys.push(key))? {
+            self.store.begin(keys.iter().copied(), true, header.at)
+        } else {
+            self.store.begin_scope(Scope::All, true, header.at)
+        };
+        effect::decode(payload, |effect| tx.apply(effect))?;
+        Ok(tx.commit_record(|| persistence.log.append_record(header, record)))
+    }
+}
+
+impl Persistence {
+    /// Whether the log's end may hold writes that this node took as a leader and that nobody else has.
+    pub fn may_hold_writes_of_its_own(&self) -> bool {
+        let last = self.log.last();
+        last.seq > Seq(0) && *self.node_epoch.lock() == last.epoch
+    }
+
+    /// Takes over a full copy that waits in the directory for replacements: from here on, this node's
+    /// history is the leader's.
+    pub fn take_over_copy(&self, store: &Store) -> Result<Position, RecoveryError> {
+        let _steady = self.files.lock();
+        let io_error = |error| RecoveryError::Io(self.dir.clone(), error);
+        files::finish_replacement(&self.dir).map_err(io_error)?;
+        self.rebuild(store)
+    }
+
+    /// Cuts the log off behind a record, and makes the state what it was there. What is cut off has been
+    /// saved.
+    pub fn rewind(&self, store: &Store, last: Seq) -> Result<Position, RecoveryError> {
+        let _steady = self.files.lock();
+        let io_error = |error| RecoveryError::Io(self.dir.clone(), error);
+        self.log.cut_behind(&self.dir, last).map_err(io_error)?;
+        self.rebuild(store)
+    }
+
+    /// Makes memory and log go on from what the directory holds, as a restart would.
+    fn rebuild(&self, store: &Store) -> Result<Position, RecoveryError> {
+        let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now());
+        tx.apply(Effect::FlushAll);
+        let apply = |payload: &[u8]| effect::decode(payload, |effect| tx.apply(effect)).map(drop);
+        let recovered = recovery::read(&self.dir, apply)?;
+        let last = recovered.tail.last;
+        self.log
+            .restart_at(recovered.tail, recovered.epochs, recovered.bytes)
+            .map_err(|error| RecoveryError::Io(self.dir.clone(), error))?;
+        // Readers wait for what they read; all of this is on the disk.
+        tx.commit_record(|| last.seq);
+        self.size_at_compaction.store(self.log.size(), Relaxed);
+        Ok(last)
+    }
+}

@@ -1,0 +1,125 @@
+//! Receiving a full copy: a base, and the log up to where the base is exact.
+//!
+//! It is stored in `incoming/` as the files that it is, checked as recovery would, made durable, and only
+//! then given the name `replacement`: from that moment on it is this directory's history, whatever crashes
+//! (`files::finish_replacement`). Until then the old data stays as it is, and can be read.
+
+use super::incoming::{Incoming, Item, LinkError};
+use super::wire::Ack;
+use crate::aof::disk::sync_dir;
+use crate::aof::files::{INCOMING, REPLACEMENT, base_name, segment_name};
+use crate::aof::record::Position;
+use crate::aof::recovery;
+use crate::effect::Seq;
+use crate::engine::Persistence;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How often the leader is told that somebody is still there.
+const ACK_EVERY: Duration = Duration::from_secs(1);
+/// Synced after so many bytes, so that the last sync is no long one.
+const SYNC_EVERY_BYTES: u64 = 8 << 20;
+
+/// The base that was announced; without one, `seq` and `bytes` are 0.
+#[derive(Clone, Copy, Debug)]
+pub struct Base {
+    /// The record that the log goes on behind.
+    pub seq: Seq,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// Receives a copy into `incoming/`.
+pub fn receive(
+    persistence: &Persistence,
+    incoming: &mut Incoming,
+    base: Base,
+    heard: impl Fn(usize),
+) -> Result<(), LinkError> {
+    let dir = persistence.dir.join(INCOMING);
+    match fs::remove_dir_all(&dir) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+        _ => fs::create_dir(&dir)?,
+    }
+    let (start, end_seq) = if base.bytes == 0 {
+        (Position::default(), Seq(0))
+    } else {
+        receive_base(&dir, incoming, base, &heard)?
+    };
+    receive_log(&dir, incoming, start, end_seq, &heard)?;
+    Ok(sync_dir(&dir)?)
+}
+
+/// Makes the copy in `incoming/` the one that counts.
+pub fn commit(dir: &Path) -> io::Result<()> {
+    fs::rename(dir.join(INCOMING), dir.join(REPLACEMENT))?;
+    sync_dir(dir)
+}
+
+fn receive_base(
+    dir: &Path,
+    incoming: &mut Incoming,
+    base: Base,
+    heard: &impl Fn(usize),
+) -> Result<(Position, Seq), LinkError> {
+    let mut file = File::create_new(dir.join(base_name(base.seq)))?;
+    let (mut left, mut unsynced, mut acked) = (base.bytes, 0, Instant::now());
+    while left > 0 {
+        if incoming.waiting().is_empty() {
+            heard(incoming.read()?);
+        }
+        let part = incoming.waiting();
+        let part = &part[..part.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
+        file.write_all(part)?;
+        let n = part.len();
+        incoming.consume(n);
+        (left, unsynced) = (left - n as u64, unsynced + n as u64);
+        if unsynced >= SYNC_EVERY_BYTES {
+            file.sync_data()?;
+            unsynced = 0;
+        }
+        if acked.elapsed() >= ACK_EVERY {
+            acked = Instant::now();
+            acknowledge(incoming, Seq(0))?;
+        }
+    }
+    file.sync_all()?;
+    let frame = recovery::read_base(dir, base.seq);
+    let frame = frame.map_err(|_| LinkError::Garbled("a base"))?;
+    Ok((frame.position, frame.end_seq))
+}
+
+/// Receives the log behind the base, at least up to where the base is exact.
+fn receive_log(
+    dir: &Path,
+    incoming: &mut Incoming,
+    start: Position,
+    end_seq: Seq,
+    heard: &impl Fn(usize),
+) -> Result<(), LinkError> {
+    let mut file = File::create_new(dir.join(segment_name(Seq(start.seq.0 + 1))))?;
+    let mut last = start;
+    while last.seq < end_seq {
+        let (item, used) = incoming.item(last)?;
+        match item {
+            Item::NeedMore => heard(incoming.read()?),
+            Item::Heartbeat(_) => acknowledge(incoming, last.seq)?,
+            Item::Record(header, record) => {
+                crate::effect::check(&record[record.len() - header.len as usize..])
+                    .map_err(|malformed| LinkError::Garbled(malformed.0))?;
+                file.write_all(record)?;
+                last = Position { seq: header.seq, epoch: header.epoch, crc: header.crc };
+            }
+        }
+        incoming.consume(used);
+    }
+    Ok(file.sync_all()?)
+}
+
+/// So far nothing of it is applied.
+fn acknowledge(incoming: &Incoming, received: Seq) -> Result<(), LinkError> {
+    let ack = Ack { received, applied: Seq(0), durable: Seq(0) };
+    Ok(incoming.socket().write_all(&ack.line())?)
+}

@@ -1,0 +1,353 @@
+//! The thread `repl-in`: keeps up the link to the leader, and applies what comes in over it.
+//!
+//! ```text
+//! wait for an order ─▶ dial ─▶ AUTH ─▶ REPLICATE ─▶ records ─ apply ─ write ─ ACK ─ records ─ …
+//!        ▲                                             │
+//!        └──────────── back off, jittered ◀────────────┘ anything wrong
+//! ```
+//!
+//! It is the only thread that appends to a follower's log, so the log's end is where it left it. Each byte is
+//! checked before it is applied; after an error the link is dropped and the leader is asked for what comes
+//! behind the last good record. A full copy is taken only when the leader has nothing that fits.
+//!
+//! An ACK answers a heartbeat. What it calls applied has been written by then, so it survives `kill -9`; under
+//! `appendfsync always` it is durable.
+
+use super::copy;
+use super::incoming::{Incoming, Item, LinkError};
+use super::wire::{Ack, Answer, Request};
+use crate::aof::divergence;
+use crate::aof::record::{Epoch, Position};
+use crate::config::{Fsync, Id};
+use crate::effect::Seq;
+use crate::engine::{Engine, Order, Persistence};
+use crate::protocol::quote;
+use crate::random::Random;
+use std::io::{self, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// Waits between tries, doubled up to the latter and jittered, so that followers of one leader do not all
+/// come back at once.
+const BACK_OFF_MIN: Duration = Duration::from_millis(50);
+const BACK_OFF_MAX: Duration = Duration::from_secs(2);
+const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Each round goes back by an epoch at least; beyond these, a full copy is cheaper.
+const ROUNDS_MAX: usize = 64;
+/// The same trouble is logged again only after this long.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
+
+/// Runs until shutdown.
+pub fn run(engine: &Engine) {
+    let Some(persistence) = &engine.persistence else { return };
+    let mut random = Random::new();
+    while let Some(order) = engine.role.next_order(&engine.shutdown) {
+        let mut troubles = Troubles::default();
+        let mut wait = BACK_OFF_MIN;
+        while engine.role.is_in_force(&order) && !engine.shutdown.is_requested() {
+            let links = engine.role.link.links.get();
+            let mut link = Follower { engine, persistence, order: &order };
+            let error = link.run();
+            engine.role.link.went_down();
+            engine.role.set_loading(false);
+            if engine.role.link.links.get() > links {
+                wait = BACK_OFF_MIN;
+            }
+            if matches!(error, LinkError::Again) || !engine.role.is_in_force(&order) {
+                continue;
+            }
+            if matches!(error, LinkError::Garbled(_)) {
+                engine.role.link.rejected.increment();
+            }
+            troubles.tell(&order, &error);
+            let jitter = random.below(wait.as_millis() as usize + 1) as u64;
+            let pause = wait / 2 + Duration::from_millis(jitter / 2);
+            engine.role.pause(&order, pause, &engine.shutdown);
+            wait = (2 * wait).min(BACK_OFF_MAX);
+        }
+    }
+}
+
+/// What was last complained about.
+#[derive(Default)]
+struct Troubles(Option<(String, Instant)>);
+
+impl Troubles {
+    fn tell(&mut self, order: &Order, error: &LinkError) {
+        let text = error.to_string();
+        let news = self
+            .0
+            .as_ref()
+            .is_none_or(|(said, at)| *said != text || at.elapsed() >= COMPLAIN_EVERY);
+        if news {
+            log::warn!("link to {}:{}: {text}; trying again", order.leader.host, order.leader.port);
+            self.0 = Some((text, Instant::now()));
+        }
+    }
+}
+
+/// One link.
+struct Follower<'e> {
+    engine: &'e Engine,
+    persistence: &'e Persistence,
+    order: &'e Order,
+}
+
+impl Follower<'_> {
+    /// Follows until something is wrong; tells what.
+    fn run(&mut self) -> LinkError {
+        let mut incoming = match self.dial() {
+            Ok(socket) => Incoming::new(socket),
+            Err(error) => return LinkError::Io(error),
+        };
+        match self.agree(&mut incoming).and_then(|()| self.stream(&mut incoming)) {
+            Err(error) => error,
+            Ok(never) => match never {},
+        }
+    }
+
+    fn dial(&self) -> io::Result<TcpStream> {
+        let leader = &self.order.leader;
+        let mut last = io::Error::other("the name has no address");
+        for addr in (leader.host.as_str(), leader.port).to_socket_addrs()? {
+            match TcpStream::connect_timeout(&addr, DIAL_TIMEOUT) {
+                Ok(socket) => {
+                    let timeout =
+                        Duration::from_secs(self.engine.config.int(Id::ReplTimeout) as u64);
+                    socket.set_nodelay(true)?;
+                    socket.set_read_timeout(Some(timeout))?;
+                    socket.set_write_timeout(Some(timeout))?;
+                    self.engine.role.link.dialled(&socket)?;
+                    // An order that came in between has not cut this link.
+                    if !self.engine.role.is_in_force(self.order) {
+                        return Err(io::ErrorKind::Interrupted.into());
+                    }
+                    return Ok(socket);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Agrees with the leader on where to go on.
+    fn agree(&self, incoming: &mut Incoming) -> Result<(), LinkError> {
+        self.authenticate(incoming)?;
+        let log = &self.persistence.log;
+        let own = log.last();
+        let (mut ask, mut saved) = (own, false);
+        for _ in 0..ROUNDS_MAX {
+            let request = self.request(ask);
+            send(incoming.socket(), &request.words())?;
+            let line = incoming.line()?;
+            if let Some(refusal) = line.strip_prefix(b"-") {
+                return Err(LinkError::Refused(String::from_utf8_lossy(refusal).into_owned()));
+            }
+            let answer = Answer::parse(&line, &request).ok_or(LinkError::Garbled("an answer"))?;
+            log::info!("the leader answers {answer:?}, for {} of epoch {}", ask.seq, ask.epoch.0);
+            match answer {
+                Answer::Continue(_) if ask == own => return Ok(()),
+                Answer::Continue(_) if ask.seq == Seq(0) => {
+                    let base = copy::Base { seq: Seq(0), bytes: 0 };
+                    return self.copy(incoming, base, saved);
+                }
+                Answer::Continue(_) => self.give_up_behind(ask.seq, &mut saved)?,
+                Answer::Full { seq, bytes } => {
+                    return self.copy(incoming, copy::Base { seq, bytes }, saved);
+                }
+                Answer::Diverged { seq, epoch, crc } => {
+                    let same = log.epoch_of(seq);
+                    let same = same.is_some_and(|own| own.epoch == epoch && own.crc == crc);
+                    if same && seq < own.seq {
+                        self.give_up_behind(seq, &mut saved)?;
+                    } else {
+                        ask = self.earlier(seq, epoch)?;
+                        continue;
+                    }
+                }
+            }
+            // The end of the log could not be taken off; only starting over is left.
+            ask = Position::default();
+        }
+        Err(LinkError::Refused("it does not come to an end about where to go on".to_string()))
+    }
+
+    fn authenticate(&self, incoming: &mut Incoming) -> Result<(), LinkError> {
+        let config = &self.engine.config;
+        let passwords = [config.text(Id::Masterauth), config.text(Id::Requirepass)];
+        let Some(password) = passwords.into_iter().find(|word| !word.is_empty()) else {
+            return Ok(());
+        };
+        send(incoming.socket(), &[b"AUTH".to_vec(), password.into_bytes()])?;
+        let line = incoming.line()?;
+        match line.strip_prefix(b"-") {
+            // A leader without a password needs none.
+            Some(refusal) if !refusal.starts_with(b"ERR AUTH <password> called without") => {
+                Err(LinkError::Refused(String::from_utf8_lossy(refusal).into_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn request(&self, last: Position) -> Request {
+        let config = &self.engine.config;
+        let announced = config.int(Id::ReplicaAnnouncePort) as u16;
+        let port = if announced > 0 { announced } else { self.engine.port.load(Relaxed) };
+        let host = config.text(Id::ReplicaAnnounceIp);
+        Request { node_id: self.persistence.node_id.clone(), last, host, port }
+    }
+
+    /// The last of our records that can be in a history which has, at `seq`, an epoch that is not ours.
+    fn earlier(&self, seq: Seq, epoch: Epoch) -> Result<Position, LinkError> {
+        let log = &self.persistence.log;
+        let before = Epoch(epoch.0.saturating_sub(1));
+        let seq = log.with_epochs(|epochs| epochs.last_within(seq.min(log.last().seq), before));
+        let position =
+            seq.map_or(Ok(None), |seq| divergence::position_at(&self.persistence.dir, seq));
+        Ok(position?.unwrap_or_default())
+    }
+
+    /// Saves, reports and cuts off what only this node has, and dials again. If the state before it cannot
+    /// be rebuilt from what is here, nothing is cut off.
+    fn give_up_behind(&self, last: Seq, saved: &mut bool) -> Result<(), LinkError> {
+        let own = |error: &dyn std::fmt::Display| LinkError::Own(error.to_string());
+        let Persistence { log, dir, .. } = self.persistence;
+        log.sync().map_err(|error| own(&error))?;
+        if let Some(found) = divergence::save(dir, last)? {
+            self.report(&found);
+            *saved = true;
+        }
+        if !divergence::can_rewind(dir, last).map_err(|error| own(&error))? {
+            return Ok(());
+        }
+        self.engine.role.set_loading(true);
+        self.cut_own_followers();
+        let rewound = self.persistence.rewind(&self.engine.store, last);
+        let position = rewound.map_err(|error| own(&error))?;
+        log::warn!("the log goes on behind record {}, as the leader's does", position.seq);
+        Err(LinkError::Again)
+    }
+
+    fn report(&self, saved: &divergence::Saved) {
+        let link = &self.engine.role.link;
+        link.diverged_records.add(saved.writes);
+        *link.diverged_file.lock() = Some(saved.path.display().to_string());
+        let keys: Vec<String> = saved.keys.iter().map(|key| quote(key)).collect();
+        log::warn!(
+            "{} writes that only this node had are not in its leader's history; they are saved in {} \
+             (kvstore log reads it) and changed {}{}",
+            saved.writes,
+            saved.path.display(),
+            keys.join(" "),
+            if saved.more_keys { " …" } else { "" }
+        );
+    }
+
+    /// Whoever follows this node must ask again where to go on.
+    fn cut_own_followers(&self) {
+        for client in self.engine.clients.all() {
+            if self.engine.followers.all().iter().any(|follower| follower.client == client.id) {
+                client.kill();
+            }
+        }
+    }
+
+    fn copy(
+        &self,
+        incoming: &mut Incoming,
+        base: copy::Base,
+        saved: bool,
+    ) -> Result<(), LinkError> {
+        let role = &self.engine.role;
+        role.link.copies();
+        copy::receive(self.persistence, incoming, base, |bytes| role.link.heard(bytes))?;
+        let own = |error: &dyn std::fmt::Display| LinkError::Own(error.to_string());
+        self.persistence.log.sync().map_err(|error| own(&error))?;
+        if !saved && self.persistence.may_hold_writes_of_its_own() {
+            let aside = divergence::save_all(&self.persistence.dir)?;
+            log::warn!(
+                "this node's history is not its leader's and where they part is unknown; all of it is kept \
+                 in {}",
+                aside.display()
+            );
+            *role.link.diverged_file.lock() = Some(aside.display().to_string());
+        }
+        role.set_loading(true);
+        self.cut_own_followers();
+        copy::commit(&self.persistence.dir)?;
+        let taken = self.persistence.take_over_copy(&self.engine.store);
+        let position = taken.map_err(|error| own(&error))?;
+        role.set_loading(false);
+        log::info!("a full copy of the leader's data has been taken over, up to {}", position.seq);
+        Ok(())
+    }
+
+    /// Applies records for as long as they come.
+    fn stream(&self, incoming: &mut Incoming) -> Result<std::convert::Infallible, LinkError> {
+        let link = &self.engine.role.link;
+        link.came_up();
+        self.acknowledge(incoming)?;
+        loop {
+            // The first time, a copy may have left something in the buffer.
+            let beaten = self.apply_waiting(incoming)?;
+            self.settle()?;
+            link.reached(self.persistence.log.appended());
+            if beaten {
+                self.acknowledge(incoming)?;
+            }
+            link.heard(incoming.read()?);
+        }
+    }
+
+    /// Applies everything that is here; tells whether there was a heartbeat among it.
+    fn apply_waiting(&self, incoming: &mut Incoming) -> Result<bool, LinkError> {
+        let log = &self.persistence.log;
+        log.admit().map_err(|error| LinkError::Own(error.to_string()))?;
+        let (mut last, mut beaten) = (log.last(), false);
+        loop {
+            let (item, used) = incoming.item(last)?;
+            match item {
+                Item::NeedMore => return Ok(beaten),
+                Item::Heartbeat(beat) => {
+                    self.engine.role.link.heartbeat(beat.seq, beat.behind_ms);
+                    beaten = true;
+                }
+                Item::Record(header, record) => {
+                    let applied = self.engine.apply_record(self.persistence, &header, record);
+                    applied.map_err(|malformed| LinkError::Garbled(malformed.0))?;
+                    last = Position { seq: header.seq, epoch: header.epoch, crc: header.crc };
+                }
+            }
+            incoming.consume(used);
+        }
+    }
+
+    /// Makes what was applied as safe as this node's policy says.
+    fn settle(&self) -> Result<(), LinkError> {
+        let log = &self.persistence.log;
+        let result = match self.persistence.policy() {
+            Fsync::Always => log.sync(),
+            _ => log.ensure_written(log.appended()),
+        };
+        result.map_err(|error| LinkError::Own(error.to_string()))
+    }
+
+    fn acknowledge(&self, incoming: &Incoming) -> Result<(), LinkError> {
+        let log = &self.persistence.log;
+        let applied = log.appended();
+        let ack = Ack { received: applied, applied, durable: log.durable() };
+        Ok(incoming.socket().write_all(&ack.line())?)
+    }
+}
+
+/// Sends a command as a RESP array.
+fn send(mut socket: &TcpStream, words: &[Vec<u8>]) -> io::Result<()> {
+    let mut request = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        request.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        request.extend_from_slice(word);
+        request.extend_from_slice(b"\r\n");
+    }
+    socket.write_all(&request)
+}

@@ -1,0 +1,160 @@
+//! What comes in over the link to the leader, item by item, checked before anybody sees it.
+
+use super::wire::{HEARTBEAT, Heartbeat, LINE_LEN_MAX};
+use crate::aof::record::{HEADER_LEN_MAX, Header, Position, line_len};
+use std::fmt;
+use std::io::{self, ErrorKind, Read};
+use std::net::TcpStream;
+
+/// The buffer's size, unless one record is larger.
+const BUFFER_BYTES: usize = 256 << 10;
+/// A record that is announced to be longer is taken for damage.
+const RECORD_BYTES_MAX: u64 = 4 << 30;
+
+/// Why a link ends.
+#[derive(Debug)]
+pub enum LinkError {
+    /// The connection broke.
+    Io(io::Error),
+    /// The leader refuses; what it says.
+    Refused(String),
+    /// What came is not what a leader sends: it is dropped, and asked for again.
+    Garbled(&'static str),
+    /// This node cannot take it: its own disk or its own log.
+    Own(String),
+    /// To be dialled again at once: something was settled here first.
+    Again,
+}
+
+impl From<io::Error> for LinkError {
+    fn from(error: io::Error) -> LinkError {
+        LinkError::Io(error)
+    }
+}
+
+impl fmt::Display for LinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LinkError::Io(error) => error.fmt(f),
+            LinkError::Refused(what) => write!(f, "the leader says: {what}"),
+            LinkError::Garbled(what) => write!(f, "something was damaged on its way: {what}"),
+            LinkError::Own(what) => write!(f, "this node cannot go on: {what}"),
+            LinkError::Again => f.write_str("dialling again"),
+        }
+    }
+}
+
+/// An item of the stream.
+pub enum Item<'i> {
+    /// The next record, whole and intact: its header, and all of its bytes.
+    Record(Header, &'i [u8]),
+    /// A heartbeat.
+    Heartbeat(Heartbeat),
+    /// More has to be read first.
+    NeedMore,
+}
+
+/// Bytes received and not yet used.
+pub struct Incoming {
+    socket: TcpStream,
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Incoming {
+    pub fn new(socket: TcpStream) -> Incoming {
+        Incoming { socket, bytes: vec![0; BUFFER_BYTES], start: 0, end: 0 }
+    }
+
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    /// What is here.
+    pub fn waiting(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// It has been used.
+    pub fn consume(&mut self, n: usize) {
+        self.start += n;
+    }
+
+    /// Waits for more; returns how much came.
+    pub fn read(&mut self) -> io::Result<usize> {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+        if self.end == self.bytes.len() {
+            if self.start > 0 {
+                self.bytes.copy_within(self.start..self.end, 0);
+                (self.start, self.end) = (0, self.end - self.start);
+            } else {
+                // Memory grows with what was received, not with what is announced.
+                self.bytes.resize(2 * self.bytes.len(), 0);
+            }
+        } else if self.end == 0 && self.bytes.len() > BUFFER_BYTES {
+            self.bytes = vec![0; BUFFER_BYTES];
+        }
+        loop {
+            match self.socket.read(&mut self.bytes[self.end..]) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(n) => {
+                    self.end += n;
+                    return Ok(n);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// A line, without its end.
+    pub fn line(&mut self) -> Result<Vec<u8>, LinkError> {
+        loop {
+            if let Some(len) = self.waiting().iter().position(|byte| *byte == b'\n') {
+                let line = self.waiting()[..len].strip_suffix(b"\r").map(<[u8]>::to_vec);
+                self.consume(len + 1);
+                return line.ok_or(LinkError::Garbled("a line end"));
+            }
+            if self.waiting().len() > LINE_LEN_MAX {
+                return Err(LinkError::Garbled("a line without an end"));
+            }
+            self.read()?;
+        }
+    }
+
+    /// The next item, if it is here. A record must follow `last`; nothing that does not is handed over.
+    /// The caller consumes what it has used.
+    pub fn item(&self, last: Position) -> Result<(Item<'_>, usize), LinkError> {
+        let rest = self.waiting();
+        let Some(len) = line_len(rest) else {
+            let too_long = rest.len() >= HEADER_LEN_MAX;
+            return if too_long { Err(LinkError::Garbled("a header")) } else { need_more() };
+        };
+        if rest.starts_with(HEARTBEAT) {
+            let line = rest[..len].strip_suffix(b"\r\n");
+            let beat = line.and_then(Heartbeat::parse);
+            let beat = beat.ok_or(LinkError::Garbled("a heartbeat"))?;
+            return Ok((Item::Heartbeat(beat), len));
+        }
+        let (header, _) = Header::parse(rest).ok_or(LinkError::Garbled("a header"))?;
+        if header.seq.0 != last.seq.0 + 1 || header.epoch < last.epoch {
+            return Err(LinkError::Garbled("a record that does not follow the one before"));
+        }
+        if header.len > RECORD_BYTES_MAX {
+            return Err(LinkError::Garbled("a record's length"));
+        }
+        let total = len + header.len as usize;
+        let Some(record) = rest.get(..total) else { return need_more() };
+        if !header.is_intact(&record[..len], &record[len..], last.crc) {
+            return Err(LinkError::Garbled("a record"));
+        }
+        Ok((Item::Record(header, record), total))
+    }
+}
+
+fn need_more<'i>() -> Result<(Item<'i>, usize), LinkError> {
+    Ok((Item::NeedMore, 0))
+}

@@ -1,0 +1,323 @@
+//! The leader's side of a link: the thread `repl-out-<n>` sends the log, the connection's own thread reads
+//! how far the follower has come.
+//!
+//! ```text
+//! conn-7      REPLICATE ─▶ where do the histories part? ─▶ answer ─▶ reads ACKs until the link ends
+//! repl-out-7                                                └─▶ base? ─▶ log ─ heartbeat ─ log ─ …
+//! ```
+//!
+//! Promised: bytes of the log in their order, without a gap, each record as soon as it is written (not
+//! durable: a follower may have what a power cut then takes from the leader); a heartbeat behind each burst
+//! and at least ten times a second. A follower that takes nothing for `repl-timeout` loses its link, and
+//! one that falls further behind than `repl-retention-bytes` its place.
+
+use super::cursor::Cursor;
+use super::wire::{Ack, Answer, Heartbeat, LINE_LEN_MAX, Request};
+use crate::aof::base::parse_first_line;
+use crate::aof::files::{self, base_name};
+use crate::aof::record::{HEADER_LEN_MAX, Position, line_len};
+use crate::clock::UnixMillis;
+use crate::config::Id;
+use crate::effect::Seq;
+use crate::engine::{Client, Engine, Follower, Persistence};
+use crate::error::Failure;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Read from a file and sent at a time.
+const CHUNK_BYTES: usize = 256 << 10;
+/// Between heartbeats while nothing is written.
+const BEAT_IDLE: Duration = Duration::from_millis(100);
+/// Between heartbeats while records are sent: each is answered, and its answer costs a wake-up here.
+const BEAT_BUSY: Duration = Duration::from_millis(5);
+/// The sender writes to one socket and keeps its buffer on the heap.
+const STACK_BYTES: usize = 128 << 10;
+
+/// What a follower is given.
+struct Feed<'l> {
+    answer: Answer,
+    /// The base, if it gets one, with its length.
+    base: Option<(File, u64)>,
+    cursor: Cursor<'l>,
+}
+
+/// Answers a request. If records follow, serves the follower until its link ends, and returns true: the
+/// connection is of no other use any more.
+pub fn serve(
+    engine: &Engine,
+    client: &Arc<Client>,
+    request: &Request,
+    early: &[u8],
+) -> Result<bool, Failure> {
+    let persistence = engine.persistence.as_ref();
+    let persistence = persistence.ok_or(Failure::fixed("ERR this node has no log to follow"))?;
+    if engine.role.is_loading() {
+        return Err(Failure::fixed("LOADING a full copy of the leader's data is being loaded"));
+    }
+    let failed = |error: io::Error| Failure::new(format!("ERR cannot read the log: {error}"));
+    let (answer, feed) = match find(persistence, request).map_err(failed)? {
+        Found::Feed(feed) => (feed.answer, Some(feed)),
+        Found::Parted(answer) => (answer, None),
+    };
+    log::info!("client {}: node {:.8} asks to follow: {answer:?}", client.addr, request.node_id);
+    let limit = engine.config.output_limit(crate::config::ClientClass::Replica);
+    if client.send(&answer.line(request), limit).is_err() {
+        return Ok(true);
+    }
+    let Some(feed) = feed else { return Ok(false) };
+    client.outbox.drain();
+    link(engine, persistence, client, request, feed, early);
+    Ok(true)
+}
+
+enum Found<'l> {
+    Feed(Feed<'l>),
+    Parted(Answer),
+}
+
+/// Finds out what a follower with this last record needs.
+fn find<'l>(persistence: &'l Persistence, request: &Request) -> io::Result<Found<'l>> {
+    let (log, dir) = (&persistence.log, &*persistence.dir);
+    let last = request.last;
+    // What is not written yet cannot be read from the files. An error is somebody else's to tell.
+    let _ = log.ensure_written(log.appended());
+    if let Some(cursor) = Cursor::behind(log, dir, last)? {
+        let answer = Answer::Continue(log.epoch());
+        return Ok(Found::Feed(Feed { answer, base: None, cursor }));
+    }
+    let oldest = files::list(dir)?.segments.first().copied().unwrap_or_default();
+    let common = log.with_epochs(|epochs| {
+        let seq = epochs.last_within(last.seq.min(log.appended()), last.epoch)?;
+        epochs.of(seq).filter(|_| seq.0 + 1 >= oldest.0).map(|start| (seq, start))
+    });
+    match common {
+        Some((seq, start)) if last.seq > Seq(0) => {
+            let answer = Answer::Diverged { seq, epoch: start.epoch, crc: start.crc };
+            Ok(Found::Parted(answer))
+        }
+        _ => full(persistence).map(Found::Feed),
+    }
+}
+
+/// The newest base and everything behind it.
+fn full(persistence: &Persistence) -> io::Result<Feed<'_>> {
+    const TRIES: usize = 5;
+    let (log, dir) = (&persistence.log, &*persistence.dir);
+    // Until the base is chosen, a compaction may remove nothing.
+    let _all = log.pin(Seq(1));
+    for _ in 0..TRIES {
+        let (base, position) = match files::list(dir)?.bases.last() {
+            None => (None, Position::default()),
+            Some(seq) => match open_base(&dir.join(base_name(*seq))) {
+                // A newer one has just replaced it.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                opened => {
+                    let (file, len, position) = opened?;
+                    (Some((file, len)), position)
+                }
+            },
+        };
+        if let Some(cursor) = Cursor::behind(log, dir, position)? {
+            let bytes = base.as_ref().map_or(0, |(_, len)| *len);
+            let answer = Answer::Full { seq: position.seq, bytes };
+            return Ok(Feed { answer, base, cursor });
+        }
+    }
+    Err(io::Error::other("no base with the log behind it can be found"))
+}
+
+fn open_base(path: &std::path::Path) -> io::Result<(File, u64, Position)> {
+    let file = File::open(path)?;
+    let mut head = [0; HEADER_LEN_MAX];
+    let len = file.metadata()?.len();
+    let read = file.read_at(&mut head, 0)?;
+    let line = line_len(&head[..read]).and_then(|len| head[..len].strip_suffix(b"\r\n"));
+    let position = line.and_then(parse_first_line);
+    let position = position.ok_or_else(|| io::Error::other("the base's first line is damaged"))?;
+    Ok((file, len, position))
+}
+
+/// Serves a follower until its link ends.
+fn link(
+    engine: &Engine,
+    persistence: &Persistence,
+    client: &Arc<Client>,
+    request: &Request,
+    feed: Feed<'_>,
+    early: &[u8],
+) {
+    let counter = match feed.answer {
+        Answer::Full { .. } => &engine.followers.full_copies,
+        _ => &engine.followers.continued,
+    };
+    counter.fetch_add(1, Relaxed);
+    let host = match request.host.as_str() {
+        "" => client.addr.ip().to_canonical().to_string(),
+        host => host.to_string(),
+    };
+    let (online, seq) = match feed.answer {
+        Answer::Full { .. } => (false, Seq(0)),
+        _ => (true, request.last.seq),
+    };
+    let node_id = request.node_id.clone();
+    let follower = Follower::new(client.id, node_id, host, request.port, online, seq);
+    let registration = engine.followers.register(follower);
+    let follower = &registration.follower;
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let sender = Sender { engine, persistence, client, follower, done: &done };
+        let spawned = thread::Builder::new()
+            .name(format!("repl-out-{}", client.id.0))
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, move || sender.run(feed));
+        match spawned {
+            Ok(_) => {
+                let why = read_acks(engine, client, follower, early);
+                log::info!("follower {}:{} has left: {why}", follower.host, follower.port);
+            }
+            Err(error) => log::error!("no thread to feed a follower: {error}"),
+        }
+        done.store(true, Relaxed);
+        if !engine.shutdown.is_requested() {
+            client.outbox.cut();
+        }
+        persistence.log.wake_tailing();
+    });
+}
+
+/// Reads acknowledgements until the link ends; tells why it did.
+fn read_acks(engine: &Engine, client: &Client, follower: &Follower, early: &[u8]) -> String {
+    let timeout = Duration::from_secs(engine.config.int(Id::ReplTimeout) as u64);
+    let socket = client.outbox.socket();
+    if let Err(error) = socket.set_read_timeout(Some(timeout)) {
+        return error.to_string();
+    }
+    let mut bytes = early.to_vec();
+    let mut chunk = [0; 4096];
+    loop {
+        while let Some(len) = bytes.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = bytes.drain(..=len).collect();
+            let ack = line.strip_suffix(b"\r\n").and_then(Ack::parse);
+            let Some(Ack { received, applied, durable }) = ack else {
+                return "it sent something that is no acknowledgement".to_string();
+            };
+            if applied > Seq(0) {
+                follower.online.store(true, Relaxed);
+            }
+            engine.followers.acknowledge(follower, received, applied, durable);
+        }
+        if bytes.len() > LINE_LEN_MAX {
+            return "it sent something that is no acknowledgement".to_string();
+        }
+        match (&*socket).read(&mut chunk) {
+            Ok(0) => return "it closed the link".to_string(),
+            Ok(n) => {
+                engine.metrics.input_bytes.add(n as u64);
+                client.note_input(0, 0);
+                bytes.extend_from_slice(&chunk[..n]);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                return format!("it has been silent for {timeout:?}");
+            }
+            Err(error) => return error.to_string(),
+        }
+    }
+}
+
+struct Sender<'e> {
+    engine: &'e Engine,
+    persistence: &'e Persistence,
+    client: &'e Client,
+    follower: &'e Follower,
+    /// The link has ended.
+    done: &'e AtomicBool,
+}
+
+impl Sender<'_> {
+    fn run(&self, feed: Feed<'_>) {
+        if let Err(error) = self.send_all(feed)
+            && !self.done.load(Relaxed)
+        {
+            let Follower { host, port, .. } = self.follower;
+            log::warn!("follower {host}:{port}: cannot send to it: {error}");
+        }
+        // Wakes the thread that reads from it.
+        self.client.outbox.cut();
+    }
+
+    fn send_all(&self, feed: Feed<'_>) -> io::Result<()> {
+        let Feed { base, mut cursor, .. } = feed;
+        let timeout = Duration::from_secs(self.engine.config.int(Id::ReplTimeout) as u64);
+        self.client.outbox.socket().set_write_timeout(Some(timeout))?;
+        let mut buffer = vec![0; CHUNK_BYTES];
+        if let Some((file, len)) = base {
+            self.send_base(&file, len, &mut buffer)?;
+        }
+        let log = &self.persistence.log;
+        let (mut sent, mut beaten, mut last_beat) = (Seq(0), Seq(0), Instant::now());
+        loop {
+            // Asked before the end is: behind the last connection's end, that is final.
+            let done = self.done.load(Relaxed);
+            let end = log.end();
+            if end.seq > sent {
+                self.follower.note_end(end.seq, end.bytes);
+                sent = end.seq;
+            }
+            loop {
+                let n = cursor.read(&end, &mut buffer)?;
+                if n == 0 {
+                    break;
+                }
+                self.send(&buffer[..n])?;
+            }
+            let since = last_beat.elapsed();
+            let hurry = sent > beaten && (since >= BEAT_BUSY || self.engine.followers.is_awaited());
+            if hurry || done || since >= BEAT_IDLE {
+                // For records that nobody waits for, such as the sweeper's deletions.
+                let _ = log.ensure_written(log.appended());
+                self.send(&self.heartbeat().line())?;
+                (beaten, last_beat) = (sent, Instant::now());
+            }
+            if done {
+                return Ok(());
+            }
+            let pace = if sent > beaten { BEAT_BUSY } else { BEAT_IDLE };
+            log.wait_written(end.seq, pace.saturating_sub(last_beat.elapsed()));
+        }
+    }
+
+    fn send_base(&self, file: &File, len: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let mut offset = 0;
+        while offset < len {
+            let n = file.read_at(buffer, offset)?;
+            if n == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            self.send(&buffer[..n])?;
+            offset += n as u64;
+        }
+        Ok(())
+    }
+
+    fn heartbeat(&self) -> Heartbeat {
+        let (log, role) = (&self.persistence.log, &self.engine.role);
+        let behind_ms = match role.is_follower() {
+            true => role.link.staleness_ms().unwrap_or(u64::MAX),
+            false => 0,
+        };
+        let Position { seq, epoch, .. } = log.last();
+        Heartbeat { epoch, seq, unix_ms: UnixMillis::now().0, behind_ms }
+    }
+
+    fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        self.client.outbox.socket().write_all(bytes)?;
+        self.engine.metrics.output_bytes.add(bytes.len() as u64);
+        Ok(())
+    }
+}

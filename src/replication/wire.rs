@@ -1,0 +1,268 @@
+//! The lines of a replication link. All of them are text, so `nc` can watch a link.
+//!
+//! ```text
+//! follower                                     leader
+//! REPLICATE <id> <seq> <epoch> <crc> …   ──▶
+//!                                        ◀──   CONTINUE <epoch> <seal>              then records
+//!                                        or    FULL <seq> <bytes> <seal>            then a base, then records
+//!                                        or    DIVERGED <seq> <epoch> <crc> <seal>  ask again
+//!                                        ◀──   #! <epoch> <seq> <unix ms> <behind ms> <seal>
+//! ACK <received> <applied> <durable> <seal> ──▶
+//! ```
+//!
+//! Each line ends in a seal, the CRC-32 of what is before it. The seal of an answer also covers the request,
+//! as the leader understood it, so a bit that flips on the way there cannot cause a needless full copy.
+
+use crate::aof::record::{Epoch, Position, canonical_number, hex, parse_crc};
+use crate::effect::Seq;
+
+/// No line is longer.
+pub const LINE_LEN_MAX: usize = 256;
+
+/// What a follower asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Its node's id.
+    pub node_id: String,
+    /// The last record that it has; zeros if it has none, or wants to start over.
+    pub last: Position,
+    /// Where others can reach it: an address, if it is not where the connection comes from, and a port.
+    pub host: String,
+    /// See `host`.
+    pub port: u16,
+}
+
+impl Request {
+    /// The words of the command.
+    pub fn words(&self) -> Vec<Vec<u8>> {
+        let Position { seq, epoch, crc } = self.last;
+        vec![
+            b"REPLICATE".to_vec(),
+            self.node_id.clone().into_bytes(),
+            seq.to_string().into_bytes(),
+            epoch.0.to_string().into_bytes(),
+            hex(crc).to_vec(),
+            self.port.to_string().into_bytes(),
+            self.host.clone().into_bytes(),
+        ]
+    }
+
+    /// Reads the words behind the command's name.
+    pub fn parse<'a>(mut words: impl Iterator<Item = &'a [u8]>) -> Option<Request> {
+        let node_id = String::from_utf8(words.next()?.to_vec()).ok()?;
+        let valid = node_id.len() == 40 && node_id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let seq = Seq(canonical_number(words.next()?)?);
+        let epoch = Epoch(canonical_number(words.next()?)?);
+        let crc = parse_crc(words.next()?)?;
+        let port = u16::try_from(canonical_number(words.next()?)?).ok()?;
+        let host = words.next().unwrap_or_default();
+        let host = String::from_utf8(host.to_vec()).ok()?;
+        valid.then_some(Request { node_id, last: Position { seq, epoch, crc }, host, port })
+    }
+
+    /// What the seal of an answer covers besides the answer.
+    fn seal(&self) -> u32 {
+        crc32fast::hash(&self.words().join(&b' '))
+    }
+}
+
+/// What a leader answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The record is here, too; those behind it follow.
+    Continue(Epoch),
+    /// A base of so many bytes follows, then the records behind this one. Without a base, everything from
+    /// the first record on.
+    Full {
+        /// The base's record.
+        seq: Seq,
+        /// The base's length.
+        bytes: u64,
+    },
+    /// The record is not here. The histories part no later than here, where this one is in the epoch that
+    /// began with a record with this crc.
+    Diverged {
+        /// Where.
+        seq: Seq,
+        /// The epoch there.
+        epoch: Epoch,
+        /// The crc of that epoch's first record.
+        crc: u32,
+    },
+}
+
+impl Answer {
+    /// The line, with its end.
+    pub fn line(&self, request: &Request) -> Vec<u8> {
+        let text = match self {
+            Answer::Continue(epoch) => format!("CONTINUE {}", epoch.0),
+            Answer::Full { seq, bytes } => format!("FULL {seq} {bytes}"),
+            Answer::Diverged { seq, epoch, crc } => {
+                format!("DIVERGED {seq} {} {crc:08x}", epoch.0)
+            }
+        };
+        sealed(&text, request.seal())
+    }
+
+    /// Reads a line without its end, the answer to this request.
+    pub fn parse(line: &[u8], request: &Request) -> Option<Answer> {
+        let text = unsealed(line, request.seal())?;
+        let mut words = text.split(|&byte| byte == b' ');
+        let kind = words.next()?;
+        let mut number = || canonical_number(words.next()?);
+        match kind {
+            b"CONTINUE" => Some(Answer::Continue(Epoch(number()?))),
+            b"FULL" => Some(Answer::Full { seq: Seq(number()?), bytes: number()? }),
+            b"DIVERGED" => Some(Answer::Diverged {
+                seq: Seq(number()?),
+                epoch: Epoch(number()?),
+                crc: parse_crc(words.next()?)?,
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// A heartbeat: how far the sender's log goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Its last record.
+    pub seq: Seq,
+    /// Its wall clock, for people who watch.
+    pub unix_ms: u64,
+    /// How old what it has may be, in milliseconds, if it is a follower itself.
+    pub behind_ms: u64,
+}
+
+/// How a heartbeat's line begins, which no record's does.
+pub const HEARTBEAT: &[u8] = b"#! ";
+
+impl Heartbeat {
+    /// The line, with its end.
+    pub fn line(&self) -> Vec<u8> {
+        let Heartbeat { epoch, seq, unix_ms, behind_ms } = self;
+        sealed(&format!("#! {} {seq} {unix_ms} {behind_ms}", epoch.0), 0)
+    }
+
+    /// Reads a line without its end.
+    pub fn parse(line: &[u8]) -> Option<Heartbeat> {
+        let [epoch, seq, unix_ms, behind_ms] = numbers(line, HEARTBEAT)?;
+        Some(Heartbeat { epoch: Epoch(epoch), seq: Seq(seq), unix_ms, behind_ms })
+    }
+}
+
+/// How far a follower has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// The last record that it has received.
+    pub received: Seq,
+    /// The last one that it has applied: its readers see it.
+    pub applied: Seq,
+    /// The last one on its disk.
+    pub durable: Seq,
+}
+
+impl Ack {
+    /// The line, with its end.
+    pub fn line(&self) -> Vec<u8> {
+        sealed(&format!("ACK {} {} {}", self.received, self.applied, self.durable), 0)
+    }
+
+    /// Reads a line without its end.
+    pub fn parse(line: &[u8]) -> Option<Ack> {
+        let [received, applied, durable] = numbers(line, b"ACK ")?.map(Seq);
+        Some(Ack { received, applied, durable })
+    }
+}
+
+fn numbers<const N: usize>(line: &[u8], prefix: &[u8]) -> Option<[u64; N]> {
+    let words = unsealed(line, 0)?.strip_prefix(prefix)?.split(|&byte| byte == b' ');
+    let numbers: Option<Vec<u64>> = words.map(canonical_number).collect();
+    numbers?.try_into().ok()
+}
+
+fn sealed(text: &str, context: u32) -> Vec<u8> {
+    let mut line = text.as_bytes().to_vec();
+    let crc = seal(&line, context);
+    line.push(b' ');
+    line.extend_from_slice(&hex(crc));
+    line.extend_from_slice(b"\r\n");
+    line
+}
+
+fn unsealed(line: &[u8], context: u32) -> Option<&[u8]> {
+    let (text, crc) = line.split_at_checked(line.len().checked_sub(9)?)?;
+    (parse_crc(crc.strip_prefix(b" ")?)? == seal(text, context)).then_some(text)
+}
+
+fn seal(text: &[u8], context: u32) -> u32 {
+    crate::aof::record::seal(context, text, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> Request {
+        let last = Position { seq: Seq(9), epoch: Epoch(2), crc: 0xab };
+        Request { node_id: "0f".repeat(20), last, host: String::new(), port: 8080 }
+    }
+
+    /// The line reads back, and with any bit flipped it does not.
+    fn check<T: PartialEq + std::fmt::Debug>(
+        value: T,
+        line: Vec<u8>,
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) {
+        let line = line.strip_suffix(b"\r\n").expect("a line end");
+        assert!(line.len() < LINE_LEN_MAX);
+        assert_eq!(parse(line), Some(value));
+        for bit in 0..line.len() * 8 {
+            let mut bad = line.to_vec();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(parse(&bad), None, "{}", String::from_utf8_lossy(&bad));
+        }
+    }
+
+    #[test]
+    fn lines_read_back_and_show_every_flipped_bit() {
+        let request = request();
+        let (seq, epoch) = (Seq(u64::MAX), Epoch(u64::MAX));
+        let answers = [
+            Answer::Continue(epoch),
+            Answer::Full { seq, bytes: u64::MAX },
+            Answer::Diverged { seq, epoch, crc: 7 },
+        ];
+        for answer in answers {
+            check(answer, answer.line(&request), |line| Answer::parse(line, &request));
+        }
+        let ack = Ack { received: seq, applied: Seq(1), durable: Seq(0) };
+        check(ack, ack.line(), Ack::parse);
+        let heartbeat = Heartbeat { epoch, seq, unix_ms: 1, behind_ms: 2 };
+        check(heartbeat, heartbeat.line(), Heartbeat::parse);
+    }
+
+    #[test]
+    fn an_answer_to_another_request_is_none() {
+        let (asked, mut understood) = (request(), request());
+        understood.last.seq = Seq(8);
+        let line = Answer::Continue(Epoch(1)).line(&understood);
+        assert_eq!(Answer::parse(&line[..line.len() - 2], &asked), None);
+    }
+
+    #[test]
+    fn requests_read_back() {
+        for host in ["", "10.0.0.1"] {
+            let request = Request { host: host.to_string(), ..request() };
+            let words = request.words();
+            let read = Request::parse(words[1..].iter().map(Vec::as_slice));
+            assert_eq!(read, Some(request));
+        }
+        assert_eq!(
+            Request::parse([&b"short"[..], b"1", b"1", b"00000000", b"1"].into_iter()),
+            None
+        );
+    }
+}
