@@ -54,6 +54,11 @@ impl Epochs {
         self.upto(seq).last().copied()
     }
 
+    /// The epoch of this number.
+    pub fn find(&self, epoch: Epoch) -> Option<EpochStart> {
+        self.0.binary_search_by_key(&epoch, |start| start.epoch).ok().map(|at| self.0[at])
+    }
+
     /// Those that had begun when this record was written.
     pub fn upto(&self, seq: Seq) -> &[EpochStart] {
         &self.0[..self.0.partition_point(|start| start.first <= seq)]

@@ -61,6 +61,13 @@ pub enum Builtin {
     Shutdown,
     Time,
     Waitaof,
+    Lastseq,
+    Promote,
+    Replicaof,
+    Replicate,
+    Role,
+    Wait,
+    Waitseq,
 }
 
 const FREE: Flags = Flags::NO_AUTH.and(Flags::FAST).and(Flags::LOADING);
@@ -235,11 +242,6 @@ pub const COMMANDS: &[Command] = &[
         "When the log was last compacted, in Unix seconds.",
         "LASTSAVE -> (a number)",
     ),
-    row("waitaof", 4, Flags::NONE, Server, Run::Engine(Builtin::Waitaof)).help(
-        "numlocal numreplicas timeout",
-        "Waits until this connection's writes are on the disk, at most so many milliseconds.",
-        "WAITAOF 1 0 1000 -> 1) 1\n2) 0",
-    ),
     row("command", -1, FAST, Server, Run::ContainerOr(Builtin::CommandAll)).help(
         "[subcommand [argument ...]]",
         "Describes the commands to programs; people want HELP.",
@@ -365,7 +367,13 @@ pub const COMMANDS: &[Command] = &[
     ),
 ];
 
-const fn row(name: &'static str, arity: i32, flags: Flags, family: Family, run: Run) -> Command {
+pub(super) const fn row(
+    name: &'static str,
+    arity: i32,
+    flags: Flags,
+    family: Family,
+    run: Run,
+) -> Command {
     let keys = Keys::NONE;
     Command {
         name,

@@ -23,6 +23,7 @@ mod lcs;
 mod numbers;
 mod object;
 mod ranges;
+mod replication;
 mod strings;
 mod table;
 #[cfg(test)]
@@ -151,18 +152,21 @@ pub enum Family {
     Transactions,
     /// The client's own connection.
     Connection,
+    /// Leaders and followers.
+    Replication,
     /// The server.
     Server,
 }
 
 impl Family {
     /// All of them in the order of `HELP`.
-    pub const ALL: [Family; 6] = [
+    pub const ALL: [Family; 7] = [
         Family::String,
         Family::Bitmap,
         Family::Generic,
         Family::Transactions,
         Family::Connection,
+        Family::Replication,
         Family::Server,
     ];
 
@@ -174,6 +178,7 @@ impl Family {
             Family::Generic => "generic",
             Family::Transactions => "transactions",
             Family::Connection => "connection",
+            Family::Replication => "replication",
             Family::Server => "server",
         }
     }

@@ -1,7 +1,7 @@
 //! The command table: all rows, found by name.
 
 use super::{Command, Run, bitfield, bits, builtins, dump, keys, keyspace, lcs, numbers, object};
-use super::{ranges, strings, ttl};
+use super::{ranges, replication, strings, ttl};
 use crate::error::Failure;
 use crate::protocol::Args;
 use std::fmt;
@@ -19,6 +19,7 @@ const FAMILIES: &[&[Command]] = &[
     ttl::COMMANDS,
     dump::COMMANDS,
     object::COMMANDS,
+    replication::COMMANDS,
     builtins::COMMANDS,
 ];
 

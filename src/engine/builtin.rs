@@ -2,7 +2,7 @@
 
 use super::{
     Engine, Session, client_command, command_command, connection, help, log_command,
-    server_command, transaction,
+    replication_command, server_command, transaction,
 };
 use crate::commands::Builtin;
 use crate::error::Failure;
@@ -65,7 +65,14 @@ impl Engine {
             Builtin::DebugReload => log_command::debug_reload(self, args, reply),
             Builtin::Lastsave => log_command::lastsave(self, reply),
             Builtin::Save => log_command::save(self, reply),
-            Builtin::Waitaof => log_command::waitaof(self, session, args, reply),
+            Builtin::Waitaof => replication_command::waitaof(self, session, args, reply),
+            Builtin::Lastseq => replication_command::lastseq(self, session, reply),
+            Builtin::Promote => replication_command::promote(self, args, reply),
+            Builtin::Replicaof => replication_command::replicaof(self, args, reply),
+            Builtin::Replicate => replication_command::replicate(session, args),
+            Builtin::Role => replication_command::role(self, reply),
+            Builtin::Wait => replication_command::wait(self, session, args, reply),
+            Builtin::Waitseq => replication_command::waitseq(self, session, args, reply),
             Builtin::DebugHelp => help::subcommands(self, "debug", reply),
             Builtin::DebugSetActiveExpire => {
                 server_command::debug_set_active_expire(self, args, reply)

@@ -133,11 +133,11 @@ pub fn hello(
     if reply.dialect() != Dialect::Text {
         reply.set_dialect(dialect);
     }
-    describe_server(session, reply);
+    describe_server(engine, session, reply);
     Ok(())
 }
 
-fn describe_server(session: &Session, reply: &mut Reply) {
+fn describe_server(engine: &Engine, session: &Session, reply: &mut Reply) {
     reply.map(7);
     reply.bulk(b"server");
     // Clients that look here look for what they can talk to.
@@ -151,7 +151,7 @@ fn describe_server(session: &Session, reply: &mut Reply) {
     reply.bulk(b"mode");
     reply.bulk(b"standalone");
     reply.bulk(b"role");
-    reply.bulk(b"master");
+    reply.bulk(if engine.role.is_follower() { b"replica" } else { b"master" });
     reply.bulk(b"modules");
     reply.array(0);
 }

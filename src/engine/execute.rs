@@ -218,7 +218,7 @@ impl Engine {
         let Some(persistence) = &self.persistence else { return };
         if tx.effects() > 0 {
             let (seq, buffer) = tx.commit(|payload| persistence.log.append(payload, session.now));
-            session.last_write = seq.unwrap_or_default();
+            self.note_write(session, persistence, seq.unwrap_or_default());
             session.depends_on = session.depends_on.max(session.last_write);
             session.record = buffer;
             session.wrote = true;

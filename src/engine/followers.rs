@@ -29,6 +29,8 @@ pub struct Follower {
     pub port: u16,
     /// Whether the full copy, if there was one, is sent.
     pub online: AtomicBool,
+    /// PROMOTE was typed there.
+    pub asks_to_lead: AtomicBool,
     received: AtomicU64,
     applied: AtomicU64,
     durable: AtomicU64,
@@ -76,6 +78,7 @@ impl Follower {
             host,
             port,
             online: AtomicBool::new(online),
+            asks_to_lead: AtomicBool::new(false),
             received: at(),
             applied: at(),
             durable: at(),
@@ -203,17 +206,19 @@ impl Followers {
     }
 
     /// Waits until so many satisfy a condition, or the time is over, or `give_up` says so; returns how many
-    /// do.
+    /// do. `ask` makes the senders ask for acknowledgements at once.
     pub fn wait(
         &self,
         wanted: usize,
         timeout: Option<Duration>,
         condition: impl Fn(&Follower) -> bool,
+        ask: impl Fn(),
         give_up: impl Fn() -> bool,
     ) -> usize {
         const LOOK_EVERY: Duration = Duration::from_millis(20);
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         self.waiting.fetch_add(1, Relaxed);
+        ask();
         let mut lock = self.lock.lock();
         let count = loop {
             let count = self.count(&condition);

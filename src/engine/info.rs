@@ -20,7 +20,7 @@ const SECTIONS: &[(&str, &str, Writer, bool)] = &[
     ("memory", "Memory", memory, true),
     ("persistence", "Persistence", persistence, true),
     ("stats", "Stats", stats, true),
-    ("replication", "Replication", replication, true),
+    ("replication", "Replication", super::replication_info::replication, true),
     ("cpu", "CPU", cpu, true),
     ("modules", "Modules", |_, _| (), true),
     ("commandstats", "Commandstats", commandstats, false),
@@ -47,7 +47,7 @@ pub fn page(engine: &Engine, wanted: &[String]) -> String {
     page
 }
 
-fn field(page: &mut String, name: &str, value: impl std::fmt::Display) {
+pub(super) fn field(page: &mut String, name: &str, value: impl std::fmt::Display) {
     write!(page, "{name}:{value}\r\n").expect("writing to a String does not fail");
 }
 
@@ -187,14 +187,6 @@ fn stats(engine: &Engine, page: &mut String) {
     field(page, "client_query_buffer_limit_disconnections", query_limit);
     let output_limit = metrics.output_limit_disconnections.get();
     field(page, "client_output_buffer_limit_disconnections", output_limit);
-}
-
-fn replication(engine: &Engine, page: &mut String) {
-    field(page, "role", "master");
-    field(page, "connected_slaves", 0);
-    field(page, "master_failover_state", "no-failover");
-    field(page, "master_replid", &engine.run_id);
-    field(page, "master_repl_offset", 0);
 }
 
 fn cpu(_: &Engine, page: &mut String) {

@@ -1,12 +1,9 @@
 //! Commands about the log: compaction, waiting for the disk, reading back.
 
-use super::session::Mode;
-use super::{Engine, Persistence, Session, persistence};
-use crate::config::Fsync;
-use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
-use crate::protocol::{Args, Reply, integer};
+use super::{Engine, Persistence};
+use crate::error::{Failure, SYNTAX};
+use crate::protocol::{Args, Reply};
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 const NO_LOG: Failure =
     Failure::fixed("ERR there is no log: the server was started with appendonly no");
@@ -61,55 +58,5 @@ pub fn debug_reload(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Resul
     }
     log_of(engine)?.reload(&engine.store)?;
     reply.ok();
-    Ok(())
-}
-
-/// `WAITAOF numlocal numreplicas timeout`: whether this connection's last write is on this node's disk,
-/// and on how many replicas' (none: there are none yet).
-pub fn waitaof(
-    engine: &Engine,
-    session: &Session,
-    args: Args<'_>,
-    reply: &mut Reply,
-) -> Result<(), Failure> {
-    let number = |at: usize| integer(&args[at]).ok_or(NOT_AN_INTEGER);
-    let (local, replicas) = (number(1)?, number(2)?);
-    if !(0..=1).contains(&local) || replicas < 0 {
-        return Err(Failure::fixed("ERR value is out of range, must be between 0 and 1"));
-    }
-    let timeout =
-        integer(&args[3]).ok_or(Failure::fixed("ERR timeout is not an integer or out of range"))?;
-    let timeout = u64::try_from(timeout).map_err(|_| Failure::fixed("ERR timeout is negative"))?;
-    let persistence = match &engine.persistence {
-        Some(persistence) => persistence,
-        None if local > 0 => {
-            let text =
-                "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.";
-            return Err(Failure::fixed(text));
-        }
-        None => {
-            reply.array(2);
-            reply.int(0);
-            reply.int(0);
-            return Ok(());
-        }
-    };
-    let timeout = match session.mode {
-        // As whatever would wait, it looks once.
-        Mode::Executing => Some(Duration::ZERO),
-        _ => (timeout > 0).then(|| Duration::from_millis(timeout)),
-    };
-    let log = &persistence.log;
-    if local > 0 {
-        // At an interval the sync thread will; else nobody might.
-        if !matches!(persistence.policy(), Fsync::Every(_)) {
-            log.sync().map_err(|error| persistence::misconf(&error))?;
-        }
-        log.wait_durable(session.last_write, timeout, &engine.shutdown);
-    }
-    let durable = log.durable() >= session.last_write;
-    reply.array(2);
-    reply.flag(durable);
-    reply.int(0);
     Ok(())
 }

@@ -31,6 +31,8 @@ mod log_command;
 mod pause;
 mod persistence;
 mod replica;
+mod replication_command;
+mod replication_info;
 mod role;
 mod server_command;
 mod session;

@@ -86,8 +86,8 @@ pub struct Persistence {
     pub dir: PathBuf,
     /// This node's name for ever: 40 hex digits.
     pub node_id: String,
-    /// The last leadership that was this node's.
-    pub(super) node_epoch: Mutex<Epoch>,
+    /// The last leadership that was this node's own.
+    pub(super) own_epoch: AtomicU64,
     /// Held as long as the server runs.
     _lock: File,
     policy: RwLock<Fsync>,
@@ -132,11 +132,13 @@ impl Persistence {
         let disk = Box::new(Directory::open(&dir).map_err(io_error)?);
         let log = Log::resume(disk, recovered.tail, recovered.epochs, segment_size, bytes)
             .map_err(io_error)?;
+        // A new directory's id is for ever, also if this node never leads.
+        files::write_node(&dir, &node).map_err(io_error)?;
         let (parked_tx, parked_rx) = bounded(PARKED_MAX);
         let persistence = Persistence {
             log,
             node_id: node.id,
-            node_epoch: Mutex::new(node.epoch),
+            own_epoch: AtomicU64::new(node.epoch.0),
             _lock: lock,
             policy: RwLock::new(config.fsync()),
             files: Mutex::new(()),
@@ -158,10 +160,9 @@ impl Persistence {
     /// Begins a leadership: no other node that this one knows of has had its number. It is on disk before
     /// the first record that bears it.
     pub fn begin_epoch(&self, now: UnixMillis) -> io::Result<Epoch> {
-        let mut own = self.node_epoch.lock();
-        let epoch = Epoch(own.max(self.log.epoch()).0 + 1);
+        let epoch = Epoch(self.log.epoch().0.max(self.own_epoch.load(Relaxed)) + 1);
         files::write_node(&self.dir, &Node { id: self.node_id.clone(), epoch })?;
-        *own = epoch;
+        self.own_epoch.store(epoch.0, Relaxed);
         self.log.begin_epoch(epoch, now).map_err(|error| io::Error::other(error.to_string()))?;
         Ok(epoch)
     }

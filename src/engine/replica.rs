@@ -38,7 +38,7 @@ impl Persistence {
     /// Whether the log's end may hold writes that this node took as a leader and that nobody else has.
     pub fn may_hold_writes_of_its_own(&self) -> bool {
         let last = self.log.last();
-        last.seq > Seq(0) && *self.node_epoch.lock() == last.epoch
+        last.seq > Seq(0) && self.own_epoch.load(Relaxed) == last.epoch.0
     }
 
     /// Takes over a full copy that waits in the directory for replacements: from here on, this node's

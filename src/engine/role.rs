@@ -17,7 +17,6 @@
 //! So behind it no write of ours can come to the log any more, and a look costs one relaxed load.
 
 use super::Engine;
-use crate::aof::record::Epoch;
 use crate::clock::{Stopwatch, UnixMillis};
 use crate::config::{Config, Id};
 use crate::effect::Seq;
@@ -68,6 +67,8 @@ pub struct Role {
     follower: AtomicBool,
     /// A full copy is taken over: there is nothing to read.
     loading: AtomicBool,
+    /// PROMOTE waits for the leader to hand over.
+    wants_to_lead: AtomicBool,
     /// Held while the role changes.
     changing: Mutex<()>,
     orders: Mutex<Orders>,
@@ -155,6 +156,16 @@ impl Role {
     /// While a full copy is taken over, reads are refused.
     pub fn set_loading(&self, loading: bool) {
         self.loading.store(loading, Relaxed);
+    }
+
+    /// The leader is to hand over, or no longer.
+    pub fn ask_to_lead(&self, asks: bool) {
+        self.wants_to_lead.store(asks, Relaxed);
+    }
+
+    /// Whether the leader is to hand over.
+    pub fn wants_to_lead(&self) -> bool {
+        self.wants_to_lead.load(Relaxed)
     }
 
     /// Whom this node follows.
@@ -317,6 +328,16 @@ impl Link {
         self.up.load(Relaxed)
     }
 
+    /// In Redis's words.
+    pub fn state(&self) -> &'static str {
+        match (self.is_up(), self.is_copying(), self.socket.lock().is_some()) {
+            (true, ..) => "connected",
+            (_, true, _) => "sync",
+            (.., true) => "connecting",
+            _ => "connect",
+        }
+    }
+
     /// Whether a full copy comes in.
     pub fn is_copying(&self) -> bool {
         self.copying.load(Relaxed)
@@ -359,42 +380,79 @@ impl Engine {
         if self.role.leader().as_ref() == Some(&leader) {
             return Ok(false);
         }
-        if !self.role.is_follower() {
-            // No write is between its look at the role and the log now, and none will be.
-            let all = self.store.begin_scope(Scope::All, true, UnixMillis::now());
-            self.role.follower.store(true, Relaxed);
-            drop(all);
-        }
+        self.take_no_writes();
         log::warn!("this node follows {}:{} from now on", leader.host, leader.port);
         self.config.set_leader(Some((&leader.host, leader.port)));
         self.role.give_order(Some(leader));
         Ok(true)
     }
 
+    /// From when this returns on, no write of a client's comes to the log.
+    fn take_no_writes(&self) {
+        if !self.role.is_follower() {
+            // With all shards locked, no write is between its look at the role and the log.
+            let all = self.store.begin_scope(Scope::All, true, UnixMillis::now());
+            self.role.follower.store(true, Relaxed);
+            drop(all);
+        }
+    }
+
+    /// Takes no writes any more, and follows nobody yet: the first step of handing over.
+    pub fn step_down(&self) -> Result<(), &'static str> {
+        let _changing = self.role.changing.lock();
+        if self.role.is_follower() {
+            return Err("this node does not lead");
+        }
+        self.take_no_writes();
+        Ok(())
+    }
+
+    /// For `repl-in`, whose leader has handed over: leads from now on.
+    pub fn take_lead(&self, order: &Order) -> Result<(), Failure> {
+        let _changing = self.role.changing.lock();
+        if !self.role.is_in_force(order) {
+            return Ok(());
+        }
+        self.begin_to_lead().map_err(cannot_lead)?;
+        let mut orders = self.role.orders.lock();
+        (orders.leader, orders.number) = (None, orders.number + 1);
+        Ok(())
+    }
+
     /// Leads from now on, in a new epoch that is durable before the first write. Returns false if it does
     /// so already.
     pub fn lead(&self) -> Result<bool, Failure> {
         let _changing = self.role.changing.lock();
-        let Some(persistence) = self.persistence.as_ref().filter(|_| self.role.is_follower())
-        else {
+        if !self.role.is_follower() {
             return Ok(false);
-        };
+        }
         let before = self.role.leader();
         let number = self.role.give_order(None);
-        let result = if self.role.wait_obeyed(number) {
-            persistence.begin_epoch(UnixMillis::now()).map_err(|error| error.to_string())
-        } else {
-            Err("a full copy is being taken over; try again when that is done".to_string())
+        let result = match self.role.wait_obeyed(number) {
+            true => self.begin_to_lead(),
+            false => Err("a full copy is being taken over; try again later".to_string()),
         };
-        let epoch: Epoch = result.map_err(|why| {
+        result.map_err(|why| {
             self.role.give_order(before);
-            Failure::new(format!("ERR cannot lead: {why}"))
+            cannot_lead(why)
         })?;
+        Ok(true)
+    }
+
+    /// `repl-in` has stopped: nobody else appends.
+    fn begin_to_lead(&self) -> Result<(), String> {
+        let persistence = self.persistence.as_ref().ok_or("there is no log")?;
+        let epoch =
+            persistence.begin_epoch(UnixMillis::now()).map_err(|error| error.to_string())?;
         self.config.set_leader(None);
         self.role.follower.store(false, Relaxed);
         log::warn!("this node leads from now on, in epoch {}", epoch.0);
-        Ok(true)
+        Ok(())
     }
+}
+
+fn cannot_lead(why: String) -> Failure {
+    Failure::new(format!("ERR cannot lead: {why}"))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::clients::Client;
 use super::persistence::AtStake;
 use super::transaction::Queue;
+use crate::aof::record::Epoch;
 use crate::clock::{Stopwatch, UnixMillis};
 use crate::effect::Seq;
 use crate::protocol::Dialect;
@@ -55,13 +56,15 @@ pub enum Mode {
 }
 
 /// What becomes of the connection after a command.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Ending {
     /// It goes on.
     #[default]
     None,
     /// It closes once the replies are sent (QUIT, CLIENT KILL of itself).
     AfterReply,
+    /// It becomes a follower's link; the words of its request.
+    Replicate(Vec<Vec<u8>>),
     /// It closes at once, without a reply (a browser was tricked into talking to us).
     Now,
 }
@@ -91,6 +94,8 @@ pub struct Session {
     pub auth_failures: u32,
     /// This connection's last record.
     pub(super) last_write: Seq,
+    /// The leadership that it is of.
+    pub(super) last_write_epoch: Epoch,
     /// Whether this batch has written anything.
     pub(super) wrote: bool,
     /// The newest record that this batch's replies depend on.
@@ -129,6 +134,7 @@ impl Session {
             stopwatch: Stopwatch::start(),
             auth_failures: 0,
             last_write: Seq(0),
+            last_write_epoch: Epoch(0),
             wrote: false,
             depends_on: Seq(0),
             at_stake: None,

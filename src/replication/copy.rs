@@ -105,6 +105,7 @@ fn receive_log(
         let (item, used) = incoming.item(last)?;
         match item {
             Item::NeedMore => heard(incoming.read()?),
+            Item::Lead(_) => return Err(LinkError::Garbled("a handover during a copy")),
             Item::Heartbeat(_) => acknowledge(incoming, last.seq)?,
             Item::Record(header, record) => {
                 crate::effect::check(&record[record.len() - header.len as usize..])

@@ -15,7 +15,7 @@
 
 use super::copy;
 use super::incoming::{Incoming, Item, LinkError};
-use super::wire::{Ack, Answer, Request};
+use super::wire::{Ack, Answer, Handover, Lead, Request};
 use crate::aof::divergence;
 use crate::aof::record::{Epoch, Position};
 use crate::config::{Fsync, Id};
@@ -53,6 +53,12 @@ pub fn run(engine: &Engine) {
             engine.role.set_loading(false);
             if engine.role.link.links.get() > links {
                 wait = BACK_OFF_MIN;
+            }
+            if matches!(error, LinkError::Lead) {
+                match engine.take_lead(&order) {
+                    Ok(()) => break,
+                    Err(error) => log::error!("{error}"),
+                }
             }
             if matches!(error, LinkError::Again) || !engine.role.is_in_force(&order) {
                 continue;
@@ -288,6 +294,7 @@ impl Follower<'_> {
         let link = &self.engine.role.link;
         link.came_up();
         self.acknowledge(incoming)?;
+        let mut asked = false;
         loop {
             // The first time, a copy may have left something in the buffer.
             let beaten = self.apply_waiting(incoming)?;
@@ -295,6 +302,11 @@ impl Follower<'_> {
             link.reached(self.persistence.log.appended());
             if beaten {
                 self.acknowledge(incoming)?;
+            }
+            if self.engine.role.wants_to_lead() && !asked {
+                let handover = Handover(self.persistence.log.appended());
+                incoming.socket().write_all(&handover.line())?;
+                asked = true;
             }
             link.heard(incoming.read()?);
         }
@@ -313,6 +325,8 @@ impl Follower<'_> {
                     self.engine.role.link.heartbeat(beat.seq, beat.behind_ms);
                     beaten = true;
                 }
+                Item::Lead(Lead(seq)) if seq == last.seq => return Err(LinkError::Lead),
+                Item::Lead(_) => return Err(LinkError::Garbled("a handover")),
                 Item::Record(header, record) => {
                     let applied = self.engine.apply_record(self.persistence, &header, record);
                     applied.map_err(|malformed| LinkError::Garbled(malformed.0))?;

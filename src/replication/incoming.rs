@@ -1,6 +1,6 @@
 //! What comes in over the link to the leader, item by item, checked before anybody sees it.
 
-use super::wire::{HEARTBEAT, Heartbeat, LINE_LEN_MAX};
+use super::wire::{HEARTBEAT, Heartbeat, LEAD, LINE_LEN_MAX, Lead};
 use crate::aof::record::{HEADER_LEN_MAX, Header, Position, line_len};
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
@@ -24,6 +24,8 @@ pub enum LinkError {
     Own(String),
     /// To be dialled again at once: something was settled here first.
     Again,
+    /// The leader has handed over to this node.
+    Lead,
 }
 
 impl From<io::Error> for LinkError {
@@ -40,6 +42,7 @@ impl fmt::Display for LinkError {
             LinkError::Garbled(what) => write!(f, "something was damaged on its way: {what}"),
             LinkError::Own(what) => write!(f, "this node cannot go on: {what}"),
             LinkError::Again => f.write_str("dialling again"),
+            LinkError::Lead => f.write_str("the leader has handed over"),
         }
     }
 }
@@ -50,6 +53,8 @@ pub enum Item<'i> {
     Record(Header, &'i [u8]),
     /// A heartbeat.
     Heartbeat(Heartbeat),
+    /// The leader hands over.
+    Lead(Lead),
     /// More has to be read first.
     NeedMore,
 }
@@ -138,6 +143,10 @@ impl Incoming {
             let beat = line.and_then(Heartbeat::parse);
             let beat = beat.ok_or(LinkError::Garbled("a heartbeat"))?;
             return Ok((Item::Heartbeat(beat), len));
+        }
+        if rest.starts_with(LEAD) {
+            let lead = rest[..len].strip_suffix(b"\r\n").and_then(Lead::parse);
+            return Ok((Item::Lead(lead.ok_or(LinkError::Garbled("a handover"))?), len));
         }
         let (header, _) = Header::parse(rest).ok_or(LinkError::Garbled("a header"))?;
         if header.seq.0 != last.seq.0 + 1 || header.epoch < last.epoch {

@@ -12,14 +12,14 @@
 //! one that falls further behind than `repl-retention-bytes` its place.
 
 use super::cursor::Cursor;
-use super::wire::{Ack, Answer, Heartbeat, LINE_LEN_MAX, Request};
+use super::wire::{Ack, Answer, Handover, Heartbeat, LINE_LEN_MAX, Lead, Request};
 use crate::aof::base::parse_first_line;
 use crate::aof::files::{self, base_name};
 use crate::aof::record::{HEADER_LEN_MAX, Position, line_len};
 use crate::clock::UnixMillis;
 use crate::config::Id;
 use crate::effect::Seq;
-use crate::engine::{Client, Engine, Follower, Persistence};
+use crate::engine::{Client, Engine, Follower, Leader, Persistence};
 use crate::error::Failure;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -202,7 +202,12 @@ fn read_acks(engine: &Engine, client: &Client, follower: &Follower, early: &[u8]
     loop {
         while let Some(len) = bytes.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = bytes.drain(..=len).collect();
-            let ack = line.strip_suffix(b"\r\n").and_then(Ack::parse);
+            let line = line.strip_suffix(b"\r\n").unwrap_or_default();
+            if Handover::parse(line).is_some() {
+                follower.asks_to_lead.store(true, Relaxed);
+                continue;
+            }
+            let ack = Ack::parse(line);
             let Some(Ack { received, applied, durable }) = ack else {
                 return "it sent something that is no acknowledgement".to_string();
             };
@@ -287,9 +292,42 @@ impl Sender<'_> {
             if done {
                 return Ok(());
             }
+            if self.follower.asks_to_lead.load(Relaxed) {
+                return self.hand_over(cursor, &mut buffer);
+            }
             let pace = if sent > beaten { BEAT_BUSY } else { BEAT_IDLE };
             log.wait_written(end.seq, pace.saturating_sub(last_beat.elapsed()));
         }
+    }
+
+    /// Lets the follower lead: no write is taken any more, the follower is given the last of them, told, and
+    /// followed. Until it is told, this node can take the lead back; from then on two might lead.
+    fn hand_over(&self, mut cursor: Cursor<'_>, buffer: &mut [u8]) -> io::Result<()> {
+        let log = &self.persistence.log;
+        let follower = self.follower;
+        self.engine.step_down().map_err(io::Error::other)?;
+        let last = log.appended();
+        let sent = log
+            .ensure_written(last)
+            .map_err(|error| io::Error::other(error.to_string()))
+            .and_then(|()| {
+                let end = log.end();
+                loop {
+                    match cursor.read(&end, buffer)? {
+                        0 => return Ok(()),
+                        n => self.send(&buffer[..n])?,
+                    }
+                }
+            });
+        if let Err(error) = sent {
+            self.engine.lead().map_err(|failure| io::Error::other(failure.to_string()))?;
+            return Err(error);
+        }
+        log::warn!("handing over to {}:{} behind record {last}", follower.host, follower.port);
+        let told = self.send(&Lead(last).line());
+        let leader = Leader { host: follower.host.clone(), port: follower.port };
+        self.engine.follow(leader).map_err(|failure| io::Error::other(failure.to_string()))?;
+        told
     }
 
     fn send_base(&self, file: &File, len: u64, buffer: &mut [u8]) -> io::Result<()> {

@@ -8,6 +8,8 @@
 //!                                        or    DIVERGED <seq> <epoch> <crc> <seal>  ask again
 //!                                        ◀──   #! <epoch> <seq> <unix ms> <behind ms> <seal>
 //! ACK <received> <applied> <durable> <seal> ──▶
+//! HANDOVER <seq> <seal>                   ──▶
+//!                                        ◀──   #lead <seq> <seal>                   behind the last record
 //! ```
 //!
 //! Each line ends in a seal, the CRC-32 of what is before it. The seal of an answer also covers the request,
@@ -177,6 +179,43 @@ impl Ack {
     }
 }
 
+/// A follower asks to become the leader; its last record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handover(pub Seq);
+
+impl Handover {
+    /// The line, with its end.
+    pub fn line(&self) -> Vec<u8> {
+        sealed(&format!("HANDOVER {}", self.0), 0)
+    }
+
+    /// Reads a line without its end.
+    pub fn parse(line: &[u8]) -> Option<Handover> {
+        let [seq] = numbers(line, b"HANDOVER ")?;
+        Some(Handover(Seq(seq)))
+    }
+}
+
+/// The leader no longer leads: who has this record, its last, is to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lead(pub Seq);
+
+/// How its line begins.
+pub const LEAD: &[u8] = b"#lead ";
+
+impl Lead {
+    /// The line, with its end.
+    pub fn line(&self) -> Vec<u8> {
+        sealed(&format!("#lead {}", self.0), 0)
+    }
+
+    /// Reads a line without its end.
+    pub fn parse(line: &[u8]) -> Option<Lead> {
+        let [seq] = numbers(line, LEAD)?;
+        Some(Lead(Seq(seq)))
+    }
+}
+
 fn numbers<const N: usize>(line: &[u8], prefix: &[u8]) -> Option<[u64; N]> {
     let words = unsealed(line, 0)?.strip_prefix(prefix)?.split(|&byte| byte == b' ');
     let numbers: Option<Vec<u64>> = words.map(canonical_number).collect();
@@ -240,6 +279,8 @@ mod tests {
         }
         let ack = Ack { received: seq, applied: Seq(1), durable: Seq(0) };
         check(ack, ack.line(), Ack::parse);
+        check(Handover(seq), Handover(seq).line(), Handover::parse);
+        check(Lead(seq), Lead(seq).line(), Lead::parse);
         let heartbeat = Heartbeat { epoch, seq, unix_ms: 1, behind_ms: 2 };
         check(heartbeat, heartbeat.line(), Heartbeat::parse);
     }

@@ -17,6 +17,8 @@ use crate::engine::{Client, Ending, Engine, Session};
 use crate::error::Failure;
 use crate::outbox::SendError;
 use crate::protocol::{Decoder, Dialect, Limits, Reply, Step};
+use crate::replication::leader;
+use crate::replication::wire::Request;
 use std::io::{ErrorKind, Read};
 use std::net::Shutdown;
 use std::sync::Arc;
@@ -154,8 +156,9 @@ impl Connection<'_> {
                 Step::Fatal(failure) => return Err(self.protocol_error(&failure)),
             };
             self.input.consume(used);
-            match self.session.ending {
+            match std::mem::take(&mut self.session.ending) {
                 Ending::None => {}
+                Ending::Replicate(words) => self.replicate(&words)?,
                 Ending::AfterReply => {
                     self.flush()?;
                     return Err(End::Told);
@@ -167,6 +170,26 @@ impl Connection<'_> {
             }
         }
         self.flush()
+    }
+
+    /// Answers a follower. If the log follows, this connection serves it until the link ends.
+    fn replicate(&mut self, words: &[Vec<u8>]) -> Result<(), End> {
+        self.flush()?;
+        let request = Request::parse(words.iter().map(Vec::as_slice));
+        let client = &self.session.client;
+        let served = match request {
+            Some(request) => leader::serve(self.engine, client, &request, self.input.waiting()),
+            None => Err(Failure::fixed("ERR REPLICATE is for followers; see HELP REPLICATE")),
+        };
+        match served {
+            Ok(true) => Err(End::Cut),
+            Ok(false) => Ok(()),
+            Err(failure) => {
+                let dialect = self.reply.dialect();
+                self.reply_failure(dialect, &failure);
+                Ok(())
+            }
+        }
     }
 
     fn run_line(&mut self) {

@@ -19,6 +19,7 @@ mod pool;
 use crate::aof::recovery::RecoveryError;
 use crate::config::{Config, Id};
 use crate::engine::{self, Engine};
+use crate::replication;
 use crossbeam_channel::bounded;
 use http::Http;
 use pool::Pool;
@@ -103,6 +104,8 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
             engine::compactor::run(engine, persistence);
         }
     })?;
+    // The link to a leader, if this node follows one.
+    let link = spawn("repl-in", &engine, replication::follower::run)?;
     // One thread accepts for each address.
     let pool = Arc::new(Pool::new(Arc::clone(&engine)));
     let mut accepting = Vec::new();
@@ -121,7 +124,8 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
         pool.join();
     }
     http.close();
-    drop((sweeper.join(), compactor.join()));
+    engine.role.link.cut();
+    drop((sweeper.join(), compactor.join(), link.join()));
     drop(stop_tx);
     drop(syncer.join());
     log::info!("bye");
