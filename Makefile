@@ -67,8 +67,8 @@ fuzz: ## long fuzz tests of the parser and of whole sessions (FUZZ_CASES=2000000
 	CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true KVSTORE_FUZZ_CASES=$(FUZZ_CASES) \
 	    cargo test --release --test fuzz
 
-crash: ## 200 times kill -9 under load, in all fsync policies; long power-cut tests
-	KVSTORE_LONG=1 cargo test --release --test crash --test power_loss -- --nocapture
+crash: ## 220 times kill -9 under load, in all fsync policies; long power-cut and transaction tests
+	KVSTORE_LONG=1 cargo test --release --test crash --test power_loss --test transfers -- --nocapture
 
 soak: ## long form of the tests of hostile clients and of concurrency
 	KVSTORE_LONG=1 cargo test --release --test hostile --test concurrency

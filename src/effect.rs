@@ -103,10 +103,7 @@ pub struct Malformed(pub &'static str);
 
 /// Reads a record's payload and hands over its effects in order. Nothing is handed over from a command
 /// that is not an effect.
-pub fn decode<'p>(
-    payload: &'p [u8],
-    mut apply: impl FnMut(Effect<'_>),
-) -> Result<usize, Malformed> {
+pub fn decode(payload: &[u8], mut apply: impl FnMut(Effect<'_>)) -> Result<usize, Malformed> {
     let mut effects = 0;
     each_command(payload, |words| {
         match *words {

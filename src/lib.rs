@@ -21,7 +21,7 @@
 //! [`protocol`] bytes ↔ requests and replies · [`effect`] what can happen to data · [`store`] the table ·
 //! [`commands`] what each command means · [`aof`] the log · [`engine`] decides · [`server`] sockets and
 //! threads · [`cli`] tools beside the server. Leaves, imported by anyone: [`config`], [`error`],
-//! [`metrics`], [`clock`], [`digits`], [`shutdown`], [`glob`], [`random`], [`outbox`].
+//! [`metrics`], [`clock`], [`digits`], [`held`], [`shutdown`], [`glob`], [`random`], [`outbox`].
 //!
 //! # Threads
 //!
@@ -43,6 +43,7 @@
 //!
 //! | lock | protects | held for |
 //! |---|---|---|
+//! | `Engine::evictor` | keys found that may go | up to 16 evictions |
 //! | `Shard` (256, ascending) | a part of the table | one command, or a part of a walk |
 //! | `Log::pending` | the log's pending bytes | a memcpy |
 //!
@@ -73,6 +74,7 @@ pub mod effect;
 pub mod engine;
 pub mod error;
 pub mod glob;
+pub mod held;
 pub mod metrics;
 pub mod outbox;
 pub mod protocol;

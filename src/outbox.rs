@@ -17,6 +17,7 @@
 //! Out of scope: who decides what to send.
 
 use crate::config::OutputLimit;
+use crate::held::{Held, Sum};
 use parking_lot::{Condvar, Mutex};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
@@ -55,6 +56,8 @@ pub struct Outbox {
     /// Signalled when a piece has been written, and when the socket breaks.
     progress: Condvar,
     sent_bytes: AtomicU64,
+    /// The queue's bytes, for the sum over all clients.
+    held: Held,
 }
 
 #[derive(Debug, Default)]
@@ -68,14 +71,15 @@ struct Queue {
 }
 
 impl Outbox {
-    /// The way out through this socket, for the client of this number.
-    pub fn new(socket: TcpStream, client: u64) -> Outbox {
+    /// The way out through this socket, for the client of this number. What is queued is part of `memory`.
+    pub fn new(socket: TcpStream, client: u64, memory: &Sum) -> Outbox {
         Outbox {
             socket,
             name: format!("conn-{client}-push"),
             queue: Mutex::default(),
             progress: Condvar::new(),
             sent_bytes: AtomicU64::new(0),
+            held: Held::new(memory),
         }
     }
 
@@ -86,7 +90,7 @@ impl Outbox {
 
     /// Bytes waiting for the client to read them.
     pub fn queued_bytes(&self) -> usize {
-        self.queue.lock().bytes
+        self.held.get()
     }
 
     /// Bytes handed to the kernel so far.
@@ -114,6 +118,7 @@ impl Outbox {
             return Err(SendError::OverLimit(waiting));
         }
         queue.add(&bytes[sent..]);
+        self.held.set(queue.bytes);
         if !queue.pushing {
             queue.pushing = true;
             drop(queue);
@@ -177,6 +182,7 @@ impl Outbox {
             let result = self.push(&piece);
             let mut queue = self.queue.lock();
             queue.bytes -= piece.len();
+            self.held.set(queue.bytes);
             queue.broken |= result.is_err();
             drop(queue);
             self.progress.notify_all();
@@ -227,7 +233,7 @@ mod tests {
     fn pair() -> (Arc<Outbox>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        (Arc::new(Outbox::new(listener.accept().unwrap().0, 1)), peer)
+        (Arc::new(Outbox::new(listener.accept().unwrap().0, 1, &Sum::default())), peer)
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Randomness that need not be secret: ids, samples, RANDOMKEY.
 
+use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
 
 /// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014): one
@@ -27,6 +28,12 @@ impl Random {
         ((u128::from(self.next_u64()) * bound as u128) >> 64) as usize
     }
 
+    /// A number from 0 up to and without 1.
+    pub fn unit(&mut self) -> f64 {
+        // 53 bits are what an f64 can tell apart.
+        (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
     /// 40 lower-case hex digits, the form of Redis's run ids.
     pub fn hex40(&mut self) -> String {
         let mut id = String::with_capacity(48);
@@ -42,4 +49,10 @@ impl Default for Random {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// A number from 0 up to and without 1, from a generator that the thread has for itself.
+pub fn dice() -> f64 {
+    thread_local!(static DICE: RefCell<Random> = RefCell::new(Random::new()));
+    DICE.with_borrow_mut(Random::unit)
 }

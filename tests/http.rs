@@ -283,6 +283,8 @@ fn the_metrics_are_those_of_info() {
         ("kvstore_keyspace_hits_total", "keyspace_hits"),
         ("kvstore_keyspace_misses_total", "keyspace_misses"),
         ("kvstore_expired_keys_total", "expired_keys"),
+        ("kvstore_evicted_keys_total", "evicted_keys"),
+        ("kvstore_memory_limit_bytes", "maxmemory"),
         ("kvstore_log_appended_seq", "kvstore_appended_seq"),
         ("kvstore_log_durable_seq", "kvstore_durable_seq"),
         ("kvstore_log_size_bytes", "aof_current_size"),

@@ -6,7 +6,7 @@
 use super::{Call, Command, Family, Flags, Keys, Run, dump};
 use crate::error::{Failure, NO_SUCH_KEY, NOT_AN_INTEGER, SYNTAX};
 use crate::protocol::{Args, Reply, integer};
-use crate::store::Live;
+use crate::store::{Live, Tracking};
 
 const READ: Flags = Flags::READONLY;
 const HELP: Flags = Flags::READONLY.and(Flags::LOADING);
@@ -49,7 +49,11 @@ pub const COMMANDS: &[Command] = &[
         ),
     Command::data(Family::Generic, "object|freq", 3, READ, Keys::OF_SUBCOMMAND, freq)
         .on_keys(&["RO"])
-        .help("key", "An error: how often keys are used is not counted.", ""),
+        .help(
+            "key",
+            "How often the key was used, on a logarithmic scale, under an LFU maxmemory-policy.",
+            "CONFIG SET maxmemory-policy allkeys-lfu; SET name Ada; OBJECT FREQ name -> (5, and more with each use)",
+        ),
     Command::data(Family::Generic, "object|help", 2, HELP, Keys::NONE, object_help).help(
         "",
         "Lists the subcommands.",
@@ -91,6 +95,10 @@ pub const COMMANDS: &[Command] = &[
     .help("key", "How a value is held, in a line.", ""),
 ];
 
+const IDLE_TIME_NOT_KEPT: Failure = Failure::fixed(
+    "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching \
+     between policies at runtime LRU and LFU data will take some time to adjust.",
+);
 const FREQ_NOT_COUNTED: Failure = Failure::fixed(
     "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that \
      when switching between policies at runtime LRU and LFU data will take some time to adjust.",
@@ -154,15 +162,26 @@ fn refcount(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
 }
 
 fn idletime(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
-    answer(call, &args[2], |reply, live| reply.int(live.idle_seconds as i64));
+    let (now, tracking) = (call.tx.now(), call.tx.tracking());
+    match (call.tx.peek(&args[2]), tracking) {
+        (None, _) => call.reply.nil(),
+        (Some(live), Tracking::Time) => {
+            call.reply.int((live.usage.idle_millis(now) / 1000) as i64);
+        }
+        (Some(_), Tracking::Frequency { .. }) => return Err(IDLE_TIME_NOT_KEPT),
+    }
     Ok(())
 }
 
 fn freq(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
-    if call.tx.exists(&args[2]) {
-        return Err(FREQ_NOT_COUNTED);
+    let (now, tracking) = (call.tx.now(), call.tx.tracking());
+    match (call.tx.peek(&args[2]), tracking) {
+        (None, _) => call.reply.nil(),
+        (Some(live), Tracking::Frequency { decay_minutes, .. }) => {
+            call.reply.int(live.usage.frequency(now, decay_minutes).into());
+        }
+        (Some(_), Tracking::Time) => return Err(FREQ_NOT_COUNTED),
     }
-    call.reply.nil();
     Ok(())
 }
 
@@ -193,7 +212,7 @@ fn debug_object(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> 
     /// Redis's clock of uses has 24 bits.
     const LRU_MASK: u64 = 0xff_ffff;
     let live = call.tx.peek(&args[2]).ok_or(NO_SUCH_KEY)?;
-    let idle = live.idle_seconds;
+    let idle = live.usage.idle_millis(call.tx.now()) / 1000;
     let line = format!(
         "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{idle}",
         live.value.as_ptr(),

@@ -91,7 +91,9 @@ impl Kind {
             Kind::Int { unit, .. } => unit.to_string(),
             Kind::Bytes { .. } => "BYTES".to_string(),
             Kind::YesNo => "[yes|no]".to_string(),
-            Kind::Choice(words) => words.join("|"),
+            Kind::Choice(words) if words.len() <= 4 => words.join("|"),
+            // The help text names them.
+            Kind::Choice(_) => "WORD".to_string(),
             Kind::Text(what) | Kind::Checked(what, _) => what.to_string(),
             Kind::Secret => "PASSWORD".to_string(),
             Kind::OutputLimits => "LIMITS".to_string(),

@@ -30,6 +30,11 @@ pub enum Id {
     ProtoMaxBulkLen,
     ClientQueryBufferLimit,
     ClientOutputBufferLimit,
+    Maxmemory,
+    MaxmemoryPolicy,
+    MaxmemorySamples,
+    LfuLogFactor,
+    LfuDecayTime,
     Loglevel,
     Hz,
     ShutdownTimeout,
@@ -87,6 +92,18 @@ pub struct Setting {
     /// For `--help`: what to do if unsure; completes "If unsure, …".
     pub if_unsure: &'static str,
 }
+
+/// In the order in which Redis names them.
+const POLICIES: &[&str] = &[
+    "volatile-lru",
+    "volatile-lfu",
+    "volatile-random",
+    "volatile-ttl",
+    "allkeys-lru",
+    "allkeys-lfu",
+    "allkeys-random",
+    "noeviction",
+];
 
 const MB: i64 = 1024 * 1024;
 /// Redis's bound of its `int` settings.
@@ -205,6 +222,34 @@ pub static SETTINGS: &[Setting] = &[
          take all memory.",
     )
     .if_unsure("keep it."),
+    setting(Id::Maxmemory, "maxmemory", bytes(0, i64::MAX), "0")
+        .heading("Memory")
+        .means(
+            "How much memory may be in use: keys and values, what clients wait to send or read, and \
+             what waits to be written to the log. Over it, maxmemory-policy decides.",
+        )
+        .alternatives("0 means no limit.")
+        .if_unsure("give a cache two thirds of the memory that you can spare."),
+    setting(Id::MaxmemoryPolicy, "maxmemory-policy", Kind::Choice(POLICIES), "noeviction")
+        .means("Which keys go when memory is over maxmemory.")
+        .alternatives(
+            "noeviction: none; commands that need memory are refused. allkeys-lru: those not used for \
+             longest. allkeys-lfu: those used least often. allkeys-random: any. volatile-…: the same \
+             among keys with a deadline; volatile-ttl: those that would expire soonest.",
+        )
+        .if_unsure("keep it for data, and take allkeys-lru or allkeys-lfu for a cache."),
+    setting(Id::MaxmemorySamples, "maxmemory-samples", number(1, INT_MAX), "5")
+        .means("Among how many random keys the next one to go is looked for.")
+        .alternatives("10 is nearer to the true order and costs more CPU; over 64 count as 64.")
+        .if_unsure("keep it."),
+    setting(Id::LfuLogFactor, "lfu-log-factor", number(0, INT_MAX), "10")
+        .means("How slowly the counter of a key's uses grows under an LFU policy.")
+        .alternatives("10 tells up to a million uses apart, 100 ten million; 0 counts up to 255.")
+        .if_unsure("keep it."),
+    setting(Id::LfuDecayTime, "lfu-decay-time", Kind::Int { min: 0, max: INT_MAX, unit: "MINUTES" }, "1")
+        .means("How many minutes without a use take one off that counter.")
+        .alternatives("More remembers longer; 0 never forgets.")
+        .if_unsure("keep it."),
     setting(
         Id::Loglevel,
         "loglevel",
@@ -339,11 +384,6 @@ pub static SETTINGS: &[Setting] = &[
 ];
 
 // ---------------------------------------------------------------------------------------------
-// Arrives with the memory limit:
-//   maxmemory                    bytes                0
-//   maxmemory-policy             Choice(Redis's 8)    noeviction
-//   lfu-log-factor               number               10
-//   lfu-decay-time               number (minutes)     1
 // Arrives with the slow log:
 //   slowlog-log-slower-than      number (µs, -1 off)  10000
 //   slowlog-max-len              number               128

@@ -2,6 +2,7 @@
 
 use crate::clock::Stopwatch;
 use crate::config::OutputLimit;
+use crate::held::{Held, Sum};
 use crate::outbox::{Outbox, SendError};
 use crate::protocol::Dialect;
 use parking_lot::Mutex;
@@ -42,12 +43,13 @@ pub struct Client {
     /// Index of its last command in the table, `NO_COMMAND` before the first.
     last_command: AtomicU32,
     input_bytes: AtomicUsize,
-    input_buffer_bytes: AtomicUsize,
+    /// Its input buffer, and what else its thread keeps for it.
+    buffers: Held,
     dialect: AtomicU32,
     /// Commands queued since MULTI, -1 outside of one.
     multi_commands: AtomicI64,
     /// Bytes held for them, and for watches.
-    multi_bytes: AtomicUsize,
+    multi_bytes: Held,
     labels: Mutex<Labels>,
     killed: AtomicBool,
     /// Batches of replies that the sync thread will send.
@@ -70,12 +72,18 @@ const NO_COMMAND: u32 = u32::MAX;
 const PARKED_LOOK: Duration = Duration::from_micros(200);
 
 impl Client {
-    fn new(id: ClientId, socket: TcpStream, addr: SocketAddr, local_addr: SocketAddr) -> Client {
+    fn new(
+        id: ClientId,
+        socket: TcpStream,
+        addr: SocketAddr,
+        local_addr: SocketAddr,
+        memory: &Sum,
+    ) -> Client {
         Client {
             id,
             addr,
             local_addr,
-            outbox: Arc::new(Outbox::new(socket, id.0)),
+            outbox: Arc::new(Outbox::new(socket, id.0, memory)),
             no_evict: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
             watch_fired: Arc::default(),
@@ -83,10 +91,10 @@ impl Client {
             last_used_seconds: AtomicU64::new(0),
             last_command: AtomicU32::new(NO_COMMAND),
             input_bytes: AtomicUsize::new(0),
-            input_buffer_bytes: AtomicUsize::new(0),
+            buffers: Held::new(memory),
             dialect: AtomicU32::new(2),
             multi_commands: AtomicI64::new(-1),
-            multi_bytes: AtomicUsize::new(0),
+            multi_bytes: Held::new(memory),
             labels: Mutex::default(),
             killed: AtomicBool::new(false),
             parked: AtomicUsize::new(0),
@@ -98,11 +106,11 @@ impl Client {
         self.last_command.store(index as u32, Relaxed);
     }
 
-    /// Notes how much of its input is waiting and how large the buffer for it is. Called before each
+    /// Notes how much of its input is waiting and how large the buffers for it are. Called before each
     /// wait for more, so it also notes the time.
-    pub fn note_input(&self, waiting: usize, buffer: usize) {
+    pub fn note_input(&self, waiting: usize, buffers: usize) {
         self.input_bytes.store(waiting, Relaxed);
-        self.input_buffer_bytes.store(buffer, Relaxed);
+        self.buffers.set(buffers);
         self.last_used_seconds.store(self.age_seconds(), Relaxed);
     }
 
@@ -114,7 +122,7 @@ impl Client {
     /// Notes how many commands are queued, -1 for no transaction, and the bytes held for it.
     pub fn note_transaction(&self, commands: i64, bytes: usize) {
         self.multi_commands.store(commands, Relaxed);
-        self.multi_bytes.store(bytes, Relaxed);
+        self.multi_bytes.set(bytes);
     }
 
     /// Sends bytes to it, see [`Outbox::send`].
@@ -177,7 +185,7 @@ impl Client {
             index => command(index as usize),
         };
         let multi = self.multi_commands.load(Relaxed);
-        let multi_bytes = self.multi_bytes.load(Relaxed);
+        let multi_bytes = self.multi_bytes.get();
         let flags = [
             (multi >= 0, 'x'),
             (self.watch_fired.load(Relaxed), 'd'),
@@ -189,8 +197,7 @@ impl Client {
         if flags.is_empty() {
             flags.push('N');
         }
-        let (input, buffer) =
-            (self.input_bytes.load(Relaxed), self.input_buffer_bytes.load(Relaxed));
+        let (input, buffer) = (self.input_bytes.load(Relaxed), self.buffers.get());
         let queued = self.outbox.queued_bytes();
         let mut line = String::with_capacity(320);
         let written = write!(
@@ -220,6 +227,7 @@ impl Client {
 pub struct Clients {
     by_id: Mutex<BTreeMap<ClientId, Arc<Client>>>,
     last_id: AtomicU64,
+    memory: Sum,
 }
 
 /// Takes the client out of the registry when its connection ends, however it ends.
@@ -251,7 +259,7 @@ impl Clients {
             return Err(socket);
         }
         let id = ClientId(self.last_id.fetch_add(1, Relaxed) + 1);
-        let client = Arc::new(Client::new(id, socket, addr, local_addr));
+        let client = Arc::new(Client::new(id, socket, addr, local_addr, &self.memory));
         by_id.insert(id, Arc::clone(&client));
         Ok(client)
     }
@@ -276,13 +284,9 @@ impl Clients {
         self.by_id.lock().values().cloned().collect()
     }
 
-    /// Bytes held for all of them: input buffers, transactions and waiting output.
-    pub fn memory_bytes(&self) -> usize {
-        let of = |client: &Arc<Client>| {
-            client.input_buffer_bytes.load(Relaxed)
-                + client.outbox.queued_bytes()
-                + client.multi_bytes.load(Relaxed)
-        };
-        self.all().iter().map(of).sum()
+    /// Bytes held for all of them: input buffers, transactions and waiting output. The sum is kept, not
+    /// taken.
+    pub fn memory(&self) -> &Sum {
+        &self.memory
     }
 }

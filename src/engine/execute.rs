@@ -106,6 +106,10 @@ impl Engine {
             persistence.admit()?;
         }
         self.check_role(flags)?;
+        if flags.has(Flags::DENYOOM) || session.queues(command) {
+            self.make_room(session.now)
+                .inspect_err(|_| self.metrics.commands[found.index].rejected.increment())?;
+        }
         Ok(found)
     }
 
@@ -181,7 +185,8 @@ impl Engine {
 
     /// Tells a new transaction what it must know of the session.
     pub(super) fn prepare<'s>(&self, session: &mut Session, tx: Tx<'s>, write: bool) -> Tx<'s> {
-        let mut tx = tx.without_touch(session.client.no_touch.load(Relaxed));
+        let mut tx =
+            tx.without_touch(session.client.no_touch.load(Relaxed)).with_tracking(self.tracking());
         if write && self.persistence.is_some() {
             tx.record_into(std::mem::take(&mut session.record));
         }

@@ -5,7 +5,8 @@
 //! in `_total`. A family without a sample is left out, and so is a command that was never called: a page
 //! has some ten kilobytes.
 
-use super::info::{self, Memory};
+use super::info;
+use super::memory::Memory;
 use super::{Engine, Persistence};
 use crate::aof::log::Log;
 use crate::metrics::CommandStats;
@@ -71,12 +72,16 @@ static FAMILIES: &[Family] = &[
     ("kvstore_network_sent_bytes_total", COUNTER, "Bytes to clients.",
         |seen, out| out.put(seen.engine.metrics.output_bytes.get())),
     // Data.
-    ("kvstore_memory_used_bytes", GAUGE, "Memory in use: data, clients and the program itself.",
+    ("kvstore_memory_used_bytes", GAUGE, "Memory in use: the program, data, clients, pending log.",
         |seen, out| out.put(seen.memory.used)),
     ("kvstore_memory_data_bytes", GAUGE, "Memory for keys and values.",
         |seen, out| out.put(seen.memory.data.bytes)),
     ("kvstore_memory_clients_bytes", GAUGE, "Memory for the buffers of clients.",
         |seen, out| out.put(seen.memory.clients)),
+    ("kvstore_memory_peak_bytes", GAUGE, "The most memory that was in use.",
+        |seen, out| out.put(seen.memory.peak)),
+    ("kvstore_memory_limit_bytes", GAUGE, "Memory that may be in use; 0 is no limit.",
+        |seen, out| out.put(seen.memory.limit)),
     ("kvstore_keys", GAUGE, "Keys in the table.", |seen, out| out.put(seen.memory.data.keys)),
     ("kvstore_keys_with_deadline", GAUGE, "Keys that will expire.",
         |seen, out| out.put(seen.memory.data.volatile)),
@@ -86,6 +91,8 @@ static FAMILIES: &[Family] = &[
         |seen, out| out.put(seen.engine.metrics.keyspace_misses.get())),
     ("kvstore_expired_keys_total", COUNTER, "Keys deleted because their time was over.",
         |seen, out| out.put(seen.engine.metrics.expired_keys.get())),
+    ("kvstore_evicted_keys_total", COUNTER, "Keys deleted to make room in memory.",
+        |seen, out| out.put(seen.engine.metrics.evicted_keys.get())),
     // The log.
     ("kvstore_log_appended_seq", GAUGE, "The last record of the log.",
         |seen, out| of_log(seen, out, |log| log.appended().0)),
@@ -125,7 +132,7 @@ static FAMILIES: &[Family] = &[
 
 /// The page.
 pub fn page(engine: &Engine) -> String {
-    let seen = Seen { engine, memory: info::memory_use(engine) };
+    let seen = Seen { engine, memory: engine.memory() };
     let mut page = String::with_capacity(16 << 10);
     for (name, kind, help, write) in FAMILIES {
         let begin = page.len();

@@ -1,9 +1,9 @@
 //! INFO, with the sections and fields that clients and monitoring tools read from Redis 7.
 
 use super::Engine;
+use super::memory::Memory;
 use crate::clock::UnixMillis;
 use crate::config::Id;
-use crate::store::Totals;
 use std::fmt::Write;
 use std::fs;
 use std::sync::atomic::Ordering::Relaxed;
@@ -79,36 +79,35 @@ fn clients(engine: &Engine, page: &mut String) {
     field(page, "tracking_clients", 0);
 }
 
-/// Where memory goes.
-pub(super) struct Memory {
-    pub data: Totals,
-    pub clients: usize,
-    /// All that we know of: the program itself, data, clients.
-    pub used: usize,
-    pub resident: usize,
-}
-
-/// Counts it all: each shard is locked for a moment.
-pub(super) fn memory_use(engine: &Engine) -> Memory {
-    let (data, clients) = (engine.store.totals(), engine.clients.memory_bytes());
-    let used = engine.startup_bytes + data.bytes + clients;
-    Memory { data, clients, used, resident: resident_bytes().unwrap_or(0) }
-}
-
 fn memory(engine: &Engine, page: &mut String) {
-    let Memory { data, clients, used, resident } = memory_use(engine);
-    field(page, "used_memory", used);
-    field(page, "used_memory_human", human(used));
-    field(page, "used_memory_rss", resident);
-    field(page, "used_memory_rss_human", human(resident));
-    field(page, "used_memory_startup", engine.startup_bytes);
+    let Memory { data, clients, log, used, peak, limit, resident } = engine.memory();
+    let startup = engine.startup_bytes;
+    let percent =
+        |part: usize, whole: usize| format!("{:.2}%", part as f64 * 100.0 / whole.max(1) as f64);
+    size(page, "used_memory", used);
+    size(page, "used_memory_rss", resident);
+    size(page, "used_memory_peak", peak);
+    field(page, "used_memory_peak_perc", percent(used, peak));
+    field(page, "used_memory_overhead", used.saturating_sub(data.bytes));
+    field(page, "used_memory_startup", startup);
     field(page, "used_memory_dataset", data.bytes);
-    field(page, "mem_clients_normal", clients);
-    field(page, "maxmemory", 0);
-    field(page, "maxmemory_human", "0B");
-    field(page, "maxmemory_policy", "noeviction");
+    field(page, "used_memory_dataset_perc", percent(data.bytes, used.saturating_sub(startup)));
+    size(page, "total_system_memory", system_bytes().unwrap_or(0));
+    size(page, "maxmemory", limit);
+    field(page, "maxmemory_policy", engine.config.choice(Id::MaxmemoryPolicy));
     field(page, "mem_fragmentation_ratio", format!("{:.2}", resident as f64 / used.max(1) as f64));
+    field(page, "mem_fragmentation_bytes", resident as i64 - used as i64);
+    field(page, "mem_not_counted_for_evict", 0);
+    field(page, "mem_clients_slaves", 0);
+    field(page, "mem_clients_normal", clients);
+    field(page, "mem_aof_buffer", log);
     field(page, "mem_allocator", "system");
+}
+
+/// A number of bytes, and once more for people.
+fn size(page: &mut String, name: &str, bytes: usize) {
+    field(page, name, bytes);
+    field(page, &format!("{name}_human"), human(bytes));
 }
 
 fn persistence(engine: &Engine, page: &mut String) {
@@ -174,7 +173,7 @@ fn stats(engine: &Engine, page: &mut String) {
     field(page, "rejected_connections", metrics.connections_rejected.get());
     field(page, "expired_keys", metrics.expired_keys.get());
     field(page, "expire_cycle_cpu_milliseconds", metrics.expire_cycle_micros.get() / 1000);
-    field(page, "evicted_keys", 0);
+    field(page, "evicted_keys", metrics.evicted_keys.get());
     field(page, "keyspace_hits", metrics.keyspace_hits.get());
     field(page, "keyspace_misses", metrics.keyspace_misses.get());
     field(page, "pubsub_channels", 0);
@@ -235,7 +234,7 @@ fn human(bytes: usize) -> String {
         }
         (value, unit) = (value / 1024.0, next);
     }
-    format!("{value:.2}{unit}")
+    if unit == "B" { format!("{bytes}B") } else { format!("{value:.2}{unit}") }
 }
 
 /// Resident memory of this process, where the kernel tells.
@@ -243,6 +242,14 @@ pub fn resident_bytes() -> Option<usize> {
     let pages: usize =
         fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size())
+}
+
+/// Memory of the machine, where the kernel tells.
+fn system_bytes() -> Option<usize> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let kib: usize =
+        text.strip_prefix("MemTotal:")?.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(kib << 10)
 }
 
 /// CPU time of this process in user and in system mode, where the kernel tells.

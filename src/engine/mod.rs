@@ -21,6 +21,7 @@ mod clients;
 mod command_command;
 pub mod compactor;
 mod connection;
+mod evict;
 mod execute;
 pub mod exposition;
 mod followers;
@@ -28,6 +29,7 @@ mod help;
 mod info;
 mod key_specs;
 mod log_command;
+mod memory;
 mod pause;
 mod persistence;
 mod replica;
@@ -55,12 +57,15 @@ use crate::clock::UnixMillis;
 use crate::commands::Commands;
 use crate::config::{Config, Id, OutputLimit};
 use crate::effect::Seq;
+use crate::held::Held;
 use crate::metrics::Metrics;
 use crate::outbox::SendError;
 use crate::protocol::Reply;
 use crate::random::Random;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
+use evict::Evictor;
+use parking_lot::Mutex;
 use pause::Pause;
 use persistence::{Parked, Passage};
 use std::sync::Arc;
@@ -102,6 +107,10 @@ pub struct Engine {
     /// DEBUG SET-ACTIVE-EXPIRE.
     active_expire: AtomicBool,
     pause: Pause,
+    /// Taken before any shard's lock.
+    evictor: Mutex<Evictor>,
+    /// The most memory that was ever seen in use.
+    memory_peak: AtomicUsize,
 }
 
 impl Engine {
@@ -140,6 +149,8 @@ impl Engine {
             connections_possible: AtomicUsize::new(usize::MAX),
             active_expire: AtomicBool::new(true),
             pause: Pause::default(),
+            evictor: Mutex::default(),
+            memory_peak: AtomicUsize::new(0),
         })
     }
 
@@ -173,7 +184,9 @@ impl Engine {
                 client.park();
                 let empty = Reply::new(reply.dialect());
                 let reply = std::mem::replace(reply, empty);
-                let parked = Parked { client, reply, at_stake, limit };
+                let held = Held::new(self.clients.memory());
+                held.set(reply.bytes().len());
+                let parked = Parked { client, reply, at_stake, limit, _held: held };
                 persistence.parked_tx.send(parked).expect("the engine holds the receiver, too");
                 false
             }

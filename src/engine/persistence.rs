@@ -30,6 +30,7 @@ use crate::clock::{Stopwatch, UnixMillis};
 use crate::config::{Config, Fsync, Id, OutputLimit};
 use crate::effect::{self, Seq};
 use crate::error::Failure;
+use crate::held::Held;
 use crate::protocol::{Mark, Reply};
 use crate::store::{Scope, Store};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -44,6 +45,8 @@ use std::thread;
 /// Replies that wait for the sync thread. When it is full, connections wait: for the disk, never for a
 /// client.
 const PARKED_MAX: usize = 16_384;
+/// At least so much may wait to be written, however little memory there is.
+const PENDING_BYTES_MIN: u64 = 1 << 20;
 /// Payloads on their way from reading to applying, during recovery: two threads, so that both cores
 /// work.
 const LOAD_BATCH_BYTES: usize = 256 << 10;
@@ -60,6 +63,8 @@ pub struct Parked {
     pub at_stake: Option<AtStake>,
     /// Its output limit.
     pub limit: OutputLimit,
+    /// The replies' bytes, for the sum over all clients.
+    pub _held: Held,
 }
 
 /// Where in the replies of a batch the first write's stands, and how many replies there are from there
@@ -206,11 +211,20 @@ impl Persistence {
             config.int(Id::ReplBacklogSize) as u64,
             config.int(Id::ReplRetentionBytes) as u64,
         );
+        self.log.set_pending_max(pending_max(config));
     }
 
     /// Whether a write may begin: a refusal says why, in the words that clients know.
     pub fn admit(&self) -> Result<(), Failure> {
         self.log.admit().map_err(|error| misconf(&error))
+    }
+
+    /// Hands what is pending to the kernel, if it is more than `bytes`.
+    pub fn write_pending(&self, bytes: u64) -> Result<(), Failure> {
+        if self.log.pending_bytes() <= bytes {
+            return Ok(());
+        }
+        self.log.ensure_written(self.log.appended()).map_err(|error| misconf(&error))
     }
 
     /// How far a record must have come before a reply that depends on it may leave.
@@ -236,6 +250,15 @@ impl Persistence {
             _ => self.log.ensure_written(needed),
         };
         result.map_or_else(Passage::Failed, |()| Passage::Open)
+    }
+}
+
+/// How much may wait to be written. Under a limit on memory an eighth of it: it counts, and keys should
+/// not go because the disk is slow.
+fn pending_max(config: &Config) -> u64 {
+    match config.int(Id::Maxmemory) as u64 {
+        0 => u64::MAX,
+        limit => (limit / 8).max(PENDING_BYTES_MIN),
     }
 }
 

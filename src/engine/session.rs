@@ -143,6 +143,18 @@ impl Session {
         }
     }
 
+    /// Bytes kept from one request to the next, to be counted as the client's.
+    pub fn allocated_bytes(&self) -> usize {
+        self.record.capacity()
+    }
+
+    /// Gives back what an unusually large request needed.
+    pub fn shrink(&mut self) {
+        const KEEP_MAX: usize = 16 << 10;
+        self.record.clear();
+        self.record.shrink_to(KEEP_MAX);
+    }
+
     /// Called before the first request of a batch: reads the clocks.
     pub fn begin_batch(&mut self) {
         self.now = UnixMillis::now();

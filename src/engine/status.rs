@@ -1,6 +1,6 @@
 //! `/status.json`: all that the status page shows, at one moment. The page takes differences.
 
-use super::info::{self, Memory};
+use super::memory::Memory;
 use super::{Engine, Persistence};
 use crate::clock::UnixMillis;
 use std::fmt::{Display, Write};
@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 /// The document. `open_book` says that whoever reads it could read all data anyway, so that keys and
 /// values may be in it.
 pub fn page(engine: &Engine, state: &str, open_book: bool) -> String {
-    let memory = info::memory_use(engine);
+    let memory = engine.memory();
     let mut json = Json::default();
     json.object(|json| {
         json.text("state", state);
@@ -69,6 +69,7 @@ fn of_memory(memory: &Memory, json: &mut Json) {
     json.number("resident", memory.resident);
     json.number("data", memory.data.bytes);
     json.number("clients", memory.clients);
+    json.number("limit", memory.limit);
 }
 
 fn keys(engine: &Engine, memory: &Memory, json: &mut Json) {
@@ -76,6 +77,7 @@ fn keys(engine: &Engine, memory: &Memory, json: &mut Json) {
     json.number("total", memory.data.keys);
     json.number("volatile", memory.data.volatile);
     json.number("expired", metrics.expired_keys.get());
+    json.number("evicted", metrics.evicted_keys.get());
     json.number("hits", metrics.keyspace_hits.get());
     json.number("misses", metrics.keyspace_misses.get());
 }

@@ -93,7 +93,9 @@ impl Connection<'_> {
     fn read(&mut self) -> Result<(), End> {
         // A client that is silent should cost little, whatever it has asked for before.
         self.decoder.shrink();
-        let held = self.input.capacity() + self.decoder.allocated_bytes();
+        self.session.shrink();
+        let held =
+            self.input.capacity() + self.decoder.allocated_bytes() + self.session.allocated_bytes();
         self.session.client.note_input(self.input.waiting().len(), held);
         self.set_timeout();
         // Stepping aside before the wait lets the clients whose requests are here already be served

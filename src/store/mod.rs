@@ -28,20 +28,24 @@
 
 mod entry;
 mod guards;
+mod sample;
 mod shard;
 mod table;
 mod tx;
+mod usage;
 mod watch;
 
 pub use entry::Entry;
+pub use sample::{Odds, Sample};
 pub use shard::Shard;
 pub use tx::{Live, Scope, Tx};
+pub use usage::{Tracking, Usage};
 pub use watch::Watches;
 
 use crate::clock::UnixMillis;
-use crate::random::Random;
 use parking_lot::RwLock;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// A power of two; see the module's header for why this one.
 pub const SHARDS: usize = 256;
@@ -61,6 +65,8 @@ pub struct KeyHash {
 pub struct Store {
     shards: Box<[RwLock<Shard>]>,
     seed: RandomState,
+    /// Bytes of all shards: what would take 256 locks to add up for each write.
+    bytes: AtomicUsize,
 }
 
 /// Sums over all shards. Taken shard by shard, so under load they are of slightly different moments.
@@ -80,6 +86,7 @@ impl Store {
         Store {
             shards: (0..SHARDS).map(|_| RwLock::new(Shard::new())).collect(),
             seed: RandomState::new(),
+            bytes: AtomicUsize::new(0),
         }
     }
 
@@ -92,6 +99,18 @@ impl Store {
         KeyHash {
             shard: (hash >> (64 - SHARD_BITS)) as usize,
             place: (hash >> (32 - SHARD_BITS)) as u32,
+        }
+    }
+
+    /// Bytes allocated for all keys, as of the last transaction that ended.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Relaxed)
+    }
+
+    /// Adds, or, with a number that wraps around, subtracts.
+    fn change_bytes(&self, change: usize) {
+        if change != 0 {
+            self.bytes.fetch_add(change, Relaxed);
         }
     }
 
@@ -110,22 +129,6 @@ impl Store {
     /// Whether a deadline in this shard has passed: a short look, for the sweeper.
     pub fn has_expired(&self, shard: usize, now: UnixMillis) -> bool {
         self.shards[shard].read().next_deadline().is_some_and(|due| due < now)
-    }
-
-    /// A key chosen evenly enough: a shard by its size, then a place in it.
-    pub(crate) fn random_place(
-        &self,
-        random: &mut Random,
-        sizes: &[usize],
-    ) -> Option<(usize, usize)> {
-        let total: usize = sizes.iter().sum();
-        let mut ticket = if total == 0 { return None } else { random.below(total) };
-        let shard = sizes.iter().position(|&size| {
-            let here = ticket < size;
-            ticket = ticket.saturating_sub(size);
-            here
-        })?;
-        Some((shard, random.next_u64() as usize))
     }
 }
 

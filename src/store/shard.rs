@@ -2,11 +2,16 @@
 
 use super::entry::Entry;
 use super::table::Table;
+use super::usage::Use;
 use super::watch::Watched;
 use crate::clock::UnixMillis;
 use crate::effect::Seq;
+use crate::random::Random;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+
+/// How often a key with a deadline is looked for by chance, before the list is cleared of leftovers.
+const RANDOM_TRIES_MAX: usize = 32;
 
 /// The entries whose hashes begin with this shard's number.
 ///
@@ -31,6 +36,8 @@ pub struct Shard {
     pub last_seq: Seq,
     /// Who wants to know of changes. Every method that changes an entry tells it.
     pub(super) watched: Watched,
+    /// What the store's sum has for this shard.
+    pub(super) bytes_in_sum: usize,
 }
 
 impl Default for Shard {
@@ -49,6 +56,7 @@ impl Shard {
             entry_bytes: 0,
             last_seq: Seq(0),
             watched: Watched::new(),
+            bytes_in_sum: 0,
         }
     }
 
@@ -83,19 +91,19 @@ impl Shard {
         key: &[u8],
         value: &[u8],
         deadline: Option<UnixMillis>,
-        touched: u32,
+        using: Use,
     ) {
         self.watched.changed(key);
         match self.table.find(hash, key) {
             Some(at) => {
-                self.table.touch(at, touched);
+                self.table.touch(at, using);
                 self.change(at, hash, |entry| {
                     if !entry.overwrite(value, deadline) {
                         *entry = Entry::new(key, value, deadline);
                     }
                 });
             }
-            None => self.insert(hash, Entry::new(key, value, deadline), touched),
+            None => self.insert(hash, Entry::new(key, value, deadline), using),
         }
     }
 
@@ -105,25 +113,32 @@ impl Shard {
         key: &[u8],
         offset: usize,
         bytes: &[u8],
-        touched: u32,
+        using: Use,
     ) {
         self.watched.changed(key);
         match self.table.find(hash, key) {
             Some(at) => {
-                self.table.touch(at, touched);
+                self.table.touch(at, using);
                 self.change(at, hash, |entry| entry.set_range(offset, bytes));
             }
             None => {
                 let mut entry = Entry::new(key, b"", None);
                 entry.set_range(offset, bytes);
-                self.insert(hash, entry, touched);
+                self.insert(hash, entry, using);
             }
         }
     }
 
-    pub(super) fn set_deadline(&mut self, hash: u32, key: &[u8], deadline: Option<UnixMillis>) {
+    pub(super) fn set_deadline(
+        &mut self,
+        hash: u32,
+        key: &[u8],
+        deadline: Option<UnixMillis>,
+        using: Use,
+    ) {
         if let Some(at) = self.table.find(hash, key) {
             self.watched.changed(key);
+            self.table.touch(at, using);
             self.change(at, hash, |entry| entry.set_deadline(deadline));
         }
     }
@@ -144,6 +159,7 @@ impl Shard {
     pub(super) fn take_entries(&mut self) -> Shard {
         let mut old = std::mem::take(self);
         self.last_seq = old.last_seq;
+        self.bytes_in_sum = old.bytes_in_sum;
         self.watched = std::mem::take(&mut old.watched);
         self.watched.emptied(|place, key| old.find(place, key).is_some());
         old
@@ -175,10 +191,26 @@ impl Shard {
         expired
     }
 
-    fn insert(&mut self, hash: u32, entry: Entry, touched: u32) {
+    /// A slot with a key, each as likely as any other; if `volatile`, of those with a deadline. Of the
+    /// latter it may find none for all the leftovers in the list.
+    pub fn random_slot(&self, volatile: bool, random: &mut Random) -> Option<usize> {
+        if !volatile {
+            return self.table.random_taken(random);
+        }
+        let listed = self.deadlines.as_slice();
+        let tries = if listed.is_empty() { 0 } else { RANDOM_TRIES_MAX };
+        (0..tries).find_map(|_| {
+            let Reverse((_, reversed)) = listed[random.below(listed.len())];
+            self.table
+                .slots_of(reversed.reverse_bits())
+                .find(|&at| self.table.entry(at).deadline().is_some())
+        })
+    }
+
+    fn insert(&mut self, hash: u32, entry: Entry, using: Use) {
         self.entry_bytes += entry.allocated_bytes();
         let deadline = entry.deadline();
-        self.table.insert(hash, entry, touched);
+        self.table.insert(hash, entry, using.first());
         self.volatile += usize::from(deadline.is_some());
         self.note_deadline(hash, None, deadline);
     }
@@ -208,7 +240,7 @@ impl Shard {
 
     /// Drops the leftovers. Amortised: it runs only after as many pushes as make up an eighth of the
     /// table.
-    fn rebuild_deadlines(&mut self) {
+    pub(super) fn rebuild_deadlines(&mut self) {
         self.deadlines = self
             .table
             .entries_from(0)
@@ -222,7 +254,7 @@ mod tests {
     use super::*;
 
     fn set(shard: &mut Shard, n: u32, deadline: Option<u64>) {
-        shard.set(n, &n.to_le_bytes(), b"value", deadline.map(UnixMillis), 0);
+        shard.set(n, &n.to_le_bytes(), b"value", deadline.map(UnixMillis), Use::default());
     }
 
     #[test]
@@ -231,7 +263,7 @@ mod tests {
         (0..10).for_each(|n| set(&mut shard, n, Some(100)));
         set(&mut shard, 3, Some(500));
         set(&mut shard, 4, None);
-        shard.set_deadline(5, &5u32.to_le_bytes(), Some(UnixMillis(50)));
+        shard.set_deadline(5, &5u32.to_le_bytes(), Some(UnixMillis(50)), Use::default());
         let expired = shard.take_expired(UnixMillis(51), 100);
         assert_eq!(expired, [5u32.to_le_bytes()]);
         shard.remove(5, &5u32.to_le_bytes());
@@ -256,7 +288,7 @@ mod tests {
     fn counts_bytes_exactly() {
         let mut shard = Shard::new();
         (0..100).for_each(|n| set(&mut shard, n, None));
-        shard.set_range(7, &7u32.to_le_bytes(), 100, b"x", 0);
+        shard.set_range(7, &7u32.to_le_bytes(), 100, b"x", Use::default());
         set(&mut shard, 8, Some(1));
         let sum: usize =
             shard.table.entries_from(0).map(|(_, entry)| entry.allocated_bytes()).sum();

@@ -18,6 +18,8 @@
 //! Out of scope: removal by tombstone (the run moves back instead), other keys than bytes.
 
 use super::entry::Entry;
+use super::usage::{Usage, Use};
+use crate::random::Random;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// The table grows when more than this share of its slots is taken: above it runs become long.
@@ -30,14 +32,16 @@ const LOAD_MIN_PERCENT: usize = 20;
 /// script with SCAN does, leaves all entries in one corner of the table.
 const SHIFT_MAX: usize = 64;
 const HOMES_MIN: usize = 8;
+/// How often a taken slot is looked for by chance.
+const RANDOM_TRIES_MAX: usize = 64;
 
 /// One place in the table. 24 bytes.
 #[derive(Debug, Default)]
 struct Slot {
     /// Position in hash order; meaningful only beside an entry.
     hash: u32,
-    /// When the entry was last used, in the unit of whoever set it.
-    touched: AtomicU32,
+    /// The entry's [`Usage`].
+    usage: AtomicU32,
     entry: Option<Entry>,
 }
 
@@ -104,22 +108,26 @@ impl Table {
         self.slots[at].entry.as_mut().expect("the slot is taken")
     }
 
-    /// Notes that the entry was used. Written only if it differs: readers on two cores would otherwise
+    /// Notes that the entry was used. Of two readers at one time, one may be forgotten.
+    pub fn touch(&self, at: usize, using: Use) {
+        self.set_usage(at, using.after(self.usage(at)));
+    }
+
+    /// How the entry was used.
+    pub fn usage(&self, at: usize) -> Usage {
+        Usage(self.slots[at].usage.load(Relaxed))
+    }
+
+    /// Says how the entry was used. Written only if it differs: readers on two cores would otherwise
     /// send the cache line to and fro.
-    pub fn touch(&self, at: usize, when: u32) {
-        let touched = &self.slots[at].touched;
-        if touched.load(Relaxed) != when {
-            touched.store(when, Relaxed);
+    pub fn set_usage(&self, at: usize, usage: Usage) {
+        if self.usage(at) != usage {
+            self.slots[at].usage.store(usage.0, Relaxed);
         }
     }
 
-    /// When the entry was last touched.
-    pub fn touched(&self, at: usize) -> u32 {
-        self.slots[at].touched.load(Relaxed)
-    }
-
     /// Adds an entry whose key is not there yet.
-    pub fn insert(&mut self, hash: u32, entry: Entry, touched: u32) {
+    pub fn insert(&mut self, hash: u32, entry: Entry, usage: Usage) {
         if (self.len + 1) * 100 > self.homes * LOAD_MAX_PERCENT {
             self.rebuild((self.len + 1) * 100 / LOAD_NEW_PERCENT);
         }
@@ -133,7 +141,7 @@ impl Table {
             // A run has reached the end; more homes make it shorter.
             self.rebuild(self.homes * 5 / 4);
         };
-        self.slots[at] = Slot { hash, touched: AtomicU32::new(touched), entry: Some(entry) };
+        self.slots[at] = Slot { hash, usage: AtomicU32::new(usage.0), entry: Some(entry) };
         self.len += 1;
     }
 
@@ -171,6 +179,24 @@ impl Table {
         (0..size)
             .map(|step| (from + step) % size)
             .find(|&at| self.slots.get(at).is_some_and(|slot| slot.entry.is_some()))
+    }
+
+    /// A taken slot, each as likely as any other.
+    pub fn random_taken(&self, random: &mut Random) -> Option<usize> {
+        if self.len == 0 {
+            return None;
+        }
+        // A free slot is passed over and not moved on from: what lies behind a gap would come up more
+        // often. Only in a table that is nearly empty is a chance soon missed.
+        (0..RANDOM_TRIES_MAX)
+            .map(|_| random.below(self.slots.len()))
+            .find(|&at| self.slots[at].entry.is_some())
+            .or_else(|| self.next_taken(random.below(self.slots.len())))
+    }
+
+    /// The hash of a taken slot's entry.
+    pub fn hash_at(&self, at: usize) -> u32 {
+        self.slots[at].hash
     }
 
     /// How many slots there are.
@@ -244,6 +270,8 @@ mod tests {
     use crate::random::Random;
     use std::collections::BTreeMap;
 
+    const NEVER: Usage = Usage(0);
+
     fn check(table: &Table) {
         let mut last = 0;
         for (at, slot) in table.slots.iter().enumerate().filter(|(_, slot)| slot.entry.is_some()) {
@@ -275,7 +303,7 @@ mod tests {
                 }
                 Some(at) => assert_eq!(table.entry(at).key(), key),
                 None if growing => {
-                    table.insert(hash, Entry::new(&key, b"v", None), 0);
+                    table.insert(hash, Entry::new(&key, b"v", None), NEVER);
                     assert!(model.insert(key, hash).is_none());
                 }
                 None => assert!(!model.contains_key(&key)),
@@ -310,7 +338,7 @@ mod tests {
         let mut table = Table::new();
         let key = |n: u32| (n * 7919).to_le_bytes();
         let hash = |n: u32| crc32fast::hash(&key(n));
-        (0..20_000).for_each(|n| table.insert(hash(n), Entry::new(&key(n), b"", None), 0));
+        (0..20_000).for_each(|n| table.insert(hash(n), Entry::new(&key(n), b"", None), NEVER));
         let mut in_order: Vec<u32> = (0..20_000).collect();
         in_order.sort_by_key(|n| hash(*n));
         for (deleted, n) in in_order.iter().enumerate() {
@@ -329,7 +357,7 @@ mod tests {
     fn hashes_at_the_very_end_fit() {
         let mut table = Table::new();
         for i in 0..500u32 {
-            table.insert(u32::MAX, Entry::new(&i.to_le_bytes(), b"", None), 0);
+            table.insert(u32::MAX, Entry::new(&i.to_le_bytes(), b"", None), NEVER);
         }
         check(&table);
         assert!(table.find(u32::MAX, &499u32.to_le_bytes()).is_some());

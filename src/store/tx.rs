@@ -1,8 +1,10 @@
 //! A transaction: some shards locked, a fixed time, and the one way to change state.
 
 use super::entry::Entry;
-use super::guards::Guards;
+use super::guards::{Guard, Guards};
+use super::sample::Odds;
 use super::shard::Shard;
+use super::usage::{Tracking, Usage, Use};
 use super::{KeyHash, SHARDS, Store};
 use crate::clock::UnixMillis;
 use crate::effect::{self, Effect, Seq};
@@ -25,8 +27,8 @@ pub struct Live<'t> {
     pub value: &'t [u8],
     /// When it expires, if it does.
     pub deadline: Option<UnixMillis>,
-    /// Seconds since it was last read or written.
-    pub idle_seconds: u64,
+    /// How it was used.
+    pub usage: Usage,
     /// Bytes allocated for it.
     pub allocated_bytes: usize,
 }
@@ -56,6 +58,9 @@ pub struct Tx<'s> {
     saw_expired: Cell<bool>,
     /// Whether reading a key counts as using it (`CLIENT NO-TOUCH`).
     touch: bool,
+    tracking: Tracking,
+    /// The key whose use has just been noted.
+    noted: Cell<Option<KeyHash>>,
 }
 
 impl Store {
@@ -115,6 +120,8 @@ impl Store {
             seen_seq: Cell::new(Seq(0)),
             saw_expired: Cell::new(false),
             touch: true,
+            tracking: Tracking::Time,
+            noted: Cell::new(None),
         }
     }
 }
@@ -133,6 +140,17 @@ impl<'s> Tx<'s> {
         self
     }
 
+    /// Notes this of each use.
+    pub fn with_tracking(mut self, tracking: Tracking) -> Self {
+        self.tracking = tracking;
+        self
+    }
+
+    /// What is noted of each use.
+    pub fn tracking(&self) -> Tracking {
+        self.tracking
+    }
+
     /// A live key's value. Counts as a use of the key.
     pub fn value(&self, key: &[u8]) -> Option<&[u8]> {
         let hash = self.hash(key);
@@ -141,7 +159,8 @@ impl<'s> Tx<'s> {
             let entry = shard.table().entry(at);
             self.is_live(entry).then(|| {
                 if self.touch {
-                    shard.table().touch(at, self.touch_clock());
+                    shard.table().touch(at, self.one_use(false));
+                    self.noted.set(Some(hash));
                 }
                 entry.value()
             })
@@ -158,11 +177,10 @@ impl<'s> Tx<'s> {
         self.count(found.is_some());
         found.map(|at| {
             let entry = table.entry(at);
-            let idle = self.touch_clock().saturating_sub(table.touched(at));
             Live {
                 value: entry.value(),
                 deadline: entry.deadline(),
-                idle_seconds: u64::from(idle),
+                usage: table.usage(at),
                 allocated_bytes: entry.allocated_bytes() + 32,
             }
         })
@@ -185,29 +203,28 @@ impl<'s> Tx<'s> {
         if let Some(payload) = &mut self.payload {
             effect.encode(payload);
         }
-        let touched = self.touch_clock();
         match effect {
             Effect::Set { key, value, deadline } => {
-                let (shard, place) = self.shard_mut(key);
-                shard.set(place, key, value, deadline, touched);
+                let (shard, place, using) = self.shard_mut(key);
+                shard.set(place, key, value, deadline, using);
             }
             Effect::SetRange { key, offset, bytes } => {
-                let (shard, place) = self.shard_mut(key);
-                shard.set_range(place, key, offset, bytes, touched);
+                let (shard, place, using) = self.shard_mut(key);
+                shard.set_range(place, key, offset, bytes, using);
             }
             Effect::Del { keys } => {
                 for key in keys {
-                    let (shard, place) = self.shard_mut(key);
+                    let (shard, place, _) = self.shard_mut(key);
                     shard.remove(place, key);
                 }
             }
             Effect::PexpireAt { key, deadline } => {
-                let (shard, place) = self.shard_mut(key);
-                shard.set_deadline(place, key, Some(deadline));
+                let (shard, place, using) = self.shard_mut(key);
+                shard.set_deadline(place, key, Some(deadline), using);
             }
             Effect::Persist { key } => {
-                let (shard, place) = self.shard_mut(key);
-                shard.set_deadline(place, key, None);
+                let (shard, place, using) = self.shard_mut(key);
+                shard.set_deadline(place, key, None, using);
             }
             Effect::FlushAll => self.flush(),
         }
@@ -216,8 +233,7 @@ impl<'s> Tx<'s> {
     /// Removes up to `limit` expired keys of a held shard; returns how many.
     pub fn expire(&mut self, shard: usize, limit: usize) -> usize {
         let now = self.now;
-        let guard = self.guards.held_mut(shard).expect(NOT_LOCKED);
-        let expired = guard.shard_mut().take_expired(now, limit);
+        let expired = self.held_mut(shard).take_expired(now, limit);
         if !expired.is_empty() {
             let keys: Vec<&[u8]> = expired.iter().map(Vec::as_slice).collect();
             self.apply(Effect::Del { keys: &keys });
@@ -309,7 +325,7 @@ impl<'s> Tx<'s> {
 
     /// Keys in the store, including expired ones that are not yet removed.
     pub fn key_count(&self) -> usize {
-        self.sizes().iter().sum()
+        self.sizes().sum()
     }
 
     /// Visits entries in hash order from `cursor` on, expired ones too, until `visit` has had enough and
@@ -349,13 +365,12 @@ impl<'s> Tx<'s> {
 
     /// A random live key, if there is one.
     pub fn random_key(&self, random: &mut Random) -> Option<Vec<u8>> {
-        let sizes = self.sizes();
+        let odds = Odds::new(self.sizes());
         // Redis gives up looking for a live one among expired ones after 100 tries, too.
         for _ in 0..100 {
-            let (number, place) = self.store.random_place(random, &sizes)?;
-            let found = self.with_shard(number, |shard| {
+            let found = self.with_shard(odds.draw(random)?, |shard| {
                 let table = shard.table();
-                let entry = table.entry(table.next_taken(place)?);
+                let entry = table.entry(table.random_taken(random)?);
                 self.is_live(entry).then(|| entry.key().to_vec())
             });
             if found.is_some() {
@@ -367,8 +382,8 @@ impl<'s> Tx<'s> {
         found
     }
 
-    fn sizes(&self) -> Vec<usize> {
-        (0..SHARDS).map(|number| self.with_shard(number, |shard| shard.table().len())).collect()
+    fn sizes(&self) -> impl Iterator<Item = usize> {
+        (0..SHARDS).map(|number| self.with_shard(number, |shard| shard.table().len()))
     }
 
     /// Looks at a shard under the lock that is held, or else under one just for this look.
@@ -400,9 +415,8 @@ impl<'s> Tx<'s> {
         live
     }
 
-    /// Seconds, which wrap after 136 years.
-    fn touch_clock(&self) -> u32 {
-        self.now.seconds() as u32
+    fn one_use(&self, is_noted: bool) -> Use {
+        Use { now: self.now, tracking: self.tracking, is_noted }
     }
 
     fn hash(&self, key: &[u8]) -> KeyHash {
@@ -419,12 +433,39 @@ impl<'s> Tx<'s> {
     }
 
     fn shard(&self, hash: KeyHash) -> &Shard {
-        self.guards.held(hash.shard).expect(NOT_LOCKED).shard()
+        self.held(hash.shard)
     }
 
-    fn shard_mut(&mut self, key: &[u8]) -> (&mut Shard, u32) {
+    /// The shard of a key that is written, the key's place in it, and what this use of it is.
+    fn shard_mut(&mut self, key: &[u8]) -> (&mut Shard, u32, Use) {
         let hash = self.hash(key);
-        (self.guards.held_mut(hash.shard).expect(NOT_LOCKED).shard_mut(), hash.place)
+        let using = self.one_use(self.noted.take() == Some(hash));
+        (self.held_mut(hash.shard), hash.place, using)
+    }
+
+    /// A locked shard.
+    pub(super) fn held(&self, shard: usize) -> &Shard {
+        self.guards.held(shard).expect(NOT_LOCKED).shard()
+    }
+
+    fn held_mut(&mut self, shard: usize) -> &mut Shard {
+        self.guards.held_mut(shard).expect(NOT_LOCKED).shard_mut()
+    }
+}
+
+impl Drop for Tx<'_> {
+    /// Brings the store's sum up to date, while the shards are still locked.
+    fn drop(&mut self) {
+        if self.effects > 0 {
+            let mut change = 0usize;
+            self.guards.each_mut(|guard| {
+                let Guard::Write(shard) = guard else { return };
+                let bytes = shard.allocated_bytes();
+                change = change.wrapping_add(bytes.wrapping_sub(shard.bytes_in_sum));
+                shard.bytes_in_sum = bytes;
+            });
+            self.store.change_bytes(change);
+        }
     }
 }
 

@@ -50,8 +50,8 @@ pub use writing::End;
 use writing::Writer;
 
 /// Writers wait before they lock anything, while more than this is pending: a slow disk slows them
-/// down instead of filling the memory.
-pub const PENDING_BYTES_MAX: usize = 64 << 20;
+/// down instead of filling the memory. A limit on memory makes it less, see [`Log::set_pending_max`].
+pub const PENDING_BYTES_MAX: u64 = 64 << 20;
 /// How long a wait for progress lasts before the reasons to stop waiting are looked at again.
 const WAIT_STEP: Duration = Duration::from_millis(10);
 /// Buffers larger than this are given back.
@@ -73,6 +73,7 @@ pub struct Log {
     written: AtomicU64,
     durable: AtomicU64,
     pending_bytes: AtomicU64,
+    pending_max: AtomicU64,
     /// Bytes of the base and of the segments.
     size: AtomicU64,
     /// Whether `error` holds one: the only cost when there is none.
@@ -141,6 +142,7 @@ impl Log {
             written: seq(),
             durable: seq(),
             pending_bytes: AtomicU64::new(0),
+            pending_max: AtomicU64::new(PENDING_BYTES_MAX),
             size: AtomicU64::new(size),
             failed: AtomicBool::new(false),
             error: Mutex::new(None),
@@ -186,7 +188,7 @@ impl Log {
 
     /// Whether a new write may begin. Waits while too much is pending; refuses while the log is broken.
     pub fn admit(&self) -> Result<(), LogError> {
-        while self.pending_bytes.load(Relaxed) > PENDING_BYTES_MAX as u64 {
+        while self.pending_bytes.load(Relaxed) > self.pending_max.load(Relaxed) {
             self.check()?;
             self.stats.admission_waits.increment();
             self.wait_for_progress(WAIT_STEP);
@@ -245,6 +247,11 @@ impl Log {
     /// The files' directory.
     pub fn disk(&self) -> &dyn Disk {
         &*self.disk
+    }
+
+    /// Changes how much may be pending before writers wait.
+    pub fn set_pending_max(&self, bytes: u64) {
+        self.pending_max.store(bytes.min(PENDING_BYTES_MAX), Relaxed);
     }
 
     /// Changes the size at which segments end.
