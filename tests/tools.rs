@@ -278,9 +278,10 @@ fn repair_closes_gaps_and_refuses_what_a_backup_is_needed_for() {
     Resp::connect(running.port()).call(&["SAVE"]);
     fill_segments(&running, &whole, 300..400);
     assert!(running.stop().success());
-    let (base, files) = (Path::new(&whole).join("base-302.aof"), segments(&whole));
-    assert!(base.exists(), "{:?}", snapshot(&whole).keys());
-    let lost_log = without("lost-log", &files[0]);
+    let (base, behind) = ("base-302.aof", "log-303.aof");
+    let exists = |name| Path::new(&whole).join(name).exists();
+    assert!(exists(base) && exists(behind), "{:?}", snapshot(&whole).keys());
+    let lost_log = without("lost-log", Path::new(behind));
     succeeds(&["check", &lost_log, "--repair"]);
     assert_eq!(keys_in(&lost_log), 300);
     let bad_base = place.name("bad-base");

@@ -1,9 +1,11 @@
 //! `kvstore log`: the history, one line per effect.
 
 use super::follow::follow;
-use super::{Arguments, Error, Tool, Verdict, printing};
+use super::{Arguments, Error, Tool, Verdict, at, printing};
 use crate::aof::files;
+use crate::aof::record::{Header, Position};
 use crate::aof::recovery::{self, Record, Then};
+use crate::aof::scan::Scanner;
 use crate::effect::{self, Effect, Malformed, Seq};
 use crate::protocol::{Decoder, Limits, Step, quote};
 use std::io::{self, BufWriter, StdoutLock, Write};
@@ -17,7 +19,8 @@ kvstore log DIR [--from SEQ] [--key KEY] [--follow]
 Prints the history in the data directory DIR, one line for each effect:
   record  epoch  time  effect
 It begins with the keys of the base, if the log was compacted; their lines begin with 'base'. Long
-values are cut. A server may be using DIR.
+values are cut. A server may be using DIR. In place of DIR there may be one file of a log, such as one in
+diverged/ or quarantine/; what its first record follows is then not checked.
 
   --from SEQ   begins with this record
   --key KEY    only effects on this key, and FLUSHALL; a key with blanks or other bytes can be written
@@ -42,6 +45,10 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
         out: BufWriter::new(io::stdout().lock()),
         failure: None,
     };
+    if dir.is_file() {
+        print_file(dir, &mut printer)?;
+        return Ok(Verdict::Fine);
+    }
     let read = recovery::read_each(dir, |record| {
         printer.print(&record)?;
         Ok(Then::GoOn)
@@ -60,6 +67,24 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
         );
     }
     Ok(Verdict::Fine)
+}
+
+/// Prints one file, such as one that was put aside. What its first record follows is not known here, so its
+/// chain is not checked.
+fn print_file(path: &Path, printer: &mut Printer<'_>) -> Result<(), Error> {
+    let mut scanner = Scanner::open(path, Position::default()).map_err(at(path))?;
+    loop {
+        let offset = scanner.offset();
+        let Some((header, payload)) = scanner.read_unchecked().map_err(at(path))? else {
+            if offset < scanner.file_len() {
+                eprintln!("{}, byte {offset}: what follows is no record", path.display());
+            }
+            return printer.flush();
+        };
+        let Header { seq, epoch, at: time, .. } = header;
+        let record = Record { seq, epoch, at: time, payload, of_base: false };
+        printer.print(&record).map_err(|malformed| Error::Failed(malformed.0.into()))?;
+    }
 }
 
 /// A key as it was typed, or in quotes.
