@@ -3,6 +3,7 @@
 use super::memory::Memory;
 use super::{Engine, Persistence};
 use crate::clock::UnixMillis;
+use crate::config::Id;
 use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -23,7 +24,7 @@ pub fn page(engine: &Engine, state: &str, open_book: bool) -> String {
         json.key("commands", |json| commands(engine, json));
         json.key("errors", |json| json.object(|json| errors(engine, json)));
         json.key("clients", |json| json.object(|json| clients(engine, json)));
-        json.key("memory", |json| json.object(|json| of_memory(&memory, json)));
+        json.key("memory", |json| json.object(|json| of_memory(engine, &memory, json)));
         json.key("keys", |json| json.object(|json| keys(engine, &memory, json)));
         if let Some(persistence) = &engine.persistence {
             json.key("log", |json| json.object(|json| log(engine, persistence, json)));
@@ -64,12 +65,13 @@ fn clients(engine: &Engine, json: &mut Json) {
     json.number("output_bytes", metrics.output_bytes.get());
 }
 
-fn of_memory(memory: &Memory, json: &mut Json) {
+fn of_memory(engine: &Engine, memory: &Memory, json: &mut Json) {
     json.number("used", memory.used);
     json.number("resident", memory.resident);
     json.number("data", memory.data.bytes);
     json.number("clients", memory.clients);
     json.number("limit", memory.limit);
+    json.text("policy", engine.config.choice(Id::MaxmemoryPolicy));
 }
 
 fn keys(engine: &Engine, memory: &Memory, json: &mut Json) {
@@ -89,7 +91,7 @@ fn log(engine: &Engine, persistence: &Persistence, json: &mut Json) {
     json.number("written", log.written());
     json.number("appended", log.appended());
     json.number("epoch", log.epoch().0);
-    json.text("policy", &engine.config.text(crate::config::Id::Appendfsync));
+    json.text("policy", &engine.config.text(Id::Appendfsync));
     json.number("size", log.size());
     json.number("pending", log.pending_bytes());
     json.number("segments", persistence.segments());
