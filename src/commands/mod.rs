@@ -90,6 +90,8 @@ impl Flags {
     pub const ALL_KEYS: Flags = Flags(1 << 7);
     /// Refused between MULTI and EXEC.
     pub const NO_MULTI: Flags = Flags(1 << 8);
+    /// Has something for followers although it changes no data.
+    pub const MAY_REPLICATE: Flags = Flags(1 << 9);
 
     /// These and those.
     pub const fn and(self, other: Flags) -> Flags {
@@ -151,17 +153,20 @@ pub enum Family {
     Transactions,
     /// The client's own connection.
     Connection,
+    /// Messages.
+    PubSub,
     /// The server.
     Server,
 }
 
 impl Family {
     /// All of them in the order of `HELP`.
-    pub const ALL: [Family; 6] = [
+    pub const ALL: [Family; 7] = [
         Family::String,
         Family::Bitmap,
         Family::Generic,
         Family::Transactions,
+        Family::PubSub,
         Family::Connection,
         Family::Server,
     ];
@@ -174,6 +179,7 @@ impl Family {
             Family::Generic => "generic",
             Family::Transactions => "transactions",
             Family::Connection => "connection",
+            Family::PubSub => "pubsub",
             Family::Server => "server",
         }
     }

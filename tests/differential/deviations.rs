@@ -109,6 +109,7 @@ pub const NOT_SENT: &[(&str, &str)] = &[
     ("WATCH", "transactions.rs has it"),
     ("UNWATCH", "transactions.rs has it"),
     ("WAITAOF", "from Redis 7.2"),
+    ("SUBSCRIBE, PSUBSCRIBE with a name", "messages.rs has them: their answers are several"),
     ("DEBUG LOADAOF", "ends a Redis that has no append-only file"),
     ("DEBUG SLEEP", "sent with 0 only: in Redis it blocks everybody, in kvstore this connection"),
 ];
@@ -145,7 +146,7 @@ fn is_about_all_commands(args: &[Vec<u8>]) -> bool {
 }
 
 fn is_help_of_a_container(args: &[Vec<u8>]) -> bool {
-    let containers = ["CLIENT", "CONFIG", "COMMAND", "MEMORY", "DEBUG"];
+    let containers = ["CLIENT", "CONFIG", "COMMAND", "MEMORY", "DEBUG", "PUBSUB"];
     args.len() == 2
         && is_word(&args[1], "HELP")
         && containers.iter().any(|name| is_word(&args[0], name))

@@ -76,7 +76,8 @@ pub const TEMPLATES: &[(usize, &str)] = &[
     (4, "PING"), (4, "PING $value"), (6, "ECHO $value"), (2, "SELECT $database"), (2, "TIME"),
     (2, "CLIENT SETNAME $name"), (2, "CLIENT GETNAME"), (1, "CLIENT $unknown $value"),
     (1, "CONFIG $unknown $value"),
-    (2, "MEMORY USAGE $key"), (1, "MEMORY USAGE $key SAMPLES $index"), (1, "DEBUG OBJECT $key"),
+    (4, "PUBLISH $value $value"), (2, "PUBSUB NUMSUB $keys"), (1, "PUBSUB CHANNELS $pattern"),
+    (1, "PUBSUB $unknown"), (2, "MEMORY USAGE $key"), (1, "MEMORY USAGE $key SAMPLES $index"), (1, "DEBUG OBJECT $key"),
     (2, "COMMAND GETKEYS $template"), (2, "COMMAND GETKEYSANDFLAGS $template"),
     (2, "COMMAND INFO $known"),
     // what we do not know
@@ -133,6 +134,9 @@ pub const FIXED: &[&str] = &[
     "SHUTDOWN BOGUS", "SHUTDOWN NOSAVE BOGUS", "SHUTDOWN ABORT", "SHUTDOWN ABORT NOW",
     "SHUTDOWN SAVE NOSAVE",
     "INFO", "INFO server", "INFO no-such-section", "INFO server clients", "INFO everything",
+    "UNSUBSCRIBE", "PUNSUBSCRIBE", "UNSUBSCRIBE nobody", "PUNSUBSCRIBE n*", "SUBSCRIBE", "PSUBSCRIBE",
+    "PUBLISH news", "PUBSUB", "PUBSUB NUMPAT", "PUBSUB NUMPAT x", "PUBSUB NUMSUB", "PUBSUB CHANNELS a b",
+    "PUBSUB HELP", "CONFIG SET notify-keyspace-events KQ", "CONFIG GET notify-keyspace-events",
     "TIME now", "SELECT", "DBSIZE x", "RANDOMKEY x", "PING a b", "ECHO",
 ];
 
