@@ -3,6 +3,8 @@
 //! A word of a template that begins with `$` is a placeholder: one of `choices` here, or one of
 //! those that `Generator::fill` computes. It may become several words, or none.
 
+use super::transactions::COMMANDS;
+
 /// Few keys, so that commands meet each other's results. Some are awkward.
 pub const KEYS: &[&[u8]] = &[
     b"k0",
@@ -143,7 +145,8 @@ pub const FIXED: &[&str] = &[
 /// Whether a command of this name is among those sent.
 pub fn knows(name: &str) -> bool {
     let lines = TEMPLATES.iter().map(|(_, line)| line).chain(FIXED);
-    lines.into_iter().any(|line| line.split(' ').next() == Some(name))
+    let names = lines.filter_map(|line| line.split(' ').next()).chain(COMMANDS);
+    names.into_iter().any(|known| known == name)
 }
 
 /// The words, or lines of words, that a placeholder stands for: usual ones, and the odd ones that
