@@ -19,9 +19,10 @@
 //! # Modules, in reading order
 //!
 //! [`protocol`] bytes ↔ requests and replies · [`effect`] what can happen to data · [`store`] the table ·
-//! [`commands`] what each command means · [`aof`] the log · [`engine`] decides · [`server`] sockets and
+//! [`commands`] what each command means · [`aof`] the log · [`pubsub`] messages · [`engine`] decides · [`server`] sockets and
 //! threads · [`cli`] tools beside the server. Leaves, imported by anyone: [`config`], [`error`],
-//! [`metrics`], [`clock`], [`digits`], [`held`], [`shutdown`], [`glob`], [`random`], [`outbox`].
+//! [`event`], [`metrics`], [`clock`], [`digits`], [`held`], [`shutdown`], [`glob`], [`random`],
+//! [`outbox`].
 //!
 //! # Threads
 //!
@@ -30,7 +31,7 @@
 //! | `main` | the wiring | the shutdown latch | last |
 //! | `accept` | a listener | `accept` | shutdown, woken by a connection from `main` |
 //! | `conn-<n>` ≤ maxclients | one socket, its buffers | `read` | the peer leaves, or shutdown and all is answered |
-//! | `conn-<n>-push` | the replies that a client was too slow to take | `write` | they are sent, or the client is cut |
+//! | `conn-<n>-push` | the replies and messages that a client was too slow to take | `write` | they are sent, or the client is cut |
 //! | `aof-sync` | parked replies | its channel, the disk | after the last connection, with a last sync |
 //! | `sweeper` | – | the latch, with a timeout | shutdown |
 //! | `http` | the status page's listener | `accept` | shutdown, behind the last client |
@@ -48,7 +49,8 @@
 //! | `Log::pending` | the log's pending bytes | a memcpy |
 //!
 //! `Log::syncing` → `Log::writer` → `Log::pending` are for those who write and sync; no shard is locked
-//! then. `Outbox::queue` and the registry of clients are leaves.
+//! then. A subscriber's `Outbox::queue` → `PubSub::registry` is the order of SUBSCRIBE. The registries of
+//! clients and of subscriptions are leaves: held for a look or an entry, and never while sending.
 //!
 //! # Invariants
 //!
@@ -73,11 +75,13 @@ pub mod digits;
 pub mod effect;
 pub mod engine;
 pub mod error;
+pub mod event;
 pub mod glob;
 pub mod held;
 pub mod metrics;
 pub mod outbox;
 pub mod protocol;
+pub mod pubsub;
 pub mod random;
 pub mod replication;
 pub mod server;

@@ -167,6 +167,12 @@ pub struct Metrics {
     pub protocol_errors: Counter,
     pub query_limit_disconnections: Counter,
     pub output_limit_disconnections: Counter,
+    /// Those of them that were subscribers.
+    pub subscriber_limit_disconnections: Counter,
+    /// By clients, with PUBLISH.
+    pub messages_published: Counter,
+    /// Once for each subscriber and name.
+    pub messages_delivered: Counter,
     /// By index in the command table.
     pub commands: Box<[CommandStats]>,
     errors: Mutex<BTreeMap<String, u64>>,
@@ -202,6 +208,9 @@ impl Metrics {
             protocol_errors: Counter::default(),
             query_limit_disconnections: Counter::default(),
             output_limit_disconnections: Counter::default(),
+            subscriber_limit_disconnections: Counter::default(),
+            messages_published: Counter::default(),
+            messages_delivered: Counter::default(),
             commands: (0..commands).map(|_| CommandStats::default()).collect(),
             errors: Mutex::default(),
             rates: Mutex::new(Rates {
@@ -273,6 +282,9 @@ impl Metrics {
             &self.protocol_errors,
             &self.query_limit_disconnections,
             &self.output_limit_disconnections,
+            &self.subscriber_limit_disconnections,
+            &self.messages_published,
+            &self.messages_delivered,
         ];
         let of_commands = self.commands.iter().flat_map(|command| {
             [&command.calls, &command.micros, &command.rejected, &command.failed]

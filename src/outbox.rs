@@ -18,7 +18,7 @@
 
 use crate::config::OutputLimit;
 use crate::held::{Held, Sum};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 use std::collections::VecDeque;
@@ -100,31 +100,12 @@ impl Outbox {
 
     /// Sends without ever blocking on the client. What the kernel does not take is queued.
     pub fn send(self: &Arc<Self>, bytes: &[u8], limit: OutputLimit) -> Result<(), SendError> {
-        let mut queue = self.queue.lock();
-        if queue.broken {
-            return Err(SendError::Closed(io::ErrorKind::BrokenPipe.into()));
-        }
-        let sent =
-            if queue.bytes == 0 { self.send_now(bytes).map_err(SendError::Closed)? } else { 0 };
-        if sent == bytes.len() {
-            return Ok(());
-        }
-        // What was waiting before counts, and not this reply: a client that reads gets a reply of any
-        // length.
-        if queue.is_over(limit) {
-            let waiting = queue.bytes;
-            drop(queue);
-            self.cut();
-            return Err(SendError::OverLimit(waiting));
-        }
-        queue.add(&bytes[sent..]);
-        self.held.set(queue.bytes);
-        if !queue.pushing {
-            queue.pushing = true;
-            drop(queue);
-            self.start_pushing().map_err(SendError::Closed)?;
-        }
-        Ok(())
+        self.turn().send(bytes, limit)
+    }
+
+    /// Keeps everybody else from sending: what is decided during the turn is so when its bytes leave.
+    pub fn turn(self: &Arc<Self>) -> Turn<'_> {
+        Turn { outbox: self, queue: self.queue.lock() }
     }
 
     /// Waits until everything queued is sent. Gives up when the socket breaks, or when the client has
@@ -194,6 +175,45 @@ impl Outbox {
             let n = (&self.socket).write(piece)?;
             self.sent_bytes.fetch_add(n as u64, Relaxed);
             piece = &piece[n..];
+        }
+        Ok(())
+    }
+}
+
+/// The right to send the next bytes; see [`Outbox::turn`].
+pub struct Turn<'a> {
+    outbox: &'a Arc<Outbox>,
+    queue: MutexGuard<'a, Queue>,
+}
+
+impl Turn<'_> {
+    /// Sends, see [`Outbox::send`], and ends the turn.
+    pub fn send(self, bytes: &[u8], limit: OutputLimit) -> Result<(), SendError> {
+        let Turn { outbox, mut queue } = self;
+        if queue.broken {
+            return Err(SendError::Closed(io::ErrorKind::BrokenPipe.into()));
+        }
+        let sent =
+            if queue.bytes == 0 { outbox.send_now(bytes).map_err(SendError::Closed)? } else { 0 };
+        if sent == bytes.len() {
+            return Ok(());
+        }
+        // What was waiting before counts, and not this reply: a client that reads gets a reply of any
+        // length.
+        if queue.is_over(limit) {
+            let waiting = queue.bytes;
+            // At once, so that of several who send only one finds it over its limit.
+            queue.broken = true;
+            drop(queue);
+            outbox.cut();
+            return Err(SendError::OverLimit(waiting));
+        }
+        queue.add(&bytes[sent..]);
+        outbox.held.set(queue.bytes);
+        if !queue.pushing {
+            queue.pushing = true;
+            drop(queue);
+            outbox.start_pushing().map_err(SendError::Closed)?;
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use super::bits::{BAD_OFFSET, check_offset};
 use super::ranges::write_at;
 use super::{Call, Command, Family, Flags, Keys};
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
+use crate::event::Classes;
 use crate::protocol::{Args, integer};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -65,14 +66,20 @@ fn bitfield(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     };
     let mut draft = Draft::new(value.unwrap_or_default(), write_end.unwrap_or(0));
     call.reply.array(operations.len());
+    let mut has_written = false;
     for operation in &operations {
-        match draft.run(operation) {
+        let result = draft.run(operation);
+        has_written |= operation.write.is_some() && result.is_some();
+        match result {
             Some(integer) => call.reply.int(integer),
             None => call.reply.nil(),
         }
     }
     for (offset, bytes) in draft.into_runs() {
         write_at(call.tx, key, offset, &bytes);
+    }
+    if has_written {
+        call.tx.tell(Classes::STRING, "setbit", key);
     }
     Ok(())
 }

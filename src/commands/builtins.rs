@@ -2,7 +2,7 @@
 //! in `engine`.
 
 use super::{Command, Family, Flags, Keys, Run};
-use Family::{Connection, Server, Transactions};
+use Family::{Connection, PubSub, Server, Transactions};
 
 /// Names what the engine runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,13 @@ pub enum Builtin {
     Echo,
     Hello,
     Ping,
+    Psubscribe,
+    Publish,
+    PubsubChannels,
+    PubsubHelp,
+    PubsubNumpat,
+    PubsubNumsub,
+    Punsubscribe,
     Quit,
     Reset,
     Select,
@@ -59,7 +66,9 @@ pub enum Builtin {
     Lolwut,
     Save,
     Shutdown,
+    Subscribe,
     Time,
+    Unsubscribe,
     Waitaof,
     Lastseq,
     Promote,
@@ -72,6 +81,8 @@ pub enum Builtin {
 
 const FREE: Flags = Flags::NO_AUTH.and(Flags::FAST).and(Flags::LOADING);
 const FAST: Flags = Flags::FAST.and(Flags::LOADING);
+/// A confirmation is sent by itself, so it can be no element of the answer to EXEC.
+const LISTEN: Flags = Flags::LOADING.and(Flags::NO_MULTI);
 const ADMIN: Flags = Flags::ADMIN.and(Flags::LOADING);
 
 /// The rows of these families.
@@ -221,6 +232,58 @@ pub const COMMANDS: &[Command] = &[
         "",
         "Forgets the watched keys.",
         "WATCH stock; UNWATCH -> OK",
+    ),
+    row("publish", 3, FAST.and(Flags::MAY_REPLICATE), PubSub, Run::Engine(Builtin::Publish))
+        .rest(2)
+        .help(
+            "channel message",
+            "Sends a message to all who listen to a channel now; answers how many.",
+            "PUBLISH news hello world -> 0",
+        ),
+    row("subscribe", -2, LISTEN, PubSub, Run::Engine(Builtin::Subscribe)).help(
+        "channel [channel ...]",
+        "Listens to channels; RESET ends it.",
+        "SUBSCRIBE news -> subscribe news 1",
+    ),
+    row("unsubscribe", -1, LISTEN, PubSub, Run::Engine(Builtin::Unsubscribe)).help(
+        "[channel [channel ...]]",
+        "Stops listening to these channels, or to all.",
+        "SUBSCRIBE news; UNSUBSCRIBE news -> unsubscribe news 0",
+    ),
+    row("psubscribe", -2, LISTEN, PubSub, Run::Engine(Builtin::Psubscribe)).help(
+        "pattern [pattern ...]",
+        "Listens to all channels whose names match glob patterns.",
+        "PSUBSCRIBE news.* -> psubscribe news.* 1",
+    ),
+    row("punsubscribe", -1, LISTEN, PubSub, Run::Engine(Builtin::Punsubscribe)).help(
+        "[pattern [pattern ...]]",
+        "Stops listening to these patterns, or to all.",
+        "PUNSUBSCRIBE -> punsubscribe (nil) 0",
+    ),
+    row("pubsub", -2, FAST, PubSub, Run::Container).help(
+        "subcommand [argument ...]",
+        "Tells who listens.",
+        "PUBSUB NUMSUB news -> 1) news\n2) 0",
+    ),
+    row("pubsub|channels", -2, FAST, PubSub, Run::Engine(Builtin::PubsubChannels)).help(
+        "[pattern]",
+        "The channels that somebody listens to by name.",
+        "",
+    ),
+    row("pubsub|help", 2, FAST, PubSub, Run::Engine(Builtin::PubsubHelp)).help(
+        "",
+        "Lists the subcommands.",
+        "",
+    ),
+    row("pubsub|numpat", 2, FAST, PubSub, Run::Engine(Builtin::PubsubNumpat)).help(
+        "",
+        "How many patterns are listened to.",
+        "",
+    ),
+    row("pubsub|numsub", -2, FAST, PubSub, Run::Engine(Builtin::PubsubNumsub)).help(
+        "[channel [channel ...]]",
+        "How many listen to channels by name.",
+        "",
     ),
     row("bgrewriteaof", 1, ADMIN, Server, Run::Engine(Builtin::Bgrewriteaof)).help(
         "",

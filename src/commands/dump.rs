@@ -14,10 +14,12 @@
 //! refuses ours: its format is the RDB file's, versioned with Redis itself.
 
 use super::expiry::Unit;
+use super::keys::tell_replacement;
 use super::{Call, Command, Family, Flags, Keys};
 use crate::clock::UnixMillis;
 use crate::effect::Effect;
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
+use crate::event::Classes;
 use crate::protocol::{Args, integer};
 use std::ops::RangeInclusive;
 
@@ -141,10 +143,13 @@ fn restore(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     };
     let deadline = deadline.map(|at| UnixMillis(at as u64));
     if deadline.is_none_or(|at| at > now) {
+        tell_replacement(call.tx, key);
         call.tx.apply(Effect::Set { key, value, deadline });
+        call.tx.tell(Classes::GENERIC, "restore", key);
     } else if replaces {
         // It would have expired on the way: only the key that it replaces goes.
         call.tx.apply(Effect::Del { keys: &[key] });
+        call.tx.tell(Classes::GENERIC, "del", key);
     }
     call.reply.ok();
     Ok(())

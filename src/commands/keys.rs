@@ -3,8 +3,10 @@
 use super::{Call, Command, Family, Flags, Keys};
 use crate::effect::Effect;
 use crate::error::{Failure, INT_OUT_OF_RANGE, NO_SUCH_KEY, NOT_AN_INTEGER, SYNTAX};
+use crate::event::Classes;
 use crate::protocol::{Args, integer};
 use crate::store::Tx;
+use std::collections::HashSet;
 
 const WRITE: Flags = Flags::WRITE;
 const FAST_WRITE: Flags = Flags::WRITE.and(Flags::FAST);
@@ -69,10 +71,14 @@ const DB_OUT_OF_RANGE: Failure = Failure::fixed("ERR DB index is out of range");
 const SAME_OBJECT: Failure = Failure::fixed("ERR source and destination objects are the same");
 
 fn del(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
-    let mut keys: Vec<&[u8]> = args.from(1).filter(|key| call.tx.exists(key)).collect();
-    // A key that is named twice is removed once.
-    keys.sort_unstable();
-    keys.dedup();
+    let (mut keys, mut named) = (Vec::new(), HashSet::new());
+    for key in args.from(1) {
+        // A key that is named twice is removed once.
+        if call.tx.exists(key) && (args.len() == 2 || named.insert(key)) {
+            call.tx.tell(Classes::GENERIC, "del", key);
+            keys.push(key);
+        }
+    }
     if !keys.is_empty() {
         call.tx.apply(Effect::Del { keys: &keys });
     }
@@ -131,6 +137,7 @@ fn copy(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let copies = call.tx.value(from).is_some() && (replace || !call.tx.exists(to));
     if copies {
         copy_key(call.tx, from, to);
+        call.tx.tell(Classes::GENERIC, "copy_to", to);
     }
     call.reply.flag(copies);
     Ok(())
@@ -157,6 +164,8 @@ fn parse_copy_options(args: Args<'_>) -> Result<bool, Failure> {
 fn move_key(tx: &mut Tx<'_>, from: &[u8], to: &[u8]) {
     copy_key(tx, from, to);
     tx.apply(Effect::Del { keys: &[from] });
+    tx.tell(Classes::GENERIC, "rename_from", from);
+    tx.tell(Classes::GENERIC, "rename_to", to);
 }
 
 /// Makes `to` what `from` is, deadline included. There is no effect that says "the same as that key":
@@ -164,7 +173,15 @@ fn move_key(tx: &mut Tx<'_>, from: &[u8], to: &[u8]) {
 fn copy_key(tx: &mut Tx<'_>, from: &[u8], to: &[u8]) {
     let Some(source) = tx.peek(from) else { return };
     let (value, deadline) = (source.value.to_vec(), source.deadline);
+    tell_replacement(tx, to);
     tx.apply(Effect::Set { key: to, value: &value, deadline });
+}
+
+/// A key that takes another's place is told of as new, as in Redis, which removes the other first.
+pub(super) fn tell_replacement(tx: &Tx<'_>, key: &[u8]) {
+    if tx.exists(key) {
+        tx.tell(Classes::NEW, "new", key);
+    }
 }
 
 #[cfg(test)]

@@ -91,6 +91,8 @@ impl Flags {
     pub const ALL_KEYS: Flags = Flags(1 << 7);
     /// Refused between MULTI and EXEC.
     pub const NO_MULTI: Flags = Flags(1 << 8);
+    /// Has something for followers although it changes no data.
+    pub const MAY_REPLICATE: Flags = Flags(1 << 9);
 
     /// These and those.
     pub const fn and(self, other: Flags) -> Flags {
@@ -154,6 +156,8 @@ pub enum Family {
     Connection,
     /// Leaders and followers.
     Replication,
+    /// Messages.
+    PubSub,
     /// The server.
     Server,
 }
@@ -165,6 +169,7 @@ impl Family {
         Family::Bitmap,
         Family::Generic,
         Family::Transactions,
+        Family::PubSub,
         Family::Connection,
         Family::Replication,
         Family::Server,
@@ -179,6 +184,7 @@ impl Family {
             Family::Transactions => "transactions",
             Family::Connection => "connection",
             Family::Replication => "replication",
+            Family::PubSub => "pubsub",
             Family::Server => "server",
         }
     }

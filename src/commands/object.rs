@@ -145,7 +145,7 @@ fn encoding_of(value: &[u8]) -> &'static str {
 
 /// Answers with something about a live key, or with nil.
 fn answer(call: &mut Call<'_, '_>, key: &[u8], what: fn(&mut Reply, Live<'_>)) {
-    match call.tx.peek(key) {
+    match call.tx.look(key) {
         Some(live) => what(call.reply, live),
         None => call.reply.nil(),
     }
@@ -175,7 +175,7 @@ fn idletime(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
 
 fn freq(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let (now, tracking) = (call.tx.now(), call.tx.tracking());
-    match (call.tx.peek(&args[2]), tracking) {
+    match (call.tx.look(&args[2]), tracking) {
         (None, _) => call.reply.nil(),
         (Some(live), Tracking::Frequency { decay_minutes, .. }) => {
             call.reply.int(live.usage.frequency(now, decay_minutes).into());
@@ -211,7 +211,7 @@ fn memory_help(call: &mut Call<'_, '_>, _: Args<'_>) -> Result<(), Failure> {
 fn debug_object(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     /// Redis's clock of uses has 24 bits.
     const LRU_MASK: u64 = 0xff_ffff;
-    let live = call.tx.peek(&args[2]).ok_or(NO_SUCH_KEY)?;
+    let live = call.tx.look(&args[2]).ok_or(NO_SUCH_KEY)?;
     let idle = live.usage.idle_millis(call.tx.now()) / 1000;
     let line = format!(
         "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{idle}",

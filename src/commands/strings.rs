@@ -4,6 +4,7 @@ use super::expiry::{Expiry, Unit};
 use super::{Call, Command, Family, Flags, Keys};
 use crate::effect::Effect;
 use crate::error::{Failure, SYNTAX};
+use crate::event::Classes;
 use crate::protocol::Args;
 
 const WRITE: Flags = Flags::WRITE.and(Flags::DENYOOM);
@@ -179,6 +180,9 @@ fn set(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     } else {
         None
     };
+    if options.get && old.is_none() {
+        call.tx.tell(Classes::MISS, "keymiss", key);
+    }
     let deadline = match options.expiry {
         None => None,
         Some(Expiry::Keep) => old.and_then(|old| old.deadline),
@@ -197,6 +201,10 @@ fn set(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     }
     if met {
         call.tx.apply(Effect::Set { key, value, deadline });
+        call.tx.tell(Classes::STRING, "set", key);
+        if !matches!(options.expiry, None | Some(Expiry::Keep)) {
+            call.tx.tell(Classes::GENERIC, "expire", key);
+        }
     }
     Ok(())
 }
@@ -204,7 +212,7 @@ fn set(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
 fn setnx(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let absent = !call.tx.exists(&args[1]);
     if absent {
-        call.tx.apply(Effect::Set { key: &args[1], value: &args[2], deadline: None });
+        set_and_tell(call, &args[1], &args[2]);
     }
     call.reply.flag(absent);
     Ok(())
@@ -214,14 +222,17 @@ fn setnx(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
 fn setex(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let unit = if call.name == "setex" { Unit::Seconds } else { Unit::Millis };
     let deadline = Expiry::At(&args[2], unit).deadline(call.tx.now(), call.name)?;
-    call.tx.apply(Effect::Set { key: &args[1], value: &args[3], deadline: Some(deadline) });
+    let key = &args[1];
+    call.tx.apply(Effect::Set { key, value: &args[3], deadline: Some(deadline) });
+    call.tx.tell(Classes::STRING, "set", key);
+    call.tx.tell(Classes::GENERIC, "expire", key);
     call.reply.ok();
     Ok(())
 }
 
 fn getset(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     call.reply.bulk_or_nil(call.tx.value(&args[1]));
-    call.tx.apply(Effect::Set { key: &args[1], value: &args[2], deadline: None });
+    set_and_tell(call, &args[1], &args[2]);
     Ok(())
 }
 
@@ -230,6 +241,7 @@ fn getdel(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     call.reply.bulk_or_nil(value);
     if value.is_some() {
         call.tx.apply(Effect::Del { keys: &[&args[1]] });
+        call.tx.tell(Classes::GENERIC, "del", &args[1]);
     }
     Ok(())
 }
@@ -249,16 +261,17 @@ fn getex(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
         None => None,
         Some(Expiry::Keep) => {
             let has_deadline = call.tx.peek(key).is_some_and(|live| live.deadline.is_some());
-            has_deadline.then_some(Effect::Persist { key })
+            has_deadline.then_some((Effect::Persist { key }, "persist"))
         }
         Some(expiry) => match expiry.deadline(now, call.name)? {
-            deadline if deadline <= now => Some(Effect::Del { keys: &[key] }),
-            deadline => Some(Effect::PexpireAt { key, deadline }),
+            deadline if deadline <= now => Some((Effect::Del { keys: &[key] }, "del")),
+            deadline => Some((Effect::PexpireAt { key, deadline }, "expire")),
         },
     };
     call.reply.bulk(value);
-    if let Some(effect) = effect {
+    if let Some((effect, event)) = effect {
         call.tx.apply(effect);
+        call.tx.tell(Classes::GENERIC, event, key);
     }
     Ok(())
 }
@@ -295,8 +308,13 @@ fn check_pairs(call: &Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
 
 fn set_pairs(call: &mut Call<'_, '_>, args: Args<'_>) {
     for (key, value) in args.from(1).step_by(2).zip(args.from(2).step_by(2)) {
-        call.tx.apply(Effect::Set { key, value, deadline: None });
+        set_and_tell(call, key, value);
     }
+}
+
+fn set_and_tell(call: &mut Call<'_, '_>, key: &[u8], value: &[u8]) {
+    call.tx.apply(Effect::Set { key, value, deadline: None });
+    call.tx.tell(Classes::STRING, "set", key);
 }
 
 #[cfg(test)]

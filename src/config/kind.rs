@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::limits::{LimitChanges, parse_limits};
+use crate::event::Classes;
 
 /// Which values a setting takes. Strings are what `--help` calls the value.
 pub enum Kind {
@@ -40,12 +41,14 @@ pub enum Kind {
     Checked(&'static str, fn(&str) -> Result<String, &'static str>),
     /// Limits on waiting replies for each class of client.
     OutputLimits,
+    /// Letters, each a class of keyspace events, kept as their bits.
+    EventClasses,
 }
 
 /// A parsed value.
 #[derive(Debug)]
 pub(super) enum Value {
-    /// Of `Int`, `Bytes`, `YesNo` and `Choice`.
+    /// Of `Int`, `Bytes`, `YesNo`, `Choice` and `EventClasses`.
     Number(i64),
     /// Of `Text`, `Secret` and `Checked`.
     Text(String),
@@ -73,6 +76,11 @@ impl Kind {
             Kind::Text(_) | Kind::Secret => Ok(Value::Text(text.to_string())),
             Kind::Checked(_, check) => Ok(Value::Text(check(text)?)),
             Kind::OutputLimits => Ok(Value::Limits(parse_limits(text)?)),
+            Kind::EventClasses => {
+                let classes = Classes::parse(text)
+                    .ok_or("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")?;
+                Ok(Value::Number(classes.bits()))
+            }
         }
     }
 
@@ -81,6 +89,7 @@ impl Kind {
         match self {
             Kind::YesNo => if number != 0 { "yes" } else { "no" }.to_string(),
             Kind::Choice(words) => words[number as usize].to_string(),
+            Kind::EventClasses => Classes::from_bits(number).to_string(),
             _ => number.to_string(),
         }
     }
@@ -97,6 +106,7 @@ impl Kind {
             Kind::Text(what) | Kind::Checked(what, _) => what.to_string(),
             Kind::Secret => "PASSWORD".to_string(),
             Kind::OutputLimits => "LIMITS".to_string(),
+            Kind::EventClasses => "LETTERS".to_string(),
         }
     }
 

@@ -37,6 +37,7 @@ pub enum Id {
     LfuDecayTime,
     Loglevel,
     Hz,
+    NotifyKeyspaceEvents,
     ShutdownTimeout,
     Appendonly,
     Dir,
@@ -264,6 +265,14 @@ pub static SETTINGS: &[Setting] = &[
         .means("How many times a second the sweeper looks for expired keys.")
         .alternatives("More frees memory sooner and costs more CPU while nothing happens.")
         .if_unsure("keep it."),
+    setting(Id::NotifyKeyspaceEvents, "notify-keyspace-events", Kind::EventClasses, "")
+        .means(
+            "Which events about keys are published: K on channels __keyspace@0__:<key>, E on \
+             __keyevent@0__:<event>, and of these classes: g generic, $ string, x expired, \
+             e evicted, n new, m missed; A is all but n and m.",
+        )
+        .alternatives("Empty, or without K and E, publishes nothing and costs nothing.")
+        .if_unsure("keep it empty."),
     setting(Id::ShutdownTimeout, "shutdown-timeout", seconds(0, INT_MAX), "10")
         .means("How many seconds a shutdown waits for clients to take their last replies.")
         .alternatives("0 waits for nobody.")

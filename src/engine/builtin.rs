@@ -2,11 +2,12 @@
 
 use super::{
     Engine, Session, client_command, command_command, connection, help, log_command,
-    replication_command, server_command, transaction,
+    pubsub_command, replication_command, server_command, transaction,
 };
 use crate::commands::Builtin;
 use crate::error::Failure;
 use crate::protocol::{Args, Reply};
+use crate::pubsub::Kind;
 
 impl Engine {
     pub(super) fn run_builtin(
@@ -20,7 +21,7 @@ impl Engine {
             Builtin::Auth => connection::auth(self, session, args, reply),
             Builtin::Echo => connection::echo(args, reply),
             Builtin::Hello => connection::hello(self, session, args, reply),
-            Builtin::Ping => connection::ping(args, reply),
+            Builtin::Ping => connection::ping(session, args, reply),
             Builtin::Quit => connection::quit(session, reply),
             Builtin::Reset => connection::reset(self, session, reply),
             Builtin::Select => connection::select(args, reply),
@@ -45,6 +46,24 @@ impl Engine {
             Builtin::ClientSetname => client_command::setname(session, args, reply),
             Builtin::ClientUnblock => client_command::unblock(args, reply),
             Builtin::ClientUnpause => client_command::unpause(self, reply),
+
+            Builtin::Subscribe => {
+                pubsub_command::subscribe(self, session, Kind::Channel, args, reply)
+            }
+            Builtin::Psubscribe => {
+                pubsub_command::subscribe(self, session, Kind::Pattern, args, reply)
+            }
+            Builtin::Unsubscribe => {
+                pubsub_command::unsubscribe(self, session, Kind::Channel, args, reply)
+            }
+            Builtin::Punsubscribe => {
+                pubsub_command::unsubscribe(self, session, Kind::Pattern, args, reply)
+            }
+            Builtin::Publish => pubsub_command::publish(self, session, args, reply),
+            Builtin::PubsubChannels => pubsub_command::channels(self, args, reply),
+            Builtin::PubsubHelp => help::subcommands(self, "pubsub", reply),
+            Builtin::PubsubNumpat => pubsub_command::numpat(self, reply),
+            Builtin::PubsubNumsub => pubsub_command::numsub(self, args, reply),
 
             Builtin::CommandAll => command_command::all(self, reply),
             Builtin::CommandCount => command_command::count(self, reply),

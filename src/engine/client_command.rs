@@ -3,6 +3,7 @@
 use super::pause::PauseKind;
 use super::session::{Ending, ReplyMode};
 use super::{Client, ClientId, Engine, Session};
+use crate::config::ClientClass;
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
 use crate::protocol::{Args, Reply, integer};
 use std::sync::Arc;
@@ -68,7 +69,7 @@ pub fn list(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Fa
     let mut clients = connected(engine);
     if args.is(2, "type") && args.len() == 4 {
         let class = class(&args[3])?;
-        clients.retain(|_| class == Class::Normal);
+        clients.retain(|client| class == Some(client.class()));
     } else if args.is(2, "id") && args.len() > 3 {
         let ids: Option<Vec<i64>> = args.from(3).map(integer).collect();
         let ids = ids.ok_or(Failure::fixed("ERR Invalid client ID"))?;
@@ -92,17 +93,13 @@ fn describe(engine: &Engine, client: &Client) -> String {
     client.describe(|index| engine.commands.rows()[index].name)
 }
 
-/// What kinds of clients there are. So far all are normal.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Normal,
-    Other,
-}
-
-fn class(word: &[u8]) -> Result<Class, Failure> {
+/// The class that a word means, if there are clients of it at all.
+fn class(word: &[u8]) -> Result<Option<ClientClass>, Failure> {
     match word.to_ascii_lowercase().as_slice() {
-        b"normal" => Ok(Class::Normal),
-        b"master" | b"replica" | b"slave" | b"pubsub" => Ok(Class::Other),
+        b"normal" => Ok(Some(ClientClass::Normal)),
+        b"pubsub" => Ok(Some(ClientClass::PubSub)),
+        b"replica" | b"slave" => Ok(Some(ClientClass::Replica)),
+        b"master" => Ok(None),
         _ => Err(Failure::quoting("ERR Unknown client type '", word, "'")),
     }
 }
@@ -111,7 +108,7 @@ fn class(word: &[u8]) -> Result<Class, Failure> {
 #[derive(Default)]
 struct Filter {
     id: Option<ClientId>,
-    class: Option<Class>,
+    class: Option<Option<ClientClass>>,
     addr: Option<Vec<u8>>,
     local_addr: Option<Vec<u8>>,
     /// Whether the caller is spared.
@@ -147,7 +144,7 @@ impl Filter {
             wanted.as_ref().is_none_or(|wanted| *wanted == addr.to_string().into_bytes())
         };
         self.id.is_none_or(|id| id == client.id)
-            && self.class.is_none_or(|class| class == Class::Normal)
+            && self.class.is_none_or(|class| class == Some(client.class()))
             && is(&self.addr, client.addr)
             && is(&self.local_addr, client.local_addr)
             && !(self.skip_me && client.id == me)

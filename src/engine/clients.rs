@@ -1,10 +1,11 @@
 //! The clients that are connected: what CLIENT LIST shows and CLIENT KILL ends.
 
 use crate::clock::Stopwatch;
-use crate::config::OutputLimit;
+use crate::config::{ClientClass, OutputLimit};
 use crate::held::{Held, Sum};
 use crate::outbox::{Outbox, SendError};
 use crate::protocol::Dialect;
+use crate::pubsub::{Kind, Subscriber};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -31,6 +32,8 @@ pub struct Client {
     pub local_addr: SocketAddr,
     /// What is on its way to it.
     pub outbox: Arc<Outbox>,
+    /// What publishers see of it.
+    pub subscriber: Arc<Subscriber>,
     /// Set by CLIENT NO-EVICT.
     pub no_evict: AtomicBool,
     /// Set by CLIENT NO-TOUCH.
@@ -79,11 +82,13 @@ impl Client {
         local_addr: SocketAddr,
         memory: &Sum,
     ) -> Client {
+        let outbox = Arc::new(Outbox::new(socket, id.0, memory));
         Client {
             id,
             addr,
             local_addr,
-            outbox: Arc::new(Outbox::new(socket, id.0, memory)),
+            subscriber: Arc::new(Subscriber::new(Arc::clone(&outbox), addr)),
+            outbox,
             no_evict: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
             watch_fired: Arc::default(),
@@ -160,6 +165,11 @@ impl Client {
         change(&mut self.labels.lock());
     }
 
+    /// What kind of client it is.
+    pub fn class(&self) -> ClientClass {
+        if self.subscriber.listens() { ClientClass::PubSub } else { ClientClass::Normal }
+    }
+
     /// Ends the connection from another thread.
     pub fn kill(&self) {
         self.killed.store(true, Relaxed);
@@ -187,6 +197,7 @@ impl Client {
         let multi = self.multi_commands.load(Relaxed);
         let multi_bytes = self.multi_bytes.get();
         let flags = [
+            (self.subscriber.listens(), 'P'),
             (multi >= 0, 'x'),
             (self.watch_fired.load(Relaxed), 'd'),
             (self.no_evict.load(Relaxed), 'e'),
@@ -202,7 +213,7 @@ impl Client {
         let mut line = String::with_capacity(320);
         let written = write!(
             line,
-            "id={} addr={} laddr={} fd=-1 name={} age={age} idle={idle} flags={flags} db=0 sub=0 psub=0 \
+            "id={} addr={} laddr={} fd=-1 name={} age={age} idle={idle} flags={flags} db=0 sub={} psub={} \
              ssub=0 multi={multi} qbuf={input} qbuf-free={} argv-mem=0 multi-mem={multi_bytes} rbs={buffer} rbp={buffer} \
              obl=0 oll={} omem={queued} tot-mem={} events=r cmd={last_command} user=default redir=-1 \
              resp={} lib-name={} lib-ver={}",
@@ -210,6 +221,8 @@ impl Client {
             self.addr,
             self.local_addr,
             labels.name,
+            self.subscriber.count(Kind::Channel),
+            self.subscriber.count(Kind::Pattern),
             buffer.saturating_sub(input),
             usize::from(queued > 0),
             buffer + queued + multi_bytes + size_of::<Client>(),

@@ -173,6 +173,7 @@ fn flag_names(row: &Command) -> impl Iterator<Item = &'static str> {
         (Flags::NO_AUTH, "no_auth"),
         (Flags::LOADING, "loading"),
         (Flags::NO_MULTI, "no_multi"),
+        (Flags::MAY_REPLICATE, "may_replicate"),
     ];
     let flags = row.flags;
     names.into_iter().filter(move |(flag, _)| flags.has(*flag)).map(|(_, name)| name)

@@ -1,7 +1,7 @@
 //! Commands about the client's own connection.
 
 use super::session::{Ending, ReplyMode};
-use super::{Engine, Session, client_command};
+use super::{Engine, Session, client_command, pubsub_command};
 use crate::config::Id;
 use crate::error::{Failure, INT_OUT_OF_RANGE, NOT_AN_INTEGER, SYNTAX};
 use crate::protocol::{Args, Dialect, Reply, integer};
@@ -24,8 +24,10 @@ const HELLO_NEEDS_AUTH: Failure = Failure::fixed(
 const AUTH_DELAY_MS: u64 = 50;
 const AUTH_DELAY_MAX_MS: u64 = 1600;
 
-pub fn ping(args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+pub fn ping(session: &Session, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+    let listens = !session.subscriptions.is_empty() && reply.dialect() != Dialect::Resp3;
     match args.len() {
+        1 | 2 if listens => pubsub_command::pong(args, reply),
         1 => reply.simple("PONG"),
         2 => reply.bulk(&args[1]),
         _ => return Err(Failure::arity("ping")),
@@ -58,6 +60,7 @@ pub fn select(args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
 
 pub fn reset(engine: &Engine, session: &mut Session, reply: &mut Reply) -> Result<(), Failure> {
     session.authenticated = engine.config.text(Id::Requirepass).is_empty();
+    session.subscriptions.leave_all();
     session.resp = Dialect::Resp2;
     session.reply_mode = ReplyMode::On;
     session.leave_transaction();
@@ -132,6 +135,7 @@ pub fn hello(
     session.client.note_dialect(dialect);
     if reply.dialect() != Dialect::Text {
         reply.set_dialect(dialect);
+        session.client.subscriber.speak(dialect);
     }
     describe_server(engine, session, reply);
     Ok(())

@@ -40,6 +40,7 @@ use super::Engine;
 use crate::clock::UnixMillis;
 use crate::config::{Config, Id};
 use crate::error::Failure;
+use crate::event::Event;
 use crate::random::Random;
 use crate::store::{Odds, Sample, Tracking};
 
@@ -136,6 +137,8 @@ pub struct Evictor {
     random: Random,
     /// Kept from one record to the next.
     record: Vec<u8>,
+    /// To be announced when the lock is released.
+    events: Vec<Event>,
 }
 
 impl Evictor {
@@ -190,7 +193,7 @@ impl Evictor {
         now: UnixMillis,
     ) -> bool {
         let decay_minutes = engine.decay_minutes();
-        let mut tx = engine.store.begin_shard(candidate.key.shard, now);
+        let mut tx = engine.begin_shard(candidate.key.shard, now);
         // Only a leader deletes; a follower's keys go when the leader's do.
         if engine.role.is_follower() {
             return false;
@@ -203,6 +206,7 @@ impl Evictor {
             None => Default::default(),
         };
         (_, self.record) = tx.commit(append);
+        self.events.append(&mut tx.take_events());
         drop(tx);
         engine.metrics.evicted_keys.add(evicted.is_some().into());
         evicted.is_some()
@@ -243,15 +247,17 @@ impl Engine {
         }
         let policy = Policy::of(&self.config).ok_or(OUT_OF_MEMORY)?;
         let mut evictor = self.evictor.lock();
+        let mut any_may_go = true;
         for _ in 0..STEP_KEYS {
-            if !self.is_over_limit() {
+            if !any_may_go || !self.is_over_limit() {
                 break;
             }
-            if !evictor.evict(self, policy, now) {
-                return Err(OUT_OF_MEMORY);
-            }
+            any_may_go = evictor.evict(self, policy, now);
         }
-        Ok(())
+        let events = std::mem::take(&mut evictor.events);
+        drop(evictor);
+        self.announce(events);
+        if any_may_go { Ok(()) } else { Err(OUT_OF_MEMORY) }
     }
 
     /// What is noted of each use of a key.

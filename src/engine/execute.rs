@@ -1,7 +1,8 @@
 //! The path of a request: guards from cheap to expensive, then the command under its locks.
 
+use super::messages::Notice;
 use super::session::Ending;
-use super::{Engine, Session, help};
+use super::{Engine, Session, help, pubsub_command};
 use crate::commands::{Call, Command, Flags, Resolved, Run};
 use crate::config::Id;
 use crate::error::{Failure, NO_AUTH};
@@ -70,7 +71,7 @@ impl Engine {
             session.ending = Ending::Now;
             return Ok(());
         }
-        let found = match self.admit(session, args) {
+        let found = match self.admit(session, args, reply.dialect()) {
             Ok(found) => found,
             Err(failure) => return Err(session.note_refusal(args, failure)),
         };
@@ -83,7 +84,12 @@ impl Engine {
 
     /// The guards, from cheap to expensive: finds the command and says whether it may run. In a MULTI it
     /// is asked when a command is queued, and again for EXEC on behalf of them all.
-    fn admit(&self, session: &Session, args: Args<'_>) -> Result<Resolved, Failure> {
+    fn admit(
+        &self,
+        session: &Session,
+        args: Args<'_>,
+        dialect: Dialect,
+    ) -> Result<Resolved, Failure> {
         let found = match self.commands.resolve(args) {
             Ok(found) => found,
             // Before AUTH nobody learns which commands there are.
@@ -99,6 +105,7 @@ impl Engine {
             self.metrics.commands[found.index].rejected.increment();
             return Err(NOT_IN_MULTI);
         }
+        pubsub_command::check_allowed(session, command, dialect)?;
         let flags = session.flags_of(command);
         self.pause.wait(command, flags, &self.shutdown);
         // Before any lock is taken: this may wait for the disk.
@@ -187,6 +194,7 @@ impl Engine {
     pub(super) fn prepare<'s>(&self, session: &mut Session, tx: Tx<'s>, write: bool) -> Tx<'s> {
         let mut tx =
             tx.without_touch(session.client.no_touch.load(Relaxed)).with_tracking(self.tracking());
+        tx.tell_events(self.told_classes());
         if write && self.persistence.is_some() {
             tx.record_into(std::mem::take(&mut session.record));
         }
@@ -204,6 +212,7 @@ impl Engine {
     ) -> Result<(), Failure> {
         let Run::Data(handler) = command.run else { unreachable!("the caller has looked") };
         let value_len_max = self.config.int(Id::ProtoMaxBulkLen) as usize;
+        tx.telling_of(command.flags.has(Flags::WRITE));
         let mut call = Call { tx, reply, value_len_max, name: command.name };
         let result = handler(&mut call, args);
         if command.flags.has(Flags::WRITE) {
@@ -220,6 +229,8 @@ impl Engine {
     /// Ends the work on the data: its effects go to the log while the locks are held, so that the order
     /// of the log is the order in which they were applied.
     pub(super) fn finish(&self, session: &mut Session, mut tx: Tx<'_>) {
+        let events = tx.take_events();
+        session.notices.extend(events.into_iter().map(Notice::Event));
         let Some(persistence) = &self.persistence else { return };
         if tx.effects() > 0 {
             let (seq, buffer) = tx.commit(|payload| persistence.log.append(payload, session.now));

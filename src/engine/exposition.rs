@@ -93,6 +93,15 @@ static FAMILIES: &[Family] = &[
         |seen, out| out.put(seen.engine.metrics.expired_keys.get())),
     ("kvstore_evicted_keys_total", COUNTER, "Keys deleted to make room in memory.",
         |seen, out| out.put(seen.engine.metrics.evicted_keys.get())),
+    // Messages.
+    ("kvstore_pubsub_channels", GAUGE, "Channels that somebody listens to by name.",
+        |seen, out| out.put(seen.engine.pubsub.counts().0)),
+    ("kvstore_pubsub_patterns", GAUGE, "Patterns that somebody listens to.",
+        |seen, out| out.put(seen.engine.pubsub.counts().1)),
+    ("kvstore_pubsub_messages_published_total", COUNTER, "Messages that clients published.",
+        |seen, out| out.put(seen.engine.metrics.messages_published.get())),
+    ("kvstore_pubsub_messages_delivered_total", COUNTER, "Messages sent to subscribers, one for each.",
+        |seen, out| out.put(seen.engine.metrics.messages_delivered.get())),
     // The log.
     ("kvstore_log_appended_seq", GAUGE, "The last record of the log.",
         |seen, out| of_log(seen, out, |log| log.appended().0)),
@@ -223,7 +232,10 @@ fn errors(seen: &Seen<'_>, out: &mut Samples<'_>) {
 fn disconnections(seen: &Seen<'_>, out: &mut Samples<'_>) {
     let metrics = &seen.engine.metrics;
     out.labelled(&[("limit", "query_buffer")], metrics.query_limit_disconnections.get());
-    out.labelled(&[("limit", "output_buffer")], metrics.output_limit_disconnections.get());
+    let subscribers = metrics.subscriber_limit_disconnections.get();
+    let others = metrics.output_limit_disconnections.get().saturating_sub(subscribers);
+    out.labelled(&[("limit", "output_buffer")], others);
+    out.labelled(&[("limit", "subscriber_output_buffer")], subscribers);
 }
 
 #[cfg(test)]

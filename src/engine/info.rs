@@ -176,14 +176,19 @@ fn stats(engine: &Engine, page: &mut String) {
     field(page, "evicted_keys", metrics.evicted_keys.get());
     field(page, "keyspace_hits", metrics.keyspace_hits.get());
     field(page, "keyspace_misses", metrics.keyspace_misses.get());
-    field(page, "pubsub_channels", 0);
-    field(page, "pubsub_patterns", 0);
+    let (channels, patterns) = engine.pubsub.counts();
+    field(page, "pubsub_channels", channels);
+    field(page, "pubsub_patterns", patterns);
+    field(page, "kvstore_messages_published", metrics.messages_published.get());
+    field(page, "kvstore_messages_delivered", metrics.messages_delivered.get());
     field(page, "latest_fork_usec", 0);
     field(page, "total_error_replies", metrics.error_replies.get());
     field(page, "protocol_errors", metrics.protocol_errors.get());
     field(page, "acl_access_denied_auth", metrics.auth_failures.get());
     let query_limit = metrics.query_limit_disconnections.get();
     field(page, "client_query_buffer_limit_disconnections", query_limit);
+    let of_subscribers = metrics.subscriber_limit_disconnections.get();
+    field(page, "kvstore_subscriber_limit_disconnections", of_subscribers);
     let output_limit = metrics.output_limit_disconnections.get();
     field(page, "client_output_buffer_limit_disconnections", output_limit);
 }

@@ -30,8 +30,10 @@ mod info;
 mod key_specs;
 mod log_command;
 mod memory;
+mod messages;
 mod pause;
 mod persistence;
+mod pubsub_command;
 mod replica;
 mod replication_command;
 mod replication_info;
@@ -61,6 +63,7 @@ use crate::held::Held;
 use crate::metrics::Metrics;
 use crate::outbox::SendError;
 use crate::protocol::Reply;
+use crate::pubsub::{PubSub, Subscriptions};
 use crate::random::Random;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
@@ -68,6 +71,7 @@ use evict::Evictor;
 use parking_lot::Mutex;
 use pause::Pause;
 use persistence::{Parked, Passage};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering::Relaxed};
 
@@ -92,6 +96,8 @@ pub struct Engine {
     pub role: Role,
     /// Who follows this node.
     pub followers: Followers,
+    /// Who listens to what.
+    pub pubsub: Arc<PubSub>,
     /// The latch for the end.
     pub shutdown: Shutdown,
     /// Memory that the process had before there was any data.
@@ -141,6 +147,7 @@ impl Engine {
             role,
             followers: Followers::default(),
             config,
+            pubsub: Arc::default(),
             shutdown: Shutdown::new(),
             startup_bytes,
             run_id: Random::new().hex40(),
@@ -162,13 +169,52 @@ impl Engine {
     /// A session for a new connection.
     pub fn session(&self, client: Arc<Client>) -> Session {
         let authenticated = self.config.text(Id::Requirepass).is_empty();
-        Session::new(client, authenticated, Arc::clone(&self.store))
+        let subscriptions =
+            Subscriptions::new(Arc::clone(&self.pubsub), Arc::clone(&client.subscriber));
+        Session::new(client, subscriptions, authenticated, Arc::clone(&self.store))
     }
 
-    /// The gate: every reply passes it. Once per batch it waits until all that the batch wrote or read
-    /// is as safe as is promised. Returns whether the replies are to be sent now; if not, they have been
-    /// parked and are sent when they may be.
+    /// Passes the gate and sends what has been answered. An error means that the client is gone, or has
+    /// been cut off.
+    pub fn flush(&self, session: &mut Session, reply: &mut Reply) -> Result<(), SendError> {
+        let (client, limit) = (&session.client, self.config.output_limit(session.client.class()));
+        if reply.is_over_limit() {
+            let bytes = reply.bytes().len();
+            self.note_over_limit(client.addr, bytes);
+            return Err(SendError::OverLimit(bytes));
+        }
+        if !self.gate(session, reply, limit) || reply.bytes().is_empty() {
+            return Ok(());
+        }
+        self.metrics.output_bytes.add(reply.bytes().len() as u64);
+        let sent = session.client.send(reply.bytes(), limit);
+        reply.clear();
+        if let Err(SendError::OverLimit(waiting)) = sent {
+            self.note_over_limit(session.client.addr, waiting);
+        }
+        sent
+    }
+
+    /// The gate: every reply passes it, and every message. Once per batch it waits until all that the
+    /// batch wrote or read is as safe as is promised. Returns whether the replies are to be sent now; if
+    /// not, they have been parked and are sent when they may be.
     pub fn gate(&self, session: &mut Session, reply: &mut Reply, limit: OutputLimit) -> bool {
+        let needed = session.depends_on;
+        let is_open = self.pass(session, reply, limit);
+        if !session.notices.is_empty() {
+            let notices = std::mem::take(&mut session.notices);
+            if !is_open {
+                session.client.wait_unparked();
+            }
+            // Nobody hears of what the log has refused.
+            if self.persistence.as_ref().is_none_or(|log| log.promised() >= needed) {
+                self.deliver_notices(notices);
+            }
+        }
+        is_open
+    }
+
+    fn pass(&self, session: &mut Session, reply: &mut Reply, limit: OutputLimit) -> bool {
         self.flush_tally(session);
         let needed = std::mem::take(&mut session.depends_on);
         let at_stake = session.at_stake.take();
@@ -201,17 +247,16 @@ impl Engine {
     fn send_parked(&self, parked: &Parked) {
         let bytes = parked.reply.bytes();
         if let Err(SendError::OverLimit(waiting)) = parked.client.send(bytes, parked.limit) {
-            self.note_over_limit(&parked.client, waiting);
+            self.note_over_limit(parked.client.addr, waiting);
         }
     }
 
     /// Counts and logs a client that was cut off because it does not read.
-    pub fn note_over_limit(&self, client: &Client, waiting: usize) {
+    pub(super) fn note_over_limit(&self, addr: SocketAddr, waiting: usize) {
         self.metrics.output_limit_disconnections.increment();
         log::warn!(
-            "client {}: cut off with {waiting} bytes of replies that it has not read \
-             (client-output-buffer-limit)",
-            client.addr
+            "client {addr}: cut off with {waiting} bytes that it has not read \
+             (client-output-buffer-limit)"
         );
     }
 }

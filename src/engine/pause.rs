@@ -66,7 +66,7 @@ impl Pause {
             return false;
         }
         match kind {
-            PauseKind::Writes => flags.has(Flags::WRITE),
+            PauseKind::Writes => flags.has(Flags::WRITE) || flags.has(Flags::MAY_REPLICATE),
             PauseKind::All => !matches!(
                 command.run,
                 Run::Engine(Builtin::ClientUnpause | Builtin::ClientPause | Builtin::Shutdown)

@@ -1,12 +1,14 @@
 //! What the server remembers of one connection between its requests.
 
 use super::clients::Client;
+use super::messages::Notice;
 use super::persistence::AtStake;
 use super::transaction::Queue;
 use crate::aof::record::Epoch;
 use crate::clock::{Stopwatch, UnixMillis};
 use crate::effect::Seq;
 use crate::protocol::Dialect;
+use crate::pubsub::Subscriptions;
 use crate::store::{Store, Watches};
 use std::sync::Arc;
 
@@ -92,6 +94,10 @@ pub struct Session {
     pub stopwatch: Stopwatch,
     /// Wrong passwords so far: each makes the answer to the next slower.
     pub auth_failures: u32,
+    /// What it listens to.
+    pub subscriptions: Subscriptions,
+    /// What this batch has to tell subscribers, behind the gate.
+    pub(super) notices: Vec<Notice>,
     /// This connection's last record.
     pub(super) last_write: Seq,
     /// The leadership that it is of.
@@ -120,7 +126,12 @@ pub(super) struct Tally {
 
 impl Session {
     /// A new connection.
-    pub fn new(client: Arc<Client>, authenticated: bool, store: Arc<Store>) -> Session {
+    pub fn new(
+        client: Arc<Client>,
+        subscriptions: Subscriptions,
+        authenticated: bool,
+        store: Arc<Store>,
+    ) -> Session {
         let watches = Watches::new(store, Arc::clone(&client.watch_fired));
         Session {
             client,
@@ -133,6 +144,8 @@ impl Session {
             now: UnixMillis::now(),
             stopwatch: Stopwatch::start(),
             auth_failures: 0,
+            subscriptions,
+            notices: Vec::new(),
             last_write: Seq(0),
             last_write_epoch: Epoch(0),
             wrote: false,

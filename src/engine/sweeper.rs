@@ -36,15 +36,21 @@ pub fn sweep(engine: &Engine) {
 
 /// Removes a batch of expired keys; each is an effect in the log.
 fn expire(engine: &Engine, shard: usize, now: UnixMillis) -> usize {
-    let mut tx = engine.store.begin_shard(shard, now);
+    let mut tx = engine.begin_shard(shard, now);
     // Only a leader deletes; a follower's keys go when the leader's do.
     if engine.role.is_follower() {
         return 0;
     }
-    let Some(persistence) = &engine.persistence else { return tx.expire(shard, BATCH_KEYS) };
-    tx.record_into(Vec::new());
+    if engine.persistence.is_some() {
+        tx.record_into(Vec::new());
+    }
     let expired = tx.expire(shard, BATCH_KEYS);
-    tx.commit(|payload| persistence.log.append(payload, now));
+    if let Some(persistence) = &engine.persistence {
+        tx.commit(|payload| persistence.log.append(payload, now));
+    }
+    let events = tx.take_events();
+    drop(tx);
+    engine.announce(events);
     expired
 }
 

@@ -34,6 +34,8 @@ struct Level {
     len: usize,
     /// Blanks before each element's number but the first's.
     indent: usize,
+    /// A push: its elements are the words of one line.
+    is_line: bool,
 }
 
 impl Level {
@@ -176,7 +178,7 @@ impl Reply {
             return self.end_line();
         }
         if self.dialect == Dialect::Text {
-            if needs_quotes(value) {
+            if needs_quotes(value) || (self.is_inside_line() && !is_word(value)) {
                 self.bytes.extend_from_slice(quote(value).as_bytes());
             } else {
                 self.bytes.extend_from_slice(value);
@@ -261,7 +263,9 @@ impl Reply {
         self.aggregate(b'~', len, len);
     }
 
-    /// Begins a push, a message that answers no request. An array in RESP2.
+    /// Begins a push, a message that answers no request. An array in RESP2. In text its elements make
+    /// one line: words, quoted where they would read as several, and at the end a value as it is
+    /// everywhere else. So a line's first word tells what it is, and nothing in it makes another line.
     pub fn push(&mut self, len: usize) {
         self.aggregate(b'>', len, len);
     }
@@ -278,7 +282,7 @@ impl Reply {
     /// A buffer of its own for one element of an array that is no other's element.
     pub fn element(&self, index: usize, len: usize) -> Reply {
         let levels = match self.dialect {
-            Dialect::Text => vec![Level { written: index, len, indent: 0 }],
+            Dialect::Text => vec![Level { written: index, len, indent: 0, is_line: false }],
             _ => Vec::new(),
         };
         let len_max = self.len_max.saturating_sub(self.bytes.len());
@@ -300,7 +304,8 @@ impl Reply {
             Dialect::Text => {
                 let indent =
                     self.levels.last().map_or(0, |above| above.indent + above.digits() + 2);
-                self.levels.push(Level { written: 0, len: elements, indent });
+                let is_line = resp3_type == b'>';
+                self.levels.push(Level { written: 0, len: elements, indent, is_line });
             }
             Dialect::Resp2 => self.header(b'*', elements),
             Dialect::Resp3 => self.header(resp3_type, resp3_len),
@@ -345,14 +350,26 @@ impl Reply {
         let Some(level) = self.levels.last_mut() else { return };
         level.written += 1;
         let level = *level;
+        if level.is_line {
+            let blank = usize::from(level.written > 1);
+            return self.bytes.extend_from_slice(&b" "[..blank]);
+        }
         // The first element stands on the line of its array's own number.
         let indent = if level.written == 1 { 0 } else { level.indent };
         let number = format!("{:indent$}{:>2$}) ", "", level.written, level.digits());
         self.bytes.extend_from_slice(number.as_bytes());
     }
 
+    /// Whether a push is being written, in text, of which this element is not the last.
+    fn is_inside_line(&self) -> bool {
+        self.levels.last().is_some_and(|level| level.is_line && level.written < level.len)
+    }
+
     /// Ends a reply that is no array, and with it the arrays that it completes.
     fn end_line(&mut self) {
+        if self.is_inside_line() {
+            return;
+        }
         self.bytes.extend_from_slice(if self.dialect == Dialect::Text { b"\n" } else { b"\r\n" });
         self.end_complete();
     }
@@ -362,6 +379,11 @@ impl Reply {
             self.levels.pop();
         }
     }
+}
+
+/// Whether a value would be read back from a line as one word.
+fn is_word(value: &[u8]) -> bool {
+    !value.starts_with(b"'") && !value.iter().any(u8::is_ascii_whitespace)
 }
 
 #[cfg(test)]
@@ -410,6 +432,23 @@ mod tests {
         assert_eq!(written(Dialect::Resp2, nested), resp2);
         assert_eq!(written(Dialect::Resp3, nested), resp3);
         assert_eq!(written(Dialect::Resp3, |r| r.int(i64::MIN)), ":-9223372036854775808\r\n");
+    }
+
+    #[test]
+    fn a_push_is_one_line_that_nothing_in_it_can_forge() {
+        let line = |channel: &[u8], value: &[u8]| {
+            written(Dialect::Text, |reply| {
+                reply.push(3);
+                reply.bulk(b"message");
+                reply.bulk(channel);
+                reply.bulk(value);
+            })
+        };
+        assert_eq!(line(b"news", b"hello world"), "message news hello world\n");
+        assert_eq!(line(b"a b", b"'x' \"y\""), "message \"a b\" 'x' \"y\"\n");
+        assert_eq!(line(b"'a", b""), "message \"'a\" \"\"\n");
+        assert_eq!(line(b"n\nmessage n", b"x\r\nOK"), "message \"n\\nmessage n\" \"x\\r\\nOK\"\n");
+        assert_eq!(line(b"(nil)", b"(nil)"), "message \"(nil)\" \"(nil)\"\n");
     }
 
     #[test]

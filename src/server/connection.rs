@@ -12,10 +12,9 @@
 //! logged; the others do not notice.
 
 use crate::commands::text;
-use crate::config::{ClientClass, Id};
+use crate::config::Id;
 use crate::engine::{Client, Ending, Engine, Session};
 use crate::error::Failure;
-use crate::outbox::SendError;
 use crate::protocol::{Decoder, Dialect, Limits, Reply, Step};
 use crate::replication::leader;
 use crate::replication::wire::Request;
@@ -59,6 +58,8 @@ pub fn serve(engine: &Engine, client: Arc<Client>) {
         read_timeout: None,
     };
     let end = connection.run();
+    // Or messages would go on coming while the last of them are waited for.
+    connection.session.subscriptions.leave_all();
     let outbox = &registration.client.outbox;
     if !matches!(end, End::Cut) {
         registration.client.wait_unparked();
@@ -126,7 +127,7 @@ impl Connection<'_> {
         let inline_resp = self.engine.config.choice(Id::InlineReplies) == "resp";
         self.inline_dialect = if inline_resp { self.session.resp } else { Dialect::Text };
         let bulk_len_max = self.engine.config.int(Id::ProtoMaxBulkLen) as u64;
-        let hard_bytes = self.engine.config.output_limit(ClientClass::Normal).hard_bytes;
+        let hard_bytes = self.engine.config.output_limit(self.session.client.class()).hard_bytes;
         self.reply.set_limit(match hard_bytes {
             0 => usize::MAX,
             _ => hard_bytes.saturating_add(bulk_len_max) as usize,
@@ -206,29 +207,7 @@ impl Connection<'_> {
 
     /// Passes the gate and sends what has been answered.
     fn flush(&mut self) -> Result<(), End> {
-        if self.reply.is_over_limit() {
-            let bytes = self.reply.bytes().len();
-            self.engine.note_over_limit(&self.session.client, bytes);
-            return Err(End::Cut);
-        }
-        let limit = self.engine.config.output_limit(ClientClass::Normal);
-        if !self.engine.gate(&mut self.session, &mut self.reply, limit) {
-            return Ok(());
-        }
-        if self.reply.bytes().is_empty() {
-            return Ok(());
-        }
-        self.engine.metrics.output_bytes.add(self.reply.bytes().len() as u64);
-        let sent = self.session.client.send(self.reply.bytes(), limit);
-        self.reply.clear();
-        match sent {
-            Ok(()) => Ok(()),
-            Err(SendError::Closed(_)) => Err(End::Cut),
-            Err(SendError::OverLimit(waiting)) => {
-                self.engine.note_over_limit(&self.session.client, waiting);
-                Err(End::Cut)
-            }
-        }
+        self.engine.flush(&mut self.session, &mut self.reply).map_err(|_| End::Cut)
     }
 
     fn protocol_error(&mut self, failure: &Failure) -> End {
@@ -263,7 +242,9 @@ impl Connection<'_> {
     /// `timeout` may change at any time; the socket is told only when it does.
     fn set_timeout(&mut self) {
         let seconds = self.engine.config.int(Id::Timeout) as u64;
-        let timeout = (seconds > 0).then(|| Duration::from_secs(seconds));
+        // A subscriber has nothing to say.
+        let applies = seconds > 0 && self.session.subscriptions.is_empty();
+        let timeout = applies.then(|| Duration::from_secs(seconds));
         if timeout != self.read_timeout {
             self.read_timeout = timeout;
             // It fails only on a broken socket, which the read will tell.

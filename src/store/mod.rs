@@ -31,6 +31,7 @@ mod guards;
 mod sample;
 mod shard;
 mod table;
+mod told;
 mod tx;
 mod usage;
 mod watch;

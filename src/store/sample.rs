@@ -8,6 +8,7 @@ use super::usage::Usage;
 use super::{Shard, Store};
 use crate::clock::UnixMillis;
 use crate::effect::Effect;
+use crate::event::Classes;
 use crate::random::Random;
 
 /// A key, met in passing. It is known by its hash: of keys whose hashes are equal, any will do.
@@ -103,6 +104,7 @@ impl Tx<'_> {
         let at = shard.table().slots_of(old.place).find(is_still_one)?;
         let key = shard.table().entry(at).key().to_vec();
         self.apply(Effect::Del { keys: &[&key] });
+        self.tell(Classes::EVICTED, "evicted", &key);
         Some(key)
     }
 }

@@ -4,12 +4,13 @@ use super::entry::Entry;
 use super::guards::{Guard, Guards};
 use super::sample::Odds;
 use super::shard::Shard;
+use super::told::Told;
 use super::usage::{Tracking, Usage, Use};
 use super::{KeyHash, SHARDS, Store};
 use crate::clock::UnixMillis;
 use crate::effect::{self, Effect, Seq};
 use crate::random::Random;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 /// What a transaction locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,8 @@ pub struct Tx<'s> {
     tracking: Tracking,
     /// The key whose use has just been noted.
     noted: Cell<Option<KeyHash>>,
+    /// What subscribers will be told, if they want to be told anything.
+    pub(super) told: Option<Box<RefCell<Told>>>,
 }
 
 impl Store {
@@ -122,6 +125,7 @@ impl Store {
             touch: true,
             tracking: Tracking::Time,
             noted: Cell::new(None),
+            told: None,
         }
     }
 }
@@ -166,11 +170,23 @@ impl<'s> Tx<'s> {
             })
         });
         self.count(found.is_some());
+        if found.is_none() {
+            self.tell_miss(key, true);
+        }
         found
     }
 
     /// A live key, without counting as a use of it.
     pub fn peek(&self, key: &[u8]) -> Option<Live<'_>> {
+        let found = self.look(key);
+        if found.is_none() {
+            self.tell_miss(key, false);
+        }
+        found
+    }
+
+    /// As `peek`, and nobody is told of a miss.
+    pub fn look(&self, key: &[u8]) -> Option<Live<'_>> {
         let hash = self.hash(key);
         let table = self.shard(hash).table();
         let found = table.find(hash.place, key).filter(|&at| self.is_live(table.entry(at)));
@@ -192,6 +208,12 @@ impl<'s> Tx<'s> {
         counter.set(counter.get() + 1);
     }
 
+    /// Whether the key is live, without any counting.
+    pub(super) fn is_there(&self, key: &[u8]) -> bool {
+        let hash = self.hash(key);
+        self.shard(hash).find(hash.place, key).is_some_and(|entry| self.is_live(entry))
+    }
+
     /// Whether the key is live.
     pub fn exists(&self, key: &[u8]) -> bool {
         self.peek(key).is_some()
@@ -202,6 +224,9 @@ impl<'s> Tx<'s> {
         self.effects += 1;
         if let Some(payload) = &mut self.payload {
             effect.encode(payload);
+        }
+        if let Effect::Set { key, .. } | Effect::SetRange { key, .. } = effect {
+            self.tell_creation(key);
         }
         match effect {
             Effect::Set { key, value, deadline } => {
@@ -236,6 +261,7 @@ impl<'s> Tx<'s> {
         let expired = self.held_mut(shard).take_expired(now, limit);
         if !expired.is_empty() {
             let keys: Vec<&[u8]> = expired.iter().map(Vec::as_slice).collect();
+            keys.iter().for_each(|key| self.tell_expired(key));
             self.apply(Effect::Del { keys: &keys });
         }
         expired.len()
@@ -411,6 +437,7 @@ impl<'s> Tx<'s> {
         let live = entry.deadline().is_none_or(|deadline| deadline >= self.now);
         if !live {
             self.saw_expired.set(true);
+            self.tell_expired(entry.key());
         }
         live
     }

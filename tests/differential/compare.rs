@@ -1,11 +1,27 @@
 //! In which ways two replies can agree.
 
+use super::replies::reply_len;
 use crate::common::resp::Value;
 
 /// A reply as a value and as the bytes that came.
 pub struct Reply {
     pub value: Value,
     pub raw: Vec<u8>,
+}
+
+impl Reply {
+    /// The elements of an array; none if it is something else.
+    pub fn elements(&self, protocol: u8) -> Vec<Reply> {
+        let Value::Array(values) = &self.value else { return vec![] };
+        let line_end = self.raw.iter().position(|&byte| byte == b'\n').expect("a header");
+        let mut rest = &self.raw[line_end + 1..];
+        let element = |value: &Value| {
+            let (raw, more) = rest.split_at(reply_len(rest, protocol).expect("a whole reply"));
+            rest = more;
+            Reply { value: value.clone(), raw: raw.to_vec() }
+        };
+        values.iter().map(element).collect()
+    }
 }
 
 /// How a reply of ours is held against that of Redis. Whatever the way, an error and a null agree

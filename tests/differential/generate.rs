@@ -70,6 +70,15 @@ impl Generator {
         }
     }
 
+    /// The next command, and what has to follow it.
+    pub fn whole_command_sequence(&mut self) -> Vec<Args> {
+        let mut sequence = vec![self.command()];
+        while let Some(args) = self.following.pop_front() {
+            sequence.push(args);
+        }
+        sequence
+    }
+
     fn any_command(&mut self) -> Args {
         let template = self.template();
         if template == "$fixed" {
@@ -335,7 +344,7 @@ impl Generator {
 
 /// Redis counts an expired key in DBSIZE, and shows it in these others, until somebody touches it, for
 /// which its sweeper, switched off here, usually cares.
-fn sees_expired_keys(args: &Args) -> bool {
+pub fn sees_expired_keys(args: &Args) -> bool {
     let begins_with = |words: &[&str]| {
         args.len() >= words.len() && args.iter().zip(words).all(|(arg, word)| is_word(arg, word))
     };

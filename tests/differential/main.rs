@@ -20,6 +20,7 @@
 //!   batches.
 //! - `restarts` ends kvstore now and then and starts it again, for what is compared thereafter is
 //!   what it has read back from its log.
+//! - `transactions` has several connections take turns, with MULTI, EXEC and WATCH.
 //!
 //! `make diff` runs it. `KVSTORE_DIFF_COMMANDS=1000000` is the long form, with a new seed each
 //! time; `KVSTORE_DIFF_SEED` replays a seed that a failure printed. The short form always has the
@@ -35,7 +36,11 @@ mod dialogues;
 mod generate;
 mod restarts;
 mod session;
+mod transactions;
 mod vocabulary;
+
+#[path = "../fuzz/replies.rs"]
+mod replies;
 
 use common::resp::{Resp, Value};
 use common::rng::{Rng, fresh_seed};

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 const RESTARTS: u64 = 12;
 const RELOADS_PERCENT: usize = 5;
 /// Some dozens of segments, and a few compactions that come by themselves.
-const SETTINGS: &[(&str, &str)] =
+pub const SETTINGS: &[(&str, &str)] =
     &[("segment-size", "8kb"), ("auto-compact-min-size", "200kb"), ("appendfsync", "100ms")];
 
 /// Each key with the raw replies to GET and PEXPIRETIME.
@@ -68,14 +68,14 @@ enum Compaction {
     Begun,
 }
 
-struct Restart {
+pub struct Restart {
     signal: &'static str,
     compaction: Compaction,
 }
 
 impl Restart {
     /// All six kinds, in turn.
-    fn nth(n: u64) -> Restart {
+    pub fn nth(n: u64) -> Restart {
         let compactions = [Compaction::None, Compaction::Begun, Compaction::Done];
         Restart {
             signal: if n.is_multiple_of(2) { "TERM" } else { "KILL" },
@@ -83,7 +83,7 @@ impl Restart {
         }
     }
 
-    fn run(&self, session: &mut Session, redis: &RedisServer, subject: &mut Server) {
+    pub fn run(&self, session: &mut Session, redis: &RedisServer, subject: &mut Server) {
         let event =
             format!("(SIG{} and a restart, compaction: {:?})", self.signal, self.compaction);
         let before = state(&mut session.subject);

@@ -5,7 +5,8 @@
 //! on: one run finds many faults.
 
 use super::compare::{Compare, Reply};
-use super::deviations::{DEVIATIONS, find};
+use super::deviations::{DEVIATIONS, find, is_word};
+use super::transactions::COMMANDS;
 use super::vocabulary::KEYS;
 use crate::common::note;
 use crate::common::resp::{Resp, Value, command_line, encode, quote};
@@ -14,9 +15,12 @@ use std::collections::{BTreeSet, VecDeque};
 
 pub type Args = Vec<Vec<u8>>;
 
+/// What may have ended a MULTI.
+const ENDS_OF_A_QUEUE: [&str; 3] = ["EXEC", "DISCARD", "RESET"];
+
 const DIFFERENCES_MAX: usize = 25;
 const HISTORY_LEN_MAX: usize = 5000;
-const HISTORY_SHOWN_MAX: usize = 20;
+const HISTORY_SHOWN_MAX: usize = 100;
 const REPLY_SHOWN_MAX: usize = 600;
 
 /// A command from a line of plain words.
@@ -29,8 +33,14 @@ pub struct Session {
     pub redis: Resp,
     pub subject: Resp,
     /// Commands since both servers were last emptied, with their place in the run.
-    history: VecDeque<(usize, Args)>,
+    history: VecDeque<(String, Args)>,
     sent: usize,
+    /// Who says what is sent now, where there are several.
+    pub speaker: String,
+    /// What is queued on this connection since MULTI.
+    pub queued: Vec<Args>,
+    /// How many EXECs ran, were refused for a watched key, or for an error.
+    pub transactions: [usize; 3],
     /// Readable reports of what was found, no two for the same command with the same wrong reply.
     differences: Vec<String>,
     seen: BTreeSet<String>,
@@ -50,6 +60,9 @@ impl Session {
             subject: Resp::connect(subject_port),
             history: VecDeque::new(),
             sent: 0,
+            speaker: String::new(),
+            queued: vec![],
+            transactions: [0; 3],
             differences: vec![],
             seen: BTreeSet::new(),
             inexact: 0,
@@ -104,7 +117,33 @@ impl Session {
         }
     }
 
+    /// The answer to EXEC has elements, each of which is the answer to a command.
     fn agree(&mut self, args: &Args, redis: &Reply, ours: &Reply) -> bool {
+        let is_queued = |reply: &Reply| reply.raw == b"+QUEUED\r\n";
+        if is_queued(redis) && is_queued(ours) {
+            self.queued.push(args.clone());
+            return true;
+        }
+        if !ENDS_OF_A_QUEUE.iter().any(|name| is_word(&args[0], name)) {
+            return self.agree_on_one(args, redis, ours);
+        }
+        let queued = std::mem::take(&mut self.queued);
+        if args[0] == b"EXEC" {
+            let code = |text: &str| text.starts_with("EXECABORT");
+            let is_aborted = matches!(&redis.value, Value::Error(text) if code(text));
+            self.transactions[0] += usize::from(!queued.is_empty() && redis.raw[0] == b'*');
+            self.transactions[1] += usize::from(redis.value == Value::Null);
+            self.transactions[2] += usize::from(is_aborted);
+        }
+        let [redis_has, we_have] = [redis, ours].map(|reply| reply.elements(self.protocol));
+        if queued.is_empty() || redis_has.len() != queued.len() || we_have.len() != queued.len() {
+            return self.agree_on_one(args, redis, ours);
+        }
+        let pairs = redis_has.iter().zip(&we_have);
+        queued.iter().zip(pairs).all(|(args, (redis, ours))| self.agree_on_one(args, redis, ours))
+    }
+
+    fn agree_on_one(&mut self, args: &Args, redis: &Reply, ours: &Reply) -> bool {
         let (row, way) = (find(args), way(args));
         self.rows_met.extend(row);
         self.inexact += usize::from(row.is_some());
@@ -118,7 +157,7 @@ impl Session {
     }
 
     pub fn remember(&mut self, args: Args) {
-        self.history.push_back((self.sent, args));
+        self.history.push_back((format!("{:>8}  {}", self.sent, self.speaker), args));
         self.sent += 1;
         if self.history.len() > HISTORY_LEN_MAX {
             self.history.pop_front();
@@ -126,7 +165,9 @@ impl Session {
     }
 
     pub fn empty_both(&mut self) {
+        self.queued.clear();
         for side in [&mut self.redis, &mut self.subject] {
+            side.call(&["DISCARD"]);
             assert_eq!(side.call(&["FLUSHALL"]), Value::ok());
         }
         self.history.clear();
@@ -146,17 +187,20 @@ impl Session {
             self.sent
         );
         for (index, earlier) in self.history_of(args) {
-            report += &format!("    {index:>8}  {}\n", command_line(earlier));
+            report += &format!("    {index}{}\n", command_line(earlier));
         }
         self.differences.push(report);
     }
 
     /// The last commands that touched a key of this one, or all keys, and what else befell the
     /// servers, which stands in the history in brackets.
-    fn history_of(&self, args: &Args) -> Vec<&(usize, Args)> {
+    fn history_of(&self, args: &Args) -> Vec<&(String, Args)> {
         let keys: Vec<_> = args[1..].iter().filter(|arg| KEYS.contains(&arg.as_slice())).collect();
+        let is_of_all = |args: &Args| COMMANDS.iter().any(|name| is_word(&args[0], name));
         let touches = |earlier: &Args| {
-            earlier[0].to_ascii_uppercase().starts_with(b"FLUSH")
+            is_of_all(args)
+                || is_of_all(earlier)
+                || earlier[0].to_ascii_uppercase().starts_with(b"FLUSH")
                 || earlier[0].starts_with(b"(")
                 || earlier[1..].iter().any(|arg| keys.contains(&arg))
         };

@@ -3,6 +3,8 @@
 //! A word of a template that begins with `$` is a placeholder: one of `choices` here, or one of
 //! those that `Generator::fill` computes. It may become several words, or none.
 
+use super::transactions::COMMANDS;
+
 /// Few keys, so that commands meet each other's results. Some are awkward.
 pub const KEYS: &[&[u8]] = &[
     b"k0",
@@ -76,7 +78,8 @@ pub const TEMPLATES: &[(usize, &str)] = &[
     (4, "PING"), (4, "PING $value"), (6, "ECHO $value"), (2, "SELECT $database"), (2, "TIME"),
     (2, "CLIENT SETNAME $name"), (2, "CLIENT GETNAME"), (1, "CLIENT $unknown $value"),
     (1, "CONFIG $unknown $value"),
-    (2, "MEMORY USAGE $key"), (1, "MEMORY USAGE $key SAMPLES $index"), (1, "DEBUG OBJECT $key"),
+    (4, "PUBLISH $value $value"), (2, "PUBSUB NUMSUB $keys"), (1, "PUBSUB CHANNELS $pattern"),
+    (1, "PUBSUB $unknown"), (2, "MEMORY USAGE $key"), (1, "MEMORY USAGE $key SAMPLES $index"), (1, "DEBUG OBJECT $key"),
     (2, "COMMAND GETKEYS $template"), (2, "COMMAND GETKEYSANDFLAGS $template"),
     (2, "COMMAND INFO $known"),
     // what we do not know
@@ -133,13 +136,17 @@ pub const FIXED: &[&str] = &[
     "SHUTDOWN BOGUS", "SHUTDOWN NOSAVE BOGUS", "SHUTDOWN ABORT", "SHUTDOWN ABORT NOW",
     "SHUTDOWN SAVE NOSAVE",
     "INFO", "INFO server", "INFO no-such-section", "INFO server clients", "INFO everything",
+    "UNSUBSCRIBE", "PUNSUBSCRIBE", "UNSUBSCRIBE nobody", "PUNSUBSCRIBE n*", "SUBSCRIBE", "PSUBSCRIBE",
+    "PUBLISH news", "PUBSUB", "PUBSUB NUMPAT", "PUBSUB NUMPAT x", "PUBSUB NUMSUB", "PUBSUB CHANNELS a b",
+    "PUBSUB HELP", "CONFIG SET notify-keyspace-events KQ", "CONFIG GET notify-keyspace-events",
     "TIME now", "SELECT", "DBSIZE x", "RANDOMKEY x", "PING a b", "ECHO",
 ];
 
 /// Whether a command of this name is among those sent.
 pub fn knows(name: &str) -> bool {
     let lines = TEMPLATES.iter().map(|(_, line)| line).chain(FIXED);
-    lines.into_iter().any(|line| line.split(' ').next() == Some(name))
+    let names = lines.filter_map(|line| line.split(' ').next()).chain(COMMANDS);
+    names.into_iter().any(|known| known == name)
 }
 
 /// The words, or lines of words, that a placeholder stands for: usual ones, and the odd ones that

@@ -148,7 +148,9 @@ fn word(rng: &mut Rng, token: &str) -> Vec<u8> {
     }
     match token {
         "serialized-value" => dump(rng),
-        "value" | "message" | "password" | "username" | "pattern" | "section" => value(rng),
+        "value" | "message" | "channel" | "password" | "username" | "pattern" | "section" => {
+            value(rng)
+        }
         "parameter" => SETTINGS[rng.below(SETTINGS.len())].name.as_bytes().to_vec(),
         "bit" | "index" | "numlocal" => rng.below(2).to_string().into(),
         "type" => b"string".to_vec(),

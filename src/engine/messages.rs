@@ -1,0 +1,105 @@
+//! Messages: from PUBLISH and from events about keys to the subscribers.
+//!
+//! A command only notes what there is to tell, because it may run with shards locked. It is sent behind
+//! the gate, when all that this connection wrote before is as safe as promised, and before the replies of
+//! the batch.
+
+use super::{Engine, Session};
+use crate::clock::UnixMillis;
+use crate::config::{ClientClass, Id};
+use crate::event::{Classes, Event};
+use crate::pubsub::{Message, Subscriber, deliver};
+use crate::store::Tx;
+
+/// Before a key's name, or an event's. There is one database.
+const KEYSPACE: &[u8] = b"__keyspace@0__:";
+const KEYEVENT: &[u8] = b"__keyevent@0__:";
+/// Messages held at once, so that a command on a million keys does not make two million of them.
+const MESSAGES_AT_ONCE: usize = 256;
+
+/// Something to tell subscribers.
+#[derive(Debug)]
+pub enum Notice {
+    /// Published by a client; it is known who gets it, for the client has been told how many do.
+    Message(Message),
+    /// Something happened to a key.
+    Event(Event),
+}
+
+impl Engine {
+    /// Publishes for a client; returns how many get it here. Every message that a client of this server
+    /// publishes passes here, and once: a leader passes it on to its followers from here.
+    pub(super) fn publish(&self, session: &mut Session, channel: &[u8], payload: &[u8]) -> usize {
+        self.metrics.messages_published.increment();
+        let Some(message) = self.pubsub.address(channel, payload) else { return 0 };
+        let receivers = message.receivers();
+        session.notices.push(Notice::Message(message));
+        receivers
+    }
+
+    /// Delivers what a client of another server published, to the subscribers of this one. For the link
+    /// to a leader; it is not passed on.
+    pub fn deliver_forwarded(&self, channel: &[u8], payload: &[u8]) {
+        self.deliver(self.pubsub.address(channel, payload).as_slice());
+    }
+
+    /// Which events about keys somebody wants to be told of.
+    pub(super) fn told_classes(&self) -> Classes {
+        Classes::from_bits(self.config.int(Id::NotifyKeyspaceEvents))
+    }
+
+    /// Tells of events that no client's command caused: for the sweeper and for eviction, which note them
+    /// in a transaction begun with [`Engine::begin_shard`] and call this when it has ended.
+    pub(super) fn announce(&self, events: Vec<Event>) {
+        self.deliver_notices(events.into_iter().map(Notice::Event));
+    }
+
+    /// Sends all of it in order, some at a time. No lock may be held.
+    pub(super) fn deliver_notices(&self, notices: impl IntoIterator<Item = Notice>) {
+        let (classes, mut messages) = (self.told_classes(), Vec::new());
+        for notice in notices {
+            match notice {
+                Notice::Message(message) => messages.push(message),
+                Notice::Event(event) => self.address_event(classes, &event, &mut messages),
+            }
+            if messages.len() >= MESSAGES_AT_ONCE {
+                self.deliver(&messages);
+                messages.clear();
+            }
+        }
+        self.deliver(&messages);
+    }
+
+    /// The messages that tell of an event: the one on the key's channel first, as in Redis.
+    fn address_event(&self, classes: Classes, event: &Event, messages: &mut Vec<Message>) {
+        if classes.has(Classes::KEYSPACE) {
+            let channel = [KEYSPACE, &event.key].concat();
+            messages.extend(self.pubsub.address(&channel, event.name.as_bytes()));
+        }
+        if classes.has(Classes::KEYEVENT) {
+            let channel = [KEYEVENT, event.name.as_bytes()].concat();
+            messages.extend(self.pubsub.address(&channel, &event.key));
+        }
+    }
+
+    /// A transaction on a shard, for the server's own deletions.
+    pub(super) fn begin_shard(&self, shard: usize, now: UnixMillis) -> Tx<'_> {
+        let mut tx = self.store.begin_shard(shard, now);
+        tx.tell_events(self.told_classes());
+        tx
+    }
+
+    fn deliver(&self, messages: &[Message]) {
+        if messages.is_empty() {
+            return;
+        }
+        let cut = |subscriber: &Subscriber, waiting| {
+            self.metrics.subscriber_limit_disconnections.increment();
+            self.note_over_limit(subscriber.addr, waiting);
+        };
+        let limit = self.config.output_limit(ClientClass::PubSub);
+        let delivered = deliver(messages, limit, cut);
+        self.metrics.messages_delivered.add(delivered.messages);
+        self.metrics.output_bytes.add(delivered.bytes);
+    }
+}

@@ -1,0 +1,106 @@
+//! Keyspace events: what can be told about a key (`notify-keyspace-events`), in Redis's names.
+
+use std::fmt;
+
+/// A set of classes of events, and of ways to tell them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Classes(u16);
+
+/// By bit, in the order in which Redis shows them. The first ten are `A`; `l s h z t d` are about types
+/// that we do not have.
+const LETTERS: &str = "g$lshzxetdnKEm";
+const ALL: Classes = Classes((1 << 10) - 1);
+
+impl Classes {
+    /// None: nothing is told.
+    pub const NONE: Classes = Classes(0);
+    /// `g`: commands on keys of any type.
+    pub const GENERIC: Classes = Classes(1);
+    /// `$`: commands on strings.
+    pub const STRING: Classes = Classes(1 << 1);
+    /// `x`: a key has expired.
+    pub const EXPIRED: Classes = Classes(1 << 6);
+    /// `e`: a key had to go for want of memory.
+    pub const EVICTED: Classes = Classes(1 << 7);
+    /// `n`: a key is new.
+    pub const NEW: Classes = Classes(1 << 10);
+    /// `K`: told on the channel `__keyspace@0__:<key>`.
+    pub const KEYSPACE: Classes = Classes(1 << 11);
+    /// `E`: told on the channel `__keyevent@0__:<event>`.
+    pub const KEYEVENT: Classes = Classes(1 << 12);
+    /// `m`: a key that was read is not there.
+    pub const MISS: Classes = Classes(1 << 13);
+
+    /// Reads the letters of the setting.
+    pub fn parse(letters: &str) -> Option<Classes> {
+        letters.chars().try_fold(Classes::NONE, |set, letter| match letter {
+            'A' => Some(Classes(set.0 | ALL.0)),
+            _ => LETTERS.find(letter).map(|bit| Classes(set.0 | 1 << bit)),
+        })
+    }
+
+    /// As the setting keeps it.
+    pub fn from_bits(bits: i64) -> Classes {
+        Classes(bits as u16)
+    }
+
+    /// For the setting to keep.
+    pub fn bits(self) -> i64 {
+        i64::from(self.0)
+    }
+
+    /// Whether all of those are among these.
+    pub fn has(self, other: Classes) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether there is a way to tell anything.
+    pub fn are_told(self) -> bool {
+        self.has(Classes::KEYSPACE) || self.has(Classes::KEYEVENT)
+    }
+}
+
+impl fmt::Display for Classes {
+    /// As CONFIG GET shows it. As in Redis, `n` is not to be seen behind `A`, which does not contain it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hidden = if self.has(ALL) { ALL.0 | Classes::NEW.0 } else { 0 };
+        f.write_str(if hidden > 0 { "A" } else { "" })?;
+        let shown = self.0 & !hidden;
+        let mut letters = LETTERS.chars().enumerate().filter(|(bit, _)| shown & 1 << bit != 0);
+        letters.try_for_each(|(_, letter)| write!(f, "{letter}"))
+    }
+}
+
+/// Something that happened to a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Redis's name for it.
+    pub name: &'static str,
+    /// The key.
+    pub key: Box<[u8]>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Classes;
+
+    #[test]
+    fn letters_are_shown_as_redis_shows_them() {
+        for (given, shown) in [
+            ("KEA", "AKE"),
+            ("AKEmn", "AKEm"),
+            ("KEg$", "g$KE"),
+            ("xKEe", "xeKE"),
+            ("lshztdg$xeK", "AK"),
+            ("", ""),
+            ("nm", "nm"),
+        ] {
+            let classes = Classes::parse(given).expect("letters");
+            assert_eq!(classes.to_string(), shown);
+            assert_eq!(Classes::from_bits(classes.bits()), classes);
+        }
+        assert_eq!(Classes::parse("Kq"), None);
+        assert!(Classes::parse("AKn").is_some_and(|all| all.has(Classes::NEW) && all.are_told()));
+        assert!(Classes::parse("A").is_some_and(|all| !all.are_told()));
+    }
+}

@@ -1,0 +1,423 @@
+//! Publish and subscribe: who listens to what, and how a message gets to them.
+//!
+//! A message is not data. It is in no log, nobody keeps it, and who does not listen when it is sent has
+//! missed it.
+//!
+//! ```text
+//! conn-7  PUBLISH news hi ── address: who listens? ─── the gate ─── deliver ─┬─▶ outbox of conn-8
+//!                            (a look at the registry)                        ├─▶ outbox of conn-9
+//!                                                                            └─▶ queue of conn-12,
+//!                                                                                which reads slowly
+//! ```
+//!
+//! # What is promised
+//!
+//! - A message arrives at most once, and whole: between replies, never inside one.
+//! - What one connection publishes arrives everywhere in the order in which it was published.
+//! - Between the confirmation of SUBSCRIBE and that of UNSUBSCRIBE messages come, before and behind it
+//!   none do. A RESP2 client needs this: it would take a late message for the reply to its next command.
+//! - What a publisher wrote before it published is as safe as `appendfsync` promises before the message
+//!   leaves: nobody hears of a write that a crash then takes back.
+//! - A publisher waits for no subscriber.
+//!
+//! What is not: that a message arrives at all; that messages of two publishers arrive everywhere in the
+//! same order; where among the replies to a RESP3 client's own commands a message comes.
+//!
+//! # How
+//!
+//! The registry maps a name to a list of subscriptions. A publisher takes a reference to the lists and
+//! lets go of the registry before it sends; a list that somebody is sending to is copied by whoever
+//! changes it. So a list may be old when it is used. What counts is the subscription's own `live`, which
+//! is looked at and changed only during the subscriber's turn to send ([`Outbox::turn`]): UNSUBSCRIBE
+//! clears it and sends the confirmation in one turn, SUBSCRIBE enters the registry and sends the
+//! confirmation in one turn, a publisher looks and sends in one turn.
+//!
+//! The publisher sends to each socket itself, as long as the kernel takes it at once; only the rest is
+//! queued for the subscriber's push thread. Waking a thread for each message and subscriber costs more than the sending: see
+//! README for the figures. A message is encoded once for each dialect, not for each subscriber, and
+//! messages of one pipeline to the same subscribers are sent together.
+//!
+//! A subscriber that does not read is cut off at `client-output-buffer-limit pubsub`.
+//!
+//! Out of scope: sharded channels; telling other nodes (`engine::messages`).
+
+use crate::config::OutputLimit;
+use crate::glob;
+use crate::outbox::{Outbox, SendError};
+use crate::protocol::{Dialect, Reply};
+use parking_lot::RwLock;
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
+
+/// Channels and patterns that one client may listen to. With the longest names they take about as much
+/// memory as may wait for a subscriber.
+pub const SUBSCRIPTIONS_MAX: usize = 10_000;
+/// The longest name of a channel, and the longest pattern, to listen to. It also bounds the time that
+/// matching takes.
+pub const NAME_BYTES_MAX: usize = 4 << 10;
+
+/// What a subscription's name is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The name of a channel.
+    Channel,
+    /// A glob pattern of such names.
+    Pattern,
+}
+
+type Name = Arc<[u8]>;
+/// In the order in which they subscribed.
+type List = Arc<Vec<Arc<Subscription>>>;
+
+/// The registry.
+#[derive(Debug, Default)]
+pub struct PubSub {
+    registry: RwLock<Registry>,
+}
+
+#[derive(Debug, Default)]
+struct Registry {
+    channels: HashMap<Name, List>,
+    /// In order, so that who listens to several gets a message from them in the same order each time.
+    patterns: BTreeMap<Name, List>,
+}
+
+/// One client, as publishers see it.
+#[derive(Debug)]
+pub struct Subscriber {
+    /// Its address, for the server's log.
+    pub addr: SocketAddr,
+    outbox: Arc<Outbox>,
+    /// What messages to it are written in.
+    dialect: AtomicU8,
+    /// How many channels and patterns it listens to, by [`Kind`].
+    counts: [AtomicUsize; 2],
+}
+
+#[derive(Debug)]
+struct Subscription {
+    subscriber: Arc<Subscriber>,
+    /// Looked at and changed only during the subscriber's turn.
+    live: AtomicBool,
+}
+
+const DIALECTS: [Dialect; 3] = [Dialect::Text, Dialect::Resp2, Dialect::Resp3];
+
+impl Subscriber {
+    /// A client that listens to nothing yet.
+    pub fn new(outbox: Arc<Outbox>, addr: SocketAddr) -> Subscriber {
+        Subscriber { addr, outbox, dialect: AtomicU8::default(), counts: Default::default() }
+    }
+
+    /// How many channels or patterns it listens to.
+    pub fn count(&self, kind: Kind) -> usize {
+        self.counts[kind as usize].load(Relaxed)
+    }
+
+    /// Whether it listens to anything.
+    pub fn listens(&self) -> bool {
+        self.count(Kind::Channel) + self.count(Kind::Pattern) > 0
+    }
+
+    /// Messages to it are written so from now on.
+    pub fn speak(&self, dialect: Dialect) {
+        self.dialect.store(dialect as u8, Relaxed);
+    }
+}
+
+impl PubSub {
+    /// The channels that somebody listens to by name.
+    pub fn channels(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<Name> {
+        let registry = self.registry.read();
+        registry.channels.keys().filter(|name| wanted(name)).cloned().collect()
+    }
+
+    /// How many listen to a channel by name.
+    pub fn listeners(&self, channel: &[u8]) -> usize {
+        self.registry.read().channels.get(channel).map_or(0, |list| list.len())
+    }
+
+    /// How many different channels are listened to, and how many different patterns.
+    pub fn counts(&self) -> (usize, usize) {
+        let registry = self.registry.read();
+        (registry.channels.len(), registry.patterns.len())
+    }
+
+    /// Finds out who gets a message. None if nobody does.
+    pub fn address(&self, channel: &[u8], payload: &[u8]) -> Option<Message> {
+        let registry = self.registry.read();
+        let by_name = registry.channels.get(channel).map(|list| (None, Arc::clone(list)));
+        let by_pattern = registry.patterns.iter().filter(|(p, _)| glob::matches(p, channel));
+        let by_pattern = by_pattern.map(|(p, list)| (Some(Arc::clone(p)), Arc::clone(list)));
+        let targets: Vec<Target> = by_name.into_iter().chain(by_pattern).collect();
+        drop(registry);
+        let message =
+            |targets| Message { targets, channel: channel.into(), payload: payload.into() };
+        (!targets.is_empty()).then(|| message(targets))
+    }
+
+    fn join(&self, kind: Kind, name: &Name, subscription: &Arc<Subscription>) {
+        let registry = &mut *self.registry.write();
+        let list = match kind {
+            Kind::Channel => registry.channels.entry(Arc::clone(name)).or_default(),
+            Kind::Pattern => registry.patterns.entry(Arc::clone(name)).or_default(),
+        };
+        Arc::make_mut(list).push(Arc::clone(subscription));
+    }
+
+    fn leave(&self, kind: Kind, name: &Name, subscription: &Arc<Subscription>) {
+        let registry = &mut *self.registry.write();
+        let list = match kind {
+            Kind::Channel => registry.channels.get_mut(name),
+            Kind::Pattern => registry.patterns.get_mut(name),
+        };
+        let list = Arc::make_mut(list.expect("it was entered under this name"));
+        list.retain(|other| !Arc::ptr_eq(other, subscription));
+        if list.is_empty() {
+            match kind {
+                Kind::Channel => drop(registry.channels.remove(name)),
+                Kind::Pattern => drop(registry.patterns.remove(name)),
+            }
+        }
+    }
+}
+
+/// Those who listen by one name; the pattern, unless that is the channel's name itself.
+type Target = (Option<Name>, List);
+
+/// A message, and those who listened when it was published.
+#[derive(Debug)]
+pub struct Message {
+    targets: Vec<Target>,
+    channel: Box<[u8]>,
+    payload: Box<[u8]>,
+}
+
+impl Message {
+    /// How many get it, counting a client once for each name by which it listens.
+    pub fn receivers(&self) -> usize {
+        self.targets.iter().map(|(_, list)| list.len()).sum()
+    }
+
+    /// Whether both go to the same list, and to no other: then they can be sent as one.
+    fn goes_with(&self, other: &Message) -> bool {
+        match (&self.targets[..], &other.targets[..]) {
+            ([(_, one)], [(_, other)]) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+
+    fn write(&self, pattern: Option<&Name>, reply: &mut Reply) {
+        reply.push(if pattern.is_some() { 4 } else { 3 });
+        reply.bulk(if pattern.is_some() { b"pmessage" } else { b"message" });
+        if let Some(pattern) = pattern {
+            reply.bulk(pattern);
+        }
+        reply.bulk(&self.channel);
+        reply.bulk(&self.payload);
+    }
+}
+
+/// What [`deliver`] has handed to outboxes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// A message counts for each of its receivers.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Sends messages in their order. A subscriber over its limit is
+/// cut off, and told to `cut` with the number of bytes that it had not read. No lock may be held.
+pub fn deliver(
+    messages: &[Message],
+    limit: OutputLimit,
+    mut cut: impl FnMut(&Subscriber, usize),
+) -> Delivered {
+    let mut delivered = Delivered::default();
+    for alike in messages.chunk_by(Message::goes_with) {
+        for (pattern, list) in &alike[0].targets {
+            let mut encoded =
+                Encoded { messages: alike, pattern: pattern.as_ref(), bytes: [const { None }; 3] };
+            for subscription in list.iter() {
+                match subscription.send(&mut encoded, limit) {
+                    Ok(0) => {}
+                    Ok(bytes) => {
+                        delivered.messages += alike.len() as u64;
+                        delivered.bytes += bytes as u64;
+                    }
+                    Err(SendError::OverLimit(waiting)) => cut(&subscription.subscriber, waiting),
+                    // It may have failed for want of a thread; then nobody else would end it.
+                    Err(SendError::Closed(_)) => subscription.subscriber.outbox.cut(),
+                }
+            }
+        }
+    }
+    delivered
+}
+
+/// Messages as bytes, in the dialects that somebody has asked for.
+struct Encoded<'m> {
+    messages: &'m [Message],
+    pattern: Option<&'m Name>,
+    bytes: [Option<Vec<u8>>; DIALECTS.len()],
+}
+
+impl Encoded<'_> {
+    fn in_dialect(&mut self, number: u8) -> &[u8] {
+        let number = usize::from(number);
+        self.bytes[number].get_or_insert_with(|| {
+            let mut reply = Reply::new(DIALECTS[number]);
+            self.messages.iter().for_each(|message| message.write(self.pattern, &mut reply));
+            reply.take()
+        })
+    }
+}
+
+impl Subscription {
+    /// How many bytes it was sent: none, if it has ended meanwhile.
+    fn send(&self, encoded: &mut Encoded<'_>, limit: OutputLimit) -> Result<usize, SendError> {
+        let turn = self.subscriber.outbox.turn();
+        if !self.live.load(Relaxed) {
+            return Ok(0);
+        }
+        let bytes = encoded.in_dialect(self.subscriber.dialect.load(Relaxed));
+        turn.send(bytes, limit).map(|()| bytes.len())
+    }
+}
+
+/// What one client listens to. Owned by its connection's thread; dropped, it listens to nothing.
+#[derive(Debug)]
+pub struct Subscriptions {
+    pubsub: Arc<PubSub>,
+    subscriber: Arc<Subscriber>,
+    channels: BTreeMap<Name, Arc<Subscription>>,
+    patterns: BTreeMap<Name, Arc<Subscription>>,
+}
+
+impl Drop for Subscriptions {
+    fn drop(&mut self) {
+        self.leave_all();
+    }
+}
+
+impl Subscriptions {
+    /// None yet.
+    pub fn new(pubsub: Arc<PubSub>, subscriber: Arc<Subscriber>) -> Subscriptions {
+        let (channels, patterns) = (BTreeMap::new(), BTreeMap::new());
+        Subscriptions { pubsub, subscriber, channels, patterns }
+    }
+
+    /// How many there are, channels and patterns.
+    pub fn len(&self) -> usize {
+        self.channels.len() + self.patterns.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Listens to these names and sends a confirmation for each, in `dialect`, as messages will be; returns
+    /// how many bytes that took. The caller has sent all replies to earlier commands.
+    pub fn subscribe<'n>(
+        &mut self,
+        kind: Kind,
+        names: impl Iterator<Item = &'n [u8]>,
+        dialect: Dialect,
+        limit: OutputLimit,
+    ) -> Result<usize, SendError> {
+        let (pubsub, subscriber) = (Arc::clone(&self.pubsub), Arc::clone(&self.subscriber));
+        let turn = subscriber.outbox.turn();
+        subscriber.speak(dialect);
+        let mut reply = Reply::new(dialect);
+        for name in names {
+            let own = self.own(kind);
+            if !own.contains_key(name) {
+                let (name, live) = (Name::from(name), AtomicBool::new(true));
+                let subscription =
+                    Arc::new(Subscription { subscriber: Arc::clone(&subscriber), live });
+                pubsub.join(kind, &name, &subscription);
+                own.insert(name, subscription);
+            }
+            self.confirm(kind, ["subscribe", "psubscribe"], Some(name), &mut reply);
+        }
+        turn.send(reply.bytes(), limit).map(|()| reply.bytes().len())
+    }
+
+    /// Stops listening to these names, or to all of this kind, and sends a confirmation for each; for
+    /// none, one that says so.
+    pub fn unsubscribe<'n>(
+        &mut self,
+        kind: Kind,
+        names: impl ExactSizeIterator<Item = &'n [u8]>,
+        dialect: Dialect,
+        limit: OutputLimit,
+    ) -> Result<usize, SendError> {
+        const VERBS: [&str; 2] = ["unsubscribe", "punsubscribe"];
+        let subscriber = Arc::clone(&self.subscriber);
+        let turn = subscriber.outbox.turn();
+        let mut reply = Reply::new(dialect);
+        if names.len() > 0 {
+            for name in names {
+                self.leave(kind, name);
+                self.confirm(kind, VERBS, Some(name), &mut reply);
+            }
+        } else if self.own(kind).is_empty() {
+            self.confirm(kind, VERBS, None, &mut reply);
+        } else {
+            while let Some((name, _)) = self.own(kind).first_key_value() {
+                let name = Arc::clone(name);
+                self.leave(kind, &name);
+                self.confirm(kind, VERBS, Some(&name), &mut reply);
+            }
+        }
+        turn.send(reply.bytes(), limit).map(|()| reply.bytes().len())
+    }
+
+    /// Stops listening to anything, without a word.
+    pub fn leave_all(&mut self) {
+        if self.is_empty() {
+            return;
+        }
+        let subscriber = Arc::clone(&self.subscriber);
+        let _turn = subscriber.outbox.turn();
+        for kind in [Kind::Channel, Kind::Pattern] {
+            while let Some((name, _)) = self.own(kind).first_key_value() {
+                let name = Arc::clone(name);
+                self.leave(kind, &name);
+            }
+        }
+    }
+
+    /// During the subscriber's turn.
+    fn leave(&mut self, kind: Kind, name: &[u8]) {
+        let Some((name, subscription)) = self.own(kind).remove_entry(name) else { return };
+        subscription.live.store(false, Relaxed);
+        self.pubsub.leave(kind, &name, &subscription);
+        self.count();
+    }
+
+    fn confirm(&self, kind: Kind, verbs: [&str; 2], name: Option<&[u8]>, reply: &mut Reply) {
+        self.count();
+        reply.push(3);
+        reply.bulk(verbs[kind as usize].as_bytes());
+        reply.bulk_or_nil(name);
+        reply.count(self.len());
+    }
+
+    fn own(&mut self, kind: Kind) -> &mut BTreeMap<Name, Arc<Subscription>> {
+        match kind {
+            Kind::Channel => &mut self.channels,
+            Kind::Pattern => &mut self.patterns,
+        }
+    }
+
+    fn count(&self) {
+        for (count, own) in self.subscriber.counts.iter().zip([&self.channels, &self.patterns]) {
+            count.store(own.len(), Relaxed);
+        }
+    }
+}
