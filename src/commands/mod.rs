@@ -164,7 +164,7 @@ pub enum Family {
 
 impl Family {
     /// All of them in the order of `HELP`.
-    pub const ALL: [Family; 7] = [
+    pub const ALL: [Family; 8] = [
         Family::String,
         Family::Bitmap,
         Family::Generic,
