@@ -9,12 +9,34 @@ use crate::effect::Seq;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Points between what was sent and what was acknowledged, by which the lag is told in milliseconds and
 /// bytes. Of more, every second one is forgotten.
 const POINTS_MAX: usize = 1024;
+
+/// Messages that wait to be sent on to one follower; of more, the newest are dropped and counted. They are
+/// no history, and a follower that does not take them must not fill the leader's memory.
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// What was published here, for the subscribers of a follower.
+#[derive(Debug)]
+pub struct Forwarded {
+    /// The log went up to here when it was published: what the publisher wrote before is to be there before
+    /// the message is.
+    pub behind: Seq,
+    /// The channel.
+    pub channel: Vec<u8>,
+    /// The message.
+    pub payload: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+struct Messages {
+    queue: VecDeque<Arc<Forwarded>>,
+    bytes: usize,
+}
 
 /// One follower, as long as its link is there.
 #[derive(Debug)]
@@ -38,6 +60,7 @@ pub struct Follower {
     /// Milliseconds on `clock` of the last acknowledgement.
     acked_at: AtomicU64,
     points: Mutex<VecDeque<Point>>,
+    messages: Mutex<Messages>,
 }
 
 /// The log had come so far at that time.
@@ -85,7 +108,32 @@ impl Follower {
             clock: Stopwatch::start(),
             acked_at: AtomicU64::new(0),
             points: Mutex::default(),
+            messages: Mutex::default(),
         }
+    }
+
+    /// Takes the next message, if the follower has been sent all that it must be behind.
+    pub fn next_message(&self, sent: Seq) -> Option<Arc<Forwarded>> {
+        let mut messages = self.messages.lock();
+        let next = messages.queue.pop_front_if(|message| message.behind <= sent)?;
+        messages.bytes -= next.size();
+        Some(next)
+    }
+
+    /// Whether messages wait.
+    pub fn has_messages(&self) -> bool {
+        !self.messages.lock().queue.is_empty()
+    }
+
+    /// Adds a message; returns whether there was room.
+    fn forward(&self, message: &Arc<Forwarded>) -> bool {
+        let mut messages = self.messages.lock();
+        let fits = messages.bytes + message.size() <= MESSAGE_BYTES_MAX;
+        if fits {
+            messages.bytes += message.size();
+            messages.queue.push_back(Arc::clone(message));
+        }
+        fits
     }
 
     /// The log goes up to here; `bytes` counts all of it. Called when more of it is about to be sent.
@@ -146,10 +194,20 @@ impl Follower {
     }
 }
 
+impl Forwarded {
+    fn size(&self) -> usize {
+        self.channel.len() + self.payload.len() + size_of::<Forwarded>()
+    }
+}
+
 /// All of them.
 #[derive(Debug, Default)]
 pub struct Followers {
     all: Mutex<Vec<Arc<Follower>>>,
+    /// How many: the only cost of a message when there are none.
+    len: AtomicUsize,
+    /// Messages that a follower was too slow for.
+    pub dropped_messages: AtomicU64,
     /// How many commands wait for acknowledgements: then they are asked for at once.
     waiting: AtomicU64,
     acknowledged: Condvar,
@@ -169,7 +227,9 @@ pub struct Registration<'f> {
 
 impl Drop for Registration<'_> {
     fn drop(&mut self) {
-        self.followers.all.lock().retain(|other| other.client != self.follower.client);
+        let mut all = self.followers.all.lock();
+        all.retain(|other| other.client != self.follower.client);
+        self.followers.len.store(all.len(), Relaxed);
     }
 }
 
@@ -177,13 +237,31 @@ impl Followers {
     /// Adds one for the life of its link.
     pub fn register(&self, follower: Follower) -> Registration<'_> {
         let follower = Arc::new(follower);
-        self.all.lock().push(Arc::clone(&follower));
+        let mut all = self.all.lock();
+        all.push(Arc::clone(&follower));
+        self.len.store(all.len(), Relaxed);
+        drop(all);
         Registration { followers: self, follower }
     }
 
     /// All of them, oldest link first.
     pub fn all(&self) -> Vec<Arc<Follower>> {
         self.all.lock().clone()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len.load(Relaxed) == 0
+    }
+
+    /// Sends a message on to all of them. One that is being given a full copy gets none.
+    pub fn forward(&self, message: Forwarded) {
+        let message = Arc::new(message);
+        for follower in self.all.lock().iter().filter(|follower| follower.online.load(Relaxed)) {
+            if !follower.forward(&message) {
+                self.dropped_messages.fetch_add(1, Relaxed);
+            }
+        }
     }
 
     /// Notes an acknowledgement.
@@ -255,6 +333,24 @@ mod tests {
         assert_eq!((lag.records, lag.bytes), (13, 1500));
         follower.acknowledge(Seq(20), Seq(20), Seq(20));
         assert_eq!(follower.lag(Seq(20), 2000), Lag::default());
+    }
+
+    #[test]
+    fn messages_come_behind_what_was_written_before_them_and_are_bounded() {
+        let (followers, follower) = (Followers::default(), follower());
+        let registration = followers.register(follower);
+        let message = |behind, payload: Vec<u8>| Forwarded {
+            behind: Seq(behind),
+            channel: b"news".to_vec(),
+            payload,
+        };
+        followers.forward(message(7, b"first".to_vec()));
+        assert!(registration.follower.next_message(Seq(6)).is_none());
+        assert_eq!(registration.follower.next_message(Seq(7)).unwrap().payload, b"first");
+        (0..40).for_each(|_| followers.forward(message(8, vec![0; 1 << 20])));
+        let kept = std::iter::from_fn(|| registration.follower.next_message(Seq(8))).count();
+        assert_eq!((kept as u64, followers.dropped_messages.load(Relaxed)), (15, 25));
+        assert!(!registration.follower.has_messages());
     }
 
     #[test]

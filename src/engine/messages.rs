@@ -4,6 +4,7 @@
 //! the gate, when all that this connection wrote before is as safe as promised, and before the replies of
 //! the batch.
 
+use super::followers::Forwarded;
 use super::{Engine, Session};
 use crate::clock::UnixMillis;
 use crate::config::{ClientClass, Id};
@@ -31,15 +32,29 @@ impl Engine {
     /// publishes passes here, and once: a leader passes it on to its followers from here.
     pub(super) fn publish(&self, session: &mut Session, channel: &[u8], payload: &[u8]) -> usize {
         self.metrics.messages_published.increment();
+        self.forward(channel, payload);
         let Some(message) = self.pubsub.address(channel, payload) else { return 0 };
         let receivers = message.receivers();
         session.notices.push(Notice::Message(message));
         receivers
     }
 
-    /// Delivers what a client of another server published, to the subscribers of this one. For the link
-    /// to a leader; it is not passed on.
+    /// Passes a message on to followers, whose subscribers get it behind what was written before it.
+    fn forward(&self, channel: &[u8], payload: &[u8]) {
+        let Some(persistence) = self.persistence.as_ref().filter(|_| !self.followers.is_empty())
+        else {
+            return;
+        };
+        let (channel, payload) = (channel.to_vec(), payload.to_vec());
+        let behind = persistence.log.appended();
+        self.followers.forward(Forwarded { behind, channel, payload });
+        persistence.log.wake_tailing();
+    }
+
+    /// Delivers what a client of the leader published, to the subscribers of this server and of those that
+    /// follow it.
     pub fn deliver_forwarded(&self, channel: &[u8], payload: &[u8]) {
+        self.forward(channel, payload);
         self.deliver(self.pubsub.address(channel, payload).as_slice());
     }
 

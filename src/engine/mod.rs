@@ -47,7 +47,7 @@ mod transaction;
 
 pub use clients::{Client, ClientId, Clients, Registration};
 pub use compactor::Compactor;
-pub use followers::{Follower, Followers, Lag};
+pub use followers::{Follower, Followers, Forwarded, Lag};
 pub use persistence::Persistence;
 pub use role::{Leader, Link, Order, Role};
 pub use server_command::log_level;

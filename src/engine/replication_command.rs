@@ -234,6 +234,7 @@ pub fn waitseq(
     let log = &log_of(engine)?.log;
     let began = Instant::now();
     loop {
+        let applied = log.written();
         match look(engine, &token)? {
             Seen::Here => {
                 reply.ok();
@@ -244,7 +245,8 @@ pub fn waitseq(
                 return Err(stale(engine, &token));
             }
             Seen::NotYet => {
-                log.wait_written(log.written(), STEP.min(timeout.saturating_sub(began.elapsed())));
+                let left = timeout.saturating_sub(began.elapsed());
+                log.wait_written(applied, STEP.min(left), || false);
             }
         }
     }

@@ -105,6 +105,7 @@ fn receive_log(
         let (item, used) = incoming.item(last)?;
         match item {
             Item::NeedMore => heard(incoming.read()?),
+            Item::Message(..) => {}
             Item::Lead(_) => return Err(LinkError::Garbled("a handover during a copy")),
             Item::Heartbeat(_) => acknowledge(incoming, last.seq)?,
             Item::Record(header, record) => {

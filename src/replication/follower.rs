@@ -325,6 +325,7 @@ impl Follower<'_> {
                     self.engine.role.link.heartbeat(beat.seq, beat.behind_ms);
                     beaten = true;
                 }
+                Item::Message(channel, payload) => self.engine.deliver_forwarded(channel, payload),
                 Item::Lead(Lead(seq)) if seq == last.seq => return Err(LinkError::Lead),
                 Item::Lead(_) => return Err(LinkError::Garbled("a handover")),
                 Item::Record(header, record) => {

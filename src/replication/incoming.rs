@@ -1,6 +1,8 @@
 //! What comes in over the link to the leader, item by item, checked before anybody sees it.
 
-use super::wire::{HEARTBEAT, Heartbeat, LEAD, LINE_LEN_MAX, Lead};
+use super::wire::{
+    Damaged, HEARTBEAT, Heartbeat, LEAD, LINE_LEN_MAX, Lead, MESSAGE, parse_message,
+};
 use crate::aof::record::{HEADER_LEN_MAX, Header, Position, line_len};
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
@@ -55,6 +57,8 @@ pub enum Item<'i> {
     Heartbeat(Heartbeat),
     /// The leader hands over.
     Lead(Lead),
+    /// Somebody published this: channel and payload.
+    Message(&'i [u8], &'i [u8]),
     /// More has to be read first.
     NeedMore,
 }
@@ -143,6 +147,16 @@ impl Incoming {
             let beat = line.and_then(Heartbeat::parse);
             let beat = beat.ok_or(LinkError::Garbled("a heartbeat"))?;
             return Ok((Item::Heartbeat(beat), len));
+        }
+        if rest.starts_with(MESSAGE) {
+            let line = rest[..len].strip_suffix(b"\r\n").unwrap_or_default();
+            return match parse_message(rest, line) {
+                Ok(Some(message)) => {
+                    Ok((Item::Message(message.channel, message.payload), message.len))
+                }
+                Ok(None) => need_more(),
+                Err(Damaged) => Err(LinkError::Garbled("a message")),
+            };
         }
         if rest.starts_with(LEAD) {
             let lead = rest[..len].strip_suffix(b"\r\n").and_then(Lead::parse);

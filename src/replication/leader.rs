@@ -12,7 +12,7 @@
 //! one that falls further behind than `repl-retention-bytes` its place.
 
 use super::cursor::Cursor;
-use super::wire::{Ack, Answer, Handover, Heartbeat, LINE_LEN_MAX, Lead, Request};
+use super::wire::{self, Ack, Answer, Handover, Heartbeat, LINE_LEN_MAX, Lead, Request};
 use crate::aof::base::parse_first_line;
 use crate::aof::files::{self, base_name};
 use crate::aof::record::{HEADER_LEN_MAX, Position, line_len};
@@ -281,6 +281,9 @@ impl Sender<'_> {
                 }
                 self.send(&buffer[..n])?;
             }
+            while let Some(message) = self.follower.next_message(end.seq) {
+                self.send(&wire::message(&message.channel, &message.payload))?;
+            }
             let since = last_beat.elapsed();
             let hurry = sent > beaten && (since >= BEAT_BUSY || self.engine.followers.is_awaited());
             if hurry || done || since >= BEAT_IDLE {
@@ -296,7 +299,12 @@ impl Sender<'_> {
                 return self.hand_over(cursor, &mut buffer);
             }
             let pace = if sent > beaten { BEAT_BUSY } else { BEAT_IDLE };
-            log.wait_written(end.seq, pace.saturating_sub(last_beat.elapsed()));
+            let due = || {
+                self.done.load(Relaxed)
+                    || self.follower.has_messages()
+                    || self.engine.followers.is_awaited() && sent > beaten
+            };
+            log.wait_written(end.seq, pace.saturating_sub(last_beat.elapsed()), due);
         }
     }
 

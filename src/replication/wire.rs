@@ -10,6 +10,7 @@
 //! ACK <received> <applied> <durable> <seal> ──▶
 //! HANDOVER <seq> <seal>                   ──▶
 //!                                        ◀──   #lead <seq> <seal>                   behind the last record
+//!                                        ◀──   #message <length> <length> <seal>    channel and payload follow
 //! ```
 //!
 //! Each line ends in a seal, the CRC-32 of what is before it. The seal of an answer also covers the request,
@@ -216,6 +217,50 @@ impl Lead {
     }
 }
 
+/// How the line of a message begins.
+pub const MESSAGE: &[u8] = b"#message ";
+
+/// A published message: its line, the channel and the payload, which the line's seal covers, and a line end.
+pub fn message(channel: &[u8], payload: &[u8]) -> Vec<u8> {
+    let body = [channel, payload].concat();
+    let text = format!("#message {} {}", channel.len(), payload.len());
+    [&sealed(&text, crc32fast::hash(&body))[..], &body, b"\r\n"].concat()
+}
+
+/// A message as it was received.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Message<'b> {
+    /// The channel.
+    pub channel: &'b [u8],
+    /// The payload.
+    pub payload: &'b [u8],
+    /// Bytes that it took on the link.
+    pub len: usize,
+}
+
+/// What came is not what was sent.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Damaged;
+
+/// Reads what [`message`] made from the front of `bytes`, whose first line, without its end, is `line`.
+/// None if not all of it is there yet.
+pub fn parse_message<'b>(bytes: &'b [u8], line: &[u8]) -> Result<Option<Message<'b>>, Damaged> {
+    let text = line.len().checked_sub(9).map(|len| &line[..len]).ok_or(Damaged)?;
+    let lengths = text.strip_prefix(MESSAGE).ok_or(Damaged)?.split(|&byte| byte == b' ');
+    let lengths: Option<Vec<u64>> = lengths.map(canonical_number).collect();
+    let Some([channel, payload]) = lengths.and_then(|both| <[u64; 2]>::try_from(both).ok()) else {
+        return Err(Damaged);
+    };
+    let total = channel.checked_add(payload).filter(|total| *total < u64::from(u32::MAX));
+    let start = line.len() + 2;
+    let len = start + total.ok_or(Damaged)? as usize + 2;
+    let Some(body) = bytes.get(start..len) else { return Ok(None) };
+    let body = body.strip_suffix(b"\r\n").ok_or(Damaged)?;
+    unsealed(line, crc32fast::hash(body)).ok_or(Damaged)?;
+    let (channel, payload) = body.split_at(channel as usize);
+    Ok(Some(Message { channel, payload, len }))
+}
+
 fn numbers<const N: usize>(line: &[u8], prefix: &[u8]) -> Option<[u64; N]> {
     let words = unsealed(line, 0)?.strip_prefix(prefix)?.split(|&byte| byte == b' ');
     let numbers: Option<Vec<u64>> = words.map(canonical_number).collect();
@@ -283,6 +328,23 @@ mod tests {
         check(Lead(seq), Lead(seq).line(), Lead::parse);
         let heartbeat = Heartbeat { epoch, seq, unix_ms: 1, behind_ms: 2 };
         check(heartbeat, heartbeat.line(), Heartbeat::parse);
+    }
+
+    #[test]
+    fn messages_read_back_and_show_every_flipped_bit() {
+        let bytes = message(b"news", b"two\r\nlines");
+        let read = |bytes: &[u8]| {
+            let len = bytes.windows(2).position(|end| end == b"\r\n").ok_or(Damaged)?;
+            let found = parse_message(bytes, &bytes[..len])?;
+            Ok::<_, Damaged>(found.map(|found| (found.channel.to_vec(), found.payload.to_vec())))
+        };
+        assert_eq!(read(&bytes), Ok(Some((b"news".to_vec(), b"two\r\nlines".to_vec()))));
+        assert_eq!(read(&bytes[..bytes.len() - 1]), Ok(None));
+        for bit in 0..bytes.len() * 8 {
+            let mut bad = bytes.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(!matches!(read(&bad), Ok(Some(_))), "{}", String::from_utf8_lossy(&bad));
+        }
     }
 
     #[test]

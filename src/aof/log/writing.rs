@@ -150,10 +150,11 @@ impl Log {
     }
 
     /// Waits until something behind `seq` is written, for at most so long: for whoever sends the log on.
-    pub fn wait_written(&self, seq: Seq, at_most: Duration) {
+    /// `unless` there is another reason to go on, of which [`Log::wake_tailing`] tells.
+    pub fn wait_written(&self, seq: Seq, at_most: Duration, unless: impl Fn() -> bool) {
         let mut guard = self.tail_lock.lock();
         self.tailing.fetch_add(1, SeqCst);
-        if self.written.load(SeqCst) <= seq.0 {
+        if self.written.load(SeqCst) <= seq.0 && !unless() {
             self.tail_moved.wait_for(&mut guard, at_most);
         }
         self.tailing.fetch_sub(1, SeqCst);
