@@ -45,7 +45,7 @@
 //! | lock | protects | held for |
 //! |---|---|---|
 //! | `Engine::evictor` | keys found that may go | up to 16 evictions |
-//! | `Shard` (256, ascending) | a part of the table | one command, or a part of a walk |
+//! | `Shard` (256, ascending) | a part of the table | one command, one EXEC, or a part of a walk |
 //! | `Log::pending` | the log's pending bytes | a memcpy |
 //!
 //! `Log::syncing` → `Log::writer` → `Log::pending` are for those who write and sync; no shard is locked
