@@ -294,7 +294,7 @@ impl Engine {
                 true => Err(RECORD_FULL),
                 false => self.run_data(session, &mut tx, found.command, args, reply),
             };
-            self.tally(session, found.index, result.is_err());
+            self.end_command(session, found, args, result.is_err());
             self.answer_failure(result, &mark, args, reply);
         }
         self.finish(session, tx);
