@@ -280,7 +280,7 @@ impl Engine {
         }
         let record_bytes_max = self.transaction_bytes_max();
         // What queueing took is not the first command's time.
-        session.stopwatch.lap_micros();
+        session.stopwatch.lap_nanos();
         reply.array(queue.commands.len());
         for (index, (found, args)) in queue.commands().enumerate() {
             if !matches!(found.command.run, Run::Data(_)) {
