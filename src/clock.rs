@@ -112,15 +112,23 @@ impl Stopwatch {
 
     /// Microseconds since the start.
     pub fn micros(&self) -> u64 {
-        self.0.elapsed().as_micros() as u64
+        self.nanos() / 1000
     }
 
-    /// Microseconds since the start or the last lap; starts the next lap.
-    pub fn lap_micros(&mut self) -> u64 {
-        let now = Instant::now();
-        let lap = now.duration_since(self.0);
-        self.0 = now;
-        lap.as_micros() as u64
+    /// Nanoseconds since the start.
+    pub fn nanos(&self) -> u64 {
+        self.0.elapsed().as_nanos() as u64
+    }
+
+    /// Nanoseconds since the start or the last lap; starts the next lap.
+    pub fn lap_nanos(&mut self) -> u64 {
+        let start = std::mem::replace(self, Stopwatch::start());
+        self.since(&start)
+    }
+
+    /// Nanoseconds from the start of `earlier` to the start of this one.
+    pub fn since(&self, earlier: &Stopwatch) -> u64 {
+        self.0.duration_since(earlier.0).as_nanos() as u64
     }
 }
 

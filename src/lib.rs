@@ -21,8 +21,8 @@
 //! [`protocol`] bytes ↔ requests and replies · [`effect`] what can happen to data · [`store`] the table ·
 //! [`commands`] what each command means · [`aof`] the log · [`pubsub`] messages · [`engine`] decides · [`server`] sockets and
 //! threads · [`cli`] tools beside the server. Leaves, imported by anyone: [`config`], [`error`],
-//! [`event`], [`metrics`], [`clock`], [`digits`], [`held`], [`shutdown`], [`glob`], [`random`],
-//! [`outbox`].
+//! [`event`], [`metrics`], [`histogram`], [`timeline`], [`clock`], [`digits`], [`held`], [`shutdown`],
+//! [`glob`], [`random`], [`outbox`].
 //!
 //! # Threads
 //!
@@ -45,7 +45,7 @@
 //! | lock | protects | held for |
 //! |---|---|---|
 //! | `Engine::evictor` | keys found that may go | up to 16 evictions |
-//! | `Shard` (256, ascending) | a part of the table | one command, or a part of a walk |
+//! | `Shard` (256, ascending) | a part of the table | one command, one EXEC, or a part of a walk |
 //! | `Log::pending` | the log's pending bytes | a memcpy |
 //!
 //! `Log::syncing` → `Log::writer` → `Log::pending` are for those who write and sync; no shard is locked
@@ -78,6 +78,7 @@ pub mod error;
 pub mod event;
 pub mod glob;
 pub mod held;
+pub mod histogram;
 pub mod metrics;
 pub mod outbox;
 pub mod protocol;
@@ -87,3 +88,4 @@ pub mod replication;
 pub mod server;
 pub mod shutdown;
 pub mod store;
+pub mod timeline;

@@ -4,6 +4,7 @@
 //! per batch of requests.
 
 use crate::clock::{Stopwatch, UnixMillis};
+pub use crate::histogram::{Histogram, HistogramSnapshot, LocalHistogram};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -35,112 +36,17 @@ impl Counter {
         self.0.load(Relaxed)
     }
 
-    fn reset(&self) {
+    /// CONFIG RESETSTAT.
+    pub fn reset(&self) {
         self.0.store(0, Relaxed);
     }
-}
-
-/// Powers of two that a histogram tells apart: up to 2^26 microseconds, a minute.
-const POWERS: usize = 27;
-/// Each power of two is cut into so many buckets: a percentile is off by a fifth at most.
-const STEPS: usize = 4;
-const BUCKETS: usize = POWERS * STEPS;
-
-/// How often something took how long. Buckets grow with the value, so that microseconds and seconds are
-/// equally sharp (the idea of HdrHistogram, Gil Tene).
-#[derive(Debug)]
-pub struct Histogram {
-    counts: [AtomicU64; BUCKETS],
-    sum: AtomicU64,
-}
-
-impl Default for Histogram {
-    fn default() -> Self {
-        Histogram { counts: std::array::from_fn(|_| AtomicU64::new(0)), sum: AtomicU64::new(0) }
-    }
-}
-
-impl Histogram {
-    /// Notes one value, in microseconds or whatever unit the owner states.
-    pub fn record(&self, value: u64) {
-        self.counts[bucket_of(value)].fetch_add(1, Relaxed);
-        self.sum.fetch_add(value, Relaxed);
-    }
-
-    /// What has been noted so far. Under load the sum may be a moment newer than the counts.
-    pub fn snapshot(&self) -> HistogramSnapshot {
-        let counts = self.counts.iter().map(|count| count.load(Relaxed)).collect();
-        HistogramSnapshot { counts, sum: self.sum.load(Relaxed) }
-    }
-
-    /// CONFIG RESETSTAT, LATENCY RESET.
-    pub fn reset(&self) {
-        self.counts.iter().for_each(|count| count.store(0, Relaxed));
-        self.sum.store(0, Relaxed);
-    }
-}
-
-/// A histogram at one moment.
-#[derive(Clone, Debug, Default)]
-pub struct HistogramSnapshot {
-    counts: Vec<u64>,
-    /// All values added up.
-    pub sum: u64,
-}
-
-impl HistogramSnapshot {
-    /// How many values there are.
-    pub fn count(&self) -> u64 {
-        self.counts.iter().sum()
-    }
-
-    /// How many values are at most `bound`, which is exact for bounds of the form 2^n - 1 and else
-    /// rounded down to a bucket.
-    pub fn count_up_to(&self, bound: u64) -> u64 {
-        let within = |(bucket, _): &(usize, &u64)| upper_bound(*bucket) <= bound;
-        self.counts.iter().enumerate().filter(within).map(|(_, count)| count).sum()
-    }
-
-    /// The value that this share of all values (0.99 for p99) does not exceed: the upper end of its
-    /// bucket. 0 if there are none.
-    pub fn percentile(&self, share: f64) -> u64 {
-        let rank = (self.count() as f64 * share).ceil() as u64;
-        let mut below = 0;
-        let reaches = |count: &u64| {
-            below += count;
-            below >= rank && below > 0
-        };
-        self.counts.iter().position(reaches).map_or(0, upper_bound)
-    }
-}
-
-fn bucket_of(value: u64) -> usize {
-    // Below STEPS each value has a bucket of its own; from there on, the bits behind the highest choose.
-    if value < STEPS as u64 {
-        return value as usize;
-    }
-    let power = value.ilog2() as usize;
-    let step = (value >> (power - STEPS.ilog2() as usize)) as usize % STEPS;
-    ((power - 1) * STEPS + step).min(BUCKETS - 1)
-}
-
-/// The largest value of a bucket.
-fn upper_bound(bucket: usize) -> u64 {
-    if bucket < STEPS {
-        return bucket as u64;
-    }
-    let (power, step) = (bucket / STEPS + 1, bucket % STEPS);
-    let width = 1 << (power - STEPS.ilog2() as usize);
-    (1 << power) + (step as u64 + 1) * width - 1
 }
 
 /// What is counted for each command.
 #[derive(Debug, Default)]
 pub struct CommandStats {
-    /// Calls that ran.
-    pub calls: Counter,
-    /// Microseconds in all of them.
-    pub micros: Counter,
+    /// Microseconds of each call that ran.
+    pub latency: Histogram,
     /// Calls refused before they ran.
     pub rejected: Counter,
     /// Calls that ran and failed.
@@ -175,6 +81,10 @@ pub struct Metrics {
     pub messages_delivered: Counter,
     /// By index in the command table.
     pub commands: Box<[CommandStats]>,
+    /// Microseconds that a batch of replies waited for the log, if it had to.
+    pub gate_wait: Histogram,
+    /// Microseconds that a command waited for its shards, if others held them.
+    pub lock_wait: Histogram,
     errors: Mutex<BTreeMap<String, u64>>,
     rates: Mutex<Rates>,
 }
@@ -212,6 +122,8 @@ impl Metrics {
             messages_published: Counter::default(),
             messages_delivered: Counter::default(),
             commands: (0..commands).map(|_| CommandStats::default()).collect(),
+            gate_wait: Histogram::default(),
+            lock_wait: Histogram::default(),
             errors: Mutex::default(),
             rates: Mutex::new(Rates {
                 since_last: Stopwatch::start(),
@@ -243,7 +155,7 @@ impl Metrics {
         let totals =
             [self.commands_processed.get(), self.input_bytes.get(), self.output_bytes.get()];
         let rates = &mut *self.rates.lock();
-        let seconds = rates.since_last.lap_micros().max(1) as f64 / 1e6;
+        let seconds = rates.since_last.lap_nanos().max(1) as f64 / 1e9;
         let sample = &mut rates.samples[rates.next % RATE_SAMPLES];
         for ((rate, total), last) in sample.iter_mut().zip(totals).zip(&mut rates.last) {
             *rate = total.saturating_sub(*last) as f64 / seconds;
@@ -286,37 +198,12 @@ impl Metrics {
             &self.messages_published,
             &self.messages_delivered,
         ];
-        let of_commands = self.commands.iter().flat_map(|command| {
-            [&command.calls, &command.micros, &command.rejected, &command.failed]
-        });
+        let of_commands =
+            self.commands.iter().flat_map(|command| [&command.rejected, &command.failed]);
         counters.into_iter().chain(of_commands).for_each(Counter::reset);
+        self.commands.iter().for_each(|command| command.latency.reset());
+        self.gate_wait.reset();
+        self.lock_wait.reset();
         self.errors.lock().clear();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_value_is_in_the_bucket_that_ends_at_or_above_it() {
-        for value in (0..5000).chain((13..27).flat_map(|n| [(1 << n) - 1, 1 << n, (1 << n) + 1])) {
-            let bucket = bucket_of(value);
-            assert!(value <= upper_bound(bucket), "{value}");
-            assert!(bucket == 0 || value > upper_bound(bucket - 1), "{value}");
-        }
-        assert_eq!(bucket_of(u64::MAX), BUCKETS - 1);
-    }
-
-    #[test]
-    fn percentiles_are_near() {
-        let histogram = Histogram::default();
-        assert_eq!(histogram.snapshot().percentile(0.99), 0);
-        (1..=1000).for_each(|value| histogram.record(value));
-        let seen = histogram.snapshot();
-        assert_eq!((seen.count(), seen.sum), (1000, 500_500));
-        assert_eq!(seen.count_up_to(255), 255);
-        assert!((500..=600).contains(&seen.percentile(0.5)), "{}", seen.percentile(0.5));
-        assert!((990..=1200).contains(&seen.percentile(0.99)), "{}", seen.percentile(0.99));
     }
 }

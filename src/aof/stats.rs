@@ -1,19 +1,19 @@
 //! What the log counts.
 
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Histogram};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Counts for INFO.
+/// Counts for INFO and the metrics.
 #[derive(Debug, Default)]
 pub struct LogStats {
-    /// Bytes handed to the kernel.
+    /// Bytes handed to the kernel. Followers' lag is counted in them, so they only grow.
     pub written_bytes: Counter,
-    /// Calls of `fdatasync`.
-    pub fsyncs: Counter,
-    /// Microseconds in all of them.
-    pub fsync_micros: Counter,
-    /// Records that they made durable: divided by `fsyncs`, how well group commit works.
-    pub fsync_records: Counter,
+    /// Microseconds of each round of `write` calls.
+    pub write: Histogram,
+    /// Microseconds of each `fdatasync`.
+    pub fsync: Histogram,
+    /// Records that each of them made durable: how well group commit works.
+    pub fsync_records: Histogram,
     /// The longest one, in microseconds.
     pub fsync_micros_max: AtomicU64,
     /// Segments begun since the start.
@@ -22,12 +22,30 @@ pub struct LogStats {
     pub admission_waits: Counter,
 }
 
+/// What it took to make records safe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stages {
+    /// Nanoseconds in `write`.
+    pub write: u64,
+    /// Nanoseconds in `fdatasync`: one's own, or that of whoever synced for all.
+    pub fsync: u64,
+    /// Records that this sync made durable.
+    pub records: u64,
+}
+
 impl LogStats {
     /// Notes a sync that took so long and made so many records durable.
-    pub fn fsync(&self, micros: u64, records: u64) {
-        self.fsyncs.increment();
-        self.fsync_micros.add(micros);
-        self.fsync_records.add(records);
+    pub fn note_fsync(&self, stages: Stages) {
+        let micros = stages.fsync / 1000;
+        self.fsync.record(micros);
+        self.fsync_records.record(stages.records);
         self.fsync_micros_max.fetch_max(micros, Relaxed);
+    }
+
+    /// CONFIG RESETSTAT.
+    pub fn reset(&self) {
+        [&self.write, &self.fsync, &self.fsync_records].into_iter().for_each(Histogram::reset);
+        [&self.segments_started, &self.admission_waits].into_iter().for_each(Counter::reset);
+        self.fsync_micros_max.store(0, Relaxed);
     }
 }

@@ -64,6 +64,8 @@ pub enum Run {
     Container,
     /// It has subcommands; without one it runs this.
     ContainerOr(Builtin),
+    /// It has subcommands; any other words behind it are a command for this.
+    Prefix(Builtin),
 }
 
 /// Yes-or-no properties of a command; Redis's names where it has them.

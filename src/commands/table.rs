@@ -84,6 +84,7 @@ impl Commands {
             (Run::Container | Run::ContainerOr(_), Some(name)) => {
                 self.subcommand(found.command, name)
             }
+            (Run::Prefix(_), Some(name)) => self.subcommand(found.command, name).or(Some(found)),
             _ => Some(found),
         }
     }
@@ -251,7 +252,7 @@ mod tests {
             }
             if let Some((container, _)) = row.name.split_once('|') {
                 let found = Commands::new().find(container.as_bytes()).expect("a container");
-                assert!(matches!(found.command.run, Run::Container | Run::ContainerOr(_)));
+                assert!(!matches!(found.command.run, Run::Data(_) | Run::Engine(_)));
             }
         }
     }

@@ -41,10 +41,7 @@ impl Bench {
         let input = format!("{line}\n");
         let step = decoder.step(input.as_bytes(), limits);
         assert!(matches!(step, Step::Text(_)), "{line}: {step:?}");
-        let command = decoder.words().first().and_then(|word| {
-            self.commands.find(&decoder.line_args(&[word.span])[0]).map(|found| found.command)
-        });
-        let spans = text::arguments(command, decoder.line(), decoder.words());
+        let spans = text::arguments(&self.commands, decoder.line(), decoder.words());
         let args = decoder.line_args(&spans);
 
         let mut reply = Reply::new(self.dialect);

@@ -1,13 +1,28 @@
 //! From a line's words to arguments: a command whose last argument is a free value takes the rest of
 //! the line as it was typed.
 
-use super::{Command, strings};
+use super::{Command, Commands, Run, strings};
 use crate::protocol::{Span, Word};
 
-/// The arguments of a line: its words, with the rest of the line as one argument where the row says
+/// The arguments of a line. Behind `TRACE` stands a command with its own.
+pub fn arguments(commands: &Commands, line: &[u8], words: &[Word]) -> Vec<Span> {
+    let row = |words: &[Word]| {
+        let name = words.first()?.span;
+        commands.find(&line[name.start..name.end]).map(|found| found.command)
+    };
+    match (row(words), words) {
+        (Some(prefix), [name, words @ ..]) if matches!(prefix.run, Run::Prefix(_)) => {
+            let arguments = arguments_of(row(words), line, words);
+            std::iter::once(name.span).chain(arguments).collect()
+        }
+        (command, words) => arguments_of(command, line, words),
+    }
+}
+
+/// The arguments of a call of this command: its words, with the rest of the line as one argument where the row says
 /// so and the value is not quoted. For SET, the longest run of words at the end that forms valid
 /// options is not part of the value.
-pub fn arguments(command: Option<&Command>, line: &[u8], words: &[Word]) -> Vec<Span> {
+fn arguments_of(command: Option<&Command>, line: &[u8], words: &[Word]) -> Vec<Span> {
     let mut spans: Vec<Span> = words.iter().map(|word| word.span).collect();
     let Some((command, rest)) = command.and_then(|command| Some((command, command.rest?))) else {
         return spans;

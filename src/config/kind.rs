@@ -237,6 +237,22 @@ pub(super) fn no_save_points(text: &str) -> Result<String, &'static str> {
     Err("argument must be empty: there is no snapshot schedule")
 }
 
+/// Takes numbers from 0 to 100, to six decimals.
+pub(super) fn percentiles(text: &str) -> Result<String, &'static str> {
+    let mut shown: Vec<String> = Vec::new();
+    for word in text.split_ascii_whitespace() {
+        let number: f64 =
+            word.parse().map_err(|_| "Invalid latency-tracking-info-percentiles parameters")?;
+        if !(0.0..=100.0).contains(&number) {
+            return Err("latency-tracking-info-percentiles parameters should sit between \
+                        [0.0,100.0]");
+        }
+        let digits = format!("{number:.6}");
+        shown.push(digits.trim_end_matches('0').trim_end_matches('.').to_string());
+    }
+    Ok(shown.join(" "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -304,6 +304,12 @@ impl Config {
     }
 }
 
+/// Whether a setting's value is to be hidden from those who only look on.
+pub fn is_secret(name: &[u8]) -> bool {
+    let row = str::from_utf8(name).ok().and_then(find);
+    row.is_some_and(|row| matches!(row.kind, Kind::Secret))
+}
+
 /// The rows that CONFIG SET names, if it may change all of them. As in Redis, the first name that
 /// is wrong gives the error.
 fn changeable<'a>(

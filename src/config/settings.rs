@@ -7,6 +7,7 @@
 
 use super::kind::{
     Kind, address, bind_addresses, fsync_policy, host_names, metrics_port, no_save_points,
+    percentiles,
 };
 
 /// Names a setting in code. The number of a variant is the index of its row.
@@ -39,6 +40,11 @@ pub enum Id {
     Hz,
     NotifyKeyspaceEvents,
     ShutdownTimeout,
+    SlowlogLogSlowerThan,
+    SlowlogMaxLen,
+    LatencyMonitorThreshold,
+    LatencyTracking,
+    LatencyTrackingInfoPercentiles,
     Appendonly,
     Dir,
     Appendfsync,
@@ -277,6 +283,35 @@ pub static SETTINGS: &[Setting] = &[
         .means("How many seconds a shutdown waits for clients to take their last replies.")
         .alternatives("0 waits for nobody.")
         .if_unsure("keep it."),
+    setting(Id::SlowlogLogSlowerThan, "slowlog-log-slower-than", number(-1, i64::MAX), "10000")
+        .heading("Seeing")
+        .means(
+            "A command that takes so many microseconds, by itself or until the log is as safe as \
+             promised, is kept for SLOWLOG GET.",
+        )
+        .alternatives("0 keeps every command, -1 none.")
+        .if_unsure("keep it."),
+    setting(Id::SlowlogMaxLen, "slowlog-max-len", number(0, i64::MAX), "128")
+        .means("How many slow commands are kept. The oldest are forgotten.")
+        .alternatives("More shows a longer past; each takes up to 4 KiB.")
+        .if_unsure("keep it."),
+    setting(Id::LatencyMonitorThreshold, "latency-monitor-threshold", number(0, i64::MAX), "0")
+        .means("Events that take so many milliseconds are kept for LATENCY LATEST and HISTORY.")
+        .alternatives("0 keeps none.")
+        .if_unsure("keep it, and set it to 10 or 100 when something seems to be slow."),
+    setting(Id::LatencyTracking, "latency-tracking", Kind::YesNo, "yes")
+        .means("Whether INFO latencystats and LATENCY HISTOGRAM show how long commands take.")
+        .alternatives("no hides it. It is counted all the same: that costs nothing to speak of.")
+        .if_unsure("keep it."),
+    setting(
+        Id::LatencyTrackingInfoPercentiles,
+        "latency-tracking-info-percentiles",
+        Kind::Checked("PERCENTILES", percentiles),
+        "50 99 99.9",
+    )
+    .means("Which percentiles INFO latencystats shows, separated by blanks.")
+    .alternatives("Any numbers from 0 to 100; none shows none.")
+    .if_unsure("keep it."),
     setting(Id::Appendonly, "appendonly", Kind::YesNo, "yes")
         .heading("Durability")
         .only_at_start()
@@ -391,12 +426,6 @@ pub static SETTINGS: &[Setting] = &[
         .only_at_start()
         .means("A replica takes no writes from clients."),
 ];
-
-// ---------------------------------------------------------------------------------------------
-// Arrives with the slow log:
-//   slowlog-log-slower-than      number (µs, -1 off)  10000
-//   slowlog-max-len              number               128
-// ---------------------------------------------------------------------------------------------
 
 /// A row with nothing said about it yet; the methods below say it.
 const fn setting(id: Id, name: &'static str, kind: Kind, default: &'static str) -> Setting {

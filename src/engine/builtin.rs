@@ -1,8 +1,8 @@
 //! Which function runs which of the engine's own commands.
 
 use super::{
-    Engine, Session, client_command, command_command, connection, help, log_command,
-    pubsub_command, replication_command, server_command, transaction,
+    Engine, Session, client_command, command_command, connection, help, latency, log_command,
+    pubsub_command, replication_command, server_command, slowlog, trace, transaction,
 };
 use crate::commands::Builtin;
 use crate::error::Failure;
@@ -78,7 +78,7 @@ impl Engine {
             Builtin::ConfigHelp => help::subcommands(self, "config", reply),
             Builtin::ConfigResetstat => server_command::config_resetstat(self, reply),
             Builtin::ConfigRewrite => server_command::config_rewrite(self, reply),
-            Builtin::ConfigSet => server_command::config_set(self, args, reply),
+            Builtin::ConfigSet => server_command::config_set(self, session, args, reply),
             Builtin::Bgrewriteaof => log_command::bgrewriteaof(self, reply),
             Builtin::Bgsave => log_command::bgsave(self, args, reply),
             Builtin::DebugReload => log_command::debug_reload(self, args, reply),
@@ -99,9 +99,24 @@ impl Engine {
             Builtin::DebugSleep => server_command::debug_sleep(self, args, reply),
             Builtin::Help => help::help(self, args, reply),
             Builtin::Info => server_command::info(self, args, reply),
+            Builtin::LatencyDoctor => latency::doctor(self, reply),
+            Builtin::LatencyHelp => help::subcommands(self, "latency", reply),
+            Builtin::LatencyHistogram => latency::histogram(self, args, reply),
+            Builtin::LatencyHistory => latency::history(self, args, reply),
+            Builtin::LatencyLatest => latency::latest(self, reply),
+            Builtin::LatencyReset => latency::reset(self, args, reply),
             Builtin::Lolwut => server_command::lolwut(reply),
             Builtin::Shutdown => server_command::shutdown(self, session, args),
+            Builtin::SlowlogGet => slowlog::get(self, args, reply),
+            Builtin::SlowlogHelp => help::subcommands(self, "slowlog", reply),
+            Builtin::SlowlogLen => slowlog::len(self, reply),
+            Builtin::SlowlogReset => slowlog::reset(self, reply),
             Builtin::Time => server_command::time(reply),
+            Builtin::Trace => trace::run(self, session, args, reply),
+            Builtin::TraceHelp => help::subcommands(self, "trace", reply),
+            Builtin::TraceList => trace::list(self, args, reply),
+            Builtin::TraceReset => trace::reset(self, reply),
+            Builtin::TraceSample => trace::sample(self, session, args, reply),
         }
     }
 }

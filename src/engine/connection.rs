@@ -2,6 +2,7 @@
 
 use super::session::{Ending, ReplyMode};
 use super::{Engine, Session, client_command, pubsub_command};
+use crate::clock::Stopwatch;
 use crate::config::Id;
 use crate::error::{Failure, INT_OUT_OF_RANGE, NOT_AN_INTEGER, SYNTAX};
 use crate::protocol::{Args, Dialect, Reply, integer};
@@ -181,6 +182,8 @@ fn check_password(
     let doublings = (session.auth_failures - 1).min(16);
     let delay = (AUTH_DELAY_MS << doublings).min(AUTH_DELAY_MAX_MS);
     engine.shutdown.wait_for(Duration::from_millis(delay));
+    // The delay is a measure of ours, not slowness.
+    session.stopwatch = Stopwatch::start();
     Err(WRONG_PASSWORD)
 }
 

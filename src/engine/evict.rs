@@ -37,7 +37,7 @@
 //! the next writer has waited for it.
 
 use super::Engine;
-use crate::clock::UnixMillis;
+use crate::clock::{Stopwatch, UnixMillis};
 use crate::config::{Config, Id};
 use crate::error::Failure;
 use crate::event::Event;
@@ -220,12 +220,18 @@ impl Engine {
         limit > 0 && self.used_memory() > limit
     }
 
-    /// Brings memory under the limit for a command that may need more, or refuses the command.
-    pub(super) fn make_room(&self, now: UnixMillis) -> Result<(), Failure> {
+    /// Brings memory under the limit for a command that may need more, or refuses the command. Returns
+    /// whether there was anything to do.
+    pub(super) fn make_room(&self, now: UnixMillis) -> Result<bool, Failure> {
+        if !self.is_over_limit() {
+            return Ok(false);
+        }
+        let watch = Stopwatch::start();
         while self.is_over_limit() {
             self.evict_some(now)?;
         }
-        Ok(())
+        self.latency.note(&self.config, "eviction-cycle", watch.nanos());
+        Ok(true)
     }
 
     /// The sweeper's part: what is over the limit without a writer's doing.

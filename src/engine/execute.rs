@@ -8,6 +8,7 @@ use crate::config::Id;
 use crate::error::{Failure, NO_AUTH};
 use crate::protocol::{Args, Dialect, Mark, Reply};
 use crate::store::{Scope, Tx};
+use crate::timeline::Step;
 use std::sync::atomic::Ordering::Relaxed;
 
 const NOT_IN_MULTI: Failure = Failure::fixed("ERR Command not allowed inside a transaction");
@@ -55,7 +56,7 @@ impl Engine {
     }
 
     /// Guards, then the command, at once or, in a MULTI, later.
-    fn try_execute(
+    pub(super) fn try_execute(
         &self,
         session: &mut Session,
         args: Args<'_>,
@@ -71,6 +72,7 @@ impl Engine {
             session.ending = Ending::Now;
             return Ok(());
         }
+        self.begin_command(session);
         let found = match self.admit(session, args, reply.dialect()) {
             Ok(found) => found,
             Err(failure) => return Err(session.note_refusal(args, failure)),
@@ -86,7 +88,7 @@ impl Engine {
     /// is asked when a command is queued, and again for EXEC on behalf of them all.
     fn admit(
         &self,
-        session: &Session,
+        session: &mut Session,
         args: Args<'_>,
         dialect: Dialect,
     ) -> Result<Resolved, Failure> {
@@ -94,30 +96,36 @@ impl Engine {
             Ok(found) => found,
             // Before AUTH nobody learns which commands there are.
             Err(_) if !session.authenticated => return Err(NO_AUTH),
-            Err(failure) => return Err(failure),
+            Err(failure) => return Err(self.reject(self.commands.lookup(args), failure)),
         };
         let command = found.command;
         if !session.authenticated && !command.flags.has(Flags::NO_AUTH) {
-            self.metrics.commands[found.index].rejected.increment();
-            return Err(NO_AUTH);
+            return Err(self.reject(Some(found), NO_AUTH));
         }
         if command.flags.has(Flags::NO_MULTI) && session.queues(command) {
-            self.metrics.commands[found.index].rejected.increment();
-            return Err(NOT_IN_MULTI);
+            return Err(self.reject(Some(found), NOT_IN_MULTI));
         }
-        pubsub_command::check_allowed(session, command, dialect)?;
+        pubsub_command::check_allowed(session, command, dialect)
+            .and_then(|()| self.admit_waiting(session, command))
+            .map_err(|failure| self.reject(Some(found), failure))?;
+        Ok(found)
+    }
+
+    /// Waits where a command has to, before any lock is taken: for the end of a pause, for the disk.
+    fn admit_waiting(&self, session: &mut Session, command: &Command) -> Result<(), Failure> {
         let flags = session.flags_of(command);
-        self.pause.wait(command, flags, &self.shutdown);
-        // Before any lock is taken: this may wait for the disk.
+        let mut waited = self.pause.wait(command, flags, &self.shutdown);
         if let Some(persistence) = self.persistence.as_ref().filter(|_| flags.has(Flags::WRITE)) {
-            persistence.admit()?;
+            waited |= persistence.admit()?;
         }
         self.check_role(flags)?;
         if flags.has(Flags::DENYOOM) || session.queues(command) {
-            self.make_room(session.now)
-                .inspect_err(|_| self.metrics.commands[found.index].rejected.increment())?;
+            waited |= self.make_room(session.now)?;
         }
-        Ok(found)
+        if waited {
+            session.account(Step::Wait);
+        }
+        Ok(())
     }
 
     /// Runs a command that the guards have let through.
@@ -128,7 +136,7 @@ impl Engine {
         args: Args<'_>,
         reply: &mut Reply,
     ) -> Result<(), Failure> {
-        let Resolved { command, index } = found;
+        let command = found.command;
         let result = match command.run {
             Run::Data(_) => {
                 let mut tx = self.begin(session, command, args);
@@ -141,10 +149,12 @@ impl Engine {
                 result
             }
             Run::Engine(builtin) => self.run_builtin(builtin, session, args, reply),
-            Run::ContainerOr(builtin) => self.run_builtin(builtin, session, args, reply),
+            Run::ContainerOr(builtin) | Run::Prefix(builtin) => {
+                self.run_builtin(builtin, session, args, reply)
+            }
             Run::Container => unreachable!("resolve finds the subcommand or fails"),
         };
-        self.tally(session, index, result.is_err());
+        self.end_command(session, found, args, result.is_err());
         result
     }
 
@@ -178,6 +188,14 @@ impl Engine {
         })
     }
 
+    /// Counts a call that is refused before it runs.
+    fn reject(&self, found: Option<Resolved>, failure: Failure) -> Failure {
+        if let Some(found) = found {
+            self.metrics.commands[found.index].rejected.increment();
+        }
+        failure
+    }
+
     /// Locks what the command works on.
     fn begin(&self, session: &mut Session, command: &Command, args: Args<'_>) -> Tx<'_> {
         let write = command.flags.has(Flags::WRITE);
@@ -192,6 +210,11 @@ impl Engine {
 
     /// Tells a new transaction what it must know of the session.
     pub(super) fn prepare<'s>(&self, session: &mut Session, tx: Tx<'s>, write: bool) -> Tx<'s> {
+        if tx.waited_for_locks() {
+            session.account(Step::Lock);
+            self.metrics.lock_wait.record(session.watch.timeline.of(Step::Lock) / 1000);
+        }
+        session.time(Step::Run);
         let mut tx =
             tx.without_touch(session.client.no_touch.load(Relaxed)).with_tracking(self.tracking());
         tx.tell_events(self.told_classes());
@@ -215,6 +238,7 @@ impl Engine {
         tx.telling_of(command.flags.has(Flags::WRITE));
         let mut call = Call { tx, reply, value_len_max, name: command.name };
         let result = handler(&mut call, args);
+        session.time(Step::Run);
         if command.flags.has(Flags::WRITE) {
             self.metrics.expired_keys.add(tx.reap(command.keys(args)) as u64);
         }
@@ -238,35 +262,10 @@ impl Engine {
             session.depends_on = session.depends_on.max(session.last_write);
             session.record = buffer;
             session.wrote = true;
+            session.watch.timeline.seq = session.last_write.0;
+            session.time(Step::Append);
         } else {
             session.depends_on = session.depends_on.max(tx.last_seq());
         }
-    }
-
-    pub(super) fn tally(&self, session: &mut Session, index: usize, failed: bool) {
-        if session.tally.command != index {
-            self.flush_command_tally(session);
-            session.tally.command = index;
-        }
-        session.tally.calls += 1;
-        session.tally.micros += session.stopwatch.lap_micros();
-        if failed {
-            self.metrics.commands[index].failed.increment();
-        }
-    }
-
-    /// Adds a batch's counts to the shared counters.
-    pub(super) fn flush_tally(&self, session: &mut Session) {
-        self.flush_command_tally(session);
-        self.metrics.keyspace_hits.add(std::mem::take(&mut session.tally.hits));
-        self.metrics.keyspace_misses.add(std::mem::take(&mut session.tally.misses));
-    }
-
-    fn flush_command_tally(&self, session: &mut Session) {
-        let tally = &mut session.tally;
-        let stats = &self.metrics.commands[tally.command];
-        self.metrics.commands_processed.add(tally.calls);
-        stats.calls.add(std::mem::take(&mut tally.calls));
-        stats.micros.add(std::mem::take(&mut tally.micros));
     }
 }

@@ -44,9 +44,9 @@ static FAMILIES: &[Family] = &[
         |_, out| out.option(info::threads())),
     // Commands.
     ("kvstore_commands_total", COUNTER, "Commands that ran, by name.",
-        |seen, out| by_command(seen, out, |stats| Some(stats.calls.get()))),
+        |seen, out| by_command(seen, out, |stats| Some(stats.latency.count()))),
     ("kvstore_command_duration_seconds_total", COUNTER, "Time in commands, by name.",
-        |seen, out| by_command(seen, out, |stats| Some(stats.micros.get() as f64 / 1e6))),
+        |seen, out| by_command(seen, out, |stats| Some(stats.latency.sum() as f64 / 1e6))),
     ("kvstore_command_failures_total", COUNTER, "Commands that ran and failed, by name.",
         |seen, out| by_command(seen, out, |stats| nonzero(stats.failed.get()))),
     ("kvstore_command_rejections_total", COUNTER, "Commands refused before they ran, by name.",
@@ -126,7 +126,7 @@ static FAMILIES: &[Family] = &[
     ("kvstore_log_admission_waits_total", COUNTER, "Times a write waited because too much was pending.",
         |seen, out| of_log(seen, out, |log| log.stats.admission_waits.get())),
     ("kvstore_log_fsyncs_total", COUNTER, "Syncs of the log.",
-        |seen, out| of_log(seen, out, |log| log.stats.fsyncs.get())),
+        |seen, out| of_log(seen, out, |log| log.stats.fsync.count())),
     ("kvstore_log_quarantined_bytes", GAUGE, "Bytes of a torn tail put aside at this start.",
         |seen, out| out.option(seen.engine.persistence.as_ref().map(|p| p.quarantined_bytes))),
     ("kvstore_compaction_running", GAUGE, "1 while the log is compacted.",
@@ -199,7 +199,7 @@ fn by_command<T: Display>(
 ) {
     let engine = seen.engine;
     for (row, stats) in engine.commands.rows().iter().zip(&engine.metrics.commands) {
-        if stats.calls.get() + stats.rejected.get() > 0
+        if stats.latency.count() + stats.rejected.get() > 0
             && let Some(value) = value(stats)
         {
             out.labelled(&[("command", row.name)], value);

@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::command_command::grammar_words;
-use crate::commands::{Command, Family};
+use crate::commands::{Command, Family, Run};
 use crate::error::{Failure, NO_AUTH};
 use crate::protocol::{Args, Reply};
 
@@ -44,9 +44,13 @@ pub fn explain_failure(engine: &Engine, failure: Failure, args: Args<'_>) -> Fai
     if failure == NO_AUTH {
         return Failure::fixed("NOAUTH Authentication required: type AUTH <password>");
     }
-    let Some(row) = engine.commands.row_of(args) else {
-        return explain_unknown(engine, &args[0]);
-    };
+    let mut row = engine.commands.row_of(args);
+    let mut name = &args[0];
+    if row.is_some_and(|row| matches!(row.run, Run::Prefix(_))) && args.len() > 1 {
+        (row, name) = (engine.commands.row_of(args.skip(1)), &args[1]);
+    }
+    let Some(row) = row else { return explain_unknown(engine, name) };
+
     let text = failure.text();
     let what = if text.starts_with("ERR wrong number of arguments") {
         "ERR wrong number of arguments"

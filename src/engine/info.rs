@@ -1,7 +1,7 @@
 //! INFO, with the sections and fields that clients and monitoring tools read from Redis 7.
 
-use super::Engine;
 use super::memory::Memory;
+use super::{Engine, latency};
 use crate::clock::UnixMillis;
 use crate::config::Id;
 use std::fmt::Write;
@@ -25,6 +25,7 @@ const SECTIONS: &[(&str, &str, Writer, bool)] = &[
     ("modules", "Modules", |_, _| (), true),
     ("commandstats", "Commandstats", commandstats, false),
     ("errorstats", "Errorstats", errorstats, true),
+    ("latencystats", "Latencystats", latencystats, false),
     ("cluster", "Cluster", |_, page| field(page, "cluster_enabled", 0), true),
     ("keyspace", "Keyspace", keyspace, true),
 ];
@@ -144,12 +145,16 @@ fn persistence(engine: &Engine, page: &mut String) {
     field(page, "kvstore_written_seq", log.written());
     field(page, "kvstore_durable_seq", log.durable());
     field(page, "kvstore_written_bytes", log.stats.written_bytes.get());
-    let fsyncs = log.stats.fsyncs.get();
-    let mean = |total: u64| format!("{:.2}", total as f64 / fsyncs.max(1) as f64);
-    field(page, "kvstore_fsyncs", fsyncs);
-    field(page, "kvstore_fsync_usec_mean", mean(log.stats.fsync_micros.get()));
+    let fsyncs = log.stats.fsync.snapshot();
+    let mean = |total: u64| format!("{:.2}", total as f64 / fsyncs.count().max(1) as f64);
+    field(page, "kvstore_fsyncs", fsyncs.count());
+    field(page, "kvstore_fsync_usec_mean", mean(fsyncs.sum));
+    field(page, "kvstore_fsync_usec_p99", fsyncs.percentile(0.99));
     field(page, "kvstore_fsync_usec_max", log.stats.fsync_micros_max.load(Relaxed));
-    field(page, "kvstore_records_per_fsync", mean(log.stats.fsync_records.get()));
+    field(page, "kvstore_records_per_fsync", mean(log.stats.fsync_records.sum()));
+    let gate = engine.metrics.gate_wait.snapshot();
+    field(page, "kvstore_gate_waits", gate.count());
+    field(page, "kvstore_gate_wait_usec_p99", gate.percentile(0.99));
     field(page, "kvstore_admission_waits", log.stats.admission_waits.get());
     field(page, "kvstore_segments", persistence.segments());
     field(page, "kvstore_recovery_milliseconds", persistence.recovery.0);
@@ -201,7 +206,7 @@ fn cpu(_: &Engine, page: &mut String) {
 
 fn commandstats(engine: &Engine, page: &mut String) {
     for (row, stats) in engine.commands.rows().iter().zip(&engine.metrics.commands) {
-        let (calls, micros) = (stats.calls.get(), stats.micros.get());
+        let (calls, micros) = (stats.latency.count(), stats.latency.sum());
         let (rejected, failed) = (stats.rejected.get(), stats.failed.get());
         if calls + rejected > 0 {
             let each = micros as f64 / calls.max(1) as f64;
@@ -214,6 +219,18 @@ fn commandstats(engine: &Engine, page: &mut String) {
                 ),
             );
         }
+    }
+}
+
+fn latencystats(engine: &Engine, page: &mut String) {
+    let percentiles = engine.config.text(Id::LatencyTrackingInfoPercentiles);
+    for (name, latency) in latency::called(engine, |_| true) {
+        let at = |percentile: &str| {
+            let share: f64 = percentile.parse().unwrap_or_default();
+            format!("p{percentile}={:.3}", latency.percentile(share / 100.0) as f64)
+        };
+        let values: Vec<String> = percentiles.split_ascii_whitespace().map(at).collect();
+        field(page, &format!("latency_percentiles_usec_{name}"), values.join(","));
     }
 }
 

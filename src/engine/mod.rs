@@ -28,9 +28,12 @@ mod followers;
 mod help;
 mod info;
 mod key_specs;
+pub mod latency;
 mod log_command;
 mod memory;
 mod messages;
+mod observe;
+pub mod observed;
 mod pause;
 mod persistence;
 mod pubsub_command;
@@ -40,9 +43,11 @@ mod replication_info;
 mod role;
 mod server_command;
 mod session;
+mod slowlog;
 pub mod status;
 mod sweeper;
 pub mod syncer;
+mod trace;
 mod transaction;
 
 pub use clients::{Client, ClientId, Clients, Registration};
@@ -55,7 +60,7 @@ pub use session::{Ending, Mode, ReplyMode, Session};
 pub use sweeper::sweep;
 
 use crate::aof::recovery::RecoveryError;
-use crate::clock::UnixMillis;
+use crate::clock::{Stopwatch, UnixMillis};
 use crate::commands::Commands;
 use crate::config::{Config, Id, OutputLimit};
 use crate::effect::Seq;
@@ -68,12 +73,15 @@ use crate::random::Random;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use evict::Evictor;
+use latency::Latency;
+use observe::Pending;
+use observed::Ring;
 use parking_lot::Mutex;
 use pause::Pause;
 use persistence::{Parked, Passage};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 /// Everything that connections share.
 #[derive(Debug)]
@@ -117,6 +125,14 @@ pub struct Engine {
     evictor: Mutex<Evictor>,
     /// The most memory that was ever seen in use.
     memory_peak: AtomicUsize,
+    /// The commands that took long.
+    pub slowlog: Ring,
+    /// Those that TRACE SAMPLE has kept.
+    pub samples: Ring,
+    /// TRACE SAMPLE: one in so many; 0 is off.
+    sample_every: AtomicU32,
+    /// What took long, by kind.
+    pub latency: Latency,
 }
 
 impl Engine {
@@ -158,6 +174,10 @@ impl Engine {
             pause: Pause::default(),
             evictor: Mutex::default(),
             memory_peak: AtomicUsize::new(0),
+            slowlog: Ring::default(),
+            samples: Ring::default(),
+            sample_every: AtomicU32::new(0),
+            latency: Latency::default(),
         })
     }
 
@@ -186,13 +206,7 @@ impl Engine {
         if !self.gate(session, reply, limit) || reply.bytes().is_empty() {
             return Ok(());
         }
-        self.metrics.output_bytes.add(reply.bytes().len() as u64);
-        let sent = session.client.send(reply.bytes(), limit);
-        reply.clear();
-        if let Err(SendError::OverLimit(waiting)) = sent {
-            self.note_over_limit(session.client.addr, waiting);
-        }
-        sent
+        self.send_replies(session, reply, limit)
     }
 
     /// The gate: every reply passes it, and every message. Once per batch it waits until all that the
@@ -216,15 +230,18 @@ impl Engine {
 
     fn pass(&self, session: &mut Session, reply: &mut Reply, limit: OutputLimit) -> bool {
         self.flush_tally(session);
+        let began = session.stopwatch;
         let needed = std::mem::take(&mut session.depends_on);
         let at_stake = session.at_stake.take();
         session.wrote = false;
-        let Some(persistence) = &self.persistence else { return true };
-        if needed == Seq(0) && reply.bytes().is_empty() {
+        let pending = &mut session.watch.pending;
+        let nothing = needed == Seq(0) && reply.bytes().is_empty();
+        let Some(persistence) = self.persistence.as_ref().filter(|_| !nothing) else {
+            self.settle(pending, &session.client, began, None);
             return true;
-        }
-        match persistence.pass(needed, session.client.has_parked()) {
-            Passage::Open => true,
+        };
+        let stages = match persistence.pass(needed, session.client.has_parked()) {
+            Passage::Open(stages) => stages,
             Passage::Park => {
                 let client = Arc::clone(&session.client);
                 client.park();
@@ -232,23 +249,57 @@ impl Engine {
                 let reply = std::mem::replace(reply, empty);
                 let held = Held::new(self.clients.memory());
                 held.set(reply.bytes().len());
-                let parked = Parked { client, reply, at_stake, limit, _held: held };
+                let pending = std::mem::take(pending);
+                let parked = Parked { client, reply, at_stake, limit, began, pending, _held: held };
                 persistence.parked_tx.send(parked).expect("the engine holds the receiver, too");
-                false
+                return false;
             }
             Passage::Failed(error) => {
                 persistence::refuse(reply, at_stake, &error);
-                true
+                None
             }
-        }
+        };
+        self.settle(pending, &session.client, began, stages);
+        true
     }
 
     /// Sends replies that were parked.
-    fn send_parked(&self, parked: &Parked) {
-        let bytes = parked.reply.bytes();
-        if let Err(SendError::OverLimit(waiting)) = parked.client.send(bytes, parked.limit) {
-            self.note_over_limit(parked.client.addr, waiting);
+    fn send_parked(&self, parked: &mut Parked) {
+        let (client, bytes) = (&parked.client, parked.reply.bytes());
+        // Whoever is gone or cut off will not miss them.
+        let _ = self.send(client, bytes, parked.limit, &mut parked.pending);
+    }
+
+    /// Sends a session's replies that have passed the gate.
+    fn send_replies(
+        &self,
+        session: &mut Session,
+        reply: &mut Reply,
+        limit: OutputLimit,
+    ) -> Result<(), SendError> {
+        let pending = &mut session.watch.pending;
+        let sent = self.send(&session.client, reply.bytes(), limit, pending);
+        reply.clear();
+        sent
+    }
+
+    fn send(
+        &self,
+        client: &Client,
+        bytes: &[u8],
+        limit: OutputLimit,
+        pending: &mut Pending,
+    ) -> Result<(), SendError> {
+        let watch = pending.is_observed().then(Stopwatch::start);
+        let sent = client.send(bytes, limit);
+        if let Some(watch) = watch {
+            pending.sent(watch.nanos());
         }
+        self.metrics.output_bytes.add(bytes.len() as u64);
+        if let Err(SendError::OverLimit(waiting)) = sent {
+            self.note_over_limit(client.addr, waiting);
+        }
+        sent
     }
 
     /// Counts and logs a client that was cut off because it does not read.

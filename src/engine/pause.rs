@@ -48,13 +48,17 @@ impl Pause {
         self.active.store(false, Relaxed);
     }
 
-    /// Waits as long as this command has to; EXEC's flags are those of what is queued, too.
-    pub fn wait(&self, command: &Command, flags: Flags, shutdown: &Shutdown) {
+    /// Waits as long as this command has to, and says whether it had to; EXEC's flags are those of what
+    /// is queued, too.
+    pub fn wait(&self, command: &Command, flags: Flags, shutdown: &Shutdown) -> bool {
+        let mut waited = false;
         while self.active.load(Relaxed) && self.holds(command, flags) {
+            waited = true;
             if shutdown.wait_for(LOOK_EVERY) {
-                return;
+                break;
             }
         }
+        waited
     }
 
     fn holds(&self, command: &Command, flags: Flags) -> bool {

@@ -21,11 +21,13 @@
 //! with `-MISCONF` and that are logged when there is space again.
 
 use super::Client;
+use super::observe::Pending;
 use crate::aof::disk::Directory;
 use crate::aof::files::{self, Node};
 use crate::aof::log::{Log, LogError};
 use crate::aof::record::Epoch;
 use crate::aof::recovery::{self, RecoveryError};
+use crate::aof::stats::Stages;
 use crate::clock::{Stopwatch, UnixMillis};
 use crate::config::{Config, Fsync, Id, OutputLimit};
 use crate::effect::{self, Seq};
@@ -65,6 +67,10 @@ pub struct Parked {
     pub limit: OutputLimit,
     /// The replies' bytes, for the sum over all clients.
     pub _held: Held,
+    /// When they came to the gate.
+    pub began: Stopwatch,
+    /// The commands among them that are kept to be looked at.
+    pub pending: Pending,
 }
 
 /// Where in the replies of a batch the first write's stands, and how many replies there are from there
@@ -74,8 +80,8 @@ pub type AtStake = (Mark, usize);
 /// What the gate says.
 #[derive(Debug)]
 pub enum Passage {
-    /// What was asked for is safe.
-    Open,
+    /// What was asked for is safe; what it took, if anything.
+    Open(Option<Stages>),
     /// The replies must be parked.
     Park,
     /// The log failed.
@@ -214,8 +220,9 @@ impl Persistence {
         self.log.set_pending_max(pending_max(config));
     }
 
-    /// Whether a write may begin: a refusal says why, in the words that clients know.
-    pub fn admit(&self) -> Result<(), Failure> {
+    /// Whether a write may begin, and had to wait for it: a refusal says why, in the words that clients
+    /// know.
+    pub fn admit(&self) -> Result<bool, Failure> {
         self.log.admit().map_err(|error| misconf(&error))
     }
 
@@ -224,15 +231,16 @@ impl Persistence {
         if self.log.pending_bytes() <= bytes {
             return Ok(());
         }
-        self.log.ensure_written(self.log.appended()).map_err(|error| misconf(&error))
+        self.log.ensure_written(self.log.appended()).map(drop).map_err(|error| misconf(&error))
     }
 
     /// How far a record must have come before a reply that depends on it may leave.
     pub fn promised(&self) -> Seq {
-        match self.policy() {
-            Fsync::Always => self.log.durable(),
-            _ => self.log.written(),
-        }
+        self.safe_under(self.policy() == Fsync::Always)
+    }
+
+    fn safe_under(&self, always: bool) -> Seq {
+        if always { self.log.durable() } else { self.log.written() }
     }
 
     /// Makes everything up to `needed` as safe as is promised, if that can be done in this thread.
@@ -240,16 +248,29 @@ impl Persistence {
         if parked_before {
             return Passage::Park;
         }
-        let result = match self.policy() {
-            Fsync::Always if self.log.durable() >= needed => Ok(()),
-            Fsync::Always if self.crowded.load(Relaxed) => return Passage::Park,
-            Fsync::Always => match self.log.try_sync() {
+        let is_always = self.policy() == Fsync::Always;
+        if self.safe_under(is_always) >= needed {
+            return Passage::Open(None);
+        }
+        let result = match is_always {
+            true if self.crowded.load(Relaxed) => return Passage::Park,
+            true => match self.log.try_sync() {
                 Some(result) => result,
                 None => return Passage::Park,
             },
-            _ => self.log.ensure_written(needed),
+            false => self.log.ensure_written(needed),
         };
-        result.map_or_else(Passage::Failed, |()| Passage::Open)
+        result.map_or_else(Passage::Failed, |stages| Passage::Open(Some(stages)))
+    }
+
+    /// As [`Persistence::pass`], in this thread whatever the crowd. What this session `wrote` itself may
+    /// have been synced by another meanwhile: then that sync is told.
+    pub fn pass_here(&self, needed: Seq, wrote: bool) -> Result<Stages, LogError> {
+        match self.policy() == Fsync::Always {
+            false => self.log.ensure_written(needed),
+            true if wrote || self.log.durable() < needed => self.log.sync(),
+            true => Ok(Stages::default()),
+        }
     }
 }
 

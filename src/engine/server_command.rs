@@ -36,7 +36,12 @@ pub fn config_get(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<
     Ok(())
 }
 
-pub fn config_set(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+pub fn config_set(
+    engine: &Engine,
+    session: &mut Session,
+    args: Args<'_>,
+    reply: &mut Reply,
+) -> Result<(), Failure> {
     if !args.len().is_multiple_of(2) {
         return Err(Failure::arity("config|set"));
     }
@@ -52,6 +57,7 @@ pub fn config_set(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<
     if let Some(persistence) = &engine.persistence {
         persistence.reconfigure(&engine.config);
     }
+    engine.read_limits(session);
     reply.ok();
     Ok(())
 }
@@ -68,6 +74,9 @@ pub fn log_level(name: &str) -> log::LevelFilter {
 
 pub fn config_resetstat(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
     engine.metrics.reset();
+    if let Some(persistence) = &engine.persistence {
+        persistence.log.stats.reset();
+    }
     reply.ok();
     Ok(())
 }

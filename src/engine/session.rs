@@ -2,6 +2,7 @@
 
 use super::clients::Client;
 use super::messages::Notice;
+use super::observe::{Tally, Timing, Watch};
 use super::persistence::AtStake;
 use super::transaction::Queue;
 use crate::aof::record::Epoch;
@@ -10,6 +11,7 @@ use crate::effect::Seq;
 use crate::protocol::Dialect;
 use crate::pubsub::Subscriptions;
 use crate::store::{Store, Watches};
+use crate::timeline::Step;
 use std::sync::Arc;
 
 /// Whether replies are sent (CLIENT REPLY).
@@ -27,6 +29,11 @@ pub enum ReplyMode {
 }
 
 impl ReplyMode {
+    /// Whether the command that is running is answered.
+    pub(super) fn is_on(self) -> bool {
+        self == ReplyMode::On
+    }
+
     /// Called before a command.
     pub(super) fn begin(&mut self) {
         if *self == ReplyMode::SkipNext {
@@ -111,17 +118,9 @@ pub struct Session {
     /// Kept from one record to the next.
     pub(super) record: Vec<u8>,
     pub(super) tally: Tally,
-}
-
-/// Counts of one batch, added to the shared counters at its end.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    /// The command of which `calls` and `micros` are.
-    pub command: usize,
-    pub calls: u64,
-    pub micros: u64,
-    pub hits: u64,
-    pub misses: u64,
+    pub(super) watch: Watch,
+    /// When this batch began, records up to here were as safe as is promised.
+    pub(super) promised: Seq,
 }
 
 impl Session {
@@ -153,6 +152,8 @@ impl Session {
             at_stake: None,
             record: Vec::new(),
             tally: Tally::default(),
+            watch: Watch::default(),
+            promised: Seq(0),
         }
     }
 
@@ -168,8 +169,19 @@ impl Session {
         self.record.shrink_to(KEEP_MAX);
     }
 
-    /// Called before the first request of a batch: reads the clocks.
-    pub fn begin_batch(&mut self) {
+    /// The present command's time up to now, as far as it is not accounted for, was this step.
+    pub(super) fn account(&mut self, step: Step) {
+        self.watch.timeline.up_to(step, self.stopwatch.nanos());
+    }
+
+    /// As [`Session::account`], if the command's steps are timed.
+    pub(super) fn time(&mut self, step: Step) {
+        if self.watch.timing != Timing::Off {
+            self.account(step);
+        }
+    }
+
+    pub(super) fn begin_batch(&mut self) {
         self.now = UnixMillis::now();
         self.stopwatch = Stopwatch::start();
     }

@@ -36,14 +36,14 @@ pub fn page(engine: &Engine, state: &str, open_book: bool) -> String {
 fn commands(engine: &Engine, json: &mut Json) {
     json.array(|json| {
         for (row, stats) in engine.commands.rows().iter().zip(&engine.metrics.commands) {
-            let (calls, rejected) = (stats.calls.get(), stats.rejected.get());
+            let (calls, rejected) = (stats.latency.count(), stats.rejected.get());
             if calls + rejected == 0 {
                 continue;
             }
             json.object(|json| {
                 json.text("name", row.name);
                 json.number("calls", calls);
-                json.number("micros", stats.micros.get());
+                json.number("micros", stats.latency.sum());
                 json.number("rejected", rejected);
                 json.number("failed", stats.failed.get());
             });

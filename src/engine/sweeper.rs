@@ -73,4 +73,5 @@ fn sweep_once(engine: &Engine) {
     }
     engine.metrics.expired_keys.add(expired as u64);
     engine.metrics.expire_cycle_micros.add(watch.micros());
+    engine.latency.note(&engine.config, "expire-cycle", watch.nanos());
 }

@@ -11,6 +11,7 @@
 
 use super::persistence::{Parked, refuse};
 use super::{Engine, Persistence};
+use crate::aof::stats::Stages;
 use crate::config::Fsync;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::sync::atomic::Ordering::Relaxed;
@@ -65,7 +66,9 @@ fn serve_parked(engine: &Engine, persistence: &Persistence, first: Parked) {
         if let Err(error) = &synced {
             refuse(&mut parked.reply, parked.at_stake.take(), error);
         }
-        engine.send_parked(&parked);
+        let stages = *synced.as_ref().unwrap_or(&Stages::default());
+        engine.settle(&mut parked.pending, &parked.client, parked.began, Some(stages));
+        engine.send_parked(&mut parked);
         parked.client.unpark();
     }
 }

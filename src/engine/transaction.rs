@@ -18,10 +18,10 @@
 //! at their places in the answer: they look at all shards, wait, or write to files, and none of that may
 //! be done under a lock. They see what the transaction did, and perhaps what came after it.
 //!
-//! What a client can make this hold: the queue, at most `client-query-buffer-limit`, as it is a part of
-//! one request that is still coming in, and as much again of watched keys. Beyond, the transaction is
-//! aborted with an error, the watch refused. A record ends at the first command that takes it beyond
-//! [`RECORD_BYTES_MAX`]: later ones that write get an error each.
+//! What a client can make this hold: `client-query-buffer-limit` holds for the queue, a request that is
+//! still coming in, as it were; for the watched keys; and for the record, because ten times RENAME of a
+//! huge value is a short request. Beyond, the transaction is aborted with an error, the watch is refused,
+//! and the commands behind the one that filled the record get an error each.
 
 use super::Engine;
 use super::session::{Mode, Session};
@@ -31,9 +31,6 @@ use crate::error::Failure;
 use crate::protocol::{Args, Reply, Span};
 use crate::store::{Scope, Tx, Watches};
 
-/// 100 times RENAME of a huge value is a short request.
-const RECORD_BYTES_MAX: usize = 1 << 30;
-
 const ABORTED: Failure =
     Failure::fixed("EXECABORT Transaction discarded because of previous errors.");
 const QUEUE_FULL: Failure = Failure::fixed(
@@ -41,7 +38,7 @@ const QUEUE_FULL: Failure = Failure::fixed(
 );
 const WATCHES_FULL: Failure = Failure::fixed("ERR watched keys exceed client-query-buffer-limit");
 const RECORD_FULL: Failure =
-    Failure::fixed("ERR this transaction has written as much as a record of the log may hold");
+    Failure::fixed("ERR what this transaction has written exceeds client-query-buffer-limit");
 
 /// The commands between MULTI and EXEC, copied out of the connection's buffer.
 #[derive(Debug, Default)]
@@ -281,6 +278,9 @@ impl Engine {
             self.finish(session, tx);
             return Ok(holes);
         }
+        let record_bytes_max = self.transaction_bytes_max();
+        // What queueing took is not the first command's time.
+        session.stopwatch.lap_nanos();
         reply.array(queue.commands.len());
         for (index, (found, args)) in queue.commands().enumerate() {
             if !matches!(found.command.run, Run::Data(_)) {
@@ -289,12 +289,12 @@ impl Engine {
                 continue;
             }
             let mark = reply.mark();
-            let full = tx.payload_len() > RECORD_BYTES_MAX && found.command.flags.has(Flags::WRITE);
-            let result = match full {
+            let writes = found.command.flags.has(Flags::WRITE);
+            let result = match writes && tx.payload_len() > record_bytes_max {
                 true => Err(RECORD_FULL),
                 false => self.run_data(session, &mut tx, found.command, args, reply),
             };
-            self.tally(session, found.index, result.is_err());
+            self.end_command(session, found, args, result.is_err());
             self.answer_failure(result, &mark, args, reply);
         }
         self.finish(session, tx);

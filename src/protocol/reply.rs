@@ -473,6 +473,36 @@ mod tests {
     }
 
     #[test]
+    fn elements_that_come_later_fit_into_their_places() {
+        for dialect in [Dialect::Text, Dialect::Resp2, Dialect::Resp3] {
+            let at_once = written(dialect, |reply| {
+                reply.array(10);
+                (0..10).for_each(|_| nested(reply));
+            });
+            let in_parts = written(dialect, |reply| {
+                reply.array(10);
+                let mut places = Vec::new();
+                for index in 0..10 {
+                    if [0, 3, 4, 9].contains(&index) {
+                        places.push((index, reply.bytes().len()));
+                        reply.skip_element();
+                    } else {
+                        nested(reply);
+                    }
+                }
+                for (index, place) in places.into_iter().rev() {
+                    let behind = reply.cut(place);
+                    let mut element = reply.element(index, 10);
+                    nested(&mut element);
+                    reply.raw(element.bytes());
+                    reply.raw(&behind);
+                }
+            });
+            assert_eq!(in_parts, at_once);
+        }
+    }
+
+    #[test]
     fn a_rewound_reply_leaves_nothing() {
         let text = written(Dialect::Text, |reply| {
             reply.array(2);

@@ -345,7 +345,7 @@ impl Follower<'_> {
             Fsync::Always => log.sync(),
             _ => log.ensure_written(log.appended()),
         };
-        result.map_err(|error| LinkError::Own(error.to_string()))
+        result.map(drop).map_err(|error| LinkError::Own(error.to_string()))
     }
 
     fn acknowledge(&self, incoming: &Incoming) -> Result<(), LinkError> {

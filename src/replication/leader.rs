@@ -318,7 +318,7 @@ impl Sender<'_> {
         let sent = log
             .ensure_written(last)
             .map_err(|error| io::Error::other(error.to_string()))
-            .and_then(|()| {
+            .and_then(|_| {
                 let end = log.end();
                 loop {
                     match cursor.read(&end, buffer)? {

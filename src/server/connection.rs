@@ -11,6 +11,7 @@
 //! `proto-max-bulk-len`, so that every single value can be read. A client over a limit is cut off and
 //! logged; the others do not notice.
 
+use crate::clock::Stopwatch;
 use crate::commands::text;
 use crate::config::Id;
 use crate::engine::{Client, Ending, Engine, Session};
@@ -123,7 +124,7 @@ impl Connection<'_> {
 
     /// Runs every whole request in the buffer and sends the replies.
     fn run_requests(&mut self) -> Result<(), End> {
-        self.session.begin_batch();
+        self.engine.begin_batch(&mut self.session);
         let inline_resp = self.engine.config.choice(Id::InlineReplies) == "resp";
         self.inline_dialect = if inline_resp { self.session.resp } else { Dialect::Text };
         let bulk_len_max = self.engine.config.int(Id::ProtoMaxBulkLen) as u64;
@@ -170,6 +171,8 @@ impl Connection<'_> {
             }
             if self.reply.bytes().len() > REPLY_BYTES_FLUSH {
                 self.flush()?;
+                // The next command did not take the time of this.
+                self.session.stopwatch = Stopwatch::start();
             }
         }
         self.flush()
@@ -197,10 +200,8 @@ impl Connection<'_> {
 
     fn run_line(&mut self) {
         self.reply.set_dialect(self.inline_dialect);
-        let words = self.decoder.words();
-        let name = &self.decoder.line()[words[0].span.start..words[0].span.end];
-        let command = self.engine.commands.find(name).map(|found| found.command);
-        let spans = text::arguments(command, self.decoder.line(), words);
+        let (line, words) = (self.decoder.line(), self.decoder.words());
+        let spans = text::arguments(&self.engine.commands, line, words);
         let args = self.decoder.line_args(&spans);
         self.engine.execute(&mut self.session, args, &mut self.reply);
     }

@@ -79,16 +79,28 @@ fn place_of(shard: usize, all: &[(usize, Guard<'_>)]) -> Option<usize> {
 
 impl Store {
     /// Locks these shards, which must be ascending: the one place where several are locked at once.
-    pub(super) fn lock_all(&self, shards: impl Iterator<Item = usize>, write: bool) -> Guards<'_> {
-        Guards::Many(shards.map(|shard| (shard, self.lock(shard, write))).collect())
+    pub(super) fn lock_all(
+        &self,
+        shards: impl Iterator<Item = usize>,
+        write: bool,
+        waited: &mut bool,
+    ) -> Guards<'_> {
+        Guards::Many(shards.map(|shard| (shard, self.lock(shard, write, waited))).collect())
     }
 
-    /// Locks one shard.
-    pub(super) fn lock(&self, shard: usize, write: bool) -> Guard<'_> {
+    /// Locks one shard; `waited` becomes true if somebody held it.
+    pub(super) fn lock(&self, shard: usize, write: bool, waited: &mut bool) -> Guard<'_> {
+        let lock = &self.shards[shard];
         if write {
-            Guard::Write(self.shards[shard].write())
+            Guard::Write(lock.try_write().unwrap_or_else(|| {
+                *waited = true;
+                lock.write()
+            }))
         } else {
-            Guard::Read(self.shards[shard].read())
+            Guard::Read(lock.try_read().unwrap_or_else(|| {
+                *waited = true;
+                lock.read()
+            }))
         }
     }
 }

@@ -64,6 +64,8 @@ pub struct Tx<'s> {
     noted: Cell<Option<KeyHash>>,
     /// What subscribers will be told, if they want to be told anything.
     pub(super) told: Option<Box<RefCell<Told>>>,
+    /// Whether somebody else held a lock that was asked for.
+    waited: bool,
 }
 
 impl Store {
@@ -77,17 +79,21 @@ impl Store {
         let (first, second) = (keys.next(), keys.next());
         let Some(key) = first else { return self.begin_scope(Scope::Fleeting, write, now) };
         let hash = self.hash(key);
+        let mut waited = false;
         let guards = match second {
-            None => Guards::One(hash.shard, self.lock(hash.shard, write)),
+            None => Guards::One(hash.shard, self.lock(hash.shard, write, &mut waited)),
             Some(second) => {
                 let rest = std::iter::once(second).chain(keys).map(|key| self.hash(key).shard);
                 let mut shards: Vec<usize> = std::iter::once(hash.shard).chain(rest).collect();
                 shards.sort_unstable();
                 shards.dedup();
-                self.lock_all(shards.into_iter(), write)
+                self.lock_all(shards.into_iter(), write, &mut waited)
             }
         };
-        self.transaction(guards, now, Some((key.as_ptr(), key.len(), hash)))
+        let mut tx = self.transaction(guards, now);
+        tx.first = Some((key.as_ptr(), key.len(), hash));
+        tx.waited = waited;
+        tx
     }
 
     /// Locks every shard, or none for long.
@@ -96,26 +102,25 @@ impl Store {
             Scope::Fleeting => 0..0,
             Scope::All => 0..SHARDS,
         };
-        self.transaction(self.lock_all(shards, write), now, None)
+        let mut waited = false;
+        let guards = self.lock_all(shards, write, &mut waited);
+        let mut tx = self.transaction(guards, now);
+        tx.waited = waited;
+        tx
     }
 
     /// Locks one shard by its number, to change it.
     pub fn begin_shard(&self, shard: usize, now: UnixMillis) -> Tx<'_> {
-        self.transaction(Guards::One(shard, self.lock(shard, true)), now, None)
+        self.transaction(Guards::One(shard, self.lock(shard, true, &mut false)), now)
     }
 
-    fn transaction<'s>(
-        &'s self,
-        guards: Guards<'s>,
-        now: UnixMillis,
-        first: Option<(*const u8, usize, KeyHash)>,
-    ) -> Tx<'s> {
+    fn transaction<'s>(&'s self, guards: Guards<'s>, now: UnixMillis) -> Tx<'s> {
         Tx {
             store: self,
             guards,
             flushed: Vec::new(),
             now,
-            first,
+            first: None,
             effects: 0,
             payload: None,
             hits: Cell::new(0),
@@ -126,6 +131,7 @@ impl Store {
             tracking: Tracking::Time,
             noted: Cell::new(None),
             told: None,
+            waited: false,
         }
     }
 }
@@ -136,6 +142,11 @@ impl<'s> Tx<'s> {
     /// The instant at which all of this transaction happens.
     pub fn now(&self) -> UnixMillis {
         self.now
+    }
+
+    /// Whether the locks were not to be had at once.
+    pub fn waited_for_locks(&self) -> bool {
+        self.waited
     }
 
     /// Reading no longer counts as using the key.

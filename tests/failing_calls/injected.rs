@@ -117,9 +117,13 @@ fn a_failed_sync_at_an_interval() {
 fn failed_writes() {
     for (policy, error) in [("always", "ENOSPC"), ("100ms", "EIO"), ("no", "EDQUOT")] {
         let (server, mut client, mut ledger) = start(policy);
+        let mut queueing = Resp::connect(server.port());
+        queueing.call(&["MULTI"]);
+        queueing.call(&["SET", "queued", "v"]);
         let what = format!("pwrite64:error={error}");
         let Some(injection) = Injection::begin(&server, &what) else { return };
         ledger.write_until_refused(&mut client);
+        transactions_are_refused_if_they_write(&mut queueing);
         for _ in 0..5 {
             ledger.write(&mut client).expect_err("writes fail");
             ledger.check(&mut client);
@@ -132,6 +136,22 @@ fn failed_writes() {
         ledger.check(&mut client);
         restart_and_check(server, &mut ledger);
     }
+}
+
+/// When it is executed, if it was queued before the failure; otherwise when it is queued.
+fn transactions_are_refused_if_they_write(queueing: &mut Resp) {
+    let refusal = |reply: Value| match reply {
+        Value::Error(text) => text,
+        reply => panic!("{reply:?} is no refusal"),
+    };
+    let text = refusal(queueing.call(&["EXEC"]));
+    assert!(text.starts_with("EXECABORT Transaction discarded because of: MISCONF "), "{text}");
+    queueing.call(&["MULTI"]);
+    assert!(refusal(queueing.call(&["SET", "queued", "v"])).starts_with("MISCONF "));
+    assert!(refusal(queueing.call(&["EXEC"])).starts_with("EXECABORT "));
+    queueing.call(&["MULTI"]);
+    queueing.call(&["GET", "queued"]);
+    assert_eq!(queueing.call(&["EXEC"]), Value::Array(vec![Value::Null]), "reads go on");
 }
 
 /// Makes a compaction fail at a call; the server must go on as if nothing had been, and the next one work.

@@ -94,7 +94,7 @@ impl<'g> Fuzzer<'g> {
         let mut wire = vec![];
         let is_intact = self.put_on_wire(&words, &mut wire);
         let (session, _) = &mut self.sessions[at];
-        session.begin_batch();
+        self.engine.begin_batch(session);
         session.now = self.now;
         // Of a subscriber most commands are refused.
         if session.resp != Dialect::Resp3 && self.rng.chance(20) {
@@ -163,9 +163,7 @@ impl<'g> Fuzzer<'g> {
                 }
                 Step::Text(used) => {
                     let words = decoder.words();
-                    let name = &decoder.line()[words[0].span.start..words[0].span.end];
-                    let command = self.engine.commands.find(name).map(|found| found.command);
-                    let spans = text::arguments(command, decoder.line(), words);
+                    let spans = text::arguments(&self.engine.commands, decoder.line(), words);
                     self.run(at, decoder.line_args(&spans), Dialect::Text, expected);
                     used
                 }

@@ -20,7 +20,7 @@ impl Log {
             let first = self.append_to(&mut pending, &[], crc32fast::hash(&[]), now);
             self.epochs.write().note(EpochStart { epoch, first, crc: pending.last.crc });
         }
-        self.sync()
+        self.sync().map(drop)
     }
 
     /// Adds a record of the leader's, byte for byte. The caller has checked it against [`Log::last`], and

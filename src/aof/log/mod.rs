@@ -36,7 +36,7 @@ use super::files;
 use super::mark::Mark;
 pub use super::record::Tail;
 use super::record::{Epoch, Position, append_header};
-use super::stats::LogStats;
+use super::stats::{LogStats, Stages};
 use crate::clock::UnixMillis;
 use crate::effect::Seq;
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -64,8 +64,8 @@ pub struct Log {
     segment_size: AtomicU64,
     pending: Mutex<Pending>,
     writer: Mutex<Writer>,
-    /// Held by whoever syncs or begins a segment.
-    syncing: Mutex<()>,
+    /// Held by whoever syncs or begins a segment; what the last sync took.
+    syncing: Mutex<Stages>,
     mark: Mark,
     /// Whether the segment has reached its size.
     is_full: AtomicBool,
@@ -135,7 +135,7 @@ impl Log {
             segment_size: AtomicU64::new(segment_size),
             pending: Mutex::new(Pending { bytes: Vec::new(), last, epoch: last.epoch }),
             writer: Mutex::new(writer),
-            syncing: Mutex::new(()),
+            syncing: Mutex::default(),
             mark,
             is_full: AtomicBool::new(false),
             appended: seq(),
@@ -186,14 +186,17 @@ impl Log {
         pending.last.seq
     }
 
-    /// Whether a new write may begin. Waits while too much is pending; refuses while the log is broken.
-    pub fn admit(&self) -> Result<(), LogError> {
+    /// Whether a new write may begin. Waits while too much is pending, and says whether it had to;
+    /// refuses while the log is broken.
+    pub fn admit(&self) -> Result<bool, LogError> {
+        let mut waited = false;
         while self.pending_bytes.load(Relaxed) > self.pending_max.load(Relaxed) {
             self.check()?;
             self.stats.admission_waits.increment();
             self.wait_for_progress(WAIT_STEP);
+            waited = true;
         }
-        self.check()
+        self.check().map(|()| waited)
     }
 
     /// The present error.

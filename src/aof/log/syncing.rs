@@ -1,6 +1,7 @@
 //! Making the log durable, alone or for many at once.
 
 use super::{Log, LogError, LogFile, WAIT_STEP};
+use crate::aof::stats::Stages;
 use crate::clock::Stopwatch;
 use crate::effect::Seq;
 use crate::shutdown::Shutdown;
@@ -11,29 +12,34 @@ use std::time::{Duration, Instant};
 
 impl Log {
     /// Makes everything appended so far durable, alone or together with others' records.
-    pub fn sync(&self) -> Result<(), LogError> {
-        self.sync_holding(&self.syncing.lock())
+    pub fn sync(&self) -> Result<Stages, LogError> {
+        self.sync_holding(&mut self.syncing.lock())
     }
 
     /// As [`Log::sync`], unless somebody is syncing already.
-    pub fn try_sync(&self) -> Option<Result<(), LogError>> {
-        Some(self.sync_holding(&self.syncing.try_lock()?))
+    pub fn try_sync(&self) -> Option<Result<Stages, LogError>> {
+        Some(self.sync_holding(&mut self.syncing.try_lock()?))
     }
 
-    pub(super) fn sync_holding(&self, _syncing: &MutexGuard<'_, ()>) -> Result<(), LogError> {
+    pub(super) fn sync_holding(
+        &self,
+        last: &mut MutexGuard<'_, Stages>,
+    ) -> Result<Stages, LogError> {
         if let Err(error @ LogError::Sync(_)) = self.check() {
             return Err(error);
         }
-        let (file, is_new, upto) = {
+        let (file, is_new, upto, write) = {
             let mut writer = self.writer.lock();
-            self.write(&mut writer)?;
+            let write = self.write_timed(&mut writer)?;
             if self.durable() == self.written() {
-                return Ok(());
+                // Somebody synced for all while we waited for our turn.
+                return Ok(**last);
             }
             let is_new = writer.take_is_new();
-            (Arc::clone(&writer.file), is_new, self.written())
+            (Arc::clone(&writer.file), is_new, self.written(), write)
         };
-        self.sync_file(&*file, is_new, upto)
+        **last = Stages { write, ..self.sync_file(&*file, is_new, upto)? };
+        Ok(**last)
     }
 
     /// Syncs a segment, and its name if that is new, and marks what is in it as durable.
@@ -42,15 +48,17 @@ impl Log {
         file: &dyn LogFile,
         is_new: bool,
         upto: Seq,
-    ) -> Result<(), LogError> {
+    ) -> Result<Stages, LogError> {
         let watch = Stopwatch::start();
         let result = file.sync().and_then(|()| if is_new { self.disk.sync_dir() } else { Ok(()) });
-        self.stats.fsync(watch.micros(), upto.0 - self.durable().0);
+        let (fsync, records) = (watch.nanos(), upto.0 - self.durable().0);
+        let stages = Stages { fsync, records, ..Stages::default() };
+        self.stats.note_fsync(stages);
         result.map_err(|error| self.fail(LogError::Sync(error.to_string())))?;
         self.durable.store(upto.0, Release);
         self.mark.note(upto);
         self.notify();
-        Ok(())
+        Ok(stages)
     }
 
     /// Waits until everything up to `seq` is durable, the time is over, the log fails or the server

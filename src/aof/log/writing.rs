@@ -1,6 +1,8 @@
 //! Handing records to the kernel, and going from one segment to the next.
 
 use super::{BUFFER_BYTES_KEEP, Disk, Log, LogError, LogFile, Position, Tail, files};
+use crate::aof::stats::Stages;
+use crate::clock::Stopwatch;
 use crate::effect::Seq;
 use std::io;
 use std::sync::Arc;
@@ -82,16 +84,28 @@ impl Writer {
 
 impl Log {
     /// Returns when all records up to `seq` have been handed to the kernel.
-    pub fn ensure_written(&self, seq: Seq) -> Result<(), LogError> {
+    pub fn ensure_written(&self, seq: Seq) -> Result<Stages, LogError> {
         if self.written() >= seq {
-            return Ok(());
+            return Ok(Stages::default());
         }
         let mut writer = self.writer.lock();
         if self.written() >= seq {
-            return Ok(());
+            return Ok(Stages::default());
         }
         self.check()?;
-        self.write(&mut writer)
+        Ok(Stages { write: self.write_timed(&mut writer)?, ..Stages::default() })
+    }
+
+    /// As [`Log::write`]; returns the nanoseconds that it took, 0 if there was nothing to write.
+    pub(super) fn write_timed(&self, writer: &mut Writer) -> Result<u64, LogError> {
+        let (watch, before) = (Stopwatch::start(), writer.len);
+        self.write(writer)?;
+        if writer.len == before {
+            return Ok(0);
+        }
+        let nanos = watch.nanos();
+        self.stats.write.record(nanos / 1000);
+        Ok(nanos)
     }
 
     /// Tries again what failed to be written; called by the sync thread.
@@ -116,9 +130,9 @@ impl Log {
 
     /// Starts a new segment behind everything appended so far. Returns the last position before it.
     pub fn rotate(&self) -> Result<Position, LogError> {
-        let syncing = self.syncing.lock();
+        let mut syncing = self.syncing.lock();
         // Most of what has to be synced, while writers go on.
-        self.sync_holding(&syncing)?;
+        self.sync_holding(&mut syncing)?;
         let mut writer = self.writer.lock();
         self.write(&mut writer)?;
         if writer.len > 0 {

@@ -1,0 +1,195 @@
+//! Where the time of one request went.
+//!
+//! ```text
+//! parse ─ wait ─ lock ─ run ─ append │ queue ─ write ─ fsync ─ replicas │ reply
+//!  the command, under its lock        │ the gate: as safe as promised    │ the socket
+//! ```
+//!
+//! A timeline is filled only for a request that somebody wants to see: under TRACE, in a sample, in the
+//! slow log. Clocks are read by whoever fills it.
+
+use std::fmt::Write;
+
+/// A part of a request's time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// From the last byte's arrival, or the end of the command before it, to the command's start.
+    Parse,
+    /// Held up before it began: by CLIENT PAUSE, by too much pending in the log, by making room.
+    Wait,
+    /// Waiting for its keys' shards.
+    Lock,
+    /// The command itself, and all else that is not told apart.
+    Run,
+    /// Adding its record to the log's buffer.
+    Append,
+    /// At the gate: the rest of its pipeline, and those who were writing or syncing.
+    Queue,
+    /// `write(2)` of the log.
+    Write,
+    /// `fdatasync` of the log.
+    Fsync,
+    /// Waiting for replicas.
+    Replicas,
+    /// Handing the reply to the kernel.
+    Reply,
+}
+
+/// All steps in their order, with their names.
+const STEPS: [(Step, &str); 10] = [
+    (Step::Parse, "parse"),
+    (Step::Wait, "wait"),
+    (Step::Lock, "lock"),
+    (Step::Run, "run"),
+    (Step::Append, "append"),
+    (Step::Queue, "queue"),
+    (Step::Write, "write"),
+    (Step::Fsync, "fsync"),
+    (Step::Replicas, "replicas"),
+    (Step::Reply, "reply"),
+];
+
+/// Columns that a picture's bars have.
+const BAR_COLUMNS: u64 = 40;
+
+/// The steps of one request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timeline {
+    /// Nanoseconds, by step.
+    nanos: [u64; STEPS.len()],
+    /// Their sum.
+    total: u64,
+    /// The record that it wrote, 0 if none.
+    pub seq: u64,
+    /// How many records the sync that it waited for made durable, 0 if it waited for none.
+    pub records: u64,
+}
+
+impl Timeline {
+    /// Whether no time is accounted for yet.
+    pub fn is_empty(&self) -> bool {
+        self.total == 0
+    }
+
+    /// All that has passed since the request's start and is not yet accounted for was this step.
+    pub fn up_to(&mut self, step: Step, nanos_since_start: u64) {
+        self.add(step, nanos_since_start.saturating_sub(self.total()));
+    }
+
+    /// Adds to a step.
+    pub fn add(&mut self, step: Step, nanos: u64) {
+        self.nanos[step as usize] += nanos;
+        self.total += nanos;
+    }
+
+    /// The gate took `nanos` in all, of which so many in `write` and in `fsync`; a sync by somebody else
+    /// may have begun before.
+    pub fn pass_gate(&mut self, nanos: u64, write: u64, fsync: u64) {
+        let fsync = fsync.min(nanos);
+        let write = write.min(nanos - fsync);
+        self.add(Step::Fsync, fsync);
+        self.add(Step::Write, write);
+        self.add(Step::Queue, nanos - fsync - write);
+    }
+
+    /// Nanoseconds of a step.
+    pub fn of(&self, step: Step) -> u64 {
+        self.nanos[step as usize]
+    }
+
+    /// Nanoseconds of all steps.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Each step's name and microseconds, to a tenth; then their sum.
+    pub fn micros(&self) -> impl ExactSizeIterator<Item = (&'static str, f64)> {
+        let all: [_; STEPS.len() + 1] = std::array::from_fn(|at| match STEPS.get(at) {
+            Some((step, name)) => (*name, tenths(self.of(*step))),
+            None => ("total", tenths(self.total())),
+        });
+        all.into_iter()
+    }
+
+    /// The steps that took time, on a line.
+    pub fn line(&self) -> String {
+        let taken = STEPS.iter().filter(|(step, _)| self.of(*step) > 0);
+        let told = taken.map(|(step, name)| {
+            format!("{name} {:.1}{}", tenths(self.of(*step)), self.remark(*step, " (", ")"))
+        });
+        told.collect::<Vec<_>>().join(", ")
+    }
+
+    /// A line with a bar for each step that took time, each beginning where the one before ends.
+    pub fn picture(&self) -> String {
+        let total = self.total().max(1);
+        let (mut picture, mut before) = (String::new(), 0);
+        for (step, name) in STEPS.iter().filter(|(step, _)| self.of(*step) > 0) {
+            let column = |nanos: u64| (nanos * BAR_COLUMNS / total) as usize;
+            let start = column(before).min(BAR_COLUMNS as usize - 1);
+            before += self.of(*step);
+            let bar = "█".repeat(column(before).saturating_sub(start).max(1));
+            let micros = tenths(self.of(*step));
+            let remark = self.remark(*step, "  ", "");
+            let _ = writeln!(picture, "{name:<8} {micros:>9.1} µs  {:start$}{bar}{remark}", "");
+        }
+        let _ = write!(picture, "{:<8} {:>9.1} µs", "total", tenths(total));
+        picture
+    }
+
+    fn remark(&self, step: Step, open: &str, close: &str) -> String {
+        match (step, self.records) {
+            (Step::Append, _) if self.seq > 0 => format!("{open}seq {}{close}", self.seq),
+            (Step::Fsync, 1) => format!("{open}for 1 record{close}"),
+            (Step::Fsync, records) => format!("{open}for {records} records{close}"),
+            _ => String::new(),
+        }
+    }
+}
+
+fn tenths(nanos: u64) -> f64 {
+    (nanos as f64 / 100.0).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_a_write() -> Timeline {
+        let mut timeline = Timeline::default();
+        timeline.up_to(Step::Parse, 1_000);
+        timeline.up_to(Step::Run, 3_000);
+        timeline.up_to(Step::Append, 4_000);
+        timeline.pass_gate(96_000, 6_000, 80_000);
+        (timeline.seq, timeline.records) = (7, 3);
+        timeline
+    }
+
+    #[test]
+    fn every_nanosecond_belongs_to_one_step() {
+        let timeline = of_a_write();
+        assert_eq!(timeline.total(), 100_000);
+        assert_eq!(timeline.of(Step::Queue), 10_000);
+        let mut capped = Timeline::default();
+        capped.pass_gate(50, 30, 40);
+        assert_eq!((capped.total(), capped.of(Step::Fsync), capped.of(Step::Write)), (50, 40, 10));
+    }
+
+    #[test]
+    fn a_picture_has_a_bar_for_each_step() {
+        let picture = "\
+parse          1.0 µs  █
+run            2.0 µs  █
+append         1.0 µs   █  seq 7
+queue         10.0 µs   ████
+write          6.0 µs       ███
+fsync         80.0 µs          ████████████████████████████████  for 3 records
+total        100.0 µs";
+        let shown = of_a_write().picture();
+        assert_eq!(shown.lines().count(), picture.lines().count());
+        assert_eq!(shown, picture);
+        let line = "parse 1.0, run 2.0, append 1.0 (seq 7), queue 10.0, write 6.0, \
+                    fsync 80.0 (for 3 records)";
+        assert_eq!(of_a_write().line(), line);
+    }
+}
