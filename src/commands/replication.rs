@@ -47,12 +47,12 @@ pub const COMMANDS: &[Command] = &[
     row("promote", -1, ADMIN.and(Flags::NO_MULTI), Replication, Run::Engine(Builtin::Promote)).help(
         "[milliseconds]",
         "Makes this follower the leader without losing a write: the old leader hands over and follows.",
-        "",
+        "PROMOTE -> OK this node leads already",
     ),
     row("replicate", -6, ADMIN.and(Flags::NO_MULTI), Replication, Run::Engine(Builtin::Replicate))
         .help(
             "node-id seq epoch crc port [host]",
             "What a follower sends: from here on this connection carries the log.",
-            "",
+            "REPLICATE 0123456789abcdef0123456789abcdef01234567 0 0 00000000 0 -> (CONTINUE, and the log)",
         ),
 ];

@@ -61,7 +61,8 @@ pub fn promote(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(),
         return Err(Failure::arity("promote"));
     }
     if !engine.role.is_follower() {
-        return Err(Failure::fixed("ERR this node leads already"));
+        reply.simple("OK this node leads already");
+        return Ok(());
     }
     if !engine.role.link.is_up() {
         return Err(Failure::fixed(
