@@ -142,3 +142,26 @@ fn a_password_in_the_url() {
         assert!(refused.is_err(), "a wrong password opens the door");
     }
 }
+
+/// `redis::transaction` is WATCH, a function, MULTI and EXEC, again and again until nobody interferes.
+#[test]
+fn transactions() {
+    for_both_protocols(|mut con| {
+        let mut pipe = redis::pipe();
+        pipe.atomic().set("a", 1).ignore().incr("a", 41).get("nothing");
+        let results: (i64, Option<String>) = pipe.query(&mut con)?;
+        assert_eq!(results, (42, None));
+        let mut tries = 0;
+        let (new,): (i64,) = redis::transaction(&mut con, &["a"], |con, pipe| {
+            tries += 1;
+            let old: i64 = con.get("a")?;
+            if tries == 1 {
+                // One's own change counts, too.
+                let () = con.set("a", old)?;
+            }
+            pipe.incr("a", old).query(con)
+        })?;
+        assert_eq!((new, tries), (84, 2));
+        Ok(())
+    });
+}

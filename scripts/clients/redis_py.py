@@ -97,6 +97,25 @@ def pipeline(r):
     equal(replies[50_000:], [b"%d" % n for n in range(50_000)])
 
 
+def transactions(r):
+    """MULTI and EXEC; and WATCH, tried again after a change."""
+    equal(r.pipeline().set("t", 1).incr("t").get("none").execute(), [True, 2, None])
+    raises(redis.ResponseError, "not an integer", r.pipeline().set("w", "x").incr("w").execute)
+    equal(r.get("w"), b"x")
+    tries = []
+
+    def double(pipe):
+        old = int(pipe.get("t"))
+        if not tries:
+            r.incr("t")
+        tries.append(old)
+        pipe.multi()
+        pipe.incrby("t", old)
+
+    equal(r.transaction(double, "t"), [6])
+    equal(tries, [2, 3])
+
+
 def scan(r):
     """Each key once or more, and the filters."""
     r.mset({f"scan:{n}": n for n in range(3_000)})
@@ -161,7 +180,7 @@ def main():
     """Every check in every mode, each on an empty server."""
     failed = False
     for mode, options in MODES.items():
-        checks = [strings, keys, expiry, pipeline, scan, errors, server, threads]
+        checks = [strings, keys, expiry, pipeline, transactions, scan, errors, server, threads]
         for check in checks + [password]:
             name = f"redis-py {redis.__version__}, {mode}: {check.__name__}"
             client = redis.Redis(host="127.0.0.1", port=PORT, **options)

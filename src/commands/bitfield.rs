@@ -66,19 +66,17 @@ fn bitfield(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     };
     let mut draft = Draft::new(value.unwrap_or_default(), write_end.unwrap_or(0));
     call.reply.array(operations.len());
-    let mut has_written = false;
     for operation in &operations {
-        let result = draft.run(operation);
-        has_written |= operation.write.is_some() && result.is_some();
-        match result {
+        match draft.run(operation) {
             Some(integer) => call.reply.int(integer),
             None => call.reply.nil(),
         }
     }
+    let is_told = draft.is_told;
     for (offset, bytes) in draft.into_runs() {
         write_at(call.tx, key, offset, &bytes);
     }
-    if has_written {
+    if is_told {
         call.tx.tell(Classes::STRING, "setbit", key);
     }
     Ok(())
@@ -229,6 +227,10 @@ struct Draft<'v> {
     /// Zeros follow it without end.
     old: &'v [u8],
     changed: BTreeMap<usize, u8>,
+    /// The value becomes longer.
+    grows: bool,
+    /// There is an event for subscribers: as in Redis, not if all writes fail or change nothing.
+    is_told: bool,
 }
 
 impl<'v> Draft<'v> {
@@ -239,7 +241,7 @@ impl<'v> Draft<'v> {
         if len > old.len() {
             changed.insert(len - 1, 0);
         }
-        Draft { old, changed }
+        Draft { old, changed, grows: len > old.len(), is_told: false }
     }
 
     /// Does it, and returns the answer; None if it failed.
@@ -257,6 +259,7 @@ impl<'v> Draft<'v> {
         // overflows saturates at the wrong end, and with us as well: data must be the same in both.
         let too_far = !write.adds && field.max().checked_sub(write.operand).is_none();
         let new = field.fit(wanted, wanted > 0 || too_far, write.overflow)?;
+        self.is_told |= self.grows || new != old;
         self.put(field, new);
         Some(if write.adds { new } else { old })
     }

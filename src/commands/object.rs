@@ -163,7 +163,7 @@ fn refcount(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
 
 fn idletime(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let (now, tracking) = (call.tx.now(), call.tx.tracking());
-    match (call.tx.peek(&args[2]), tracking) {
+    match (call.tx.look(&args[2]), tracking) {
         (None, _) => call.reply.nil(),
         (Some(live), Tracking::Time) => {
             call.reply.int((live.usage.idle_millis(now) / 1000) as i64);

@@ -180,14 +180,14 @@ fn set(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     } else {
         None
     };
-    if options.get && old.is_none() {
-        call.tx.tell(Classes::MISS, "keymiss", key);
-    }
     let deadline = match options.expiry {
         None => None,
         Some(Expiry::Keep) => old.and_then(|old| old.deadline),
         Some(expiry) => Some(expiry.deadline(call.tx.now(), call.name)?),
     };
+    if options.get && old.is_none() {
+        call.tx.tell(Classes::MISS, "keymiss", key);
+    }
     let met = match options.condition {
         Condition::Always => true,
         Condition::Absent => old.is_none(),

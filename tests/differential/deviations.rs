@@ -121,6 +121,8 @@ pub const NOT_SENT: &[(&str, &str)] = &[
         "Redis changes its mind in the middle of EXEC's answer, and leaves elements out of it; here \
         the one takes effect for commands of the server only, the other for the whole answer",
     ),
+    ("PUBLISH \"\"", "the pattern * matches the channel without a name; in Redis it does not"),
+    ("SUBSCRIBE and PSUBSCRIBE in MULTI", "refused here: a confirmation leaves by itself"),
     ("WAITAOF", "from Redis 7.2"),
     ("SUBSCRIBE, PSUBSCRIBE with a name", "messages.rs has them: their answers are several"),
     ("DEBUG LOADAOF", "ends a Redis that has no append-only file"),

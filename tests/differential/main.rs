@@ -18,6 +18,7 @@
 //! - `compare` has the ways in which two replies can agree without being the same bytes.
 //! - `session` sends, compares, remembers, and reports; `dialogues` has what cannot be sent in
 //!   batches.
+//! - `messages` compares what subscribers hear.
 //! - `restarts` ends kvstore now and then and starts it again, for what is compared thereafter is
 //!   what it has read back from its log.
 //! - `transactions` has several connections take turns, with MULTI, EXEC and WATCH.
@@ -34,6 +35,7 @@ mod compare;
 mod deviations;
 mod dialogues;
 mod generate;
+mod messages;
 mod restarts;
 mod session;
 mod transactions;
