@@ -19,8 +19,8 @@
 //! # Modules, in reading order
 //!
 //! [`protocol`] bytes ↔ requests and replies · [`effect`] what can happen to data · [`store`] the table ·
-//! [`commands`] what each command means · [`aof`] the log · [`pubsub`] messages · [`engine`] decides · [`server`] sockets and
-//! threads · [`cli`] tools beside the server. Leaves, imported by anyone: [`config`], [`error`],
+//! [`commands`] what each command means · [`aof`] the log · [`pubsub`] messages · [`engine`] decides · [`replication`] followers and
+//! leaders · [`server`] sockets and threads · [`cli`] tools beside the server. Leaves, imported by anyone: [`config`], [`error`],
 //! [`event`], [`metrics`], [`histogram`], [`timeline`], [`clock`], [`digits`], [`held`], [`shutdown`],
 //! [`glob`], [`random`], [`outbox`].
 //!
@@ -30,12 +30,14 @@
 //! |---|---|---|---|
 //! | `main` | the wiring | the shutdown latch | last |
 //! | `accept` | a listener | `accept` | shutdown, woken by a connection from `main` |
-//! | `conn-<n>` ≤ maxclients | one socket, its buffers | `read` | the peer leaves, or shutdown and all is answered |
+//! | `conn-<n>` ≤ maxclients | one socket, its buffers; of a follower, its acknowledgements | `read` | the peer leaves, or shutdown and all is answered |
 //! | `conn-<n>-push` | the replies and messages that a client was too slow to take | `write` | they are sent, or the client is cut |
 //! | `aof-sync` | parked replies | its channel, the disk | after the last connection, with a last sync |
 //! | `sweeper` | – | the latch, with a timeout | shutdown |
 //! | `http` | the status page's listener | `accept` | shutdown, behind the last client |
 //! | `http-conn` ≤ 8 | one request for a page or the metrics | `read`, for 5 s at most | it is answered |
+//! | `repl-out-<n>` | a place in the log, for one follower | new log, or its socket | the link ends, shutdown |
+//! | `repl-in` | the link to the leader | `read`, or for an order | shutdown |
 //! | `compactor` | a base in the making | its channel, with a timeout | shutdown |
 //!
 //! # Locks
@@ -49,7 +51,7 @@
 //! | `Log::pending` | the log's pending bytes | a memcpy |
 //!
 //! `Log::syncing` → `Log::writer` → `Log::pending` are for those who write and sync; no shard is locked
-//! then. A subscriber's `Outbox::queue` → `PubSub::registry` is the order of SUBSCRIBE. The registries of
+//! then. `Log::epochs` is a leaf behind `Log::pending`. `Role::changing` comes before all shards. A subscriber's `Outbox::queue` → `PubSub::registry` is the order of SUBSCRIBE. The registries of
 //! clients and of subscriptions are leaves: held for a look or an entry, and never while sending.
 //!
 //! # Invariants
@@ -64,6 +66,8 @@
 //!   the lock, the gate behind it.
 //! - Every queue, buffer, thread count and message size has a named limit and a policy
 //!   (`tests/hostile`).
+//! - Only one thread appends at a time: clients' writes on a leader, `repl-in` on a follower; the change
+//!   takes all shard locks (`engine::role`, `tests/replication`).
 //! - Recovery judges everything before it changes anything (`tests/every_byte.rs`).
 
 pub mod aof;

@@ -214,6 +214,8 @@ pub struct Followers {
     lock: Mutex<()>,
     /// Full copies begun.
     pub full_copies: AtomicU64,
+    /// The server ends: the rest of the log is sent, and nothing more.
+    closing: AtomicBool,
     /// Links that went on where they were.
     pub continued: AtomicU64,
 }
@@ -262,6 +264,16 @@ impl Followers {
                 self.dropped_messages.fetch_add(1, Relaxed);
             }
         }
+    }
+
+    /// Lets the links end once all that is written is sent.
+    pub fn close(&self) {
+        self.closing.store(true, Relaxed);
+    }
+
+    /// Whether they are to end.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Relaxed)
     }
 
     /// Notes an acknowledgement.

@@ -23,6 +23,7 @@ use crate::engine::{Client, Engine, Follower, Leader, Persistence};
 use crate::error::Failure;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -183,9 +184,7 @@ fn link(
             Err(error) => log::error!("no thread to feed a follower: {error}"),
         }
         done.store(true, Relaxed);
-        if !engine.shutdown.is_requested() {
-            client.outbox.cut();
-        }
+        client.outbox.cut();
         persistence.log.wake_tailing();
     });
 }
@@ -246,7 +245,13 @@ struct Sender<'e> {
 
 impl Sender<'_> {
     fn run(&self, feed: Feed<'_>) {
-        if let Err(error) = self.send_all(feed)
+        let result = self.send_all(feed);
+        if result.is_ok() && self.engine.followers.is_closing() {
+            // It reads the rest, then leaves; cut off, it might lose what is on its way.
+            let _ = self.client.outbox.socket().shutdown(Shutdown::Write);
+            return;
+        }
+        if let Err(error) = result
             && !self.done.load(Relaxed)
         {
             let Follower { host, port, .. } = self.follower;
@@ -268,7 +273,7 @@ impl Sender<'_> {
         let (mut sent, mut beaten, mut last_beat) = (Seq(0), Seq(0), Instant::now());
         loop {
             // Asked before the end is: behind the last connection's end, that is final.
-            let done = self.done.load(Relaxed);
+            let done = self.is_done();
             let end = log.end();
             if end.seq > sent {
                 self.follower.note_end(end.seq, end.bytes);
@@ -300,12 +305,17 @@ impl Sender<'_> {
             }
             let pace = if sent > beaten { BEAT_BUSY } else { BEAT_IDLE };
             let due = || {
-                self.done.load(Relaxed)
+                self.is_done()
                     || self.follower.has_messages()
                     || self.engine.followers.is_awaited() && sent > beaten
             };
             log.wait_written(end.seq, pace.saturating_sub(last_beat.elapsed()), due);
         }
+    }
+
+    /// Whether the link has ended, or is to end.
+    fn is_done(&self) -> bool {
+        self.done.load(Relaxed) || self.engine.followers.is_closing()
     }
 
     /// Lets the follower lead: no write is taken any more, the follower is given the last of them, told, and

@@ -5,9 +5,10 @@
 //!
 //! 1. the listeners close: nobody new
 //! 2. each connection is closed for reading: its thread answers what it has received, then ends
-//! 3. who is not done within `shutdown-timeout` is cut off
-//! 4. the status page closes; the sweeper and the compactor end
-//! 5. the log is written and synced a last time
+//! 3. followers are sent the rest of the log
+//! 4. who is not done within `shutdown-timeout` is cut off
+//! 5. the status page closes; the sweeper, the compactor and the link to a leader end
+//! 6. the log is written and synced a last time
 //!
 //! A second signal exits at once.
 
@@ -18,7 +19,7 @@ mod pool;
 
 use crate::aof::recovery::RecoveryError;
 use crate::config::{Config, Id};
-use crate::engine::{self, Engine};
+use crate::engine::{self, Client, Engine};
 use crate::replication;
 use crossbeam_channel::bounded;
 use http::Http;
@@ -223,12 +224,20 @@ fn announce(addresses: &[SocketAddr], pages: &[SocketAddr]) {
 fn close_connections(engine: &Engine) -> bool {
     let timeout = Duration::from_secs(engine.config.int(Id::ShutdownTimeout) as u64);
     let deadline = Instant::now() + timeout;
-    for client in engine.clients.all() {
+    let wait_until = |done: &dyn Fn() -> bool| {
+        while !done() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(2));
+        }
+    };
+    let followers = engine.followers.all();
+    let feeds = |client: &Client| followers.iter().any(|follower| follower.client == client.id);
+    for client in engine.clients.all().iter().filter(|client| !feeds(client)) {
         let _ = client.outbox.socket().shutdown(std::net::Shutdown::Read);
     }
-    while !engine.clients.is_empty() && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(2));
-    }
+    wait_until(&|| engine.clients.len() <= engine.followers.all().len());
+    // Followers last: they get what the others have just written.
+    engine.followers.close();
+    wait_until(&|| engine.clients.is_empty());
     let late = engine.clients.all();
     if !late.is_empty() {
         log::warn!("{} connections were not done after {timeout:?}; cutting them off", late.len());
