@@ -1,0 +1,181 @@
+"""Workloads with a leader and one follower: what following costs the leader, how far it is behind, and
+how long a full copy takes."""
+
+import time
+
+from bench import BenchError
+from bench.latency import percentile
+from bench.load import Connection, redis_benchmark
+from bench.servers import Server
+from bench.workload import Target, Workload
+
+CATCH_UP_SECONDS_MAX = 120.0
+POLL_SECONDS = 0.01
+
+
+class Following(Workload):
+    """What all of them share: servers with a log, a follower of the same product, in its own directory."""
+
+    durability = "everysec"
+    group = "replication"
+
+    def follower(self, leader):
+        """A second server that follows the first."""
+        return Server(leader.product, self.durability, leader.product.following(leader.port))
+
+
+class Cost(Following):
+    """SETs in a pipeline of 16, without a follower and with one; all share two cores."""
+
+    requests = 1_500_000
+    clients = 50
+    pipeline = 16
+    keyspace = 100_000
+    targets = (Target("kept_share", 0.85, at_least=True, of_redis=False),)
+
+    def run(self, server, quick):
+        requests = 20_000 if quick else self.requests
+        with Connection(server) as connection:
+            connection.load(1_000 if quick else self.keyspace)
+            self._load(server, requests // 10)
+            alone = self._load(server, requests)
+            with self.follower(server) as follower, Connection(follower) as other:
+                wait_until_equal(connection, other)
+                followed = self._load(server, requests)
+                ended = time.monotonic()
+                wait_until_equal(connection, other)
+                behind = time.monotonic() - ended
+        return {
+            "throughput_alone": alone,
+            "throughput_followed": followed,
+            "kept_share": followed / alone,
+            "catch_up_s": behind,
+        }
+
+    def _load(self, server, requests):
+        arguments = ["-r", str(self.keyspace), "-t", "set"]
+        return redis_benchmark(server, requests, self.clients, self.pipeline, arguments).throughput
+
+
+class Lag(Following):
+    """50 unpipelined clients write; a marker is written every 10 ms and looked for on the follower."""
+
+    requests = 300_000
+    clients = 50
+    keyspace = 100_000
+    targets = (Target("lag_p99_ms", 20, of_redis=False),)
+
+    def run(self, server, quick):
+        import threading
+
+        requests = 20_000 if quick else self.requests
+        samples = []
+        with Connection(server) as leader, self.follower(server) as follower:
+            with Connection(follower) as other:
+                wait_until_equal(leader, other)
+                done = threading.Event()
+
+                def load():
+                    arguments = ["-r", str(self.keyspace), "-t", "set"]
+                    try:
+                        redis_benchmark(server, requests, self.clients, 1, arguments)
+                    finally:
+                        done.set()
+
+                thread = threading.Thread(target=load)
+                thread.start()
+                time.sleep(0.2)
+                while not done.is_set():
+                    samples.append(marker_delay(leader, other, len(samples)))
+                    time.sleep(0.01)
+                thread.join()
+        if len(samples) < 10:
+            raise BenchError("too few markers to tell anything")
+        return {
+            "lag_p50_ms": percentile(samples, 50) * 1000,
+            "lag_p99_ms": percentile(samples, 99) * 1000,
+        }
+
+
+class FullCopy(Following):
+    """A follower with nothing gets a million keys from a leader whose log has been compacted."""
+
+    keys = 1_000_000
+    is_long = True
+    targets = (
+        Target("copy_s", 1.0),
+        Target("memory_growth", 1.05, of_redis=False),
+    )
+
+    def run(self, server, quick):
+        keys = 20_000 if quick else self.keys
+        with Connection(server) as leader:
+            leader.load(keys)
+            compact(leader, server.product)
+            time.sleep(0.5)
+            before = peak = server.memory_mib()
+            with self.follower(server) as follower, Connection(follower) as other:
+                began = time.monotonic()
+                while not is_equal(leader, other):
+                    peak = max(peak, server.memory_mib())
+                    if time.monotonic() > began + CATCH_UP_SECONDS_MAX:
+                        raise BenchError("the copy does not end")
+                    time.sleep(POLL_SECONDS)
+                copied = time.monotonic() - began
+                if other.dbsize() != keys:
+                    raise BenchError(f"{other.dbsize()} keys were copied, not {keys}")
+        return {
+            "copy_s": copied,
+            "memory_before_mib": before,
+            "memory_peak_mib": peak,
+            "memory_growth": peak / before,
+        }
+
+
+def replication(connection):
+    """The fields of INFO replication."""
+    lines = connection.ask("INFO", "replication").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def is_equal(leader, follower):
+    """Whether the follower's link is up and it has all that the leader has."""
+    here, there = replication(leader), replication(follower)
+    up = there.get("master_link_status") == "up"
+    return up and there["slave_repl_offset"] == here["master_repl_offset"]
+
+
+def wait_until_equal(leader, follower):
+    """Returns when it has."""
+    give_up = time.monotonic() + CATCH_UP_SECONDS_MAX
+    while not is_equal(leader, follower):
+        if time.monotonic() > give_up:
+            raise BenchError("the follower does not catch up")
+        time.sleep(POLL_SECONDS)
+
+
+def marker_delay(leader, follower, number):
+    """Seconds from the leader's OK until the follower shows what was written."""
+    leader.ask("SET", "marker", str(number))
+    began = time.monotonic()
+    while follower.ask("GET", "marker") != str(number):
+        if time.monotonic() > began + CATCH_UP_SECONDS_MAX:
+            raise BenchError("a marker never came")
+        time.sleep(0.000_2)
+    return time.monotonic() - began
+
+
+def compact(connection, product):
+    """So that nothing but a full copy can be had."""
+    for name, value in product.no_backlog:
+        connection.ask("CONFIG", "SET", name, value)
+    before = int(connection.persistence()["aof_rewrites"])
+    connection.ask("BGREWRITEAOF")
+    give_up = time.monotonic() + CATCH_UP_SECONDS_MAX
+    while time.monotonic() < give_up:
+        fields = connection.persistence()
+        begun = int(fields["aof_rewrites"]) > before
+        if begun and fields["aof_rewrite_in_progress"] == "0":
+            return
+        time.sleep(POLL_SECONDS)
+    raise BenchError("the compaction does not end")
