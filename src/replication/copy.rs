@@ -52,6 +52,11 @@ pub fn receive(
     Ok(sync_dir(&dir)?)
 }
 
+/// Whether a complete copy waits to be taken over.
+pub fn is_complete(dir: &Path) -> bool {
+    dir.join(REPLACEMENT).exists()
+}
+
 /// Makes the copy in `incoming/` the one that counts.
 pub fn commit(dir: &Path) -> io::Result<()> {
     fs::rename(dir.join(INCOMING), dir.join(REPLACEMENT))?;

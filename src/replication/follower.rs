@@ -139,6 +139,10 @@ impl Follower<'_> {
 
     /// Agrees with the leader on where to go on.
     fn agree(&self, incoming: &mut Incoming) -> Result<(), LinkError> {
+        // The disk failed in the middle of taking over a copy: only finishing that leads on.
+        if copy::is_complete(&self.persistence.dir) {
+            self.take_over()?;
+        }
         self.authenticate(incoming)?;
         let log = &self.persistence.log;
         let own = log.last();
@@ -279,12 +283,17 @@ impl Follower<'_> {
             );
             *role.link.diverged_file.lock() = Some(aside.display().to_string());
         }
-        role.set_loading(true);
-        self.cut_own_followers();
         copy::commit(&self.persistence.dir)?;
+        self.take_over()
+    }
+
+    /// Makes a full copy that is complete this node's data.
+    fn take_over(&self) -> Result<(), LinkError> {
+        self.engine.role.set_loading(true);
+        self.cut_own_followers();
         let taken = self.persistence.take_over_copy(&self.engine.store);
-        let position = taken.map_err(|error| own(&error))?;
-        role.set_loading(false);
+        let position = taken.map_err(|error| LinkError::Own(error.to_string()))?;
+        self.engine.role.set_loading(false);
         log::info!("a full copy of the leader's data has been taken over, up to {}", position.seq);
         Ok(())
     }
