@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run release test check lint scripts-check diff fuzz soak crash clients lab bench bench-quick \
+.PHONY: help run release test check lint scripts-check diff fuzz soak crash clients observe lab bench bench-quick \
     clean
 
 # Options for the program that a target runs: make run ARGS='--port 7000 --loglevel debug'
@@ -75,6 +75,10 @@ soak: ## long form of the tests of hostile clients and of concurrency
 
 clients: release ## real clients against kvstore: redis-cli, redis-benchmark, redis-py, node (ARGS=--install first)
 	@scripts/clients.sh $(ARGS)
+
+observe: release ## Prometheus, promtool and Chromium look at it for a minute and a half (ARGS=--short)
+	@if command -v python3 >/dev/null; then python3 scripts/observe.py $(ARGS); \
+	else echo "skipped: no python3 (apt-get install python3)"; fi
 
 lab: release ## what a crash, a torn log, a flipped bit and a full disk do, live, in a minute (ARGS=--step)
 	@scripts/lab-durability.sh $(ARGS)

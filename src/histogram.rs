@@ -121,6 +121,12 @@ impl HistogramSnapshot {
         self.counts.iter().enumerate().filter(within).map(|(_, count)| count).sum()
     }
 
+    /// The buckets that have values: the largest value of each, and how many there are.
+    pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
+        let filled = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
+        filled.map(|(bucket, count)| (upper_bound(bucket), *count))
+    }
+
     /// Bounds that double, each with how many values are below it, up to the first that all are below:
     /// values in whole microseconds are rounded down, so 3 is "below 4".
     pub fn doubling(&self) -> Vec<(u64, u64)> {

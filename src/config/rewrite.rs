@@ -2,7 +2,8 @@
 //!
 //! Comments, order and spelling are the operator's and stay. A line is replaced only if the file,
 //! read anew, would give its setting another value than the server has; a setting that the file
-//! does not give its value is appended. As in Redis, what flags or the environment gave is written
+//! does not give its value is appended; one that is empty again, such as the leader of a node that now
+//! leads, needs no line. As in Redis, what flags or the environment gave is written
 //! too. The file is replaced whole: temporary file, fsync, rename, fsync of the directory. A crash
 //! leaves the old one or the new one.
 
@@ -44,7 +45,9 @@ impl Config {
                 Some(setting) if written.contains(&setting.id) => {}
                 Some(setting) if outdated.contains(&setting.id) => {
                     written.push(setting.id);
-                    new.push_str(&self.line(setting));
+                    if !(setting.default.is_empty() && self.text(setting.id).is_empty()) {
+                        new.push_str(&self.line(setting));
+                    }
                 }
                 _ => new.extend([line, "\n"]),
             }
@@ -71,7 +74,14 @@ impl Config {
     }
 
     fn line(&self, setting: &Setting) -> String {
-        format!("{} {}\n", setting.name, quote(&self.text(setting.id)))
+        let value = self.text(setting.id);
+        // As people and Redis write it: replicaof 10.0.0.1 8080.
+        let words = setting.kind.takes_words() && !value.is_empty();
+        let value = match words {
+            true => value.split(' ').map(quote).collect::<Vec<_>>().join(" "),
+            false => quote(&value),
+        };
+        format!("{} {value}\n", setting.name)
     }
 }
 
@@ -184,6 +194,21 @@ mod tests {
         set(&config, "hz", "10");
         config.rewrite().expect("to rewrite");
         assert_eq!(fixture.text(), "hz 10\n");
+    }
+
+    #[test]
+    fn the_leader_is_written_as_it_is_typed_and_gone_when_there_is_none() {
+        let fixture = Fixture::new("hz 20\n");
+        let config = fixture.load(&[]);
+        config.set_leader(Some(("10.0.0.1", 8080)));
+        config.rewrite().expect("to rewrite");
+        let signed = format!("hz 20\n{SIGNATURE}\n");
+        assert_eq!(fixture.text(), format!("{signed}replicaof 10.0.0.1 8080\n"));
+        assert_eq!(fixture.load(&[]).leader(), Some(("10.0.0.1".to_string(), 8080)));
+        config.set_leader(None);
+        config.rewrite().expect("to rewrite");
+        assert_eq!(fixture.text(), signed);
+        assert_eq!(fixture.load(&[]).leader(), None);
     }
 
     #[test]

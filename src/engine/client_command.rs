@@ -93,7 +93,7 @@ fn describe(engine: &Engine, client: &Client) -> String {
     client.describe(|index| engine.commands.rows()[index].name)
 }
 
-/// The class that a word means, if there are clients of it at all.
+/// The class that a word means; None is the link to this node's leader, which is no client here.
 fn class(word: &[u8]) -> Result<Option<ClientClass>, Failure> {
     match word.to_ascii_lowercase().as_slice() {
         b"normal" => Ok(Some(ClientClass::Normal)),
@@ -151,6 +151,12 @@ impl Filter {
             // One that is on its way out is not there to be ended again.
             && !client.is_killed()
     }
+
+    /// Whether it means the link to this node's leader.
+    fn means_leader(&self) -> bool {
+        self.class == Some(None)
+            && (self.id.is_none() && self.addr.is_none() && self.local_addr.is_none())
+    }
 }
 
 pub fn kill(
@@ -176,10 +182,11 @@ pub fn kill(
             victim.kill();
         }
     }
+    let link = usize::from(filter.means_leader() && engine.role.link.cut());
     match (by_address, victims.is_empty()) {
         (true, true) => return Err(Failure::fixed("ERR No such client")),
         (true, false) => reply.ok(),
-        (false, _) => reply.count(victims.len()),
+        (false, _) => reply.count(victims.len() + link),
     }
     Ok(())
 }

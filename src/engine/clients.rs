@@ -54,6 +54,8 @@ pub struct Client {
     /// Bytes held for them, and for watches.
     multi_bytes: Held,
     labels: Mutex<Labels>,
+    /// It is a follower: this node's log is sent to it.
+    follower: AtomicBool,
     killed: AtomicBool,
     /// Batches of replies that the sync thread will send.
     parked: AtomicUsize,
@@ -101,6 +103,7 @@ impl Client {
             multi_commands: AtomicI64::new(-1),
             multi_bytes: Held::new(memory),
             labels: Mutex::default(),
+            follower: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             parked: AtomicUsize::new(0),
         }
@@ -167,7 +170,21 @@ impl Client {
 
     /// What kind of client it is.
     pub fn class(&self) -> ClientClass {
-        if self.subscriber.listens() { ClientClass::PubSub } else { ClientClass::Normal }
+        match self.subscriber.listens() {
+            _ if self.is_follower() => ClientClass::Replica,
+            true => ClientClass::PubSub,
+            false => ClientClass::Normal,
+        }
+    }
+
+    /// From now on it is sent this node's log.
+    pub fn becomes_follower(&self) {
+        self.follower.store(true, Relaxed);
+    }
+
+    /// Whether it is sent this node's log.
+    pub fn is_follower(&self) -> bool {
+        self.follower.load(Relaxed)
     }
 
     /// Ends the connection from another thread.
@@ -197,6 +214,7 @@ impl Client {
         let multi = self.multi_commands.load(Relaxed);
         let multi_bytes = self.multi_bytes.get();
         let flags = [
+            (self.is_follower(), 'S'),
             (self.subscriber.listens(), 'P'),
             (multi >= 0, 'x'),
             (self.watch_fired.load(Relaxed), 'd'),

@@ -7,9 +7,12 @@
 
 use super::info;
 use super::memory::Memory;
-use super::{Engine, Persistence};
+use super::role::Link;
+use super::{Engine, Lag, Persistence};
 use crate::aof::log::Log;
-use crate::metrics::CommandStats;
+use crate::aof::stats::LogStats;
+use crate::metrics::{CommandStats, Histogram, HistogramSnapshot};
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -20,6 +23,7 @@ pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 struct Seen<'a> {
     engine: &'a Engine,
     memory: Memory,
+    replicas: BTreeMap<String, (bool, Lag)>,
 }
 
 type Writer = fn(&Seen<'_>, &mut Samples<'_>);
@@ -28,6 +32,25 @@ type Family = (&'static str, &'static str, &'static str, Writer);
 
 const COUNTER: &str = "counter";
 const GAUGE: &str = "gauge";
+const HISTOGRAM: &str = "histogram";
+
+/// Which buckets a histogram is shown in.
+struct Scale {
+    /// From one bound to the next.
+    factor: u64,
+    /// So many of them before infinity.
+    bounds: u32,
+    /// Divides a bound, and the sum, into the unit that is shown.
+    per_unit: f64,
+    /// Durations are kept in whole microseconds and rounded down: 3 is any that is shorter than 4, so the
+    /// bucket that ends with 3 is shown to end at 4.
+    rounded_down: bool,
+}
+
+/// 4 µs to 16.8 s.
+const SECONDS: Scale = Scale { factor: 4, bounds: 12, per_unit: 1e6, rounded_down: true };
+/// 1, 3, 7, … 4095: the finer buckets underneath end there.
+const RECORDS: Scale = Scale { factor: 2, bounds: 12, per_unit: 1.0, rounded_down: false };
 
 #[rustfmt::skip]
 static FAMILIES: &[Family] = &[
@@ -45,12 +68,15 @@ static FAMILIES: &[Family] = &[
     // Commands.
     ("kvstore_commands_total", COUNTER, "Commands that ran, by name.",
         |seen, out| by_command(seen, out, |stats| Some(stats.latency.count()))),
-    ("kvstore_command_duration_seconds_total", COUNTER, "Time in commands, by name.",
-        |seen, out| by_command(seen, out, |stats| Some(stats.latency.sum() as f64 / 1e6))),
+    ("kvstore_command_duration_seconds", HISTOGRAM, "Time in commands, by name.", durations),
     ("kvstore_command_failures_total", COUNTER, "Commands that ran and failed, by name.",
         |seen, out| by_command(seen, out, |stats| nonzero(stats.failed.get()))),
     ("kvstore_command_rejections_total", COUNTER, "Commands refused before they ran, by name.",
         |seen, out| by_command(seen, out, |stats| nonzero(stats.rejected.get()))),
+    ("kvstore_lock_wait_seconds", HISTOGRAM, "Waits of commands for keys that others held.",
+        |seen, out| out.histogram(None, &seen.engine.metrics.lock_wait.snapshot(), &SECONDS)),
+    ("kvstore_gate_wait_seconds", HISTOGRAM, "Waits of replies for the log.",
+        |seen, out| out.histogram(None, &seen.engine.metrics.gate_wait.snapshot(), &SECONDS)),
     ("kvstore_errors_total", COUNTER, "Error replies, by their first word.", errors),
     ("kvstore_auth_failures_total", COUNTER, "Wrong passwords.",
         |seen, out| out.put(seen.engine.metrics.auth_failures.get())),
@@ -102,6 +128,31 @@ static FAMILIES: &[Family] = &[
         |seen, out| out.put(seen.engine.metrics.messages_published.get())),
     ("kvstore_pubsub_messages_delivered_total", COUNTER, "Messages sent to subscribers, one for each.",
         |seen, out| out.put(seen.engine.metrics.messages_delivered.get())),
+    // Replication.
+    ("kvstore_leader", GAUGE, "1 on a leader, 0 on a follower.",
+        |seen, out| out.put(u8::from(!seen.engine.role.is_follower()))),
+    ("kvstore_replicas", GAUGE, "Followers that are linked.",
+        |seen, out| out.put(seen.replicas.len())),
+    ("kvstore_replica_lag_records", GAUGE, "Records that a follower lacks.",
+        |seen, out| by_replica(seen, out, |lag| lag.records as f64)),
+    ("kvstore_replica_lag_bytes", GAUGE, "Bytes of log that a follower lacks.",
+        |seen, out| by_replica(seen, out, |lag| lag.bytes as f64)),
+    ("kvstore_replica_lag_seconds", GAUGE, "How long a follower has been lacking something.",
+        |seen, out| by_replica(seen, out, |lag| lag.millis as f64 / 1e3)),
+    ("kvstore_replication_full_copies_total", COUNTER, "Full copies that followers were sent.",
+        |seen, out| out.put(seen.engine.followers.full_copies.load(Relaxed))),
+    ("kvstore_replication_continued_total", COUNTER, "Links of followers that went on where they were.",
+        |seen, out| out.put(seen.engine.followers.continued.load(Relaxed))),
+    ("kvstore_leader_link_up", GAUGE, "1 if this follower hears its leader.",
+        |seen, out| of_follower(seen, out, |link, _| Some(f64::from(u8::from(link.is_up()))))),
+    ("kvstore_lag_records", GAUGE, "Records that this follower lacks.",
+        |seen, out| of_follower(seen, out, |link, applied| {
+            Some(link.leader_seq().0.saturating_sub(applied) as f64)
+        })),
+    ("kvstore_lag_seconds", GAUGE, "How old this follower's state is, if it knows.",
+        |seen, out| of_follower(seen, out, |link, _| Some(link.staleness_ms()? as f64 / 1e3))),
+    ("kvstore_diverged_records_total", COUNTER, "Records that only this node had, and gave up.",
+        |seen, out| out.put(seen.engine.role.link.diverged_records.get())),
     // The log.
     ("kvstore_log_appended_seq", GAUGE, "The last record of the log.",
         |seen, out| of_log(seen, out, |log| log.appended().0)),
@@ -125,8 +176,12 @@ static FAMILIES: &[Family] = &[
         |seen, out| of_log(seen, out, |log| log.stats.segments_started.get())),
     ("kvstore_log_admission_waits_total", COUNTER, "Times a write waited because too much was pending.",
         |seen, out| of_log(seen, out, |log| log.stats.admission_waits.get())),
-    ("kvstore_log_fsyncs_total", COUNTER, "Syncs of the log.",
-        |seen, out| of_log(seen, out, |log| log.stats.fsync.count())),
+    ("kvstore_log_write_duration_seconds", HISTOGRAM, "Writes of the log to the kernel.",
+        |seen, out| log_histogram(seen, out, |stats| &stats.write, &SECONDS)),
+    ("kvstore_log_fsync_duration_seconds", HISTOGRAM, "Syncs of the log to the disk.",
+        |seen, out| log_histogram(seen, out, |stats| &stats.fsync, &SECONDS)),
+    ("kvstore_log_fsync_records", HISTOGRAM, "Records that a sync of the log made durable.",
+        |seen, out| log_histogram(seen, out, |stats| &stats.fsync_records, &RECORDS)),
     ("kvstore_log_quarantined_bytes", GAUGE, "Bytes of a torn tail put aside at this start.",
         |seen, out| out.option(seen.engine.persistence.as_ref().map(|p| p.quarantined_bytes))),
     ("kvstore_compaction_running", GAUGE, "1 while the log is compacted.",
@@ -141,7 +196,7 @@ static FAMILIES: &[Family] = &[
 
 /// The page.
 pub fn page(engine: &Engine) -> String {
-    let seen = Seen { engine, memory: engine.memory() };
+    let seen = Seen { engine, memory: engine.memory(), replicas: engine.lags() };
     let mut page = String::with_capacity(16 << 10);
     for (name, kind, help, write) in FAMILIES {
         let begin = page.len();
@@ -173,13 +228,33 @@ impl Samples<'_> {
     }
 
     fn labelled(&mut self, labels: &[(&str, &str)], value: impl Display) {
-        self.page.push_str(self.name);
+        self.sample("", labels, value);
+    }
+
+    fn sample(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
+        let _ = write!(self.page, "{}{suffix}", self.name);
         for (index, (label, value)) in labels.iter().enumerate() {
             let opening = if index == 0 { '{' } else { ',' };
             let _ = write!(self.page, "{opening}{label}=\"{}\"", escape(value));
         }
         let closing = if labels.is_empty() { "" } else { "}" };
         let _ = writeln!(self.page, "{closing} {value}");
+    }
+
+    fn histogram(&mut self, label: Option<(&str, &str)>, seen: &HistogramSnapshot, scale: &Scale) {
+        let mut bucket = |le: &str, count: u64| {
+            let labels: Vec<_> = label.into_iter().chain([("le", le)]).collect();
+            self.sample("_bucket", &labels, count);
+        };
+        for power in 1..=scale.bounds {
+            let end = scale.factor.pow(power);
+            let shown = if scale.rounded_down { end } else { end - 1 };
+            bucket(&(shown as f64 / scale.per_unit).to_string(), seen.count_up_to(end - 1));
+        }
+        bucket("+Inf", seen.count());
+        let labels: Vec<_> = label.into_iter().collect();
+        self.sample("_sum", &labels, seen.sum as f64 / scale.per_unit);
+        self.sample("_count", &labels, seen.count());
     }
 }
 
@@ -207,8 +282,42 @@ fn by_command<T: Display>(
     }
 }
 
+fn durations(seen: &Seen<'_>, out: &mut Samples<'_>) {
+    let engine = seen.engine;
+    for (row, stats) in engine.commands.rows().iter().zip(&engine.metrics.commands) {
+        let latency = stats.latency.snapshot();
+        if latency.count() > 0 {
+            out.histogram(Some(("command", row.name)), &latency, &SECONDS);
+        }
+    }
+}
+
+fn log_histogram(
+    seen: &Seen<'_>,
+    out: &mut Samples<'_>,
+    histogram: fn(&LogStats) -> &Histogram,
+    scale: &Scale,
+) {
+    if let Some(persistence) = &seen.engine.persistence {
+        out.histogram(None, &histogram(&persistence.log.stats).snapshot(), scale);
+    }
+}
+
 fn of_log(seen: &Seen<'_>, out: &mut Samples<'_>, value: impl Fn(&Log) -> u64) {
     out.option(seen.engine.persistence.as_ref().map(|persistence| value(&persistence.log)));
+}
+
+fn by_replica(seen: &Seen<'_>, out: &mut Samples<'_>, value: fn(&Lag) -> f64) {
+    for (address, (_, lag)) in &seen.replicas {
+        out.labelled(&[("replica", address)], value(lag));
+    }
+}
+
+fn of_follower(seen: &Seen<'_>, out: &mut Samples<'_>, value: fn(&Link, u64) -> Option<f64>) {
+    let applied = seen.engine.persistence.as_ref().map(|persistence| persistence.log.appended().0);
+    if let Some(applied) = applied.filter(|_| seen.engine.role.is_follower()) {
+        out.option(value(&seen.engine.role.link, applied));
+    }
 }
 
 fn build_info(_: &Seen<'_>, out: &mut Samples<'_>) {
@@ -250,6 +359,32 @@ mod tests {
             assert_eq!(name.ends_with("_total"), *kind == COUNTER, "{name}");
             assert!(help.ends_with('.') && !help.contains(['\n', '\\']), "{name}");
             assert!(FAMILIES[..index].iter().all(|earlier| earlier.0 != *name), "{name} twice");
+        }
+    }
+
+    #[test]
+    fn buckets_are_cumulative_and_in_base_units() {
+        let (took, synced) = (Histogram::default(), Histogram::default());
+        [0, 3, 4, 1_000_000, 60_000_000].iter().for_each(|micros| took.record(*micros));
+        [0, 1, 2, 4095, 5000].iter().for_each(|records| synced.record(*records));
+        let mut page = String::new();
+        let mut out = Samples { name: "t", page: &mut page };
+        out.histogram(Some(("command", "get")), &took.snapshot(), &SECONDS);
+        out.histogram(None, &synced.snapshot(), &RECORDS);
+        for line in [
+            "t_bucket{command=\"get\",le=\"0.000004\"} 2",
+            "t_bucket{command=\"get\",le=\"0.000016\"} 3",
+            "t_bucket{command=\"get\",le=\"1.048576\"} 4",
+            "t_bucket{command=\"get\",le=\"16.777216\"} 4",
+            "t_bucket{command=\"get\",le=\"+Inf\"} 5",
+            "t_sum{command=\"get\"} 61.000007",
+            "t_count{command=\"get\"} 5",
+            "t_bucket{le=\"1\"} 2",
+            "t_bucket{le=\"3\"} 3",
+            "t_bucket{le=\"4095\"} 4",
+            "t_sum 9098",
+        ] {
+            assert!(page.lines().any(|written| written == line), "{line} is not in\n{page}");
         }
     }
 

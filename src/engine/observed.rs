@@ -121,7 +121,7 @@ pub fn write_timeline(reply: &mut Reply, timeline: &Timeline) {
 }
 
 /// A word as one could have typed it.
-fn as_typed(word: &[u8]) -> String {
+pub(super) fn as_typed(word: &[u8]) -> String {
     let plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'\\');
     match std::str::from_utf8(word) {
         Ok(text) if !word.is_empty() && word.iter().all(plain) => text.to_string(),

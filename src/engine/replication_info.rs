@@ -1,10 +1,12 @@
 //! `INFO replication`, with Redis's names, and what only we have.
 
 use super::info::field;
-use super::{Engine, Persistence};
+use super::{Engine, Follower, Lag, Persistence};
 use crate::aof::epochs::EpochStart;
 use crate::config::Id;
 use crate::effect::Seq;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Offsets are seqs: they grow with each record, and are the same on all nodes of one history.
@@ -93,4 +95,18 @@ fn history(engine: &Engine, page: &mut String, persistence: Option<&Persistence>
 /// 40 hex digits that name a history: its newest epoch, by number and first record.
 fn replication_id(EpochStart { epoch, first, crc }: EpochStart) -> String {
     format!("{:016x}{:016x}{crc:08x}", epoch.0, first.0)
+}
+
+impl Engine {
+    /// Whether each follower has got past its full copy, and how far it is behind, by its address. Of two
+    /// links to one, of which the older is about to end, the newer counts.
+    pub(super) fn lags(&self) -> BTreeMap<String, (bool, Lag)> {
+        let log = self.persistence.as_ref().map(|persistence| &persistence.log);
+        let (appended, bytes) = log.map_or((Seq(0), 0), |log| (log.appended(), log.end().bytes));
+        let lag = |follower: &Arc<Follower>| {
+            let address = format!("{}:{}", follower.host, follower.port);
+            (address, (follower.online.load(Relaxed), follower.lag(appended, bytes)))
+        };
+        self.followers.all().iter().map(lag).collect()
+    }
 }

@@ -8,7 +8,7 @@
 //!      ┌──────────────────────────────────────────┐
 //!      │  all shards locked: no write is half done │
 //!   leader                                      follower
-//!      │  repl-in has stopped, a new epoch begins │
+//!      │  the link has ended, a new epoch begins  │
 //!      └──────────────────────────────────────────┘
 //!                 REPLICAOF NO ONE
 //! ```
@@ -30,7 +30,7 @@ use std::net::{Shutdown as Direction, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// How long a promotion waits for the link's thread to stop: it may be taking over a full copy.
+/// How long a promotion waits for the link to end: its thread may be taking over a full copy.
 const STOP_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Heartbeats whose seq has not been reached yet; of more, the newest are forgotten.
 const AWAITED_MAX: usize = 256;
@@ -57,8 +57,8 @@ pub struct Order {
 struct Orders {
     leader: Option<Leader>,
     number: u64,
-    /// The newest order that `repl-in` knows; it has stopped doing what an older one said.
-    obeyed: u64,
+    /// `repl-in` has a link, and so may come to the log.
+    linked: bool,
 }
 
 /// What this node is, and how well it does as a follower.
@@ -138,7 +138,7 @@ impl Role {
         if let Some((host, port)) = config.leader() {
             role.follower.store(true, Relaxed);
             *role.orders.lock() =
-                Orders { leader: Some(Leader { host, port }), number: 1, obeyed: 0 };
+                Orders { leader: Some(Leader { host, port }), number: 1, linked: false };
         }
         role
     }
@@ -178,8 +178,6 @@ impl Role {
         const LOOK_EVERY: Duration = Duration::from_millis(50);
         let mut orders = self.orders.lock();
         loop {
-            orders.obeyed = orders.number;
-            self.orders_moved.notify_all();
             if shutdown.is_requested() {
                 return None;
             }
@@ -195,6 +193,22 @@ impl Role {
         self.orders.lock().number == order.number
     }
 
+    /// A link has been dialled: from here on, a promotion waits for its end. Not before, for dialling a
+    /// host that is gone takes its time. Returns false if the order is no longer in force.
+    pub fn begin_link(&self, order: &Order) -> bool {
+        let mut orders = self.orders.lock();
+        orders.linked = orders.number == order.number;
+        orders.linked
+    }
+
+    /// The link has ended: nothing that came over it comes to the log any more.
+    pub fn end_link(&self) {
+        self.link.went_down();
+        self.set_loading(false);
+        self.orders.lock().linked = false;
+        self.orders_moved.notify_all();
+    }
+
     /// Waits before the next try, unless the order changes or the server ends.
     pub fn pause(&self, order: &Order, time: Duration, shutdown: &Shutdown) {
         const STEP: Duration = Duration::from_millis(20);
@@ -203,20 +217,19 @@ impl Role {
     }
 
     /// Replaces the order and cuts the link of the one before.
-    fn give_order(&self, leader: Option<Leader>) -> u64 {
+    fn give_order(&self, leader: Option<Leader>) {
         let mut orders = self.orders.lock();
         orders.leader = leader;
         orders.number += 1;
-        self.link.cut();
+        self.link.went_down();
         self.orders_moved.notify_all();
-        orders.number
     }
 
-    /// Waits until `repl-in` no longer does what an order before this one said.
-    fn wait_obeyed(&self, number: u64) -> bool {
+    /// Waits until the link of the order before has ended.
+    fn wait_unlinked(&self) -> bool {
         let deadline = Instant::now() + STOP_WAIT_MAX;
         let mut orders = self.orders.lock();
-        while orders.obeyed < number {
+        while orders.linked {
             if self.orders_moved.wait_until(&mut orders, deadline).timed_out() {
                 return false;
             }
@@ -269,11 +282,10 @@ impl Link {
         Ok(())
     }
 
-    /// Cuts the link, if there is one: its thread is woken.
-    pub fn cut(&self) {
-        if let Some(socket) = self.socket.lock().take() {
-            let _ = socket.shutdown(Direction::Both);
-        }
+    /// Cuts the link: its thread is woken. Returns whether there was one.
+    pub fn cut(&self) -> bool {
+        let socket = self.socket.lock().take();
+        socket.is_some_and(|socket| socket.shutdown(Direction::Both).is_ok())
     }
 
     /// The link is up: records come in.
@@ -427,8 +439,8 @@ impl Engine {
             return Ok(false);
         }
         let before = self.role.leader();
-        let number = self.role.give_order(None);
-        let result = match self.role.wait_obeyed(number) {
+        self.role.give_order(None);
+        let result = match self.role.wait_unlinked() {
             true => self.begin_to_lead(),
             false => Err("a full copy is being taken over; try again later".to_string()),
         };
@@ -439,7 +451,7 @@ impl Engine {
         Ok(true)
     }
 
-    /// `repl-in` has stopped: nobody else appends.
+    /// `repl-in` has no link: nobody else appends.
     fn begin_to_lead(&self) -> Result<(), String> {
         let persistence = self.persistence.as_ref().ok_or("there is no log")?;
         let epoch =
@@ -480,9 +492,12 @@ mod tests {
         role.give_order(Some(leader.clone()));
         let order = role.next_order(&shutdown).unwrap();
         assert_eq!(order.leader, leader);
-        let number = role.give_order(None);
-        assert!(!role.is_in_force(&order));
+        assert!(role.begin_link(&order));
+        role.give_order(None);
+        assert!(!role.is_in_force(&order) && role.orders.lock().linked);
+        role.end_link();
+        assert!(role.wait_unlinked() && !role.begin_link(&order), "an old order links no more");
         shutdown.request();
-        assert!(role.next_order(&shutdown).is_none() && role.wait_obeyed(number));
+        assert!(role.next_order(&shutdown).is_none());
     }
 }

@@ -1,11 +1,17 @@
 //! `/status.json`: all that the status page shows, at one moment. The page takes differences.
 
 use super::memory::Memory;
+use super::observed::as_typed;
 use super::{Engine, Persistence};
 use crate::clock::UnixMillis;
 use crate::config::Id;
+use crate::metrics::Histogram;
+use crate::timeline::Timeline;
 use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering::Relaxed;
+
+/// Entries of the slow log.
+const SLOW_SHOWN: usize = 8;
 
 /// The document. `open_book` says that whoever reads it could read all data anyway, so that keys and
 /// values may be in it.
@@ -23,9 +29,15 @@ pub fn page(engine: &Engine, state: &str, open_book: bool) -> String {
         json.key("open_book", |json| json.raw(open_book));
         json.key("commands", |json| commands(engine, json));
         json.key("errors", |json| json.object(|json| errors(engine, json)));
+        json.key("pubsub", |json| json.object(|json| pubsub(engine, json)));
         json.key("clients", |json| json.object(|json| clients(engine, json)));
         json.key("memory", |json| json.object(|json| of_memory(engine, &memory, json)));
         json.key("keys", |json| json.object(|json| keys(engine, &memory, json)));
+        json.key("slow", |json| json.array(|json| slow(engine, open_book, json)));
+        json.key("replicas", |json| json.array(|json| replicas(engine, json)));
+        if engine.role.is_follower() {
+            json.key("leader", |json| json.object(|json| leader(engine, json)));
+        }
         if let Some(persistence) = &engine.persistence {
             json.key("log", |json| json.object(|json| log(engine, persistence, json)));
         }
@@ -43,9 +55,9 @@ fn commands(engine: &Engine, json: &mut Json) {
             json.object(|json| {
                 json.text("name", row.name);
                 json.number("calls", calls);
-                json.number("micros", stats.latency.sum());
                 json.number("rejected", rejected);
                 json.number("failed", stats.failed.get());
+                json.histogram("latency", &stats.latency);
             });
         }
     });
@@ -63,6 +75,65 @@ fn clients(engine: &Engine, json: &mut Json) {
     json.number("rejected", metrics.connections_rejected.get());
     json.number("input_bytes", metrics.input_bytes.get());
     json.number("output_bytes", metrics.output_bytes.get());
+}
+
+fn pubsub(engine: &Engine, json: &mut Json) {
+    let (channels, patterns) = engine.pubsub.counts();
+    json.number("channels", channels);
+    json.number("patterns", patterns);
+    json.number("published", engine.metrics.messages_published.get());
+    json.number("delivered", engine.metrics.messages_delivered.get());
+}
+
+/// The newest entries of the slow log; without their arguments for those who may not see data.
+fn slow(engine: &Engine, open_book: bool, json: &mut Json) {
+    for entry in engine.slowlog.newest(SLOW_SHOWN) {
+        let words = entry.words.iter().map(as_typed).collect::<Vec<_>>().join(" ");
+        let timeline = entry.timeline();
+        json.object(|json| {
+            json.number("id", entry.id);
+            json.number("at_ms", entry.at);
+            json.number("micros", entry.micros());
+            json.text("command", if open_book { &words } else { entry.command });
+            json.text("client", &entry.addr.to_string());
+            json.key("timeline", |json| json.array(|json| steps(&timeline, json)));
+        });
+    }
+}
+
+/// Steps that took time, as pairs; the last of all is their sum.
+fn steps(timeline: &Timeline, json: &mut Json) {
+    let all = timeline.micros();
+    let steps = all.len() - 1;
+    for (name, micros) in all.take(steps).filter(|(_, micros)| *micros > 0.0) {
+        json.array(|json| {
+            json.string(name);
+            json.raw(micros);
+        });
+    }
+}
+
+fn replicas(engine: &Engine, json: &mut Json) {
+    for (address, (online, lag)) in engine.lags() {
+        json.object(|json| {
+            json.text("address", &address);
+            json.text("state", if online { "online" } else { "copying" });
+            json.number("lag_records", lag.records);
+            json.number("lag_bytes", lag.bytes);
+            json.number("lag_ms", lag.millis);
+        });
+    }
+}
+
+fn leader(engine: &Engine, json: &mut Json) {
+    let link = &engine.role.link;
+    let (host, port) = engine.role.leader().map_or_else(Default::default, |l| (l.host, l.port));
+    json.text("address", &format!("{host}:{port}"));
+    json.text("state", link.state());
+    json.number("seq", link.leader_seq());
+    if let Some(millis) = link.staleness_ms() {
+        json.number("lag_ms", millis);
+    }
 }
 
 fn of_memory(engine: &Engine, memory: &Memory, json: &mut Json) {
@@ -96,6 +167,8 @@ fn log(engine: &Engine, persistence: &Persistence, json: &mut Json) {
     json.number("pending", log.pending_bytes());
     json.number("segments", persistence.segments());
     json.number("written_bytes", log.stats.written_bytes.get());
+    json.histogram("fsyncs", &log.stats.fsync);
+    json.histogram("batches", &log.stats.fsync_records);
     json.number("compactions", engine.compactor.count.load(Relaxed));
     json.key("compacting", |json| json.raw(engine.compactor.running.load(Relaxed)));
     if let Err(error) = log.check() {
@@ -149,6 +222,17 @@ impl Json {
 
     fn number(&mut self, name: &str, value: impl Display) {
         self.key(name, |json| json.raw(value));
+    }
+
+    /// Pairs of the largest value of a bucket and how many are in it.
+    fn histogram(&mut self, name: &str, histogram: &Histogram) {
+        self.key(name, |json| {
+            json.array(|json| {
+                for (bound, count) in histogram.snapshot().buckets() {
+                    json.raw(format_args!("[{bound},{count}]"));
+                }
+            });
+        });
     }
 
     fn object(&mut self, fields: impl FnOnce(&mut Json)) {

@@ -49,8 +49,7 @@ pub fn run(engine: &Engine) {
             let links = engine.role.link.links.get();
             let mut link = Follower { engine, persistence, order: &order };
             let error = link.run();
-            engine.role.link.went_down();
-            engine.role.set_loading(false);
+            engine.role.end_link();
             if engine.role.link.links.get() > links {
                 wait = BACK_OFF_MIN;
             }
@@ -126,7 +125,7 @@ impl Follower<'_> {
                     socket.set_write_timeout(Some(timeout))?;
                     self.engine.role.link.dialled(&socket)?;
                     // An order that came in between has not cut this link.
-                    if !self.engine.role.is_in_force(self.order) {
+                    if !self.engine.role.begin_link(self.order) {
                         return Err(io::ErrorKind::Interrupted.into());
                     }
                     return Ok(socket);
@@ -240,6 +239,13 @@ impl Follower<'_> {
     }
 
     fn report(&self, saved: &divergence::Saved) {
+        if saved.writes == 0 {
+            let path = saved.path.display();
+            log::info!(
+                "only the beginning of this node's own epoch is given up; it is kept in {path}"
+            );
+            return;
+        }
         let link = &self.engine.role.link;
         link.diverged_records.add(saved.writes);
         *link.diverged_file.lock() = Some(saved.path.display().to_string());
@@ -256,11 +262,8 @@ impl Follower<'_> {
 
     /// Whoever follows this node must ask again where to go on.
     fn cut_own_followers(&self) {
-        for client in self.engine.clients.all() {
-            if self.engine.followers.all().iter().any(|follower| follower.client == client.id) {
-                client.kill();
-            }
-        }
+        let clients = self.engine.clients.all();
+        clients.iter().filter(|client| client.is_follower()).for_each(|client| client.kill());
     }
 
     fn copy(

@@ -66,7 +66,10 @@ pub fn serve(
         Found::Parted(answer) => (answer, None),
     };
     log::info!("client {}: node {:.8} asks to follow: {answer:?}", client.addr, request.node_id);
-    let limit = engine.config.output_limit(crate::config::ClientClass::Replica);
+    if feed.is_some() {
+        client.becomes_follower();
+    }
+    let limit = engine.config.output_limit(client.class());
     if client.send(&answer.line(request), limit).is_err() {
         return Ok(true);
     }

@@ -12,6 +12,7 @@ use std::ops::Deref;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::Duration;
 
 /// As much of a log as a failed test prints: its end.
@@ -31,7 +32,7 @@ impl Process {
         Process::spawn_in(Arc::new(tempfile::tempdir().expect("a temporary directory")), command)
     }
 
-    fn spawn_in(dir: Arc<tempfile::TempDir>, command: &mut Command) -> Process {
+    pub fn spawn_in(dir: Arc<tempfile::TempDir>, command: &mut Command) -> Process {
         // What is printed is asked for the ready line; the log of one server follows that of the other.
         let _ = fs::remove_file(dir.path().join("stdout.log"));
         let open = OpenOptions::new().create(true).append(true).clone();
@@ -334,6 +335,16 @@ impl Deref for RedisServer {
 fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("the address of a bound socket").port()
+}
+
+/// A free port for a server that must come back on it: below those that the kernel gives to outgoing
+/// connections, of which one could have it meanwhile. Never the same twice in one process.
+pub fn lasting_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = std::process::id() as u16 % 150 * 64;
+    let port = || 20_000 + (start + NEXT.fetch_add(1, Relaxed)) % 10_000;
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    std::iter::repeat_with(port).take(10_000).find(is_free).expect("a free port")
 }
 
 /// A bare connection for tests that speak to the server in their own way; its reads and writes have

@@ -194,7 +194,7 @@ impl<'g> Fuzzer<'g> {
         let bytes = self.reply.take();
         let may_be_silent = mode_before != ReplyMode::On
             || session.reply_mode != ReplyMode::On
-            || session.ending == Ending::Now
+            || matches!(session.ending, Ending::Now | Ending::Replicate(_))
             || (session.ending == Ending::AfterReply && args.is(0, "shutdown"))
             || is_confirmed_by_itself(args);
         if may_be_silent && bytes.is_empty() {

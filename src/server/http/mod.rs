@@ -195,6 +195,10 @@ impl House {
         if engine.shutdown.is_requested() {
             return State::ShuttingDown;
         }
+        // A follower that is taking over a full copy.
+        if engine.role.is_loading() {
+            return State::Loading;
+        }
         let failure = engine.persistence.as_ref().and_then(|p| p.log.check().err());
         State::Ready(failure.map(|error| error.to_string()))
     }

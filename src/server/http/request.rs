@@ -155,6 +155,21 @@ mod tests {
             let status = parse(head).map_err(|(status, _)| status);
             assert_eq!(status, Err(400), "{}", head.escape_ascii());
         }
+        // Whatever is changed in a good one, it is refused or read, and no line break gets through.
+        let good = b"GET /a?b HTTP/1.1\r\nHost: [::1]:80\r\nX: y\r\n\r\n";
+        for (at, byte) in (0..good.len()).flat_map(|at| b"\r\n\0 :/[]x\xff".map(|byte| (at, byte)))
+        {
+            let mut head = good.to_vec();
+            head[at] = byte;
+            if let Ok(Request { method, path, host, .. }) = parse(&head) {
+                let texts = [method, path, host.unwrap_or_default()].concat();
+                assert!(
+                    !texts.bytes().any(|byte| byte.is_ascii_control()),
+                    "{}",
+                    head.escape_ascii()
+                );
+            }
+        }
         let newer = parse(b"GET / HTTP/2.0\r\nHost: a\r\n\r\n").map_err(|(status, _)| status);
         assert_eq!(newer, Err(505));
     }
