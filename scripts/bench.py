@@ -8,7 +8,8 @@ What takes long is measured in every second round only. Ctrl-C cleans up.
 
     make bench                              everything, five rounds
     make bench ROUNDS=3                     about 12 minutes
-    make bench ARGS='--group log'           only the workloads with a log on disk; or: cache
+    make bench ARGS='--group log'           only the workloads with a log on disk; or: cache,
+                                            replication
     make bench ARGS='--only get-50 --rounds 9 --json /tmp/get.json'
     make bench-quick                        a smoke run: do the scripts work?
     TMPDIR=/mnt/disk make bench ARGS='--group log'      another disk
@@ -99,7 +100,7 @@ def is_named(workload, name):
 
 def check_disk(workloads):
     """Under a policy that syncs, memory in the guise of a disk would make every figure a fiction."""
-    if filesystem() in ("tmpfs", "ramfs") and any(w.group == "log" for w in workloads):
+    if filesystem() in ("tmpfs", "ramfs") and any(w.durability != "none" for w in workloads):
         raise BenchError(
             f"{tempfile.gettempdir()} is memory, not a disk: set TMPDIR to a directory on a disk, "
             "or take --group cache"

@@ -39,6 +39,8 @@ class Product:
     name = ""
     title = ""
     durability_options = {}
+    # Settings of a leader, as pairs for CONFIG SET, with which a new follower needs a full copy at once.
+    no_backlog = ()
 
     def __init__(self, binary):
         self.binary = binary
@@ -57,6 +59,10 @@ class Product:
 
     def ready_port(self, stdout_text, asked_port):
         """The port that it listens on, or None while it is starting."""
+        raise NotImplementedError
+
+    def following(self, port):
+        """The options for following a leader on this port."""
         raise NotImplementedError
 
     def loading_seconds(self, stdout_text, persistence):
@@ -86,12 +92,20 @@ class Redis(Product):
     title = "Redis"
     # No policy rewrites the log by itself: it would fall into one round and not into another.
     _logged = ["--save", "", "--appendonly", "yes", "--auto-aof-rewrite-percentage", "0"]
+    # A leader would wait for a follower that has just been stopped.
+    _logged += ["--shutdown-timeout", "0"]
     durability_options = {
         "none": ["--save", "", "--appendonly", "no"],
         "everysec": [*_logged, "--appendfsync", "everysec"],
         "everysec-plain": [*_logged, "--appendfsync", "everysec", "--aof-use-rdb-preamble", "no"],
         "always": [*_logged, "--appendfsync", "always"],
     }
+
+    # It would wait five seconds for more followers.
+    no_backlog = (("repl-diskless-sync-delay", "0"),)
+
+    def following(self, port):
+        return ["--replicaof", "127.0.0.1", str(port)]
 
     def choose_port(self):
         # Redis takes port 0 for "do not listen". Between this close and its bind somebody else
@@ -140,6 +154,11 @@ class Kvstore(Product):
         "always": [*_logged, "--appendfsync", "always"],
     }
 
+    no_backlog = (("repl-backlog-size", "0"),)
+
+    def following(self, port):
+        return ["--replicaof", f"127.0.0.1:{port}"]
+
     def choose_port(self):
         return 0
 
@@ -161,9 +180,10 @@ class Server:
     `stop` and `start` in between restart it in the same directory.
     """
 
-    def __init__(self, product, durability="none"):
+    def __init__(self, product, durability="none", options=()):
         self.product = product
         self.durability = durability
+        self.options = list(options)
         self.process = None
         self.port = None
         self.directory = None
@@ -193,7 +213,7 @@ class Server:
 
     def _start(self, may_retry):
         asked_port = self.product.choose_port()
-        argv = self.product.argv(self.durability, asked_port)
+        argv = self.product.argv(self.durability, asked_port) + self.options
         started = time.monotonic()
         with open(self._path("stdout"), "wb") as out, open(self._path("stderr"), "wb") as err:
             try:

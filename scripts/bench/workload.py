@@ -21,6 +21,13 @@ FIGURES = {
     "ready_s": ("ready to serve after, s", "{:.2f}"),
     "loading_s": ("of it reading back, as it says itself, s", "{:.2f}"),
     "log_mib": ("size of its files, MiB", "{:.0f}"),
+    "throughput_alone": ("throughput without a follower, requests/s", "{:,.0f}"),
+    "throughput_followed": ("throughput with a follower, requests/s", "{:,.0f}"),
+    "kept_share": ("the latter over the former", "{:.2f}"),
+    "catch_up_s": ("follower equal after the load's end, s", "{:.2f}"),
+    "lag_p50_ms": ("p50 until a write shows on the follower, ms", "{:.2f}"),
+    "lag_p99_ms": ("p99 until a write shows on the follower, ms", "{:.2f}"),
+    "copy_s": ("follower equal after, s", "{:.2f}"),
     "compaction_s": ("compaction took, s", "{:.2f}"),
     "p99_before_ms": ("p99 of other traffic before, ms", "{:.3f}"),
     "p99_during_ms": ("p99 of other traffic meanwhile, ms", "{:.3f}"),
@@ -67,7 +74,7 @@ class Workload:
 
     @property
     def group(self):
-        """`cache`, where nothing is written to disk, or `log`."""
+        """`cache`, where nothing is written to disk, or `log`; others say what they are."""
         return "cache" if self.durability == "none" else "log"
 
     def rounds(self, wanted):

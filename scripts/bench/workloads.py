@@ -7,12 +7,14 @@ them have a target, and whether the target is about the ratio to Redis or about 
 from bench.keyspace import Expiry, Memory
 from bench.load import KEY_PATTERN, VALUE, VALUE_BYTES
 from bench.log import Compaction, Recovery
+from bench.replication import Cost, FullCopy, Lag
 from bench.throughput import Insert, Throughput
 from bench.workload import Target
 
 GROUPS = {
     "cache": "Cache: nothing is written to disk (`appendonly no`)",
     "log": "Log: `appendonly yes`, never rewritten by itself",
+    "replication": "Replication: a leader and one follower with logs, `everysec`, all on the two cores",
 }
 
 
@@ -56,6 +58,9 @@ WORKLOADS = [
     Insert("insert", "SET of 5 million new keys, 50 clients"),
     Expiry("expiry", "1 million keys expire in one second"),
     *log_throughput(),
+    Cost("follow", "SET, 50 clients, pipeline of 16, one follower"),
+    Lag("lag", "SET, 50 clients, one follower"),
+    FullCopy("copy", "full copy of 1 million keys"),
     Recovery("recovery", "restart after 2 million SETs over 1 million keys"),
     Compaction("compaction", "compaction of 1 million keys under 4,000 SETs a second"),
 ]
