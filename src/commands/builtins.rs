@@ -70,6 +70,7 @@ pub enum Builtin {
     LatencyReset,
     Lastsave,
     Lolwut,
+    Monitor,
     Save,
     Shutdown,
     SlowlogGet,
@@ -467,6 +468,11 @@ pub const COMMANDS: &[Command] = &[
         "[VERSION version]",
         "A picture, and the version.",
         "LOLWUT -> (a picture)",
+    ),
+    row("monitor", 1, ADMIN.and(Flags::NO_MULTI), Server, Run::Engine(Builtin::Monitor)).help(
+        "",
+        "Shows every command of every client as it runs, until RESET or the end.",
+        "MONITOR -> OK",
     ),
     row("shutdown", -1, ADMIN.and(Flags::NO_MULTI), Server, Run::Engine(Builtin::Shutdown)).help(
         "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]",

@@ -107,6 +107,7 @@ impl Engine {
             Builtin::LatencyReset => latency::reset(self, args, reply),
             Builtin::Lolwut => server_command::lolwut(reply),
             Builtin::Shutdown => server_command::shutdown(self, session, args),
+            Builtin::Monitor => server_command::monitor(session, reply),
             Builtin::SlowlogGet => slowlog::get(self, args, reply),
             Builtin::SlowlogHelp => help::subcommands(self, "slowlog", reply),
             Builtin::SlowlogLen => slowlog::len(self, reply),

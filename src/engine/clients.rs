@@ -38,6 +38,8 @@ pub struct Client {
     pub no_evict: AtomicBool,
     /// Set by CLIENT NO-TOUCH.
     pub no_touch: AtomicBool,
+    /// Whether it gets a line for each command of everybody.
+    pub monitors: AtomicBool,
     /// Set when a key that it watches changes.
     pub watch_fired: Arc<AtomicBool>,
     since: Stopwatch,
@@ -93,6 +95,7 @@ impl Client {
             outbox,
             no_evict: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
+            monitors: AtomicBool::new(false),
             watch_fired: Arc::default(),
             since: Stopwatch::start(),
             last_used_seconds: AtomicU64::new(0),
@@ -214,6 +217,7 @@ impl Client {
         let multi = self.multi_commands.load(Relaxed);
         let multi_bytes = self.multi_bytes.get();
         let flags = [
+            (self.monitors.load(Relaxed), 'O'),
             (self.is_follower(), 'S'),
             (self.subscriber.listens(), 'P'),
             (multi >= 0, 'x'),

@@ -65,6 +65,7 @@ pub fn reset(engine: &Engine, session: &mut Session, reply: &mut Reply) -> Resul
     session.resp = Dialect::Resp2;
     session.reply_mode = ReplyMode::On;
     session.leave_transaction();
+    (session.begins_monitoring, session.monitoring) = (None, None);
     session.client.note_dialect(Dialect::Resp2);
     session.client.no_evict.store(false, Relaxed);
     session.client.no_touch.store(false, Relaxed);

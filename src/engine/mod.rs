@@ -32,6 +32,7 @@ pub mod latency;
 mod log_command;
 mod memory;
 mod messages;
+pub mod monitor;
 mod observe;
 pub mod observed;
 mod pause;
@@ -74,6 +75,7 @@ use crate::shutdown::Shutdown;
 use crate::store::Store;
 use evict::Evictor;
 use latency::Latency;
+use monitor::{Monitors, Overflown};
 use observe::Pending;
 use observed::Ring;
 use parking_lot::Mutex;
@@ -133,6 +135,8 @@ pub struct Engine {
     sample_every: AtomicU32,
     /// What took long, by kind.
     pub latency: Latency,
+    /// Those who look at all commands.
+    pub monitors: Arc<Monitors>,
 }
 
 impl Engine {
@@ -178,6 +182,7 @@ impl Engine {
             samples: Ring::default(),
             sample_every: AtomicU32::new(0),
             latency: Latency::default(),
+            monitors: Arc::default(),
         })
     }
 
@@ -203,10 +208,37 @@ impl Engine {
             self.note_over_limit(client.addr, bytes);
             return Err(SendError::OverLimit(bytes));
         }
-        if !self.gate(session, reply, limit) || reply.bytes().is_empty() {
-            return Ok(());
+        let is_open = self.gate(session, reply, limit);
+        if is_open && !reply.bytes().is_empty() {
+            self.send_replies(session, reply, limit)?;
         }
-        self.send_replies(session, reply, limit)
+        if let Some(dialect) = session.begins_monitoring.take() {
+            // Behind the answer.
+            session.client.wait_unparked();
+            session.monitoring = Some(self.monitors.join(&session.client, dialect));
+        }
+        self.feed_monitor(session)
+    }
+
+    /// Sends a monitor what has come for it. An error means that it is gone, or has been cut off.
+    pub fn feed_monitor(&self, session: &mut Session) -> Result<(), SendError> {
+        let Some(monitoring) = &session.monitoring else { return Ok(()) };
+        let sent = match monitoring.take() {
+            Ok(lines) if lines.is_empty() => Ok(()),
+            Ok(lines) => {
+                self.metrics.output_bytes.add(lines.len() as u64);
+                session.client.send(&lines, monitor::LIMIT)
+            }
+            Err(Overflown) => Err(SendError::OverLimit(session.client.outbox.queued_bytes())),
+        };
+        if let Err(SendError::OverLimit(waiting)) = sent {
+            self.metrics.output_limit_disconnections.increment();
+            log::warn!(
+                "client {}: a monitor that cannot keep up is cut off ({waiting} bytes not read)",
+                session.client.addr
+            );
+        }
+        sent
     }
 
     /// The gate: every reply passes it, and every message. Once per batch it waits until all that the

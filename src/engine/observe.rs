@@ -172,6 +172,9 @@ impl Engine {
     ) {
         let nanos = session.stopwatch.lap_nanos();
         self.count(session, found.index, nanos / 1000, failed);
+        if self.monitors.are_watching() {
+            self.monitors.tell(session.client.addr, found.command, args);
+        }
         let (watch, needed) = (&mut session.watch, session.depends_on);
         let waits = matches!(watch.pending.first, Waiting::Nobody) && needed > session.promised;
         let is_plain = watch.timing == Timing::Off && watch.timeline.is_empty();
@@ -198,7 +201,7 @@ impl Engine {
         let is_fast = command.flags.has(Flags::FAST);
         self.latency.note(&self.config, if is_fast { "fast-command" } else { "command" }, nanos);
         let (ended, client) = (session.stopwatch, &session.client);
-        let is_slow = nanos / 1000 >= watch.slow_from && !is_wrapper(command);
+        let is_slow = timeline.total() / 1000 >= watch.slow_from && !waits_by_itself(command);
         if is_slow {
             let max = self.config.int(Id::SlowlogMaxLen) as usize;
             let words = Words::of(command, args);
@@ -212,7 +215,7 @@ impl Engine {
                 Waiting::First(First { command: command.name, words, timeline, ended });
         }
         match timing {
-            _ if is_wrapper(command) => {}
+            _ if waits_by_itself(command) => {}
             Timing::Off => {}
             Timing::Trace => watch.timeline = timeline,
             Timing::Sample => {
@@ -290,7 +293,9 @@ impl Engine {
 /// Samples kept; older ones are forgotten.
 const SAMPLES_MAX: usize = 128;
 
-/// Whether a command runs others, which are kept in its place.
-pub fn is_wrapper(command: &Command) -> bool {
-    matches!(command.run, Run::Prefix(_) | Run::Engine(Builtin::Exec))
+/// Whether a command's time is no news: it waits because it was asked to, or it is TRACE, and what it
+/// runs is kept in its place.
+fn waits_by_itself(command: &Command) -> bool {
+    use Builtin::{Promote, Trace, Wait, Waitaof, Waitseq};
+    matches!(command.run, Run::Prefix(Trace) | Run::Engine(Promote | Wait | Waitaof | Waitseq))
 }

@@ -81,6 +81,15 @@ pub fn config_resetstat(engine: &Engine, reply: &mut Reply) -> Result<(), Failur
     Ok(())
 }
 
+/// The lines begin behind this answer: see [`Engine::flush`].
+pub fn monitor(session: &mut Session, reply: &mut Reply) -> Result<(), Failure> {
+    if session.monitoring.is_none() {
+        session.begins_monitoring = Some(reply.dialect());
+    }
+    reply.ok();
+    Ok(())
+}
+
 pub fn config_rewrite(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
     engine.config.rewrite()?;
     reply.ok();

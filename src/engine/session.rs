@@ -2,6 +2,7 @@
 
 use super::clients::Client;
 use super::messages::Notice;
+use super::monitor::Monitoring;
 use super::observe::{Tally, Timing, Watch};
 use super::persistence::AtStake;
 use super::transaction::Queue;
@@ -119,6 +120,10 @@ pub struct Session {
     pub(super) record: Vec<u8>,
     pub(super) tally: Tally,
     pub(super) watch: Watch,
+    /// Asked for MONITOR in this batch, and what lines shall come in.
+    pub(super) begins_monitoring: Option<Dialect>,
+    /// While it monitors.
+    pub monitoring: Option<Monitoring>,
     /// When this batch began, records up to here were as safe as is promised.
     pub(super) promised: Seq,
 }
@@ -153,6 +158,8 @@ impl Session {
             record: Vec::new(),
             tally: Tally::default(),
             watch: Watch::default(),
+            begins_monitoring: None,
+            monitoring: None,
             promised: Seq(0),
         }
     }

@@ -16,7 +16,10 @@ pub fn get(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Fai
     let count = match counts {
         0 => COUNT_DEFAULT,
         1 => count(&args[2])?,
-        _ => return Err(misused("get", "SLOWLOG")),
+        _ => {
+            let beginning = "ERR unknown subcommand or wrong number of arguments for '";
+            return Err(Failure::quoting(beginning, &args[1], "'. Try SLOWLOG HELP."));
+        }
     };
     let as_text = reply.dialect() == Dialect::Text;
     write_all(&engine.slowlog.newest(count), reply, with_timeline, as_text);
@@ -30,12 +33,6 @@ pub fn count(word: &[u8]) -> Result<usize, Failure> {
         Some(count) if count >= 0 => Ok(count as usize),
         _ => Err(Failure::fixed("ERR count should be greater than or equal to -1")),
     }
-}
-
-fn misused(name: &str, container: &str) -> Failure {
-    Failure::new(format!(
-        "ERR unknown subcommand or wrong number of arguments for '{name}'. Try {container} HELP."
-    ))
 }
 
 pub fn len(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {

@@ -279,8 +279,9 @@ impl Engine {
             return Ok(holes);
         }
         let record_bytes_max = self.transaction_bytes_max();
-        // What queueing took is not the first command's time.
+        // What queueing and locking took is EXEC's own time, not the first command's.
         session.stopwatch.lap_nanos();
+        let own = std::mem::take(&mut session.watch.timeline);
         reply.array(queue.commands.len());
         for (index, (found, args)) in queue.commands().enumerate() {
             if !matches!(found.command.run, Run::Data(_)) {
@@ -297,6 +298,7 @@ impl Engine {
             self.end_command(session, found, args, result.is_err());
             self.answer_failure(result, &mark, args, reply);
         }
+        session.watch.timeline = own;
         self.finish(session, tx);
         Ok(holes)
     }

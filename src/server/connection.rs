@@ -14,7 +14,7 @@
 use crate::clock::Stopwatch;
 use crate::commands::text;
 use crate::config::Id;
-use crate::engine::{Client, Ending, Engine, Session};
+use crate::engine::{Client, Ending, Engine, Session, monitor};
 use crate::error::Failure;
 use crate::protocol::{Decoder, Dialect, Limits, Reply, Step};
 use crate::replication::leader;
@@ -114,7 +114,10 @@ impl Connection<'_> {
                 self.check_query_limit()
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            Err(error) if is_timeout(&error) && self.session.monitoring.is_some() => {
+                self.engine.feed_monitor(&mut self.session).map_err(|_| End::Cut)
+            }
+            Err(error) if is_timeout(&error) => {
                 log::debug!("client {}: idle for too long; closing", self.session.client.addr);
                 Err(End::Told)
             }
@@ -245,13 +248,18 @@ impl Connection<'_> {
         let seconds = self.engine.config.int(Id::Timeout) as u64;
         // A subscriber has nothing to say.
         let applies = seconds > 0 && self.session.subscriptions.is_empty();
-        let timeout = applies.then(|| Duration::from_secs(seconds));
+        let idle = applies.then(|| Duration::from_secs(seconds));
+        let timeout = if self.session.monitoring.is_some() { Some(monitor::PACE) } else { idle };
         if timeout != self.read_timeout {
             self.read_timeout = timeout;
             // It fails only on a broken socket, which the read will tell.
             let _ = self.session.client.outbox.socket().set_read_timeout(timeout);
         }
     }
+}
+
+fn is_timeout(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
 /// The last reply is on its way; read on a little, so that it arrives.

@@ -22,6 +22,7 @@
 //! - `restarts` ends kvstore now and then and starts it again, for what is compared thereafter is
 //!   what it has read back from its log.
 //! - `transactions` has several connections take turns, with MULTI, EXEC and WATCH.
+//! - `seeing` has what an operator looks at.
 //!
 //! `make diff` runs it. `KVSTORE_DIFF_COMMANDS=1000000` is the long form, with a new seed each
 //! time; `KVSTORE_DIFF_SEED` replays a seed that a failure printed. The short form always has the
@@ -37,6 +38,7 @@ mod dialogues;
 mod generate;
 mod messages;
 mod restarts;
+mod seeing;
 mod session;
 mod transactions;
 mod vocabulary;

@@ -139,6 +139,16 @@ pub const FIXED: &[&str] = &[
     "UNSUBSCRIBE", "PUNSUBSCRIBE", "UNSUBSCRIBE nobody", "PUNSUBSCRIBE n*", "SUBSCRIBE", "PSUBSCRIBE",
     "PUBLISH news", "PUBSUB", "PUBSUB NUMPAT", "PUBSUB NUMPAT x", "PUBSUB NUMSUB", "PUBSUB CHANNELS a b",
     "PUBSUB HELP", "CONFIG SET notify-keyspace-events KQ", "CONFIG GET notify-keyspace-events",
+    "SLOWLOG", "SLOWLOG LEN", "SLOWLOG LEN x", "SLOWLOG RESET", "SLOWLOG RESET x", "SLOWLOG GET -2",
+    "SLOWLOG GET x", "SLOWLOG GET 1 2", "SLOWLOG GET 0", "SLOWLOG $unknown", "SLOWLOG HELP",
+    "LATENCY", "LATENCY LATEST", "LATENCY LATEST x", "LATENCY HISTORY", "LATENCY HISTORY command",
+    "LATENCY RESET", "LATENCY RESET command nothing", "LATENCY HISTOGRAM nothing", "LATENCY $unknown",
+    "LATENCY HELP", "MONITOR x", "CONFIG SET slowlog-log-slower-than -2",
+    "CONFIG SET slowlog-max-len -1", "CONFIG SET latency-monitor-threshold -1",
+    "CONFIG SET latency-tracking maybe", "CONFIG SET latency-tracking-info-percentiles 101",
+    "CONFIG SET latency-tracking-info-percentiles x", "CONFIG GET latency-tracking-info-percentiles",
+    "CONFIG GET slowlog-max-len", "CONFIG GET slowlog-log-slower-than", "INFO commandstats", "INFO latencystats",
+    "INFO errorstats",
     "TIME now", "SELECT", "DBSIZE x", "RANDOMKEY x", "PING a b", "ECHO",
 ];
 
