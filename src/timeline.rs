@@ -29,7 +29,7 @@ pub enum Step {
     Write,
     /// `fdatasync` of the log.
     Fsync,
-    /// Waiting for replicas.
+    /// Until the followers had it.
     Replicas,
     /// Handing the reply to the kernel.
     Reply,
@@ -63,6 +63,8 @@ pub struct Timeline {
     pub seq: u64,
     /// How many records the sync that it waited for made durable, 0 if it waited for none.
     pub records: u64,
+    /// How many followers had it in time, and of how many.
+    pub followers: (usize, usize),
 }
 
 impl Timeline {
@@ -140,6 +142,10 @@ impl Timeline {
     fn remark(&self, step: Step, open: &str, close: &str) -> String {
         match (step, self.records) {
             (Step::Append, _) if self.seq > 0 => format!("{open}seq {}{close}", self.seq),
+            (Step::Replicas, _) => {
+                let (acked, all) = self.followers;
+                format!("{open}{acked} of {all} followers{close}")
+            }
             (Step::Fsync, 1) => format!("{open}for 1 record{close}"),
             (Step::Fsync, records) => format!("{open}for {records} records{close}"),
             _ => String::new(),
