@@ -3,8 +3,8 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run release test check lint scripts-check diff fuzz soak crash clients observe lab bench bench-quick \
-    clean
+.PHONY: help run release test check lint scripts-check diff fuzz soak crash clients observe lab \
+    cluster sentinel bench bench-quick clean
 
 # Options for the program that a target runs: make run ARGS='--port 7000 --loglevel debug'
 ARGS ?=
@@ -82,6 +82,12 @@ observe: release ## Prometheus, promtool and Chromium look at it for a minute an
 
 lab: release ## what a crash, a torn log, a flipped bit and a full disk do, live, in a minute (ARGS=--step)
 	@scripts/lab-durability.sh $(ARGS)
+
+cluster: release ## a leader, two followers, and what to type to see replication (ARGS=--demo types it itself)
+	@scripts/cluster.sh $(ARGS)
+
+sentinel: release ## the same under three Redis Sentinels, which fail it over (ARGS=--demo)
+	@scripts/sentinel.sh $(ARGS)
 
 bench: release ## benchmark beside Redis, 20 minutes (ROUNDS=3: 12; ARGS='--group log', '--only get-50')
 	@python3 scripts/bench.py --rounds $(ROUNDS) $(ARGS)
