@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run release test check lint scripts-check diff fuzz soak crash clients observe lab \
+.PHONY: help run release test check lint scripts-check diff fuzz soak crash chaos clients observe lab \
     cluster sentinel bench bench-quick clean
 
 # Options for the program that a target runs: make run ARGS='--port 7000 --loglevel debug'
@@ -69,6 +69,9 @@ fuzz: ## long fuzz tests of the parser and of whole sessions (FUZZ_CASES=2000000
 
 crash: ## 220 times kill -9 under load, in all fsync policies; long power-cut and transaction tests
 	KVSTORE_LONG=1 cargo test --release --test crash --test power_loss --test transfers -- --nocapture
+
+chaos: ## 100 rounds of faults of network and nodes on a leader and two followers; long tests of replication
+	KVSTORE_LONG=1 cargo test --release --test replication -- --nocapture
 
 soak: ## long form of the tests of hostile clients and of concurrency
 	KVSTORE_LONG=1 cargo test --release --test hostile --test concurrency
