@@ -3,8 +3,8 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run release test check lint scripts-check diff fuzz soak crash clients observe lab bench bench-quick \
-    clean
+.PHONY: help run release test check lint scripts-check diff fuzz soak crash chaos clients observe lab \
+    cluster sentinel bench bench-quick clean
 
 # Options for the program that a target runs: make run ARGS='--port 7000 --loglevel debug'
 ARGS ?=
@@ -70,6 +70,9 @@ fuzz: ## long fuzz tests of the parser and of whole sessions (FUZZ_CASES=2000000
 crash: ## 220 times kill -9 under load, in all fsync policies; long power-cut and transaction tests
 	KVSTORE_LONG=1 cargo test --release --test crash --test power_loss --test transfers -- --nocapture
 
+chaos: ## 100 rounds of faults of network and nodes on a leader and two followers; long tests of replication
+	KVSTORE_LONG=1 cargo test --release --test replication -- --nocapture
+
 soak: ## long form of the tests of hostile clients and of concurrency
 	KVSTORE_LONG=1 cargo test --release --test hostile --test concurrency
 
@@ -82,6 +85,12 @@ observe: release ## Prometheus, promtool and Chromium look at it for a minute an
 
 lab: release ## what a crash, a torn log, a flipped bit and a full disk do, live, in a minute (ARGS=--step)
 	@scripts/lab-durability.sh $(ARGS)
+
+cluster: release ## a leader, two followers, and what to type to see replication (ARGS=--demo types it itself)
+	@scripts/cluster.sh $(ARGS)
+
+sentinel: release ## the same under three Redis Sentinels, which fail it over (ARGS=--demo)
+	@scripts/sentinel.sh $(ARGS)
 
 bench: release ## benchmark beside Redis, 20 minutes (ROUNDS=3: 12; ARGS='--group log', '--only get-50')
 	@python3 scripts/bench.py --rounds $(ROUNDS) $(ARGS)

@@ -3,7 +3,8 @@
 #
 # Starts: target/release/kvstore (or $KVSTORE) up to three times, each on a free port of 127.0.0.1
 #         that it chooses, without persistence: with its defaults, with a password, and with
-#         `inline-replies resp`. Ctrl-C ends them.
+#         `inline-replies resp`; then a leader and two followers, and redis-sentinel three times, if it
+#         is installed. Ctrl-C ends them.
 # Type next:
 #   scripts/clients.sh --install     fetch redis-py, node-redis and ioredis into target/clients
 #   scripts/clients.sh               all checks (a million keys through redis-cli --pipe)
@@ -313,6 +314,51 @@ check_redis_py() {
     [ "$found" = 1 ] || skip redis-py "not installed: scripts/clients.sh --install"
 }
 
+# start_sentinel LEADER_PORT sets `port` and appends to server_pids.
+start_sentinel() {
+    local step pid directory
+    for _ in 1 2 3; do
+        port=$((10000 + RANDOM % 10000))
+        directory=$work/sentinel-$port
+        mkdir "$directory"
+        printf '%s\n' "port $port" 'bind 127.0.0.1' "sentinel monitor kv 127.0.0.1 $1 2" \
+            'sentinel down-after-milliseconds kv 2000' >"$directory/sentinel.conf"
+        (cd "$directory" && exec redis-sentinel sentinel.conf) >"$directory/out" 2>&1 </dev/null &
+        pid=$!
+        for ((step = 0; step < 200; step++)); do
+            if grep -q '+monitor' "$directory/out"; then server_pids+=("$pid"); return 0; fi
+            kill -0 "$pid" 2>/dev/null || break
+            sleep 0.05
+        done
+    done
+    echo "FAIL redis-sentinel does not start:"
+    tail -n 5 "$directory/out"
+    exit 1
+}
+
+# The check ends the leader; the others must end well with the rest of the servers.
+check_redis_py_sentinel() {
+    local library=$CLIENTS_DIR/redis-py leader_port leader_pid at sentinels=() port
+    if ! command -v redis-sentinel >/dev/null; then
+        skip "redis-py, Sentinel" "not installed: apt-get install redis-sentinel"
+        return
+    elif [ ! -d "$library/redis" ] || ! command -v python3 >/dev/null; then
+        skip "redis-py, Sentinel" "not installed: scripts/clients.sh --install"
+        return
+    fi
+    start_server leader --appendonly yes
+    leader_port=$port leader_pid=${server_pids[-1]} at=$((${#server_pids[@]} - 1))
+    # Or bash would report its death, which is just what is wanted.
+    disown "$leader_pid"
+    start_server follower-1 --appendonly yes --replicaof "127.0.0.1 $leader_port"
+    start_server follower-2 --appendonly yes --replicaof "127.0.0.1 $leader_port"
+    for _ in 1 2 3; do start_sentinel "$leader_port"; sentinels+=("$port"); done
+    PYTHONPATH=$library collect "redis-py, Sentinel" python3 -B "$HERE/clients/redis_py_sentinel.py" \
+        "$leader_port" "$leader_pid" "${sentinels[@]}"
+    kill -KILL "$leader_pid" 2>/dev/null || true
+    unset "server_pids[$at]"
+}
+
 check_node() {
     local library script
     for library in redis:node_redis.js ioredis:ioredis.js; do
@@ -370,6 +416,7 @@ main() {
     check_redis_cli
     check_redis_benchmark
     check_redis_py
+    check_redis_py_sentinel
     check_node
     check "each server is still there and ends with exit code 0 on SIGTERM" stop_servers
 

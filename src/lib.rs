@@ -51,7 +51,8 @@
 //! | `Log::pending` | the log's pending bytes | a memcpy |
 //!
 //! `Log::syncing` → `Log::writer` → `Log::pending` are for those who write and sync; no shard is locked
-//! then. `Log::epochs` is a leaf behind `Log::pending`. `Role::changing` comes before all shards. A subscriber's `Outbox::queue` → `PubSub::registry` is the order of SUBSCRIBE. The registries of
+//! then, but by `repl-in` when it starts over elsewhere (`Log::hold_still`, before the shards). `Log::epochs` is a
+//! leaf behind `Log::pending`. `Role::changing` comes before all shards. A subscriber's `Outbox::queue` → `PubSub::registry` is the order of SUBSCRIBE. The registries of
 //! clients and of subscriptions are leaves: held for a look or an entry, and never while sending.
 //!
 //! # Invariants

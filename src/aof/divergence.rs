@@ -4,11 +4,10 @@
 //! new leader, the two histories differ behind some record. What only it had is saved to `diverged/`,
 //! durably, **before** it is cut off; `kvstore log` reads it.
 
-use super::files::{self, DIVERGED, Listing, base_name, segment_name};
+use super::files::{self, DIVERGED, Listing, UNFINISHED, base_name, segment_name};
 use super::record::Position;
 use super::recovery::{self, RecoveryError};
 use super::scan::Scanner;
-use crate::clock::UnixMillis;
 use crate::effect::{self, Seq};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -21,7 +20,7 @@ const KEYS_NAMED_MAX: usize = 10;
 /// What was saved.
 #[derive(Debug)]
 pub struct Saved {
-    /// Where to.
+    /// Where to. The name tells which records of which history, so what is saved twice is there once.
     pub path: PathBuf,
     /// Records with effects: writes.
     pub writes: u64,
@@ -51,8 +50,8 @@ pub fn position_at(dir: &Path, seq: Seq) -> io::Result<Option<Position>> {
     scanner.skip_unchecked(first, seq)
 }
 
-/// Saves everything behind `last`, as it stands in the log. None if there is nothing.
-pub fn save(dir: &Path, last: Seq) -> io::Result<Option<Saved>> {
+/// Saves everything behind `last` up to the log's `end`, as it stands there. None if not all of it is there.
+pub fn save(dir: &Path, last: Seq, end: Position) -> io::Result<Option<Saved>> {
     let next = Seq(last.0 + 1);
     let Some((first, mut scanner)) = open_segment_of(dir, next)? else { return Ok(None) };
     if first < next && scanner.skip_unchecked(first, last)?.is_none() {
@@ -61,8 +60,9 @@ pub fn save(dir: &Path, last: Seq) -> io::Result<Option<Saved>> {
     let mut offset = scanner.offset();
     let diverged = dir.join(DIVERGED);
     fs::create_dir_all(&diverged)?;
-    let path = diverged.join(format!("log-{next}-{}.aof", UnixMillis::now()));
-    let mut copy = File::create_new(&path)?;
+    let name = format!("log-{next}-{}-{:08x}.aof", end.seq, end.crc);
+    let (path, unfinished) = (diverged.join(&name), diverged.join(name + UNFINISHED));
+    let mut copy = File::create(&unfinished)?;
     for first in files::list(dir)?.segments.into_iter().filter(|segment| *segment >= first) {
         let segment = dir.join(segment_name(first));
         let mut file = File::open(&segment)?;
@@ -71,12 +71,9 @@ pub fn save(dir: &Path, last: Seq) -> io::Result<Option<Saved>> {
         offset = 0;
     }
     copy.sync_all()?;
+    fs::rename(&unfinished, &path)?;
     super::disk::sync_dir(&diverged)?;
     super::disk::sync_dir(dir)?;
-    if copy.metadata()?.len() == 0 {
-        fs::remove_file(&path)?;
-        return Ok(None);
-    }
     count(path).map(Some)
 }
 
@@ -97,10 +94,28 @@ fn count(path: PathBuf) -> io::Result<Saved> {
     Ok(saved)
 }
 
-/// Keeps all files of the log aside, because nobody can tell which of their records only they hold.
-pub fn save_all(dir: &Path) -> io::Result<PathBuf> {
-    let aside = dir.join(DIVERGED).join(format!("all-{}", UnixMillis::now()));
-    fs::create_dir_all(&aside)?;
+/// Whether the log holds anything but the beginnings of leaderships.
+pub fn holds_writes(dir: &Path) -> io::Result<bool> {
+    let Listing { bases, segments, .. } = files::list(dir)?;
+    for first in segments.into_iter().filter(|_| bases.is_empty()) {
+        let mut scanner = Scanner::open(&dir.join(segment_name(first)), Position::default())?;
+        while let Some((_, payload)) = scanner.read_unchecked()? {
+            if !payload.is_empty() {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(!bases.is_empty())
+}
+
+/// Keeps all files of the log, which ends at `end`, aside, because nobody can tell which of their records
+/// only they hold.
+pub fn save_all(dir: &Path, end: Position) -> io::Result<PathBuf> {
+    let aside = dir.join(DIVERGED).join(format!("all-{}-{:08x}", end.seq, end.crc));
+    match fs::remove_dir_all(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => fs::create_dir_all(&aside)?,
+    }
     let Listing { bases, segments, .. } = files::list(dir)?;
     let names = bases.into_iter().map(base_name).chain(segments.into_iter().map(segment_name));
     for name in names {
@@ -113,15 +128,17 @@ pub fn save_all(dir: &Path) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
-/// Cuts the log off behind a record. Newest first, so that a crash leaves a log without a gap.
+/// Cuts the log off behind a record. Newest first, so that a crash leaves a log without a gap. The segment in
+/// which the next record will be stays: a base is nothing without the log that it belongs to.
 pub fn cut_behind(dir: &Path, last: Seq) -> io::Result<()> {
+    let next = Seq(last.0 + 1);
     let segments = files::list(dir)?.segments;
-    for first in segments.iter().rev().filter(|first| **first > last) {
+    for first in segments.iter().rev().filter(|first| **first > next) {
         fs::remove_file(dir.join(segment_name(*first)))?;
         super::disk::sync_dir(dir)?;
     }
-    let Some((first, mut scanner)) = open_segment_of(dir, last)? else { return Ok(()) };
-    if scanner.skip_unchecked(first, last)?.is_none() {
+    let Some((first, mut scanner)) = open_segment_of(dir, next)? else { return Ok(()) };
+    if first < next && scanner.skip_unchecked(first, last)?.is_none() {
         return Err(io::Error::other(format!("record {last} cannot be found in the log")));
     }
     let file = File::options().write(true).open(dir.join(segment_name(first)))?;

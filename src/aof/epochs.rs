@@ -54,11 +54,6 @@ impl Epochs {
         self.upto(seq).last().copied()
     }
 
-    /// The epoch of this number.
-    pub fn find(&self, epoch: Epoch) -> Option<EpochStart> {
-        self.0.binary_search_by_key(&epoch, |start| start.epoch).ok().map(|at| self.0[at])
-    }
-
     /// Those that had begun when this record was written.
     pub fn upto(&self, seq: Seq) -> &[EpochStart] {
         &self.0[..self.0.partition_point(|start| start.first <= seq)]
@@ -72,6 +67,15 @@ impl Epochs {
     /// Forgets those that began behind this record.
     pub fn rewind(&mut self, last: Seq) {
         self.0.truncate(self.upto(last).len());
+    }
+
+    /// The last record up to `seq` that can be in a history where that record is of `epoch`, and of another
+    /// epoch than here. None if that is before what is known.
+    pub fn last_before(&self, seq: Seq, epoch: Epoch) -> Option<Seq> {
+        // Of one number with another beginning, or older here: not even the epoch itself can be shared.
+        let skips = self.of(seq).is_some_and(|own| own.epoch > epoch);
+        let shared = if skips { epoch.0 } else { epoch.0.saturating_sub(1) };
+        self.last_within(seq, Epoch(shared))
     }
 
     /// The last record up to `seq` that is of no later epoch than `epoch`: the furthest that this history

@@ -173,6 +173,15 @@ pub fn read_base(dir: &Path, seq: Seq) -> Result<Frame, RecoveryError> {
     Reader::new(dir, |_| Ok(Then::GoOn)).base(seq)
 }
 
+/// As [`read_base`]; `working` is called now and then.
+pub fn check_base(dir: &Path, seq: Seq, mut working: impl FnMut()) -> Result<Frame, RecoveryError> {
+    let look = |record: Record<'_>| {
+        working();
+        crate::effect::check(record.payload).map(|_| Then::GoOn)
+    };
+    Reader::new(dir, look).base(seq)
+}
+
 /// Makes the directory as recovery read it: moves the torn tail aside and removes leftovers.
 pub fn settle(dir: &Path, recovered: &Recovered) -> Result<(), RecoveryError> {
     let io_error = |error| RecoveryError::Io(dir.into(), error);
@@ -296,7 +305,12 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
         loop {
             match scanner.read_next().map_err(|error| RecoveryError::Io(path.clone(), error))? {
                 Found::Frame(line) if line.starts_with(b"#epoch ") && last.seq == Seq(0) => {
-                    let Some(start) = epochs::parse_line(line) else {
+                    let follows = |start: &EpochStart| {
+                        starts
+                            .last()
+                            .is_none_or(|last| last.epoch < start.epoch && last.first < start.first)
+                    };
+                    let Some(start) = epochs::parse_line(line).filter(follows) else {
                         return Err(damaged(&scanner, "the line of an epoch is damaged"));
                     };
                     // Damage to it shows at the next record, whose crc goes on from here.

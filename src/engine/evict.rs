@@ -217,7 +217,7 @@ impl Engine {
     /// Whether keys must go. NB: a follower deletes nothing by itself; to it, there is no limit.
     fn is_over_limit(&self) -> bool {
         let limit = self.config.int(Id::Maxmemory) as usize;
-        limit > 0 && self.used_memory() > limit
+        limit > 0 && self.used_memory() > limit && !self.role.is_follower()
     }
 
     /// Brings memory under the limit for a command that may need more, or refuses the command. Returns

@@ -60,6 +60,8 @@ pub struct Follower {
     /// Milliseconds on `clock` of the last acknowledgement.
     acked_at: AtomicU64,
     points: Mutex<VecDeque<Point>>,
+    /// With so many bytes of the link, the log up to here was sent; to be compared with an acknowledgement.
+    probe: Mutex<Option<(u64, Seq)>>,
     messages: Mutex<Messages>,
 }
 
@@ -108,6 +110,7 @@ impl Follower {
             clock: Stopwatch::start(),
             acked_at: AtomicU64::new(0),
             points: Mutex::default(),
+            probe: Mutex::default(),
             messages: Mutex::default(),
         }
     }
@@ -147,6 +150,19 @@ impl Follower {
             });
         }
         points.push_back(Point { seq, bytes, at: self.now() });
+    }
+
+    /// The first so many bytes of the link hold the log up to here.
+    pub fn note_sent(&self, bytes: u64, seq: Seq) {
+        self.probe.lock().get_or_insert((bytes, seq));
+    }
+
+    /// Whether what it has received cannot be what was sent to it. A bit that flips in a length makes it wait
+    /// for bytes that never come, and only here can that be told from a slow link.
+    pub fn is_astray(&self, bytes: u64, received: Seq) -> bool {
+        let mut probe = self.probe.lock();
+        let reached = probe.take_if(|(sent, _)| *sent <= bytes);
+        reached.is_some_and(|(_, seq)| received < seq)
     }
 
     fn acknowledge(&self, received: Seq, applied: Seq, durable: Seq) {
@@ -290,9 +306,16 @@ impl Followers {
         self.waiting.load(Relaxed) > 0
     }
 
-    /// How many satisfy a condition.
+    /// How many satisfy a condition. A node with two links, one of which it has lost, counts once.
     pub fn count(&self, condition: impl Fn(&Follower) -> bool) -> usize {
-        self.all.lock().iter().filter(|follower| condition(follower)).count()
+        let all = self.all.lock();
+        let mut nodes: Vec<&str> = Vec::with_capacity(all.len());
+        for follower in all.iter().filter(|follower| condition(follower)) {
+            if !nodes.contains(&follower.node_id.as_str()) {
+                nodes.push(&follower.node_id);
+            }
+        }
+        nodes.len()
     }
 
     /// Waits until so many satisfy a condition, or the time is over, or `give_up` says so; returns how many
@@ -363,6 +386,31 @@ mod tests {
         let kept = std::iter::from_fn(|| registration.follower.next_message(Seq(8))).count();
         assert_eq!((kept as u64, followers.dropped_messages.load(Relaxed)), (15, 25));
         assert!(!registration.follower.has_messages());
+    }
+
+    #[test]
+    fn a_node_with_two_links_counts_once() {
+        let followers = Followers::default();
+        let add = |client, node: &str| {
+            let id = ClientId(client);
+            followers.register(Follower::new(id, node.into(), "h".into(), 1, true, Seq(0)))
+        };
+        let _links = [add(1, "a"), add(2, "b"), add(3, "a")];
+        assert_eq!(followers.count(|_| true), 2);
+        assert_eq!(followers.count(|follower| follower.client == ClientId(3)), 1);
+    }
+
+    #[test]
+    fn bytes_without_the_records_in_them_are_not_what_was_sent() {
+        let follower = follower();
+        assert!(!follower.is_astray(1000, Seq(0)));
+        follower.note_sent(500, Seq(7));
+        follower.note_sent(900, Seq(9));
+        assert!(!follower.is_astray(499, Seq(0)), "they are on their way");
+        assert!(follower.is_astray(500, Seq(6)));
+        assert!(!follower.is_astray(500, Seq(6)), "said once");
+        follower.note_sent(900, Seq(9));
+        assert!(!follower.is_astray(950, Seq(9)));
     }
 
     #[test]

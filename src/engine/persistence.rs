@@ -41,7 +41,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::thread;
 
 /// Replies that wait for the sync thread. When it is full, connections wait: for the disk, never for a
@@ -99,6 +99,8 @@ pub struct Persistence {
     pub node_id: String,
     /// The last leadership that was this node's own.
     pub(super) own_epoch: AtomicU64,
+    /// The crc of its first record, if it has begun since this process did.
+    pub(super) own_epoch_crc: AtomicU32,
     /// Held as long as the server runs.
     _lock: File,
     policy: RwLock<Fsync>,
@@ -150,6 +152,7 @@ impl Persistence {
             log,
             node_id: node.id,
             own_epoch: AtomicU64::new(node.epoch.0),
+            own_epoch_crc: AtomicU32::new(0),
             _lock: lock,
             policy: RwLock::new(config.fsync()),
             files: Mutex::new(()),
@@ -174,7 +177,9 @@ impl Persistence {
         let epoch = Epoch(self.log.epoch().0.max(self.own_epoch.load(Relaxed)) + 1);
         files::write_node(&self.dir, &Node { id: self.node_id.clone(), epoch })?;
         self.own_epoch.store(epoch.0, Relaxed);
-        self.log.begin_epoch(epoch, now).map_err(|error| io::Error::other(error.to_string()))?;
+        let first = self.log.begin_epoch(epoch, now);
+        let first = first.map_err(|error| io::Error::other(error.to_string()))?;
+        self.own_epoch_crc.store(first.crc, Relaxed);
         Ok(epoch)
     }
 

@@ -3,12 +3,19 @@
 
 use super::{Engine, Persistence};
 use crate::aof::files;
+use crate::aof::log::Still;
 use crate::aof::record::{Header, Position};
 use crate::aof::recovery::{self, RecoveryError};
 use crate::clock::UnixMillis;
 use crate::effect::{self, Effect, Malformed, Seq};
 use crate::store::{Scope, Store};
+use std::io;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// How often a long wait, and how many records' reading, let others know that there is somebody at work.
+const WORKING_EVERY: Duration = Duration::from_millis(500);
+const WORKING_RECORDS: u64 = 256;
 
 impl Engine {
     /// Applies a record of the leader's and adds it to this node's log, byte for byte, under the locks of
@@ -42,31 +49,65 @@ impl Persistence {
     }
 
     /// Takes over a full copy that waits in the directory for replacements: from here on, this node's
-    /// history is the leader's.
-    pub fn take_over_copy(&self, store: &Store) -> Result<Position, RecoveryError> {
-        let _steady = self.files.lock();
-        let io_error = |error| RecoveryError::Io(self.dir.clone(), error);
-        files::finish_replacement(&self.dir).map_err(io_error)?;
-        self.rebuild(store)
+    /// history is the leader's. `working` is called now and then.
+    ///
+    /// # Panics
+    /// As [`Persistence::rewind`].
+    pub fn take_over_copy(&self, store: &Store, mut working: impl FnMut()) -> Position {
+        let _steady = loop {
+            if let Some(steady) = self.files.try_lock_for(WORKING_EVERY) {
+                break steady;
+            }
+            working();
+        };
+        self.restart_from(store, working, |_| files::finish_replacement(&self.dir))
     }
 
     /// Cuts the log off behind a record, and makes the state what it was there. What is cut off has been
     /// saved.
-    pub fn rewind(&self, store: &Store, last: Seq) -> Result<Position, RecoveryError> {
+    ///
+    /// # Panics
+    /// If the disk fails on the way: then the files are of one history and memory is of another, and what
+    /// leads on is a restart, which reads back what is there.
+    pub fn rewind(&self, store: &Store, last: Seq) -> Position {
         let _steady = self.files.lock();
-        let io_error = |error| RecoveryError::Io(self.dir.clone(), error);
-        self.log.cut_behind(&self.dir, last).map_err(io_error)?;
-        self.rebuild(store)
+        self.restart_from(store, || (), |still| still.cut_behind(&self.dir, last))
     }
 
-    /// Makes memory and log go on from what the directory holds, as a restart would.
-    fn rebuild(&self, store: &Store) -> Result<Position, RecoveryError> {
+    /// Changes the files, then makes memory and log go on from what the directory holds, as a restart would.
+    fn restart_from(
+        &self,
+        store: &Store,
+        working: impl FnMut(),
+        change: impl FnOnce(&Still<'_>) -> io::Result<()>,
+    ) -> Position {
+        let io_error = |error| RecoveryError::Io(self.dir.clone(), error);
+        let still = self.log.hold_still();
+        let changed = change(&still).map_err(io_error);
+        changed.and_then(|()| self.rebuild(store, still, working)).unwrap_or_else(|error| {
+            log::error!("the leader's history cannot be taken over: {error}; restart the server");
+            panic!("the data directory fails while it is read back: {error}")
+        })
+    }
+
+    fn rebuild(
+        &self,
+        store: &Store,
+        still: Still<'_>,
+        mut working: impl FnMut(),
+    ) -> Result<Position, RecoveryError> {
         let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now());
         tx.apply(Effect::FlushAll);
-        let apply = |payload: &[u8]| effect::decode(payload, |effect| tx.apply(effect)).map(drop);
-        let recovered = recovery::read(&self.dir, apply)?;
+        let mut records = 0u64;
+        let recovered = recovery::read(&self.dir, |payload| {
+            records += 1;
+            if records.is_multiple_of(WORKING_RECORDS) {
+                working();
+            }
+            effect::decode(payload, |effect| tx.apply(effect)).map(drop)
+        })?;
         let last = recovered.tail.last;
-        self.log
+        still
             .restart_at(recovered.tail, recovered.epochs, recovered.bytes)
             .map_err(|error| RecoveryError::Io(self.dir.clone(), error))?;
         // Readers wait for what they read; all of this is on the disk.

@@ -212,13 +212,9 @@ fn wait_for(
 }
 
 pub fn lastseq(engine: &Engine, session: &Session, reply: &mut Reply) -> Result<(), Failure> {
-    let log = &log_of(engine)?.log;
-    let (epoch, seq) = (session.last_write_epoch, session.last_write);
-    let start = log.with_epochs(|epochs| epochs.find(epoch));
-    let token = match start {
-        Some(start) if seq > Seq(0) => Token { epoch, crc: start.crc, seq },
-        _ => Token::default(),
-    };
+    log_of(engine)?;
+    let ((epoch, crc), seq) = (session.last_write_epoch, session.last_write);
+    let token = Token { epoch, crc, seq };
     reply.bulk(token.text().as_bytes());
     Ok(())
 }
@@ -265,12 +261,16 @@ fn look(engine: &Engine, token: &Token) -> Result<Seen, Failure> {
         return Ok(Seen::Here);
     }
     let log = &log_of(engine)?.log;
-    // Looked at in this order: a full copy that begins in between makes it too small, never too large.
+    // Looked at in this order, and not believed if the log goes on elsewhere meanwhile.
+    let histories = log.histories();
     let loading = engine.role.is_loading();
     let applied = log.appended();
     let (own, newest) = log.with_epochs(|epochs| (epochs.of(token.seq), epochs.last()));
     let matches = |start: &EpochStart| start.epoch == token.epoch && start.crc == token.crc;
     let is_here = token.seq <= applied && !loading;
+    if log.histories() != histories {
+        return Ok(Seen::NotYet);
+    }
     match (own, newest) {
         (Some(own), _) if matches(&own) => Ok(if is_here { Seen::Here } else { Seen::NotYet }),
         // Its epoch has not been heard of here yet.
@@ -341,7 +341,8 @@ impl Engine {
     /// name another record.
     pub(super) fn note_write(&self, session: &mut Session, persistence: &Persistence, seq: Seq) {
         session.last_write = seq;
-        session.last_write_epoch = Epoch(persistence.own_epoch.load(Relaxed));
+        let (epoch, crc) = (&persistence.own_epoch, &persistence.own_epoch_crc);
+        session.last_write_epoch = (Epoch(epoch.load(Relaxed)), crc.load(Relaxed));
     }
 }
 

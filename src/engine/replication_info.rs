@@ -36,6 +36,9 @@ fn following(engine: &Engine, page: &mut String, applied: Seq) {
     field(page, "slave_repl_offset", applied);
     if !link.is_up() {
         field(page, "master_link_down_since_seconds", link.seconds_since_change());
+        if let Some(error) = &*link.error.lock() {
+            field(page, "kvstore_link_error", error.replace(['\r', '\n'], " "));
+        }
     }
     field(page, "slave_priority", engine.config.int(Id::ReplicaPriority));
     field(page, "slave_read_only", 1);

@@ -69,6 +69,8 @@ pub struct Role {
     loading: AtomicBool,
     /// PROMOTE waits for the leader to hand over.
     wants_to_lead: AtomicBool,
+    /// The node that this one has handed the lead to, and the last record before.
+    handed_over: Mutex<Option<(String, Seq)>>,
     /// Held while the role changes.
     changing: Mutex<()>,
     orders: Mutex<Orders>,
@@ -107,6 +109,8 @@ pub struct Link {
     pub diverged_records: Counter,
     /// Where the last of them were saved.
     pub diverged_file: Mutex<Option<String>>,
+    /// Why the link is down, if it is.
+    pub error: Mutex<Option<String>>,
 }
 
 impl Default for Link {
@@ -127,6 +131,7 @@ impl Default for Link {
             rejected: Counter::default(),
             diverged_records: Counter::default(),
             diverged_file: Mutex::default(),
+            error: Mutex::default(),
         }
     }
 }
@@ -166,6 +171,17 @@ impl Role {
     /// Whether the leader is to hand over.
     pub fn wants_to_lead(&self) -> bool {
         self.wants_to_lead.load(Relaxed)
+    }
+
+    /// This node no longer leads behind a record: another is to.
+    pub fn note_handed_over(&self, node_id: String, last: Seq) {
+        *self.handed_over.lock() = Some((node_id, last));
+    }
+
+    /// Whether that node is to lead behind this record, and has perhaps not heard of it.
+    pub fn has_handed_over(&self, node_id: &str, last: Seq) -> bool {
+        let is_it = |(id, seq): &(String, Seq)| id == node_id && *seq == last;
+        self.is_follower() && self.handed_over.lock().as_ref().is_some_and(is_it)
     }
 
     /// Whom this node follows.
@@ -294,6 +310,7 @@ impl Link {
         self.changed_at.store(self.now(), Relaxed);
         self.up.store(true, Relaxed);
         self.copying.store(false, Relaxed);
+        *self.error.lock() = None;
     }
 
     /// A full copy comes in.
@@ -318,11 +335,12 @@ impl Link {
         self.heard_at.store(self.now(), Relaxed);
     }
 
-    /// The leader said that its last record was this one, `behind_ms` ago if it is a follower itself.
+    /// The leader said that its last record was this one, `behind_ms` ago if it is a follower itself; the
+    /// highest number says that it does not know.
     pub fn heartbeat(&self, seq: Seq, behind_ms: u64) {
         self.leader_seq.store(seq.0, Relaxed);
         let mut awaited = self.awaited.lock();
-        if awaited.len() < AWAITED_MAX {
+        if awaited.len() < AWAITED_MAX && behind_ms < u64::MAX {
             awaited.push_back((seq, self.now().saturating_sub(behind_ms)));
         }
     }
@@ -395,6 +413,7 @@ impl Engine {
         self.take_no_writes();
         log::warn!("this node follows {}:{} from now on", leader.host, leader.port);
         self.config.set_leader(Some((&leader.host, leader.port)));
+        *self.role.handed_over.lock() = None;
         self.role.give_order(Some(leader));
         Ok(true)
     }
@@ -457,6 +476,7 @@ impl Engine {
         let epoch =
             persistence.begin_epoch(UnixMillis::now()).map_err(|error| error.to_string())?;
         self.config.set_leader(None);
+        *self.role.handed_over.lock() = None;
         self.role.follower.store(false, Relaxed);
         log::warn!("this node leads from now on, in epoch {}", epoch.0);
         Ok(())

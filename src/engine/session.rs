@@ -108,8 +108,8 @@ pub struct Session {
     pub(super) notices: Vec<Notice>,
     /// This connection's last record.
     pub(super) last_write: Seq,
-    /// The leadership that it is of.
-    pub(super) last_write_epoch: Epoch,
+    /// The leadership that it is of: its number, and the crc of its first record.
+    pub(super) last_write_epoch: (Epoch, u32),
     /// Whether this batch has written anything.
     pub(super) wrote: bool,
     /// The newest record that this batch's replies depend on.
@@ -151,7 +151,7 @@ impl Session {
             subscriptions,
             notices: Vec::new(),
             last_write: Seq(0),
-            last_write_epoch: Epoch(0),
+            last_write_epoch: (Epoch(0), 0),
             wrote: false,
             depends_on: Seq(0),
             at_stake: None,

@@ -14,11 +14,12 @@ use crate::effect::Seq;
 use crate::engine::Persistence;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How often the leader is told that somebody is still there.
-const ACK_EVERY: Duration = Duration::from_secs(1);
+/// How often the leader is told that somebody is still there, whatever else there is to do.
+pub const ACK_EVERY: Duration = Duration::from_secs(1);
 /// Synced after so many bytes, so that the last sync is no long one.
 const SYNC_EVERY_BYTES: u64 = 8 << 20;
 
@@ -70,7 +71,8 @@ fn receive_base(
     heard: &impl Fn(usize),
 ) -> Result<(Position, Seq), LinkError> {
     let mut file = File::create_new(dir.join(base_name(base.seq)))?;
-    let (mut left, mut unsynced, mut acked) = (base.bytes, 0, Instant::now());
+    let mut alive = Alive::new(incoming);
+    let (mut left, mut unsynced) = (base.bytes, 0);
     while left > 0 {
         if incoming.waiting().is_empty() {
             heard(incoming.read()?);
@@ -85,13 +87,10 @@ fn receive_base(
             file.sync_data()?;
             unsynced = 0;
         }
-        if acked.elapsed() >= ACK_EVERY {
-            acked = Instant::now();
-            acknowledge(incoming, Seq(0))?;
-        }
+        alive.tell();
     }
     file.sync_all()?;
-    let frame = recovery::read_base(dir, base.seq);
+    let frame = recovery::check_base(dir, base.seq, || alive.tell());
     let frame = frame.map_err(|_| LinkError::Garbled("a base"))?;
     Ok((frame.position, frame.end_seq))
 }
@@ -105,14 +104,23 @@ fn receive_log(
     heard: &impl Fn(usize),
 ) -> Result<(), LinkError> {
     let mut file = File::create_new(dir.join(segment_name(Seq(start.seq.0 + 1))))?;
-    let mut last = start;
+    let (mut last, mut beaten, mut acked) = (start, false, Instant::now());
     while last.seq < end_seq {
         let (item, used) = incoming.item(last)?;
         match item {
-            Item::NeedMore => heard(incoming.read()?),
+            Item::NeedMore => {
+                if std::mem::take(&mut beaten) || acked.elapsed() >= ACK_EVERY {
+                    acked = Instant::now();
+                    let (applied, durable) = (Seq(0), Seq(0));
+                    let bytes = incoming.received();
+                    let ack = Ack { received: last.seq, applied, durable, bytes };
+                    incoming.socket().write_all(&ack.line())?;
+                }
+                heard(incoming.read()?);
+            }
             Item::Message(..) => {}
             Item::Lead(_) => return Err(LinkError::Garbled("a handover during a copy")),
-            Item::Heartbeat(_) => acknowledge(incoming, last.seq)?,
+            Item::Heartbeat(_) => beaten = true,
             Item::Record(header, record) => {
                 crate::effect::check(&record[record.len() - header.len as usize..])
                     .map_err(|malformed| LinkError::Garbled(malformed.0))?;
@@ -125,8 +133,25 @@ fn receive_log(
     Ok(file.sync_all()?)
 }
 
-/// So far nothing of it is applied.
-fn acknowledge(incoming: &Incoming, received: Seq) -> Result<(), LinkError> {
-    let ack = Ack { received, applied: Seq(0), durable: Seq(0) };
-    Ok(incoming.socket().write_all(&ack.line())?)
+/// Tells the leader now and then that somebody is at work, as long as there is nothing to acknowledge.
+pub struct Alive {
+    socket: io::Result<TcpStream>,
+    told: Instant,
+}
+
+impl Alive {
+    pub fn new(incoming: &Incoming) -> Alive {
+        Alive { socket: incoming.socket().try_clone(), told: Instant::now() }
+    }
+
+    /// A link that breaks meanwhile shows when it is used for more than this.
+    pub fn tell(&mut self) {
+        if self.told.elapsed() >= ACK_EVERY
+            && let Ok(socket) = &mut self.socket
+        {
+            self.told = Instant::now();
+            let ack = Ack { received: Seq(0), applied: Seq(0), durable: Seq(0), bytes: 0 };
+            let _ = socket.write_all(&ack.line());
+        }
+    }
 }

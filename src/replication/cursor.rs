@@ -29,25 +29,34 @@ impl<'l> Cursor<'l> {
     pub fn behind(log: &'l Log, dir: &'l Path, last: Position) -> io::Result<Option<Cursor<'l>>> {
         let next = Seq(last.seq.0 + 1);
         let pin = log.pin(next);
+        // Asked before the files are looked at: what is behind it may be half written.
+        let end = log.end();
         let segments = files::list(dir)?.segments;
         let Some(segment) = segments.into_iter().rev().find(|first| *first <= next) else {
             return Ok(None);
         };
         let path = dir.join(segment_name(segment));
         let mut scanner = Scanner::open(&path, last)?;
-        let agrees = if segment <= last.seq {
+        let agrees = if next > end.last.seq {
+            end.last == last
+        } else if segment <= last.seq {
             scanner.skip_unchecked(segment, last.seq)? == Some(last)
         } else {
             // The record itself is in a file that may be gone; the crc of the next one seals it.
-            match scanner.read_next()? {
-                Found::Record(..) => true,
-                Found::End => log.last() == last,
-                Found::Frame(_) | Found::Damaged(_) => false,
-            }
+            matches!(scanner.read_next()?, Found::Record(..))
         };
-        let offset = if segment <= last.seq { scanner.offset() } else { 0 };
+        if !agrees {
+            return Ok(None);
+        }
+        let offset = if segment > last.seq {
+            0
+        } else if next > end.last.seq {
+            end.len
+        } else {
+            scanner.offset()
+        };
         let file = File::open(&path)?;
-        Ok(agrees.then_some(Cursor { dir, pin, file, segment, offset }))
+        Ok(Some(Cursor { dir, pin, file, segment, offset }))
     }
 
     /// Reads on, up to `end`; 0 means that the end is reached. At the end stands a whole record.
@@ -71,8 +80,10 @@ impl<'l> Cursor<'l> {
 
     fn open_next(&mut self) -> io::Result<()> {
         let segments = files::list(self.dir)?.segments;
-        let next = segments.into_iter().find(|first| *first > self.segment);
-        let next = next.ok_or_else(|| io::Error::other("the next segment is gone"))?;
+        // Segments go oldest first, so as long as this one is there, the next one is.
+        let at = segments.binary_search(&self.segment).ok();
+        let next = at.and_then(|at| segments.get(at + 1)).copied();
+        let next = next.ok_or_else(|| io::Error::other("the log behind its place is not kept"))?;
         self.file = File::open(self.dir.join(segment_name(next)))?;
         (self.segment, self.offset) = (next, 0);
         self.pin.advance(next);

@@ -65,6 +65,7 @@ pub fn run(engine: &Engine) {
             if matches!(error, LinkError::Garbled(_)) {
                 engine.role.link.rejected.increment();
             }
+            *engine.role.link.error.lock() = Some(error.to_string());
             troubles.tell(&order, &error);
             let jitter = random.below(wait.as_millis() as usize + 1) as u64;
             let pause = wait / 2 + Duration::from_millis(jitter / 2);
@@ -92,6 +93,16 @@ impl Troubles {
     }
 }
 
+/// What is known of where this node's history and its leader's part.
+enum Parting {
+    /// Nothing.
+    Unknown,
+    /// They do.
+    Somewhere,
+    /// What only this node has is saved.
+    Saved,
+}
+
 /// One link.
 struct Follower<'e> {
     engine: &'e Engine,
@@ -102,6 +113,10 @@ struct Follower<'e> {
 impl Follower<'_> {
     /// Follows until something is wrong; tells what.
     fn run(&mut self) -> LinkError {
+        // With a full disk there is no use for a link.
+        if let Err(error) = self.persistence.log.check() {
+            return LinkError::Own(error.to_string());
+        }
         let mut incoming = match self.dial() {
             Ok(socket) => Incoming::new(socket),
             Err(error) => return LinkError::Io(error),
@@ -140,12 +155,12 @@ impl Follower<'_> {
     fn agree(&self, incoming: &mut Incoming) -> Result<(), LinkError> {
         // The disk failed in the middle of taking over a copy: only finishing that leads on.
         if copy::is_complete(&self.persistence.dir) {
-            self.take_over()?;
+            self.take_over(|| ());
         }
         self.authenticate(incoming)?;
         let log = &self.persistence.log;
         let own = log.last();
-        let (mut ask, mut saved) = (own, false);
+        let (mut ask, mut parting) = (own, Parting::Unknown);
         for _ in 0..ROUNDS_MAX {
             let request = self.request(ask);
             send(incoming.socket(), &request.words())?;
@@ -159,17 +174,18 @@ impl Follower<'_> {
                 Answer::Continue(_) if ask == own => return Ok(()),
                 Answer::Continue(_) if ask.seq == Seq(0) => {
                     let base = copy::Base { seq: Seq(0), bytes: 0 };
-                    return self.copy(incoming, base, saved);
+                    return self.copy(incoming, base, parting);
                 }
-                Answer::Continue(_) => self.give_up_behind(ask.seq, &mut saved)?,
+                Answer::Continue(_) => parting = self.give_up_behind(ask.seq, own)?,
                 Answer::Full { seq, bytes } => {
-                    return self.copy(incoming, copy::Base { seq, bytes }, saved);
+                    return self.copy(incoming, copy::Base { seq, bytes }, parting);
                 }
                 Answer::Diverged { seq, epoch, crc } => {
+                    parting = Parting::Somewhere;
                     let same = log.epoch_of(seq);
                     let same = same.is_some_and(|own| own.epoch == epoch && own.crc == crc);
                     if same && seq < own.seq {
-                        self.give_up_behind(seq, &mut saved)?;
+                        parting = self.give_up_behind(seq, own)?;
                     } else {
                         ask = self.earlier(seq, epoch)?;
                         continue;
@@ -210,8 +226,7 @@ impl Follower<'_> {
     /// The last of our records that can be in a history which has, at `seq`, an epoch that is not ours.
     fn earlier(&self, seq: Seq, epoch: Epoch) -> Result<Position, LinkError> {
         let log = &self.persistence.log;
-        let before = Epoch(epoch.0.saturating_sub(1));
-        let seq = log.with_epochs(|epochs| epochs.last_within(seq.min(log.last().seq), before));
+        let seq = log.with_epochs(|epochs| epochs.last_before(seq.min(log.last().seq), epoch));
         let position =
             seq.map_or(Ok(None), |seq| divergence::position_at(&self.persistence.dir, seq));
         Ok(position?.unwrap_or_default())
@@ -219,21 +234,17 @@ impl Follower<'_> {
 
     /// Saves, reports and cuts off what only this node has, and dials again. If the state before it cannot
     /// be rebuilt from what is here, nothing is cut off.
-    fn give_up_behind(&self, last: Seq, saved: &mut bool) -> Result<(), LinkError> {
+    fn give_up_behind(&self, last: Seq, end: Position) -> Result<Parting, LinkError> {
         let own = |error: &dyn std::fmt::Display| LinkError::Own(error.to_string());
         let Persistence { log, dir, .. } = self.persistence;
         log.sync().map_err(|error| own(&error))?;
-        if let Some(found) = divergence::save(dir, last)? {
-            self.report(&found);
-            *saved = true;
-        }
+        let saved = divergence::save(dir, last, end)?;
+        saved.iter().for_each(|saved| self.report(saved));
         if !divergence::can_rewind(dir, last).map_err(|error| own(&error))? {
-            return Ok(());
+            return Ok(if saved.is_some() { Parting::Saved } else { Parting::Somewhere });
         }
         self.engine.role.set_loading(true);
-        self.cut_own_followers();
-        let rewound = self.persistence.rewind(&self.engine.store, last);
-        let position = rewound.map_err(|error| own(&error))?;
+        let position = self.persistence.rewind(&self.engine.store, last);
         log::warn!("the log goes on behind record {}, as the leader's does", position.seq);
         Err(LinkError::Again)
     }
@@ -247,8 +258,12 @@ impl Follower<'_> {
             return;
         }
         let link = &self.engine.role.link;
+        let path = Some(saved.path.display().to_string());
+        // What was saved before, over a link that then broke, is not said and counted again.
+        if std::mem::replace(&mut *link.diverged_file.lock(), path.clone()) == path {
+            return;
+        }
         link.diverged_records.add(saved.writes);
-        *link.diverged_file.lock() = Some(saved.path.display().to_string());
         let keys: Vec<String> = saved.keys.iter().map(|key| quote(key)).collect();
         log::warn!(
             "{} writes that only this node had are not in its leader's history; they are saved in {} \
@@ -260,25 +275,25 @@ impl Follower<'_> {
         );
     }
 
-    /// Whoever follows this node must ask again where to go on.
-    fn cut_own_followers(&self) {
-        let clients = self.engine.clients.all();
-        clients.iter().filter(|client| client.is_follower()).for_each(|client| client.kill());
-    }
-
     fn copy(
         &self,
         incoming: &mut Incoming,
         base: copy::Base,
-        saved: bool,
+        parting: Parting,
     ) -> Result<(), LinkError> {
-        let role = &self.engine.role;
+        let (role, Persistence { log, dir, .. }) = (&self.engine.role, self.persistence);
         role.link.copies();
         copy::receive(self.persistence, incoming, base, |bytes| role.link.heard(bytes))?;
         let own = |error: &dyn std::fmt::Display| LinkError::Own(error.to_string());
-        self.persistence.log.sync().map_err(|error| own(&error))?;
-        if !saved && self.persistence.may_hold_writes_of_its_own() {
-            let aside = divergence::save_all(&self.persistence.dir)?;
+        log.sync().map_err(|error| own(&error))?;
+        let may_be_lost = match parting {
+            Parting::Saved => false,
+            Parting::Somewhere => true,
+            // Most likely a follower that was away for too long: others have all that it has.
+            Parting::Unknown => self.persistence.may_hold_writes_of_its_own(),
+        };
+        if may_be_lost && divergence::holds_writes(dir)? {
+            let aside = divergence::save_all(dir, log.last())?;
             log::warn!(
                 "this node's history is not its leader's and where they part is unknown; all of it is kept \
                  in {}",
@@ -286,33 +301,33 @@ impl Follower<'_> {
             );
             *role.link.diverged_file.lock() = Some(aside.display().to_string());
         }
-        copy::commit(&self.persistence.dir)?;
-        self.take_over()
+        copy::commit(dir)?;
+        let mut alive = copy::Alive::new(incoming);
+        self.take_over(|| alive.tell());
+        Ok(())
     }
 
     /// Makes a full copy that is complete this node's data.
-    fn take_over(&self) -> Result<(), LinkError> {
+    fn take_over(&self, working: impl FnMut()) {
         self.engine.role.set_loading(true);
-        self.cut_own_followers();
-        let taken = self.persistence.take_over_copy(&self.engine.store);
-        let position = taken.map_err(|error| LinkError::Own(error.to_string()))?;
+        let position = self.persistence.take_over_copy(&self.engine.store, working);
         self.engine.role.set_loading(false);
         log::info!("a full copy of the leader's data has been taken over, up to {}", position.seq);
-        Ok(())
     }
 
     /// Applies records for as long as they come.
     fn stream(&self, incoming: &mut Incoming) -> Result<std::convert::Infallible, LinkError> {
         let link = &self.engine.role.link;
         link.came_up();
-        self.acknowledge(incoming)?;
-        let mut asked = false;
+        let (mut asked, mut acked) = (false, None::<Instant>);
         loop {
             // The first time, a copy may have left something in the buffer.
             let beaten = self.apply_waiting(incoming)?;
             self.settle()?;
             link.reached(self.persistence.log.appended());
-            if beaten {
+            // In the middle of a large record, too, the leader must know that somebody is there.
+            if beaten || acked.is_none_or(|at| at.elapsed() >= copy::ACK_EVERY) {
+                acked = Some(Instant::now());
                 self.acknowledge(incoming)?;
             }
             if self.engine.role.wants_to_lead() && !asked {
@@ -360,10 +375,12 @@ impl Follower<'_> {
         result.map(drop).map_err(|error| LinkError::Own(error.to_string()))
     }
 
+    /// All that is here has been looked at.
     fn acknowledge(&self, incoming: &Incoming) -> Result<(), LinkError> {
         let log = &self.persistence.log;
-        let applied = log.appended();
-        let ack = Ack { received: applied, applied, durable: log.durable() };
+        let (received, bytes) = (log.appended(), incoming.received());
+        let applied = self.persistence.promised();
+        let ack = Ack { received, applied, durable: log.durable(), bytes };
         Ok(incoming.socket().write_all(&ack.line())?)
     }
 }

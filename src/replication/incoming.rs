@@ -69,11 +69,18 @@ pub struct Incoming {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// All bytes that were read, but for those up to the leader's answer.
+    received: u64,
 }
 
 impl Incoming {
     pub fn new(socket: TcpStream) -> Incoming {
-        Incoming { socket, bytes: vec![0; BUFFER_BYTES], start: 0, end: 0 }
+        Incoming { socket, bytes: vec![0; BUFFER_BYTES], start: 0, end: 0, received: 0 }
+    }
+
+    /// Bytes received behind the last line that [`Incoming::line`] has read.
+    pub fn received(&self) -> u64 {
+        self.received
     }
 
     pub fn socket(&self) -> &TcpStream {
@@ -111,6 +118,7 @@ impl Incoming {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(n) => {
                     self.end += n;
+                    self.received += n as u64;
                     return Ok(n);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -125,6 +133,7 @@ impl Incoming {
             if let Some(len) = self.waiting().iter().position(|byte| *byte == b'\n') {
                 let line = self.waiting()[..len].strip_suffix(b"\r").map(<[u8]>::to_vec);
                 self.consume(len + 1);
+                self.received = self.waiting().len() as u64;
                 return line.ok_or(LinkError::Garbled("a line end"));
             }
             if self.waiting().len() > LINE_LEN_MAX {

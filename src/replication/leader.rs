@@ -21,6 +21,7 @@ use crate::config::Id;
 use crate::effect::Seq;
 use crate::engine::{Client, Engine, Follower, Leader, Persistence};
 use crate::error::Failure;
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -39,9 +40,16 @@ const BEAT_BUSY: Duration = Duration::from_millis(5);
 /// The sender writes to one socket and keeps its buffer on the heap.
 const STACK_BYTES: usize = 128 << 10;
 
+const SAME_NODE: Failure = Failure::fixed(
+    "ERR this is the node that wants to follow, or one with a copy of its directory: then remove the file \
+     'node' from one of the two",
+);
+
 /// What a follower is given.
 struct Feed<'l> {
     answer: Answer,
+    /// See `Log::histories`.
+    histories: u64,
     /// The base, if it gets one, with its length.
     base: Option<(File, u64)>,
     cursor: Cursor<'l>,
@@ -57,6 +65,9 @@ pub fn serve(
 ) -> Result<bool, Failure> {
     let persistence = engine.persistence.as_ref();
     let persistence = persistence.ok_or(Failure::fixed("ERR this node has no log to follow"))?;
+    if request.node_id == persistence.node_id {
+        return Err(SAME_NODE);
+    }
     if engine.role.is_loading() {
         return Err(Failure::fixed("LOADING a full copy of the leader's data is being loaded"));
     }
@@ -87,12 +98,13 @@ enum Found<'l> {
 /// Finds out what a follower with this last record needs.
 fn find<'l>(persistence: &'l Persistence, request: &Request) -> io::Result<Found<'l>> {
     let (log, dir) = (&persistence.log, &*persistence.dir);
+    let histories = log.histories();
     let last = request.last;
     // What is not written yet cannot be read from the files. An error is somebody else's to tell.
     let _ = log.ensure_written(log.appended());
     if let Some(cursor) = Cursor::behind(log, dir, last)? {
         let answer = Answer::Continue(log.epoch());
-        return Ok(Found::Feed(Feed { answer, base: None, cursor }));
+        return Ok(Found::Feed(Feed { answer, histories, base: None, cursor }));
     }
     let oldest = files::list(dir)?.segments.first().copied().unwrap_or_default();
     let common = log.with_epochs(|epochs| {
@@ -112,6 +124,7 @@ fn find<'l>(persistence: &'l Persistence, request: &Request) -> io::Result<Found
 fn full(persistence: &Persistence) -> io::Result<Feed<'_>> {
     const TRIES: usize = 5;
     let (log, dir) = (&persistence.log, &*persistence.dir);
+    let histories = log.histories();
     // Until the base is chosen, a compaction may remove nothing.
     let _all = log.pin(Seq(1));
     for _ in 0..TRIES {
@@ -129,7 +142,7 @@ fn full(persistence: &Persistence) -> io::Result<Feed<'_>> {
         if let Some(cursor) = Cursor::behind(log, dir, position)? {
             let bytes = base.as_ref().map_or(0, |(_, len)| *len);
             let answer = Answer::Full { seq: position.seq, bytes };
-            return Ok(Feed { answer, base, cursor });
+            return Ok(Feed { answer, histories, base, cursor });
         }
     }
     Err(io::Error::other("no base with the log behind it can be found"))
@@ -174,7 +187,8 @@ fn link(
     let follower = &registration.follower;
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        let sender = Sender { engine, persistence, client, follower, done: &done };
+        let sent_bytes = Cell::new(0);
+        let sender = Sender { engine, persistence, client, follower, done: &done, sent_bytes };
         let spawned = thread::Builder::new()
             .name(format!("repl-out-{}", client.id.0))
             .stack_size(STACK_BYTES)
@@ -210,9 +224,12 @@ fn read_acks(engine: &Engine, client: &Client, follower: &Follower, early: &[u8]
                 continue;
             }
             let ack = Ack::parse(line);
-            let Some(Ack { received, applied, durable }) = ack else {
+            let Some(Ack { received, applied, durable, bytes }) = ack else {
                 return "it sent something that is no acknowledgement".to_string();
             };
+            if follower.is_astray(bytes, received) {
+                return "what it has received is not what was sent".to_string();
+            }
             if applied > Seq(0) {
                 follower.online.store(true, Relaxed);
             }
@@ -244,6 +261,8 @@ struct Sender<'e> {
     follower: &'e Follower,
     /// The link has ended.
     done: &'e AtomicBool,
+    /// Bytes sent behind the answer.
+    sent_bytes: Cell<u64>,
 }
 
 impl Sender<'_> {
@@ -265,7 +284,7 @@ impl Sender<'_> {
     }
 
     fn send_all(&self, feed: Feed<'_>) -> io::Result<()> {
-        let Feed { base, mut cursor, .. } = feed;
+        let Feed { base, mut cursor, histories, .. } = feed;
         let timeout = Duration::from_secs(self.engine.config.int(Id::ReplTimeout) as u64);
         self.client.outbox.socket().set_write_timeout(Some(timeout))?;
         let mut buffer = vec![0; CHUNK_BYTES];
@@ -274,22 +293,27 @@ impl Sender<'_> {
         }
         let log = &self.persistence.log;
         let (mut sent, mut beaten, mut last_beat) = (Seq(0), Seq(0), Instant::now());
+        let mut told_to_lead = false;
         loop {
             // Asked before the end is: behind the last connection's end, that is final.
             let done = self.is_done();
             let end = log.end();
-            if end.seq > sent {
-                self.follower.note_end(end.seq, end.bytes);
-                sent = end.seq;
+            let last = end.last.seq;
+            if last > sent {
+                self.follower.note_end(last, end.bytes);
+                sent = last;
             }
             loop {
                 let n = cursor.read(&end, &mut buffer)?;
+                if log.histories() != histories {
+                    return Err(io::Error::other("this node's history has become another"));
+                }
                 if n == 0 {
                     break;
                 }
                 self.send(&buffer[..n])?;
             }
-            while let Some(message) = self.follower.next_message(end.seq) {
+            while let Some(message) = self.follower.next_message(last) {
                 self.send(&wire::message(&message.channel, &message.payload))?;
             }
             let since = last_beat.elapsed();
@@ -298,13 +322,19 @@ impl Sender<'_> {
                 // For records that nobody waits for, such as the sweeper's deletions.
                 let _ = log.ensure_written(log.appended());
                 self.send(&self.heartbeat().line())?;
+                self.follower.note_sent(self.sent_bytes.get(), sent);
                 (beaten, last_beat) = (sent, Instant::now());
             }
             if done {
                 return Ok(());
             }
-            if self.follower.asks_to_lead.load(Relaxed) {
+            if self.follower.asks_to_lead.swap(false, Relaxed) && !self.engine.role.is_follower() {
                 return self.hand_over(cursor, &mut buffer);
+            }
+            // The link may have broken in the middle of handing over: then it has to be said again.
+            if !told_to_lead && self.engine.role.has_handed_over(&self.follower.node_id, sent) {
+                self.send(&Lead(sent).line())?;
+                told_to_lead = true;
             }
             let pace = if sent > beaten { BEAT_BUSY } else { BEAT_IDLE };
             let due = || {
@@ -312,7 +342,7 @@ impl Sender<'_> {
                     || self.follower.has_messages()
                     || self.engine.followers.is_awaited() && sent > beaten
             };
-            log.wait_written(end.seq, pace.saturating_sub(last_beat.elapsed()), due);
+            log.wait_written(last, pace.saturating_sub(last_beat.elapsed()), due);
         }
     }
 
@@ -348,6 +378,7 @@ impl Sender<'_> {
         let told = self.send(&Lead(last).line());
         let leader = Leader { host: follower.host.clone(), port: follower.port };
         self.engine.follow(leader).map_err(|failure| io::Error::other(failure.to_string()))?;
+        self.engine.role.note_handed_over(follower.node_id.clone(), last);
         told
     }
 
@@ -374,9 +405,21 @@ impl Sender<'_> {
         Heartbeat { epoch, seq, unix_ms: UnixMillis::now().0, behind_ms }
     }
 
+    /// Waits for as long as the follower acknowledges anything: it may be loading a copy, or the link may be
+    /// slow. When it does not, the thread that reads from it cuts the link.
     fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        self.client.outbox.socket().write_all(bytes)?;
+        let mut left = bytes;
+        while !left.is_empty() {
+            match self.client.outbox.socket().write(left) {
+                Ok(n) => left = &left[n..],
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock && !self.done.load(Relaxed) => {
+                }
+                Err(error) => return Err(error),
+            }
+        }
         self.engine.metrics.output_bytes.add(bytes.len() as u64);
+        self.sent_bytes.set(self.sent_bytes.get() + bytes.len() as u64);
         Ok(())
     }
 }

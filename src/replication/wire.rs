@@ -7,7 +7,7 @@
 //!                                        or    FULL <seq> <bytes> <seal>            then a base, then records
 //!                                        or    DIVERGED <seq> <epoch> <crc> <seal>  ask again
 //!                                        ◀──   #! <epoch> <seq> <unix ms> <behind ms> <seal>
-//! ACK <received> <applied> <durable> <seal> ──▶
+//! ACK <received> <applied> <durable> <bytes> <seal> ──▶
 //! HANDOVER <seq> <seal>                   ──▶
 //!                                        ◀──   #lead <seq> <seal>                   behind the last record
 //!                                        ◀──   #message <length> <length> <seal>    channel and payload follow
@@ -165,18 +165,22 @@ pub struct Ack {
     pub applied: Seq,
     /// The last one on its disk.
     pub durable: Seq,
+    /// Bytes behind the leader's answer in which there is nothing whole any more that is not received.
+    pub bytes: u64,
 }
 
 impl Ack {
     /// The line, with its end.
     pub fn line(&self) -> Vec<u8> {
-        sealed(&format!("ACK {} {} {}", self.received, self.applied, self.durable), 0)
+        let Ack { received, applied, durable, bytes } = self;
+        sealed(&format!("ACK {received} {applied} {durable} {bytes}"), 0)
     }
 
     /// Reads a line without its end.
     pub fn parse(line: &[u8]) -> Option<Ack> {
-        let [received, applied, durable] = numbers(line, b"ACK ")?.map(Seq);
-        Some(Ack { received, applied, durable })
+        let [received, applied, durable, bytes] = numbers(line, b"ACK ")?;
+        let [received, applied, durable] = [received, applied, durable].map(Seq);
+        Some(Ack { received, applied, durable, bytes })
     }
 }
 
@@ -322,7 +326,7 @@ mod tests {
         for answer in answers {
             check(answer, answer.line(&request), |line| Answer::parse(line, &request));
         }
-        let ack = Ack { received: seq, applied: Seq(1), durable: Seq(0) };
+        let ack = Ack { received: seq, applied: Seq(1), durable: Seq(0), bytes: u64::MAX };
         check(ack, ack.line(), Ack::parse);
         check(Handover(seq), Handover(seq).line(), Handover::parse);
         check(Lead(seq), Lead(seq).line(), Lead::parse);

@@ -18,6 +18,8 @@
 
 pub mod history;
 pub mod memory_disk;
+pub mod nodes;
+pub mod proxy;
 pub mod resp;
 pub mod rng;
 pub mod server;

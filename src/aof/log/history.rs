@@ -5,22 +5,31 @@ use super::{Log, LogError, Tail};
 use crate::aof::divergence;
 use crate::aof::epochs::{EpochStart, Epochs};
 use crate::aof::record::{Epoch, Header, Position};
+use crate::aof::stats::Stages;
 use crate::clock::UnixMillis;
 use crate::effect::Seq;
+use parking_lot::MutexGuard;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
+
+/// As long as it is held, nobody syncs and nobody begins a segment: the files can be replaced or cut off.
+pub struct Still<'l> {
+    log: &'l Log,
+    _syncing: MutexGuard<'l, Stages>,
+}
 
 impl Log {
     /// Begins a leadership: its first record, an empty one, is durable before this returns.
-    pub fn begin_epoch(&self, epoch: Epoch, now: UnixMillis) -> Result<(), LogError> {
-        {
+    pub fn begin_epoch(&self, epoch: Epoch, now: UnixMillis) -> Result<Position, LogError> {
+        let first = {
             let mut pending = self.pending.lock();
             pending.epoch = epoch;
             let first = self.append_to(&mut pending, &[], crc32fast::hash(&[]), now);
             self.epochs.write().note(EpochStart { epoch, first, crc: pending.last.crc });
-        }
-        self.sync().map(drop)
+            pending.last
+        };
+        self.sync().map(|_| first)
     }
 
     /// Adds a record of the leader's, byte for byte. The caller has checked it against [`Log::last`], and
@@ -49,44 +58,59 @@ impl Log {
         self.pending.lock().last
     }
 
-    /// Cuts the files off behind a record; [`Log::restart_at`] must follow. Nobody appends meanwhile.
-    pub fn cut_behind(&self, dir: &Path, last: Seq) -> io::Result<()> {
-        let _syncing = self.syncing.lock();
-        // First, so that the mark is never ahead of the log.
-        self.mark.set(last)?;
-        divergence::cut_behind(dir, last)
+    /// The files are about to be replaced or cut off. Nobody appends meanwhile.
+    pub fn hold_still(&self) -> Still<'_> {
+        let still = Still { log: self, _syncing: self.syncing.lock() };
+        self.histories.fetch_add(1, SeqCst);
+        self.wake_tailing();
+        still
     }
 
-    /// Goes on behind another place: the files have been replaced or cut off there. Nobody appends
-    /// meanwhile.
-    ///
-    /// # Panics
-    /// If something is pending: it would belong to a history that is gone.
-    pub fn restart_at(&self, tail: Tail, epochs: Epochs, size: u64) -> io::Result<()> {
-        let _syncing = self.syncing.lock();
-        let mut writer = self.writer.lock();
-        let mut pending = self.pending.lock();
-        assert!(
-            pending.bytes.is_empty() && writer.is_idle(),
-            "records are pending that belong to a history which is gone"
-        );
-        let Tail { last, .. } = tail;
-        // The mark must never be ahead of the log, not even over a power cut.
-        self.mark.set(last.seq)?;
-        writer.move_to(&*self.disk, tail)?;
-        (pending.last, pending.epoch) = (last, last.epoch);
-        *self.epochs.write() = epochs;
-        self.size.store(size, Relaxed);
-        self.is_full.store(false, Relaxed);
-        for reached in [&self.appended, &self.written, &self.durable] {
-            reached.store(last.seq.0, Release);
-        }
-        Ok(())
+    /// Changes when the log goes on elsewhere than at its end.
+    pub fn histories(&self) -> u64 {
+        self.histories.load(SeqCst)
     }
 
     /// The seqs of the log's records that are of one epoch with `seq`, and where that epoch began; None if
     /// this history does not have the record, or no longer knows whose it is.
     pub fn epoch_of(&self, seq: Seq) -> Option<EpochStart> {
         self.epochs.read().of(seq).filter(|_| seq <= self.appended())
+    }
+}
+
+impl Still<'_> {
+    /// Cuts the files off behind a record; [`Still::restart_at`] must follow.
+    pub fn cut_behind(&self, dir: &Path, last: Seq) -> io::Result<()> {
+        // First, so that the mark is never ahead of the log.
+        self.log.mark.set(last)?;
+        divergence::cut_behind(dir, last)
+    }
+
+    /// Goes on behind another place: the files have been replaced or cut off there.
+    ///
+    /// # Panics
+    /// If something is pending: it would belong to a history that is gone.
+    pub fn restart_at(self, tail: Tail, epochs: Epochs, size: u64) -> io::Result<()> {
+        let log = self.log;
+        let mut writer = log.writer.lock();
+        let mut pending = log.pending.lock();
+        assert!(
+            pending.bytes.is_empty() && writer.is_idle(),
+            "records are pending that belong to a history which is gone"
+        );
+        let Tail { last, .. } = tail;
+        // The mark must never be ahead of the log, not even over a power cut.
+        log.mark.set(last.seq)?;
+        writer.move_to(&*log.disk, tail)?;
+        (pending.last, pending.epoch) = (last, last.epoch);
+        *log.epochs.write() = epochs;
+        log.size.store(size, Relaxed);
+        log.is_full.store(false, Relaxed);
+        for reached in [&log.appended, &log.written, &log.durable] {
+            reached.store(last.seq.0, Release);
+        }
+        // Once more: who looked in between may have seen some of this and some of that.
+        log.histories.fetch_add(1, SeqCst);
+        Ok(())
     }
 }

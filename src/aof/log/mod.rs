@@ -39,6 +39,7 @@ use super::record::{Epoch, Position, append_header};
 use super::stats::{LogStats, Stages};
 use crate::clock::UnixMillis;
 use crate::effect::Seq;
+pub use history::Still;
 use parking_lot::{Condvar, Mutex, RwLock};
 pub use retention::{Pin, Retention};
 use std::io;
@@ -81,6 +82,9 @@ pub struct Log {
     error: Mutex<Option<LogError>>,
     /// The leaderships so far; changed while `pending` is held.
     epochs: RwLock<Epochs>,
+    /// How often the log has gone on elsewhere, or is about to: who has read from it before reads something
+    /// else now.
+    histories: AtomicU64,
     retention: Retention,
     /// How many wait for something to be written, to send it on: when there are none, writing costs
     /// nobody a wake-up.
@@ -147,6 +151,7 @@ impl Log {
             failed: AtomicBool::new(false),
             error: Mutex::new(None),
             epochs: RwLock::new(epochs),
+            histories: AtomicU64::new(0),
             retention: Retention::default(),
             tailing: AtomicUsize::new(0),
             tail_moved: Condvar::new(),

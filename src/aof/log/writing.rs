@@ -38,7 +38,7 @@ pub struct End {
     /// Its length; it ends with a whole record.
     pub len: u64,
     /// That record.
-    pub seq: Seq,
+    pub last: Position,
     /// Bytes written since the start of the process, up to here.
     pub bytes: u64,
 }
@@ -59,7 +59,7 @@ impl Writer {
             dirty_end: false,
             is_new: true,
             retry_at: 0,
-            end: End { segment, len, seq: tail.last.seq, bytes: 0 },
+            end: End { segment, len, last: tail.last, bytes: 0 },
         })
     }
 
@@ -216,7 +216,7 @@ impl Log {
     /// Tells everyone how far the log is written now.
     fn note_written(&self, writer: &mut Writer) {
         let bytes = self.stats.written_bytes.get();
-        writer.end = End { len: writer.len, seq: writer.last.seq, bytes, ..writer.end };
+        writer.end = End { len: writer.len, last: writer.last, bytes, ..writer.end };
         // Sequentially consistent with `wait_written`: whoever is not seen waiting here sees this there.
         self.written.store(writer.last.seq.0, SeqCst);
         if self.tailing.load(SeqCst) > 0 {

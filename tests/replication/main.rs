@@ -1,0 +1,10 @@
+//! Replication, hazard by hazard. Each module starts real nodes; between some of them stands a proxy that
+//! plays the network (`common/proxy.rs`).
+//!
+//! `make chaos` runs the long forms.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod chaos;
+mod same_bytes;
