@@ -26,7 +26,8 @@ use std::time::{Duration, Instant};
 
 const NO_LOG: Failure =
     Failure::fixed("ERR there is no log: the server was started with appendonly no");
-const ON_FOLLOWER: &str = "cannot be used with replica instances. Please also note that writes to \
+const ON_FOLLOWER: &str = "cannot be used with replica instances. Please also note that since Redis 4.0 if \
+                           a replica is configured to be writable (which is not the default) writes to \
                            replicas are just local and are not propagated.";
 /// How long PROMOTE tries, unless it is told.
 const PROMOTE_MS: u64 = 10_000;
