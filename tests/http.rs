@@ -6,6 +6,7 @@
 
 mod common;
 
+use common::http::{PAGE, body, exchange, get, page_port, read_all, status};
 use common::resp::{Resp, Value};
 use common::server::{Server, connect, number_behind, set_deadline};
 use common::{DEADLINE, wait_until};
@@ -18,37 +19,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const PATHS: [&str; 5] = ["/", "/metrics", "/status.json", "/healthz", "/readyz"];
-const PAGE: &str = "status page on http://127.0.0.1:";
-
-fn page_port(server: &Server) -> u16 {
-    number_behind(&server.stdout(), PAGE).expect("the page's address is printed")
-}
-
-/// Sends these bytes and returns all that comes back.
-fn exchange(port: u16, request: &[u8]) -> String {
-    let mut socket = connect(port);
-    socket.write_all(request).expect("sending");
-    read_all(&mut socket)
-}
-
-fn read_all(socket: &mut TcpStream) -> String {
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).expect("an answer, and a close");
-    answer
-}
-
-fn get(port: u16, path: &str) -> String {
-    exchange(port, format!("GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n").as_bytes())
-}
-
-fn status(answer: &str) -> &str {
-    answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).unwrap_or("none")
-}
-
-fn body(answer: &str) -> &str {
-    answer.split_once("\r\n\r\n").expect("a head").1
-}
-
 #[test]
 fn every_path_answers_get_and_head_and_nothing_else() {
     let server = Server::start(&[]);
@@ -317,6 +287,45 @@ fn named<'a>(
     seen.iter()
         .filter(move |(name, _)| name.starts_with(prefix))
         .map(|(name, value)| (name, *value))
+}
+
+#[test]
+fn followers_are_seen_on_both_sides() {
+    let leader = Server::start(&[]);
+    let address = format!("127.0.0.1:{}", leader.port());
+    let follower = Server::start(&[("replicaof", &address)]);
+    let mut client = Resp::connect(leader.port());
+    assert_eq!(client.call(&["SET", "key", "value"]), Value::ok());
+    let name = format!("{{replica=\"127.0.0.1:{}\"}}", follower.port());
+    let (mut one, mut two) = (BTreeMap::new(), BTreeMap::new());
+    let follows = wait_until(DEADLINE, || {
+        (one, two) = (scrape(page_port(&leader)), scrape(page_port(&follower)));
+        one.get(&format!("kvstore_replica_lag_records{name}")) == Some(&0.0)
+            && two["kvstore_keys"] == 1.0
+    });
+    assert!(follows, "{one:?}\n{two:?}");
+    assert_eq!((one["kvstore_leader"], one["kvstore_replicas"]), (1.0, 1.0));
+    assert_eq!((two["kvstore_leader"], two["kvstore_leader_link_up"]), (0.0, 1.0));
+    assert!(!one.contains_key("kvstore_leader_link_up"), "it has no leader");
+    let shown = get(page_port(&leader), "/status.json");
+    assert!(shown.contains(&format!("\"address\":\"127.0.0.1:{}\"", follower.port())), "{shown}");
+    let shown = get(page_port(&follower), "/status.json");
+    assert!(shown.contains(&format!("\"leader\":{{\"address\":\"{address}\"")), "{shown}");
+}
+
+#[test]
+fn keys_and_values_are_shown_only_to_who_could_read_them_anyway() {
+    let slow = ("slowlog-log-slower-than", "0");
+    for (settings, shown) in [(&[slow][..], true), (&[slow, ("requirepass", "secret")], false)] {
+        let server = Server::start(settings);
+        let mut client = Resp::connect(server.port());
+        client.call(&["AUTH", "secret"]);
+        assert_eq!(client.call(&["SET", "my-key", "my-value"]), Value::ok());
+        let page = get(page_port(&server), "/status.json");
+        assert_eq!(page.contains("SET my-key my-value"), shown, "{page}");
+        assert!(page.contains("\"run\",") && !page.contains("secret"), "{page}");
+        assert!(!get(page_port(&server), "/metrics").contains("my-"));
+    }
 }
 
 /// Two free ports beside each other.

@@ -5,14 +5,14 @@ import time
 from pathlib import Path
 
 from .checks import equal, kvstore, temporary_directory, wait_until
-from .load import Client, Load
+from .load import CLIENTS, Client, Load
 from .webdriver import browser, missing
 
 TAB, SPACE = "\ue004", " "
 SCHEMES = ["light", "dark"]
 WIDTHS = [320, 360, 768, 1280]
 # Long enough for all checks that want traffic; bounded by itself.
-LOAD_SECONDS = 40
+LOAD_SECONDS = 30
 
 # The contrast of each piece of text with what is behind it (WCAG 2.1, 1.4.3); returns the bad ones.
 CONTRAST = """
@@ -66,12 +66,13 @@ def run(checks, shots):
         checks.skip("the status page", "not installed: apt-get install chromium chromium-driver")
         return
     with temporary_directory() as directory:
-        inside = [os.path.join(directory, name) for name in ["first", "second"]]
+        inside = [os.path.join(directory, name) for name in ["first", "second", "follower"]]
         for path in inside:
             os.mkdir(path)
         with browser(directory) as page:
             with kvstore(inside[0]) as server:
-                watch(checks, page, server, shots)
+                with kvstore(inside[2], "--port=0", f"--replicaof=127.0.0.1:{server.port}") as follower:
+                    watch(checks, page, server, follower, shots)
                 ports = ["--port", str(server.port), "--metrics-port", str(server.page_port)]
                 # As a crash would.
                 server.kill()
@@ -85,7 +86,7 @@ def run(checks, shots):
                     equal((hidden, page.run("return document.body.className")), (True, ""))
 
 
-def watch(checks, page, server, shots):
+def watch(checks, page, server, follower, shots):
     load = Load(server.port, LOAD_SECONDS).start()
     with checks.check("it renders"):
         page.open(f"http://127.0.0.1:{server.page_port}/")
@@ -95,6 +96,10 @@ def watch(checks, page, server, shots):
         moves(page)
     with checks.check("slow commands are shown as text, whatever they hold"):
         slow(page, server)
+    with checks.check("a follower is shown, with its lag"):
+        rows = "return [...document.querySelectorAll('#follower-rows tr')].map(r => r.innerText)"
+        found = wait_until(lambda: page.run(rows), "the follower's row")
+        assert len(found) == 1 and f"127.0.0.1:{follower.port}" in found[0], found
     with checks.check("no complaint in the console"):
         equal(page.complaints(), [])
     with checks.check("light and dark, each with enough contrast"):
@@ -130,7 +135,7 @@ def moves(page):
     for name in ["appended", "written", "durable"]:
         grows(name)
     wait_until(lambda: (page.number("rate") or 0) > 1000, "the load's rate")
-    equal(page.text("clients"), "8", "clients")
+    equal(page.text("clients"), str(CLIENTS + 1), "clients, and a follower")
     for name in ["p50", "p99", "p999", "batch"]:
         wait_until(lambda: page.text(name) != "–", f"{name} is known")
     rows = page.run("return [...document.querySelectorAll('#command-rows th')].map(t => t.textContent)")

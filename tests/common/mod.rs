@@ -12,11 +12,12 @@
 //! - A failure shows what is needed to understand it without a second run: the command, what the
 //!   server's directory holds, what the server logged, and the seed where there was randomness.
 //!
-//! `server` has the processes, `resp` and `text` the two ways to talk to them, `rng` the seeded
+//! `server` has the processes, `resp`, `text` and `http` the ways to talk to them, `rng` the seeded
 //! generator.
 #![allow(dead_code, reason = "each test file is a program of its own and uses only a part of this")]
 
 pub mod history;
+pub mod http;
 pub mod memory_disk;
 pub mod nodes;
 pub mod proxy;

@@ -12,6 +12,7 @@ mod common;
 mod injected;
 mod ledger;
 
+use common::http::{body, get, page_port, status};
 use common::resp::{Resp, Value};
 use common::server::Server;
 use common::{DEADLINE, skipped, wait_until};
@@ -96,12 +97,17 @@ fn fills_up_and_is_freed(policy: &str) {
         ledger.check(&mut client);
     }
     assert_eq!(info(&mut client, "aof_last_write_status"), "err");
+    let ready = get(page_port(&server), "/readyz");
+    assert!(body(&ready).starts_with("ready, for reads only: "), "{ready}");
+    assert!(status(&ready) == "200" && ready.contains("No space left"), "{ready}");
+    assert!(get(page_port(&server), "/metrics").contains("\nkvstore_log_up 0\n"));
     assert!(server.stderr().contains("No space left"), "{}", server.stderr());
 
     disk.free();
     let resumed = wait_until(DEADLINE, || ledgers[0].write(&mut client).is_ok());
     assert!(resumed, "service does not resume: {:?}", ledgers[0].write(&mut client));
     assert_eq!(info(&mut client, "aof_last_write_status"), "ok");
+    assert_eq!(body(&get(page_port(&server), "/readyz")), "ready\n");
     for ledger in &mut ledgers {
         (0..5).for_each(|_| ledger.write(&mut client).expect("there is space"));
     }
