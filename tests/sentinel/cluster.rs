@@ -20,6 +20,17 @@ pub struct Node {
     pub dir: Arc<tempfile::TempDir>,
     /// None while it is dead.
     pub server: Option<Server>,
+    /// Whether it stands still.
+    stalled: bool,
+}
+
+/// What becomes of a node.
+#[derive(Clone, Copy)]
+pub enum Fate {
+    /// `kill -9`.
+    Dies,
+    /// `kill -STOP`: its machine hangs, and it will go on as if nothing had happened.
+    Stalls,
 }
 
 impl Node {
@@ -29,7 +40,7 @@ impl Node {
         let port = lasting_port();
         let text = format!("port {port}\nmetrics-port 0\n{}\n", lines.join("\n"));
         fs::write(dir.path().join("kv.conf"), text).expect("to write a file");
-        let mut node = Node { port, dir, server: None };
+        let mut node = Node { port, dir, server: None, stalled: false };
         node.start_again();
         node
     }
@@ -43,6 +54,26 @@ impl Node {
 
     pub fn kill(&mut self) {
         self.server.take().expect("a node that lives").kill();
+    }
+
+    pub fn meets(&mut self, fate: Fate) {
+        match fate {
+            Fate::Dies => self.kill(),
+            Fate::Stalls => self.server.as_ref().expect("a node that lives").signal("STOP"),
+        }
+        self.stalled = matches!(fate, Fate::Stalls);
+    }
+
+    pub fn comes_back(&mut self) {
+        match &self.server {
+            Some(server) => server.signal("CONT"),
+            None => self.start_again(),
+        }
+        self.stalled = false;
+    }
+
+    fn is_up(&self) -> bool {
+        self.server.is_some() && !self.stalled
     }
 
     pub fn config_file(&self) -> String {
@@ -81,8 +112,8 @@ pub struct Cluster {
 impl Cluster {
     /// Starts all of it and waits until everybody knows everybody. The first node leads; the others have
     /// these priorities.
-    pub fn start(password: &str, priorities: [u32; 2]) -> Cluster {
-        let mut common = vec!["appendfsync everysec".to_string()];
+    pub fn start(password: &str, priorities: [u32; 2], line: &str) -> Cluster {
+        let mut common = vec![line.to_string()];
         if !password.is_empty() {
             common.extend([format!("requirepass {password}"), format!("masterauth {password}")]);
         }
@@ -120,13 +151,13 @@ impl Cluster {
     }
 
     fn settled(&self) -> Option<usize> {
-        let leader = self.leader().filter(|leader| self.nodes[*leader].server.is_some())?;
+        let leader = self.leader().filter(|leader| self.nodes[*leader].is_up())?;
         let port = self.nodes[leader].port.to_string();
         let follows = |node: &Node| {
             let says = |field: &str| info(node.port, &self.password, field);
             says("master_port") == port && says("master_link_status") == "up"
         };
-        let others = self.nodes.iter().filter(|node| node.server.is_some());
+        let others = self.nodes.iter().filter(|node| node.is_up());
         let all_follow = others.filter(|node| node.port != self.nodes[leader].port).all(follows);
         let leads = info(self.nodes[leader].port, &self.password, "role") == "master";
         (leads && all_follow).then_some(leader)
