@@ -145,7 +145,8 @@ begin "$@"
 for program in redis-sentinel redis-cli; do
     if ! command -v "$program" >/dev/null; then
         say "skipped: $program is not installed (apt-get install redis-sentinel)"
-        exit $([ "$mode" = demo ] && echo 0 || echo 1)
+        [ "$mode" = demo ]
+        exit
     fi
 done
 leader=B
