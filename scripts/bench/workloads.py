@@ -8,6 +8,7 @@ from bench.keyspace import Expiry, Memory
 from bench.load import KEY_PATTERN, VALUE, VALUE_BYTES
 from bench.log import Compaction, Recovery
 from bench.replication import Cost, FullCopy, Lag
+from bench.seeing import Monitored, Sampling
 from bench.throughput import Insert, Throughput
 from bench.workload import Target
 
@@ -15,6 +16,7 @@ GROUPS = {
     "cache": "Cache: nothing is written to disk (`appendonly no`)",
     "log": "Log: `appendonly yes`, never rewritten by itself",
     "replication": "Replication: a leader and one follower with logs, `everysec`, all on the two cores",
+    "seeing": "Seeing: each server looked at, and not, by turns",
 }
 
 
@@ -61,6 +63,9 @@ WORKLOADS = [
     Cost("follow", "SET, 50 clients, pipeline of 16, one follower"),
     Lag("lag", "SET, 50 clients, one follower"),
     FullCopy("copy", "full copy of 1 million keys"),
+    Sampling("sample-get", "GET, 50 clients, 1 in 100 traced", "get", 1, 100_000),
+    Sampling("sample-set-p16", "SET, 50 clients, pipeline of 16, 1 in 100 traced", "set", 16, 800_000),
+    Monitored("monitor", "SET, 50 clients, one that monitors"),
     Recovery("recovery", "restart after 2 million SETs over 1 million keys"),
     Compaction("compaction", "compaction of 1 million keys under 4,000 SETs a second"),
 ]

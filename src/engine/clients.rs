@@ -237,7 +237,7 @@ impl Client {
             line,
             "id={} addr={} laddr={} fd=-1 name={} age={age} idle={idle} flags={flags} db=0 sub={} psub={} \
              ssub=0 multi={multi} qbuf={input} qbuf-free={} argv-mem=0 multi-mem={multi_bytes} rbs={buffer} rbp={buffer} \
-             obl=0 oll={} omem={queued} tot-mem={} events=r cmd={last_command} user=default redir=-1 \
+             obl=0 oll={} omem={queued} tot-mem={} events={} cmd={last_command} user=default redir=-1 \
              resp={} lib-name={} lib-ver={}",
             self.id.0,
             self.addr,
@@ -248,6 +248,7 @@ impl Client {
             buffer.saturating_sub(input),
             usize::from(queued > 0),
             buffer + queued + multi_bytes + size_of::<Client>(),
+            if queued > 0 { "rw" } else { "r" },
             self.dialect.load(Relaxed),
             labels.library,
             labels.library_version,

@@ -214,7 +214,6 @@ impl Engine {
             session.account(Step::Lock);
             self.metrics.lock_wait.record(session.watch.timeline.of(Step::Lock) / 1000);
         }
-        session.time(Step::Run);
         let mut tx =
             tx.without_touch(session.client.no_touch.load(Relaxed)).with_tracking(self.tracking());
         tx.tell_events(self.told_classes());

@@ -152,14 +152,20 @@ impl Ring {
     ) -> Arc<Observed> {
         let (name, addr) = (client.labels().name, client.addr);
         let (at, timeline) = (UnixMillis::now(), Mutex::new(timeline));
-        let entries = &mut *self.0.lock();
-        let id = entries.next_id;
+        let new = Observed { id: 0, at, command, words, addr, name, ended, timeline };
+        let mut new = Arc::new(new);
+        let mut entries = self.0.lock();
+        let entry = Arc::get_mut(&mut new).expect("nobody else knows of it yet");
+        entry.id = entries.next_id;
         entries.next_id += 1;
-        let added = Observed { id, at, command, words, addr, name, ended, timeline };
-        let added = Arc::new(added);
-        entries.newest_first.push_front(Arc::clone(&added));
+        entries.newest_first.push_front(Arc::clone(&new));
+        // The usual case is one too many; it is freed when nobody waits for the lock any more.
+        let excess = entries.newest_first.len().saturating_sub(max);
+        let oldest = if excess > 0 { entries.newest_first.pop_back() } else { None };
         entries.newest_first.truncate(max);
-        added
+        drop(entries);
+        drop(oldest);
+        new
     }
 
     /// The newest ones, at most `count`.
