@@ -104,7 +104,9 @@ def logged(child, pattern):
 
 @contextlib.contextmanager
 def temporary_directory():
-    with tempfile.TemporaryDirectory(prefix="kvstore-observe-") as directory:
+    # A browser that is ending may still write to its profile.
+    options = {"prefix": "kvstore-observe-", "ignore_cleanup_errors": True}
+    with tempfile.TemporaryDirectory(**options) as directory:
         yield directory
 
 

@@ -120,5 +120,8 @@ class Prometheus:
 
     def all(self, query, label=None):
         """Values by this label, or by all of them."""
-        key = lambda labels: labels[label] if label else str(labels)
-        return {key(sample["metric"]): float(sample["value"][1]) for sample in self._query(query)}
+        values = {}
+        for sample in self._query(query):
+            labels = sample["metric"]
+            values[labels[label] if label else str(labels)] = float(sample["value"][1])
+        return values
