@@ -6,8 +6,8 @@
 //! has some ten kilobytes.
 
 use super::info;
+use super::link::Link;
 use super::memory::Memory;
-use super::role::Link;
 use super::{Engine, Lag, Persistence};
 use crate::aof::log::Log;
 use crate::aof::stats::LogStats;
