@@ -95,7 +95,7 @@ pub fn line(start: &EpochStart) -> Vec<u8> {
     line
 }
 
-/// Reads what [`line`] wrote.
+/// Reads what [`line()`] wrote.
 pub fn parse_line(line: &[u8]) -> Option<EpochStart> {
     let mut words = line.strip_prefix(b"#epoch ")?.split(|&byte| byte == b' ');
     let epoch = Epoch(canonical_number(words.next()?)?);

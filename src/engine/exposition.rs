@@ -1,6 +1,6 @@
 //! `/metrics`: the counters in Prometheus's text format, version 0.0.4.
 //!
-//! One table, [`FAMILIES`]: a row is a name, a kind, a help text and the function that writes its
+//! One table, `FAMILIES`: a row is a name, a kind, a help text and the function that writes its
 //! samples. Names and units follow Prometheus's advice: `kvstore_` first, seconds and bytes, counters end
 //! in `_total`. A family without a sample is left out, and so is a command that was never called: a page
 //! has some ten kilobytes.
