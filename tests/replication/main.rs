@@ -7,4 +7,7 @@
 mod common;
 
 mod chaos;
+mod copies;
+mod divergence;
+mod restarts;
 mod same_bytes;
