@@ -20,7 +20,7 @@
 //!
 //! [`protocol`] bytes ↔ requests and replies · [`effect`] what can happen to data · [`store`] the table ·
 //! [`commands`] what each command means · [`aof`] the log · [`pubsub`] messages · [`engine`] decides · [`replication`] followers and
-//! leaders · [`server`] sockets and threads · [`cli`] tools beside the server. Leaves, imported by anyone: [`config`], [`error`],
+//! leaders · [`server`] sockets and threads · [`cli`] tools beside the server. Leaves, imported by anyone: [`arenas`], [`config`], [`error`],
 //! [`event`], [`metrics`], [`histogram`], [`timeline`], [`clock`], [`digits`], [`held`], [`shutdown`],
 //! [`glob`], [`random`], [`outbox`].
 //!
@@ -75,6 +75,7 @@
 //! - Recovery judges everything before it changes anything (`tests/every_byte.rs`).
 
 pub mod aof;
+pub mod arenas;
 pub mod cli;
 pub mod clock;
 pub mod commands;
