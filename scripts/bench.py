@@ -9,7 +9,7 @@ What takes long is measured in every second round only. Ctrl-C cleans up.
     make bench                              everything, five rounds
     make bench ROUNDS=3                     about 12 minutes
     make bench ARGS='--group log'           only the workloads with a log on disk; or: cache,
-                                            replication, seeing
+                                            pubsub, replication, seeing
     make bench ARGS='--only get-50 --rounds 9 --json /tmp/get.json'
     make bench-quick                        a smoke run: do the scripts work?
     TMPDIR=/mnt/disk make bench ARGS='--group log'      another disk

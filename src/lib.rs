@@ -20,7 +20,7 @@
 //!
 //! [`protocol`] bytes ↔ requests and replies · [`effect`] what can happen to data · [`store`] the table ·
 //! [`commands`] what each command means · [`aof`] the log · [`pubsub`] messages · [`engine`] decides · [`replication`] followers and
-//! leaders · [`server`] sockets and threads · [`cli`] tools beside the server. Leaves, imported by anyone: [`config`], [`error`],
+//! leaders · [`server`] sockets and threads · [`cli`] tools beside the server. Leaves, imported by anyone: [`arenas`], [`config`], [`error`],
 //! [`event`], [`metrics`], [`histogram`], [`timeline`], [`clock`], [`digits`], [`held`], [`shutdown`],
 //! [`glob`], [`random`], [`outbox`].
 //!
@@ -51,11 +51,12 @@
 //! | `Log::pending` | the log's pending bytes | a memcpy |
 //!
 //! `Log::syncing` → `Log::writer` → `Log::pending` are for those who write and sync; no shard is locked
-//! then, but by `repl-in` when it starts over elsewhere (`Log::hold_still`, before the shards). `Log::epochs` is a
-//! leaf behind `Log::pending`. `Role::changing` comes before all shards. A subscriber's `Outbox::queue` → `PubSub::registry` is the order of SUBSCRIBE. The registries of
-//! clients and of subscriptions are leaves: held for a look or an entry, and never while sending. So are
-//! the rings of slow and sampled commands, and `Monitors::feeds` → a feed's lines: an EXEC's commands are
-//! noted there while its shards are locked.
+//! then, but by `repl-in` when it starts over elsewhere (`Log::hold_still`, before the shards). `Log::epochs`
+//! is a leaf behind `Log::pending`. `Role::changing` comes before all shards. A subscriber's
+//! `Outbox::queue` → `PubSub::registry` is the order of SUBSCRIBE. The registries of clients and of
+//! subscriptions, and the lanes of publishers, are leaves: held for a look or an entry, and never while
+//! sending. So are the rings of slow and sampled commands, and `Monitors::feeds` → a feed's lines: an EXEC's
+//! commands are noted there while its shards are locked.
 //!
 //! # Invariants
 //!
@@ -74,6 +75,7 @@
 //! - Recovery judges everything before it changes anything (`tests/every_byte.rs`).
 
 pub mod aof;
+pub mod arenas;
 pub mod cli;
 pub mod clock;
 pub mod commands;

@@ -1,5 +1,6 @@
 //! The program: reads the arguments, starts logging, dispatches.
 
+use kvstore::arenas;
 use kvstore::cli;
 use kvstore::config::{self, Config, Id};
 use kvstore::engine::log_level;
@@ -44,6 +45,7 @@ fn run(args: &[String]) -> Result<ExitCode, Box<dyn std::error::Error>> {
 }
 
 fn serve(options: &[String]) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    arenas::limit();
     let env = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let config = Config::load(options, env)?;

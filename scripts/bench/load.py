@@ -34,10 +34,11 @@ class Connection:
     def __exit__(self, *_exception):
         self.socket.close()
 
-    def _read(self, byte_count):
+    def _read(self, byte_count, at_most=None):
+        """So many bytes, or as many as there are, up to `at_most`."""
         answer = bytearray()
         while len(answer) < byte_count:
-            got = self.socket.recv(min(1 << 16, byte_count - len(answer)))
+            got = self.socket.recv(at_most or min(1 << 16, byte_count - len(answer)))
             if not got:
                 raise BenchError(f"the server closed the connection after {bytes(answer[:200])!r}")
             answer += got
@@ -77,6 +78,17 @@ class Connection:
         if line.startswith(b"$") and int(text) >= 0:
             text = self._read(int(text) + 2)[:-2]
         return text.decode()
+
+    def ask_at_once(self, request, count):
+        """The same request so many times in one packet; the reply lines, for replies of one line."""
+        self.socket.sendall(request * count)
+        answer = b""
+        while answer.count(b"\n") < count:
+            answer += self._read(1, at_most=1 << 16)
+        lines = answer.split(b"\r\n")[:count]
+        if not all(line.startswith(b":") for line in lines):
+            raise BenchError(f"{request[:60]!r} was answered {lines[0]!r}")
+        return lines
 
     def dbsize(self):
         """DBSIZE."""

@@ -12,6 +12,8 @@ FIGURES = {
     "p99_ms": ("p99, ms", "{:.3f}"),
     "p9999_ms": ("p99.99, ms", "{:.3f}"),
     "max_ms": ("longest, ms", "{:.1f}"),
+    "deliveries": ("messages delivered/s", "{:,.0f}"),
+    "cpu_delivery_us": ("server CPU per delivery, µs", "{:.2f}"),
     "cpu_us": ("server CPU per request, µs", "{:.2f}"),
     "records_per_fsync": ("writes per fsync", "{:,.1f}"),
     "rss_mib": ("resident memory (VmRSS), MiB", "{:.1f}"),

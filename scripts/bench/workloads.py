@@ -7,6 +7,7 @@ them have a target, and whether the target is about the ratio to Redis or about 
 from bench.keyspace import Expiry, Memory
 from bench.load import KEY_PATTERN, VALUE, VALUE_BYTES
 from bench.log import Compaction, Recovery
+from bench.pubsub import Fanout, Storm
 from bench.replication import Cost, FullCopy, Lag
 from bench.seeing import Monitored, Sampling
 from bench.throughput import Insert, Throughput
@@ -17,6 +18,7 @@ GROUPS = {
     "log": "Log: `appendonly yes`, never rewritten by itself",
     "replication": "Replication: a leader and one follower with logs, `everysec`, all on the two cores",
     "seeing": "Seeing: each server looked at, and not, by turns",
+    "pubsub": "Pub/Sub: PUBLISH to subscribers that read, 64 bytes a message",
 }
 
 
@@ -66,6 +68,11 @@ WORKLOADS = [
     Sampling("sample-get", "GET, 50 clients, 1 in 100 traced", "get", 1, 100_000),
     Sampling("sample-set-p16", "SET, 50 clients, pipeline of 16, 1 in 100 traced", "set", 16, 800_000),
     Monitored("monitor", "SET, 50 clients, one that monitors"),
+    Fanout("publish-1", "PUBLISH to 1 subscriber, 8 clients", 1, 200_000),
+    Fanout("publish-1-p16", "PUBLISH to 1 subscriber, 8 clients, pipeline of 16", 1, 1_000_000, 16),
+    Fanout("publish-50", "PUBLISH to 50 subscribers, 8 clients", 50, 20_000),
+    Fanout("publish-1000", "PUBLISH to 1,000 subscribers, 8 clients", 1_000, 1_000),
+    Storm("publish-storm", "2,000 messages/s of 1 KB to 50 subscribers and a stalled one"),
     Recovery("recovery", "restart after 2 million SETs over 1 million keys"),
     Compaction("compaction", "compaction of 1 million keys under 4,000 SETs a second"),
 ]

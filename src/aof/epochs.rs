@@ -136,6 +136,58 @@ mod tests {
         assert_eq!(within(99, 2), None);
     }
 
+    /// Looks for the last common record of two histories as a follower and its leader do, over the link.
+    fn negotiate(
+        own: &[(u64, u64, u32)],
+        own_end: u64,
+        their: &[(u64, u64, u32)],
+        end: u64,
+    ) -> u64 {
+        let list = |starts: &[(u64, u64, u32)]| {
+            let mut list = Epochs::default();
+            for &(epoch, first, crc) in starts {
+                list.note(EpochStart { epoch: Epoch(epoch), first: Seq(first), crc });
+            }
+            list
+        };
+        let (own, their) = (list(own), list(their));
+        let epoch_at = |list: &Epochs, seq: Seq| list.of(seq).map_or(Epoch(0), |start| start.epoch);
+        let mut ask = Seq(own_end);
+        for _ in 0..20 {
+            if ask == Seq(0) || ask.0 <= end && own.of(ask) == their.of(ask) {
+                return ask.0;
+            }
+            let furthest = their.last_within(ask.min(Seq(end)), epoch_at(&own, ask));
+            let Some(seq) = furthest else { return 0 };
+            let theirs = their.of(seq).expect("it is known");
+            if own.of(seq) == Some(theirs) {
+                return seq.0;
+            }
+            ask = own.last_before(seq, theirs.epoch).unwrap_or_default();
+        }
+        panic!("they do not come to an end")
+    }
+
+    #[test]
+    fn the_last_common_record_is_found_whatever_the_epochs() {
+        let common = [(1, 1, 11), (4, 100, 44)];
+        let with = |more: &[(u64, u64, u32)]| [&common[..], more].concat();
+        // One led on alone, the other was promoted, with higher, equal and lower numbers.
+        for (own, their) in [(5, 6), (6, 5), (5, 5), (9, 5)] {
+            let (own, their) = (with(&[(own, 151, 1)]), with(&[(their, 181, 2)]));
+            assert_eq!(negotiate(&own, 200, &their, 300), 150, "{own:?} {their:?}");
+        }
+        // Several restarts on either side.
+        let many = with(&[(5, 151, 1), (6, 160, 2), (7, 170, 3), (8, 180, 4)]);
+        assert_eq!(negotiate(&many, 200, &with(&[(5, 181, 9), (7, 182, 8)]), 190), 150);
+        assert_eq!(negotiate(&with(&[(5, 181, 9), (7, 182, 8)]), 190, &many, 200), 150);
+        // One is simply longer.
+        assert_eq!(negotiate(&common, 200, &common, 150), 150);
+        assert_eq!(negotiate(&common, 150, &many, 200), 150);
+        // Nothing in common.
+        assert_eq!(negotiate(&[(1, 1, 7)], 10, &common, 200), 0);
+    }
+
     #[test]
     fn a_rewound_list_goes_on_with_other_epochs() {
         let mut list = epochs(&[(1, 1), (2, 151), (4, 9000)]);

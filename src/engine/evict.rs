@@ -17,7 +17,7 @@
 //!
 //! What waits to be written to the log counts, too (see `memory.rs`), and each deletion is a record. So
 //! it is written out before keys go for it: else one deletion would call for the next. And under a limit
-//! on memory writers wait once an eighth of it is pending, so that a slow disk does not cost keys.
+//! on memory writers wait once a 64th of it is pending, so that a slow disk does not cost keys.
 //!
 //! # Which keys go
 //!
@@ -237,7 +237,7 @@ impl Engine {
     /// The sweeper's part: what is over the limit without a writer's doing.
     pub(super) fn keep_within_limit(&self) {
         let now = UnixMillis::now();
-        self.memory_peak();
+        self.watch_memory();
         while self.is_over_limit() && !self.shutdown.is_requested() {
             if self.evict_some(now).is_err() {
                 return;

@@ -81,7 +81,7 @@ fn clients(engine: &Engine, page: &mut String) {
 }
 
 fn memory(engine: &Engine, page: &mut String) {
-    let Memory { data, clients, log, used, peak, limit, resident } = engine.memory();
+    let Memory { data, clients, log, loss, used, peak, limit, resident } = engine.memory();
     let startup = engine.startup_bytes;
     let percent =
         |part: usize, whole: usize| format!("{:.2}%", part as f64 * 100.0 / whole.max(1) as f64);
@@ -102,6 +102,7 @@ fn memory(engine: &Engine, page: &mut String) {
     field(page, "mem_clients_slaves", 0);
     field(page, "mem_clients_normal", clients);
     field(page, "mem_aof_buffer", log);
+    field(page, "kvstore_memory_loss", loss);
     field(page, "mem_allocator", "system");
 }
 

@@ -9,7 +9,7 @@ use super::{Engine, Session};
 use crate::clock::UnixMillis;
 use crate::config::{ClientClass, Id};
 use crate::event::{Classes, Event};
-use crate::pubsub::{Message, Subscriber, deliver};
+use crate::pubsub::{Message, Subscriber};
 use crate::store::Tx;
 
 /// Before a key's name, or an event's. There is one database.
@@ -55,7 +55,7 @@ impl Engine {
     /// follow it.
     pub fn deliver_forwarded(&self, channel: &[u8], payload: &[u8]) {
         self.forward(channel, payload);
-        self.deliver(self.pubsub.address(channel, payload).as_slice());
+        self.deliver(&mut Vec::from_iter(self.pubsub.address(channel, payload)));
     }
 
     /// Which events about keys somebody wants to be told of.
@@ -78,11 +78,10 @@ impl Engine {
                 Notice::Event(event) => self.address_event(classes, &event, &mut messages),
             }
             if messages.len() >= MESSAGES_AT_ONCE {
-                self.deliver(&messages);
-                messages.clear();
+                self.deliver(&mut messages);
             }
         }
-        self.deliver(&messages);
+        self.deliver(&mut messages);
     }
 
     /// The messages that tell of an event: the one on the key's channel first, as in Redis.
@@ -104,7 +103,7 @@ impl Engine {
         tx
     }
 
-    fn deliver(&self, messages: &[Message]) {
+    fn deliver(&self, messages: &mut Vec<Message>) {
         if messages.is_empty() {
             return;
         }
@@ -113,7 +112,7 @@ impl Engine {
             self.note_over_limit(subscriber.addr, waiting);
         };
         let limit = self.config.output_limit(ClientClass::PubSub);
-        let delivered = deliver(messages, limit, cut);
+        let delivered = self.pubsub.deliver(messages, limit, cut);
         self.metrics.messages_delivered.add(delivered.messages);
         self.metrics.output_bytes.add(delivered.bytes);
     }

@@ -129,6 +129,8 @@ pub struct Engine {
     evictor: Mutex<Evictor>,
     /// The most memory that was ever seen in use.
     memory_peak: AtomicUsize,
+    /// What is resident beyond the count, as far as it counts.
+    memory_loss: AtomicUsize,
     /// The commands that took long.
     pub slowlog: Ring,
     /// Those that TRACE SAMPLE has kept.
@@ -180,6 +182,7 @@ impl Engine {
             pause: Pause::default(),
             evictor: Mutex::default(),
             memory_peak: AtomicUsize::new(0),
+            memory_loss: AtomicUsize::new(0),
             slowlog: Ring::default(),
             samples: Ring::default(),
             sample_every: AtomicU32::new(0),

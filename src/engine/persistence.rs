@@ -279,12 +279,12 @@ impl Persistence {
     }
 }
 
-/// How much may wait to be written. Under a limit on memory an eighth of it: it counts, and keys should
-/// not go because the disk is slow.
+/// How much may wait to be written. Under a limit on memory it is little: it counts, and keys should not
+/// go because the disk is slow.
 fn pending_max(config: &Config) -> u64 {
     match config.int(Id::Maxmemory) as u64 {
         0 => u64::MAX,
-        limit => (limit / 8).max(PENDING_BYTES_MIN),
+        limit => (limit / 64).max(PENDING_BYTES_MIN),
     }
 }
 

@@ -19,7 +19,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How often the leader is told that somebody is still there, whatever else there is to do.
-pub const ACK_EVERY: Duration = Duration::from_secs(1);
+pub const ACK_EVERY: Duration = Duration::from_millis(250);
 /// Synced after so many bytes, so that the last sync is no long one.
 const SYNC_EVERY_BYTES: u64 = 8 << 20;
 

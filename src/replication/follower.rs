@@ -180,11 +180,17 @@ impl Follower<'_> {
                 Answer::Full { seq, bytes } => {
                     return self.copy(incoming, copy::Base { seq, bytes }, parting);
                 }
+                Answer::Behind { seq, epoch, crc } => {
+                    if self.shares(seq, epoch, crc) {
+                        let why = "it has only come to a record before this node's last";
+                        return Err(LinkError::Refused(why.to_string()));
+                    }
+                    ask = self.earlier(seq, epoch)?;
+                    continue;
+                }
                 Answer::Diverged { seq, epoch, crc } => {
                     parting = Parting::Somewhere;
-                    let same = log.epoch_of(seq);
-                    let same = same.is_some_and(|own| own.epoch == epoch && own.crc == crc);
-                    if same && seq < own.seq {
+                    if self.shares(seq, epoch, crc) && seq < own.seq {
                         parting = self.give_up_behind(seq, own)?;
                     } else {
                         ask = self.earlier(seq, epoch)?;
@@ -196,6 +202,12 @@ impl Follower<'_> {
             ask = Position::default();
         }
         Err(LinkError::Refused("it does not come to an end about where to go on".to_string()))
+    }
+
+    /// Whether the record is of one epoch here and there: then all up to it is the same.
+    fn shares(&self, seq: Seq, epoch: Epoch, crc: u32) -> bool {
+        let own = self.persistence.log.epoch_of(seq);
+        own.is_some_and(|own| own.epoch == epoch && own.crc == crc)
     }
 
     fn authenticate(&self, incoming: &mut Incoming) -> Result<(), LinkError> {

@@ -14,6 +14,7 @@
 use super::cursor::Cursor;
 use super::wire::{self, Ack, Answer, Handover, Heartbeat, LINE_LEN_MAX, Lead, Request};
 use crate::aof::base::parse_first_line;
+use crate::aof::epochs::EpochStart;
 use crate::aof::files::{self, base_name};
 use crate::aof::record::{HEADER_LEN_MAX, Position, line_len};
 use crate::clock::UnixMillis;
@@ -72,10 +73,11 @@ pub fn serve(
         return Err(Failure::fixed("LOADING a full copy of the leader's data is being loaded"));
     }
     let failed = |error: io::Error| Failure::new(format!("ERR cannot read the log: {error}"));
-    let (answer, feed) = match find(persistence, request).map_err(failed)? {
-        Found::Feed(feed) => (feed.answer, Some(feed)),
-        Found::Parted(answer) => (answer, None),
-    };
+    let (answer, feed) =
+        match find(persistence, request, engine.role.is_follower()).map_err(failed)? {
+            Found::Feed(feed) => (feed.answer, Some(feed)),
+            Found::Parted(answer) => (answer, None),
+        };
     log::info!("client {}: node {:.8} asks to follow: {answer:?}", client.addr, request.node_id);
     if feed.is_some() {
         client.becomes_follower();
@@ -96,7 +98,11 @@ enum Found<'l> {
 }
 
 /// Finds out what a follower with this last record needs.
-fn find<'l>(persistence: &'l Persistence, request: &Request) -> io::Result<Found<'l>> {
+fn find<'l>(
+    persistence: &'l Persistence,
+    request: &Request,
+    follows: bool,
+) -> io::Result<Found<'l>> {
     let (log, dir) = (&persistence.log, &*persistence.dir);
     let histories = log.histories();
     let last = request.last;
@@ -112,6 +118,12 @@ fn find<'l>(persistence: &'l Persistence, request: &Request) -> io::Result<Found
         epochs.of(seq).filter(|_| seq.0 + 1 >= oldest.0).map(|start| (seq, start))
     });
     match common {
+        // Only a leader's end is the end. What comes behind this one's may be what is asked for.
+        Some((seq, EpochStart { epoch, crc, .. }))
+            if follows && seq == log.appended() && last.seq > seq =>
+        {
+            Ok(Found::Parted(Answer::Behind { seq, epoch, crc }))
+        }
         Some((seq, start)) if last.seq > Seq(0) => {
             let answer = Answer::Diverged { seq, epoch: start.epoch, crc: start.crc };
             Ok(Found::Parted(answer))

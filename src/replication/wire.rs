@@ -6,6 +6,7 @@
 //!                                        ◀──   CONTINUE <epoch> <seal>              then records
 //!                                        or    FULL <seq> <bytes> <seal>            then a base, then records
 //!                                        or    DIVERGED <seq> <epoch> <crc> <seal>  ask again
+//!                                        or    BEHIND <seq> <epoch> <crc> <seal>    ask again later
 //!                                        ◀──   #! <epoch> <seq> <unix ms> <behind ms> <seal>
 //! ACK <received> <applied> <durable> <bytes> <seal> ──▶
 //! HANDOVER <seq> <seal>                   ──▶
@@ -92,6 +93,16 @@ pub enum Answer {
         /// The crc of that epoch's first record.
         crc: u32,
     },
+    /// The record is not here, and may still come: this node is a follower itself, and this is its last
+    /// record, told as in `Diverged`.
+    Behind {
+        /// Where.
+        seq: Seq,
+        /// The epoch there.
+        epoch: Epoch,
+        /// The crc of that epoch's first record.
+        crc: u32,
+    },
 }
 
 impl Answer {
@@ -103,6 +114,7 @@ impl Answer {
             Answer::Diverged { seq, epoch, crc } => {
                 format!("DIVERGED {seq} {} {crc:08x}", epoch.0)
             }
+            Answer::Behind { seq, epoch, crc } => format!("BEHIND {seq} {} {crc:08x}", epoch.0),
         };
         sealed(&text, request.seal())
     }
@@ -117,6 +129,11 @@ impl Answer {
             b"CONTINUE" => Some(Answer::Continue(Epoch(number()?))),
             b"FULL" => Some(Answer::Full { seq: Seq(number()?), bytes: number()? }),
             b"DIVERGED" => Some(Answer::Diverged {
+                seq: Seq(number()?),
+                epoch: Epoch(number()?),
+                crc: parse_crc(words.next()?)?,
+            }),
+            b"BEHIND" => Some(Answer::Behind {
                 seq: Seq(number()?),
                 epoch: Epoch(number()?),
                 crc: parse_crc(words.next()?)?,
@@ -322,6 +339,7 @@ mod tests {
             Answer::Continue(epoch),
             Answer::Full { seq, bytes: u64::MAX },
             Answer::Diverged { seq, epoch, crc: 7 },
+            Answer::Behind { seq, epoch, crc: 7 },
         ];
         for answer in answers {
             check(answer, answer.line(&request), |line| Answer::parse(line, &request));

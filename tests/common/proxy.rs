@@ -40,6 +40,8 @@ struct Faults {
     flipped: AtomicU64,
     /// Connections whose opening is still to be replayed.
     replay: AtomicU64,
+    /// What is replaced in what comes down, once, and by what.
+    forged: Mutex<Option<(Vec<u8>, Vec<u8>)>>,
     open: Mutex<Vec<TcpStream>>,
     rng: Mutex<Option<Rng>>,
 }
@@ -121,6 +123,12 @@ impl Proxy {
         flips.fetch_add(1, SeqCst);
     }
 
+    /// Puts these bytes in the place of those, once, in a chunk that comes down; both are of one length.
+    pub fn forge(&self, from: &[u8], to: &[u8]) {
+        assert_eq!(from.len(), to.len());
+        *self.faults.forged.lock().expect("not poisoned") = Some((from.to_vec(), to.to_vec()));
+    }
+
     /// How many bits have been flipped so far.
     pub fn flipped(&self) -> u64 {
         self.faults.flipped.load(SeqCst)
@@ -163,6 +171,16 @@ impl Faults {
         self.rng.lock().expect("not poisoned").as_mut().expect("seeded").below(below)
     }
 
+    fn forge(&self, chunk: &mut [u8]) {
+        let mut forged = self.forged.lock().expect("not poisoned");
+        let Some((from, to)) = &*forged else { return };
+        if let Some(at) = chunk.windows(from.len()).position(|part| part == from) {
+            chunk[at..at + to.len()].copy_from_slice(to);
+            *forged = None;
+            self.flipped.fetch_add(1, SeqCst);
+        }
+    }
+
     /// What becomes of a chunk on its way; false if the connection ends with it.
     fn mistreat(&self, way: Way, chunk: &mut Vec<u8>) -> bool {
         let flips = if way == Way::Up { &self.flip_up } else { &self.flip_down };
@@ -173,6 +191,9 @@ impl Faults {
             let bit = self.random(chunk.len() * 8);
             chunk[bit / 8] ^= 1 << (bit % 8);
             self.flipped.fetch_add(1, SeqCst);
+        }
+        if way == Way::Down {
+            self.forge(chunk);
         }
         thread::sleep(Duration::from_millis(self.delay_ms.load(SeqCst)));
         if let Some(micros) = (chunk.len() as u64 * 1_000_000).checked_div(self.rate.load(SeqCst)) {

@@ -7,4 +7,11 @@
 mod common;
 
 mod chaos;
+mod copies;
+mod divergence;
+mod handover;
+mod misdirected;
+mod restarts;
 mod same_bytes;
+mod slow;
+mod tokens;

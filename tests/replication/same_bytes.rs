@@ -22,7 +22,8 @@ fn after_mixed_load_log_and_state_are_the_leaders() {
             scope.spawn(move || load(port, seed, 250));
         }
     });
-    assert_replicated(&leader, &[&first, &second]);
+    let (records, keys) = assert_replicated(&leader, &[&first, &second]);
+    assert!(records > 4000 && keys > 400, "only {records} records and {keys} keys were compared");
     let mut client = Resp::connect(leader.port());
     assert_eq!(client.call(&["FLUSHALL"]), Value::ok());
     assert_eq!(client.call(&["SET", "behind it", "all"]), Value::ok());

@@ -191,14 +191,13 @@ impl Log {
         pending.last.seq
     }
 
-    /// Whether a new write may begin. Waits while too much is pending, and says whether it had to;
-    /// refuses while the log is broken.
+    /// Whether a new write may begin. While too much is pending, whoever asks writes it, or waits until
+    /// somebody has; says whether that was so. Refuses while the log is broken.
     pub fn admit(&self) -> Result<bool, LogError> {
         let mut waited = false;
         while self.pending_bytes.load(Relaxed) > self.pending_max.load(Relaxed) {
-            self.check()?;
             self.stats.admission_waits.increment();
-            self.wait_for_progress(WAIT_STEP);
+            self.ensure_written(self.appended())?;
             waited = true;
         }
         self.check().map(|()| waited)

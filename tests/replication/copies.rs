@@ -1,0 +1,116 @@
+//! Hazard: a full copy takes so long that what it needs is compacted away meanwhile; a copy that is
+//! damaged or cut off is taken for the data.
+
+use crate::common::nodes::{assert_replicated, count, follower_of, info, load, wait_for};
+use crate::common::proxy::{Proxy, Way};
+use crate::common::resp::{Resp, Value, encode};
+use crate::common::server::Server;
+use crate::common::{long_form, note, wait_until};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+const SETTINGS: &[(&str, &str)] =
+    &[("repl-backlog-size", "0"), ("segment-size", "256kb"), ("compact-rate", "0")];
+
+fn fill(port: u16, keys: usize) {
+    let mut client = Resp::connect(port);
+    for start in (0..keys).step_by(1000) {
+        let mut bytes = Vec::new();
+        for n in start..(start + 1000).min(keys) {
+            encode(&["SET", &format!("key:{n}"), &format!("value of {n:050}")], &mut bytes);
+        }
+        client.send_raw(&bytes);
+        (start..(start + 1000).min(keys)).for_each(|_| drop(client.read_reply()));
+    }
+}
+
+fn compact(port: u16) {
+    assert_eq!(Resp::connect(port).call(&["SAVE"]), Value::ok());
+}
+
+/// A leader whose log begins with a base.
+fn leader_with(keys: usize) -> Server {
+    let leader = Server::start(SETTINGS);
+    fill(leader.port(), keys);
+    compact(leader.port());
+    leader
+}
+
+#[test]
+fn ten_compactions_during_a_copy() {
+    let keys = if long_form() { 1_000_000 } else { 50_000 };
+    let leader = leader_with(keys);
+    let link = Proxy::to(leader.port(), 1);
+    // A second or two in the short form.
+    link.throttle(keys as u64 * 60);
+    let follower = follower_of(link.port(), SETTINGS);
+    wait_for(leader.port(), "kvstore_full_copies_sent", |sent| sent == "1");
+    let (port, stop) = (leader.port(), AtomicBool::new(false));
+    let is_copying = || info(follower.port(), "master_sync_in_progress") == "1";
+    let during = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(SeqCst) {
+                load(port, 3, 1);
+                thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let mut during = 0;
+        for _ in 0..10 {
+            compact(port);
+            during += usize::from(is_copying());
+        }
+        stop.store(true, SeqCst);
+        during
+    });
+    assert!(during == 10, "the copy was over behind {during} compactions: it shows nothing");
+    link.heal();
+    assert_replicated(&leader, &[&follower]);
+    assert_eq!(count(leader.port(), "kvstore_full_copies_sent"), 1);
+    assert_eq!(count(follower.port(), "kvstore_full_copies_received"), 1);
+    note(&format!(
+        "a copy of {keys} keys, {during} compactions meanwhile: complete the first time"
+    ));
+}
+
+#[test]
+fn a_copy_that_is_cut_off_or_damaged_is_taken_again() {
+    let leader = leader_with(3000);
+    let link = Proxy::to(leader.port(), 7);
+    link.cut_in(100_000);
+    let follower = follower_of(link.port(), SETTINGS);
+    assert_replicated(&leader, &[&follower]);
+    assert_eq!(count(follower.port(), "kvstore_full_copies_received"), 2);
+    drop(follower);
+    // A bit that flips on the way, in the base or wherever it happens.
+    let follower = Server::start(SETTINGS);
+    link.throttle(200_000);
+    crate::common::nodes::replicaof(follower.port(), link.port());
+    wait_for(follower.port(), "master_sync_in_progress", |copying| copying == "1");
+    link.flip(Way::Down);
+    assert!(wait_until(Duration::from_secs(10), || link.flipped() == 1));
+    link.throttle(0);
+    assert_replicated(&leader, &[&follower]);
+    assert_eq!(count(follower.port(), "kvstore_rejected"), 1);
+    assert_eq!(count(follower.port(), "kvstore_full_copies_received"), 2);
+}
+
+/// Until a copy is whole, what was here before can be read.
+#[test]
+fn the_old_data_is_there_until_the_copy_is() {
+    let leader = leader_with(3000);
+    let link = Proxy::to(leader.port(), 1);
+    let mut follower = Server::start(SETTINGS);
+    let mut client = Resp::connect(follower.port());
+    client.call(&["SET", "old", "data"]);
+    link.throttle(20_000);
+    crate::common::nodes::replicaof(follower.port(), link.port());
+    wait_for(follower.port(), "master_sync_in_progress", |copying| copying == "1");
+    assert_eq!(client.call(&["GET", "old"]), Value::bulk("data"));
+    follower.restart("KILL");
+    assert_eq!(Resp::connect(follower.port()).call(&["GET", "old"]), Value::bulk("data"));
+    link.heal();
+    crate::common::nodes::replicaof(follower.port(), leader.port());
+    assert_replicated(&leader, &[&follower]);
+    assert_eq!(Resp::connect(follower.port()).call(&["GET", "old"]), Value::Null);
+}
