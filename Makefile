@@ -73,8 +73,8 @@ crash: ## 220 times kill -9 under load, in all fsync policies; long power-cut an
 chaos: ## 100 rounds of faults of network and nodes on a leader and two followers; long tests of replication
 	KVSTORE_LONG=1 cargo test --release --test replication -- --nocapture
 
-soak: ## long form of the tests of hostile clients, of concurrency and of Pub/Sub
-	KVSTORE_LONG=1 cargo test --release --test hostile --test concurrency --test pubsub
+soak: ## long form of the tests of hostile clients, concurrency, the memory limit and Pub/Sub
+	KVSTORE_LONG=1 cargo test --release --test hostile --test concurrency --test memory_limit --test pubsub
 
 clients: release ## real clients against kvstore: redis-cli, redis-benchmark, redis-py, node (ARGS=--install first)
 	@scripts/clients.sh $(ARGS)

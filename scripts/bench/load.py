@@ -27,11 +27,14 @@ class Connection:
         address = ("127.0.0.1", server.port)
         self.socket = socket.create_connection(address, timeout=SOCKET_SECONDS_MAX)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # For `values`, which leaves nothing in it.
+        self.reader = self.socket.makefile("rb", 1 << 18)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_exception):
+        self.reader.close()
         self.socket.close()
 
     def _read(self, byte_count, at_most=None):
@@ -60,10 +63,33 @@ class Connection:
         for first in range(0, key_count, CHUNK_COMMANDS):
             chunk = range(first, min(first + CHUNK_COMMANDS, key_count))
             self.socket.sendall(b"".join([command % (n * stride % key_count) for n in chunk]))
-            expected = b"+OK\r\n" * len(chunk)
-            answer = self._read(len(expected))
-            if answer != expected:
-                raise BenchError(f"SET was answered {answer[:200]!r}")
+            self.expect_ok(len(chunk))
+
+    def send(self, commands):
+        """Many commands, each a tuple of bytes; returns how many bytes they were."""
+        parts = []
+        for words in commands:
+            parts.append(b"*%d\r\n" % len(words))
+            for word in words:
+                parts += (b"$%d\r\n" % len(word), word, b"\r\n")
+        request = b"".join(parts)
+        self.socket.sendall(request)
+        return len(request)
+
+    def expect_ok(self, count):
+        """That many commands were answered with OK."""
+        expected = b"+OK\r\n" * count
+        answer = self._read(len(expected))
+        if answer != expected:
+            raise BenchError(f"SET was answered {answer[:200]!r}")
+
+    def values(self, count):
+        """For each of so many GETs whether there was a value."""
+        for _ in range(count):
+            size = int(self.reader.readline()[1:])
+            if size >= 0:
+                self.reader.read(size + 2)
+            yield size >= 0
 
     def ask(self, *words):
         """One command; its reply, unless that is an array, as text."""
@@ -94,10 +120,14 @@ class Connection:
         """DBSIZE."""
         return int(self.ask("DBSIZE"))
 
+    def fields(self, section):
+        """The fields of a section of INFO."""
+        lines = self.ask("INFO", section).splitlines()
+        return dict(line.split(":", 1) for line in lines if ":" in line)
+
     def persistence(self):
         """The fields of INFO persistence."""
-        lines = self.ask("INFO", "persistence").splitlines()
-        return dict(line.split(":", 1) for line in lines if ":" in line)
+        return self.fields("persistence")
 
 
 class Outcome:

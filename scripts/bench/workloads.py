@@ -7,6 +7,7 @@ them have a target, and whether the target is about the ratio to Redis or about 
 from bench.keyspace import Expiry, Memory
 from bench.load import KEY_PATTERN, VALUE, VALUE_BYTES
 from bench.log import Compaction, Recovery
+from bench.memory import Flood, HitRatio
 from bench.pubsub import Fanout, Storm
 from bench.replication import Cost, FullCopy, Lag
 from bench.seeing import Monitored, Sampling
@@ -18,6 +19,7 @@ GROUPS = {
     "log": "Log: `appendonly yes`, never rewritten by itself",
     "replication": "Replication: a leader and one follower with logs, `everysec`, all on the two cores",
     "seeing": "Seeing: each server looked at, and not, by turns",
+    "memory-limit": "Memory limit: keys go to make room",
     "pubsub": "Pub/Sub: PUBLISH to subscribers that read, 64 bytes a message",
 }
 
@@ -73,6 +75,9 @@ WORKLOADS = [
     Fanout("publish-50", "PUBLISH to 50 subscribers, 8 clients", 50, 20_000),
     Fanout("publish-1000", "PUBLISH to 1,000 subscribers, 8 clients", 1_000, 1_000),
     Storm("publish-storm", "2,000 messages/s of 1 KB to 50 subscribers and a stalled one"),
+    HitRatio("hits-lru", "Zipf-distributed reads of a cache, allkeys-lru", "allkeys-lru"),
+    HitRatio("hits-lfu", "Zipf-distributed reads of a cache, allkeys-lfu", "allkeys-lfu"),
+    Flood("flood", "10 GB of values of 10 bytes to 64 KiB, limit 100 MB"),
     Recovery("recovery", "restart after 2 million SETs over 1 million keys"),
     Compaction("compaction", "compaction of 1 million keys under 4,000 SETs a second"),
 ]

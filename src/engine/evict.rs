@@ -279,3 +279,57 @@ impl Engine {
         self.config.int(Id::LfuDecayTime) as u32
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Usage;
+
+    fn candidate(place: u32, score: u64) -> Candidate {
+        let key = Sample { shard: 0, place, usage: Usage::default(), deadline: None };
+        Candidate { score, key }
+    }
+
+    #[test]
+    fn the_pool_keeps_the_best_of_all_that_it_was_offered() {
+        let (mut pool, mut random) = (Pool::default(), Random::new());
+        let mut offered: Vec<u64> = (0..1000).map(|_| random.next_u64() >> 40).collect();
+        for (place, score) in offered.iter().enumerate() {
+            pool.offer(candidate(place as u32, *score));
+        }
+        offered.sort_unstable();
+        let kept: Vec<u64> = pool.0.iter().map(|candidate| candidate.score).collect();
+        assert_eq!(kept, offered[1000 - POOL_MAX..]);
+    }
+
+    #[test]
+    fn a_key_is_in_the_pool_once() {
+        let mut pool = Pool::default();
+        [5, 9, 1].iter().for_each(|&score| pool.offer(candidate(7, score)));
+        assert_eq!(pool.0.len(), 1);
+    }
+
+    #[test]
+    fn a_policy_prefers_what_its_name_says() {
+        let config = Config::default();
+        assert_eq!(Policy::of(&config), None, "by default nothing goes");
+        let now = UnixMillis(1_000_000_000);
+        let lru = Tracking::Time;
+        let used = |millis| Usage::new(UnixMillis(now.0 - millis), lru);
+        let key = |usage, deadline| Sample { shard: 0, place: 0, usage, deadline };
+        let set = |policy: &str| {
+            config.set_many(&[(b"maxmemory-policy", policy.as_bytes())]).expect("a policy");
+            let policy = Policy::of(&config).expect("keys go");
+            move |usage, deadline| policy.score(key(usage, deadline), now, 1)
+        };
+        let score = set("volatile-lru");
+        assert!(score(used(9000), None) > score(used(100), None));
+        let score = set("allkeys-lfu");
+        let counted = |counter| Usage::counted(counter, now);
+        assert!(score(counted(3), None) > score(counted(200), None));
+        let score = set("volatile-ttl");
+        let soon = |millis| Some(UnixMillis(now.0 + millis));
+        assert!(score(used(0), soon(5)) > score(used(0), soon(6)));
+        assert!(Policy::of(&config).is_some_and(|policy| policy.volatile));
+    }
+}

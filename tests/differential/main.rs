@@ -18,6 +18,7 @@
 //! - `compare` has the ways in which two replies can agree without being the same bytes.
 //! - `session` sends, compares, remembers, and reports; `dialogues` has what cannot be sent in
 //!   batches.
+//! - `memory` compares full servers, and what is noted of uses.
 //! - `messages` compares what subscribers hear.
 //! - `restarts` ends kvstore now and then and starts it again, for what is compared thereafter is
 //!   what it has read back from its log.
@@ -36,6 +37,7 @@ mod compare;
 mod deviations;
 mod dialogues;
 mod generate;
+mod memory;
 mod messages;
 mod restarts;
 mod seeing;
