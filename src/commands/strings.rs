@@ -252,7 +252,12 @@ fn getex(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     while let Some(word) = words.next() {
         take_expiry(&mut option, word, &mut words, "PERSIST")?;
     }
-    let Some(value) = call.tx.value(key) else {
+    // The change of the deadline is the use, if there is one.
+    let value = match option {
+        None => call.tx.value(key),
+        Some(_) => call.tx.peek(key).map(|live| live.value),
+    };
+    let Some(value) = value else {
         // As Redis: what the expiry says is not looked at then.
         call.reply.nil();
         return Ok(());

@@ -60,8 +60,6 @@ pub struct Tx<'s> {
     /// Whether reading a key counts as using it (`CLIENT NO-TOUCH`).
     touch: bool,
     tracking: Tracking,
-    /// The key whose use has just been noted.
-    noted: Cell<Option<KeyHash>>,
     /// What subscribers will be told, if they want to be told anything.
     pub(super) told: Option<Box<RefCell<Told>>>,
     /// Whether somebody else held a lock that was asked for.
@@ -129,7 +127,6 @@ impl Store {
             saw_expired: Cell::new(false),
             touch: true,
             tracking: Tracking::Time,
-            noted: Cell::new(None),
             told: None,
             waited: false,
         }
@@ -174,8 +171,7 @@ impl<'s> Tx<'s> {
             let entry = shard.table().entry(at);
             self.is_live(entry).then(|| {
                 if self.touch {
-                    shard.table().touch(at, self.one_use(false));
-                    self.noted.set(Some(hash));
+                    shard.table().touch(at, self.one_use());
                 }
                 entry.value()
             })
@@ -453,8 +449,8 @@ impl<'s> Tx<'s> {
         live
     }
 
-    fn one_use(&self, is_noted: bool) -> Use {
-        Use { now: self.now, tracking: self.tracking, is_noted }
+    fn one_use(&self) -> Use {
+        Use { now: self.now, tracking: self.tracking }
     }
 
     fn hash(&self, key: &[u8]) -> KeyHash {
@@ -477,7 +473,7 @@ impl<'s> Tx<'s> {
     /// The shard of a key that is written, the key's place in it, and what this use of it is.
     fn shard_mut(&mut self, key: &[u8]) -> (&mut Shard, u32, Use) {
         let hash = self.hash(key);
-        let using = self.one_use(self.noted.take() == Some(hash));
+        let using = self.one_use();
         (self.held_mut(hash.shard), hash.place, using)
     }
 

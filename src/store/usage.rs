@@ -49,8 +49,6 @@ pub struct Use {
     pub now: UnixMillis,
     /// What is noted of it.
     pub tracking: Tracking,
-    /// Whether it has been noted already: a command that reads a key and then writes it uses it once.
-    pub is_noted: bool,
 }
 
 impl Use {
@@ -61,7 +59,7 @@ impl Use {
 
     /// A key with these uses, after one more.
     pub fn after(self, before: Usage) -> Usage {
-        if self.is_noted { before } else { before.used(self.now, self.tracking, random::dice) }
+        before.used(self.now, self.tracking, random::dice)
     }
 }
 
