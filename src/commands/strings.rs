@@ -258,6 +258,9 @@ fn getex(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
         Some(_) => call.tx.peek(key).map(|live| live.value),
     };
     let Some(value) = value else {
+        if option.is_some() {
+            call.tx.tell(Classes::MISS, "keymiss", key);
+        }
         // As Redis: what the expiry says is not looked at then.
         call.reply.nil();
         return Ok(());
