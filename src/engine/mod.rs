@@ -213,14 +213,18 @@ impl Engine {
             self.note_over_limit(client.addr, bytes);
             return Err(SendError::OverLimit(bytes));
         }
+        let begins_monitoring = session.begins_monitoring.take();
+        // Before the answer leaves: who has it misses nothing.
+        if let Some(dialect) = begins_monitoring {
+            session.monitoring = Some(self.monitors.join(&session.client, dialect));
+        }
         let is_open = self.gate(session, reply, limit);
         if is_open && !reply.bytes().is_empty() {
             self.send_replies(session, reply, limit)?;
         }
-        if let Some(dialect) = session.begins_monitoring.take() {
-            // Behind the answer.
+        if begins_monitoring.is_some() {
+            // What there is to see comes behind the answer.
             session.client.wait_unparked();
-            session.monitoring = Some(self.monitors.join(&session.client, dialect));
         }
         self.feed_monitor(session)
     }
