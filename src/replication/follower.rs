@@ -189,8 +189,13 @@ impl Follower<'_> {
                     continue;
                 }
                 Answer::Diverged { seq, epoch, crc } => {
+                    let shared = self.shares(seq, epoch, crc);
+                    if shared && seq >= ask.seq {
+                        // Nothing is given up for what cannot be.
+                        return Err(LinkError::Garbled("an answer that contradicts itself"));
+                    }
                     parting = Parting::Somewhere;
-                    if self.shares(seq, epoch, crc) && seq < own.seq {
+                    if shared {
                         parting = self.give_up_behind(seq, own)?;
                     } else {
                         ask = self.earlier(seq, epoch)?;

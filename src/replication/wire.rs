@@ -60,7 +60,11 @@ impl Request {
         let crc = parse_crc(words.next()?)?;
         let port = u16::try_from(canonical_number(words.next()?)?).ok()?;
         let host = words.next().unwrap_or_default();
-        let host = String::from_utf8(host.to_vec()).ok()?;
+        // It goes into INFO and into the configuration's file.
+        let harmless = |byte: &u8| byte.is_ascii_alphanumeric() || b".:-_%".contains(byte);
+        let host = String::from_utf8(host.to_vec())
+            .ok()
+            .filter(|host| host.len() < 256 && host.as_bytes().iter().all(harmless))?;
         valid.then_some(Request { node_id, last: Position { seq, epoch, crc }, host, port })
     }
 
@@ -384,6 +388,10 @@ mod tests {
             let words = request.words();
             let read = Request::parse(words[1..].iter().map(Vec::as_slice));
             assert_eq!(read, Some(request));
+        }
+        for host in ["a\r\nreplicaof b", "a,port=1", "a b"] {
+            let words = Request { host: host.to_string(), ..request() }.words();
+            assert_eq!(Request::parse(words[1..].iter().map(Vec::as_slice)), None, "{host}");
         }
         assert_eq!(
             Request::parse([&b"short"[..], b"1", b"1", b"00000000", b"1"].into_iter()),

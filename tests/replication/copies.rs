@@ -42,8 +42,8 @@ fn ten_compactions_during_a_copy() {
     let keys = if long_form() { 1_000_000 } else { 50_000 };
     let leader = leader_with(keys);
     let link = Proxy::to(leader.port(), 1);
-    // A second or two in the short form.
-    link.throttle(keys as u64 * 60);
+    // A second or two in the short form, half a minute in the long one, where a compaction takes longer.
+    link.throttle(keys as u64 * if long_form() { 5 } else { 60 });
     let follower = follower_of(link.port(), SETTINGS);
     wait_for(leader.port(), "kvstore_full_copies_sent", |sent| sent == "1");
     let (port, stop) = (leader.port(), AtomicBool::new(false));
