@@ -238,9 +238,10 @@ fn read_acks(engine: &Engine, client: &Client, follower: &Follower, early: &[u8]
                 continue;
             }
             let ack = Ack::parse(line);
-            let Some(Ack { received, applied, durable, bytes }) = ack else {
+            let Some(Ack { received, applied, durable, bytes, clock }) = ack else {
                 return "it sent something that is no acknowledgement".to_string();
             };
+            follower.note_clock(clock);
             if follower.is_astray(bytes, received) {
                 return "what it has received is not what was sent".to_string();
             }
@@ -418,7 +419,8 @@ impl Sender<'_> {
             false => 0,
         };
         let Position { seq, epoch, .. } = log.last();
-        Heartbeat { epoch, seq, unix_ms: UnixMillis::now().0, behind_ms }
+        let echo = self.follower.clock();
+        Heartbeat { epoch, seq, unix_ms: UnixMillis::now().0, behind_ms, echo }
     }
 
     /// Waits for as long as the follower acknowledges anything: it may be loading a copy, or the link may be

@@ -1,7 +1,9 @@
 //! Hazard: a full copy takes so long that what it needs is compacted away meanwhile; a copy that is
 //! damaged or cut off is taken for the data.
 
-use crate::common::nodes::{assert_replicated, count, follower_of, info, load, wait_for};
+use crate::common::nodes::{
+    StopOnDrop, assert_replicated, count, follower_of, info, load, wait_for,
+};
 use crate::common::proxy::{Proxy, Way};
 use crate::common::resp::{Resp, Value, encode};
 use crate::common::server::Server;
@@ -55,12 +57,13 @@ fn ten_compactions_during_a_copy() {
                 thread::sleep(Duration::from_millis(2));
             }
         });
+        let stop = StopOnDrop(&stop);
         let mut during = 0;
         for _ in 0..10 {
             compact(port);
             during += usize::from(is_copying());
         }
-        stop.store(true, SeqCst);
+        drop(stop);
         during
     });
     assert!(during == 10, "the copy was over behind {during} compactions: it shows nothing");
