@@ -107,7 +107,7 @@ fn a_link_on_which_everything_is_late() {
         std::thread::sleep(std::time::Duration::from_millis(1100));
         let reply = reader.call(&["GET", "n"]);
         // The machine may have slept between the two, but never the other way round.
-        if before.1.elapsed().as_millis() >= 1100 && reply != Value::bulk(&before.0.to_string()) {
+        if before.1.elapsed().as_millis() >= 1100 && reply != Value::bulk(before.0.to_string()) {
             assert!(refused_as(&reply, "STALE"), "it answers {reply:?} in place of {}", before.0);
         }
     }
