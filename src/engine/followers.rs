@@ -9,7 +9,7 @@ use crate::effect::Seq;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Points between what was sent and what was acknowledged, by which the lag is told in milliseconds and
@@ -59,6 +59,8 @@ pub struct Follower {
     clock: Stopwatch,
     /// Milliseconds on `clock` of the last acknowledgement.
     acked_at: AtomicU64,
+    /// What its own clock shows at least, minus what ours does; the lowest number if it has not said.
+    clock_ahead: AtomicI64,
     points: Mutex<VecDeque<Point>>,
     /// With so many bytes of the link, the log up to here was sent; to be compared with an acknowledgement.
     probe: Mutex<Option<(u64, Seq)>>,
@@ -109,6 +111,7 @@ impl Follower {
             durable: at(),
             clock: Stopwatch::start(),
             acked_at: AtomicU64::new(0),
+            clock_ahead: AtomicI64::new(i64::MIN),
             points: Mutex::default(),
             probe: Mutex::default(),
             messages: Mutex::default(),
@@ -163,6 +166,21 @@ impl Follower {
         let mut probe = self.probe.lock();
         let reached = probe.take_if(|(sent, _)| *sent <= bytes);
         reached.is_some_and(|(_, seq)| received < seq)
+    }
+
+    /// Its clock showed this, in milliseconds, when it sent what has just come.
+    pub fn note_clock(&self, clock: u64) {
+        if clock > 0 {
+            self.clock_ahead.store(clock as i64 - self.now() as i64, Relaxed);
+        }
+    }
+
+    /// What its clock shows at least; 0 if it has not said.
+    pub fn clock(&self) -> u64 {
+        match self.clock_ahead.load(Relaxed) {
+            i64::MIN => 0,
+            ahead => ahead.saturating_add(self.now() as i64).max(0) as u64,
+        }
     }
 
     fn acknowledge(&self, received: Seq, applied: Seq, durable: Seq) {

@@ -116,21 +116,32 @@ impl Link {
         self.heard_at.store(self.now(), Relaxed);
     }
 
-    /// The leader said that its last record was this one, `behind_ms` ago if it is a follower itself; the
-    /// highest number says that it does not know.
-    pub fn heartbeat(&self, seq: Seq, behind_ms: u64) {
+    /// The leader said, when [`Link::clock`] showed at least `echo`, that its last record was this one, and if
+    /// it is a follower itself, that this was so `behind_ms` before; the highest number says that it does not
+    /// know.
+    pub fn heartbeat(&self, seq: Seq, behind_ms: u64, echo: u64) {
         self.leader_seq.store(seq.0, Relaxed);
         let mut awaited = self.awaited.lock();
-        if awaited.len() < AWAITED_MAX && behind_ms < u64::MAX {
-            awaited.push_back((seq, self.now().saturating_sub(behind_ms)));
+        if awaited.len() < AWAITED_MAX && behind_ms < u64::MAX && echo > 0 {
+            awaited.push_back((seq, echo.min(self.now()).saturating_sub(behind_ms)));
         }
+    }
+
+    /// Milliseconds, for the leader to send back; never 0.
+    pub fn clock(&self) -> u64 {
+        self.now().max(1)
+    }
+
+    /// The data goes back to what it was, or becomes another's: how old it is is unknown.
+    pub fn starts_over(&self) {
+        self.fresh_at.store(0, Relaxed);
     }
 
     /// All records up to this one are applied.
     pub fn reached(&self, applied: Seq) {
         let mut awaited = self.awaited.lock();
         while let Some((_, at)) = awaited.pop_front_if(|(seq, _)| *seq <= applied) {
-            self.fresh_at.store(at.max(1), Relaxed);
+            self.fresh_at.fetch_max(at.max(1), Relaxed);
         }
     }
 
@@ -188,13 +199,16 @@ mod tests {
     fn data_is_as_old_as_the_newest_heartbeat_that_it_has_caught_up_with() {
         let link = Link::default();
         assert_eq!(link.staleness_ms(), None);
-        link.heartbeat(Seq(10), 0);
+        link.heartbeat(Seq(10), 0, 0);
+        link.reached(Seq(10));
+        assert_eq!(link.staleness_ms(), None, "nobody knows how long that was on its way");
+        link.heartbeat(Seq(10), 0, link.clock());
         link.reached(Seq(9));
         assert_eq!(link.staleness_ms(), None);
         link.reached(Seq(10));
         assert!(link.staleness_ms().is_some());
         // Records that are on their way do not make what is here any older than it is.
-        link.heartbeat(Seq(20), 0);
+        link.heartbeat(Seq(20), 0, link.clock());
         assert_eq!((link.leader_seq(), link.awaited.lock().len()), (Seq(20), 1));
     }
 }

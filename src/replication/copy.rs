@@ -113,7 +113,7 @@ fn receive_log(
                     acked = Instant::now();
                     let (applied, durable) = (Seq(0), Seq(0));
                     let bytes = incoming.received();
-                    let ack = Ack { received: last.seq, applied, durable, bytes };
+                    let ack = Ack { received: last.seq, applied, durable, bytes, clock: 0 };
                     incoming.socket().write_all(&ack.line())?;
                 }
                 heard(incoming.read()?);
@@ -150,7 +150,8 @@ impl Alive {
             && let Ok(socket) = &mut self.socket
         {
             self.told = Instant::now();
-            let ack = Ack { received: Seq(0), applied: Seq(0), durable: Seq(0), bytes: 0 };
+            let ack =
+                Ack { received: Seq(0), applied: Seq(0), durable: Seq(0), bytes: 0, clock: 0 };
             let _ = socket.write_all(&ack.line());
         }
     }

@@ -24,13 +24,17 @@ pub struct Cursor<'l> {
 }
 
 impl<'l> Cursor<'l> {
-    /// Starts behind `last`. None if the log does not go on behind that very record: it has another one
-    /// in its place, or what follows is no longer kept.
-    pub fn behind(log: &'l Log, dir: &'l Path, last: Position) -> io::Result<Option<Cursor<'l>>> {
+    /// Starts behind `last` in a log that ends, as far as it can be read, at `end` or later. None if the log
+    /// does not go on behind that very record: it has another one in its place, or what follows is no longer
+    /// kept.
+    pub fn behind(
+        log: &'l Log,
+        dir: &'l Path,
+        end: &End,
+        last: Position,
+    ) -> io::Result<Option<Cursor<'l>>> {
         let next = Seq(last.seq.0 + 1);
         let pin = log.pin(next);
-        // Asked before the files are looked at: what is behind it may be half written.
-        let end = log.end();
         let segments = files::list(dir)?.segments;
         let Some(segment) = segments.into_iter().rev().find(|first| *first <= next) else {
             return Ok(None);

@@ -189,8 +189,13 @@ impl Follower<'_> {
                     continue;
                 }
                 Answer::Diverged { seq, epoch, crc } => {
+                    let shared = self.shares(seq, epoch, crc);
+                    if shared && seq >= ask.seq {
+                        // Nothing is given up for what cannot be.
+                        return Err(LinkError::Garbled("an answer that contradicts itself"));
+                    }
                     parting = Parting::Somewhere;
-                    if self.shares(seq, epoch, crc) && seq < own.seq {
+                    if shared {
                         parting = self.give_up_behind(seq, own)?;
                     } else {
                         ask = self.earlier(seq, epoch)?;
@@ -256,6 +261,7 @@ impl Follower<'_> {
             return Ok(if saved.is_some() { Parting::Saved } else { Parting::Somewhere });
         }
         self.engine.role.set_loading(true);
+        self.engine.role.link.starts_over();
         let position = self.persistence.rewind(&self.engine.store, last);
         log::warn!("the log goes on behind record {}, as the leader's does", position.seq);
         Err(LinkError::Again)
@@ -322,6 +328,7 @@ impl Follower<'_> {
     /// Makes a full copy that is complete this node's data.
     fn take_over(&self, working: impl FnMut()) {
         self.engine.role.set_loading(true);
+        self.engine.role.link.starts_over();
         let position = self.persistence.take_over_copy(&self.engine.store, working);
         self.engine.role.set_loading(false);
         log::info!("a full copy of the leader's data has been taken over, up to {}", position.seq);
@@ -361,7 +368,7 @@ impl Follower<'_> {
             match item {
                 Item::NeedMore => return Ok(beaten),
                 Item::Heartbeat(beat) => {
-                    self.engine.role.link.heartbeat(beat.seq, beat.behind_ms);
+                    self.engine.role.link.heartbeat(beat.seq, beat.behind_ms, beat.echo);
                     beaten = true;
                 }
                 Item::Message(channel, payload) => self.engine.deliver_forwarded(channel, payload),
@@ -392,7 +399,8 @@ impl Follower<'_> {
         let log = &self.persistence.log;
         let (received, bytes) = (log.appended(), incoming.received());
         let applied = self.persistence.promised();
-        let ack = Ack { received, applied, durable: log.durable(), bytes };
+        let clock = self.engine.role.link.clock();
+        let ack = Ack { received, applied, durable: log.durable(), bytes, clock };
         Ok(incoming.socket().write_all(&ack.line())?)
     }
 }

@@ -208,8 +208,13 @@ mod tests {
     /// Records of two epochs, with heartbeats, a message and a handover between them.
     fn stream() -> Vec<u8> {
         let (mut bytes, mut last) = (Vec::new(), START);
-        let beat =
-            |seq| Heartbeat { epoch: Epoch(2), seq, unix_ms: 1_767_225_600_123, behind_ms: 0 };
+        let beat = |seq| Heartbeat {
+            epoch: Epoch(2),
+            seq,
+            unix_ms: 1_767_225_600_123,
+            behind_ms: 0,
+            echo: 9,
+        };
         for (epoch, payload) in [
             (1, &b"*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n"[..]),
             (2, b""),

@@ -108,19 +108,21 @@ fn find<'l>(
     let last = request.last;
     // What is not written yet cannot be read from the files. An error is somebody else's to tell.
     let _ = log.ensure_written(log.appended());
-    if let Some(cursor) = Cursor::behind(log, dir, last)? {
+    // One end for all that is decided here: what is behind it may be half written.
+    let end = log.end();
+    if let Some(cursor) = Cursor::behind(log, dir, &end, last)? {
         let answer = Answer::Continue(log.epoch());
         return Ok(Found::Feed(Feed { answer, histories, base: None, cursor }));
     }
     let oldest = files::list(dir)?.segments.first().copied().unwrap_or_default();
     let common = log.with_epochs(|epochs| {
-        let seq = epochs.last_within(last.seq.min(log.appended()), last.epoch)?;
+        let seq = epochs.last_within(last.seq.min(end.last.seq), last.epoch)?;
         epochs.of(seq).filter(|_| seq.0 + 1 >= oldest.0).map(|start| (seq, start))
     });
     match common {
         // Only a leader's end is the end. What comes behind this one's may be what is asked for.
         Some((seq, EpochStart { epoch, crc, .. }))
-            if follows && seq == log.appended() && last.seq > seq =>
+            if follows && seq == end.last.seq && last.seq > seq =>
         {
             Ok(Found::Parted(Answer::Behind { seq, epoch, crc }))
         }
@@ -151,7 +153,7 @@ fn full(persistence: &Persistence) -> io::Result<Feed<'_>> {
                 }
             },
         };
-        if let Some(cursor) = Cursor::behind(log, dir, position)? {
+        if let Some(cursor) = Cursor::behind(log, dir, &log.end(), position)? {
             let bytes = base.as_ref().map_or(0, |(_, len)| *len);
             let answer = Answer::Full { seq: position.seq, bytes };
             return Ok(Feed { answer, histories, base, cursor });
@@ -236,9 +238,10 @@ fn read_acks(engine: &Engine, client: &Client, follower: &Follower, early: &[u8]
                 continue;
             }
             let ack = Ack::parse(line);
-            let Some(Ack { received, applied, durable, bytes }) = ack else {
+            let Some(Ack { received, applied, durable, bytes, clock }) = ack else {
                 return "it sent something that is no acknowledgement".to_string();
             };
+            follower.note_clock(clock);
             if follower.is_astray(bytes, received) {
                 return "what it has received is not what was sent".to_string();
             }
@@ -368,6 +371,8 @@ impl Sender<'_> {
     fn hand_over(&self, mut cursor: Cursor<'_>, buffer: &mut [u8]) -> io::Result<()> {
         let log = &self.persistence.log;
         let follower = self.follower;
+        // Behind what cannot be written, nobody can lead.
+        log.check().map_err(|error| io::Error::other(error.to_string()))?;
         self.engine.step_down().map_err(io::Error::other)?;
         let last = log.appended();
         let sent = log
@@ -414,7 +419,8 @@ impl Sender<'_> {
             false => 0,
         };
         let Position { seq, epoch, .. } = log.last();
-        Heartbeat { epoch, seq, unix_ms: UnixMillis::now().0, behind_ms }
+        let echo = self.follower.clock();
+        Heartbeat { epoch, seq, unix_ms: UnixMillis::now().0, behind_ms, echo }
     }
 
     /// Waits for as long as the follower acknowledges anything: it may be loading a copy, or the link may be

@@ -7,8 +7,8 @@
 //!                                        or    FULL <seq> <bytes> <seal>            then a base, then records
 //!                                        or    DIVERGED <seq> <epoch> <crc> <seal>  ask again
 //!                                        or    BEHIND <seq> <epoch> <crc> <seal>    ask again later
-//!                                        ◀──   #! <epoch> <seq> <unix ms> <behind ms> <seal>
-//! ACK <received> <applied> <durable> <bytes> <seal> ──▶
+//!                                        ◀──   #! <epoch> <seq> <unix ms> <behind ms> <echo> <seal>
+//! ACK <received> <applied> <durable> <bytes> <clock> <seal> ──▶
 //! HANDOVER <seq> <seal>                   ──▶
 //!                                        ◀──   #lead <seq> <seal>                   behind the last record
 //!                                        ◀──   #message <length> <length> <seal>    channel and payload follow
@@ -60,7 +60,11 @@ impl Request {
         let crc = parse_crc(words.next()?)?;
         let port = u16::try_from(canonical_number(words.next()?)?).ok()?;
         let host = words.next().unwrap_or_default();
-        let host = String::from_utf8(host.to_vec()).ok()?;
+        // It goes into INFO and into the configuration's file.
+        let harmless = |byte: &u8| byte.is_ascii_alphanumeric() || b".:-_%".contains(byte);
+        let host = String::from_utf8(host.to_vec())
+            .ok()
+            .filter(|host| host.len() < 256 && host.as_bytes().iter().all(harmless))?;
         valid.then_some(Request { node_id, last: Position { seq, epoch, crc }, host, port })
     }
 
@@ -154,6 +158,9 @@ pub struct Heartbeat {
     pub unix_ms: u64,
     /// How old what it has may be, in milliseconds, if it is a follower itself.
     pub behind_ms: u64,
+    /// What the receiver's clock (see [`Ack`]) showed at least when this was sent; 0 if that is unknown. So
+    /// the receiver knows how old this is, however long it was on its way, and no two clocks need agree.
+    pub echo: u64,
 }
 
 /// How a heartbeat's line begins, which no record's does.
@@ -162,14 +169,14 @@ pub const HEARTBEAT: &[u8] = b"#! ";
 impl Heartbeat {
     /// The line, with its end.
     pub fn line(&self) -> Vec<u8> {
-        let Heartbeat { epoch, seq, unix_ms, behind_ms } = self;
-        sealed(&format!("#! {} {seq} {unix_ms} {behind_ms}", epoch.0), 0)
+        let Heartbeat { epoch, seq, unix_ms, behind_ms, echo } = self;
+        sealed(&format!("#! {} {seq} {unix_ms} {behind_ms} {echo}", epoch.0), 0)
     }
 
     /// Reads a line without its end.
     pub fn parse(line: &[u8]) -> Option<Heartbeat> {
-        let [epoch, seq, unix_ms, behind_ms] = numbers(line, HEARTBEAT)?;
-        Some(Heartbeat { epoch: Epoch(epoch), seq: Seq(seq), unix_ms, behind_ms })
+        let [epoch, seq, unix_ms, behind_ms, echo] = numbers(line, HEARTBEAT)?;
+        Some(Heartbeat { epoch: Epoch(epoch), seq: Seq(seq), unix_ms, behind_ms, echo })
     }
 }
 
@@ -184,20 +191,22 @@ pub struct Ack {
     pub durable: Seq,
     /// Bytes behind the leader's answer in which there is nothing whole any more that is not received.
     pub bytes: u64,
+    /// Milliseconds on the sender's own clock; 0 if it does not want to have them back.
+    pub clock: u64,
 }
 
 impl Ack {
     /// The line, with its end.
     pub fn line(&self) -> Vec<u8> {
-        let Ack { received, applied, durable, bytes } = self;
-        sealed(&format!("ACK {received} {applied} {durable} {bytes}"), 0)
+        let Ack { received, applied, durable, bytes, clock } = self;
+        sealed(&format!("ACK {received} {applied} {durable} {bytes} {clock}"), 0)
     }
 
     /// Reads a line without its end.
     pub fn parse(line: &[u8]) -> Option<Ack> {
-        let [received, applied, durable, bytes] = numbers(line, b"ACK ")?;
+        let [received, applied, durable, bytes, clock] = numbers(line, b"ACK ")?;
         let [received, applied, durable] = [received, applied, durable].map(Seq);
-        Some(Ack { received, applied, durable, bytes })
+        Some(Ack { received, applied, durable, bytes, clock })
     }
 }
 
@@ -344,11 +353,12 @@ mod tests {
         for answer in answers {
             check(answer, answer.line(&request), |line| Answer::parse(line, &request));
         }
-        let ack = Ack { received: seq, applied: Seq(1), durable: Seq(0), bytes: u64::MAX };
+        let ack =
+            Ack { received: seq, applied: Seq(1), durable: Seq(0), bytes: u64::MAX, clock: 5 };
         check(ack, ack.line(), Ack::parse);
         check(Handover(seq), Handover(seq).line(), Handover::parse);
         check(Lead(seq), Lead(seq).line(), Lead::parse);
-        let heartbeat = Heartbeat { epoch, seq, unix_ms: 1, behind_ms: 2 };
+        let heartbeat = Heartbeat { epoch, seq, unix_ms: 1, behind_ms: 2, echo: 3 };
         check(heartbeat, heartbeat.line(), Heartbeat::parse);
     }
 
@@ -384,6 +394,10 @@ mod tests {
             let words = request.words();
             let read = Request::parse(words[1..].iter().map(Vec::as_slice));
             assert_eq!(read, Some(request));
+        }
+        for host in ["a\r\nreplicaof b", "a,port=1", "a b"] {
+            let words = Request { host: host.to_string(), ..request() }.words();
+            assert_eq!(Request::parse(words[1..].iter().map(Vec::as_slice)), None, "{host}");
         }
         assert_eq!(
             Request::parse([&b"short"[..], b"1", b"1", b"00000000", b"1"].into_iter()),

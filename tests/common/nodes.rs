@@ -10,6 +10,7 @@ use kvstore::aof::record::Header;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, SystemTime};
 
 /// What followers may need to find their way back, on a loaded machine.
@@ -210,4 +211,13 @@ pub fn load(port: u16, seed: u64, batches: usize) {
 pub fn wait_for(port: u16, field: &str, is: impl Fn(&str) -> bool) {
     let met = wait_until(3 * DEADLINE, || is(&info(port, field)));
     assert!(met, "{field} is {:?}", info(port, field));
+}
+
+/// Tells threads to stop, also when the test fails: else their scope would wait for them for ever.
+pub struct StopOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
 }

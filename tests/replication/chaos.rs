@@ -8,7 +8,9 @@
 //! - each write that was acknowledged is in all three histories (its token says so);
 //! - no flipped bit was applied, and nobody needed a full copy: no history was gone.
 
-use crate::common::nodes::{CATCH_UP, assert_replicated, count, follower_of, info, random_batch};
+use crate::common::nodes::{
+    CATCH_UP, StopOnDrop, assert_replicated, count, follower_of, info, random_batch,
+};
 use crate::common::proxy::{Proxy, Way};
 use crate::common::resp::{Resp, Value, encode};
 use crate::common::rng::{Rng, fresh_seed};
@@ -97,7 +99,6 @@ impl Cluster {
                 let (stop, port) = (&stop, &port);
                 scope.spawn(move || write(writer, seed, port, stop, acknowledged));
             }
-            // A panic must not leave the writers running, or the scope would wait for them for ever.
             let stop = StopOnDrop(&stop);
             for _ in 0..self.rng.between(1, 3) {
                 self.some_time();
@@ -180,14 +181,6 @@ impl Cluster {
         for follower in &self.followers {
             assert_eq!(info(follower.port(), "kvstore_diverged_records"), "0");
         }
-    }
-}
-
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, SeqCst);
     }
 }
 

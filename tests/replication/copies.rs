@@ -1,7 +1,9 @@
 //! Hazard: a full copy takes so long that what it needs is compacted away meanwhile; a copy that is
 //! damaged or cut off is taken for the data.
 
-use crate::common::nodes::{assert_replicated, count, follower_of, info, load, wait_for};
+use crate::common::nodes::{
+    StopOnDrop, assert_replicated, count, follower_of, info, load, wait_for,
+};
 use crate::common::proxy::{Proxy, Way};
 use crate::common::resp::{Resp, Value, encode};
 use crate::common::server::Server;
@@ -42,8 +44,8 @@ fn ten_compactions_during_a_copy() {
     let keys = if long_form() { 1_000_000 } else { 50_000 };
     let leader = leader_with(keys);
     let link = Proxy::to(leader.port(), 1);
-    // A second or two in the short form.
-    link.throttle(keys as u64 * 60);
+    // A second or two in the short form, half a minute in the long one, where a compaction takes longer.
+    link.throttle(keys as u64 * if long_form() { 5 } else { 60 });
     let follower = follower_of(link.port(), SETTINGS);
     wait_for(leader.port(), "kvstore_full_copies_sent", |sent| sent == "1");
     let (port, stop) = (leader.port(), AtomicBool::new(false));
@@ -55,12 +57,13 @@ fn ten_compactions_during_a_copy() {
                 thread::sleep(Duration::from_millis(2));
             }
         });
+        let stop = StopOnDrop(&stop);
         let mut during = 0;
         for _ in 0..10 {
             compact(port);
             during += usize::from(is_copying());
         }
-        stop.store(true, SeqCst);
+        drop(stop);
         during
     });
     assert!(during == 10, "the copy was over behind {during} compactions: it shows nothing");

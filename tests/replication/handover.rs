@@ -1,6 +1,6 @@
 //! Hazard: a planned change of the leader loses a write, or leaves two leaders, or none.
 
-use crate::common::nodes::{assert_replicated, count, follower_of, info, wait_for};
+use crate::common::nodes::{StopOnDrop, assert_replicated, count, follower_of, info, wait_for};
 use crate::common::proxy::Proxy;
 use crate::common::resp::{Resp, Value};
 use crate::common::rng::{Rng, fresh_seed};
@@ -52,8 +52,9 @@ fn under_load(one: &Server, other: &Server, mut change: impl FnMut()) {
                 acknowledged.store(count_up(&format!("n:{writer}"), ports, stop), SeqCst);
             });
         }
+        let stop = StopOnDrop(&stop);
         change();
-        stop.store(true, SeqCst);
+        drop(stop);
     });
     let (leader, follower) = by_role(one, other);
     assert_replicated(leader, &[follower]);

@@ -3,7 +3,7 @@
 //! History is on disk, so a link goes on where it was: after a shutdown and after `kill -9`, of leader,
 //! follower or both, with segments of a few kilobytes and compactions in between.
 
-use crate::common::nodes::{assert_replicated, count, follower_of, load};
+use crate::common::nodes::{StopOnDrop, assert_replicated, count, follower_of, load};
 use crate::common::proxy::Proxy;
 use crate::common::resp::Resp;
 use crate::common::server::Server;
@@ -31,14 +31,15 @@ fn restart_both_ways(signal: &str) {
                     load(port, seed, 5);
                 }
             });
+            let stop = StopOnDrop(&stop);
             if round % 3 == 0 {
                 follower.restart(signal);
                 compact(&follower);
-                stop.store(true, SeqCst);
+                drop(stop);
                 writing.join().expect("the leader was there all the time");
             } else {
                 compact(&leader);
-                stop.store(true, SeqCst);
+                drop(stop);
                 writing.join().expect("the leader was there all the time");
                 leader.restart(signal);
                 link.set_target(leader.port());

@@ -83,6 +83,39 @@ fn a_follower_that_is_too_far_behind_answers_no_reads() {
     assert!(wait_until(DEADLINE, || reads(&mut client)));
 }
 
+/// All that comes is seconds old, the heartbeats as well: a follower must not take them for news.
+#[test]
+fn a_link_on_which_everything_is_late() {
+    let leader = Server::start(&[]);
+    let link = Proxy::to(leader.port(), 1);
+    let follower = follower_of(link.port(), &[("replica-max-staleness", "1000")]);
+    linked(&follower);
+    let mut client = Resp::connect(leader.port());
+    let (mut written, mut reader) = (0, Resp::connect(follower.port()));
+    let mut write = || {
+        written += 1;
+        assert_eq!(client.call(&["SET", "n", &written.to_string()]), Value::ok());
+        written
+    };
+    write();
+    assert!(wait_until(DEADLINE, || reader.call(&["GET", "n"]) == Value::bulk("1")));
+    link.delay(1500);
+    let since = std::time::Instant::now();
+    // What is written here is late by more than the follower is allowed to be.
+    while since.elapsed() < std::time::Duration::from_secs(4) {
+        let before = (write(), std::time::Instant::now());
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        let reply = reader.call(&["GET", "n"]);
+        // The machine may have slept between the two, but never the other way round.
+        if before.1.elapsed().as_millis() >= 1100 && reply != Value::bulk(before.0.to_string()) {
+            assert!(refused_as(&reply, "STALE"), "it answers {reply:?} in place of {}", before.0);
+        }
+    }
+    link.heal();
+    let last = write().to_string();
+    assert!(wait_until(2 * DEADLINE, || reader.call(&["GET", "n"]) == Value::bulk(&last)));
+}
+
 /// It takes three times `repl-timeout` on its way, and nothing else can pass meanwhile.
 #[test]
 fn a_large_record_on_a_slow_link() {
