@@ -137,10 +137,18 @@ pub fn dump(port: u16) -> Dump {
 
 /// Fails unless two nodes that have converged hold the same, key for key; returns how many keys.
 pub fn assert_same_state(leader: u16, follower: u16) -> usize {
+    let ports = [leader, follower];
     let (leader, follower) = (dump(leader), dump(follower));
-    for key in leader.keys().chain(follower.keys()) {
+    let keys = leader.keys().chain(follower.keys());
+    let differing: Vec<_> = keys.filter(|key| leader.get(*key) != follower.get(*key)).collect();
+    if let Some(key) = differing.first() {
+        let now = ports.map(|port| Resp::connect(port).call(&[b"GET", &key[..]]));
         let name = String::from_utf8_lossy(key);
-        assert_eq!(leader.get(key), follower.get(key), "key {name}: leader, then follower");
+        let (leader, follower) = (leader.get(*key), follower.get(*key));
+        let count = differing.len();
+        panic!(
+            "{count} keys differ: {name}: leader {leader:?}, follower {follower:?}, now {now:?}"
+        );
     }
     leader.len()
 }

@@ -8,14 +8,14 @@ use std::fs::{self, File};
 use std::process::{Child, Command, Stdio};
 
 /// Calls fail as long as this lives.
-struct Injection {
+pub struct Injection {
     strace: Child,
     dir: tempfile::TempDir,
 }
 
 impl Injection {
     /// Makes calls of the server fail, as strace spells it: `fdatasync:error=EIO`.
-    fn begin(server: &Server, what: &str) -> Option<Injection> {
+    pub fn begin(server: &Server, what: &str) -> Option<Injection> {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let messages = File::create(dir.path().join("messages")).expect("a file");
         let calls = what.split(':').next().expect("a call");

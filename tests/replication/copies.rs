@@ -12,8 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-const SETTINGS: &[(&str, &str)] =
-    &[("repl-backlog-size", "0"), ("segment-size", "256kb"), ("compact-rate", "0")];
+/// A copy takes longer than `repl-timeout`, and a large one to check and to load as well.
+const SETTINGS: &[(&str, &str)] = &[
+    ("repl-backlog-size", "0"),
+    ("segment-size", "256kb"),
+    ("compact-rate", "0"),
+    ("repl-timeout", "1"),
+];
 
 fn fill(port: u16, keys: usize) {
     let mut client = Resp::connect(port);
@@ -71,6 +76,7 @@ fn ten_compactions_during_a_copy() {
     assert_replicated(&leader, &[&follower]);
     assert_eq!(count(leader.port(), "kvstore_full_copies_sent"), 1);
     assert_eq!(count(follower.port(), "kvstore_full_copies_received"), 1);
+    assert_eq!(count(follower.port(), "kvstore_links"), 1, "who loads was taken for dead");
     note(&format!(
         "a copy of {keys} keys, {during} compactions meanwhile: complete the first time"
     ));

@@ -125,7 +125,7 @@ fn generation_after_generation() {
         link.heal();
         link.set_target(follower.port());
         replicaof(leader.port(), link.port());
-        load(follower.port(), generation as u64, 10);
+        write(follower.port(), "more", 5);
         assert_replicated(&follower, &[&leader]);
         pair = Pair { leader: follower, follower: leader, link, settings };
     }
