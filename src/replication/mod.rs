@@ -32,6 +32,10 @@
 //!            follower  1 2 3
 //! ```
 //!
+//! Only a leader's end is the end. A node that is itself a follower and has not come as far as who asks says
+//! BEHIND, and is asked again later: what comes next may be the very records, for instance when a leader has
+//! handed over to a follower that it now follows and whose link broke meanwhile.
+//!
 //! Where histories part is found by epochs, not by comparing records ([`crate::aof::epochs`]): each of the two
 //! names the last record that the other can share, and the older epoch wins, until both agree. That takes as
 //! many rounds as there were leaderships since, mostly one.

@@ -64,6 +64,7 @@ fn followers_always_converge() {
     let rounds = if long_form() { 100 } else { 10 };
     let rounds = number_from_env("KVSTORE_ROUNDS").unwrap_or(rounds);
     let seed = number_from_env("KVSTORE_SEED").unwrap_or_else(fresh_seed);
+    note(&format!("{rounds} rounds of faults (KVSTORE_SEED={seed})"));
     let leader = Server::start(&SETTINGS);
     let proxies = [0, 1].map(|n| Proxy::to(leader.port(), seed + n));
     let followers = [0, 1].map(|n| follower_of(proxies[n].port(), &SETTINGS));
@@ -72,7 +73,9 @@ fn followers_always_converge() {
     let mut cluster = Cluster { leader, followers, proxies, rng, totals, faults };
     let acknowledged = Acknowledged::default();
     for round in 1..=rounds {
-        note(&format!("round {round} of {rounds} (KVSTORE_SEED={seed})"));
+        if long_form() {
+            note(&format!("round {round} of {rounds}"));
+        }
         cluster.round(&acknowledged, seed + 100 * round);
         cluster.check(&acknowledged);
     }
