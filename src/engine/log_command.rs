@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering::Relaxed;
 const NO_LOG: Failure =
     Failure::fixed("ERR there is no log: the server was started with appendonly no");
 
-fn log_of(engine: &Engine) -> Result<&Persistence, Failure> {
+/// The log that a command is about.
+pub(super) fn log_of(engine: &Engine) -> Result<&Persistence, Failure> {
     engine.persistence.as_ref().ok_or(NO_LOG)
 }
 

@@ -12,6 +12,7 @@
 //! The crc makes the epoch one of its kind: two nodes that were parted may both count to 3. So a token of a
 //! write that a failover lost is never taken for another write with its number.
 
+use super::log_command::log_of;
 use super::role::Leader;
 use super::session::{Ending, Mode};
 use super::{Engine, Persistence, Session, persistence};
@@ -24,8 +25,6 @@ use crate::protocol::{Args, Reply, integer};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-const NO_LOG: Failure =
-    Failure::fixed("ERR there is no log: the server was started with appendonly no");
 const ON_FOLLOWER: &str = "cannot be used with replica instances. Please also note that since Redis 4.0 if \
                            a replica is configured to be writable (which is not the default) writes to \
                            replicas are just local and are not propagated.";
@@ -319,10 +318,6 @@ impl Token {
             seq: Seq(number(seq)?),
         })
     }
-}
-
-fn log_of(engine: &Engine) -> Result<&Persistence, Failure> {
-    engine.persistence.as_ref().ok_or(NO_LOG)
 }
 
 fn positive(millis: &[u8]) -> Result<u64, Failure> {
