@@ -21,7 +21,7 @@
 //! [`protocol`] bytes ↔ requests and replies · [`effect`] what can happen to data · [`store`] the table ·
 //! [`commands`] what each command means · [`aof`] the log · [`pubsub`] messages · [`engine`] decides · [`replication`] followers and
 //! leaders · [`server`] sockets and threads · [`cli`] tools beside the server. Leaves, imported by anyone: [`arenas`], [`config`], [`error`],
-//! [`event`], [`metrics`], [`histogram`], [`timeline`], [`clock`], [`digits`], [`held`], [`shutdown`],
+//! [`event`], [`metrics`], [`histogram`], [`timeline`], [`clock`], [`digits`], [`held`], [`shutdown`], [`signal`],
 //! [`glob`], [`random`], [`outbox`].
 //!
 //! # Threads
@@ -96,5 +96,6 @@ pub mod random;
 pub mod replication;
 pub mod server;
 pub mod shutdown;
+pub mod signal;
 pub mod store;
 pub mod timeline;

@@ -1,6 +1,8 @@
 //! The latch that everybody who waits for long also waits on.
 
-use parking_lot::{Condvar, Mutex};
+use crate::signal::Signal;
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
@@ -8,8 +10,9 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub struct Shutdown {
     requested: AtomicBool,
-    lock: Mutex<()>,
-    changed: Condvar,
+    changed: Signal,
+    /// Signals whose waiters look at this latch, too.
+    woken: Mutex<Vec<Arc<Signal>>>,
 }
 
 impl Shutdown {
@@ -18,12 +21,20 @@ impl Shutdown {
         Shutdown::default()
     }
 
+    /// From now on, a request also wakes those who wait for this signal; their condition asks
+    /// [`Shutdown::is_requested`].
+    pub fn wakes(&self, signal: &Arc<Signal>) {
+        self.woken.lock().push(Arc::clone(signal));
+        if self.is_requested() {
+            signal.notify();
+        }
+    }
+
     /// Requests it. Returns whether this call was the first.
     pub fn request(&self) -> bool {
         let first = !self.requested.swap(true, SeqCst);
-        // Taken and let go, so that nobody is between looking and waiting.
-        drop(self.lock.lock());
-        self.changed.notify_all();
+        self.changed.notify();
+        self.woken.lock().iter().for_each(|signal| signal.notify());
         first
     }
 
@@ -34,26 +45,14 @@ impl Shutdown {
 
     /// Waits until it is requested.
     pub fn wait(&self) {
-        let mut guard = self.lock.lock();
-        while !self.is_requested() {
-            self.changed.wait(&mut guard);
-        }
+        self.changed.wait_until(None, || self.is_requested());
     }
 
     /// Waits this long, or until it is requested; returns whether it is. The server's only way to
     /// sleep: nothing that waits here holds up the end.
     pub fn wait_for(&self, time: Duration) -> bool {
-        // A client may ask for a sleep that ends behind the end of what the clock can tell.
-        let Some(deadline) = Instant::now().checked_add(time) else {
-            self.wait();
-            return true;
-        };
-        let mut guard = self.lock.lock();
-        while !self.is_requested() {
-            if self.changed.wait_until(&mut guard, deadline).timed_out() {
-                break;
-            }
-        }
-        self.is_requested()
+        // A client may ask for a sleep that ends after the end of what the clock can tell: no deadline.
+        let deadline = Instant::now().checked_add(time);
+        self.changed.wait_until(deadline, || self.is_requested())
     }
 }

@@ -1,0 +1,131 @@
+//! One way to wait: for a condition, with a deadline, woken by whoever changes what it looks at.
+//!
+//! ```text
+//! waiter    count me ── generation? ── condition? ── no: sleep until the generation moves
+//! notifier           change the state ── move the generation ── anybody counted? wake them
+//! ```
+//!
+//! The waiter counts itself before it reads the generation, and the notifier moves the generation before
+//! it reads the count. So either the notifier sees the waiter, or the waiter sees the change: no wake-up is
+//! lost, and a notifier without waiters takes no lock. The condition runs without any lock of the signal's,
+//! so it may take its own.
+//!
+//! A signal whose waiters must not outlive the server is given to [`crate::shutdown::Shutdown::wakes`].
+
+use parking_lot::{Condvar, Mutex};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::time::Instant;
+
+/// What waiters sleep on, and notifiers move.
+#[derive(Debug, Default)]
+pub struct Signal {
+    /// Moved by each notification.
+    generation: AtomicU64,
+    /// How many threads wait.
+    waiters: AtomicUsize,
+    lock: Mutex<()>,
+    changed: Condvar,
+}
+
+impl Signal {
+    /// Wakes all that wait, to look at their conditions again. Call it *after* the change.
+    pub fn notify(&self) {
+        self.generation.fetch_add(1, SeqCst);
+        if self.waiters.load(SeqCst) > 0 {
+            // Taken and released: no waiter is between its look at the generation and its sleep.
+            drop(self.lock.lock());
+            self.changed.notify_all();
+        }
+    }
+
+    /// Whether anybody waits.
+    pub fn has_waiters(&self) -> bool {
+        self.waiters.load(SeqCst) > 0
+    }
+
+    /// Waits until the condition holds (true) or the deadline has passed (false); `None` is no deadline.
+    /// The condition is looked at once at least, and after each notification.
+    pub fn wait_until(
+        &self,
+        deadline: Option<Instant>,
+        mut condition: impl FnMut() -> bool,
+    ) -> bool {
+        let _counted = Counted::new(&self.waiters);
+        loop {
+            let seen = self.generation.load(SeqCst);
+            if condition() {
+                return true;
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return false;
+            }
+            let mut guard = self.lock.lock();
+            while self.generation.load(SeqCst) == seen {
+                match deadline {
+                    None => self.changed.wait(&mut guard),
+                    Some(deadline) => {
+                        if self.changed.wait_until(&mut guard, deadline).timed_out() {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A waiter, counted until dropped.
+struct Counted<'c>(&'c AtomicUsize);
+
+impl<'c> Counted<'c> {
+    fn new(count: &'c AtomicUsize) -> Self {
+        count.fetch_add(1, SeqCst);
+        Counted(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    #[test]
+    fn no_change_is_missed() {
+        const ROUNDS: u64 = 20_000;
+        let shared = Arc::new((Signal::default(), AtomicU64::new(0)));
+        let other = Arc::clone(&shared);
+        // Two threads count in turns; a lost wake-up would stop both for ever.
+        let thread = std::thread::spawn(move || {
+            for round in 0..ROUNDS {
+                assert!(other.0.wait_until(None, || other.1.load(SeqCst) == 2 * round + 1));
+                other.1.fetch_add(1, SeqCst);
+                other.0.notify();
+            }
+        });
+        for round in 0..ROUNDS {
+            shared.1.fetch_add(1, SeqCst);
+            shared.0.notify();
+            assert!(shared.0.wait_until(None, || shared.1.load(SeqCst) == 2 * round + 2));
+        }
+        thread.join().unwrap();
+        assert!(!shared.0.has_waiters());
+    }
+
+    #[test]
+    fn a_deadline_ends_the_wait() {
+        let signal = Signal::default();
+        let soon = Instant::now() + Duration::from_millis(5);
+        assert!(!signal.wait_until(Some(soon), || false));
+        assert!(
+            signal.wait_until(Some(soon), || true),
+            "a condition that holds beats the deadline"
+        );
+    }
+}
