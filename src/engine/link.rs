@@ -7,10 +7,12 @@
 use crate::clock::Stopwatch;
 use crate::effect::Seq;
 use crate::metrics::Counter;
+use crate::signal::Signal;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::net::{Shutdown as Direction, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 /// Heartbeats whose seq has not been reached yet; of more, the newest are forgotten.
 const AWAITED_MAX: usize = 256;
@@ -29,6 +31,8 @@ pub struct Link {
     heard_at: AtomicU64,
     /// Milliseconds on `clock` at which all that the leader had was here; 0 for never.
     fresh_at: AtomicU64,
+    /// Notified when `fresh_at` moves.
+    freshened: Signal,
     /// Heartbeats that told of records which are still on their way: seq and time.
     awaited: Mutex<VecDeque<(Seq, u64)>>,
     /// The newest record that the leader told of.
@@ -59,6 +63,7 @@ impl Default for Link {
             changed_at: AtomicU64::new(0),
             heard_at: AtomicU64::new(0),
             fresh_at: AtomicU64::new(0),
+            freshened: Signal::default(),
             awaited: Mutex::default(),
             leader_seq: AtomicU64::new(0),
             received_bytes: Counter::default(),
@@ -108,6 +113,7 @@ impl Link {
         }
         self.copying.store(false, Relaxed);
         self.awaited.lock().clear();
+        self.freshened.notify();
     }
 
     /// Bytes have come in.
@@ -140,9 +146,23 @@ impl Link {
     /// All records up to this one are applied.
     pub fn reached(&self, applied: Seq) {
         let mut awaited = self.awaited.lock();
+        let mut moved = false;
         while let Some((_, at)) = awaited.pop_front_if(|(seq, _)| *seq <= applied) {
-            self.fresh_at.fetch_max(at.max(1), Relaxed);
+            moved |= self.fresh_at.fetch_max(at.max(1), Relaxed) < at;
         }
+        drop(awaited);
+        if moved {
+            self.freshened.notify();
+        }
+    }
+
+    /// Waits until all is here that the leader had when [`Link::clock`] showed `at`. Returns whether it is.
+    pub fn wait_fresh(&self, at: u64, at_most: Duration) -> bool {
+        let is_fresh = || self.fresh_at.load(Relaxed) >= at;
+        // A link that is down makes nothing fresh.
+        let end = || is_fresh() || !self.is_up();
+        self.freshened.wait_until(Some(Instant::now() + at_most), end);
+        is_fresh()
     }
 
     /// Whether records come in.

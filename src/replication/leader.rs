@@ -38,6 +38,8 @@ const CHUNK_BYTES: usize = 256 << 10;
 const BEAT_IDLE: Duration = Duration::from_millis(100);
 /// Between heartbeats while records are sent: each is answered, and its answer costs a wake-up here.
 const BEAT_BUSY: Duration = Duration::from_millis(5);
+/// For its own leader's word on what the history contains, a follower with followers waits this long.
+const JUDGE_WAIT: Duration = Duration::from_millis(500);
 /// The sender writes to one socket and keeps its buffer on the heap.
 const STACK_BYTES: usize = 128 << 10;
 
@@ -73,11 +75,10 @@ pub fn serve(
         return Err(Failure::fixed("LOADING a full copy of the leader's data is being loaded"));
     }
     let failed = |error: io::Error| Failure::new(format!("ERR cannot read the log: {error}"));
-    let (answer, feed) =
-        match find(persistence, request, engine.role.is_follower()).map_err(failed)? {
-            Found::Feed(feed) => (feed.answer, Some(feed)),
-            Found::Parted(answer) => (answer, None),
-        };
+    let (answer, feed) = match judge(engine, persistence, request).map_err(failed)? {
+        Found::Feed(feed) => (feed.answer, Some(feed)),
+        Found::Parted(answer) => (answer, None),
+    };
     log::info!("client {}: node {:.8} asks to follow: {answer:?}", client.addr, request.node_id);
     if feed.is_some() {
         client.becomes_follower();
@@ -95,6 +96,24 @@ pub fn serve(
 enum Found<'l> {
     Feed(Feed<'l>),
     Parted(Answer),
+}
+
+/// As [`find`]. A node that follows another waits a moment for its leader to say what there is. The record
+/// that it is asked for was written before the question: a node that has all that its leader had since then,
+/// and not this record, knows as well as the leader that the history does not contain it.
+fn judge<'l>(
+    engine: &Engine,
+    persistence: &'l Persistence,
+    request: &Request,
+) -> io::Result<Found<'l>> {
+    let (link, asked_at) = (&engine.role.link, engine.role.link.clock());
+    let found = find(persistence, request, engine.role.is_follower())?;
+    if matches!(found, Found::Parted(Answer::Behind { .. }))
+        && link.wait_fresh(asked_at, JUDGE_WAIT)
+    {
+        return find(persistence, request, false);
+    }
+    Ok(found)
 }
 
 /// Finds out what a follower with this last record needs.
@@ -120,7 +139,7 @@ fn find<'l>(
         epochs.of(seq).filter(|_| seq.0 + 1 >= oldest.0).map(|start| (seq, start))
     });
     match common {
-        // Only a leader's end is the end. What comes behind this one's may be what is asked for.
+        // Only a leader can say that a record does not exist: a follower may not have received it yet.
         Some((seq, EpochStart { epoch, crc, .. }))
             if follows && seq == end.last.seq && last.seq > seq =>
         {

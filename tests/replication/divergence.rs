@@ -214,6 +214,24 @@ fn a_follower_that_knew_more_than_the_next_leader() {
     }
 }
 
+/// The end of a chain has records that the leader never had, and only a follower to ask about them. That
+/// follower must not judge before it knows what its own leader has; but then it must.
+#[test]
+fn the_end_of_a_chain_knows_more_than_the_leader() {
+    let leader = Server::start(&[]);
+    let middle = follower_of(leader.port(), &[]);
+    let end = follower_of(middle.port(), &[]);
+    write(leader.port(), "common", 5);
+    assert_replicated(&leader, &[&middle, &end]);
+    lead(end.port());
+    write(end.port(), "lost", 3);
+    replicaof(end.port(), middle.port());
+    assert_replicated(&leader, &[&middle, &end]);
+    assert_no_copy(&end);
+    let aside = diverged(&end);
+    assert!(aside.len() == 1 && shown(&aside[0]).contains("lost:2"), "{aside:?}");
+}
+
 /// The old leader is killed again and again while it gives up its writes, or while it takes over a copy.
 #[test]
 fn killed_in_the_middle_of_giving_up() {
