@@ -1,5 +1,5 @@
-//! Time as a value. The layers below `engine` read no clock: they are given the time as an argument,
-//! which is what makes them testable and replay exact.
+//! Time as a value. `store` and `commands` read no clock: they are given the time as an argument, which
+//! makes them testable and replay exact.
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,7 +20,7 @@ impl UnixMillis {
         self.0 / 1000
     }
 
-    /// As people read it, by ISO 8601: `2026-01-01T00:00:00.123Z`.
+    /// Formats as ISO 8601: `2026-01-01T00:00:00.123Z`.
     pub fn utc(self) -> String {
         let (seconds, millis) = (self.seconds(), self.0 % 1000);
         let (year, month, day) = date(seconds / 86400);
@@ -28,8 +28,8 @@ impl UnixMillis {
         format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
     }
 
-    /// Reads what [`UnixMillis::utc`] writes, also without `Z`, milliseconds, seconds or time of day,
-    /// and with a blank for the `T`. None for any other text and for years before 1970.
+    /// Parses the format of [`UnixMillis::utc`]. `Z`, milliseconds, seconds and time of day are optional,
+    /// and a blank may replace the `T`. None for any other text and for years before 1970.
     pub fn from_utc(text: &str) -> Option<UnixMillis> {
         let text = Some(text).filter(|text| text.is_ascii())?;
         let text = text.strip_suffix('Z').unwrap_or(text);
@@ -40,10 +40,10 @@ impl UnixMillis {
         let mut time_parts = time.splitn(3, ':').map(number);
         let (hour, minute) = (time_parts.next()??, time_parts.next()??);
         let second = time_parts.next().unwrap_or(Some(0))?;
-        let millis = number(&format!("{fraction:0<3}")[..3]).filter(|_| fraction.len() <= 9)?;
+        let millis = number(&format!("{fraction:0<3}")[..3])?;
         let days = days_before(year, month, day)?;
-        // 9999 is the last year that four digits can tell.
-        (year <= 9999
+        (fraction.len() <= 9
+            && year <= 9999
             && hour < 24
             && minute < 60
             && second < 60
@@ -67,10 +67,10 @@ impl fmt::Display for UnixMillis {
 
 fn number(digits: &str) -> Option<u64> {
     let sane = (1..=4).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
-    digits.parse().ok().filter(|_| sane)
+    if sane { digits.parse().ok() } else { None }
 }
 
-/// Year, month and day of a day since 1970-01-01. The year is taken to begin in March, so that the
+/// Year, month and day, from days since 1970-01-01. The year is taken to begin in March, so that the
 /// leap day is its last (Howard Hinnant, "chrono-compatible low-level date algorithms").
 fn date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
@@ -83,7 +83,7 @@ fn date(days: u64) -> (u64, u64, u64) {
     (era * 400 + year + u64::from(month <= 2), month, day)
 }
 
-/// The inverse of [`date`]; what is no date comes out as some other one.
+/// The inverse of [`date`]. An invalid date gives the days of some other date.
 fn days_before(year: u64, month: u64, day: u64) -> Option<u64> {
     let year = year.checked_sub(u64::from(month <= 2))?;
     let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day.checked_sub(1)?;
@@ -105,7 +105,7 @@ fn since_epoch() -> Duration {
 pub struct Stopwatch(Instant);
 
 impl Stopwatch {
-    /// Starts now.
+    /// Starts a stopwatch now.
     pub fn start() -> Stopwatch {
         Stopwatch(Instant::now())
     }

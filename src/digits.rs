@@ -1,6 +1,6 @@
-//! Numbers as decimal digits, where they are written by the million: replies and records.
+//! Decimal formatting for the hot paths: replies, effects and records.
 
-/// The number's digits, in a buffer of the caller's: `format!` would be half of a small effect's cost,
+/// Writes the number's digits into the caller's buffer: `format!` would be half of a small effect's cost,
 /// and a third of a GET's encoding. Twenty digits hold any 64-bit number.
 pub fn decimal(mut value: u64, digits: &mut [u8; 20]) -> &[u8] {
     let mut at = digits.len();

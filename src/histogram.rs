@@ -1,18 +1,18 @@
-//! Histograms: how often something took how long.
+//! Histograms of durations and other values.
 //!
-//! Buckets grow with the value, so that microseconds and seconds are equally sharp (the idea of
-//! HdrHistogram, Gil Tene). A value costs two relaxed atomics; hot paths gather in a
+//! Buckets grow with the value, so microseconds and seconds have the same relative precision (the idea of
+//! HdrHistogram, Gil Tene). A value costs two relaxed atomics. Hot paths collect values in a
 //! [`LocalHistogram`] and pay once per batch.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Powers of two that a histogram tells apart: up to 2^26 microseconds, a minute.
+/// Groups of buckets: 0 to 3, then one for each power of two. The last ends at 2^28 µs, four minutes.
 const POWERS: usize = 27;
-/// Each power of two is cut into so many buckets: a percentile is off by a fifth at most.
+/// Buckets per power of two: a percentile is at most a quarter too high.
 const STEPS: usize = 4;
 const BUCKETS: usize = POWERS * STEPS;
 
-/// How often which value came, shared by all threads.
+/// Counts of values, shared by all threads.
 #[derive(Debug)]
 pub struct Histogram {
     counts: [AtomicU64; BUCKETS],
@@ -26,13 +26,13 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Notes one value, in microseconds or whatever unit the owner states.
+    /// Records one value, in microseconds or the unit that the owner states.
     pub fn record(&self, value: u64) {
         self.counts[bucket_of(value)].fetch_add(1, Relaxed);
         self.sum.fetch_add(value, Relaxed);
     }
 
-    /// Adds what a [`LocalHistogram`] has gathered, and empties it.
+    /// Adds the values of a [`LocalHistogram`], and empties it.
     pub fn add(&self, local: &mut LocalHistogram) {
         if local.is_empty {
             return;
@@ -44,7 +44,7 @@ impl Histogram {
         *local = LocalHistogram::default();
     }
 
-    /// How many values there are.
+    /// The number of values.
     pub fn count(&self) -> u64 {
         self.counts.iter().map(|count| count.load(Relaxed)).sum()
     }
@@ -54,34 +54,34 @@ impl Histogram {
         self.sum.load(Relaxed)
     }
 
-    /// What has been noted so far. Under load the sum may be a moment newer than the counts.
+    /// A copy of the counts and the sum. Under load the sum may be a moment newer than the counts.
     pub fn snapshot(&self) -> HistogramSnapshot {
         let counts = self.counts.iter().map(|count| count.load(Relaxed)).collect();
         HistogramSnapshot { counts, sum: self.sum() }
     }
 
-    /// CONFIG RESETSTAT, LATENCY RESET.
+    /// Removes all values, for CONFIG RESETSTAT.
     pub fn reset(&self) {
         self.counts.iter().for_each(|count| count.store(0, Relaxed));
         self.sum.store(0, Relaxed);
     }
 }
 
-/// Values below this are counted locally first; what took longer can afford an atomic of its own.
+/// Values below this are counted locally first. For slower operations, an atomic costs little.
 const LOCAL_BELOW: usize = 2 * STEPS;
 
-/// Values of one thread on their way into a shared [`Histogram`]: a pipeline of a hundred commands then
-/// costs a few atomics, not hundreds.
+/// Values of one thread, to be added to a shared [`Histogram`]: a pipeline of a hundred commands costs a few
+/// atomics, not hundreds.
 #[derive(Debug)]
 pub struct LocalHistogram {
-    /// By value.
+    /// Counts by value.
     counts: [u32; LOCAL_BELOW],
     sum: u64,
     is_empty: bool,
 }
 
 impl LocalHistogram {
-    /// Notes a value that belongs to `shared`.
+    /// Records a value that belongs to `shared`.
     pub fn record(&mut self, value: u64, shared: &Histogram) {
         match self.counts.get_mut(value as usize) {
             Some(count) => {
@@ -109,26 +109,26 @@ pub struct HistogramSnapshot {
 }
 
 impl HistogramSnapshot {
-    /// How many values there are.
+    /// The number of values.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// How many values are at most `bound`, which is exact for bounds of the form 2^n - 1 and else
-    /// rounded down to a bucket.
+    /// The number of values up to `bound`. Exact for bounds of the form 2^n - 1; others are rounded down to
+    /// a bucket.
     pub fn count_up_to(&self, bound: u64) -> u64 {
         let within = |(bucket, _): &(usize, &u64)| upper_bound(*bucket) <= bound;
         self.counts.iter().enumerate().filter(within).map(|(_, count)| count).sum()
     }
 
-    /// The buckets that have values: the largest value of each, and how many there are.
+    /// The buckets that are not empty: the largest value of each, and its count.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
         let filled = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
         filled.map(|(bucket, count)| (upper_bound(bucket), *count))
     }
 
-    /// Bounds that double, each with how many values are below it, up to the first that all are below:
-    /// values in whole microseconds are rounded down, so 3 is "below 4".
+    /// Doubling bounds with the number of values below each, up to the first bound (or 2^27) above all
+    /// values. Values are microseconds rounded down, so 3 is "below 4".
     pub fn doubling(&self) -> Vec<(u64, u64)> {
         let all = self.count();
         let mut bounds: Vec<(u64, u64)> = Vec::new();
@@ -142,8 +142,8 @@ impl HistogramSnapshot {
         bounds
     }
 
-    /// The value that this share of all values (0.99 for p99) does not exceed: the upper end of its
-    /// bucket. 0 if there are none.
+    /// The value that this share of all values (0.99 for p99) does not exceed, rounded up to the end of its
+    /// bucket; 0 if there are no values.
     pub fn percentile(&self, share: f64) -> u64 {
         let rank = (self.count() as f64 * share).ceil() as u64;
         let mut below = 0;
@@ -156,7 +156,7 @@ impl HistogramSnapshot {
 }
 
 fn bucket_of(value: u64) -> usize {
-    // Below STEPS each value has a bucket of its own; from there on, the bits behind the highest choose.
+    // Each value below STEPS has its bucket. For others, the bits after the highest choose the step.
     if value < STEPS as u64 {
         return value as usize;
     }

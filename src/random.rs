@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 pub struct Random(u64);
 
 impl Random {
-    /// Seeded from the operating system's randomness, by way of the standard hasher's.
+    /// A generator seeded by the standard hasher, whose keys come from the operating system.
     pub fn new() -> Random {
         Random(RandomState::new().hash_one(0u8))
     }
@@ -22,15 +22,15 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number from 0 up to and without `bound`, which must not be 0.
+    /// A number in `0..bound`. `bound` must not be 0.
     pub fn below(&mut self, bound: usize) -> usize {
         // Multiply-shift (Lemire, 2019): the bias is below bound / 2^64.
         ((u128::from(self.next_u64()) * bound as u128) >> 64) as usize
     }
 
-    /// A number from 0 up to and without 1.
+    /// A number in `0.0..1.0`.
     pub fn unit(&mut self) -> f64 {
-        // 53 bits are what an f64 can tell apart.
+        // An f64 has 53 bits of precision.
         (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
@@ -51,7 +51,7 @@ impl Default for Random {
     }
 }
 
-/// A number from 0 up to and without 1, from a generator that the thread has for itself.
+/// A number in `0.0..1.0`, from this thread's generator.
 pub fn dice() -> f64 {
     thread_local!(static DICE: RefCell<Random> = RefCell::new(Random::new()));
     DICE.with_borrow_mut(Random::unit)

@@ -1,12 +1,12 @@
-//! Where the time of one request went.
+//! The time of one request, step by step.
 //!
 //! ```text
 //! parse ─ wait ─ lock ─ run ─ append │ queue ─ write ─ fsync ─ replicas │ reply
 //!  the command, under its lock        │ the gate: as safe as promised    │ the socket
 //! ```
 //!
-//! A timeline is filled only for a request that somebody wants to see: under TRACE, in a sample, in the
-//! slow log. Clocks are read by whoever fills it.
+//! Only TRACE and sampled requests are timed in all steps. The slow log shows the steps that are measured
+//! for every request. The caller reads the clocks.
 
 use std::fmt::Write;
 
@@ -15,21 +15,21 @@ use std::fmt::Write;
 pub enum Step {
     /// From the last byte's arrival, or the end of the command before it, to the command's start.
     Parse,
-    /// Held up before it began: by CLIENT PAUSE, by too much pending in the log, by making room.
+    /// Waiting before it began: for CLIENT PAUSE, for the log to take pending bytes, or for evictions.
     Wait,
     /// Waiting for its keys' shards.
     Lock,
-    /// The command itself, and all else that is not told apart.
+    /// The command itself, and everything that is not measured separately.
     Run,
     /// Adding its record to the log's buffer.
     Append,
-    /// At the gate: the rest of its pipeline, and those who were writing or syncing.
+    /// At the gate: waiting for the rest of its pipeline, and for other threads' writes and syncs.
     Queue,
     /// `write(2)` of the log.
     Write,
     /// `fdatasync` of the log.
     Fsync,
-    /// Until the followers had it.
+    /// Waiting until the followers have the record.
     Replicas,
     /// Handing the reply to the kernel.
     Reply,
@@ -49,7 +49,7 @@ const STEPS: [(Step, &str); 10] = [
     (Step::Reply, "reply"),
 ];
 
-/// Columns that a picture's bars have.
+/// Width of a picture's bars.
 const BAR_COLUMNS: u64 = 40;
 
 /// The steps of one request.
@@ -59,21 +59,21 @@ pub struct Timeline {
     nanos: [u64; STEPS.len()],
     /// Their sum.
     total: u64,
-    /// The record that it wrote, 0 if none.
+    /// The record that the request wrote; 0 if none.
     pub seq: u64,
-    /// How many records the sync that it waited for made durable, 0 if it waited for none.
+    /// Records made durable by the sync that it waited for; 0 if it did not wait.
     pub records: u64,
-    /// How many followers had it in time, and of how many.
+    /// Followers that acknowledged the record in time, and all followers.
     pub followers: (usize, usize),
 }
 
 impl Timeline {
-    /// Whether no time is accounted for yet.
+    /// True if no time is accounted for yet.
     pub fn is_empty(&self) -> bool {
         self.total == 0
     }
 
-    /// All that has passed since the request's start and is not yet accounted for was this step.
+    /// Adds to this step all time since the request's start that is not accounted for yet.
     pub fn up_to(&mut self, step: Step, nanos_since_start: u64) {
         self.add(step, nanos_since_start.saturating_sub(self.total()));
     }
@@ -84,8 +84,8 @@ impl Timeline {
         self.total += nanos;
     }
 
-    /// The gate took `nanos` in all, of which so many in `write` and in `fsync`; a sync by somebody else
-    /// may have begun before.
+    /// Divides the gate's `nanos` among `write`, `fsync` and waiting. `write` and `fsync` are cut to fit: a
+    /// sync by another thread may have begun before the request came to the gate.
     pub fn pass_gate(&mut self, nanos: u64, write: u64, fsync: u64) {
         let fsync = fsync.min(nanos);
         let write = write.min(nanos - fsync);
@@ -113,19 +113,20 @@ impl Timeline {
         all.into_iter()
     }
 
-    /// The steps that took time, on a line.
+    /// The steps that took time, in one line.
     pub fn line(&self) -> String {
         let taken = STEPS.iter().filter(|(step, _)| self.of(*step) > 0);
-        let told = taken.map(|(step, name)| {
+        let parts = taken.map(|(step, name)| {
             format!("{name} {:.1}{}", tenths(self.of(*step)), self.remark(*step, " (", ")"))
         });
-        told.collect::<Vec<_>>().join(", ")
+        parts.collect::<Vec<_>>().join(", ")
     }
 
-    /// A line with a bar for each step that took time, each beginning where the one before ends.
+    /// One line with a bar for each step that took time. Each bar begins where the one before ends.
     pub fn picture(&self) -> String {
         let total = self.total().max(1);
-        let (mut picture, mut before) = (String::new(), 0);
+        let mut picture = String::new();
+        let mut before = 0;
         for (step, name) in STEPS.iter().filter(|(step, _)| self.of(*step) > 0) {
             let column = |nanos: u64| (nanos * BAR_COLUMNS / total) as usize;
             let start = column(before).min(BAR_COLUMNS as usize - 1);

@@ -1,7 +1,7 @@
 //! The base: the state at one record, so that the log before it can be deleted.
 //!
 //! ```text
-//! #base 5120 3 8f3a1c02␍␊                  the log goes on behind this record: seq, epoch, crc
+//! #base 5120 3 8f3a1c02␍␊                  the log continues after this record: seq, epoch, crc
 //! #epoch 1 1 5d1a77c0␍␊                    the leaderships so far, one line each      (epochs)
 //! #epoch 3 4007 0c1199aa␍␊
 //! #1 3 1767225600123 65510 11aa22bb␍␊      records as in the log, counted from 1: SET, SET, SET …
@@ -9,11 +9,10 @@
 //! #end 16 1000000 5377 99ccdd00␍␊          records, keys, seq at the end of the walk, seal
 //! ```
 //!
-//! The walk over the store is fuzzy on purpose: writers go on meanwhile, and a part visited later holds
-//! later effects. Since effects are idempotent under in-order replay, the base and the log from 5121 on
-//! up to at least 5377 give the exact state; a log that ends before 5377 is corrupt. The records' chain
-//! begins with the CRC-32 of the `#base` line and goes on over the `#epoch` lines, so damage to those shows
-//! too.
+//! The walk over the store is fuzzy on purpose: writers continue meanwhile, so a part visited later holds
+//! later effects. Since effects are idempotent under in-order replay, the base and the log from 5121 up to
+//! at least 5377 give the exact state. A log that ends before 5377 is corrupt. The crc chain of the records
+//! begins with the `#base` line and includes the `#epoch` lines, so damage to those shows too.
 
 use super::disk::{Disk, LogFile, write_all_at};
 use super::epochs::{self, Epochs};
@@ -23,18 +22,18 @@ use crate::clock::UnixMillis;
 use crate::effect::Seq;
 use std::io;
 
-/// A base is synced after each of so many bytes, so that the last sync is no long one that the log's
-/// own syncs have to queue behind.
+/// A base is synced each time this many bytes are written. A single long sync at the end would delay the
+/// log's syncs.
 const SYNC_EVERY_BYTES: u64 = 4 << 20;
 
-/// What a base's first and last lines say.
+/// The contents of a base's first and last lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// The record that the log goes on behind.
+    /// The record after which the log continues.
     pub position: Position,
     /// The log must reach at least this record.
     pub end_seq: Seq,
-    /// Keys in it.
+    /// Number of keys in the base.
     pub keys: u64,
 }
 
@@ -52,7 +51,7 @@ pub struct BaseWriter<'d> {
 }
 
 impl<'d> BaseWriter<'d> {
-    /// Begins the base of the state at `position`, under an unfinished name.
+    /// Creates the base of the state at `position`, under its unfinished name.
     pub fn begin(
         disk: &'d dyn Disk,
         position: Position,
@@ -76,11 +75,10 @@ impl<'d> BaseWriter<'d> {
             buffer.extend_from_slice(b"\r\n");
         }
         let last = Position { seq: Seq(0), epoch: position.epoch, crc };
-        let (keys, len, synced) = (0, 0, 0);
-        Ok(BaseWriter { disk, file, position, last, keys, len, synced, buffer })
+        Ok(BaseWriter { disk, file, position, last, keys: 0, len: 0, synced: 0, buffer })
     }
 
-    /// Adds a record that holds the effects that make up `keys` keys.
+    /// Adds a record whose effects set `keys` keys.
     pub fn add(&mut self, payload: &[u8], keys: u64, now: UnixMillis) -> io::Result<()> {
         let crc = crc32fast::hash(payload);
         let epoch = self.last.epoch;
@@ -95,7 +93,7 @@ impl<'d> BaseWriter<'d> {
         Ok(())
     }
 
-    /// Bytes so far.
+    /// Bytes written so far.
     pub fn size(&self) -> u64 {
         self.len
     }
@@ -108,14 +106,14 @@ impl<'d> BaseWriter<'d> {
         self.file.sync()
     }
 
-    /// Gives the finished base its name. From here on it is what recovery begins with.
+    /// Gives the finished base its final name. From then on, recovery begins with it.
     pub fn publish(self) -> io::Result<()> {
         let seq = self.position.seq;
         self.disk.rename(&unfinished_name(seq), &base_name(seq))?;
         self.disk.sync_dir()
     }
 
-    /// Removes what a failed attempt has left: on a full disk, that space is what service waits for.
+    /// Removes the file of a failed attempt: on a full disk, writes cannot resume without that space.
     pub fn discard(disk: &dyn Disk, seq: Seq) -> io::Result<()> {
         match disk.remove(&unfinished_name(seq)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -160,8 +158,8 @@ fn last_line(last: Position, keys: u64, end_seq: Seq) -> Vec<u8> {
     line
 }
 
-/// Reads what `last_line` wrote, without its line end: keys and end seq, if they are those of a base
-/// whose last record is `last`.
+/// Reads what `last_line` wrote, without its line end. Returns keys and end seq, or None if the line does
+/// not belong to a base whose last record is `last`.
 pub fn parse_last_line(line: &[u8], last: Position) -> Option<(u64, Seq)> {
     let mut words = line.strip_prefix(b"#end ")?.split(|&byte| byte == b' ');
     let _records = canonical_number(words.next()?)?;

@@ -1,16 +1,16 @@
-//! Compaction: replaces the log by the state that it leads to.
+//! Compaction: replaces the log by the state that it produces.
 //!
-//! The order of steps is what makes a crash at any point harmless:
+//! The order of steps makes a crash at any point harmless:
 //!
 //! 1. start a new segment at S + 1
-//! 2. copy the state into `base-S.aof.tmp`; note the seq E that the log has reached by then
+//! 2. copy the state into `base-S.aof.tmp`; then take the log's last seq, E
 //! 3. sync it
-//! 4. wait until the log is durable up to E: a base may hold effects up to E, and a power cut must not
-//!    leave it knowing effects that the log has lost
+//! 4. make the log durable up to E: the base may hold effects up to E, and after a power cut it must
+//!    not hold effects that the log has lost
 //! 5. rename it to `base-S.aof`, sync the directory
-//! 6. remove what it replaces: older bases, and segments up to S but for those that followers need
+//! 6. remove what it replaces: older bases, and the segments up to S that `log::retention` lets go
 //!
-//! Out of scope: where the state comes from, and when it is time (`engine::compactor`).
+//! Out of scope: where the state comes from, and when to compact (`engine::compactor`).
 
 use super::base::BaseWriter;
 use super::files::{self, Listing};
@@ -19,8 +19,8 @@ use super::record::Position;
 use crate::effect::Seq;
 use std::io;
 
-/// Compacts; returns the size of the base. `walk` adds the state to it, record by record, while writers
-/// may go on.
+/// Compacts the log, and returns the base's size in bytes. `walk` adds the state record by record;
+/// writers may continue meanwhile.
 pub fn compact(
     log: &Log,
     walk: impl FnOnce(&mut BaseWriter<'_>) -> Result<(), String>,
@@ -48,7 +48,7 @@ fn write_base(
     let end = log.appended();
     base.finish(end).map_err(text)?;
     log.sync().map_err(|error| error.to_string())?;
-    assert!(log.durable() >= end, "a base must not know more than the durable log");
+    assert!(log.durable() >= end, "a base must not hold more than the durable log");
     let size = base.size();
     base.publish().map_err(text)?;
     Ok(size)

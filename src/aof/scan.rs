@@ -1,8 +1,7 @@
 //! Reading a log file record by record, trusting nothing.
 //!
-//! One scanner reads segments and bases, for recovery, `kvstore check`, `kvstore log` and a follower's
-//! catching up alike. An announced length is compared with what is really in the file before anything
-//! is allocated for it.
+//! One scanner reads segments and bases, for recovery, `kvstore check`, `kvstore log` and followers that
+//! catch up. A length in a header is checked against the file's length before memory is allocated for it.
 
 use super::record::{
     HEADER_LEN_MAX, Header, Position, SEAL_AND_LINE_END, line_len, parse_crc, seal,
@@ -13,38 +12,36 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// Of the crcs at the ends of lines, the nearest are the likely ones; more only cost time.
+/// Crcs at ends of lines that are tried: only the nearest ones are likely to match.
 const NEAREST_MAX: usize = 8;
-/// How many times the length of a damaged end may be hashed in looking for records in it.
+/// Limit on hashing while looking for records in a damaged end, as a multiple of its length.
 const WORK_MAX: usize = 8;
-/// How much is read at a time.
+/// Bytes that are read at a time.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// What is wrong with a record.
+/// A record that is not intact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
-    /// Where in the file the record begins.
+    /// Offset in the file at which the record begins.
     pub offset: u64,
-    /// Which record should be here.
+    /// The record that should be here.
     pub seq: Seq,
-    /// What is wrong with it.
+    /// The reason, for the operator.
     pub what: &'static str,
-    /// Whether a write that was cut off can look like this. A record that is whole but in the wrong
-    /// place cannot.
+    /// True if a torn write can look like this; false for a whole record in the wrong place.
     pub may_be_torn: bool,
 }
 
-/// What the scanner found.
+/// The result of reading one record.
 #[derive(Debug)]
 pub enum Found<'f> {
     /// An intact record: its header and its payload.
     Record(Header, &'f [u8]),
-    /// A line that belongs to the file's frame and not to a record (`#base`, `#epoch`, `#end`), without
-    /// its end.
+    /// A line of the file's frame (`#base`, `#epoch`, `#end`), without its line end.
     Frame(&'f [u8]),
-    /// The file ends, behind a whole record.
+    /// The file ends after a whole record.
     End,
-    /// No intact record stands here.
+    /// There is something here, but not an intact record.
     Damaged(Damage),
 }
 
@@ -53,7 +50,7 @@ pub enum Found<'f> {
 pub struct Scanner {
     file: File,
     file_len: u64,
-    /// A window of the file; `start` is where in it the next record begins.
+    /// A window of the file; the next record begins at `start` in it.
     window: Vec<u8>,
     start: usize,
     /// Offset in the file of the window's first byte.
@@ -62,14 +59,15 @@ pub struct Scanner {
 }
 
 impl Scanner {
-    /// Starts at the front of a file whose first record follows `last`.
+    /// Starts at the beginning of a file whose first record follows `last`.
     pub fn open(path: &Path, last: Position) -> io::Result<Scanner> {
         Scanner::open_at(path, last, 0)
     }
 
-    /// Starts within a file, where the record behind `last` begins.
+    /// Starts within a file, at the offset of the record after `last`.
     pub fn open_at(path: &Path, last: Position, offset: u64) -> io::Result<Scanner> {
-        let (file, window) = (File::open(path)?, Vec::new());
+        let file = File::open(path)?;
+        let window = Vec::new();
         let mut scanner =
             Scanner { file, file_len: 0, window, start: 0, window_offset: offset, last };
         scanner.look_again()?;
@@ -81,23 +79,23 @@ impl Scanner {
         self.last
     }
 
-    /// Sets what the next record must follow, when the file itself says so.
+    /// Sets the position that the next record must follow, if the file itself states it.
     pub fn expect_after(&mut self, last: Position) {
         self.last = last;
     }
 
-    /// Where in the file the next record begins.
+    /// Offset in the file at which the next record begins.
     pub fn offset(&self) -> u64 {
         self.window_offset + self.start as u64
     }
 
-    /// The file's length when it was opened.
+    /// The file's length when it was opened or last looked at.
     pub fn file_len(&self) -> u64 {
         self.file_len
     }
 
-    /// Looks at a file anew that is being written: how long it is now, and what stands behind the last
-    /// record. Tells whether the length has changed.
+    /// Rereads the length of a file that is being written, and drops what was read after the last record.
+    /// Returns true if the length has changed.
     pub fn look_again(&mut self) -> io::Result<bool> {
         let offset = self.offset();
         let file_len = self.file.metadata()?.len();
@@ -148,8 +146,8 @@ impl Scanner {
         Ok(Found::Record(header, payload))
     }
 
-    /// Goes over whole records, whose crcs nobody can check any more because what they follow is gone,
-    /// from `first` up to and with `upto`; returns the position there.
+    /// Skips the records `first..=upto`, and returns the last one's position; None if one is missing. Their
+    /// crcs are not checked, since the record before `first` may be gone.
     pub fn skip_unchecked(&mut self, first: Seq, upto: Seq) -> io::Result<Option<Position>> {
         for expected in first.0..=upto.0 {
             let record = self.read_unchecked()?;
@@ -160,7 +158,7 @@ impl Scanner {
         Ok(Some(self.last))
     }
 
-    /// Reads the next record without its crc being checked; None if there is no whole one.
+    /// Reads the next record without checking its crc; None if it is not whole.
     pub fn read_unchecked(&mut self) -> io::Result<Option<(Header, &[u8])>> {
         self.fill(HEADER_LEN_MAX)?;
         let Some((header, line_len)) = Header::parse(&self.window[self.start..]) else {
@@ -199,7 +197,7 @@ impl Scanner {
         Found::Damaged(Damage { offset: self.offset(), seq, what, may_be_torn: false })
     }
 
-    /// Sees to it that the window holds `len` bytes from the start on, if the file does.
+    /// Fills the window to `len` bytes from `start` on, or up to the end of the file.
     fn fill(&mut self, len: usize) -> io::Result<()> {
         if self.window.len() - self.start >= len {
             return Ok(());
@@ -214,21 +212,22 @@ impl Scanner {
         self.file.read_exact(&mut self.window[have..])
     }
 
-    /// Whether an intact record stands anywhere behind the damage: then the damage is no torn tail.
+    /// True if an intact record follows anywhere after the damage, which is then not a torn tail.
     ///
-    /// A record can be recognised by itself if the crc before it is known. That of a damaged record is
-    /// known if its own digits survived, or if only they did not; both are tried. The line before may be
-    /// any damaged record's header, so the digits at the ends of lines are tried, too.
+    /// A record can be verified if the crc of the one before it is known. A damaged record's crc is known
+    /// if its digits survived, and can be computed if only they are damaged; both are tried. Several
+    /// records may be damaged, so the digits at the ends of the nearest lines are tried, too.
     pub fn intact_record_follows(&mut self) -> io::Result<bool> {
-        let (after, rest) = (self.last, self.rest()?);
+        let after = self.last;
+        let rest = self.rest()?;
         let first = crcs_of_first(&rest, after.crc);
         let mut nearest: VecDeque<u32> = VecDeque::new();
-        // Where a record should stand whose predecessor has this crc.
+        // Offset at which a record should begin → crc of its predecessor.
         let mut due: HashMap<usize, u32> = HashMap::new();
         let mut work_left = rest.len().saturating_mul(WORK_MAX);
         for (at, byte) in rest.iter().enumerate().skip(1) {
             match byte {
-                // Not only where a line begins: the line end before it may be what is damaged.
+                // Not only at the start of a line: the line end before it may be damaged.
                 b'#' => {
                     let record = parse_record(&rest[at..]);
                     let Some((header, line, payload)) =
@@ -236,7 +235,7 @@ impl Scanner {
                     else {
                         continue;
                     };
-                    // A client may have stored whatever it takes to make this slow; then the safe answer.
+                    // A client may have stored data that makes this slow. `true` is the safe answer.
                     let Some(left) = work_left.checked_sub(payload.len()) else { return Ok(true) };
                     work_left = left;
                     let (sealed, crc) = (sealed_part(line), crc32fast::hash(payload));
@@ -256,7 +255,7 @@ impl Scanner {
         Ok(false)
     }
 
-    /// Everything from the next record on, into memory; only for a damaged file.
+    /// Reads everything from the next record on into memory. Only for a damaged file.
     fn rest(&mut self) -> io::Result<Vec<u8>> {
         let left = usize::try_from(self.file_len - self.offset()).unwrap_or(usize::MAX);
         self.fill(left)?;
@@ -264,8 +263,8 @@ impl Scanner {
     }
 }
 
-/// What the damaged record at the start of `rest` may have had as its crc: any eight digits where its
-/// header should be, or what its header and payload make if all but the digits is sound.
+/// Candidates for the crc of the damaged record at the start of `rest`: any eight digits where its header
+/// should be, and the crc computed from its header and payload, in case only its digits are damaged.
 fn crcs_of_first(rest: &[u8], before: u32) -> Vec<u32> {
     let head = &rest[..rest.len().min(HEADER_LEN_MAX)];
     let mut crcs: Vec<u32> = head.windows(8).filter_map(parse_crc).collect();
@@ -288,11 +287,11 @@ fn sealed_part(line: &[u8]) -> &[u8] {
 /// The whole record at the start of `bytes`, intact or not: its header, its line and its payload.
 fn parse_record(bytes: &[u8]) -> Option<(Header, &[u8], &[u8])> {
     let (header, line_len) = Header::parse(bytes)?;
-    let (line, behind) = bytes.split_at(line_len);
-    Some((header, line, behind.get(..usize::try_from(header.len).ok()?)?))
+    let (line, rest) = bytes.split_at(line_len);
+    Some((header, line, rest.get(..usize::try_from(header.len).ok()?)?))
 }
 
-/// The crc that a line ends with, however damaged the rest of it is.
+/// The crc at the end of a line. The rest of the line may be damaged.
 fn crc_at_end(line: &[u8]) -> Option<u32> {
     let start = line.len().checked_sub(SEAL_AND_LINE_END)?;
     parse_crc(&line[start..start + 8])

@@ -1,11 +1,11 @@
-//! Following a log that a server is writing, from one segment to the next.
+//! `kvstore log --follow`: follows a log that a server is writing, from one segment to the next.
 //!
-//! What looks like a damaged record at the log's end may be one that is being written, or one that a
-//! crash cut off and the next server will cut away. So it is looked at again and again, until it is whole
-//! or until something whole stands behind it.
+//! A damaged record at the log's end may be one that is still being written, or a torn one that the next
+//! server will cut off. So it is read again and again, until it is whole or until a whole record or a newer
+//! segment follows it.
 //!
-//! A server that compacts the log may remove a segment before it was read. Then the history goes on
-//! behind the new base, with a word about the gap.
+//! A server that compacts the log may remove a segment before it was read. Then the output continues
+//! after the new base, and a message on stderr names the gap.
 
 use super::show::Printer;
 use super::{Error, at};
@@ -18,23 +18,23 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-/// How often a log that has come to its end is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Interval between reads at the end of the log.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Prints what comes behind `tail`, for ever: only an error ends it.
+/// Prints the records after `tail`. Runs until there is an error.
 pub(super) fn follow(dir: &Path, tail: Tail, printer: &mut Printer<'_>) -> Result<(), Error> {
     let (mut first, offset) = tail.segment.unwrap_or((Seq(tail.last.seq.0 + 1), 0));
     let mut path = dir.join(segment_name(first));
     while !path.exists() {
         // No server has run on this directory yet.
-        thread::sleep(LOOK_EVERY);
+        thread::sleep(POLL_INTERVAL);
     }
     let mut scanner = Scanner::open_at(&path, tail.last, offset).map_err(at(&path))?;
     loop {
         let damage = print_all(&mut scanner, &path, printer)?;
         printer.flush()?;
-        thread::sleep(LOOK_EVERY);
-        // In this order: a segment is complete before the next one begins.
+        thread::sleep(POLL_INTERVAL);
+        // List before looking again: a segment is complete before the next one begins.
         let files::Listing { segments, bases, .. } = files::list(dir).map_err(at(dir))?;
         if scanner.look_again().map_err(at(&path))? {
             continue;
@@ -65,14 +65,15 @@ pub(super) fn follow(dir: &Path, tail: Tail, printer: &mut Printer<'_>) -> Resul
     }
 }
 
-/// Prints what is there; tells of the damage, if that is what stands behind it.
+/// Prints records up to the end of the file or up to damage, which is returned.
 fn print_all(
     scanner: &mut Scanner,
     path: &Path,
     printer: &mut Printer<'_>,
 ) -> Result<Option<Damage>, Error> {
     loop {
-        let (offset, seq) = (scanner.offset(), Seq(scanner.last().seq.0 + 1));
+        let offset = scanner.offset();
+        let seq = Seq(scanner.last().seq.0 + 1);
         let damaged = |what| Some(Damage { offset, seq, what, may_be_torn: false });
         match scanner.read_next().map_err(at(path))? {
             Found::Record(header, payload) => {

@@ -1,4 +1,4 @@
-//! A point in the history, and reading up to it.
+//! `--until`: a point in the history, and reading up to it.
 
 use super::{Arguments, Error};
 use crate::aof::recovery::{self, Record, Recovered, Then};
@@ -6,36 +6,36 @@ use crate::clock::UnixMillis;
 use crate::effect::{Malformed, Seq};
 use std::path::Path;
 
-/// What the help of each tool with `--until` says of it.
+/// The description of `--until`, for the help of each tool that has it.
 macro_rules! until_help {
     () => {
         "\
-  --until POINT   a record's number: that record is the last one
-                  or a time: the last record is the one before the first that is later
-                  (2026-01-01T12:00:00.123Z, in UTC and also shorter, or Unix milliseconds;
-                  a number from 1000000000000 on is taken for a time)
-                  The history can be read from the end of the last compaction on.
+  --until POINT   a record's number: stops after that record
+                  or a time: stops before the first record that is later
+                  (2026-01-01T12:00:00.123Z in UTC, which may be shortened, or Unix milliseconds;
+                  a number from 1000000000000 on is a time)
+                  POINT cannot be earlier than the end of the last compaction.
 "
     };
 }
 pub(super) use until_help;
 
-/// Numbers from here on are Unix milliseconds since 2001; no log has as many records.
+/// Numbers from here on are Unix milliseconds (of 2001 and later): no log has that many records.
 const MILLIS_MIN: u64 = 1_000_000_000_000;
 
-/// Where to stop reading.
+/// The point at which to stop reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Until {
-    /// Not before the end.
+    /// At the end.
     End,
-    /// Behind this record.
+    /// After this record.
     Seq(Seq),
-    /// In front of the first record that is later.
+    /// Before the first record that is later.
     Time(UnixMillis),
 }
 
 impl Until {
-    /// What `--until` asks for.
+    /// Parses the value of `--until`.
     pub fn of(arguments: &Arguments) -> Result<Until, Error> {
         let Some(text) = arguments.value("until") else { return Ok(Until::End) };
         let bad = || Error::Usage(format!("--until {text}: neither a record's number nor a time"));
@@ -56,14 +56,14 @@ impl Until {
     }
 }
 
-/// Reads a directory up to a point, and hands over each payload in order. What is behind the point is
-/// not looked at, so damage there does no harm.
+/// Reads a directory up to a point, and passes each payload to `apply`, in order. Damage after the point
+/// does no harm, because it is not read.
 pub(super) fn read(
     dir: &Path,
     until: Until,
     mut apply: impl FnMut(&[u8]) -> Result<(), Malformed>,
 ) -> Result<Recovered, Error> {
-    // The base shows the state when it was made, and not before.
+    // A base holds the state at the time of its compaction, and cannot show an earlier one.
     let mut latest_of_base = UnixMillis(0);
     let recovered = recovery::read_each(dir, |record| {
         let then = until.at(&record);
@@ -95,7 +95,7 @@ pub(super) fn read(
     Ok(recovered)
 }
 
-/// When this record was written; 0 if it is not there by itself.
+/// The time at which this record was written; 0 if the log no longer has it as a record.
 fn time_of(dir: &Path, seq: Seq) -> Result<UnixMillis, Error> {
     let mut time = UnixMillis(0);
     recovery::read_each(dir, |record| {

@@ -19,13 +19,13 @@ kvstore log DIR [--from SEQ] [--key KEY] [--follow]
 Prints the history in the data directory DIR, one line for each effect:
   record  epoch  time  effect
 It begins with the keys of the base, if the log was compacted; their lines begin with 'base'. Long
-values are cut. A server may be using DIR. In place of DIR there may be one file of a log, such as one in
-diverged/ or quarantine/; what its first record follows is then not checked.
+values are cut. A server may be using DIR. DIR may also be a single file of a log, such as one in
+diverged/ or quarantine/; its checksums are then not checked.
 
   --from SEQ   begins with this record
-  --key KEY    only effects on this key, and FLUSHALL; a key with blanks or other bytes can be written
-               in double quotes with \\xHH, as it is printed: --key '\"a\\x00b\"'
-  --follow     goes on while a server appends, until Ctrl-C
+  --key KEY    only effects on this key, and FLUSHALL; a key with blanks or unprintable bytes can be
+               given as it is printed, in double quotes with \\xHH: --key '\"a\\x00b\"'
+  --follow     continues while a server appends, until Ctrl-C
 
 Exit code: 0, or 1 if a record is damaged, 2 wrong usage.
 ",
@@ -53,7 +53,7 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
         printer.print(&record)?;
         Ok(Then::GoOn)
     });
-    // First of all: a failure to print has ended the reading, too.
+    // Checked first, since a failure to print also ends the reading.
     printer.flush()?;
     let recovered = read?;
     if arguments.has("follow") {
@@ -69,15 +69,15 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
     Ok(Verdict::Fine)
 }
 
-/// Prints one file, such as one that was put aside. What its first record follows is not known here, so its
-/// chain is not checked.
+/// Prints one file, such as one in quarantine/. The record before its first one is not known here, so
+/// crcs are not checked.
 fn print_file(path: &Path, printer: &mut Printer<'_>) -> Result<(), Error> {
     let mut scanner = Scanner::open(path, Position::default()).map_err(at(path))?;
     loop {
         let offset = scanner.offset();
         let Some((header, payload)) = scanner.read_unchecked().map_err(at(path))? else {
             if offset < scanner.file_len() {
-                eprintln!("{}, byte {offset}: what follows is no record", path.display());
+                eprintln!("{}, byte {offset}: the rest is not a record", path.display());
             }
             return printer.flush();
         };
@@ -87,7 +87,7 @@ fn print_file(path: &Path, printer: &mut Printer<'_>) -> Result<(), Error> {
     }
 }
 
-/// A key as it was typed, or in quotes.
+/// Reads `--key`: the key itself, or the key in double quotes.
 fn read_key(typed: &str) -> Result<Vec<u8>, Error> {
     if !typed.starts_with('"') {
         return Ok(typed.as_bytes().to_vec());
@@ -100,7 +100,7 @@ fn read_key(typed: &str) -> Result<Vec<u8>, Error> {
     }
 }
 
-/// Prints the records that were asked for.
+/// Prints the effects that `--from` and `--key` select.
 pub(super) struct Printer<'o> {
     from: Seq,
     key: Option<Vec<u8>>,
@@ -137,7 +137,7 @@ impl Printer<'_> {
         }
     }
 
-    /// Hands on what was printed; tells if anything could not be.
+    /// Flushes the output. Returns the first error since the last flush.
     pub fn flush(&mut self) -> Result<(), Error> {
         let failure = self.failure.take();
         failure.map_or_else(|| self.out.flush(), Err).map_err(printing)
@@ -155,7 +155,7 @@ fn concerns(effect: &Effect<'_>, wanted: &[u8]) -> bool {
     }
 }
 
-/// The effect as a command; of a DEL of many keys only the wanted one.
+/// Formats the effect as a command. A DEL of several keys shows only the wanted one.
 fn describe(effect: &Effect<'_>, wanted: Option<&[u8]>) -> String {
     match *effect {
         Effect::Set { key, value, deadline: None } => {
@@ -179,9 +179,9 @@ fn describe(effect: &Effect<'_>, wanted: Option<&[u8]>) -> String {
     }
 }
 
-/// In quotes; of something long the beginning, and how long it is.
+/// Quotes `bytes`. Long ones are cut and their length is added.
 fn short(bytes: &[u8]) -> String {
-    /// Longer than names are, shorter than a line.
+    /// Longer than most keys, shorter than a line.
     const SHOWN_MAX: usize = 80;
     if bytes.len() <= SHOWN_MAX {
         return quote(bytes);

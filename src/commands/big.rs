@@ -1,16 +1,16 @@
-//! Whole numbers of any size, with what reading and printing a [`Float80`](super::float80::Float80)
-//! takes: to multiply and divide by small numbers.
+//! Whole numbers of any size, for reading and printing a [`Float80`](super::float80::Float80). They can
+//! be multiplied and divided by small numbers.
 
-/// A number: digits to the base 2^32 ("limbs"), the least significant first, none zero at the end.
+/// A number in base 2^32. Its digits ("limbs") are least significant first, and the last one is not zero.
 #[derive(Debug)]
 pub struct Big(Vec<u32>);
 
-/// The largest powers of five and of ten that fit in a limb.
+/// The exponents of the largest powers of five and of ten that fit in a limb.
 const FIVES: u32 = 13;
 const TENS: u32 = 9;
 
 impl Big {
-    /// This number.
+    /// Converts a u64.
     pub fn new(value: u64) -> Big {
         let mut big = Big(vec![value as u32, (value >> 32) as u32]);
         big.trim();
@@ -23,12 +23,12 @@ impl Big {
         }
     }
 
-    /// Whether it is 0.
+    /// True if the number is 0.
     pub fn is_zero(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Multiplies, then adds.
+    /// Multiplies by `factor`, then adds `addend`.
     pub fn multiply_add(&mut self, factor: u32, addend: u32) {
         let mut carry = u64::from(addend);
         for limb in &mut self.0 {
@@ -41,7 +41,7 @@ impl Big {
         }
     }
 
-    /// Divides, and returns the remainder.
+    /// Divides by `divisor`, and returns the remainder.
     fn divide(&mut self, divisor: u32) -> u32 {
         let mut rest = 0;
         for limb in self.0.iter_mut().rev() {
@@ -53,15 +53,15 @@ impl Big {
         rest as u32
     }
 
-    /// Multiplies by 2^32 to the power of `limbs`. Not for 0 and more than no limbs.
+    /// Multiplies by 2^32 to the power of `limbs`. The number must not be 0, unless `limbs` is.
     pub fn shift_limbs(&mut self, limbs: usize) {
         self.0.splice(0..0, std::iter::repeat_n(0, limbs));
     }
 
-    /// This number times ten to a power, as a number times two to the power returned; what does not
-    /// divide evenly leaves a 1 as its last bit. None if the power is out of every range.
+    /// This number times 10^`power`, as a number and a power of two to multiply it by. An inexact result has
+    /// its last bit set. None if `power` is so large or small that no `Float80` can hold the result.
     pub fn decimal(mut self, power: i32) -> Option<(Big, i32)> {
-        // No text is long enough to bring a number with another power back into range.
+        // No text has enough digits to bring a number with another power back into range.
         if !(-10_300..=5_000).contains(&power) {
             return None;
         }
@@ -73,7 +73,7 @@ impl Big {
             factors.for_each(|factor| self.multiply_add(factor, 0));
             return Some((self, power));
         }
-        // Each division takes less than a limb off, so that four are left for the quotient.
+        // Each division removes less than one limb, so at least four are left for the quotient.
         let limbs = steps + 5;
         self.shift_limbs(limbs as usize);
         let mut inexact = false;
@@ -84,8 +84,8 @@ impl Big {
         Some((self, power - 32 * limbs as i32))
     }
 
-    /// Its 97 or more most significant bits, and to which power of two they are to be multiplied. If
-    /// that leaves something out, the last bit is a 1.
+    /// The most significant bits (all, or at least 97), and the power of two to multiply them by. If a
+    /// dropped bit was set, the last bit is set.
     pub fn top(&self) -> (u128, i32) {
         let (below, top) = self.0.split_at(self.0.len().saturating_sub(4));
         let wide = top.iter().rev().fold(0, |wide: u128, limb| wide << 32 | u128::from(*limb));
@@ -93,7 +93,7 @@ impl Big {
         (wide | u128::from(lost), 32 * below.len() as i32)
     }
 
-    /// Its decimal digits.
+    /// Converts to decimal digits.
     pub fn into_decimal(mut self) -> String {
         let mut groups = Vec::new();
         while !self.is_zero() {

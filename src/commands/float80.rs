@@ -1,12 +1,12 @@
-//! Floating-point numbers of 80 bits: what C calls `long double` on x86, where Redis adds with it.
+//! Floating-point numbers of 80 bits: C's `long double` on x86, with which Redis adds.
 //!
-//! Clients see how INCRBYFLOAT rounds: it prints 17 digits behind the point, which for numbers over 100
+//! Clients see how INCRBYFLOAT rounds: it prints 17 digits after the point, which for numbers over 100
 //! is more than 64 bits of mantissa hold (`1234.56` and `0.01` make `1234.57000000000000006`). To give
-//! the same digits we compute with the same mantissa. Rust has no such type, so here is as much of
-//! it as INCRBYFLOAT needs: read a number, add two, print one, each rounded to nearest, ties to even.
+//! the same digits we compute with the same mantissa. Rust has no such type, so this file has what
+//! INCRBYFLOAT needs: read a number, add two, print one, each rounded to nearest, ties to even.
 //!
-//! A number is `mantissa * 2^exponent`. Adding needs 128 bits; only reading and printing may need more,
-//! for which there is [`Big`].
+//! A number is `mantissa * 2^exponent`. Adding needs 128 bits. Reading and printing may need more, and use
+//! [`Big`].
 //!
 //! Work is bounded: a text is at most [`LEN_MAX`] bytes long, and exponents out of range are refused
 //! before anything is computed. The slowest number takes a few milliseconds.
@@ -14,13 +14,13 @@
 use super::big::Big;
 use std::fmt;
 
-/// Longer texts are no numbers, says Redis.
+/// Redis rejects longer texts.
 const LEN_MAX: usize = 5 * 1024 - 1;
-/// The exponent of the least significant bit of the smallest numbers, which have fewer bits left.
+/// The exponent of the least significant bit of subnormal numbers.
 const EXPONENT_MIN: i32 = -16_445;
-/// Numbers are below two to this power.
+/// All numbers are below two to this power.
 const BITS_MAX: i32 = 16_384;
-const DIGITS_BEHIND_POINT: usize = 17;
+const FRACTION_DIGITS: usize = 17;
 
 /// A number, or infinity.
 #[derive(Clone, Copy, Debug)]
@@ -32,9 +32,8 @@ pub struct Float80 {
 }
 
 impl Float80 {
-    /// Reads what C's `strtold` reads, as long as there is nothing else in the text: decimal or
-    /// hexadecimal, with or without a point and an exponent, or infinity. None for everything else,
-    /// and for a number that is too large or too small.
+    /// Parses a whole text as C's `strtold` does: decimal or hexadecimal, with or without a point and an
+    /// exponent, or infinity. None for any other text, for NaN, and for a number that is out of range.
     pub fn parse(text: &[u8]) -> Option<Float80> {
         if text.len() > LEN_MAX {
             return None;
@@ -52,25 +51,25 @@ impl Float80 {
             Some(at) => (&text[..at], parse_exponent(&text[at + 1..])?),
             None => (text, 0),
         };
-        let (digits, behind_point) = parse_digits(digits, base)?;
+        let (digits, fraction_len) = parse_digits(digits, base)?;
         if digits.is_zero() {
             return Some(Float80 { negative, mantissa: 0, exponent: 0 });
         }
         let (digits, exponent) = match base {
-            16 => (digits, exponent - 4 * behind_point),
-            _ => digits.decimal(exponent - behind_point)?,
+            16 => (digits, exponent - 4 * fraction_len),
+            _ => digits.decimal(exponent - fraction_len)?,
         };
         let (wide, below) = digits.top();
         let number = round(negative, wide, exponent + below);
         (number.is_finite() && number.mantissa != 0).then_some(number)
     }
 
-    /// Whether it is a number.
+    /// False for infinity.
     fn is_finite(self) -> bool {
         self.exponent != i32::MAX
     }
 
-    /// The sum. None if it is infinity or, for two infinities, nothing at all.
+    /// The sum. None if it or one of the numbers is infinite.
     pub fn checked_add(self, other: Float80) -> Option<Float80> {
         if !self.is_finite() || !other.is_finite() {
             return None;
@@ -80,11 +79,11 @@ impl Float80 {
         if small.mantissa == 0 || large.mantissa == 0 {
             return Some(if small.mantissa == 0 { large } else { small });
         }
-        // One bit above for the carry, 63 below for what the smaller one has there.
+        // One bit above for the carry, 63 below for the bits of the smaller number.
         const BELOW: u32 = 63;
         let wide = u128::from(large.mantissa) << BELOW;
         let other = u128::from(small.mantissa) << BELOW;
-        // What is shifted out altogether still says on which side of a tie the sum is.
+        // Bits that are shifted out set the last bit, so the sum falls on the right side of a tie.
         let shift = large.exponent.abs_diff(small.exponent);
         let kept = other.checked_shr(shift).unwrap_or(0);
         let lost = kept.checked_shl(shift) != Some(other);
@@ -98,7 +97,7 @@ impl Float80 {
         sum.is_finite().then_some(sum)
     }
 
-    /// With the mantissa's top bit set; zero below all others.
+    /// Shifts the mantissa until its top bit is set. Zero gets the lowest exponent.
     fn normal(self) -> Float80 {
         let shift = self.mantissa.leading_zeros();
         match shift {
@@ -112,7 +111,7 @@ impl Float80 {
     }
 }
 
-/// As `%.17Lf` prints it, without trailing zeros. Only for numbers.
+/// Prints as `%.17Lf` does, without trailing zeros. Not for infinity.
 impl fmt::Display for Float80 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = if self.exponent >= 0 {
@@ -121,9 +120,9 @@ impl fmt::Display for Float80 {
             whole.shift_limbs(self.exponent as usize / 32);
             whole.into_decimal()
         } else {
-            let one = 10u128.pow(DIGITS_BEHIND_POINT as u32);
+            let one = 10u128.pow(FRACTION_DIGITS as u32);
             let scaled = shift_right(u128::from(self.mantissa) * one, self.exponent.unsigned_abs());
-            let digits = format!("{}.{:0DIGITS_BEHIND_POINT$}", scaled / one, scaled % one);
+            let digits = format!("{}.{:0FRACTION_DIGITS$}", scaled / one, scaled % one);
             digits.trim_end_matches('0').trim_end_matches('.').to_owned()
         };
         let sign = if self.negative && digits != "0" { "-" } else { "" };
@@ -131,8 +130,8 @@ impl fmt::Display for Float80 {
     }
 }
 
-/// The number nearest to `wide * 2^exponent`. If more was rounded off before, then so far below `wide`'s
-/// 64 most significant bits that a 1 as its last bit can stand for it.
+/// The number nearest to `wide * 2^exponent`. If bits were dropped before, the last bit of `wide` is set in
+/// their place; it must lie below its 64 most significant bits.
 fn round(negative: bool, wide: u128, exponent: i32) -> Float80 {
     if wide == 0 {
         return Float80 { negative, mantissa: 0, exponent: 0 };
@@ -150,7 +149,7 @@ fn round(negative: bool, wide: u128, exponent: i32) -> Float80 {
     Float80 { negative, mantissa, exponent: if too_large { i32::MAX } else { exponent } }
 }
 
-/// Divides by two to the power of `by`, rounded to nearest, ties to even.
+/// Divides by 2^`by`, rounded to nearest, ties to even.
 fn shift_right(wide: u128, by: u32) -> u128 {
     if by == 0 {
         return wide;
@@ -169,7 +168,7 @@ fn split_sign(text: &[u8]) -> (bool, &[u8]) {
     }
 }
 
-/// An exponent; one that is out of every range comes out as one that is just far out.
+/// Parses an exponent, limited to ±1,000,000, which is far out of range.
 fn parse_exponent(text: &[u8]) -> Option<i32> {
     const FAR: i32 = 1_000_000;
     let (negative, digits) = split_sign(text);
@@ -178,9 +177,10 @@ fn parse_exponent(text: &[u8]) -> Option<i32> {
     valid.then_some(if negative { -exponent } else { exponent })
 }
 
-/// The digits as one number, and how many of them are behind the point.
+/// Parses digits as one whole number. Also returns the number of digits after the point.
 fn parse_digits(text: &[u8], base: u32) -> Option<(Big, i32)> {
-    let (mut number, mut count, mut point) = (Big::new(0), 0, None);
+    let mut number = Big::new(0);
+    let (mut count, mut point) = (0, None);
     for &byte in text {
         if byte == b'.' && point.is_none() {
             point = Some(count);

@@ -1,14 +1,14 @@
 //! LCS: the longest common subsequence of two values.
 //!
-//! The textbook's way, as in Redis: a table of the lengths for all pairs of beginnings, then a walk from
-//! its end back to its start. The table takes four bytes for each pair, and no more of them than a value
-//! may have.
+//! The textbook algorithm, as in Redis: a table with the length for each pair of prefixes, then a walk from
+//! its end back to its start. The table takes four bytes for each pair, and may not be larger than the
+//! longest value allowed.
 
 use super::{Call, Command, Family, Flags, Keys};
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
 use crate::protocol::{Args, Reply, integer};
 
-/// The family's one row.
+/// The row of LCS.
 pub const COMMANDS: &[Command] =
     &[Command::data(Family::String, "lcs", -3, Flags::READONLY, Keys::TWO, lcs).help(
         "key1 key2 [LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]",
@@ -66,7 +66,7 @@ fn lcs(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes the map that IDX asks for, up to its last pair.
+/// Writes the map that IDX asks for, without its last pair, the length.
 fn reply_matches(reply: &mut Reply, matches: &[Match], options: &Options) {
     let is_long = |found: &&Match| found.len as i64 >= options.match_len_min;
     reply.map(2);
@@ -88,15 +88,14 @@ fn reply_matches(reply: &mut Reply, matches: &[Match], options: &Options) {
 /// A run of bytes that is in both values.
 #[derive(Debug)]
 struct Match {
-    /// Where it begins in the first.
+    /// Its offset in the first value.
     a: usize,
-    /// Where it begins in the second.
+    /// Its offset in the second value.
     b: usize,
     len: usize,
 }
 
-/// For each beginning of `a` (a row) and of `b` (a column) the length of their longest common
-/// subsequence.
+/// The length of the longest common subsequence of each prefix of `a` (a row) and of `b` (a column).
 struct Table<'v> {
     a: &'v [u8],
     b: &'v [u8],
@@ -136,12 +135,12 @@ impl<'v> Table<'v> {
         self.lens[row * (self.b.len() + 1) + column]
     }
 
-    /// The length for the whole of both.
+    /// The length for both whole values.
     fn len(&self) -> usize {
         self.at(self.a.len(), self.b.len()) as usize
     }
 
-    /// The runs that make up the subsequence, the last one first.
+    /// The runs that make up the subsequence, last one first.
     fn matches(&self) -> Vec<Match> {
         let mut matches: Vec<Match> = Vec::new();
         let (mut row, mut column) = (self.a.len(), self.b.len());

@@ -1,6 +1,6 @@
-//! Numbers: values that hold one in decimal.
+//! Arithmetic (INCR and its relatives) on values that hold a decimal number.
 //!
-//! What is logged is the sum, not the addition: replaying it twice counts once.
+//! The log gets the sum, not the addition, so replaying a record twice does no harm.
 
 use super::float80::Float80;
 use super::{Call, Command, Family, Flags, Keys};
@@ -11,7 +11,7 @@ use crate::protocol::{Args, integer};
 
 const WRITE: Flags = Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST);
 
-/// The family's rows that count.
+/// The string family's rows for arithmetic.
 pub const COMMANDS: &[Command] = &[
     Command::data(Family::String, "incr", 2, WRITE, Keys::ONE, incr).help(
         "key",
@@ -20,7 +20,7 @@ pub const COMMANDS: &[Command] = &[
     ),
     Command::data(Family::String, "decr", 2, WRITE, Keys::ONE, decr).help(
         "key",
-        "Takes one off a number.",
+        "Subtracts one from a number.",
         "SET stock 10; DECR stock -> 9",
     ),
     Command::data(Family::String, "incrby", 3, WRITE, Keys::ONE, incrby).help(
@@ -30,7 +30,7 @@ pub const COMMANDS: &[Command] = &[
     ),
     Command::data(Family::String, "decrby", 3, WRITE, Keys::ONE, decrby).help(
         "key decrement",
-        "Takes off a number.",
+        "Subtracts from a number.",
         "SET stock 10; DECRBY stock 4 -> 6",
     ),
     Command::data(Family::String, "incrbyfloat", 3, WRITE, Keys::ONE, incrbyfloat).help(

@@ -1,7 +1,7 @@
-//! OBJECT, MEMORY and DEBUG OBJECT: how a value is held.
+//! OBJECT, MEMORY and DEBUG OBJECT: the representation of a value in memory.
 //!
-//! Redis has several ways to hold a string and clients' tests look at which; we have one, so the answer
-//! is made from the value alone. None of these commands counts as a use of the key.
+//! Redis has several representations of a string, and clients' tests look at them. We have one, and derive
+//! Redis's from the value. None of these commands counts as a use of the key.
 
 use super::{Call, Command, Family, Flags, Keys, Run, dump};
 use crate::error::{Failure, NO_SUCH_KEY, NOT_AN_INTEGER, SYNTAX};
@@ -131,7 +131,7 @@ const MEMORY_HELP: &[&str] = &[
     "    Prints this help.",
 ];
 
-/// The name of the form in which Redis would hold a value.
+/// The name of the representation that Redis would choose for a value.
 fn encoding_of(value: &[u8]) -> &'static str {
     const EMBEDDED_LEN_MAX: usize = 44;
     if integer(value).is_some() {
@@ -143,10 +143,10 @@ fn encoding_of(value: &[u8]) -> &'static str {
     }
 }
 
-/// Answers with something about a live key, or with nil.
-fn answer(call: &mut Call<'_, '_>, key: &[u8], what: fn(&mut Reply, Live<'_>)) {
+/// Replies with what `write` says about a live key, or with nil.
+fn answer(call: &mut Call<'_, '_>, key: &[u8], write: fn(&mut Reply, Live<'_>)) {
     match call.tx.look(key) {
-        Some(live) => what(call.reply, live),
+        Some(live) => write(call.reply, live),
         None => call.reply.nil(),
     }
 }
@@ -193,8 +193,11 @@ fn object_help(call: &mut Call<'_, '_>, _: Args<'_>) -> Result<(), Failure> {
 fn memory_usage(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let mut words = args.from(3);
     while let Some(word) = words.next() {
-        // A string has no parts to sample: the count only has to be one.
-        let count = words.next().filter(|_| word.eq_ignore_ascii_case(b"SAMPLES")).ok_or(SYNTAX)?;
+        if !word.eq_ignore_ascii_case(b"SAMPLES") {
+            return Err(SYNTAX);
+        }
+        // A string has no parts to sample, so the count is only validated.
+        let count = words.next().ok_or(SYNTAX)?;
         if integer(count).ok_or(NOT_AN_INTEGER)? < 0 {
             return Err(SYNTAX);
         }
@@ -209,7 +212,7 @@ fn memory_help(call: &mut Call<'_, '_>, _: Args<'_>) -> Result<(), Failure> {
 }
 
 fn debug_object(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
-    /// Redis's clock of uses has 24 bits.
+    /// Redis's LRU clock has 24 bits.
     const LRU_MASK: u64 = 0xff_ffff;
     let live = call.tx.look(&args[2]).ok_or(NO_SUCH_KEY)?;
     let idle = live.usage.idle_millis(call.tx.now()) / 1000;
@@ -242,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn looking_is_no_use_of_the_key() {
+    fn reading_metadata_does_not_count_as_a_use() {
         let store = Store::new();
         run(&store, 1_000, "SET k v");
         let looks = ["EXISTS k", "TYPE k", "TTL k", "OBJECT ENCODING k", "MEMORY USAGE k"];

@@ -1,4 +1,4 @@
-//! Strings in parts: values that are read and written from an offset on.
+//! Commands that read or write part of a value, from an offset on.
 
 use super::{Call, Command, Family, Flags, Keys};
 use crate::effect::Effect;
@@ -9,7 +9,7 @@ use crate::store::Tx;
 
 const WRITE: Flags = Flags::WRITE.and(Flags::DENYOOM);
 
-/// The family's rows that take or give parts of values.
+/// The string family's rows for parts of values.
 pub const COMMANDS: &[Command] = &[
     Command::data(Family::String, "append", 3, WRITE.and(Flags::FAST), Keys::ONE, append)
         .on_keys(&["RW insert"])
@@ -42,11 +42,11 @@ pub const COMMANDS: &[Command] = &[
     ),
 ];
 
-/// Changes bytes of a value, which may have to be made first.
+/// Writes bytes at an offset in a value, which is created if the key does not exist.
 ///
-/// An expired value may still lie in the table, so what is not live must be set before a range of it
-/// is. Usually that is one effect, the new value. Not so far out: `SETBIT k 4000000000 1` shall not
-/// log half a gigabyte of zeros.
+/// An expired value may still be in the table, so a key that is not live gets a SET first. For a small
+/// offset that SET is all: it has the new value. For a large one it is empty and a SETRANGE follows:
+/// `SETBIT k 4000000000 1` must not log half a gigabyte of zeros.
 pub(super) fn write_at(tx: &mut Tx<'_>, key: &[u8], offset: usize, bytes: &[u8]) {
     const PADDING_MAX: usize = 4 << 10;
     if !tx.exists(key) {
@@ -64,8 +64,8 @@ pub(super) fn write_at(tx: &mut Tx<'_>, key: &[u8], offset: usize, bytes: &[u8])
     tx.apply(Effect::SetRange { key, offset, bytes });
 }
 
-/// The part of `len` elements from `start` to `end`, both included and negative from the end, as Redis
-/// clamps them. None if it is empty.
+/// The range from `start` to `end` of `len` elements, clamped as in Redis: both ends are included, and
+/// negative ones count from the end. None if the range is empty.
 pub(super) fn clamp(start: i64, end: i64, len: usize) -> Option<(usize, usize)> {
     let len = len as i64;
     let from_end = |index: i64| if index < 0 { (len + index).max(0) } else { index };
@@ -73,7 +73,7 @@ pub(super) fn clamp(start: i64, end: i64, len: usize) -> Option<(usize, usize)> 
     (start <= end).then_some((start as usize, end as usize))
 }
 
-/// Whether a range is empty however long the value: [`clamp`] may take both ends for the first byte.
+/// True for a range that is empty at any length. [`clamp`] may move both of its ends to the first byte.
 pub(super) fn is_backwards(start: i64, end: i64) -> bool {
     start < 0 && end < 0 && start > end
 }
@@ -100,7 +100,7 @@ fn setrange(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let offset = usize::try_from(offset).map_err(|_| OFFSET)?;
     let old_len = call.tx.peek(key).map_or(0, |live| live.value.len());
     if bytes.is_empty() {
-        // Nothing is written, so nothing is padded either, wherever the offset is.
+        // Nothing is written, so the value is not padded up to the offset, either.
         call.reply.count(old_len);
         return Ok(());
     }
@@ -122,7 +122,7 @@ fn getrange(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Where `bytes` at `offset` end, if a value may be that long.
+/// The end of `bytes` at `offset`, or an error if a value may not be that long.
 fn checked_len(call: &Call<'_, '_>, offset: usize, bytes: &[u8]) -> Result<usize, Failure> {
     let len = offset.checked_add(bytes.len()).filter(|&len| len <= call.value_len_max);
     len.ok_or(TOO_LONG)

@@ -1,4 +1,4 @@
-//! The text of `--help`, written from the table and nothing else.
+//! The text of `--help`, generated from the table of settings.
 
 use super::{SETTINGS, Setting};
 
@@ -8,17 +8,17 @@ const WIDTH: usize = 90;
 const OPENING: &str = "\
 kvstore serve [OPTION]...
 
-Each option below can be given in three ways. The first one that is there counts:
+Each option below can be given in three ways. If several are used, the first of these wins:
   on the command line          --port 8080 or --port=8080; a yes/no option may stand alone
   in the environment           KVSTORE_PORT=8080
   in the configuration file    port 8080
-The configuration file is named by --config FILE or by KVSTORE_CONFIG. It has one option a line;
-a line that begins with # is a comment; a value may stand in \"double quotes\". CONFIG SET changes
+The configuration file is named by --config FILE or by KVSTORE_CONFIG. It has one option per line;
+a line that begins with # is a comment; a value may be put in \"double quotes\". CONFIG SET changes
 an option while the server runs, unless it says otherwise below; CONFIG REWRITE then writes the
 changes to the file. BYTES may be written 512, 64mb or 1gb.
 ";
 
-/// What `--help` prints about the options of `serve`.
+/// The part of `--help` about the options of `serve`.
 pub fn help() -> String {
     let mut text = OPENING.to_string();
     for row in SETTINGS {

@@ -1,8 +1,8 @@
-//! Words of a configuration line, in redis.conf's double quotes.
+//! Splits a configuration line into words, with double quotes as in redis.conf.
 //!
-//! Inside the quotes `\n \r \t \b \a \xHH` stand for a byte, and any other character behind a
-//! backslash for itself. Single quotes, and quotes that begin inside a word, are refused rather
-//! than taken for part of a value: in redis.conf they are not.
+//! Inside the quotes, `\n \r \t \b \a \xHH` stand for a byte, and any other character after a
+//! backslash for itself. Single quotes, and quotes inside a word, are refused: redis.conf gives them
+//! a meaning, so they must not become part of a value.
 
 /// Splits a line into its words.
 pub fn split_words(line: &str) -> Result<Vec<String>, &'static str> {
@@ -27,7 +27,7 @@ fn take_bare(text: &str) -> (String, &str) {
     (text[..end].to_string(), &text[end..])
 }
 
-/// Reads up to the closing quote. The word is gathered as bytes, for `\xHH` names a byte.
+/// Reads up to the closing quote. The word is collected as bytes, since `\xHH` is a byte.
 fn take_quoted(text: &str) -> Result<(String, &str), &'static str> {
     let mut word = Vec::new();
     let mut bytes = text.as_bytes();
@@ -69,7 +69,7 @@ fn unescape(escaped: u8) -> u8 {
     }
 }
 
-/// A value as it stands in a configuration file: bare if that is read back as the same.
+/// Formats a value for a configuration file: bare if it reads back unchanged, otherwise quoted.
 pub fn quote(value: &str) -> String {
     let bare = |c: char| !c.is_ascii_control() && !matches!(c, ' ' | '"' | '\'' | '\\' | '#');
     if !value.is_empty() && value.chars().all(bare) {

@@ -1,9 +1,9 @@
-//! Key specifications: where a command's keys are and what it does to them, as COMMAND tells it to
+//! Key specifications: the positions of a command's keys and the operations on them. COMMAND shows them to
 //! programs that route, cache or check calls without knowing each command.
 //!
-//! A specification is a range of keys that are treated alike: of `RENAME key newkey`, the first key is
-//! one and the second another. The words are Redis's: `RO`, `RW`, `OW` (overwrites), `RM` (removes) tell
-//! of the key; `access`, `update`, `insert`, `delete` of the data under it.
+//! A specification covers a range of keys that are treated alike: `RENAME key newkey` has one for each key.
+//! The flags are Redis's. `RO`, `RW`, `OW` (overwrites) and `RM` (removes) describe the key; `access`,
+//! `update`, `insert` and `delete` describe the data under it.
 
 use crate::commands::{Command, Flags};
 use crate::protocol::{Args, Reply};
@@ -11,9 +11,8 @@ use crate::protocol::{Args, Reply};
 const READS: &str = "RO access";
 const READS_AND_WRITES: &str = "RW access update";
 
-/// What a command does to its keys: to the first one, or to all; and, if it is something else, to the
-/// others.
-fn of(row: &Command) -> &[&'static str] {
+/// The flags of a command's keys, in order. The last entry is also for all keys after it.
+fn flags_of(row: &Command) -> &[&'static str] {
     match row.on_keys {
         [] if row.flags.has(Flags::WRITE) => &[READS_AND_WRITES],
         [] => &[READS],
@@ -21,40 +20,42 @@ fn of(row: &Command) -> &[&'static str] {
     }
 }
 
-/// What a call does to its key of this index. Only here do the arguments of SET and BITFIELD count.
+/// The flags of the key with this index in a call. They depend on the arguments of SET and BITFIELD.
 pub fn in_call(row: &Command, call: Args<'_>, index: usize) -> &'static str {
     match row.name {
         "set" if (3..call.len()).any(|at| call.is(at, "get")) => READS_AND_WRITES,
         "set" => "OW update",
         "bitfield" if bitfield_writes(call) => READS_AND_WRITES,
         "bitfield" => READS,
-        _ => of(row).get(index).or(of(row).last()).copied().unwrap_or_default(),
+        _ => flags_of(row).get(index).or(flags_of(row).last()).copied().unwrap_or_default(),
     }
 }
 
-/// What cannot be understood might write.
+/// True unless all operations are GET and OVERFLOW: one that cannot be parsed might write.
 fn bitfield_writes(call: Args<'_>) -> bool {
     let mut at = 2;
     while at < call.len() {
         let left = call.len() - at - 1;
-        at += match () {
-            () if call.is(at, "get") && left >= 2 => 3,
-            () if call.is(at, "overflow") && left >= 1 => 2,
-            () => return true,
-        };
+        if call.is(at, "get") && left >= 2 {
+            at += 3;
+        } else if call.is(at, "overflow") && left >= 1 {
+            at += 2;
+        } else {
+            return true;
+        }
     }
     false
 }
 
-/// The words, one by one.
+/// Replies with the flags, as a set.
 pub fn flags(words: &str, reply: &mut Reply) {
     reply.set(words.split(' ').count());
     words.split(' ').for_each(|flag| reply.simple(flag));
 }
 
-/// A row's specifications.
+/// Replies with a command's specifications.
 pub fn describe(row: &Command, reply: &mut Reply) {
-    let specs = if row.keys.first == 0 { &[] } else { of(row) };
+    let specs = if row.keys.first == 0 { &[] } else { flags_of(row) };
     reply.set(specs.len());
     for (index, words) in specs.iter().enumerate() {
         let first = row.keys.first + index;

@@ -1,15 +1,15 @@
-//! LATENCY: what took long and when, by kind of event, and how long commands take.
+//! LATENCY: slow events by kind, with their times, and histograms of commands' durations.
 //!
-//! Events of the same second are one sample, the longest of them; each kind keeps 160 samples, as in
-//! Redis. The kinds bear Redis's names where they mean the same:
+//! The longest event of a second is that second's sample. Each kind keeps 160 samples, as in Redis. Kinds
+//! have Redis's names if they mean the same:
 //!
-//! | event | what took long |
+//! | event | slow operation |
 //! |---|---|
 //! | `command`, `fast-command` | a command under its lock |
-//! | `aof-write`, `aof-fsync-always` | the gate, in `write` or in `fdatasync` |
-//! | `expire-cycle`, `eviction-cycle` | the sweeper, or making room |
+//! | `aof-write`, `aof-fsync-always` | `write` or `fdatasync` of the log, at the gate |
+//! | `expire-cycle`, `eviction-cycle` | a sweep, or evictions for a write |
 //!
-//! A sync in the background is no event: nobody waits for it.
+//! A sync in the background is not an event, since no client waits for it.
 
 use super::Engine;
 use crate::clock::UnixMillis;
@@ -20,26 +20,27 @@ use crate::protocol::{Args, Reply};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Samples of one kind of event.
+/// Samples that are kept of one kind of event.
 const SAMPLES_MAX: usize = 160;
 
-/// The latest events that took long.
+/// The latest slow events.
 #[derive(Debug, Default)]
 pub struct Latency(Mutex<BTreeMap<&'static str, Event>>);
 
 /// One kind of event.
 #[derive(Clone, Debug, Default)]
 pub struct Event {
-    /// Unix seconds and milliseconds, oldest first; not empty.
+    /// `(Unix seconds, duration in milliseconds)`, oldest first; not empty.
     pub samples: VecDeque<(u64, u64)>,
-    /// The longest ever, in milliseconds.
+    /// The longest event since the last reset, in milliseconds.
     pub max: u64,
 }
 
 impl Latency {
-    /// Notes an event, if it took `latency-monitor-threshold` or longer.
+    /// Records an event, if it took `latency-monitor-threshold` or longer.
     pub fn note(&self, config: &Config, event: &'static str, nanos: u64) {
-        let (limit, millis) = (config.int(Id::LatencyMonitorThreshold) as u64, nanos / 1_000_000);
+        let limit = config.int(Id::LatencyMonitorThreshold) as u64;
+        let millis = nanos / 1_000_000;
         if limit > 0 && millis >= limit {
             self.add(event, UnixMillis::now().seconds(), millis);
         }
@@ -59,12 +60,12 @@ impl Latency {
         event.samples.push_back((at, millis));
     }
 
-    /// All kinds of events that there were.
+    /// All kinds with at least one event.
     pub fn events(&self) -> BTreeMap<&'static str, Event> {
         self.0.lock().clone()
     }
 
-    /// Forgets the kinds that `is_meant` says; returns how many there were.
+    /// Removes the kinds that `is_meant` selects. Returns their number.
     fn reset(&self, is_meant: impl Fn(&str) -> bool) -> usize {
         let mut events = self.0.lock();
         let before = events.len();
@@ -109,7 +110,7 @@ pub fn reset(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), F
     Ok(())
 }
 
-/// `LATENCY HISTOGRAM [command ...]`: cumulative counts below doubling bounds, of those commands or of all that were called.
+/// `LATENCY HISTOGRAM [command ...]`: cumulative counts below doubling bounds, for the commands called.
 pub fn histogram(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
     let wanted = args.from(2);
     let is_wanted = |name: &str| {
@@ -138,7 +139,7 @@ pub fn histogram(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(
     Ok(())
 }
 
-/// The commands that were called, and how long the calls took; none if `latency-tracking` is off.
+/// The commands that were called, with their calls' durations; empty if `latency-tracking` is off.
 pub fn called(
     engine: &Engine,
     is_wanted: impl Fn(&str) -> bool,
@@ -178,7 +179,7 @@ pub fn doctor(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What to do about a kind of event.
+/// Advice for the operator about a kind of event.
 fn advice(event: &str) -> &'static str {
     match event {
         "aof-fsync-always" => {

@@ -1,7 +1,7 @@
-//! A place in the log from which a follower is fed: the log's own files, read from a record on.
+//! A follower's read position in the leader's log files.
 //!
-//! There is no buffer per follower. History is on the disk, and what was written a moment ago is in the
-//! kernel's cache, so a hundred followers cost a hundred file descriptors.
+//! Followers have no buffers here. Recent records are in the kernel's page cache and older ones on the
+//! disk, so a hundred followers cost a hundred file descriptors.
 
 use crate::aof::files::{self, segment_name};
 use crate::aof::log::{End, Log, Pin};
@@ -13,7 +13,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Reads the log behind some record. What it has not read yet is kept.
+/// Reads the log after some record. Segments that it has not read yet are pinned.
 #[derive(Debug)]
 pub struct Cursor<'l> {
     dir: &'l Path,
@@ -24,9 +24,9 @@ pub struct Cursor<'l> {
 }
 
 impl<'l> Cursor<'l> {
-    /// Starts behind `last` in a log that ends, as far as it can be read, at `end` or later. None if the log
-    /// does not go on behind that very record: it has another one in its place, or what follows is no longer
-    /// kept.
+    /// Starts after `last`. `end` is an end up to which the log can be read; it may have grown since. None if
+    /// the log does not continue from `last`: its record with that seq is another one, or the records after
+    /// it have been removed.
     pub fn behind(
         log: &'l Log,
         dir: &'l Path,
@@ -46,7 +46,7 @@ impl<'l> Cursor<'l> {
         } else if segment <= last.seq {
             scanner.skip_unchecked(segment, last.seq)? == Some(last)
         } else {
-            // The record itself is in a file that may be gone; the crc of the next one seals it.
+            // The record's own segment may be gone, but the crc of the next record covers its crc.
             matches!(scanner.read_next()?, Found::Record(..))
         };
         if !agrees {
@@ -63,7 +63,7 @@ impl<'l> Cursor<'l> {
         Ok(Some(Cursor { dir, pin, file, segment, offset }))
     }
 
-    /// Reads on, up to `end`; 0 means that the end is reached. At the end stands a whole record.
+    /// Reads more bytes, up to `end`, where a record ends. Returns 0 when `end` is reached.
     pub fn read(&mut self, end: &End, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let is_last = self.segment >= end.segment;
@@ -84,10 +84,11 @@ impl<'l> Cursor<'l> {
 
     fn open_next(&mut self) -> io::Result<()> {
         let segments = files::list(self.dir)?.segments;
-        // Segments go oldest first, so as long as this one is there, the next one is.
+        // Segments are removed oldest first: while this one exists, the next one does, too.
         let at = segments.binary_search(&self.segment).ok();
         let next = at.and_then(|at| segments.get(at + 1)).copied();
-        let next = next.ok_or_else(|| io::Error::other("the log behind its place is not kept"))?;
+        let next =
+            next.ok_or_else(|| io::Error::other("the log after this position was removed"))?;
         self.file = File::open(self.dir.join(segment_name(next)))?;
         (self.segment, self.offset) = (next, 0);
         self.pin.advance(next);

@@ -1,13 +1,13 @@
 //! One key with its value, in one allocation.
 //!
-//! A small key with a small value should cost little more than their bytes, so there is no separate
-//! key, no value object and no reference count. The bytes are, in this order:
+//! A small key with a small value should cost little more than their bytes. So key and value are not
+//! separate objects and have no reference count. The bytes are, in this order:
 //!
 //! 1. flags, 1 byte: has a deadline, has spare room
 //! 2. key length: 1 byte, or 255 and 4 bytes
 //! 3. deadline, 8 bytes, if the flag is set
-//! 4. spare, 4 bytes, if the flag is set: how many bytes at the end belong to no value yet, so that
-//!    appending a little at a time does not copy everything each time
+//! 4. spare, 4 bytes, if the flag is set: number of unused bytes at the end, so that appending a little
+//!    at a time does not copy everything each time
 //! 5. key, value, spare room
 
 use crate::clock::UnixMillis;
@@ -15,14 +15,14 @@ use crate::clock::UnixMillis;
 const HAS_DEADLINE: u8 = 1;
 const HAS_SPARE: u8 = 2;
 const LONG_KEY: u8 = 255;
-/// A growing value gets as much again in advance, but at most this many bytes.
+/// A growing value reserves as much again as its length, but at most this many bytes.
 const SPARE_MAX: usize = 1 << 20;
 
 /// A key, its value and its deadline.
 #[derive(Debug)]
 pub struct Entry(Box<[u8]>);
 
-/// Where the parts of an entry begin and end.
+/// Offsets of an entry's parts.
 struct Layout {
     deadline: usize,
     key: usize,
@@ -31,7 +31,7 @@ struct Layout {
 }
 
 impl Entry {
-    /// An entry without spare room.
+    /// Creates an entry without spare room.
     pub fn new(key: &[u8], value: &[u8], deadline: Option<UnixMillis>) -> Entry {
         Entry::build(key, &[value], 0, deadline)
     }
@@ -73,7 +73,7 @@ impl Entry {
         &self.0[at.value..at.end]
     }
 
-    /// When it expires, if it does.
+    /// The time at which the key expires; None if it does not.
     pub fn deadline(&self) -> Option<UnixMillis> {
         (self.0[0] & HAS_DEADLINE != 0).then(|| {
             let at = self.layout().deadline;
@@ -87,8 +87,8 @@ impl Entry {
         (self.0.len() + 8).next_multiple_of(16)
     }
 
-    /// Takes over the value and the deadline in place, if they fill the entry to the byte: the usual
-    /// case of a counter or a session that is written again and again. Returns whether it did.
+    /// Writes value and deadline in place, if they fit exactly: the usual case for a counter or a session
+    /// that is written again and again. Returns false if they do not fit.
     pub fn overwrite(&mut self, value: &[u8], deadline: Option<UnixMillis>) -> bool {
         let at = self.layout();
         let fits = at.end - at.value == value.len()
@@ -111,7 +111,7 @@ impl Entry {
         }
     }
 
-    /// Overwrites part of the value, which grows, padded with zero bytes, if it must.
+    /// Overwrites part of the value. If the value is too short, it grows, padded with zero bytes.
     pub fn set_range(&mut self, offset: usize, bytes: &[u8]) {
         let at = self.layout();
         let old_len = at.end - at.value;
@@ -122,7 +122,7 @@ impl Entry {
             let spare = new_len.min(SPARE_MAX);
             *self = Entry::build(self.key(), &[self.value(), &zeros], spare, self.deadline());
         } else if growth > 0 {
-            // Spare room is not kept zeroed: nothing is ever cut off a value in place, so it still is.
+            // Spare room is still zero, as it was made: no value is ever shortened in place.
             let left = (self.spare() - growth) as u32;
             self.0[at.key - 4..at.key].copy_from_slice(&left.to_le_bytes());
         }

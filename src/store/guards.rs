@@ -1,10 +1,10 @@
-//! Held locks: of one shard, of some, or of all.
+//! Guards of one shard, of several, or of all.
 
 use super::shard::Shard;
 use super::{SHARDS, Store};
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 
-/// A held lock. One type for both kinds, so that a handler need not be written twice.
+/// A held lock. One type for reading and writing, so that handlers need not be written twice.
 pub(super) enum Guard<'s> {
     Read(RwLockReadGuard<'s, Shard>),
     Write(RwLockWriteGuard<'s, Shard>),
@@ -12,7 +12,7 @@ pub(super) enum Guard<'s> {
 
 /// The held locks, ascending by shard.
 pub(super) enum Guards<'s> {
-    /// The usual command has one key; its locks need no allocation.
+    /// For a command with one key, the usual case: needs no allocation.
     One(usize, Guard<'s>),
     Many(Vec<(usize, Guard<'s>)>),
 }
@@ -37,10 +37,7 @@ impl<'s> Guards<'s> {
     pub(super) fn held(&self, shard: usize) -> Option<&Guard<'s>> {
         match self {
             Guards::One(held, guard) => (*held == shard).then_some(guard),
-            Guards::Many(all) => {
-                let at = place_of(shard, all)?;
-                Some(&all[at].1)
-            }
+            Guards::Many(all) => Some(&all[index_of(shard, all)?].1),
         }
     }
 
@@ -48,7 +45,7 @@ impl<'s> Guards<'s> {
         match self {
             Guards::One(held, guard) => (*held == shard).then_some(guard),
             Guards::Many(all) => {
-                let at = place_of(shard, all)?;
+                let at = index_of(shard, all)?;
                 Some(&mut all[at].1)
             }
         }
@@ -69,8 +66,8 @@ impl<'s> Guards<'s> {
     }
 }
 
-/// Where in an ascending list of held locks a shard's is.
-fn place_of(shard: usize, all: &[(usize, Guard<'_>)]) -> Option<usize> {
+/// The index of a shard's lock in an ascending list of held locks.
+fn index_of(shard: usize, all: &[(usize, Guard<'_>)]) -> Option<usize> {
     if all.len() == SHARDS {
         return Some(shard);
     }
@@ -78,7 +75,7 @@ fn place_of(shard: usize, all: &[(usize, Guard<'_>)]) -> Option<usize> {
 }
 
 impl Store {
-    /// Locks these shards, which must be ascending: the one place where several are locked at once.
+    /// Locks these shards, which must be ascending. Only here are several locked at the same time.
     pub(super) fn lock_all(
         &self,
         shards: impl Iterator<Item = usize>,
@@ -88,7 +85,7 @@ impl Store {
         Guards::Many(shards.map(|shard| (shard, self.lock(shard, write, waited))).collect())
     }
 
-    /// Locks one shard; `waited` becomes true if somebody held it.
+    /// Locks one shard. Sets `waited` if another thread held the lock.
     pub(super) fn lock(&self, shard: usize, write: bool, waited: &mut bool) -> Guard<'_> {
         let lock = &self.shards[shard];
         if write {

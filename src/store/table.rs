@@ -1,13 +1,13 @@
 //! A hash table that is kept in hash order.
 //!
 //! Ordered linear probing (Amble and Knuth, "Ordered hash tables", 1974): an entry's home is its hash
-//! scaled down to the number of slots, collisions move to the right, and the entries of a run stay
+//! scaled down to the number of homes, collisions move to the right, and the entries of a run stay
 //! sorted by hash. So the whole table is sorted by hash, and that one property gives
 //!
 //! - a SCAN cursor that is just a position in hash order: it stays valid while the table grows, shrinks
-//!   and changes, and nothing is kept for it
-//! - growth by a quarter instead of doubling, as one sequential pass that touches no key: little memory
-//!   is wasted and nobody waits long
+//!   and changes, and the server keeps no state for it
+//! - growth by a quarter instead of doubling, in sequential passes that read no keys: little memory is
+//!   wasted and clients do not wait long
 //! - a search for an absent key that ends at the first larger hash
 //!
 //! ```text
@@ -15,30 +15,30 @@
 //! slot    0   1   2   3   4   5   6   7   8 | overflow: runs that begin near the end
 //! ```
 //!
-//! Out of scope: removal by tombstone (the run moves back instead), other keys than bytes.
+//! Out of scope: tombstones (after a removal, the run moves back), keys other than bytes.
 
 use super::entry::Entry;
 use super::usage::{Usage, Use};
 use crate::random::Random;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// The table grows when more than this share of its slots is taken: above it runs become long.
+/// The table grows when it has more entries than this share of its homes: above it, runs become long.
 const LOAD_MAX_PERCENT: usize = 85;
-/// Growth leaves this share of the slots taken: 85 to 68 is growth by a quarter.
+/// After growth, the entries are this share of the homes: 85 to 68 is growth by a quarter.
 const LOAD_NEW_PERCENT: usize = 68;
-/// Below this share the table shrinks.
+/// Below this share, the table shrinks.
 const LOAD_MIN_PERCENT: usize = 20;
-/// Shrinking may not push an entry further than this from its home: whoever deletes in hash order, as a
-/// script with SCAN does, leaves all entries in one corner of the table.
+/// Shrinking may not push an entry further than this from its home. Deleting in hash order, as a script
+/// with SCAN does, leaves all entries in one corner of the table.
 const SHIFT_MAX: usize = 64;
 const HOMES_MIN: usize = 8;
-/// How often a taken slot is looked for by chance.
+/// Limit on random attempts to hit a taken slot.
 const RANDOM_TRIES_MAX: usize = 64;
 
 /// One place in the table. 24 bytes.
 #[derive(Debug, Default)]
 struct Slot {
-    /// Position in hash order; meaningful only beside an entry.
+    /// Position in hash order; meaningful only if there is an entry.
     hash: u32,
     /// The entry's [`Usage`].
     usage: AtomicU32,
@@ -54,11 +54,11 @@ struct Slot {
 #[derive(Debug)]
 pub struct Table {
     slots: Vec<Slot>,
-    /// How many slots are somebody's home; the others are overflow.
+    /// The number of slots that are homes; the slots after them are overflow.
     homes: usize,
     len: usize,
-    /// With fewer entries than this the table shrinks. At most half of what it had when it was built,
-    /// so that a table which cannot shrink much is not tried again and again.
+    /// With fewer entries than this, the table shrinks. At most half of the entries at the last rebuild, so
+    /// that a table which cannot shrink much is not rebuilt again and again.
     shrink_below: usize,
 }
 
@@ -68,17 +68,17 @@ impl Table {
         Table { slots: Vec::new(), homes: 0, len: 0, shrink_below: 0 }
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Bytes of the slots, without the entries.
+    /// Bytes allocated for the slots, without the entries.
     pub fn allocated_bytes(&self) -> usize {
         self.slots.len() * size_of::<Slot>()
     }
 
-    /// The slot of a key. Slots are valid until the next change.
+    /// The slot of a key; valid until the next change.
     pub fn find(&self, hash: u32, key: &[u8]) -> Option<usize> {
         if self.len == 0 {
             return None;
@@ -108,25 +108,25 @@ impl Table {
         self.slots[at].entry.as_mut().expect("the slot is taken")
     }
 
-    /// Notes that the entry was used. Of two readers at one time, one may be forgotten.
+    /// Records a use of the entry. If two readers do so at once, one use may be lost.
     pub fn touch(&self, at: usize, using: Use) {
         self.set_usage(at, using.after(self.usage(at)));
     }
 
-    /// How the entry was used.
+    /// The entry's usage.
     pub fn usage(&self, at: usize) -> Usage {
         Usage(self.slots[at].usage.load(Relaxed))
     }
 
-    /// Says how the entry was used. Written only if it differs: readers on two cores would otherwise
-    /// send the cache line to and fro.
+    /// Sets the entry's usage. Writes only if it differs, so that the cache line does not move between the
+    /// cores of two readers.
     pub fn set_usage(&self, at: usize, usage: Usage) {
         if self.usage(at) != usage {
             self.slots[at].usage.store(usage.0, Relaxed);
         }
     }
 
-    /// Adds an entry whose key is not there yet.
+    /// Adds an entry whose key is not in the table yet.
     pub fn insert(&mut self, hash: u32, entry: Entry, usage: Usage) {
         if (self.len + 1) * 100 > self.homes * LOAD_MAX_PERCENT {
             self.rebuild((self.len + 1) * 100 / LOAD_NEW_PERCENT);
@@ -138,14 +138,14 @@ impl Table {
                 self.slots[at..=free].rotate_right(1);
                 break at;
             }
-            // A run has reached the end; more homes make it shorter.
+            // A run has reached the end of the slots. More homes make it shorter.
             self.rebuild(self.homes * 5 / 4);
         };
         self.slots[at] = Slot { hash, usage: AtomicU32::new(usage.0), entry: Some(entry) };
         self.len += 1;
     }
 
-    /// Takes an entry out; what follows it in its run moves back.
+    /// Removes an entry. The entries after it in its run move back.
     pub fn remove(&mut self, at: usize) -> Entry {
         let entry = self.slots[at].entry.take().expect("the slot is taken");
         let mut end = at + 1;
@@ -160,7 +160,7 @@ impl Table {
         entry
     }
 
-    /// The entries with at least this hash, in hash order, with their slots' hashes.
+    /// The entries with at least this hash, in hash order, with their hashes.
     pub fn entries_from(&self, hash: u32) -> impl Iterator<Item = (u32, &Entry)> {
         let start = if self.len == 0 { 0 } else { self.first_not_below(hash) };
         self.slots[start..].iter().filter_map(|slot| Some((slot.hash, slot.entry.as_ref()?)))
@@ -173,7 +173,7 @@ impl Table {
             .take_while(move |&at| self.slots[at].entry.is_some() && self.slots[at].hash == hash)
     }
 
-    /// The taken slot at or after `from` (taken modulo the table's size), if there is any entry.
+    /// The first taken slot from `from` on (modulo the table's size); None if the table is empty.
     pub fn next_taken(&self, from: usize) -> Option<usize> {
         let size = self.slots.len().max(1);
         (0..size)
@@ -181,13 +181,13 @@ impl Table {
             .find(|&at| self.slots.get(at).is_some_and(|slot| slot.entry.is_some()))
     }
 
-    /// A taken slot, each as likely as any other.
+    /// A random taken slot, each with the same probability.
     pub fn random_taken(&self, random: &mut Random) -> Option<usize> {
         if self.len == 0 {
             return None;
         }
-        // A free slot is passed over and not moved on from: what lies behind a gap would come up more
-        // often. Only in a table that is nearly empty is a chance soon missed.
+        // After a free slot, try another random one: taking the next entry would favour entries after a
+        // gap. That fallback is likely only in a table that is nearly empty.
         (0..RANDOM_TRIES_MAX)
             .map(|_| random.below(self.slots.len()))
             .find(|&at| self.slots[at].entry.is_some())
@@ -199,7 +199,7 @@ impl Table {
         self.slots[at].hash
     }
 
-    /// How many slots there are.
+    /// The number of slots.
     pub fn size(&self) -> usize {
         self.slots.len()
     }
@@ -217,8 +217,8 @@ impl Table {
         at
     }
 
-    /// The first slot, from the hash's home on, that is free or holds a larger hash. (Not the first one that is
-    /// not below the next hash: that one may have the next home, and leave this one free.)
+    /// The first slot, from the hash's home on, that is free or holds a larger hash. (Not
+    /// `first_not_below(hash + 1)`, which may begin at the next home and leave this one free.)
     fn first_above(&self, hash: u32) -> usize {
         let mut at = self.home(hash);
         while self.slots[at].entry.is_some() && self.slots[at].hash <= hash {
@@ -234,15 +234,15 @@ impl Table {
         at
     }
 
-    /// Moves everything to a table with this many homes, or somewhat more: one pass over both in hash
+    /// Moves all entries to new slots with this many homes, or somewhat more: one pass over both in hash
     /// order.
     fn rebuild(&mut self, homes: usize) {
         let mut homes = homes.max(HOMES_MIN);
         let old = std::mem::take(&mut self.slots);
-        // Where the entries will come to lie is known only afterwards, so count first: hashes alone tell.
+        // The last slot needed is not known in advance, so compute it first, from the hashes alone.
         let size = loop {
             let (end, shift) = extent(&old, homes);
-            // Room for later overflow: runs are longer in a larger table, but only logarithmically.
+            // Room for later overflow. Runs grow with the table's size, but only logarithmically.
             let size = homes + 16 + homes / 64;
             let shrinking = homes < self.homes;
             if end + 8 < size && (shift <= SHIFT_MAX || !shrinking) {
@@ -263,8 +263,8 @@ impl Table {
     }
 }
 
-/// How far the entries of these slots would reach in a table with so many homes, and how far from its
-/// home one of them would be at most.
+/// The slots that these entries would need in a table with so many homes, and the largest distance of an
+/// entry from its home.
 fn extent(slots: &[Slot], homes: usize) -> (usize, usize) {
     let hashes = slots.iter().filter(|slot| slot.entry.is_some()).map(|slot| slot.hash);
     hashes.fold((0, 0), |(next, shift), hash| {
@@ -297,7 +297,7 @@ mod tests {
         );
     }
 
-    /// Random inserts and removals against a BTreeMap; `hash_bits` few enough to force collisions.
+    /// Random inserts and removals, checked against a BTreeMap. Few `hash_bits` force collisions.
     fn against_model(hash_bits: u32, steps: usize) {
         let mut random = Random::new();
         let mut table = Table::new();
@@ -363,9 +363,9 @@ mod tests {
         assert!(table.size() < 100, "{} slots for nothing", table.size());
     }
 
-    /// A key was lost to its readers, about one in a million, if its hash was the last one of its home and the
-    /// home was free: it was put into the next slot, where no search came. A follower had it, from a walk over
-    /// the table; that is how it was found.
+    /// About one key in a million could not be found: if its hash was the last one of its home and the home
+    /// was free, it was put into the next slot, which no search reached. The bug was noticed when a follower
+    /// had the key, from a walk over the table.
     #[test]
     fn the_last_hash_of_each_home_is_found() {
         let mut table = Table::new();

@@ -1,10 +1,10 @@
-//! Which segments are kept although a base has replaced them: those that followers still read, and some
-//! more for followers that are away for a while.
+//! Retention of segments that a base has replaced: for connected followers that still read them, and for
+//! followers that are disconnected for a while.
 //!
-//! - The newest `backlog` bytes are kept always: a follower that was restarted, or whose leader was, goes on
-//!   where it was. (What Redis calls the replication backlog, on disk instead of in memory.)
-//! - What a connected follower still needs is **pinned**, up to `pinned` bytes. A follower that falls further
-//!   behind loses its place and is given a full copy, so that it cannot fill the leader's disk.
+//! - Of the newest replaced segments, up to `backlog` bytes are always kept: after a restart of a follower
+//!   or of its leader, the follower resumes where it was. (Redis's replication backlog, but on disk.)
+//! - Segments that a connected follower still needs are **pinned**, up to `pinned` bytes. A follower that
+//!   lags further loses its place and gets a full copy, so that it cannot fill the leader's disk.
 
 use super::{Log, files};
 use crate::effect::Seq;
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// What is kept.
+/// The limits and the pins.
 #[derive(Debug, Default)]
 pub struct Retention {
     backlog_bytes: AtomicU64,
@@ -24,11 +24,11 @@ pub struct Retention {
 #[derive(Debug, Default)]
 struct Pins {
     last_id: u64,
-    /// The first record that each still needs.
+    /// The first record that is still needed, by pin.
     needed: BTreeMap<u64, Seq>,
 }
 
-/// Keeps the log from some record on, as long as it is held.
+/// While held, keeps the log from some record on.
 #[derive(Debug)]
 pub struct Pin<'l> {
     retention: &'l Retention,
@@ -36,7 +36,7 @@ pub struct Pin<'l> {
 }
 
 impl Pin<'_> {
-    /// Nothing before this record is needed any more.
+    /// Moves the pin: records before `seq` are no longer needed.
     pub fn advance(&self, seq: Seq) {
         self.retention.pins.lock().needed.insert(self.id, seq);
     }
@@ -49,7 +49,7 @@ impl Drop for Pin<'_> {
 }
 
 impl Log {
-    /// Keeps everything from this record on.
+    /// Keeps the log from `seq` on, as long as the pin is held.
     pub fn pin(&self, seq: Seq) -> Pin<'_> {
         let mut pins = self.retention.pins.lock();
         pins.last_id += 1;
@@ -58,17 +58,17 @@ impl Log {
         Pin { retention: &self.retention, id }
     }
 
-    /// Changes how much is kept.
+    /// Changes the limits.
     pub fn set_retention(&self, backlog_bytes: u64, pinned_bytes: u64) {
         self.retention.backlog_bytes.store(backlog_bytes, Relaxed);
         self.retention.pinned_bytes.store(pinned_bytes, Relaxed);
     }
 
-    /// Removes the segments that the base at `base` has replaced and nobody needs, oldest first, so that
-    /// what a crash leaves is still without a gap.
+    /// Removes the segments that the base at `base` has replaced and that are not retained. The oldest go
+    /// first, so a crash leaves no gap.
     pub fn remove_segments_before(&self, base: Seq) -> io::Result<()> {
         let listing = files::Listing::of(self.disk.names()?);
-        // A segment is replaced if the next one begins no later than behind the base.
+        // A segment is replaced if no record after the base is in it.
         let replaced: Vec<Seq> = listing
             .segments
             .windows(2)
@@ -78,7 +78,8 @@ impl Log {
         let needed = self.retention.pins.lock().needed.values().min().copied();
         let backlog = self.retention.backlog_bytes.load(Relaxed);
         let pinned = self.retention.pinned_bytes.load(Relaxed);
-        let (mut kept_bytes, mut kept) = (0, replaced.len());
+        let mut kept_bytes = 0;
+        let mut kept = replaced.len();
         for (at, first) in replaced.iter().enumerate().rev() {
             kept_bytes += self.disk.len(&files::segment_name(*first))?;
             let next = replaced.get(at + 1).map_or(base.0 + 1, |next| next.0);

@@ -1,28 +1,28 @@
-//! The head of an HTTP request, read strictly: what is not plainly right is refused.
+//! A strict parser for the head of an HTTP request: anything irregular is refused.
 //!
-//! Leniency is where HTTP servers are attacked: a bare line feed, a folded line or a blank before a
-//! colon means one thing to a proxy and another to the server behind it. Nobody who is honest sends any
-//! of them. Bodies are not read at all: nothing here can be changed by sending something.
+//! Lenient parsers invite request smuggling: a bare line feed, a folded line or a blank before a colon
+//! means one thing to a proxy and another to the server behind it. No honest client sends any of them.
+//! Bodies are not read at all, since no request here needs one.
 
-/// The longest head, in bytes: browsers send one or two thousand.
+/// The longest head, in bytes. Browsers send one or two thousand.
 pub const HEAD_BYTES_MAX: usize = 8 << 10;
-/// What ends a head.
+/// The end of a head.
 pub const HEAD_END: &[u8] = b"\r\n\r\n";
 
-/// What is asked for.
+/// A parsed head.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Request<'a> {
-    /// As it was sent: GET, HEAD or something that will be refused.
+    /// As sent: GET, HEAD, or a method that the caller refuses.
     pub method: &'a str,
     /// Without the query.
     pub path: &'a str,
-    /// The name that the client knows us by, without its port. An old client (HTTP/1.0) need not say.
+    /// The Host header without the port. Optional in HTTP/1.0.
     pub host: Option<&'a str>,
-    /// Whether another kvstore asks for the port.
+    /// True if another kvstore asks us to give up the port.
     pub asks_for_port: bool,
 }
 
-/// A status code, and what is wrong, for the body.
+/// A status code, and the reason for the response's body.
 pub type Refusal = (u16, &'static str);
 
 const BAD: Refusal = (400, "this is not an HTTP request");
@@ -31,18 +31,17 @@ const BAD: Refusal = (400, "this is not an HTTP request");
 pub fn parse(head: &[u8]) -> Result<Request<'_>, Refusal> {
     let text = head.strip_suffix(HEAD_END).and_then(|head| str::from_utf8(head).ok()).ok_or(BAD)?;
     let mut lines = text.split("\r\n");
-    let mut request = parse_line(lines.next().unwrap_or_default())?;
-    let is_old = request.1 == "HTTP/1.0";
+    let (mut request, version) = parse_line(lines.next().unwrap_or_default())?;
     for line in lines {
-        parse_field(line, &mut request.0)?;
+        parse_field(line, &mut request)?;
     }
-    if request.0.host.is_none() && !is_old {
+    if request.host.is_none() && version != "HTTP/1.0" {
         return Err((400, "the Host header is missing"));
     }
-    Ok(request.0)
+    Ok(request)
 }
 
-/// `GET /path?query HTTP/1.1`: the request so far, and the version.
+/// Parses `GET /path?query HTTP/1.1`. Returns the request so far, and the version.
 fn parse_line(line: &str) -> Result<(Request<'_>, &str), Refusal> {
     let words: Vec<&str> = line.split(' ').collect();
     let &[method, target, version] = words.as_slice() else { return Err(BAD) };
@@ -61,11 +60,11 @@ fn parse_line(line: &str) -> Result<(Request<'_>, &str), Refusal> {
     Ok((Request { method, path, host: None, asks_for_port: false }, version))
 }
 
-/// `Name: value`.
+/// Parses a header line, `Name: value`, into the request.
 fn parse_field<'a>(line: &'a str, request: &mut Request<'a>) -> Result<(), Refusal> {
     let (name, value) = line.split_once(':').ok_or(BAD)?;
-    // Tabs may stand in a value. A blank in a name also shows a folded line, or one with a blank before
-    // the colon.
+    // Values may contain tabs. Names may not contain blanks, so folded lines and blanks before the colon
+    // are refused, too.
     let is_name = |byte: u8| byte.is_ascii_graphic();
     let is_value = |byte: u8| byte == b'\t' || !byte.is_ascii_control();
     if name.is_empty() || !name.bytes().all(is_name) || !value.bytes().all(is_value) {
@@ -155,7 +154,7 @@ mod tests {
             let status = parse(head).map_err(|(status, _)| status);
             assert_eq!(status, Err(400), "{}", head.escape_ascii());
         }
-        // Whatever is changed in a good one, it is refused or read, and no line break gets through.
+        // Any change to a good head is refused or read, and no control character gets through.
         let good = b"GET /a?b HTTP/1.1\r\nHost: [::1]:80\r\nX: y\r\n\r\n";
         for (at, byte) in (0..good.len()).flat_map(|at| b"\r\n\0 :/[]x\xff".map(|byte| (at, byte)))
         {
