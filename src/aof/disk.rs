@@ -1,6 +1,7 @@
 //! The few calls that the log makes on files, behind a trait: a test can lose what was not synced,
 //! write short, fail an fsync, or stop at the n-th call.
 
+use crate::file_error::{about, named};
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -49,24 +50,33 @@ impl Directory {
     pub fn open(path: &Path) -> io::Result<Directory> {
         Ok(Directory { path: path.into(), handle: File::open(path)? })
     }
+
+    /// The path of a name in it.
+    fn at(&self, name: &str) -> io::Result<PathBuf> {
+        Ok(self.path.join(name))
+    }
 }
 
 impl Disk for Directory {
     fn create(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
-        let file = OpenOptions::new().write(true).create_new(true).open(self.path.join(name))?;
-        Ok(Box::new(file))
+        let path = self.at(name)?;
+        let file = OpenOptions::new().write(true).create_new(true).open(&path);
+        Ok(Box::new(file.map_err(named(&path))?))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
-        Ok(Box::new(OpenOptions::new().write(true).open(self.path.join(name))?))
+        let path = self.at(name)?;
+        let file = OpenOptions::new().write(true).open(&path);
+        Ok(Box::new(file.map_err(named(&path))?))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.path.join(from), self.path.join(to))
+        fs::rename(self.at(from)?, self.path.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.path.join(name))
+        let path = self.at(name)?;
+        fs::remove_file(&path).map_err(named(&path))
     }
 
     fn len(&self, name: &str) -> io::Result<u64> {
@@ -99,10 +109,18 @@ impl LogFile for File {
 /// The names of everything in a directory; none of ours is left out for not being UTF-8.
 pub fn names(dir: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(dir)? {
+    for entry in fs::read_dir(dir).map_err(named(dir))? {
         names.extend(entry?.file_name().into_string());
     }
     Ok(names)
+}
+
+/// Makes a directory, and those above it, unless it is there.
+pub fn make_dir(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => about(path, "a directory should be there: move it away"),
+        _ => named(path)(error),
+    })
 }
 
 /// Makes a directory's entries durable.

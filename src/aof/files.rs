@@ -1,7 +1,9 @@
 //! The names in the data directory, and what is there.
 
+use super::disk::sync_parent;
 use super::record::Epoch;
 use crate::effect::Seq;
+use crate::file_error::{about, named};
 use crate::random::Random;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -118,12 +120,13 @@ pub struct Node {
 
 /// Reads the node file; a directory without one gets a new id.
 pub fn read_node(dir: &Path) -> io::Result<Node> {
-    let text = match fs::read_to_string(dir.join(NODE)) {
+    let path = dir.join(NODE);
+    let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(Node { id: Random::new().hex40(), epoch: Epoch(0) });
         }
-        Err(error) => return Err(error),
+        Err(error) => return Err(named(&path)(error)),
     };
     let field = |name: &str| {
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_string))
@@ -131,14 +134,11 @@ pub fn read_node(dir: &Path) -> io::Result<Node> {
     let epoch = field("epoch").and_then(|digits| digits.parse().ok());
     match (field("id"), epoch) {
         (Some(id), Some(epoch)) if id.len() == 40 => Ok(Node { id, epoch: Epoch(epoch) }),
-        _ => {
-            let path = dir.join(NODE);
-            let text = format!(
-                "{} is damaged: it must hold 'id <40 hex>' and 'epoch <n>'",
-                path.display()
-            );
-            Err(io::Error::other(text))
-        }
+        _ => Err(about(
+            &path,
+            "it is damaged: it must hold 'id <40 hex>' and 'epoch <n>'. Restore it from a backup, or remove it: \
+             then this node gets a new id",
+        )),
     }
 }
 
@@ -150,11 +150,11 @@ pub fn write_node(dir: &Path, node: &Node) -> io::Result<()> {
 /// Replaces a file atomically and durably.
 pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let unfinished = PathBuf::from(format!("{}{UNFINISHED}", path.display()));
-    let mut file = File::create(&unfinished)?;
+    let mut file = File::create(&unfinished).map_err(named(&unfinished))?;
     file.write_all(contents)?;
     file.sync_all()?;
-    fs::rename(&unfinished, path)?;
-    super::disk::sync_parent(path)
+    fs::rename(&unfinished, path).map_err(named(path))?;
+    sync_parent(path)
 }
 
 /// A full copy that is being received.
@@ -172,6 +172,8 @@ pub fn finish_replacement(dir: &Path) -> io::Result<()> {
         return Ok(());
     }
     let arrived = list(&replacement)?;
+    // It may end before the mark of what was here before.
+    super::mark::forget(dir)?;
     let is_log = |name: &str| numbered(name, "base-").or(numbered(name, "log-")).is_some();
     // Once the first file has been moved, everything that was here before is gone.
     if arrived.bases.len() + arrived.segments.len() > 0 && !replacement.join(MOVING).exists() {

@@ -27,6 +27,7 @@ mod show;
 use crate::aof::disk::sync_parent;
 use crate::aof::files;
 use crate::aof::recovery::RecoveryError;
+use crate::file_error::describe;
 use arguments::Arguments;
 use std::fmt;
 use std::fs;
@@ -128,7 +129,7 @@ impl Tool {
 
 /// Turns an error of the operating system into one that names the file.
 fn at(path: &Path) -> impl Fn(io::Error) -> Error + Copy + '_ {
-    move |error| Error::Failed(format!("{}: {error}", path.display()))
+    move |error| Error::Failed(describe(path, &error))
 }
 
 /// Turns a failure to print into an error.

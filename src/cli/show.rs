@@ -27,7 +27,7 @@ diverged/ or quarantine/; what its first record follows is then not checked.
                in double quotes with \\xHH, as it is printed: --key '\"a\\x00b\"'
   --follow     goes on while a server appends, until Ctrl-C
 
-Exit code: 0, or 1 if a record is damaged, 2 wrong usage.
+Exit code: 0, or 1 if a record is damaged or lost, 2 wrong usage.
 ",
     words: (1, 1),
     switches: &["follow"],

@@ -25,8 +25,9 @@ use super::observe::Pending;
 use crate::aof::disk::Directory;
 use crate::aof::files::{self, Node};
 use crate::aof::log::{Log, LogError};
+use crate::aof::mark;
 use crate::aof::record::Epoch;
-use crate::aof::recovery::{self, RecoveryError};
+use crate::aof::recovery::{self, Recovered, RecoveryError};
 use crate::aof::stats::Stages;
 use crate::clock::{Stopwatch, UnixMillis};
 use crate::config::{Config, Fsync, Id, OutputLimit};
@@ -134,6 +135,9 @@ impl Persistence {
         let recovered = load(&dir, store)?;
         recovery::settle(&dir, &recovered)?;
         let millis = watch.micros() / 1000;
+        if node.epoch > recovered.epoch {
+            warn_of_older_log(&dir, node.epoch, &recovered).map_err(io_error)?;
+        }
         let (keys, bytes) = (store.totals().keys, recovered.bytes);
         log::info!(
             "{}: {keys} keys from {} log records and {bytes} bytes in {millis} ms",
@@ -302,8 +306,24 @@ pub fn misconf(error: &LogError) -> Failure {
     Failure::new(format!("MISCONF Errors writing to the AOF file: {error}"))
 }
 
+/// A node that has led wrote a record of that epoch. It may have given that up for another leader, and a mark
+/// would prove what was on the disk; without one, this can only be said.
+fn warn_of_older_log(dir: &Path, led: Epoch, recovered: &Recovered) -> io::Result<()> {
+    if mark::read(dir)?.is_none() {
+        log::warn!(
+            "{}: this node has led in epoch {}, but the log ends with record {} of epoch {}, and no mark proves \
+             that this is its end. If the log was not cut on purpose, stop the server and restore a backup",
+            dir.display(),
+            led.0,
+            recovered.tail.last.seq,
+            recovered.epoch.0
+        );
+    }
+    Ok(())
+}
+
 /// Reads and checks in one thread, applies in another.
-fn load(dir: &Path, store: &Store) -> Result<recovery::Recovered, RecoveryError> {
+fn load(dir: &Path, store: &Store) -> Result<Recovered, RecoveryError> {
     let (batch_tx, batch_rx) = bounded::<Vec<u8>>(LOAD_BATCHES_MAX);
     thread::scope(|scope| {
         let applying = scope.spawn(move || {
