@@ -5,7 +5,7 @@ use crate::file_error::{about, named};
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// The data directory, as far as the running log uses it. Names are relative to it.
@@ -53,6 +53,7 @@ impl Directory {
 
     /// The path of a name in it.
     fn at(&self, name: &str) -> io::Result<PathBuf> {
+        require_same(&self.path, &self.handle)?;
         Ok(self.path.join(name))
     }
 }
@@ -121,6 +122,28 @@ pub fn make_dir(path: &Path) -> io::Result<()> {
         io::ErrorKind::AlreadyExists => about(path, "a directory should be there: move it away"),
         _ => named(path)(error),
     })
+}
+
+/// Whether a path still leads to an open file or directory.
+pub fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
+    let there = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        there => there.map_err(named(path))?,
+    };
+    let here = file.metadata()?;
+    Ok((there.dev(), there.ino()) == (here.dev(), here.ino()))
+}
+
+/// Refuses if a path leads to another directory than the one that was opened there.
+pub fn require_same(path: &Path, directory: &File) -> io::Result<()> {
+    if leads_to(path, directory)? {
+        return Ok(());
+    }
+    Err(about(
+        path,
+        "this is no longer the directory that this server uses: it was moved or replaced; stop the server, and \
+         start it again with --dir DIR",
+    ))
 }
 
 /// Makes a directory's entries durable.

@@ -17,7 +17,7 @@
 //!
 //! ```text
 //! data/
-//!   LOCK                  held by the server; a second one is refused
+//!   LOCK                  held by the server, as the directory itself is; a second one is refused
 //!   node                  this node's id and its epoch
 //!   base-<seq>.aof        the state at a record, so that what is before can be deleted   (base)
 //!   log-<first seq>.aof   segments: records, in order                                   (record)

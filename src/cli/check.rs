@@ -130,7 +130,7 @@ fn describe_torn(dir: &Path, torn: &Torn) -> Result<String, Error> {
     let (name, offset, seq, what) =
         (segment_name(*segment), damage.offset, damage.seq, damage.what);
     let fate = match files::holder(dir).map_err(at(dir))? {
-        Some(process) => format!("process {process} may be writing it just now"),
+        Some(process) => format!("{process} may be writing it just now"),
         None => "a server moves it to quarantine when it starts".to_string(),
     };
     Ok(format!("{name}, byte {offset}: {len} bytes that are not record {seq} ({what}); {fate}"))

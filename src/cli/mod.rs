@@ -170,6 +170,10 @@ fn make_directory<T>(new: &Path, make: impl FnOnce(&Path) -> Result<T, Error>) -
     if !is_free {
         return Err(Error::Failed(format!("{}: not empty; name a new directory", new.display())));
     }
+    if let Some(process) = files::holder(new).map_err(at(new))? {
+        let text = format!("{}: another kvstore ({process}) is using it", new.display());
+        return Err(Error::Failed(text));
+    }
     let unfinished = PathBuf::from(format!("{}.unfinished", new.display()));
     fs::create_dir(&unfinished).map_err(at(&unfinished))?;
     let result = make(&unfinished).and_then(|made| {

@@ -38,7 +38,6 @@ use crate::protocol::{Mark, Reply};
 use crate::store::{Scope, Store};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Mutex, RwLock};
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -103,7 +102,7 @@ pub struct Persistence {
     /// The crc of its first record, if it has begun since this process did.
     pub(super) own_epoch_crc: AtomicU32,
     /// Held as long as the server runs.
-    _lock: File,
+    lock: files::Lock,
     policy: RwLock<Fsync>,
     /// Held while files are replaced or read back: reading must not find one gone in the middle.
     /// Taken before any shard's lock.
@@ -157,7 +156,7 @@ impl Persistence {
             node_id: node.id,
             own_epoch: AtomicU64::new(node.epoch.0),
             own_epoch_crc: AtomicU32::new(0),
-            _lock: lock,
+            lock,
             policy: RwLock::new(config.fsync()),
             files: Mutex::new(()),
             parked_tx,
@@ -175,9 +174,15 @@ impl Persistence {
         Ok(persistence)
     }
 
+    /// Whether the path of the data still leads to the directory that was opened.
+    pub fn check_directory(&self) -> io::Result<()> {
+        self.lock.check()
+    }
+
     /// Begins a leadership: no other node that this one knows of has had its number. It is on disk before
     /// the first record that bears it.
     pub fn begin_epoch(&self, now: UnixMillis) -> io::Result<Epoch> {
+        self.lock.check()?;
         let epoch = Epoch(self.log.epoch().0.max(self.own_epoch.load(Relaxed)) + 1);
         files::write_node(&self.dir, &Node { id: self.node_id.clone(), epoch })?;
         self.own_epoch.store(epoch.0, Relaxed);
