@@ -254,6 +254,21 @@ fn a_missing_base_or_what_followed_it_is_refused() {
     }
 }
 
+/// What is imported is a base before any record; without it, the log alone is not the data.
+#[test]
+fn a_missing_base_of_an_import_is_refused() {
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let data = place.path().join("data");
+    let dir = data.to_str().expect("a plain path");
+    let aof = place.path().join("redis.aof");
+    fs::write(&aof, "*3\r\n$3\r\nSET\r\n$4\r\nkept\r\n$1\r\n1\r\n").expect("a file");
+    assert_eq!(tool(&["import", aof.to_str().expect("a path"), dir]).0, 0);
+    assert_eq!(keys_in(&data), 1);
+    let base = files::base_name(files::list(&data).expect("a listing").bases[0]);
+    fs::remove_file(data.join(base)).expect("it is there");
+    refused_by_all(&data, &[dir]);
+}
+
 #[test]
 fn what_was_never_proven_to_be_on_the_disk_is_a_torn_tail() {
     for policy in ["always", "everysec"] {
