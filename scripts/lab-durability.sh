@@ -226,8 +226,9 @@ part_torn() {
     local dir=torn segment
     title "2. A torn tail: the last record is on the disk only in part"
     say "That is what a power cut leaves, if it comes between two syncs. We play it: kill -9, then cut" \
-        "five bytes off the newest segment."
-    start_or_end "$dir"
+        "five bytes off the newest segment. With appendfsync no, nothing has called that record durable; a" \
+        "log that is cut before what the file 'synced' proves is refused instead."
+    start_or_end "$dir" --appendfsync no
     ask 'SET first kept' 'SET second kept' 'SET third torn' >/dev/null
     stop KILL
     segment=$(newest_segment "$dir")

@@ -21,7 +21,7 @@
 //! [`protocol`] bytes ↔ requests and replies · [`effect`] what can happen to data · [`store`] the table ·
 //! [`commands`] what each command means · [`aof`] the log · [`pubsub`] messages · [`engine`] decides · [`replication`] followers and
 //! leaders · [`server`] sockets and threads · [`cli`] tools beside the server. Leaves, imported by anyone: [`arenas`], [`config`], [`error`],
-//! [`event`], [`metrics`], [`histogram`], [`timeline`], [`clock`], [`digits`], [`held`], [`shutdown`], [`signal`],
+//! [`event`], [`file_error`], [`metrics`], [`histogram`], [`timeline`], [`clock`], [`digits`], [`held`], [`shutdown`], [`signal`],
 //! [`glob`], [`random`], [`outbox`].
 //!
 //! # Threads
@@ -85,6 +85,7 @@ pub mod effect;
 pub mod engine;
 pub mod error;
 pub mod event;
+pub mod file_error;
 pub mod glob;
 pub mod held;
 pub mod histogram;

@@ -1,9 +1,9 @@
 //! Hazard: a file of the log is damaged, in any one bit, or cut off at any byte.
 //!
-//! A small log with several segments, with and without a base, is damaged in every single way. Each
-//! damage must end in one of two ways: the end of the last segment goes to the quarantine and the state is
-//! the one before it, or recovery refuses and names file, byte and record. A damage with an intact record
-//! behind it is always refused.
+//! A small log with several segments, with and without a base, is damaged in every single way. Recovery
+//! must refuse and name file, byte and record: the mark proves that all of it was on the disk. Without a
+//! mark, there is a second right way: the end of the last segment goes to the quarantine and the state is
+//! the one before it. A damage with an intact record behind it is always refused.
 
 mod common;
 
@@ -107,6 +107,10 @@ impl Healthy {
             Ok(found) => found,
             Err(error) => return self.check_refusal(&error, name, gone, context),
         };
+        assert!(
+            self.mark.is_empty(),
+            "{context}: cut off though the mark proves that it was there"
+        );
         let torn = recovered.torn.as_ref().unwrap_or_else(|| panic!("{context}: unseen"));
         let last_segment = self.last_segment().0;
         assert_eq!(name, last_segment, "{context}: cut off though segments follow");
@@ -136,9 +140,18 @@ impl Healthy {
         fs::write(dir.join(name), &self.files[name]).expect("a file");
     }
 
-    /// Cuts the last file off in front of record `seq`: nothing tells that there was more.
+    /// Cuts the last file off in front of record `seq`: only the mark tells that there was more.
     fn end_early(&self, dir: &Path, name: &str, contents: &[u8], seq: Seq, context: &str) {
         fs::write(dir.join(name), contents).expect("a file");
+        if !self.mark.is_empty() {
+            let error = recover(dir).expect_err(context);
+            let RecoveryError::Lost { path, last, .. } = &error else {
+                panic!("{context}: {error}");
+            };
+            assert_eq!((path, last.0 + 1), (&dir.join(name), seq.0), "{context}: {error}");
+            fs::write(dir.join(name), &self.files[name]).expect("a file");
+            return;
+        }
         let (recovered, state) = recover(dir).unwrap_or_else(|error| panic!("{context}: {error}"));
         assert_eq!(recovered.tail.last.seq.0 + 1, seq.0, "{context}");
         assert_eq!(&state, &self.history.states[seq.0 as usize - 1], "{context}");
@@ -293,6 +306,21 @@ fn a_missing_file_is_refused() {
             fs::remove_file(dir.path().join(name)).expect("it is there");
             let error = recover(dir.path()).expect_err(name);
             assert!(matches!(error, RecoveryError::Corrupt { .. }), "{name}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_missing_last_segment_is_refused_if_the_mark_proves_it() {
+    for healthy in all().iter().filter(|healthy| !healthy.mark.is_empty()) {
+        let (name, places) = healthy.last_segment();
+        let dir = healthy.write();
+        fs::remove_file(dir.path().join(name)).expect("it is there");
+        match recover(dir.path()).expect_err(name) {
+            RecoveryError::Lost { last, synced, .. } => {
+                assert_eq!((last.0 + 1, synced), (places[0].2.0, healthy.last));
+            }
+            error => panic!("{name}: {error}"),
         }
     }
 }

@@ -8,12 +8,11 @@
 mod common;
 
 use common::resp::{Resp, Value, encode};
-use common::server::{Server, connect};
+use common::server::{Server, connect, start_in_vain};
 use common::{DEADLINE, wait_until};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Output, Stdio};
 
 /// Waits until a client is in the middle of this command.
 fn wait_for_command(server: &Server, command: &str) {
@@ -151,25 +150,6 @@ fn the_shutdown_command_ends_it_too() {
 fn wait_for_log(server: &Server, line: &str) {
     let seen = wait_until(DEADLINE, || server.stderr().contains(line));
     assert!(seen, "{line:?} is not in the log:\n{}", server.stderr());
-}
-
-/// Runs a server that is expected not to start.
-fn start_in_vain(args: &[&str]) -> Output {
-    let mut command = Server::command();
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("KVSTORE_") {
-            command.env_remove(name);
-        }
-    }
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("the binary runs");
-    let ended = wait_until(DEADLINE, || child.try_wait().expect("its state").is_some());
-    if !ended {
-        child.kill().expect("killing a child");
-    }
-    let output = child.wait_with_output().expect("its output");
-    assert!(ended, "{args:?} starts a server: {output:?}");
-    output
 }
 
 /// It did not start, and the one line on stderr holds these words.

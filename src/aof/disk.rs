@@ -1,10 +1,11 @@
 //! The few calls that the log makes on files, behind a trait: a test can lose what was not synced,
 //! write short, fail an fsync, or stop at the n-th call.
 
+use crate::file_error::{about, named};
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// The data directory, as far as the running log uses it. Names are relative to it.
@@ -49,24 +50,34 @@ impl Directory {
     pub fn open(path: &Path) -> io::Result<Directory> {
         Ok(Directory { path: path.into(), handle: File::open(path)? })
     }
+
+    /// The path of a name in it.
+    fn at(&self, name: &str) -> io::Result<PathBuf> {
+        require_same(&self.path, &self.handle)?;
+        Ok(self.path.join(name))
+    }
 }
 
 impl Disk for Directory {
     fn create(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
-        let file = OpenOptions::new().write(true).create_new(true).open(self.path.join(name))?;
-        Ok(Box::new(file))
+        let path = self.at(name)?;
+        let file = OpenOptions::new().write(true).create_new(true).open(&path);
+        Ok(Box::new(file.map_err(named(&path))?))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
-        Ok(Box::new(OpenOptions::new().write(true).open(self.path.join(name))?))
+        let path = self.at(name)?;
+        let file = OpenOptions::new().write(true).open(&path);
+        Ok(Box::new(file.map_err(named(&path))?))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.path.join(from), self.path.join(to))
+        fs::rename(self.at(from)?, self.path.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.path.join(name))
+        let path = self.at(name)?;
+        fs::remove_file(&path).map_err(named(&path))
     }
 
     fn len(&self, name: &str) -> io::Result<u64> {
@@ -99,10 +110,40 @@ impl LogFile for File {
 /// The names of everything in a directory; none of ours is left out for not being UTF-8.
 pub fn names(dir: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(dir)? {
+    for entry in fs::read_dir(dir).map_err(named(dir))? {
         names.extend(entry?.file_name().into_string());
     }
     Ok(names)
+}
+
+/// Makes a directory, and those above it, unless it is there.
+pub fn make_dir(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => about(path, "a directory should be there: move it away"),
+        _ => named(path)(error),
+    })
+}
+
+/// Whether a path still leads to an open file or directory.
+pub fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
+    let there = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        there => there.map_err(named(path))?,
+    };
+    let here = file.metadata()?;
+    Ok((there.dev(), there.ino()) == (here.dev(), here.ino()))
+}
+
+/// Refuses if a path leads to another directory than the one that was opened there.
+pub fn require_same(path: &Path, directory: &File) -> io::Result<()> {
+    if leads_to(path, directory)? {
+        return Ok(());
+    }
+    Err(about(
+        path,
+        "this is no longer the directory that this server uses: it was moved or replaced; stop the server, and \
+         start it again with --dir DIR",
+    ))
 }
 
 /// Makes a directory's entries durable.

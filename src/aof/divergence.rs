@@ -4,6 +4,7 @@
 //! new leader, the two histories differ behind some record. What only it had is saved to `diverged/`,
 //! durably, **before** it is cut off; `kvstore log` reads it.
 
+use super::disk::make_dir;
 use super::files::{self, DIVERGED, Listing, UNFINISHED, base_name, segment_name};
 use super::record::Position;
 use super::recovery::{self, RecoveryError};
@@ -59,7 +60,7 @@ pub fn save(dir: &Path, last: Seq, end: Position) -> io::Result<Option<Saved>> {
     }
     let mut offset = scanner.offset();
     let diverged = dir.join(DIVERGED);
-    fs::create_dir_all(&diverged)?;
+    make_dir(&diverged)?;
     let name = format!("log-{next}-{}-{:08x}.aof", end.seq, end.crc);
     let (path, unfinished) = (diverged.join(&name), diverged.join(name + UNFINISHED));
     let mut copy = File::create(&unfinished)?;
@@ -114,7 +115,7 @@ pub fn save_all(dir: &Path, end: Position) -> io::Result<PathBuf> {
     let aside = dir.join(DIVERGED).join(format!("all-{}-{:08x}", end.seq, end.crc));
     match fs::remove_dir_all(&aside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => fs::create_dir_all(&aside)?,
+        _ => make_dir(&aside)?,
     }
     let Listing { bases, segments, .. } = files::list(dir)?;
     let names = bases.into_iter().map(base_name).chain(segments.into_iter().map(segment_name));

@@ -1,11 +1,16 @@
 //! The names in the data directory, and what is there.
 
+use super::disk::{leads_to, make_dir, require_same, sync_parent};
+use super::mark::MARK;
 use super::record::Epoch;
 use crate::effect::Seq;
+use crate::file_error::{about, named};
 use crate::random::Random;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// What recovery cut off.
 pub const QUARANTINE: &str = "quarantine";
@@ -64,46 +69,129 @@ fn numbered(name: &str, prefix: &str) -> Option<Seq> {
     super::record::canonical_number(digits.as_bytes()).map(Seq)
 }
 
-/// Makes the directory if it is not there, and locks it against a second server. The lock is held as
-/// long as the file is open, and the kernel lets go of it however the process ends.
-pub fn lock(dir: &Path) -> io::Result<File> {
-    if !dir.exists() {
-        fs::create_dir_all(dir)?;
-        // Files in a directory that a power cut takes are not durable, however often they are synced.
-        super::disk::sync_parent(dir)?;
-    }
-    let path = dir.join(LOCK);
-    let mut file =
-        OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(fs::TryLockError::WouldBlock) => {
-            let holder = fs::read_to_string(&path).unwrap_or_default();
-            return Err(io::Error::other(format!(
-                "another kvstore (process {}) is using this directory",
-                holder.trim()
-            )));
-        }
-        Err(fs::TryLockError::Error(error)) => return Err(error),
-    }
-    file.set_len(0)?;
-    writeln!(file, "{}", std::process::id())?;
-    Ok(file)
+/// A data directory that this process holds, as long as this lives. The kernel lets go of it however the
+/// process ends.
+#[derive(Debug)]
+pub struct Lock {
+    path: PathBuf,
+    directory: File,
+    _mark: File,
+    _file: File,
 }
 
-/// The process that holds the directory's lock, if one does. The look itself takes a shared lock for a
-/// moment.
-pub fn holder(dir: &Path) -> io::Result<Option<String>> {
-    let path = dir.join(LOCK);
-    let file = match File::open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        result => result?,
-    };
-    match file.try_lock_shared() {
-        Err(fs::TryLockError::WouldBlock) => {
-            Ok(Some(fs::read_to_string(&path)?.trim().to_string()))
+impl Lock {
+    /// Refuses if the path leads to another directory by now.
+    pub fn check(&self) -> io::Result<()> {
+        require_same(&self.path, &self.directory)
+    }
+}
+
+/// Makes the directory if it is not there, and locks it against a second server.
+///
+/// The directory itself is locked, because the file LOCK is only a name: it can be removed or replaced while
+/// a server runs. LOCK is locked as well: it names the process, and some file systems over a network lock
+/// no directories. So is the log's mark, for a copy of the directory may share the log's files by hard links.
+pub fn lock(dir: &Path) -> io::Result<Lock> {
+    if !dir.is_dir() {
+        make_dir(dir)?;
+        // Files in a directory that a power cut takes are not durable, however often they are synced.
+        sync_parent(dir)?;
+    }
+    let directory = File::open(dir).map_err(named(dir))?;
+    match try_hold(&directory) {
+        Ok(true) => require_same(dir, &directory)?,
+        Ok(false) => return Err(in_use(dir)),
+        Err(error) => log::warn!("{}: only its file LOCK is locked: {error}", dir.display()),
+    }
+    // In a directory of hard links, the mark is the one that the other directory's server writes.
+    let _mark = hold_file(dir, MARK)?;
+    let mut _file = hold_file(dir, LOCK)?;
+    let named_process = _file.set_len(0).and_then(|()| writeln!(_file, "{}", std::process::id()));
+    named_process.map_err(named(&dir.join(LOCK)))?;
+    Ok(Lock { path: dir.into(), directory, _mark, _file })
+}
+
+/// Opens and locks a file of the directory.
+fn hold_file(dir: &Path, name: &str) -> io::Result<File> {
+    let path = dir.join(name);
+    loop {
+        let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).clone();
+        let file = open.open(&path).map_err(named(&path))?;
+        if !try_hold(&file).map_err(named(&path))? {
+            return Err(in_use(dir));
         }
-        _ => Ok(None),
+        // Between the two steps another start may have seen it removed.
+        if leads_to(&path, &file)? {
+            return Ok(file);
+        }
+    }
+}
+
+/// Locks a file or directory; false if another process holds it.
+fn try_hold(file: &File) -> io::Result<bool> {
+    /// A tool that looks ([`holder`]) is in the way for some microseconds, or until it is scheduled again.
+    const LOOKS_MAX: Duration = Duration::from_secs(2);
+    let began = Instant::now();
+    while began.elapsed() < LOOKS_MAX {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) if is_held(file)? => return Ok(false),
+            Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
+/// Whether another process holds a lock that excludes all others. Looking takes a shared one for a moment.
+fn is_held(file: &File) -> io::Result<bool> {
+    match file.try_lock_shared() {
+        Ok(()) => file.unlock().map(|()| false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+fn in_use(dir: &Path) -> io::Error {
+    let process = name_holder(dir);
+    let what = format!(
+        "another kvstore ({process}) is using this directory; stop it first, or give each server a \
+         directory of its own with --dir"
+    );
+    about(dir, what)
+}
+
+/// The process that holds the directory's lock, if one does.
+pub fn holder(dir: &Path) -> io::Result<Option<String>> {
+    for path in [dir.into(), dir.join(LOCK)] {
+        // Who may not read LOCK, or finds no file there, has asked the directory before.
+        let Ok(file) = File::open(path) else { continue };
+        if is_held(&file).unwrap_or(false) {
+            return Ok(Some(name_holder(dir)));
+        }
+    }
+    Ok(None)
+}
+
+/// `process 4711`: from the kernel's list of locks, for LOCK may be another file than the one that is locked.
+fn name_holder(dir: &Path) -> String {
+    let of_directory = || {
+        let file = fs::metadata(dir).ok()?;
+        let (major, minor) = (rustix::fs::major(file.dev()), rustix::fs::minor(file.dev()));
+        let inode = format!("{major:02x}:{minor:02x}:{}", file.ino());
+        // `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`
+        fs::read_to_string("/proc/locks").ok()?.lines().find_map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let is_it = words.get(1) == Some(&"FLOCK")
+                && words.get(3) == Some(&"WRITE")
+                && words.get(5) == Some(&inode.as_str());
+            is_it.then(|| words[4].parse().ok())?
+        })
+    };
+    let of_file = || fs::read_to_string(dir.join(LOCK)).ok()?.trim().parse::<u32>().ok();
+    match of_directory().or_else(of_file) {
+        Some(process) => format!("process {process}"),
+        None => "an unknown process".to_string(),
     }
 }
 
@@ -118,12 +206,13 @@ pub struct Node {
 
 /// Reads the node file; a directory without one gets a new id.
 pub fn read_node(dir: &Path) -> io::Result<Node> {
-    let text = match fs::read_to_string(dir.join(NODE)) {
+    let path = dir.join(NODE);
+    let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(Node { id: Random::new().hex40(), epoch: Epoch(0) });
         }
-        Err(error) => return Err(error),
+        Err(error) => return Err(named(&path)(error)),
     };
     let field = |name: &str| {
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_string))
@@ -131,14 +220,11 @@ pub fn read_node(dir: &Path) -> io::Result<Node> {
     let epoch = field("epoch").and_then(|digits| digits.parse().ok());
     match (field("id"), epoch) {
         (Some(id), Some(epoch)) if id.len() == 40 => Ok(Node { id, epoch: Epoch(epoch) }),
-        _ => {
-            let path = dir.join(NODE);
-            let text = format!(
-                "{} is damaged: it must hold 'id <40 hex>' and 'epoch <n>'",
-                path.display()
-            );
-            Err(io::Error::other(text))
-        }
+        _ => Err(about(
+            &path,
+            "it is damaged: it must hold 'id <40 hex>' and 'epoch <n>'. Restore it from a backup, or remove it: \
+             then this node gets a new id",
+        )),
     }
 }
 
@@ -150,11 +236,11 @@ pub fn write_node(dir: &Path, node: &Node) -> io::Result<()> {
 /// Replaces a file atomically and durably.
 pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let unfinished = PathBuf::from(format!("{}{UNFINISHED}", path.display()));
-    let mut file = File::create(&unfinished)?;
+    let mut file = File::create(&unfinished).map_err(named(&unfinished))?;
     file.write_all(contents)?;
     file.sync_all()?;
-    fs::rename(&unfinished, path)?;
-    super::disk::sync_parent(path)
+    fs::rename(&unfinished, path).map_err(named(path))?;
+    sync_parent(path)
 }
 
 /// A full copy that is being received.
@@ -172,6 +258,8 @@ pub fn finish_replacement(dir: &Path) -> io::Result<()> {
         return Ok(());
     }
     let arrived = list(&replacement)?;
+    // It may end before the mark of what was here before.
+    super::mark::forget(dir)?;
     let is_log = |name: &str| numbered(name, "base-").or(numbered(name, "log-")).is_some();
     // Once the first file has been moved, everything that was here before is gone.
     if arrived.bases.len() + arrived.segments.len() > 0 && !replacement.join(MOVING).exists() {

@@ -4,17 +4,23 @@
 //! damaged record with intact ones after it, for which recovery refuses to start. The mark tells the two
 //! apart: what is behind it was never called durable, so a hole there is a torn tail.
 //!
-//! It may be older than the truth, by what the kernel had not yet written of it, and never newer. Without
-//! a readable mark everything counts as synced.
+//! It may be older than the truth, by what the kernel had not yet written of it, and never newer. So it is
+//! also evidence: a log that ends before it has lost records. Wherever a log becomes shorter on purpose, the
+//! mark is lowered first, durably. Without a readable mark nothing is known: any damage may have been synced,
+//! and any end of the log may be its end.
 
-use super::disk::{Disk, LogFile, write_all_at};
+use super::disk::{Disk, LogFile, make_dir, sync_dir, write_all_at};
+use super::files::{self, QUARANTINE};
 use super::record::{canonical_number, hex, parse_crc};
+use crate::clock::UnixMillis;
 use crate::effect::Seq;
-use std::fs;
+use crate::file_error::named;
+use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-const MARK: &str = "synced";
+/// The mark's file.
+pub(super) const MARK: &str = "synced";
 const SEQ_DIGITS: usize = 20;
 
 /// The mark of a log that is being written.
@@ -45,10 +51,51 @@ impl Mark {
     }
 }
 
-/// The mark in a directory; if there is none that can be read, everything was synced.
-pub fn read(dir: &Path) -> Seq {
-    let text = fs::read(dir.join(MARK)).unwrap_or_default();
-    parse(&text).unwrap_or(Seq(u64::MAX))
+/// The mark in a directory; None if there is none, or if it is damaged, as a power cut may leave it.
+pub fn read(dir: &Path) -> io::Result<Option<Seq>> {
+    let path = dir.join(MARK);
+    let text = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        text => text.map_err(named(&path))?,
+    };
+    let seq = parse(&text);
+    if seq.is_none() && !text.is_empty() {
+        log::warn!(
+            "{} is damaged: it cannot tell whether the log has lost records",
+            path.display()
+        );
+    }
+    Ok(seq)
+}
+
+/// Sets the mark of a directory that no server uses.
+pub fn write(dir: &Path, synced: Seq) -> io::Result<()> {
+    files::replace(&dir.join(MARK), &line(synced))
+}
+
+/// Empties the mark, durably: the log is about to be replaced by one whose end is not known yet. A server may
+/// hold the file open; the mark that it sets next is whole.
+pub fn forget(dir: &Path) -> io::Result<()> {
+    let path = dir.join(MARK);
+    match File::options().write(true).open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        file => file
+            .and_then(|file| file.set_len(0).and_then(|()| file.sync_all()))
+            .map_err(named(&path)),
+    }
+}
+
+/// Lowers the mark to `last` if it is ahead, in a directory that no server uses. Saves the old one in the
+/// quarantine first; returns where it is, and what it was.
+pub fn lower(dir: &Path, last: Seq) -> io::Result<Option<(PathBuf, Seq)>> {
+    let Some(old) = read(dir)?.filter(|synced| *synced > last) else { return Ok(None) };
+    let quarantine = dir.join(QUARANTINE);
+    make_dir(&quarantine)?;
+    let saved = quarantine.join(format!("{MARK}-{}", UnixMillis::now()));
+    files::replace(&saved, &line(old))?;
+    sync_dir(dir)?;
+    write(dir, last)?;
+    Ok(Some((saved, old)))
 }
 
 /// One length always, so that a newer mark covers an older one whole: `00000000000000005120 8f3a1c02␊`.

@@ -17,11 +17,11 @@
 //!
 //! ```text
 //! data/
-//!   LOCK                  held by the server; a second one is refused
+//!   LOCK                  held by the server, as the directory itself is; a second one is refused
 //!   node                  this node's id and its epoch
 //!   base-<seq>.aof        the state at a record, so that what is before can be deleted   (base)
 //!   log-<first seq>.aof   segments: records, in order                                   (record)
-//!   synced                how far the log has been synced, for recovery to judge a torn end   (mark)
+//!   synced                how far the log has been synced: a log that ends before it has lost records   (mark)
 //!   quarantine/           what recovery cut off
 //!   diverged/             what only this node had when it came back to follow another
 //!   replacement/          a full copy of a leader's history, about to take this one's place
@@ -53,11 +53,12 @@
 //! An answer that never came says nothing: such a write is there whole or not at all. A command's
 //! effects, and those of a whole transaction, are one record with one checksum: all or nothing.
 //!
-//! A disk that lies about having synced takes what it likes; the chain will say so at the next start.
+//! A disk that lies about having synced takes what it likes; the chain, or the mark, will say so at the next
+//! start.
 //!
 //! # Reading order
 //!
-//! [`record`], [`epochs`], [`log`] (writing), [`scan`] and [`recovery`] (reading), [`base`] (compaction's result), [`compaction`],
+//! [`record`], [`epochs`], [`log`] (writing), [`scan`] and [`recovery`] (reading), `settle`, [`base`] (compaction's result), [`compaction`],
 //! [`divergence`] (what an ex-leader gives up), [`files`], [`mark`], [`disk`] (the calls that tests replace).
 //!
 //! # Left out
@@ -77,4 +78,5 @@ pub mod mark;
 pub mod record;
 pub mod recovery;
 pub mod scan;
+mod settle;
 pub mod stats;

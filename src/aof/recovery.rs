@@ -2,69 +2,33 @@
 //!
 //! 1. The newest base is read to its last line.
 //! 2. Every segment behind it is read; each record must follow the one before (seq, epoch, crc).
-//! 3. Only then is anything changed: a torn tail is moved aside, leftovers of a crash are removed.
+//! 3. The log must reach the record that the mark proves.
+//! 4. Only then is anything changed: a torn tail is moved aside, leftovers of a crash are removed.
 //!
 //! A bad record with nothing intact behind it, in the last segment, is a **torn tail**: the write that a
-//! crash cut off. So is a bad record behind the last sync (see [`mark`]), whatever follows: a power cut
-//! takes what was not synced in any order. It was never acknowledged, at least not as durable; it goes to
-//! `quarantine/` and the server starts. Anything else is **corruption**: something that was once whole is damaged or missing.
-//! Then the server does not start, because the next write would bury the evidence; it says which file,
-//! which byte and which record, and what to do.
+//! crash cut off. If there is a mark (see [`mark`]), the bad record must also come after it; then it is a
+//! torn tail whatever follows it, because a power cut takes what was not synced in any order. It was never
+//! acknowledged, at least not as durable; it goes to `quarantine/` and the server starts.
+//!
+//! Anything else is **corruption**: something that was once whole is damaged or missing. So is a log that is
+//! whole but ends before the mark: it has **lost** records. Then the server does not start, because the next
+//! write would bury the evidence; it says which file, which byte and which record, and what to do.
 
 use super::base::{Frame, parse_first_line, parse_last_line};
 use super::epochs::{self, EpochStart, Epochs};
-use super::files::{self, Listing, QUARANTINE, base_name, segment_name};
+pub use super::failure::RecoveryError;
+use super::files::{self, Listing, base_name, segment_name};
 use super::mark;
 use super::record::{Epoch, Header, Position, Tail, seal};
 use super::scan::{Damage, Found, Scanner};
+pub use super::settle::{cut_off, settle};
 use crate::clock::UnixMillis;
 use crate::effect::{Malformed, Seq};
-use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How often progress is reported.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
-
-/// Why a directory cannot be recovered.
-#[derive(Debug)]
-pub enum RecoveryError {
-    /// The operating system says no.
-    Io(PathBuf, io::Error),
-    /// The files are not what was written.
-    Corrupt {
-        /// Which file.
-        path: PathBuf,
-        /// Where in it.
-        offset: u64,
-        /// Which record should be there.
-        seq: Seq,
-        /// What is wrong.
-        what: String,
-    },
-}
-
-impl fmt::Display for RecoveryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RecoveryError::Io(path, error) => write!(f, "{}: {error}", path.display()),
-            RecoveryError::Corrupt { path, offset, seq, what } => {
-                let dir = path.parent().unwrap_or(path).display();
-                write!(
-                    f,
-                    "{}, byte {offset}, record {seq}: {what}. The log is damaged and nothing has been \
-                     changed. Either restore a backup, or keep what is before the damage with \
-                     'kvstore check {dir} --repair', which first saves what it cuts off",
-                    path.display()
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for RecoveryError {}
 
 /// What was read back.
 #[derive(Debug)]
@@ -135,21 +99,24 @@ pub enum Then {
 }
 
 /// As [`read`], with more about each record, and with a way to stop: what is behind the last record is
-/// not looked at, damaged or not. Whether the log then reaches the base's end seq is the caller's to
+/// not looked at, damaged, lost or not. Whether the log then reaches the base's end seq is the caller's to
 /// check.
 pub fn read_each(
     dir: &Path,
     apply: impl FnMut(Record<'_>) -> Result<Then, Malformed>,
 ) -> Result<Recovered, RecoveryError> {
     let listing = files::list(dir).map_err(|error| RecoveryError::Io(dir.into(), error))?;
-    let mut reader = Reader::new(dir, apply);
+    // A server may be writing: the mark is read first, so that it is not ahead of the log.
+    let synced = read_mark(dir)?;
+    let mut reader = Reader { synced, ..Reader::new(dir, apply) };
     let base = match listing.bases.last() {
         Some(&seq) => Some(reader.base(seq)?),
         None => None,
     };
     let start = base.map_or(Position::default(), |base| base.position);
-    let segments = segments_behind(dir, &listing, start.seq)?;
-    let (tail, torn) = reader.segments(&segments, start)?;
+    let proven = |error: RecoveryError| error.with_proof(dir, synced);
+    let segments = segments_behind(dir, &listing, start.seq).map_err(proven)?;
+    let (tail, torn) = reader.segments(&segments, start).map_err(proven)?;
     let stopped = reader.stopped;
     if let Some(base) = base.filter(|base| tail.last.seq < base.end_seq && !stopped) {
         return Err(RecoveryError::Corrupt {
@@ -162,10 +129,26 @@ pub fn read_each(
             ),
         });
     }
+    if synced.is_some_and(|synced| synced > tail.last.seq) && !stopped {
+        require_synced(dir, tail)?;
+    }
     let leftovers = leftovers(&listing, base.map(|base| base.position.seq));
     let Reader { records, bytes, epochs, .. } = reader;
     let epoch = tail.last.epoch;
     Ok(Recovered { tail, epoch, epochs, base, records, bytes, torn, segments, leftovers })
+}
+
+fn read_mark(dir: &Path) -> Result<Option<Seq>, RecoveryError> {
+    mark::read(dir).map_err(|error| RecoveryError::Io(dir.into(), error))
+}
+
+/// The log ends before the mark. A follower that gives up the end of its log lowers the mark before it cuts,
+/// so the mark is read again: beside such a server nothing is lost.
+fn require_synced(dir: &Path, tail: Tail) -> Result<(), RecoveryError> {
+    let (last, next) = (tail.last.seq, Seq(tail.last.seq.0 + 1));
+    let Some(synced) = read_mark(dir)?.filter(|synced| *synced > last) else { return Ok(()) };
+    let path = dir.join(segment_name(tail.segment.map_or(next, |(first, _)| first)));
+    Err(RecoveryError::Lost { path, last, synced })
 }
 
 /// Reads a base and tells what its frame says.
@@ -182,59 +165,15 @@ pub fn check_base(dir: &Path, seq: Seq, mut working: impl FnMut()) -> Result<Fra
     Reader::new(dir, look).base(seq)
 }
 
-/// Makes the directory as recovery read it: moves the torn tail aside and removes leftovers.
-pub fn settle(dir: &Path, recovered: &Recovered) -> Result<(), RecoveryError> {
-    let io_error = |error| RecoveryError::Io(dir.into(), error);
-    if let Some(torn) = &recovered.torn {
-        let saved = cut_off(dir, torn.segment, torn.damage.offset).map_err(io_error)?;
-        log::warn!(
-            "{}: the last {} bytes, from record {} on, were cut off by a crash ({}); moved to {}",
-            dir.join(segment_name(torn.segment)).display(),
-            torn.len,
-            torn.damage.seq,
-            torn.damage.what,
-            saved.display()
-        );
-    }
-    // After kill -9 the kernel still holds what it had; from here on all of it counts as durable.
-    for first in &recovered.segments {
-        let file = File::open(dir.join(segment_name(*first))).map_err(io_error)?;
-        file.sync_all().map_err(io_error)?;
-    }
-    // The base's name, too, before what it replaces goes.
-    super::disk::sync_dir(dir).map_err(io_error)?;
-    for name in &recovered.leftovers {
-        fs::remove_file(dir.join(name)).map_err(io_error)?;
-        log::info!("removed {name}, left by a crash or replaced by a base");
-    }
-    super::disk::sync_dir(dir).map_err(io_error)
-}
-
-/// Saves a segment's end in the quarantine, durably, and only then cuts it off.
-pub fn cut_off(dir: &Path, segment: Seq, offset: u64) -> io::Result<PathBuf> {
-    let quarantine = dir.join(QUARANTINE);
-    fs::create_dir_all(&quarantine)?;
-    let path = dir.join(segment_name(segment));
-    let mut file = File::options().read(true).write(true).open(&path)?;
-    file.seek(SeekFrom::Start(offset))?;
-    let saved = quarantine.join(format!("log-{segment}-{offset}-{}.aof", UnixMillis::now()));
-    let mut copy = File::create_new(&saved)?;
-    io::copy(&mut Read::by_ref(&mut file), &mut copy)?;
-    copy.sync_all()?;
-    super::disk::sync_dir(&quarantine)?;
-    super::disk::sync_dir(dir)?;
-    file.set_len(offset)?;
-    file.sync_all()?;
-    Ok(saved)
-}
-
 /// The segments that hold the records behind `seq`: the one with the next record, and all later ones.
 fn segments_behind(dir: &Path, listing: &Listing, seq: Seq) -> Result<Vec<Seq>, RecoveryError> {
     let next = Seq(seq.0 + 1);
     let from = listing.segments.partition_point(|first| *first <= next);
     if from == 0 && (!listing.segments.is_empty() || seq > Seq(0)) {
         let what = match listing.segments.first() {
-            Some(first) => format!("the segment with this record is missing: the first is {first}"),
+            Some(first) => format!(
+                "the segment with this record, or a base, is missing: the first segment begins with {first}"
+            ),
             None => "the segment with this record is missing".to_string(),
         };
         let path = dir.join(segment_name(next));
@@ -251,8 +190,9 @@ fn leftovers(listing: &Listing, base: Option<Seq>) -> Vec<String> {
 
 struct Reader<'d, A> {
     dir: &'d Path,
-    /// What is behind this record was never called durable.
-    synced: Seq,
+    /// What is after this record was never called durable, and what is before it was; None if that is
+    /// unknown.
+    synced: Option<Seq>,
     apply: A,
     epochs: Epochs,
     bytes: u64,
@@ -266,7 +206,7 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
     fn new(dir: &'d Path, apply: A) -> Self {
         Reader {
             dir,
-            synced: mark::read(dir),
+            synced: None,
             apply,
             epochs: Epochs::default(),
             bytes: 0,
@@ -425,10 +365,12 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
                 };
             let torn = is_last
                 && damage.may_be_torn
-                && (damage.seq > self.synced
-                    || !scanner
+                && match self.synced {
+                    Some(synced) => damage.seq > synced,
+                    None => !scanner
                         .intact_record_follows()
-                        .map_err(|error| RecoveryError::Io(path.into(), error))?);
+                        .map_err(|error| RecoveryError::Io(path.into(), error))?,
+                };
             if torn {
                 let len = scanner.file_len() - offset;
                 return Ok((tail, Some(Torn { segment: first, damage, len })));

@@ -3,6 +3,7 @@
 use super::{Arguments, Error, Tool, Verdict, at, say, steadily};
 use crate::aof::disk::sync_dir;
 use crate::aof::files::{self, base_name, segment_name};
+use crate::aof::mark;
 use crate::aof::record::{Epoch, HEADER_LEN_MAX, Header};
 use crate::aof::recovery::{self, Record, Recovered, RecoveryError, Then, Torn};
 use crate::clock::UnixMillis;
@@ -20,8 +21,9 @@ Reads the data directory DIR as a starting server would, and says what is there 
 would start with it. Changes nothing; a server may be using DIR.
 
   --repair   if the log is damaged: keeps the records before the damage, and moves the damaged one
-             and all behind it to DIR/quarantine. What is cut off is saved first. No server may be
-             using DIR. A damaged base cannot be repaired: it needs a backup.
+             and all after it to DIR/quarantine. If the log has lost records that the file 'synced'
+             proves: accepts the loss. What is cut off or lowered is saved in DIR/quarantine first.
+             No server may be using DIR. A damaged base cannot be repaired: it needs a backup.
 
 Exit code: 0 a server would start, 1 it would not (or, with --repair, will not), 2 wrong usage.
 A torn tail, which a crash leaves behind, is no damage: the server moves it to quarantine itself.
@@ -128,13 +130,14 @@ fn describe_torn(dir: &Path, torn: &Torn) -> Result<String, Error> {
     let (name, offset, seq, what) =
         (segment_name(*segment), damage.offset, damage.seq, damage.what);
     let fate = match files::holder(dir).map_err(at(dir))? {
-        Some(process) => format!("process {process} may be writing it just now"),
+        Some(process) => format!("{process} may be writing it just now"),
         None => "a server moves it to quarantine when it starts".to_string(),
     };
     Ok(format!("{name}, byte {offset}: {len} bytes that are not record {seq} ({what}); {fate}"))
 }
 
 /// Where to cut.
+#[derive(Default)]
 struct Plan {
     /// The segment that is cut, and where in it.
     cut: Option<(Seq, u64)>,
@@ -145,10 +148,16 @@ struct Plan {
 /// Keeps the records before the damage; says what is lost.
 fn repair(dir: &Path, error: RecoveryError) -> Result<(), Error> {
     eprintln!("{error}");
-    let RecoveryError::Corrupt { path, offset, seq, .. } = error else {
-        return Err(Error::Failed("not repaired: nothing is known to be damaged".into()));
+    let (plan, seq) = match error {
+        RecoveryError::Corrupt { path, offset, seq, .. } => (plan(dir, &path, offset, seq)?, seq),
+        RecoveryError::Lost { last, .. } => (Plan::default(), Seq(last.0 + 1)),
+        RecoveryError::Io(..) => {
+            return Err(Error::Failed("not repaired: nothing is known to be damaged".into()));
+        }
     };
-    let plan = plan(dir, &path, offset, seq)?;
+    // First, so that the mark is never ahead of the log.
+    let mark = mark::lower(dir, Seq(seq.0 - 1)).map_err(at(dir))?;
+    let proven = mark.as_ref().map(|(_, synced)| *synced);
     let mut saved = Vec::new();
     // From the end on, so that a crash in between leaves a shorter log and no gap in it.
     for &segment in plan.removed.iter().rev() {
@@ -164,8 +173,11 @@ fn repair(dir: &Path, error: RecoveryError) -> Result<(), Error> {
         File::create_new(dir.join(segment_name(seq))).map_err(at(dir))?;
         sync_dir(dir).map_err(at(dir))?;
     }
-    say(format!("LOST       record {seq} and all behind it{}", describe_lost(&saved, seq)?))?;
-    for path in saved {
+    say(format!(
+        "LOST       record {seq} and all behind it{}",
+        describe_lost(&saved, seq, proven)?
+    ))?;
+    for path in saved.into_iter().chain(mark.map(|(path, _)| path)) {
         let len = fs::metadata(&path).map_or(0, |file| file.len());
         say(format!("saved      {}, {len} bytes", path.display()))?;
     }
@@ -208,8 +220,9 @@ fn plan(dir: &Path, path: &Path, offset: u64, seq: Seq) -> Result<Plan, Error> {
     Ok(Plan { cut: cut.map(|first| (first, offset)), removed })
 }
 
-/// How far the records reached that were cut off, as far as their headers can still be read.
-fn describe_lost(saved: &[PathBuf], seq: Seq) -> Result<String, Error> {
+/// How far the records reached that were cut off, as far as their headers can still be read, or at least
+/// what the mark has proven.
+fn describe_lost(saved: &[PathBuf], seq: Seq, proven: Option<Seq>) -> Result<String, Error> {
     let mut last: Option<(Seq, UnixMillis)> = None;
     for path in saved {
         let mut file = BufReader::new(File::open(path).map_err(at(path))?);
@@ -223,7 +236,11 @@ fn describe_lost(saved: &[PathBuf], seq: Seq) -> Result<String, Error> {
             line.clear();
         }
     }
-    Ok(last.map_or_else(String::new, |(seq, time)| {
-        format!(", as it seems up to record {seq}, written {}", time.utc())
-    }))
+    Ok(match (last, proven) {
+        (Some((seq, time)), _) => {
+            format!(", as it seems up to record {seq}, written {}", time.utc())
+        }
+        (None, Some(seq)) => format!(", at least up to record {seq}"),
+        (None, None) => String::new(),
+    })
 }

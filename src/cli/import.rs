@@ -10,13 +10,16 @@
 use super::export::each_part;
 use super::{Arguments, Error, Progress, Tool, Verdict, at, make_directory, say};
 use crate::aof::base::BaseWriter;
-use crate::aof::disk::Directory;
+use crate::aof::disk::{Directory, Disk};
 use crate::aof::epochs::Epochs;
-use crate::aof::record::Position;
+use crate::aof::files::segment_name;
+use crate::aof::mark;
+use crate::aof::record::{Epoch, Position};
 use crate::clock::UnixMillis;
 use crate::commands::{Call, Commands, Flags, Run};
 use crate::effect::Seq;
 use crate::protocol::{Args, Decoder, Dialect, Limits, Reply, Step, quote};
+use crate::random::Random;
 use crate::store::{Scope, Store};
 use std::fs::File;
 use std::io::Read;
@@ -182,14 +185,18 @@ fn describe(args: Args<'_>) -> String {
     if args.len() > 3 { text + " …" } else { text }
 }
 
-/// Writes a base in front of the first record.
+/// Writes a base of record 1, as if that had set all keys. A base in front of the first record would not be
+/// missed if it was lost, nor would a follower that has no record ask for it. No other import has the same
+/// crc, so their histories are never taken for one.
 fn write_base(store: &Store, dir: &Path) -> Result<u64, Error> {
+    let first = Position { seq: Seq(1), epoch: Epoch(0), crc: Random::new().next_u64() as u32 };
     let disk = Directory::open(dir).map_err(at(dir))?;
-    let mut base =
-        BaseWriter::begin(&disk, Position::default(), &Epochs::default()).map_err(at(dir))?;
+    let mut base = BaseWriter::begin(&disk, first, &Epochs::default()).map_err(at(dir))?;
     let now = UnixMillis::now();
     let keys = each_part(store, |payload, keys| base.add(payload, keys, now).map_err(at(dir)))?;
-    base.finish(Seq(0)).map_err(at(dir))?;
+    base.finish(first.seq).map_err(at(dir))?;
+    disk.create(&segment_name(Seq(first.seq.0 + 1))).map_err(at(dir))?;
     base.publish().map_err(at(dir))?;
+    mark::write(dir, first.seq).map_err(at(dir))?;
     Ok(keys)
 }

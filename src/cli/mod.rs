@@ -27,6 +27,7 @@ mod show;
 use crate::aof::disk::sync_parent;
 use crate::aof::files;
 use crate::aof::recovery::RecoveryError;
+use crate::file_error::describe;
 use arguments::Arguments;
 use std::fmt;
 use std::fs;
@@ -128,7 +129,7 @@ impl Tool {
 
 /// Turns an error of the operating system into one that names the file.
 fn at(path: &Path) -> impl Fn(io::Error) -> Error + Copy + '_ {
-    move |error| Error::Failed(format!("{}: {error}", path.display()))
+    move |error| Error::Failed(describe(path, &error))
 }
 
 /// Turns a failure to print into an error.
@@ -168,6 +169,10 @@ fn make_directory<T>(new: &Path, make: impl FnOnce(&Path) -> Result<T, Error>) -
     };
     if !is_free {
         return Err(Error::Failed(format!("{}: not empty; name a new directory", new.display())));
+    }
+    if let Some(process) = files::holder(new).map_err(at(new))? {
+        let text = format!("{}: another kvstore ({process}) is using it", new.display());
+        return Err(Error::Failed(text));
     }
     let unfinished = PathBuf::from(format!("{}.unfinished", new.display()));
     fs::create_dir(&unfinished).map_err(at(&unfinished))?;

@@ -3,6 +3,7 @@
 use super::point::{self, Until, until_help};
 use super::{Arguments, Error, Progress, Tool, Verdict, at, make_directory, say, steadily};
 use crate::aof::files::{self, Node, base_name, segment_name};
+use crate::aof::mark;
 use crate::aof::record::Position;
 use crate::aof::recovery::{self, Recovered};
 use crate::effect;
@@ -66,7 +67,9 @@ fn copy(dir: &Path, new: &Path, recovered: &Recovered) -> Result<(), Error> {
     // histories can be told apart.
     let epoch = files::read_node(dir).map_err(at(dir))?.epoch.max(recovered.epoch);
     let node = Node { id: Random::new().hex40(), epoch };
-    files::write_node(new, &node).map_err(at(new))
+    files::write_node(new, &node).map_err(at(new))?;
+    // All of it is on the disk by now.
+    mark::write(new, recovered.tail.last.seq).map_err(at(new))
 }
 
 /// Copies a file's first `len` bytes, durably.

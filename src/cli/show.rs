@@ -27,7 +27,7 @@ diverged/ or quarantine/; its checksums are then not checked.
                given as it is printed, in double quotes with \\xHH: --key '\"a\\x00b\"'
   --follow     continues while a server appends, until Ctrl-C
 
-Exit code: 0, or 1 if a record is damaged, 2 wrong usage.
+Exit code: 0, or 1 if a record is damaged or lost, 2 wrong usage.
 ",
     words: (1, 1),
     switches: &["follow"],

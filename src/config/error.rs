@@ -2,6 +2,7 @@
 //! ([`RequestError`]). Each is one line that says what, where, and what to do.
 
 use crate::error::Failure;
+use crate::file_error::describe;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
@@ -44,7 +45,7 @@ impl fmt::Display for ConfigError {
         match self {
             Self::Invalid { at, problem } => write!(f, "{at}: {problem}"),
             Self::Unreadable { what, path, error } => {
-                write!(f, "cannot read {what} {}: {}", path.display(), plain(error))
+                write!(f, "cannot read {what} {}", describe(path, error))
             }
             Self::OpenToOthers { address } => write!(
                 f,
@@ -57,12 +58,6 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
-
-/// What the system says, without Rust's "(os error 2)" at its end.
-pub(super) fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split_once(" (os error").map_or(text.as_str(), |(message, _)| message).to_string()
-}
 
 /// Why CONFIG SET or CONFIG REWRITE changed nothing. `Display` is the reply to the client.
 #[derive(Debug)]

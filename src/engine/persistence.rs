@@ -25,8 +25,9 @@ use super::observe::Pending;
 use crate::aof::disk::Directory;
 use crate::aof::files::{self, Node};
 use crate::aof::log::{Log, LogError};
+use crate::aof::mark;
 use crate::aof::record::Epoch;
-use crate::aof::recovery::{self, RecoveryError};
+use crate::aof::recovery::{self, Recovered, RecoveryError};
 use crate::aof::stats::Stages;
 use crate::clock::{Stopwatch, UnixMillis};
 use crate::config::{Config, Fsync, Id, OutputLimit};
@@ -37,7 +38,6 @@ use crate::protocol::{Mark, Reply};
 use crate::store::{Scope, Store};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Mutex, RwLock};
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -102,7 +102,7 @@ pub struct Persistence {
     /// The crc of its first record, if it has begun since this process did.
     pub(super) own_epoch_crc: AtomicU32,
     /// Held as long as the server runs.
-    _lock: File,
+    lock: files::Lock,
     policy: RwLock<Fsync>,
     /// Held while files are replaced or read back: reading must not find one gone in the middle.
     /// Taken before any shard's lock.
@@ -134,6 +134,9 @@ impl Persistence {
         let recovered = load(&dir, store)?;
         recovery::settle(&dir, &recovered)?;
         let millis = watch.micros() / 1000;
+        if node.epoch > recovered.epoch {
+            warn_of_older_log(&dir, node.epoch, &recovered).map_err(io_error)?;
+        }
         let (keys, bytes) = (store.totals().keys, recovered.bytes);
         log::info!(
             "{}: {keys} keys from {} log records and {bytes} bytes in {millis} ms",
@@ -153,7 +156,7 @@ impl Persistence {
             node_id: node.id,
             own_epoch: AtomicU64::new(node.epoch.0),
             own_epoch_crc: AtomicU32::new(0),
-            _lock: lock,
+            lock,
             policy: RwLock::new(config.fsync()),
             files: Mutex::new(()),
             parked_tx,
@@ -171,9 +174,15 @@ impl Persistence {
         Ok(persistence)
     }
 
+    /// Whether the path of the data still leads to the directory that was opened.
+    pub fn check_directory(&self) -> io::Result<()> {
+        self.lock.check()
+    }
+
     /// Begins a leadership: no other node that this one knows of has had its number. It is on disk before
     /// the first record that bears it.
     pub fn begin_epoch(&self, now: UnixMillis) -> io::Result<Epoch> {
+        self.lock.check()?;
         let epoch = Epoch(self.log.epoch().0.max(self.own_epoch.load(Relaxed)) + 1);
         files::write_node(&self.dir, &Node { id: self.node_id.clone(), epoch })?;
         self.own_epoch.store(epoch.0, Relaxed);
@@ -302,8 +311,24 @@ pub fn misconf(error: &LogError) -> Failure {
     Failure::new(format!("MISCONF Errors writing to the AOF file: {error}"))
 }
 
+/// A node that has led wrote a record of that epoch. It may have given that up for another leader, and a mark
+/// would prove what was on the disk; without one, this can only be said.
+fn warn_of_older_log(dir: &Path, led: Epoch, recovered: &Recovered) -> io::Result<()> {
+    if mark::read(dir)?.is_none() {
+        log::warn!(
+            "{}: this node has led in epoch {}, but the log ends with record {} of epoch {}, and no mark proves \
+             that this is its end. If the log was not cut on purpose, stop the server and restore a backup",
+            dir.display(),
+            led.0,
+            recovered.tail.last.seq,
+            recovered.epoch.0
+        );
+    }
+    Ok(())
+}
+
 /// Reads and checks in one thread, applies in another.
-fn load(dir: &Path, store: &Store) -> Result<recovery::Recovered, RecoveryError> {
+fn load(dir: &Path, store: &Store) -> Result<Recovered, RecoveryError> {
     let (batch_tx, batch_rx) = bounded::<Vec<u8>>(LOAD_BATCHES_MAX);
     thread::scope(|scope| {
         let applying = scope.spawn(move || {

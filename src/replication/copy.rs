@@ -12,6 +12,7 @@ use crate::aof::record::Position;
 use crate::aof::recovery;
 use crate::effect::Seq;
 use crate::engine::Persistence;
+use crate::file_error::named;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::net::TcpStream;
@@ -41,8 +42,8 @@ pub fn receive(
 ) -> Result<(), LinkError> {
     let dir = persistence.dir.join(INCOMING);
     match fs::remove_dir_all(&dir) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
-        _ => fs::create_dir(&dir)?,
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(named(&dir)(error).into()),
+        _ => fs::create_dir(&dir).map_err(named(&dir))?,
     }
     let (start, end_seq) = if base.bytes == 0 {
         (Position::default(), Seq(0))

@@ -117,6 +117,9 @@ impl Follower<'_> {
         if let Err(error) = self.persistence.log.check() {
             return LinkError::Own(error.to_string());
         }
+        if let Err(error) = self.persistence.check_directory() {
+            return LinkError::Own(error.to_string());
+        }
         let mut incoming = match self.dial() {
             Ok(socket) => Incoming::new(socket),
             Err(error) => return LinkError::Io(error),

@@ -10,7 +10,7 @@ use std::fs::{self, OpenOptions};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::ops::Deref;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::Duration;
@@ -264,6 +264,25 @@ impl Deref for Server {
 /// Whether a Redis stands in for kvstore, to test a test.
 pub fn is_stand_in() -> bool {
     std::env::var("KVSTORE_DIFF_SUBJECT").is_ok_and(|subject| subject == "redis")
+}
+
+/// Runs a server that is expected not to start.
+pub fn start_in_vain(args: &[&str]) -> Output {
+    let mut command = Server::command();
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("KVSTORE_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary runs");
+    let ended = wait_until(DEADLINE, || child.try_wait().expect("its state").is_some());
+    if !ended {
+        child.kill().expect("killing a child");
+    }
+    let output = child.wait_with_output().expect("its output");
+    assert!(ended, "{args:?} starts a server: {output:?}");
+    output
 }
 
 /// The port from the line that a server prints once it listens: `kvstore 0.1.0 ready on

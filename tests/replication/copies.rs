@@ -8,6 +8,7 @@ use crate::common::proxy::{Proxy, Way};
 use crate::common::resp::{Resp, Value, encode};
 use crate::common::server::Server;
 use crate::common::{long_form, note, wait_until};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
@@ -42,6 +43,32 @@ fn leader_with(keys: usize) -> Server {
     fill(leader.port(), keys);
     compact(leader.port());
     leader
+}
+
+/// What was imported is in a base and in no record, so a follower without any record needs a full copy.
+#[test]
+fn a_follower_of_imported_data_has_all_of_it() {
+    let import = |key: &str| {
+        let place = Arc::new(tempfile::tempdir().expect("a temporary directory"));
+        let (file, dir) = (place.path().join("redis.aof"), place.path().join("data"));
+        let set = format!("*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n$1\r\n1\r\n", key.len());
+        std::fs::write(&file, set).expect("a file");
+        let status = Server::command().arg("import").args([&file, &dir]).status();
+        assert!(status.expect("it runs").success());
+        place
+    };
+    let leader = Server::start_in(&import("imported"), &[]);
+    let fresh = follower_of(leader.port(), &[]);
+    // It has imported something else, which is not in its leader's history.
+    let to = format!("127.0.0.1 {}", leader.port());
+    let other = Server::start_in(&import("other"), &[("replicaof", &to)]);
+    load(leader.port(), 1, 20);
+    assert_replicated(&leader, &[&fresh, &other]);
+    for follower in [&fresh, &other] {
+        let mut client = Resp::connect(follower.port());
+        assert_eq!(client.call(&["EXISTS", "imported", "other"]).as_int(), 1);
+    }
+    assert!(other.dir().join("data/diverged").is_dir(), "what only it had is saved");
 }
 
 #[test]

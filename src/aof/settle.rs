@@ -1,0 +1,61 @@
+//! After recovery has judged a directory: makes the files what recovery has read.
+
+use super::disk::{make_dir, sync_dir};
+use super::files::{QUARANTINE, segment_name};
+use super::recovery::{Recovered, RecoveryError};
+use crate::clock::UnixMillis;
+use crate::effect::Seq;
+use crate::file_error::named;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// Makes the directory as recovery read it: moves the torn tail aside and removes leftovers.
+pub fn settle(dir: &Path, recovered: &Recovered) -> Result<(), RecoveryError> {
+    let io_error = |error| RecoveryError::Io(dir.into(), error);
+    if let Some(torn) = &recovered.torn {
+        let saved = cut_off(dir, torn.segment, torn.damage.offset).map_err(io_error)?;
+        log::warn!(
+            "{}: the last {} bytes, from record {} on, were cut off by a crash ({}); moved to {}",
+            dir.join(segment_name(torn.segment)).display(),
+            torn.len,
+            torn.damage.seq,
+            torn.damage.what,
+            saved.display()
+        );
+    }
+    // After kill -9 the kernel still holds what it had; from here on all of it counts as durable.
+    for first in &recovered.segments {
+        let path = dir.join(segment_name(*first));
+        File::open(&path)
+            .and_then(|file| file.sync_all())
+            .map_err(named(&path))
+            .map_err(io_error)?;
+    }
+    // The base's name, too, before what it replaces goes.
+    sync_dir(dir).map_err(io_error)?;
+    for name in &recovered.leftovers {
+        let path = dir.join(name);
+        fs::remove_file(&path).map_err(named(&path)).map_err(io_error)?;
+        log::info!("removed {name}, left by a crash or replaced by a base");
+    }
+    sync_dir(dir).map_err(io_error)
+}
+
+/// Saves a segment's end in the quarantine, durably, and only then cuts it off.
+pub fn cut_off(dir: &Path, segment: Seq, offset: u64) -> io::Result<PathBuf> {
+    let quarantine = dir.join(QUARANTINE);
+    make_dir(&quarantine)?;
+    let path = dir.join(segment_name(segment));
+    let mut file = File::options().read(true).write(true).open(&path)?;
+    file.seek(SeekFrom::Start(offset))?;
+    let saved = quarantine.join(format!("log-{segment}-{offset}-{}.aof", UnixMillis::now()));
+    let mut copy = File::create_new(&saved)?;
+    io::copy(&mut Read::by_ref(&mut file), &mut copy)?;
+    copy.sync_all()?;
+    sync_dir(&quarantine)?;
+    sync_dir(dir)?;
+    file.set_len(offset)?;
+    file.sync_all()?;
+    Ok(saved)
+}
