@@ -110,6 +110,8 @@ impl Persistence {
         still
             .restart_at(recovered.tail, recovered.epochs, recovered.bytes)
             .map_err(|error| RecoveryError::Io(self.dir.clone(), error))?;
+        tx.forget_changes();
+        store.loaded(recovered.records);
         // Readers wait for what they read; all of this is on the disk.
         tx.commit_record(|| last.seq);
         self.size_at_compaction.store(self.log.size(), Relaxed);
