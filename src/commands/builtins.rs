@@ -420,8 +420,8 @@ pub const COMMANDS: &[Command] = &[
         "",
     ),
     row("help", -1, FAST, Server, Run::Engine(Builtin::Help)).help(
-        "[command]",
-        "Lists the commands, or explains one.",
+        "[command | family]",
+        "Lists the commands, or those of a family, or explains one; ? is the same.",
         "HELP SET -> (its grammar, its meaning, an example)",
     ),
     row("info", -1, FAST, Server, Run::Engine(Builtin::Info)).help(
