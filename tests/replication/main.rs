@@ -11,6 +11,7 @@ mod copies;
 mod divergence;
 mod handover;
 mod misdirected;
+mod notifications;
 mod restarts;
 mod same_bytes;
 mod slow;
