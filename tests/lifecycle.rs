@@ -3,8 +3,8 @@
 //!
 //! SIGTERM and SIGINT end it with code 0 after it has answered what it had received; a client that is
 //! stuck holds this up for `shutdown-timeout` and no longer; a second signal ends it at once. A terminal
-//! that closes ends it in order, and SIGHUP without a terminal does nothing. What
-//! keeps it from starting is one line on stderr and a code that is not 0.
+//! that closes ends it in order, and SIGHUP without a terminal does nothing. What keeps it from starting
+//! is one line on stderr and a code that is not 0.
 
 mod common;
 

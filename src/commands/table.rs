@@ -277,6 +277,10 @@ mod tests {
         let commands = Commands::new();
         assert_eq!(commands.find(b"sEt").map(|found| found.command.name), Some("set"));
         assert!(commands.find(b"sett").is_none());
+        for row in commands.rows().iter().filter(|row| row.name.contains('|')) {
+            assert!(commands.named(row.name.as_bytes()).is_none(), "{} is called", row.name);
+        }
+        assert_eq!(commands.named(b"?").map(|found| found.command.name), Some("help"));
         assert_eq!(commands.nearest(b"GTE"), Some("get"));
         assert_eq!(commands.nearest(b"expre"), Some("expire"));
         assert_eq!(commands.nearest(b"NOPE"), None);
