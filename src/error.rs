@@ -82,6 +82,8 @@ pub const OVERFLOW: Failure = Failure::fixed("ERR increment or decrement would o
 /// A value that would outgrow `proto-max-bulk-len`.
 pub const TOO_LONG: Failure =
     Failure::fixed("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+/// SELECT and COPY with a database other than 0.
+pub const DB_OUT_OF_RANGE: Failure = Failure::fixed("ERR DB index is out of range");
 /// RENAME, COPY and OBJECT on a key that is not there.
 pub const NO_SUCH_KEY: Failure = Failure::fixed("ERR no such key");
 /// A command before AUTH on a server with a password.

@@ -38,6 +38,7 @@
 //! | `http-conn` ≤ 8 | one request for a page or the metrics | `read`, for 5 s at most | it is answered |
 //! | `repl-out-<n>` | a place in the log, for one follower | new log, or its socket | the link ends, shutdown |
 //! | `repl-in` | the link to the leader | `read`, or for an order | shutdown |
+//! | `signals` | – | a signal | last but `main` |
 //! | `compactor` | a base in the making | its channel, with a timeout | shutdown |
 //!
 //! # Locks

@@ -2,17 +2,19 @@
 //! "started" when it is not.
 //!
 //! SIGTERM and SIGINT end it with code 0 after it has answered what it had received; a client that is
-//! stuck holds this up for `shutdown-timeout` and no longer; a second signal ends it at once. What
-//! keeps it from starting is one line on stderr and a code that is not 0.
+//! stuck holds this up for `shutdown-timeout` and no longer; a second signal ends it at once. A terminal
+//! that closes ends it in order, and SIGHUP without a terminal does nothing. What keeps it from starting
+//! is one line on stderr and a code that is not 0.
 
 mod common;
 
 use common::resp::{Resp, Value, encode};
-use common::server::{Server, connect, start_in_vain};
-use common::{DEADLINE, wait_until};
+use common::server::{Server, connect, number_behind, start_in_vain};
+use common::{DEADLINE, skipped, wait_until};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::{Child, Command, Output, Stdio};
 
 /// Waits until a client is in the middle of this command.
 fn wait_for_command(server: &Server, command: &str) {
@@ -121,6 +123,102 @@ fn a_second_signal_ends_it_at_once() {
     wait_for_log(&server, "shutting down");
     server.signal("INT");
     assert_ne!(server.wait().code(), Some(0), "it did not end in order, and says so");
+}
+
+#[test]
+fn a_hangup_without_a_terminal_is_logged_and_the_server_goes_on() {
+    let server = Server::start(&[]);
+    for _ in 0..2 {
+        server.signal("HUP");
+        wait_for_log(&server, "SIGHUP is ignored");
+        assert_eq!(Resp::connect(server.port()).call(&["PING"]), Value::simple("PONG"));
+    }
+    assert_eq!(server.stop().code(), Some(0));
+}
+
+/// A server at a terminal that `script` makes: by a shell, which notes the exit code.
+struct AtTerminal {
+    script: Child,
+    dir: tempfile::TempDir,
+}
+
+impl AtTerminal {
+    /// `before` is what the shell does first. None if there is no `script`.
+    fn start(before: &str) -> Option<AtTerminal> {
+        let script = Command::new("script").args(["-qec", "true", "/dev/null"]).output();
+        if !script.is_ok_and(|output| output.status.success()) {
+            skipped("script of util-linux is not installed (apt-get install bsdutils)");
+            return None;
+        }
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let server = Server::command().get_program().to_string_lossy().into_owned();
+        let serve = format!("{server} serve --port 0 --metrics-port 0 --dir data > ready 2> log");
+        // The outer shell leads the session: the hangup ends it, and its end is what signals the others.
+        let command = format!("sh -c \"{before}; {serve}; echo \\$? > code\"; true");
+        let mut script = Command::new("script");
+        script.args(["-qec", &command, "/dev/null"]).env("SHELL", "/bin/sh");
+        script.current_dir(dir.path()).stdin(Stdio::piped()).stdout(Stdio::null());
+        let script = script.spawn().expect("script runs");
+        let terminal = AtTerminal { script, dir };
+        let is_ready = wait_until(DEADLINE, || terminal.read("ready").contains(" ready on "));
+        assert!(is_ready, "{}", terminal.read("log"));
+        Some(terminal)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.dir.path().join(name)).unwrap_or_default()
+    }
+
+    fn client(&self) -> Resp {
+        Resp::connect(number_behind(&self.read("ready"), " ready on 127.0.0.1:").expect("a port"))
+    }
+
+    fn close(&mut self) {
+        self.script.kill().expect("script is there");
+        self.script.wait().expect("it has ended");
+    }
+
+    fn exit_code(&self) -> String {
+        let has_ended = wait_until(DEADLINE, || self.read("code").ends_with('\n'));
+        assert!(has_ended, "it has not ended; its log:\n{}", self.read("log"));
+        self.read("code")
+    }
+}
+
+impl Drop for AtTerminal {
+    /// A server that goes on when it should have ended must not outlive the test.
+    fn drop(&mut self) {
+        let port = number_behind(&self.read("ready"), " ready on 127.0.0.1:");
+        let stream = port.and_then(|port| TcpStream::connect(("127.0.0.1", port)).ok());
+        stream.map(|mut stream| stream.write_all(b"SHUTDOWN\r\n"));
+        let _ = self.script.kill();
+        let _ = self.script.wait();
+    }
+}
+
+#[test]
+fn a_terminal_that_closes_ends_it_in_order() {
+    // The shell must outlive the hangup, and the server must not inherit that.
+    let Some(mut terminal) = AtTerminal::start("trap : HUP") else { return };
+    assert_eq!(terminal.client().call(&["SET", "k", "v"]), Value::ok());
+    terminal.close();
+    assert_eq!(terminal.exit_code(), "0\n", "{}", terminal.read("log"));
+    assert!(terminal.read("log").contains("bye"), "{}", terminal.read("log"));
+}
+
+#[test]
+fn a_hangup_that_nohup_ignores_stays_ignored() {
+    let Some(mut terminal) = AtTerminal::start("trap '' HUP") else { return };
+    let mut client = terminal.client();
+    terminal.close();
+    let info = client.call(&["INFO", "server"]);
+    let page = String::from_utf8_lossy(info.as_bytes()).into_owned();
+    let pid = page.lines().find_map(|line| line.strip_prefix("process_id:")).expect("a process id");
+    let hangup = Command::new("kill").args(["-HUP", pid]).status().expect("kill runs");
+    assert!(hangup.success());
+    assert_eq!(client.call(&["SET", "k", "v"]), Value::ok(), "it goes on");
+    client.send(&["SHUTDOWN"]);
+    assert_eq!(terminal.exit_code(), "0\n", "{}", terminal.read("log"));
 }
 
 #[test]

@@ -174,6 +174,34 @@ fn nc_gets_every_answer() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "OK\nv\n");
 }
 
+/// These modes of redis-cli send a line after requests in RESP, and waited for ever for an answer in RESP.
+#[test]
+fn redis_cli_reads_the_answers_to_its_lines() {
+    if !is_installed("redis-cli", "apt-get install redis-tools") {
+        return;
+    }
+    let server = Server::start(&[]);
+    let run = |before: &str, mode: &str| {
+        let script = format!("{before} timeout 10 redis-cli -p {} {mode} 2>&1", server.port());
+        let output = Command::new("sh").arg("-c").arg(script).output().expect("sh runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    for mode in ["--rdb /dev/null", "--replica"] {
+        let (code, output) = run("", mode);
+        assert_eq!(code, Some(1), "{mode}: {output}");
+        assert!(output.contains("SYNC with master failed: -ERR unknown command"), "{output}");
+        assert!(output.contains("kvstore export"), "it says what to do instead: {output}");
+    }
+    for (before, mode) in [
+        ("printf 'SET a 1\\nGET a\\n' |", "-3 --pipe"),
+        ("printf 'HELLO 2\\nSET a 1\\n' |", "--pipe"),
+    ] {
+        let (code, output) = run(before, mode);
+        assert_eq!(code, Some(0), "{before} {output}");
+        assert!(output.contains("errors: 0, replies: 2"), "{before} {output}");
+    }
+}
+
 /// The way without nc: bash can open a connection by itself.
 #[test]
 fn bash_compares_an_answer() {

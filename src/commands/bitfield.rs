@@ -180,7 +180,9 @@ impl Field {
             [b'#', index @ ..] => integer(index).and_then(|index| index.checked_mul(bits)),
             offset => integer(offset),
         };
-        let offset = check_offset(offset.ok_or(BAD_OFFSET)?, bits as u32, value_len_max)?;
+        // As in Redis, only the first bit must be within the longest value. So a write may make a value that
+        // is longer than that, by eight bytes at most.
+        let offset = check_offset(offset.ok_or(BAD_OFFSET)?, value_len_max)?;
         Ok(Field { signed, bits: bits as u32, offset })
     }
 
@@ -348,8 +350,13 @@ mod tests {
     fn offsets_and_types_are_checked() {
         let bench = Bench::new();
         let offset = "ERR bit offset is not an integer or out of range";
-        for bad in ["-1", "#-1", "#9223372036854775807", "4294967296", "4294967289", "#"] {
+        for bad in ["-1", "#-1", "#9223372036854775807", "4294967296", "#536870912", "#"] {
             assert_eq!(bench.run(&format!("BITFIELD k SET u8 {bad} 1")), offset, "{bad}");
+        }
+        for good in
+            ["GET u2 4294967295", "GET u8 4294967289", "GET i64 4294967295", "GET u8 #536870911"]
+        {
+            assert_eq!(bench.run(&format!("BITFIELD k {good}")), "1) 0", "{good}");
         }
         for bad in ["u64", "i65", "u0", "8", "U8", "u-1", "u08"] {
             let answer = bench.run(&format!("BITFIELD k GET {bad} 0"));

@@ -42,17 +42,14 @@ pub const COMMANDS: &[Command] = &[
 pub(super) const BAD_OFFSET: Failure =
     Failure::fixed("ERR bit offset is not an integer or out of range");
 
-/// The offset, if the longest value has `bits` bits there.
-pub(super) fn check_offset(offset: i64, bits: u32, value_len_max: usize) -> Result<usize, Failure> {
+/// The offset, if the longest value has a bit there.
+pub(super) fn check_offset(offset: i64, value_len_max: usize) -> Result<usize, Failure> {
     let offset = usize::try_from(offset).map_err(|_| BAD_OFFSET)?;
-    match offset.checked_add(bits as usize) {
-        Some(end) if end.div_ceil(8) <= value_len_max => Ok(offset),
-        _ => Err(BAD_OFFSET),
-    }
+    if offset / 8 < value_len_max { Ok(offset) } else { Err(BAD_OFFSET) }
 }
 
 fn offset_of_bit(call: &Call<'_, '_>, arg: &[u8]) -> Result<usize, Failure> {
-    check_offset(integer(arg).ok_or(BAD_OFFSET)?, 1, call.value_len_max)
+    check_offset(integer(arg).ok_or(BAD_OFFSET)?, call.value_len_max)
 }
 
 fn setbit(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {

@@ -191,7 +191,7 @@ pub const COMMANDS: &[Command] = &[
     ),
     row("hello", -1, FREE, Connection, Run::Engine(Builtin::Hello)).help(
         "[protover [AUTH username password] [SETNAME clientname]]",
-        "Agrees on RESP2 or RESP3, for programs.",
+        "Agrees on RESP2 or RESP3, for programs; answers are RESP from then on, until RESET.",
         "HELLO 3 -> (names and values that describe the server)",
     ),
     row("ping", -1, FAST, Connection, Run::Engine(Builtin::Ping)).rest(1).help(
@@ -211,7 +211,7 @@ pub const COMMANDS: &[Command] = &[
     ),
     row("reset", 1, FREE, Connection, Run::Engine(Builtin::Reset)).help(
         "",
-        "Makes the connection as new.",
+        "Makes the connection as new; one that has sent RESP still gets RESP.",
         "RESET -> RESET",
     ),
     row("select", 2, FAST, Connection, Run::Engine(Builtin::Select)).help(
@@ -420,8 +420,8 @@ pub const COMMANDS: &[Command] = &[
         "",
     ),
     row("help", -1, FAST, Server, Run::Engine(Builtin::Help)).help(
-        "[command]",
-        "Lists the commands, or explains one.",
+        "[command | family]",
+        "Lists the commands, or those of a family, or explains one; ? is the same.",
         "HELP SET -> (its grammar, its meaning, an example)",
     ),
     row("info", -1, FAST, Server, Run::Engine(Builtin::Info)).help(

@@ -21,6 +21,7 @@ use crate::effect::Effect;
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
 use crate::event::Classes;
 use crate::protocol::{Args, integer};
+use crate::store::{Tracking, Usage};
 use std::ops::RangeInclusive;
 
 /// The family's rows.
@@ -88,25 +89,47 @@ struct RestoreOptions {
     replace: bool,
     /// The time is a point in time.
     absolute: bool,
+    /// How the key was used where it comes from.
+    usage: Option<Used>,
+}
+
+/// Of the two, the one that `maxmemory-policy` goes by is kept. It stays on this node, and is gone after a
+/// restart: the log tells of no uses.
+#[derive(Clone, Copy, Debug)]
+enum Used {
+    /// Seconds since the last time.
+    Idle(u64),
+    /// On a logarithmic scale.
+    Frequency(u8),
+}
+
+impl Used {
+    /// What is noted of a key that comes with this. It is new here, also where it replaces another.
+    fn note(used: Option<Used>, now: UnixMillis, tracking: Tracking) -> Usage {
+        match (used, tracking) {
+            (Some(Used::Idle(seconds)), Tracking::Time) => Usage::unused_for(seconds, now),
+            (Some(Used::Frequency(counter)), Tracking::Frequency { .. }) => {
+                Usage::counted(counter, now)
+            }
+            _ => Usage::new(now, tracking),
+        }
+    }
 }
 
 impl RestoreOptions {
-    /// IDLETIME and FREQ are checked and then forgotten: how a key was used elsewhere is nothing that
-    /// the log could tell.
     fn parse<'a>(mut words: impl Iterator<Item = &'a [u8]>) -> Result<RestoreOptions, Failure> {
         let mut options = RestoreOptions::default();
-        let (mut idle_time, mut frequency) = (false, false);
         while let Some(word) = words.next() {
             match word.to_ascii_uppercase().as_slice() {
                 b"REPLACE" => options.replace = true,
                 b"ABSTTL" => options.absolute = true,
-                b"IDLETIME" if !frequency => {
-                    idle_time = true;
-                    check_range(words.next(), 0..=i64::MAX, INVALID_IDLETIME)?;
+                b"IDLETIME" if !matches!(options.usage, Some(Used::Frequency(_))) => {
+                    let seconds = within(words.next(), 0..=i64::MAX, INVALID_IDLETIME)?;
+                    options.usage = Some(Used::Idle(seconds as u64));
                 }
-                b"FREQ" if !idle_time => {
-                    frequency = true;
-                    check_range(words.next(), 0..=255, INVALID_FREQ)?;
+                b"FREQ" if !matches!(options.usage, Some(Used::Idle(_))) => {
+                    let counter = within(words.next(), 0..=255, INVALID_FREQ)?;
+                    options.usage = Some(Used::Frequency(counter as u8));
                 }
                 _ => return Err(SYNTAX),
             }
@@ -115,13 +138,13 @@ impl RestoreOptions {
     }
 }
 
-fn check_range(
+fn within(
     word: Option<&[u8]>,
     range: RangeInclusive<i64>,
     otherwise: Failure,
-) -> Result<(), Failure> {
+) -> Result<i64, Failure> {
     let number = integer(word.ok_or(SYNTAX)?).ok_or(NOT_AN_INTEGER)?;
-    if range.contains(&number) { Ok(()) } else { Err(otherwise) }
+    if range.contains(&number) { Ok(number) } else { Err(otherwise) }
 }
 
 fn restore(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
@@ -145,6 +168,7 @@ fn restore(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     if deadline.is_none_or(|at| at > now) {
         tell_replacement(call.tx, key);
         call.tx.apply(Effect::Set { key, value, deadline });
+        call.tx.set_usage(key, Used::note(options.usage, now, call.tx.tracking()));
         call.tx.tell(Classes::GENERIC, "restore", key);
     } else if replaces {
         // It would have expired on the way: only the key that it replaces goes.

@@ -68,14 +68,6 @@ impl<'a> Expiry<'a> {
         }
     }
 
-    /// Whether the time is a number at all, in or out of range.
-    pub fn is_a_number(self) -> bool {
-        match self {
-            Expiry::Keep => true,
-            Expiry::At(number, _) => integer(number).is_some(),
-        }
-    }
-
     /// The deadline; `command` is named in the error for one that is not in the future of 1970.
     ///
     /// # Panics

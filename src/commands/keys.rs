@@ -2,7 +2,9 @@
 
 use super::{Call, Command, Family, Flags, Keys};
 use crate::effect::Effect;
-use crate::error::{Failure, INT_OUT_OF_RANGE, NO_SUCH_KEY, NOT_AN_INTEGER, SYNTAX};
+use crate::error::{
+    DB_OUT_OF_RANGE, Failure, INT_OUT_OF_RANGE, NO_SUCH_KEY, NOT_AN_INTEGER, SYNTAX,
+};
 use crate::event::Classes;
 use crate::protocol::{Args, integer};
 use crate::store::Tx;
@@ -67,7 +69,6 @@ pub const COMMANDS: &[Command] = &[
         ),
 ];
 
-const DB_OUT_OF_RANGE: Failure = Failure::fixed("ERR DB index is out of range");
 const SAME_OBJECT: Failure = Failure::fixed("ERR source and destination objects are the same");
 
 fn del(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {

@@ -10,6 +10,7 @@
 //!
 //! The rows stand beside their handlers, one file per family.
 
+pub mod absent;
 mod big;
 mod bitfield;
 mod bits;

@@ -5,7 +5,7 @@ use super::{Call, Command, Family, Flags, Keys};
 use crate::effect::Effect;
 use crate::error::{Failure, SYNTAX};
 use crate::event::Classes;
-use crate::protocol::Args;
+use crate::protocol::{Args, integer};
 
 const WRITE: Flags = Flags::WRITE.and(Flags::DENYOOM);
 const READ: Flags = Flags::READONLY.and(Flags::FAST);
@@ -155,18 +155,53 @@ fn take_expiry<'a>(
     Ok(())
 }
 
-/// How many of these words, the last ones of a line, form options of SET.
-pub fn options_at_end(words: &[&[u8]]) -> usize {
+/// How many of these words, the last ones of a line, form options of SET. A failure if they would, but for
+/// a number that is mistyped: stored as text, they would cost the key its expiry without a word.
+pub fn options_at_end(words: &[&[u8]]) -> Result<usize, Failure> {
     /// No sensible call has more; it bounds the work for a line of a thousand times `GET`.
     const OPTION_WORDS_MAX: usize = 8;
-    (0..=words.len().min(OPTION_WORDS_MAX))
-        .rev()
-        .find(|&len| {
-            let tail = words[words.len() - len..].iter().copied();
-            SetOptions::parse(tail)
-                .is_ok_and(|options| options.expiry.is_none_or(|e| e.is_a_number()))
-        })
-        .unwrap_or(0)
+    for len in (1..=words.len().min(OPTION_WORDS_MAX)).rev() {
+        let tail = &words[words.len() - len..];
+        if SetOptions::parse(tail.iter().copied()).is_err() {
+            continue;
+        }
+        match bad_number(tail) {
+            None => return Ok(len),
+            Some((option, number)) if looks_like_a_number(number) => {
+                return Err(mistyped(option, number));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(0)
+}
+
+/// The first option whose number is none, and what stands in its place.
+fn bad_number<'a>(options: &[&'a [u8]]) -> Option<(&'a [u8], &'a [u8])> {
+    let mut words = options.iter().copied();
+    while let Some(word) = words.next() {
+        if word.eq_ignore_ascii_case(b"IFEQ") {
+            words.next();
+        } else if let Some(Expiry::At(number, _)) = Expiry::parse(word, &mut words, "KEEPTTL")
+            && integer(number).is_none()
+        {
+            return Some((word, number));
+        }
+    }
+    None
+}
+
+fn looks_like_a_number(word: &[u8]) -> bool {
+    matches!(word.first(), Some(b'0'..=b'9' | b'+' | b'-' | b'.'))
+}
+
+fn mistyped(option: &[u8], number: &[u8]) -> Failure {
+    let option = String::from_utf8_lossy(option).to_uppercase();
+    let shown = String::from_utf8_lossy(number);
+    Failure::new(format!(
+        "ERR {shown} is not a valid number for {option}; to store these words literally, quote the value: \
+         SET key \"hello {option} {shown}\""
+    ))
 }
 
 fn set(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {

@@ -1,6 +1,8 @@
 //! The command table: all rows, found by name.
 
-use super::{Command, Run, bitfield, bits, builtins, dump, keys, keyspace, lcs, numbers, object};
+use super::{
+    Command, Run, absent, bitfield, bits, builtins, dump, keys, keyspace, lcs, numbers, object,
+};
 use super::{ranges, replication, strings, ttl};
 use crate::error::Failure;
 use crate::protocol::Args;
@@ -76,10 +78,20 @@ impl Commands {
         self.probe(name.iter().copied())
     }
 
+    /// The row of a command by the name that a request begins with: `?` is HELP, and a subcommand's name with
+    /// its bar is not a command.
+    pub fn named(&self, name: &[u8]) -> Option<Resolved> {
+        match name {
+            b"?" => self.find(b"help"),
+            _ if name.contains(&b'|') => None,
+            _ => self.find(name),
+        }
+    }
+
     /// The row that a request names, a subcommand's where there is one; how many arguments follow is
     /// not looked at.
     pub fn lookup(&self, args: Args<'_>) -> Option<Resolved> {
-        let found = self.find(&args[0])?;
+        let found = self.named(&args[0])?;
         match (found.command.run, args.get(1)) {
             (Run::Container | Run::ContainerOr(_), Some(name)) => {
                 self.subcommand(found.command, name)
@@ -91,7 +103,7 @@ impl Commands {
 
     /// The row that a request asks for, with its arity checked.
     pub fn resolve(&self, args: Args<'_>) -> Result<Resolved, Failure> {
-        let found = self.lookup(args).ok_or_else(|| match self.find(&args[0]) {
+        let found = self.lookup(args).ok_or_else(|| match self.named(&args[0]) {
             Some(container) => unknown_subcommand(container.command.name, &args[1]),
             None => unknown(args),
         })?;
@@ -104,7 +116,7 @@ impl Commands {
 
     /// The row that a request is most likely about, whatever is wrong with it.
     pub fn row_of(&self, args: Args<'_>) -> Option<&'static Command> {
-        let found = self.find(args.get(0)?)?.command;
+        let found = self.named(args.get(0)?)?.command;
         let subcommand = args.get(1).and_then(|name| self.subcommand(found, name));
         Some(subcommand.map_or(found, |found| found.command))
     }
@@ -164,7 +176,7 @@ impl Default for Commands {
 }
 
 /// Redis's words for a command that is not there: it shows up to 128 bytes of the name and about as
-/// many of the arguments, each up to a NUL.
+/// many of the arguments, each up to a NUL. What is left out on purpose is explained after them.
 fn unknown(args: Args<'_>) -> Failure {
     const SHOWN_MAX: usize = 128;
     let mut beginning = Vec::new();
@@ -178,6 +190,9 @@ fn unknown(args: Args<'_>) -> Failure {
         beginning.extend_from_slice(b"' ");
     }
     let name = shown(&args[0], SHOWN_MAX);
+    if let Some(reason) = absent::reason(&args[0]) {
+        beginning.extend_from_slice(format!("({reason})").as_bytes());
+    }
     let text: [&[u8]; 4] =
         [b"ERR unknown command '", name, b"', with args beginning with: ", &beginning];
     Failure::new(text.concat())
@@ -262,6 +277,10 @@ mod tests {
         let commands = Commands::new();
         assert_eq!(commands.find(b"sEt").map(|found| found.command.name), Some("set"));
         assert!(commands.find(b"sett").is_none());
+        for row in commands.rows().iter().filter(|row| row.name.contains('|')) {
+            assert!(commands.named(row.name.as_bytes()).is_none(), "{} is called", row.name);
+        }
+        assert_eq!(commands.named(b"?").map(|found| found.command.name), Some("help"));
         assert_eq!(commands.nearest(b"GTE"), Some("get"));
         assert_eq!(commands.nearest(b"expre"), Some("expire"));
         assert_eq!(commands.nearest(b"NOPE"), None);

@@ -41,7 +41,7 @@ impl Bench {
         let input = format!("{line}\n");
         let step = decoder.step(input.as_bytes(), limits);
         assert!(matches!(step, Step::Text(_)), "{line}: {step:?}");
-        let spans = text::arguments(&self.commands, decoder.line(), decoder.words());
+        let spans = text::arguments(&self.commands, decoder.line(), decoder.words()).expect(line);
         let args = decoder.line_args(&spans);
 
         let mut reply = Reply::new(self.dialect);

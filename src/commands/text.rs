@@ -2,18 +2,19 @@
 //! the line as it was typed.
 
 use super::{Command, Commands, Run, strings};
+use crate::error::Failure;
 use crate::protocol::{Span, Word};
 
 /// The arguments of a line. Behind `TRACE` stands a command with its own.
-pub fn arguments(commands: &Commands, line: &[u8], words: &[Word]) -> Vec<Span> {
+pub fn arguments(commands: &Commands, line: &[u8], words: &[Word]) -> Result<Vec<Span>, Failure> {
     let row = |words: &[Word]| {
         let name = words.first()?.span;
-        commands.find(&line[name.start..name.end]).map(|found| found.command)
+        commands.named(&line[name.start..name.end]).map(|found| found.command)
     };
     match (row(words), words) {
         (Some(prefix), [name, words @ ..]) if matches!(prefix.run, Run::Prefix(_)) => {
-            let arguments = arguments_of(row(words), line, words);
-            std::iter::once(name.span).chain(arguments).collect()
+            let arguments = arguments_of(row(words), line, words)?;
+            Ok(std::iter::once(name.span).chain(arguments).collect())
         }
         (command, words) => arguments_of(command, line, words),
     }
@@ -22,22 +23,26 @@ pub fn arguments(commands: &Commands, line: &[u8], words: &[Word]) -> Vec<Span> 
 /// The arguments of a call of this command: its words, with the rest of the line as one argument where the row says
 /// so and the value is not quoted. For SET, the longest run of words at the end that forms valid
 /// options is not part of the value.
-fn arguments_of(command: Option<&Command>, line: &[u8], words: &[Word]) -> Vec<Span> {
+fn arguments_of(
+    command: Option<&Command>,
+    line: &[u8],
+    words: &[Word],
+) -> Result<Vec<Span>, Failure> {
     let mut spans: Vec<Span> = words.iter().map(|word| word.span).collect();
     let Some((command, rest)) = command.and_then(|command| Some((command, command.rest?))) else {
-        return spans;
+        return Ok(spans);
     };
     if rest + 1 >= words.len() || words[rest].quoted {
-        return spans;
+        return Ok(spans);
     }
     let end = if command.name == "set" {
         let tail: Vec<&[u8]> =
             spans[rest + 1..].iter().map(|span| &line[span.start..span.end]).collect();
-        words.len() - strings::options_at_end(&tail)
+        words.len() - strings::options_at_end(&tail)?
     } else {
         words.len()
     };
     let value = Span { start: words[rest].typed.start, end: words[end - 1].typed.end };
     spans.splice(rest..end, [value]);
-    spans
+    Ok(spans)
 }

@@ -16,6 +16,9 @@ The configuration file is named by --config FILE or by KVSTORE_CONFIG. It has on
 a line that begins with # is a comment; a value may be put in \"double quotes\". CONFIG SET changes
 an option while the server runs, unless it says otherwise below; CONFIG REWRITE then writes the
 changes to the file. BYTES may be written 512, 64mb or 1gb.
+
+SIGTERM and SIGINT end the server in order, a second one at once. SIGHUP ends it in order if it
+was started at a terminal; otherwise it is logged and ignored. Under nohup it stays ignored.
 ";
 
 /// The part of `--help` about the options of `serve`.

@@ -66,7 +66,9 @@ impl Kind {
             }
             Kind::Bytes { min, max } => {
                 let n = parse_memory(text).ok_or("argument must be a memory value")?;
-                within(i64::try_from(n).unwrap_or(i64::MAX), *min, *max)
+                i64::try_from(n)
+                    .map_err(|_| not_between(*min, *max))
+                    .and_then(|n| within(n, *min, *max))
             }
             Kind::YesNo => position(&["no", "yes"], text)
                 .ok_or_else(|| "argument must be 'yes' or 'no'".to_string()),
@@ -120,7 +122,11 @@ fn within(n: i64, min: i64, max: i64) -> Result<Value, String> {
     if (min..=max).contains(&n) {
         return Ok(Value::Number(n));
     }
-    Err(format!("argument must be between {min} and {max} inclusive"))
+    Err(not_between(min, max))
+}
+
+fn not_between(min: i64, max: i64) -> String {
+    format!("argument must be between {min} and {max} inclusive")
 }
 
 fn position(words: &[&str], text: &str) -> Option<Value> {
@@ -133,8 +139,12 @@ fn parse_int(text: &str) -> Option<i64> {
     text.parse().ok().filter(|n: &i64| n.to_string() == text)
 }
 
-/// A number of bytes as Redis reads it: `1k` is 1,000 and `1kb` is 1,024; likewise `m` and `g`.
+/// A number of bytes as Redis reads it: `1k` is 1,000 and `1kb` is 1,024; likewise `m` and `g`. Nothing at
+/// all is 0.
 pub(super) fn parse_memory(text: &str) -> Option<u64> {
+    if text.is_empty() {
+        return Some(0);
+    }
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let factor: u64 = match unit.to_ascii_lowercase().as_str() {
@@ -270,7 +280,8 @@ mod tests {
         for (text, bytes) in cases.into_iter().chain([("64MB", 64 << 20), ("1Gb", 1 << 30)]) {
             assert_eq!(parse_memory(text), Some(bytes), "{text}");
         }
-        for text in ["", "mb", "-1", "+1", "1.5gb", "1tb", "1 kb", "99999999999gb"] {
+        assert_eq!(parse_memory(""), Some(0));
+        for text in ["mb", "-1", "+1", "1.5gb", "1tb", "1 kb", "99999999999gb"] {
             assert_eq!(parse_memory(text), None, "{text}");
         }
     }
@@ -293,6 +304,10 @@ mod tests {
         assert_eq!(number(&kind, "1kb"), Ok(1024));
         let error = number(&kind, "1k").expect_err("too small");
         assert_eq!(error, "argument must be between 1024 and 9223372036854775807 inclusive");
+        for text in ["9223372036854775808", "9999999999gb", "18446744073709551615"] {
+            let error = number(&kind, text).expect_err("too large");
+            assert!(error.starts_with("argument must be between 1024 and"), "{text}: {error}");
+        }
         let error = number(&kind, "much").expect_err("no number");
         assert_eq!(error, "argument must be a memory value");
     }

@@ -59,10 +59,11 @@ fn parse_class(word: &str) -> Option<ClientClass> {
 }
 
 fn parse_limit([hard, soft, seconds]: &[&str; 3]) -> Option<OutputLimit> {
+    let fits = |number: &u64| i64::try_from(*number).is_ok();
     Some(OutputLimit {
-        hard_bytes: parse_memory(hard)?,
-        soft_bytes: parse_memory(soft)?,
-        soft_seconds: seconds.parse().ok()?,
+        hard_bytes: parse_memory(hard).filter(fits)?,
+        soft_bytes: parse_memory(soft).filter(fits)?,
+        soft_seconds: seconds.parse().ok().filter(fits)?,
     })
 }
 

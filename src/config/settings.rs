@@ -200,8 +200,9 @@ pub static SETTINGS: &[Setting] = &[
         .heading("Protocol and limits")
         .means("How a command typed as a plain line is answered.")
         .alternatives(
-            "text is for people and shell scripts; resp is for tools that send a plain PING and \
-             expect +PONG, as Redis answers.",
+            "text is for people and shell scripts; resp is for tools that begin with a plain PING and \
+             expect +PONG, as Redis answers. A connection that has sent RESP, or a line with HELLO 2 or \
+             HELLO 3, gets RESP either way.",
         )
         .if_unsure("keep it."),
     setting(Id::ProtoMaxBulkLen, "proto-max-bulk-len", bytes(MB, i64::MAX), "512mb")
@@ -275,7 +276,8 @@ pub static SETTINGS: &[Setting] = &[
         .means(
             "Which events about keys are published: K on channels __keyspace@0__:<key>, E on \
              __keyevent@0__:<event>, and of these classes: g generic, $ string, x expired, \
-             e evicted, n new, m missed; A is all but n and m.",
+             e evicted, n new, m missed; A is all but n and m. A follower publishes what it applies, by \
+             its own setting.",
         )
         .alternatives("Empty, or without K and E, publishes nothing and costs nothing.")
         .if_unsure("keep it empty."),

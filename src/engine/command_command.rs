@@ -35,7 +35,8 @@ pub fn info(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Fa
 }
 
 pub fn list(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
-    let mut rows = top_rows(engine);
+    // As Redis 7: with the subcommands, which COMMAND COUNT does not count.
+    let mut rows = engine.commands.rows().to_vec();
     if args.len() > 2 {
         if args.len() != 5 || !args.is(2, "filterby") {
             return Err(crate::error::SYNTAX);

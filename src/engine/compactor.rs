@@ -32,6 +32,8 @@ pub struct Compactor {
     request_rx: Receiver<Request>,
     /// Whether one is going on.
     pub running: AtomicBool,
+    /// Since when.
+    began: Mutex<Option<Instant>>,
     /// Unix seconds of the last one that succeeded, at first of the start.
     pub last_success: AtomicU64,
     /// Milliseconds that it took.
@@ -51,6 +53,7 @@ impl Default for Compactor {
             request_tx,
             request_rx,
             running: AtomicBool::new(false),
+            began: Mutex::new(None),
             last_success: AtomicU64::new(UnixMillis::now().seconds()),
             last_millis: AtomicU64::new(0),
             count: AtomicU64::new(0),
@@ -64,6 +67,17 @@ impl Compactor {
     /// Asks for a compaction in the background; returns false if one is asked for or going on.
     pub fn request(&self) -> bool {
         !self.running.load(Relaxed) && self.request_tx.try_send(None).is_ok()
+    }
+
+    /// Seconds since the one that is going on began.
+    pub fn current_seconds(&self) -> Option<u64> {
+        self.began.lock().map(|began| began.elapsed().as_secs())
+    }
+
+    /// Seconds that the last one took, whether it succeeded or not.
+    pub fn last_seconds(&self) -> Option<u64> {
+        let is_none = self.count.load(Relaxed) == 0 && self.last_error.lock().is_none();
+        if is_none { None } else { Some(self.last_millis.load(Relaxed) / 1000) }
     }
 
     /// Asks for one and waits for it.
@@ -96,8 +110,13 @@ pub fn run(engine: &Engine, persistence: &Persistence) {
         };
         compactor.running.store(true, Relaxed);
         let began = Instant::now();
+        *compactor.began.lock() = Some(began);
         let steady = persistence.files.lock();
-        let result = compaction::compact(&persistence.log, |base| copy_store(engine, base));
+        let mut changes = 0;
+        let result = compaction::compact(&persistence.log, |base| {
+            changes = engine.store.changes();
+            copy_store(engine, base)
+        });
         drop(steady);
         compactor.last_millis.store(began.elapsed().as_millis() as u64, Relaxed);
         match &result {
@@ -106,6 +125,7 @@ pub fn run(engine: &Engine, persistence: &Persistence) {
                 persistence.size_at_compaction.store(persistence.log.size(), Relaxed);
                 compactor.last_success.store(UnixMillis::now().seconds(), Relaxed);
                 compactor.count.fetch_add(1, Relaxed);
+                engine.store.saved(changes);
                 compactor.retry_at_size.store(0, Relaxed);
                 log::info!("compacted the log to {size} bytes in {:?}", began.elapsed());
             }
@@ -119,6 +139,7 @@ pub fn run(engine: &Engine, persistence: &Persistence) {
             }
         }
         *compactor.last_error.lock() = result.as_ref().err().cloned();
+        *compactor.began.lock() = None;
         compactor.running.store(false, Relaxed);
         if let Some(done_tx) = request {
             // Whoever asked may have left.

@@ -4,7 +4,7 @@ use super::session::{Ending, ReplyMode};
 use super::{Engine, Session, client_command, pubsub_command};
 use crate::clock::Stopwatch;
 use crate::config::Id;
-use crate::error::{Failure, INT_OUT_OF_RANGE, NOT_AN_INTEGER, SYNTAX};
+use crate::error::{DB_OUT_OF_RANGE, Failure, INT_OUT_OF_RANGE, NOT_AN_INTEGER, SYNTAX};
 use crate::protocol::{Args, Dialect, Reply, integer};
 use std::hint::black_box;
 use std::sync::atomic::Ordering::Relaxed;
@@ -55,7 +55,7 @@ pub fn select(args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
             Ok(())
         }
         Some(index) if i32::try_from(index).is_err() => Err(INT_OUT_OF_RANGE),
-        Some(_) => Err(Failure::fixed("ERR DB index is out of range")),
+        Some(_) => Err(DB_OUT_OF_RANGE),
     }
 }
 
@@ -63,6 +63,7 @@ pub fn reset(engine: &Engine, session: &mut Session, reply: &mut Reply) -> Resul
     session.authenticated = engine.config.text(Id::Requirepass).is_empty();
     session.subscriptions.leave_all();
     session.resp = Dialect::Resp2;
+    session.asked_for_resp = false;
     session.reply_mode = ReplyMode::On;
     session.leave_transaction();
     (session.begins_monitoring, session.monitoring) = (None, None);

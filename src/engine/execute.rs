@@ -26,6 +26,19 @@ impl Engine {
         self.note_stake(session, mark, reply);
     }
 
+    /// Answers a line that makes no command. In a MULTI it leaves a hole, as a command that is refused does.
+    pub fn refuse_line(&self, session: &mut Session, failure: Failure, reply: &mut Reply) {
+        let mark = reply.mark();
+        session.reply_mode.begin();
+        let failure = session.note_refusal(Args::new(&[], &[]), failure);
+        self.metrics.count_error(failure.code());
+        reply.error(&failure);
+        if session.reply_mode.end() {
+            reply.rewind(&mark);
+        }
+        self.note_stake(session, mark, reply);
+    }
+
     /// Answers a failed command with its error, in place of whatever it has answered already.
     pub(super) fn answer_failure(
         &self,

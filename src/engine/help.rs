@@ -2,8 +2,8 @@
 
 use super::Engine;
 use super::command_command::grammar_words;
-use crate::commands::{Command, Family, Run};
-use crate::error::{Failure, NO_AUTH};
+use crate::commands::{Command, Family, Run, absent};
+use crate::error::{DB_OUT_OF_RANGE, Failure, NO_AUTH};
 use crate::protocol::{Args, Reply};
 
 /// Columns that a listing fills.
@@ -11,16 +11,20 @@ const WIDTH: usize = 78;
 /// Lines that continue another are indented no further.
 const INDENT_MAX: usize = 6;
 
-/// `HELP`, `HELP SET`, `HELP CLIENT KILL`.
+/// `HELP`, `HELP SET`, `HELP CLIENT KILL`, `HELP strings`.
 pub fn help(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
     if args.len() == 1 {
         reply.page(&overview(engine));
         return Ok(());
     }
-    match engine.commands.row_of(args.skip(1)) {
-        Some(row) => reply.page(&explain(engine, row)),
-        None => return Err(explain_unknown(engine, &args[1])),
-    }
+    let page = match (engine.commands.row_of(args.skip(1)), family(&args[1])) {
+        // PUBSUB is both.
+        (Some(row), Some(family)) => explain(engine, row) + &list(engine, family),
+        (Some(row), None) => explain(engine, row),
+        (None, Some(family)) => list(engine, family),
+        (None, None) => return Err(explain_unknown(engine, &args[1])),
+    };
+    reply.page(&page);
     Ok(())
 }
 
@@ -43,6 +47,11 @@ pub fn subcommands(engine: &Engine, container: &str, reply: &mut Reply) -> Resul
 pub fn explain_failure(engine: &Engine, failure: Failure, args: Args<'_>) -> Failure {
     if failure == NO_AUTH {
         return Failure::fixed("NOAUTH Authentication required: type AUTH <password>");
+    }
+    if failure == DB_OUT_OF_RANGE {
+        let advice = "there is one database, number 0; prefixes keep keys apart, as in app1:name, or a \
+                      second server does";
+        return Failure::new(format!("{failure}: {advice}"));
     }
     let mut row = engine.commands.row_of(args);
     let mut name = &args[0];
@@ -68,6 +77,10 @@ pub fn explain_failure(engine: &Engine, failure: Failure, args: Args<'_>) -> Fai
 
 fn explain_unknown(engine: &Engine, name: &[u8]) -> Failure {
     let typed = &name[..name.len().min(64)];
+    if let Some(reason) = absent::reason(name) {
+        let rest = format!("': {reason} (HELP lists the commands)");
+        return Failure::new([b"ERR unknown command '", typed, rest.as_bytes()].concat());
+    }
     let hint = match engine.commands.nearest(name) {
         Some(near) => format!("did you mean {}? ", near.to_uppercase()),
         None => String::new(),
@@ -92,9 +105,31 @@ fn overview(engine: &Engine) -> String {
         page.push_str(&wrap(&format!("{:<13}", family.name()), &" ".repeat(13), names));
     }
     page.push_str(
-        "HELP <command> explains one, QUIT leaves.\n\
+        "HELP <command> explains one, HELP <family> lists a family, QUIT leaves.\n\
          SET greeting hello big world stores all three words, GET greeting prints them.\n",
     );
+    page
+}
+
+/// The family of this name, in the singular or in the plural.
+fn family(name: &[u8]) -> Option<Family> {
+    let singular = |name: &[u8]| {
+        let lower = name.to_ascii_lowercase();
+        lower.strip_suffix(b"s").map_or(lower.clone(), <[u8]>::to_vec)
+    };
+    let wanted = singular(name);
+    Family::ALL.into_iter().find(|family| singular(family.name().as_bytes()) == wanted)
+}
+
+/// The commands of a family with a line each.
+fn list(engine: &Engine, family: Family) -> String {
+    let rows = engine.commands.rows().iter();
+    let rows: Vec<_> = rows.filter(|row| row.family == family && !row.name.contains('|')).collect();
+    let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
+    let mut page = format!("{}\n", family.name());
+    for row in rows {
+        page.push_str(&format!("  {:width$}  {}\n", row.name.to_uppercase(), row.summary));
+    }
     page
 }
 

@@ -95,10 +95,15 @@ fn memory(engine: &Engine, page: &mut String) {
     field(page, "used_memory_dataset_perc", percent(data.bytes, used.saturating_sub(startup)));
     size(page, "total_system_memory", system_bytes().unwrap_or(0));
     size(page, "maxmemory", limit);
+    field(page, "number_of_cached_scripts", 0);
+    field(page, "number_of_functions", 0);
+    field(page, "number_of_libraries", 0);
     field(page, "maxmemory_policy", engine.config.choice(Id::MaxmemoryPolicy));
     field(page, "mem_fragmentation_ratio", format!("{:.2}", resident as f64 / used.max(1) as f64));
     field(page, "mem_fragmentation_bytes", resident as i64 - used as i64);
     field(page, "mem_not_counted_for_evict", 0);
+    // The history for followers is in the log's files.
+    field(page, "mem_replication_backlog", 0);
     field(page, "mem_clients_slaves", 0);
     field(page, "mem_clients_normal", clients);
     field(page, "mem_aof_buffer", log);
@@ -116,25 +121,33 @@ fn persistence(engine: &Engine, page: &mut String) {
     let compactor = &engine.compactor;
     let running = u8::from(compactor.running.load(Relaxed));
     let failed = compactor.last_error.lock().is_some();
-    let last_seconds = compactor.last_millis.load(Relaxed) as f64 / 1000.0;
+    // What Redis does in two ways, a snapshot and a rewrite of the log, is one thing here. -1 is none.
+    let seconds = |time: Option<u64>| time.map_or(-1, |seconds| seconds as i64);
+    let (last, current) = (seconds(compactor.last_seconds()), seconds(compactor.current_seconds()));
+    let rewrites = compactor.count.load(Relaxed);
     field(page, "loading", 0);
     field(page, "async_loading", 0);
-    field(page, "rdb_changes_since_last_save", 0);
+    field(page, "rdb_changes_since_last_save", engine.store.changes());
     field(page, "rdb_bgsave_in_progress", running);
     field(page, "rdb_last_save_time", compactor.last_success.load(Relaxed));
     field(page, "rdb_last_bgsave_status", if failed { "err" } else { "ok" });
+    field(page, "rdb_last_bgsave_time_sec", last);
+    field(page, "rdb_current_bgsave_time_sec", current);
+    field(page, "rdb_saves", rewrites);
     field(page, "aof_enabled", u8::from(engine.persistence.is_some()));
     field(page, "aof_rewrite_in_progress", running);
     field(page, "aof_rewrite_scheduled", 0);
-    field(page, "aof_last_rewrite_time_sec", format!("{last_seconds:.1}"));
+    field(page, "aof_last_rewrite_time_sec", last);
+    field(page, "aof_current_rewrite_time_sec", current);
     field(page, "aof_last_bgrewrite_status", if failed { "err" } else { "ok" });
-    field(page, "aof_rewrites", compactor.count.load(Relaxed));
+    field(page, "aof_rewrites", rewrites);
     let Some(persistence) = &engine.persistence else { return };
     let log = &persistence.log;
     let status = log.check();
     field(page, "aof_last_write_status", if status.is_ok() { "ok" } else { "err" });
     field(page, "aof_current_size", log.size());
     field(page, "aof_base_size", persistence.size_at_compaction.load(Relaxed));
+    field(page, "aof_pending_rewrite", 0);
     field(page, "aof_pending_bio_fsync", u8::from(log.durable() < log.written()));
     field(page, "aof_buffer_length", log.pending_bytes());
     if let Err(error) = status {
@@ -187,7 +200,13 @@ fn stats(engine: &Engine, page: &mut String) {
     field(page, "pubsub_patterns", patterns);
     field(page, "kvstore_messages_published", metrics.messages_published.get());
     field(page, "kvstore_messages_delivered", metrics.messages_delivered.get());
+    field(page, "pubsubshard_channels", 0);
     field(page, "latest_fork_usec", 0);
+    field(page, "total_forks", 0);
+    field(page, "sync_full", engine.followers.full_copies.load(Relaxed));
+    field(page, "sync_partial_ok", engine.followers.continued.load(Relaxed));
+    field(page, "evicted_clients", 0);
+    field(page, "slave_expires_tracked_keys", 0);
     field(page, "total_error_replies", metrics.error_replies.get());
     field(page, "protocol_errors", metrics.protocol_errors.get());
     field(page, "acl_access_denied_auth", metrics.auth_failures.get());
@@ -203,6 +222,9 @@ fn cpu(_: &Engine, page: &mut String) {
     let [user, system] = cpu_seconds().unwrap_or_default();
     field(page, "used_cpu_sys", format!("{system:.6}"));
     field(page, "used_cpu_user", format!("{user:.6}"));
+    // There are no child processes.
+    field(page, "used_cpu_sys_children", "0.000000");
+    field(page, "used_cpu_user_children", "0.000000");
 }
 
 fn commandstats(engine: &Engine, page: &mut String) {

@@ -49,7 +49,8 @@ pub struct Monitors {
 #[derive(Debug)]
 struct Feed {
     client: Arc<Client>,
-    dialect: Dialect,
+    /// Whether the lines are text; otherwise each is a simple string.
+    is_text: AtomicBool,
     lines: Mutex<Vec<u8>>,
     overflown: AtomicBool,
 }
@@ -85,7 +86,7 @@ impl Monitors {
     pub fn join(self: &Arc<Self>, client: &Arc<Client>, dialect: Dialect) -> Monitoring {
         let feed = Arc::new(Feed {
             client: Arc::clone(client),
-            dialect,
+            is_text: AtomicBool::new(dialect == Dialect::Text),
             lines: Mutex::default(),
             overflown: AtomicBool::new(false),
         });
@@ -115,15 +116,20 @@ impl Feed {
             self.overflown.store(true, Relaxed);
             return;
         }
-        let (before, behind): (&[u8], &[u8]) = match self.dialect {
-            Dialect::Text => (b"", b"\n"),
-            _ => (b"+", b"\r\n"),
+        let (before, behind): (&[u8], &[u8]) = match self.is_text.load(Relaxed) {
+            true => (b"", b"\n"),
+            false => (b"+", b"\r\n"),
         };
         [before, line, behind].into_iter().for_each(|part| lines.extend_from_slice(part));
     }
 }
 
 impl Monitoring {
+    /// Lines are written so from now on.
+    pub fn speak(&self, dialect: Dialect) {
+        self.feed.is_text.store(dialect == Dialect::Text, Relaxed);
+    }
+
     /// Takes what has come since the last time.
     pub fn take(&self) -> Result<Vec<u8>, Overflown> {
         if self.feed.overflown.load(Relaxed) {

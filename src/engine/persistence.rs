@@ -132,6 +132,7 @@ impl Persistence {
         files::finish_replacement(&dir).map_err(io_error)?;
         let watch = Stopwatch::start();
         let recovered = load(&dir, store)?;
+        store.loaded(recovered.records);
         recovery::settle(&dir, &recovered)?;
         let millis = watch.micros() / 1000;
         if node.epoch > recovered.epoch {
@@ -209,6 +210,7 @@ impl Persistence {
             tx.apply(effect::Effect::FlushAll);
             let apply = |payload: &[u8]| effect::decode(payload, |e| tx.apply(e)).map(drop);
             recovery::read(&self.dir, apply).expect("what could be read a moment ago");
+            tx.forget_changes();
         });
         Ok(())
     }
@@ -216,6 +218,13 @@ impl Persistence {
     /// How many segments there are.
     pub fn segments(&self) -> usize {
         files::list(&self.dir).map_or(0, |listing| listing.segments.len())
+    }
+
+    /// How many records a follower can be sent without a full copy: the newest ones, up to this one.
+    pub fn records_kept(&self, last: Seq) -> u64 {
+        let oldest =
+            files::list(&self.dir).ok().and_then(|listing| listing.segments.first().copied());
+        oldest.map_or(0, |oldest| (last.0 + 1).saturating_sub(oldest.0))
     }
 
     /// The policy.
@@ -338,6 +347,7 @@ fn load(dir: &Path, store: &Store) -> Result<Recovered, RecoveryError> {
                 effect::decode(&payloads, |effect| tx.apply(effect))
                     .expect("the reading thread has checked the payloads");
             }
+            tx.forget_changes();
         });
         let mut batch = Vec::with_capacity(LOAD_BATCH_BYTES);
         let send = |batch: Vec<u8>| batch_tx.send(batch).expect("the applying thread is there");

@@ -1,5 +1,12 @@
 //! A follower's way to its state: the leader's records, applied as they are, and the two ways to start
 //! over, from a full copy and from a cut-off log.
+//!
+//! # Events about keys
+//!
+//! A follower tells its subscribers, by its own `notify-keyspace-events`, of each effect that it applies:
+//! `set`, `setrange`, `del`, `expire`, `persist`, `new`, and `expired` for a deletion after the key's
+//! deadline. What the log does not say it cannot know: INCR and RESTORE are `set`, APPEND and SETBIT are
+//! `setrange`, RENAME is `set` and `del`, and an eviction is `del`. Starting over is no event.
 
 use super::{Engine, Persistence};
 use crate::aof::files;
@@ -8,6 +15,7 @@ use crate::aof::record::{Header, Position};
 use crate::aof::recovery::{self, RecoveryError};
 use crate::clock::UnixMillis;
 use crate::effect::{self, Effect, Malformed, Seq};
+use crate::event::Event;
 use crate::store::{Scope, Store};
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,13 +28,14 @@ const WORKING_RECORDS: u64 = 256;
 impl Engine {
     /// Applies a record of the leader's and adds it to this node's log, byte for byte, under the locks of
     /// all that it changes: readers see a transaction whole or not at all, here too. `record` is the whole
-    /// record, which the caller has checked against the last one.
+    /// record, which the caller has checked against the last one. Returns what subscribers are to be told
+    /// once the record is as safe as is promised.
     pub fn apply_record(
         &self,
         persistence: &Persistence,
         header: &Header,
         record: &[u8],
-    ) -> Result<Seq, Malformed> {
+    ) -> Result<Vec<Event>, Malformed> {
         let payload = &record[record.len() - header.len as usize..];
         let mut keys = Vec::with_capacity(4);
         // All of it is judged before any of it is applied.
@@ -36,8 +45,10 @@ impl Engine {
         } else {
             self.store.begin_scope(Scope::All, true, header.at)
         };
-        effect::decode(payload, |effect| tx.apply(effect))?;
-        Ok(tx.commit_record(|| persistence.log.append_record(header, record)))
+        tx.tell_events(self.told_classes());
+        effect::decode(payload, |effect| tx.apply_telling(effect))?;
+        tx.commit_record(|| persistence.log.append_record(header, record));
+        Ok(tx.take_events())
     }
 }
 
@@ -110,6 +121,8 @@ impl Persistence {
         still
             .restart_at(recovered.tail, recovered.epochs, recovered.bytes)
             .map_err(|error| RecoveryError::Io(self.dir.clone(), error))?;
+        tx.forget_changes();
+        store.loaded(recovered.records);
         // Readers wait for what they read; all of this is on the disk.
         tx.commit_record(|| last.seq);
         self.size_at_compaction.store(self.log.size(), Relaxed);

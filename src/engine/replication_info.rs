@@ -83,6 +83,10 @@ fn history(engine: &Engine, page: &mut String, persistence: Option<&Persistence>
     field(page, "second_repl_offset", -1);
     field(page, "repl_backlog_active", u8::from(persistence.is_some()));
     field(page, "repl_backlog_size", engine.config.int(Id::ReplBacklogSize));
+    // In records, as all offsets are.
+    let kept = persistence.map_or(0, |persistence| persistence.records_kept(appended));
+    field(page, "repl_backlog_first_byte_offset", if kept > 0 { appended.0 + 1 - kept } else { 0 });
+    field(page, "repl_backlog_histlen", kept);
     let link = &engine.role.link;
     field(page, "kvstore_full_copies_sent", engine.followers.full_copies.load(Relaxed));
     field(page, "kvstore_links_continued", engine.followers.continued.load(Relaxed));

@@ -9,7 +9,7 @@ use super::transaction::Queue;
 use crate::aof::record::Epoch;
 use crate::clock::{Stopwatch, UnixMillis};
 use crate::effect::Seq;
-use crate::protocol::Dialect;
+use crate::protocol::{Args, Dialect};
 use crate::pubsub::Subscriptions;
 use crate::store::{Store, Watches};
 use crate::timeline::Step;
@@ -88,6 +88,10 @@ pub struct Session {
     pub authenticated: bool,
     /// What RESP requests are answered in.
     pub resp: Dialect,
+    /// Whether it has sent a RESP request: then it is a program, and reads RESP.
+    sent_resp: bool,
+    /// Whether a line has asked for RESP, with HELLO 2 or HELLO 3. RESET takes that back.
+    pub(super) asked_for_resp: bool,
     /// Whether replies are sent.
     pub reply_mode: ReplyMode,
     /// Whether commands run at once.
@@ -141,6 +145,8 @@ impl Session {
             client,
             authenticated,
             resp: Dialect::Resp2,
+            sent_resp: false,
+            asked_for_resp: false,
             reply_mode: ReplyMode::On,
             mode: Mode::Direct,
             watches,
@@ -162,6 +168,37 @@ impl Session {
             monitoring: None,
             promised: Seq(0),
         }
+    }
+
+    /// What a line is answered in: text for people, RESP for programs and under `inline-replies resp`.
+    pub fn line_dialect(&self, inline_resp: bool) -> Dialect {
+        let is_resp = inline_resp || self.sent_resp || self.asked_for_resp;
+        if is_resp { self.resp } else { Dialect::Text }
+    }
+
+    /// To be called for each RESP request, before it runs. After the first one, lines are answered in RESP.
+    pub fn note_resp(&mut self) {
+        if !std::mem::replace(&mut self.sent_resp, true) {
+            self.speak_resp();
+        }
+    }
+
+    /// To be called for each line, before it runs: with HELLO 2 or HELLO 3, programs that send lines ask
+    /// for RESP.
+    pub fn note_line(&mut self, args: Args<'_>) {
+        if args.is(0, "hello") && (args.is(1, "2") || args.is(1, "3")) {
+            self.asked_for_resp = true;
+            self.speak_resp();
+        }
+    }
+
+    /// What comes without a request is written in RESP from now on.
+    fn speak_resp(&mut self) {
+        self.client.subscriber.speak(self.resp);
+        if let Some(monitoring) = &self.monitoring {
+            monitoring.speak(self.resp);
+        }
+        self.begins_monitoring = self.begins_monitoring.map(|_| self.resp);
     }
 
     /// Bytes kept from one request to the next, to be counted as the client's.

@@ -206,35 +206,40 @@ impl Decoder {
             return Step::Skip(len);
         }
         let searched = &input[..input.len().min(LINE_LEN_MAX + 2)];
-        let Some(len) = searched.iter().position(|&byte| byte == b'\n') else {
+        let Some((len, end)) = text::line_end(searched) else {
             if input.len() <= LINE_LEN_MAX + 1 {
                 return Step::NeedMore;
             }
             self.state = State::Overlong;
             let text = "ERR line too long: at most 65536 bytes; longer values need a RESP client";
-            return Step::BadLine(searched.len(), Failure::fixed(text));
+            return Step::BadLine(without_last_cr(searched), Failure::fixed(text));
         };
         self.line.clear();
         self.line.extend_from_slice(&input[..len]);
         text::strip_telnet(&mut self.line, &mut self.telnet_answers);
         self.words.clear();
         match text::split(&mut self.line, &mut self.words) {
-            Err(failure) => Step::BadLine(len + 1, failure),
-            Ok(()) if self.words.is_empty() => Step::Skip(len + 1),
-            Ok(()) => Step::Text(len + 1),
+            Err(failure) => Step::BadLine(len + end, failure),
+            Ok(()) if self.words.is_empty() => Step::Skip(len + end),
+            Ok(()) => Step::Text(len + end),
         }
     }
 
     fn skip_line(&mut self, input: &[u8]) -> Step {
-        match input.iter().position(|&byte| byte == b'\n') {
-            Some(end) => {
+        match (text::line_end(input), without_last_cr(input)) {
+            (Some((len, end)), _) => {
                 self.state = State::Start;
-                Step::Skip(end + 1)
+                Step::Skip(len + end)
             }
-            None if input.is_empty() => Step::NeedMore,
-            None => Step::Skip(input.len()),
+            (None, 0) => Step::NeedMore,
+            (None, len) => Step::Skip(len),
         }
     }
+}
+
+/// The length without a CR at the end: a NUL may follow it, and then the two are the end of the line.
+fn without_last_cr(line: &[u8]) -> usize {
+    line.len() - usize::from(line.ends_with(b"\r"))
 }
 
 impl Default for Decoder {
@@ -381,6 +386,20 @@ mod tests {
     }
 
     #[test]
+    fn cr_nul_is_enter_wherever_a_read_ends() {
+        let input = b"SET k \"a b\"\r\0GET k\r\0\r\0PING\r\nSET k a\xff\xffb\r\0";
+        let expected =
+            ["\"SET\" \"k\" \"a b\"", "\"GET\" \"k\"", "\"PING\"", "\"SET\" \"k\" \"a\\xffb\""];
+        for piece in 1..input.len() {
+            assert_eq!(decode(input, piece, LIMITS), expected, "in pieces of {piece}");
+        }
+        let overlong = [&vec![b'x'; LINE_LEN_MAX + 1][..], b"\r\0PING\r\0"].concat();
+        for piece in [1000, LINE_LEN_MAX + 1, LINE_LEN_MAX + 2, overlong.len()] {
+            assert_eq!(decode(&overlong, piece, LIMITS)[1..], ["\"PING\""], "in pieces of {piece}");
+        }
+    }
+
+    #[test]
     fn integers_as_redis_reads_them() {
         assert_eq!(integer(b"-9223372036854775808"), Some(i64::MIN));
         assert_eq!(integer(b"9223372036854775807"), Some(i64::MAX));
@@ -395,7 +414,7 @@ mod tests {
         #[test]
         fn pieces_do_not_matter(
             input in prop::collection::vec(
-                prop::sample::select(b"*$-0123\r\n\"'\\x ab\xff".to_vec()), 0..120),
+                prop::sample::select(b"*$-0123\r\n\0\"'\\x ab\xff\xfd\xfa\xf0".to_vec()), 0..120),
             piece in 1usize..9,
         ) {
             prop_assert_eq!(decode(&input, piece, LIMITS), decode(&input, input.len(), LIMITS));

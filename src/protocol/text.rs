@@ -136,11 +136,13 @@ pub(super) fn strip_telnet(line: &mut Vec<u8>, answers: &mut Vec<u8>) {
             continue;
         }
         at += match line.get(at + 1) {
-            Some(&SUBNEGOTIATION) => {
-                let rest = &line[at..];
-                let end = rest.windows(2).position(|pair| pair == [IAC, SUBNEGOTIATION_END]);
-                end.map_or(rest.len(), |end| end + 2)
+            // Sent twice, it is a byte like any other.
+            Some(&IAC) => {
+                line[kept] = IAC;
+                kept += 1;
+                2
             }
+            Some(&SUBNEGOTIATION) => subnegotiation_len(&line[at..]).unwrap_or(1),
             Some(&request @ WILL..=DONT) => {
                 let refusal = match request {
                     DO => Some(WONT),
@@ -152,10 +154,35 @@ pub(super) fn strip_telnet(line: &mut Vec<u8>, answers: &mut Vec<u8>) {
                 }
                 3
             }
-            _ => 2,
+            Some(SUBNEGOTIATION_END..=DONT) => 2,
+            // It begins nothing, so nothing goes with it.
+            _ => 1,
         };
     }
     line.truncate(kept);
+}
+
+/// The length of the subnegotiation that `rest` begins with, if its end is there.
+fn subnegotiation_len(rest: &[u8]) -> Option<usize> {
+    let mut at = 2;
+    while at + 1 < rest.len() {
+        match (rest[at], rest[at + 1]) {
+            (IAC, SUBNEGOTIATION_END) => return Some(at + 2),
+            // In here, too, the byte is sent twice.
+            (IAC, IAC) => at += 2,
+            _ => at += 1,
+        }
+    }
+    None
+}
+
+/// Where the first line of `input` ends, and how many bytes its end has: LF (a CR before it is a blank), or
+/// CR NUL, which is Enter to a telnet in character mode.
+pub(super) fn line_end(input: &[u8]) -> Option<(usize, usize)> {
+    let feed = input.iter().position(|&byte| byte == b'\n');
+    let line = &input[..feed.unwrap_or(input.len())];
+    let enter = line.windows(2).position(|pair| pair == b"\r\0");
+    enter.map(|at| (at, 2)).or(feed.map(|at| (at, 1)))
 }
 
 /// Codes that begin our error replies. A value that begins with one is quoted.
@@ -280,6 +307,26 @@ mod tests {
         strip_telnet(&mut line, &mut answers);
         assert_eq!(line, b"PING");
         assert_eq!(answers, b"\xff\xfc\x06");
+    }
+
+    #[test]
+    fn a_byte_255_eats_nothing_but_itself() {
+        let cases: &[(&[u8], &[u8])] = &[
+            (b"a\xff\xffb", b"a\xffb"),
+            (b"a\xff\xff\xff\xff", b"a\xff\xff"),
+            (b"a\xffb", b"ab"),
+            (b"\xff", b""),
+            (b"a\xff\xff\xffb", b"a\xffb"),
+            (b"a\xff\xefb", b"a\xefb"),
+            (b"a\xff\xfab", b"a\xfab"),
+            (b"a\xff\xfa\x18\xff\xff\xf0x\xff\xf0b", b"ab"),
+            (b"a\xff\xf1b", b"ab"),
+        ];
+        for (line, expected) in cases {
+            let mut line = line.to_vec();
+            strip_telnet(&mut line, &mut vec![]);
+            assert_eq!(line, *expected);
+        }
     }
 
     #[test]

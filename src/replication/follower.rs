@@ -21,6 +21,7 @@ use crate::aof::record::{Epoch, Position};
 use crate::config::{Fsync, Id};
 use crate::effect::Seq;
 use crate::engine::{Engine, Order, Persistence};
+use crate::event::Event;
 use crate::protocol::quote;
 use crate::random::Random;
 use std::io::{self, Write};
@@ -363,6 +364,26 @@ impl Follower<'_> {
 
     /// Applies everything that is here; tells whether there was a heartbeat among it.
     fn apply_waiting(&self, incoming: &mut Incoming) -> Result<bool, LinkError> {
+        let mut events = Vec::new();
+        let result = self.apply_items(incoming, &mut events);
+        self.announce(&mut events)?;
+        result
+    }
+
+    /// Tells subscribers of what was applied, once it is as safe as is promised.
+    fn announce(&self, events: &mut Vec<Event>) -> Result<(), LinkError> {
+        if !events.is_empty() {
+            self.settle()?;
+            self.engine.announce(std::mem::take(events));
+        }
+        Ok(())
+    }
+
+    fn apply_items(
+        &self,
+        incoming: &mut Incoming,
+        events: &mut Vec<Event>,
+    ) -> Result<bool, LinkError> {
         let log = &self.persistence.log;
         log.admit().map_err(|error| LinkError::Own(error.to_string()))?;
         let (mut last, mut beaten) = (log.last(), false);
@@ -374,12 +395,15 @@ impl Follower<'_> {
                     self.engine.role.link.heartbeat(beat.seq, beat.behind_ms, beat.echo);
                     beaten = true;
                 }
-                Item::Message(channel, payload) => self.engine.deliver_forwarded(channel, payload),
+                Item::Message(channel, payload) => {
+                    self.announce(events)?;
+                    self.engine.deliver_forwarded(channel, payload);
+                }
                 Item::Lead(Lead(seq)) if seq == last.seq => return Err(LinkError::Lead),
                 Item::Lead(_) => return Err(LinkError::Garbled("a handover")),
                 Item::Record(header, record) => {
                     let applied = self.engine.apply_record(self.persistence, &header, record);
-                    applied.map_err(|malformed| LinkError::Garbled(malformed.0))?;
+                    events.extend(applied.map_err(|malformed| LinkError::Garbled(malformed.0))?);
                     last = Position { seq: header.seq, epoch: header.epoch, crc: header.crc };
                 }
             }

@@ -55,7 +55,7 @@ pub fn serve(engine: &Engine, client: Arc<Client>) {
         decoder: Decoder::new(),
         input: Input::new(),
         reply: Reply::new(Dialect::Resp2),
-        inline_dialect: Dialect::Text,
+        inline_resp: false,
         read_timeout: None,
     };
     let end = connection.run();
@@ -77,8 +77,8 @@ struct Connection<'e> {
     decoder: Decoder,
     input: Input,
     reply: Reply,
-    /// What lines of text are answered in (`inline-replies`), if not in text.
-    inline_dialect: Dialect,
+    /// Whether everybody's lines are answered in RESP (`inline-replies`).
+    inline_resp: bool,
     read_timeout: Option<Duration>,
 }
 
@@ -128,8 +128,7 @@ impl Connection<'_> {
     /// Runs every whole request in the buffer and sends the replies.
     fn run_requests(&mut self) -> Result<(), End> {
         self.engine.begin_batch(&mut self.session);
-        let inline_resp = self.engine.config.choice(Id::InlineReplies) == "resp";
-        self.inline_dialect = if inline_resp { self.session.resp } else { Dialect::Text };
+        self.inline_resp = self.engine.config.choice(Id::InlineReplies) == "resp";
         let bulk_len_max = self.engine.config.int(Id::ProtoMaxBulkLen) as u64;
         let hard_bytes = self.engine.config.output_limit(self.session.client.class()).hard_bytes;
         self.reply.set_limit(match hard_bytes {
@@ -147,6 +146,7 @@ impl Connection<'_> {
                 Step::NeedMore => break,
                 Step::Skip(used) => used,
                 Step::Resp(used) => {
+                    self.session.note_resp();
                     self.reply.set_dialect(self.session.resp);
                     let args = self.decoder.args(self.input.waiting());
                     self.engine.execute(&mut self.session, args, &mut self.reply);
@@ -157,7 +157,7 @@ impl Connection<'_> {
                     used
                 }
                 Step::BadLine(used, failure) => {
-                    self.reply_failure(self.inline_dialect, &failure);
+                    self.refuse_line(failure);
                     used
                 }
                 Step::Fatal(failure) => return Err(self.protocol_error(&failure)),
@@ -202,11 +202,21 @@ impl Connection<'_> {
     }
 
     fn run_line(&mut self) {
-        self.reply.set_dialect(self.inline_dialect);
         let (line, words) = (self.decoder.line(), self.decoder.words());
-        let spans = text::arguments(&self.engine.commands, line, words);
-        let args = self.decoder.line_args(&spans);
-        self.engine.execute(&mut self.session, args, &mut self.reply);
+        match text::arguments(&self.engine.commands, line, words) {
+            Ok(spans) => {
+                let args = self.decoder.line_args(&spans);
+                self.session.note_line(args);
+                self.reply.set_dialect(self.session.line_dialect(self.inline_resp));
+                self.engine.execute(&mut self.session, args, &mut self.reply);
+            }
+            Err(failure) => self.refuse_line(failure),
+        }
+    }
+
+    fn refuse_line(&mut self, failure: Failure) {
+        self.reply.set_dialect(self.session.line_dialect(self.inline_resp));
+        self.engine.refuse_line(&mut self.session, failure, &mut self.reply);
     }
 
     /// Passes the gate and sends what has been answered.

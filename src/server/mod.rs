@@ -10,12 +10,13 @@
 //! 5. the status page closes; the sweeper, the compactor and the link to a leader end
 //! 6. the log is written and synced a last time
 //!
-//! A second signal exits at once.
+//! A second signal exits at once. What SIGHUP does is said in `signals.rs`.
 
 mod connection;
 mod http;
 mod listener;
 mod pool;
+mod signals;
 
 use crate::aof::recovery::RecoveryError;
 use crate::config::{Config, Id};
@@ -24,6 +25,7 @@ use crate::replication;
 use crossbeam_channel::bounded;
 use http::Http;
 use pool::Pool;
+use signals::SignalThread;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -86,9 +88,7 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
     limit_connections(&engine);
 
     // Signals only close the latch; the main thread does the rest.
-    let latch = Arc::clone(&engine);
-    ctrlc::set_handler(move || on_signal(&latch))
-        .map_err(|error| StartError::Resource("handle signals", error.to_string()))?;
+    let signals = SignalThread::start(&engine)?;
 
     // The sweeper removes expired keys.
     let sweeper = spawn("sweeper", &engine, engine::sweep)?;
@@ -129,15 +129,9 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
     drop((sweeper.join(), compactor.join(), link.join()));
     drop(stop_tx);
     drop(syncer.join());
+    signals.end();
     log::info!("bye");
     Ok(in_time)
-}
-
-fn on_signal(engine: &Engine) {
-    if !engine.shutdown.request() {
-        log::warn!("second signal: exiting at once");
-        std::process::exit(1);
-    }
 }
 
 fn spawn(

@@ -46,7 +46,7 @@ pub use watch::Watches;
 use crate::clock::UnixMillis;
 use parking_lot::RwLock;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// A power of two; see the module's header for why this one.
 pub const SHARDS: usize = 256;
@@ -68,6 +68,8 @@ pub struct Store {
     seed: RandomState,
     /// Bytes of all shards: what would take 256 locks to add up for each write.
     bytes: AtomicUsize,
+    /// Changes since the last base, which recovery would have to apply again.
+    changes: AtomicU64,
 }
 
 /// Sums over all shards. Taken shard by shard, so under load they are of slightly different moments.
@@ -88,6 +90,7 @@ impl Store {
             shards: (0..SHARDS).map(|_| RwLock::new(Shard::new())).collect(),
             seed: RandomState::new(),
             bytes: AtomicUsize::new(0),
+            changes: AtomicU64::new(0),
         }
     }
 
@@ -113,6 +116,21 @@ impl Store {
         if change != 0 {
             self.bytes.fetch_add(change, Relaxed);
         }
+    }
+
+    /// Changes since the last base: a key that is set or changed or goes is one.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Relaxed)
+    }
+
+    /// A base holds this many of the changes.
+    pub fn saved(&self, changes: u64) {
+        self.changes.fetch_sub(changes, Relaxed);
+    }
+
+    /// The data has been read back from a base and so many records.
+    pub fn loaded(&self, records: u64) {
+        self.changes.store(records, Relaxed);
     }
 
     /// Counts keys and bytes.

@@ -2,6 +2,8 @@
 //! are released. Without `notify-keyspace-events` there is nothing of this, and asking costs a branch.
 
 use super::Tx;
+use crate::clock::UnixMillis;
+use crate::effect::Effect;
 use crate::event::{Classes, Event};
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -42,6 +44,51 @@ impl Tx<'_> {
                 told.events.push(Event { name, key: key.into() });
             }
         }
+    }
+
+    /// Applies an effect that another node has logged, and notes the event that it says by itself: which
+    /// command it was of is not in the log. A deletion after the deadline is an expiry.
+    pub fn apply_telling(&mut self, effect: Effect<'_>) {
+        if self.told.is_none() {
+            return self.apply(effect);
+        }
+        match effect {
+            Effect::Set { key, deadline, .. } => {
+                // INCR and its like set a value again with the deadline that it has.
+                let expires = deadline.is_some() && self.deadline_of(key) != Some(deadline);
+                self.apply(effect);
+                self.tell(Classes::STRING, "set", key);
+                if expires {
+                    self.tell(Classes::GENERIC, "expire", key);
+                }
+            }
+            Effect::SetRange { key, .. } => {
+                self.apply(effect);
+                self.tell(Classes::STRING, "setrange", key);
+            }
+            Effect::Del { keys } => {
+                for key in keys.iter().filter(|key| self.is_there(key)) {
+                    self.tell(Classes::GENERIC, "del", key);
+                }
+                self.apply(effect);
+            }
+            Effect::PexpireAt { key, .. } => self.apply_to_deadline(effect, "expire", key),
+            Effect::Persist { key } => self.apply_to_deadline(effect, "persist", key),
+            Effect::FlushAll => self.apply(effect),
+        }
+    }
+
+    fn apply_to_deadline(&mut self, effect: Effect<'_>, event: &'static str, key: &[u8]) {
+        if self.deadline_of(key).is_some() {
+            self.tell(Classes::GENERIC, event, key);
+        }
+        self.apply(effect);
+    }
+
+    /// The deadline of a key, passed or not, if the key is in the table.
+    fn deadline_of(&self, key: &[u8]) -> Option<Option<UnixMillis>> {
+        let (shard, place) = self.shard_of(key);
+        shard.find(place, key).map(|entry| entry.deadline())
     }
 
     /// What has been noted.

@@ -11,6 +11,7 @@ use crate::clock::UnixMillis;
 use crate::effect::{self, Effect, Seq};
 use crate::random::Random;
 use std::cell::{Cell, RefCell};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// What a transaction locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub struct Tx<'s> {
     first: Option<(*const u8, usize, KeyHash)>,
     /// Effects applied so far.
     effects: usize,
+    /// Keys that they changed.
+    changes: u64,
     /// Where effects are written down for the log, if there is one: MULTI, then the effects.
     payload: Option<Vec<u8>>,
     hits: Cell<u64>,
@@ -120,6 +123,7 @@ impl Store {
             now,
             first: None,
             effects: 0,
+            changes: 0,
             payload: None,
             hits: Cell::new(0),
             misses: Cell::new(0),
@@ -229,6 +233,11 @@ impl<'s> Tx<'s> {
     /// Changes the state: the only way there is.
     pub fn apply(&mut self, effect: Effect<'_>) {
         self.effects += 1;
+        self.changes += match effect {
+            Effect::Del { keys } => keys.len() as u64,
+            Effect::FlushAll => self.key_count() as u64,
+            _ => 1,
+        };
         if let Some(payload) = &mut self.payload {
             effect.encode(payload);
         }
@@ -259,6 +268,14 @@ impl<'s> Tx<'s> {
                 shard.set_deadline(place, key, None, using);
             }
             Effect::FlushAll => self.flush(),
+        }
+    }
+
+    /// Notes other uses of a key than those that were seen here. They are not in the log, as no uses are.
+    pub fn set_usage(&mut self, key: &[u8], usage: Usage) {
+        let (shard, place) = self.shard_of(key);
+        if let Some(at) = shard.table().find(place, key) {
+            shard.table().set_usage(at, usage);
         }
     }
 
@@ -327,6 +344,11 @@ impl<'s> Tx<'s> {
         let mut last = self.seen_seq.get();
         self.guards.each(|guard| last = last.max(guard.shard().last_seq));
         last
+    }
+
+    /// What has been applied was read back, and is not a change.
+    pub fn forget_changes(&mut self) {
+        self.changes = 0;
     }
 
     /// How many effects have been applied.
@@ -499,6 +521,7 @@ impl Drop for Tx<'_> {
                 shard.bytes_in_sum = bytes;
             });
             self.store.change_bytes(change);
+            self.store.changes.fetch_add(self.changes, Relaxed);
         }
     }
 }

@@ -83,6 +83,13 @@ impl Usage {
         Usage(BY_FREQUENCY | u32::from(minute(now)) << 8 | u32::from(counter))
     }
 
+    /// Of a key that was used last so many seconds ago, or as long ago as can be told.
+    pub fn unused_for(seconds: u64, now: UnixMillis) -> Usage {
+        let units =
+            seconds.saturating_mul(1000).div_ceil(TIME_UNIT_MS).min(u64::from(TIME_MASK / 2));
+        Usage(Usage::new(now, Tracking::Time).0.wrapping_sub(units as u32) & TIME_MASK)
+    }
+
     /// After one more use. `dice` is a random number from 0 to 1; it is drawn only if it is needed.
     pub fn used(self, now: UnixMillis, tracking: Tracking, dice: impl FnOnce() -> f64) -> Usage {
         match tracking {

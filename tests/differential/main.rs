@@ -156,8 +156,11 @@ fn each_command_is_compared_or_listed_as_not_sent() {
     let reply = Resp::connect(server.port()).call(&["COMMAND", "LIST"]);
     let names =
         reply.as_array().iter().map(|name| String::from_utf8_lossy(name.as_bytes()).to_uppercase());
-    let missing: Vec<_> =
-        names.filter(|n| !vocabulary::knows(n) && !deviations::is_not_sent(n)).collect();
+    // Subcommands are listed beside their containers.
+    let missing: Vec<_> = names
+        .filter(|name| !name.contains('|'))
+        .filter(|name| !vocabulary::knows(name) && !deviations::is_not_sent(name))
+        .collect();
     assert!(missing.is_empty(), "neither in vocabulary.rs nor in deviations.rs: {missing:?}");
 }
 

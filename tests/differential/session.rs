@@ -11,6 +11,7 @@ use super::vocabulary::KEYS;
 use crate::common::note;
 use crate::common::resp::{Resp, Value, command_line, encode, quote};
 use crate::common::server::is_stand_in;
+use kvstore::commands::absent::reason;
 use std::collections::{BTreeSet, VecDeque};
 
 pub type Args = Vec<Vec<u8>>;
@@ -273,7 +274,8 @@ fn as_sent_to_subject(args: &Args) -> Args {
     if is_stand_in() { as_sent_to_redis(args) } else { args.clone() }
 }
 
-/// Puts the name that was meant into the error that Redis gave for the one it was sent.
+/// Puts the name that was meant into the error that Redis gave for the one it was sent, and after it why
+/// there is no such command.
 fn as_if_unknown(args: &Args, mut reply: Reply) -> Reply {
     if way(args) == Compare::AsUnknown {
         // The name is the first thing that the error quotes; what else it quotes may be any bytes.
@@ -281,6 +283,11 @@ fn as_if_unknown(args: &Args, mut reply: Reply) -> Reply {
         let place = reply.raw.windows(sent_name.len()).position(|bytes| bytes == sent_name);
         if let Some(at) = place {
             reply.raw[at..at + sent_name.len()].copy_from_slice(&args[0]);
+        }
+        let reason = reason(&args[0]).filter(|_| !is_stand_in());
+        if let Some(reason) = reason.filter(|_| reply.raw.starts_with(b"-ERR unknown command")) {
+            let end = reply.raw.len() - 2;
+            reply.raw.splice(end..end, format!("({reason})").bytes());
         }
     }
     reply

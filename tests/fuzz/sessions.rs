@@ -163,8 +163,12 @@ impl<'g> Fuzzer<'g> {
                 }
                 Step::Text(used) => {
                     let words = decoder.words();
-                    let spans = text::arguments(&self.engine.commands, decoder.line(), words);
-                    self.run(at, decoder.line_args(&spans), Dialect::Text, expected);
+                    match text::arguments(&self.engine.commands, decoder.line(), words) {
+                        Ok(spans) => {
+                            self.run(at, decoder.line_args(&spans), Dialect::Text, expected);
+                        }
+                        Err(failure) => assert!(expected.is_none(), "{failure}"),
+                    }
                     used
                 }
             };

@@ -12,6 +12,7 @@ mod divergence;
 mod evidence;
 mod handover;
 mod misdirected;
+mod notifications;
 mod restarts;
 mod same_bytes;
 mod slow;
