@@ -221,7 +221,8 @@ pub static SETTINGS: &[Setting] = &[
     .means(
         "How many bytes of replies may wait for a client that is slow to read, as `class hard \
          soft seconds` for the classes normal, replica and pubsub. A client over hard, or over \
-         soft for that many seconds, is disconnected.",
+         soft for that many seconds, is disconnected. A reply counts while it is made; only one that \
+         is a single value may exceed hard.",
     )
     .alternatives(
         "0 means no limit; classes that are not named stay as they are. Unlike Redis, normal is \
@@ -232,8 +233,9 @@ pub static SETTINGS: &[Setting] = &[
     setting(Id::Maxmemory, "maxmemory", bytes(0, i64::MAX), "0")
         .heading("Memory")
         .means(
-            "How much memory may be in use: keys and values, what clients wait to send or read, and \
-             what waits to be written to the log. Over it, maxmemory-policy decides.",
+            "How much memory may be in use: keys and values, what clients wait to send or read and \
+             subscribe to, and what waits to be written to the log or sent to followers. Over it, \
+             maxmemory-policy decides.",
         )
         .alternatives("0 means no limit.")
         .if_unsure("give a cache two thirds of the memory that you can spare."),

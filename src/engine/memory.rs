@@ -1,8 +1,8 @@
 //! How much memory is in use, and for what.
 //!
 //! What counts toward `maxmemory`: the process at its start, keys and values with their slots and
-//! deadlines as the allocator rounds them, clients' input buffers, transactions and waiting replies, and
-//! what the log has yet to write. Each of these sums is kept up to date by whoever changes it, so that a
+//! deadlines as the allocator rounds them, clients' input buffers, transactions, subscriptions, waiting
+//! replies and lines of MONITOR, messages that wait for followers, and what the log has yet to write. Each of these sums is kept up to date by whoever changes it, so that a
 //! write asks four atomics.
 //!
 //! What nobody counts shows in the kernel's books only: stacks, buffers of the moment, and above all what

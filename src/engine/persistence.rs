@@ -32,7 +32,6 @@ use crate::clock::{Stopwatch, UnixMillis};
 use crate::config::{Config, Fsync, Id, OutputLimit};
 use crate::effect::{self, Seq};
 use crate::error::Failure;
-use crate::held::Held;
 use crate::protocol::{Mark, Reply};
 use crate::store::{Scope, Store};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -65,8 +64,8 @@ pub struct Parked {
     pub at_stake: Option<AtStake>,
     /// Its output limit.
     pub limit: OutputLimit,
-    /// The replies' bytes, for the sum over all clients.
-    pub _held: Held,
+    /// The replies' bytes, as its outbox counts them.
+    pub bytes: usize,
     /// When they came to the gate.
     pub began: Stopwatch,
     /// The commands among them that are kept to be looked at.

@@ -5,7 +5,6 @@ use super::{Engine, Session, info};
 use crate::clock;
 use crate::config::Id;
 use crate::error::{Failure, NOT_A_FLOAT, SYNTAX};
-use crate::glob;
 use crate::protocol::{Args, Reply};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -27,7 +26,7 @@ pub fn info(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Fa
 
 pub fn config_get(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
     let patterns: Vec<&[u8]> = args.from(2).collect();
-    let found = engine.config.get(&patterns, glob::matches);
+    let found = engine.config.get(&patterns)?;
     reply.map(found.len());
     for (name, value) in found {
         reply.bulk(name.as_bytes());
