@@ -35,6 +35,7 @@
 //! Redis's `include`, reading the configuration from standard input, CONFIG RESETSTAT (which is no
 //! configuration), and re-reading the file while the server runs.
 
+mod advice;
 mod error;
 mod help;
 mod kind;
@@ -50,9 +51,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
 use crate::error::Failure;
 use crate::glob::Pattern;
+use parking_lot::{Mutex, RwLock};
 
 pub use error::{ConfigError, RequestError};
 pub use help::help;

@@ -77,6 +77,16 @@ impl Engine {
         self.memory_peak.fetch_max(used, Relaxed).max(used)
     }
 
+    /// Warns of settings that make the server useless or contradict each other, if they are among those
+    /// that were given now.
+    pub fn advise(&self, is_given: impl Fn(Id) -> bool) {
+        let empty_bytes = self.startup_bytes + self.empty_store_bytes;
+        let advice = self.config.advice(empty_bytes, self.used_memory());
+        for (_, text) in advice.iter().filter(|(about, _)| about.iter().any(|id| is_given(*id))) {
+            log::warn!("{text}");
+        }
+    }
+
     fn pending_bytes(&self) -> usize {
         self.persistence.as_ref().map_or(0, |persistence| persistence.log.pending_bytes() as usize)
     }

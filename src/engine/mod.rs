@@ -113,6 +113,8 @@ pub struct Engine {
     pub shutdown: Shutdown,
     /// Memory that the process had before there was any data.
     startup_bytes: usize,
+    /// What the store counts while there is no key in it.
+    empty_store_bytes: usize,
     /// 40 hex digits, new for each process.
     pub run_id: String,
     /// The port that is listened on, which the settings do not know if it was chosen by the kernel.
@@ -149,6 +151,7 @@ impl Engine {
         let metrics = Metrics::new(commands.rows().len());
         let store = Arc::new(Store::new());
         let startup_bytes = info::resident_bytes().unwrap_or(0);
+        let empty_store_bytes = store.bytes();
         let persistence = if config.flag(Id::Appendonly) {
             Some(Persistence::open(&config, &store)?)
         } else {
@@ -173,6 +176,7 @@ impl Engine {
             pubsub: Arc::default(),
             shutdown: Shutdown::new(),
             startup_bytes,
+            empty_store_bytes,
             run_id: Random::new().hex40(),
             port: AtomicU16::new(0),
             metrics_port: AtomicU16::new(0),

@@ -22,6 +22,7 @@
 
 use super::Client;
 use super::observe::Pending;
+use crate::aof::aside::Aside;
 use crate::aof::disk::Directory;
 use crate::aof::files::{self, Node};
 use crate::aof::log::{Log, LogError};
@@ -113,6 +114,8 @@ pub struct Persistence {
     pub(super) crowded: AtomicBool,
     /// Bytes that recovery put aside at this start.
     pub quarantined_bytes: u64,
+    /// What this and earlier starts, and changes of leader, have put aside.
+    pub aside: Aside,
     /// How long recovery took, in milliseconds, and how many records it read.
     pub recovery: (u64, u64),
     /// Bytes of all files of the log at the last compaction or start.
@@ -159,6 +162,7 @@ impl Persistence {
             parked_rx,
             crowded: AtomicBool::new(false),
             quarantined_bytes: recovered.torn.map_or(0, |torn| torn.len),
+            aside: Aside::of(&dir),
             recovery: (millis, recovered.records),
             size_at_compaction: AtomicU64::new(recovered.base.map_or(0, |_| bytes)),
             dir,

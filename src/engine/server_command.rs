@@ -47,7 +47,7 @@ pub fn config_set(
     let words: Vec<&[u8]> = args.from(2).collect();
     let pairs: Vec<(&[u8], &[u8])> = words.chunks(2).map(|pair| (pair[0], pair[1])).collect();
     let changed = engine.config.set_many(&pairs)?;
-    for id in changed {
+    for &id in &changed {
         log::info!("CONFIG SET changed {}", id.setting().name);
         if id == Id::Loglevel {
             log::set_max_level(log_level(engine.config.choice(Id::Loglevel)));
@@ -57,6 +57,7 @@ pub fn config_set(
         persistence.reconfigure(&engine.config);
     }
     engine.read_limits(session);
+    engine.advise(|id| changed.contains(&id));
     reply.ok();
     Ok(())
 }

@@ -32,6 +32,9 @@ pub fn sweep(engine: &Engine) {
             sweep_once(engine);
         }
         engine.cut_slow_clients();
+        if let Some(persistence) = &engine.persistence {
+            persistence.aside.look(engine.config.int(Id::SetAsideWarnSize) as u64);
+        }
         engine.keep_within_limit();
     }
 }
@@ -69,7 +72,7 @@ fn sweep_once(engine: &Engine) {
                 return;
             }
             let batch = expire(engine, shard, now);
-            more |= batch == BATCH_KEYS;
+            more |= batch > 0;
             expired += batch;
         }
     }
