@@ -10,9 +10,14 @@
 //! ```
 //!
 //! The push thread is started by the first send that stalls and ends when the queue is empty. Order is
-//! kept: as long as anything is queued, whatever is sent joins the queue. The queue is bounded by the
-//! client's [`OutputLimit`]: whoever has more waiting and asks for more is cut off, because the alternatives are to stop
-//! reading (above) or to let one client take all memory.
+//! kept: as long as anything is queued, whatever is sent joins the queue.
+//!
+//! What waits is bounded by the client's [`OutputLimit`], counting what is being added and what is parked
+//! with the sync thread. A client over it is cut off, because the alternatives are to stop reading (above)
+//! or to let one client take all memory. One value that is a whole reply may exceed the limit, so that
+//! every value can be read: the bound is the limit and the largest of the values that wait. The sweeper
+//! looks at clients for which something waits ([`Outbox::check`]): a client over its soft limit is cut off
+//! when the time is over, also if it asks for nothing more.
 //!
 //! Out of scope: who decides what to send.
 
@@ -42,7 +47,7 @@ const PIECE_BYTES: usize = 64 << 10;
 pub enum SendError {
     /// The socket is closed or broken.
     Closed(io::Error),
-    /// More was waiting already than the limit allows; the number of bytes.
+    /// With these bytes more would wait than the limit allows: how many.
     OverLimit(usize),
 }
 
@@ -56,8 +61,10 @@ pub struct Outbox {
     /// Signalled when a piece has been written, and when the socket breaks.
     progress: Condvar,
     sent_bytes: AtomicU64,
-    /// The queue's bytes, for the sum over all clients.
+    /// The bytes that wait, for the sum over all clients.
     held: Held,
+    /// 1 while anything waits, for the number of such clients.
+    waits: Held,
 }
 
 #[derive(Debug, Default)]
@@ -65,14 +72,21 @@ struct Queue {
     pieces: VecDeque<Vec<u8>>,
     /// Bytes in `pieces` and in the hands of the push thread.
     bytes: usize,
+    /// Bytes parked with the sync thread: they join the queue, or the socket, after its next sync.
+    parked: usize,
+    /// The largest value that was queued as a whole reply, since the queue was empty.
+    largest_value: usize,
     pushing: bool,
     broken: bool,
+    /// The soft limit at the last look, and since when more than that waits.
+    soft_bytes: u64,
     over_soft_since: Option<Instant>,
 }
 
 impl Outbox {
-    /// The way out through this socket, for the client of this number. What is queued is part of `memory`.
-    pub fn new(socket: TcpStream, client: u64, memory: &Sum) -> Outbox {
+    /// The way out through this socket, for the client of this number. What waits is part of `memory`;
+    /// `slow` counts the clients for which anything does.
+    pub fn new(socket: TcpStream, client: u64, memory: &Sum, slow: &Sum) -> Outbox {
         Outbox {
             socket,
             name: format!("conn-{client}-push"),
@@ -80,6 +94,7 @@ impl Outbox {
             progress: Condvar::new(),
             sent_bytes: AtomicU64::new(0),
             held: Held::new(memory),
+            waits: Held::new(slow),
         }
     }
 
@@ -98,9 +113,83 @@ impl Outbox {
         self.sent_bytes.load(Relaxed)
     }
 
-    /// Sends without ever blocking on the client. What the kernel does not take is queued.
-    pub fn send(self: &Arc<Self>, bytes: &[u8], limit: OutputLimit) -> Result<(), SendError> {
-        self.turn().send(bytes, limit)
+    /// Sends without ever blocking on the client. What the kernel does not take is queued. A value of
+    /// `largest_value` bytes in it is a whole reply and may exceed the limit.
+    pub fn send(
+        self: &Arc<Self>,
+        bytes: &[u8],
+        largest_value: usize,
+        limit: OutputLimit,
+    ) -> Result<(), SendError> {
+        self.turn().send(bytes, largest_value, limit)
+    }
+
+    /// How many bytes more may wait.
+    pub fn room(&self, limit: OutputLimit) -> usize {
+        match limit.hard_bytes as usize {
+            0 => usize::MAX,
+            hard if self.queued_bytes() == 0 => hard,
+            hard => {
+                let queue = self.queue.lock();
+                hard.saturating_add(queue.largest_value).saturating_sub(queue.waiting())
+            }
+        }
+    }
+
+    /// Counts bytes that wait elsewhere, until [`Outbox::unpark`].
+    pub fn park(
+        &self,
+        bytes: usize,
+        largest_value: usize,
+        limit: OutputLimit,
+    ) -> Result<(), SendError> {
+        let mut queue = self.queue.lock();
+        queue.largest_value = queue.largest_value.max(largest_value);
+        if queue.is_over(bytes, limit) {
+            return Err(self.cut_off(queue, bytes));
+        }
+        queue.parked += bytes;
+        self.count(&mut queue);
+        Ok(())
+    }
+
+    /// The opposite of [`Outbox::park`], before they are sent or dropped.
+    pub fn unpark(&self, bytes: usize) {
+        let mut queue = self.queue.lock();
+        queue.parked -= bytes;
+        self.count(&mut queue);
+    }
+
+    /// Looks whether more waits than may, by the limit as it is now: if so, cuts off and returns how much.
+    pub fn check(&self, limit: OutputLimit) -> Option<usize> {
+        let mut queue = self.queue.lock();
+        let is_over = !queue.broken && queue.is_over(0, limit);
+        is_over.then(|| match self.cut_off(queue, 0) {
+            SendError::OverLimit(waiting) => waiting,
+            SendError::Closed(_) => 0,
+        })
+    }
+
+    fn cut_off(&self, mut queue: MutexGuard<'_, Queue>, added: usize) -> SendError {
+        let waiting = queue.waiting() + added;
+        // At once, so that of several who send only one finds it over its limit.
+        queue.broken = true;
+        drop(queue);
+        self.cut();
+        SendError::OverLimit(waiting)
+    }
+
+    /// What waits has changed.
+    fn count(&self, queue: &mut Queue) {
+        let waiting = queue.waiting();
+        if waiting == 0 {
+            queue.largest_value = 0;
+        }
+        if waiting as u64 <= queue.soft_bytes {
+            queue.over_soft_since = None;
+        }
+        self.held.set(waiting);
+        self.waits.set(usize::from(waiting > 0));
     }
 
     /// Keeps everybody else from sending: what is decided during the turn is so when its bytes leave.
@@ -163,7 +252,7 @@ impl Outbox {
             let result = self.push(&piece);
             let mut queue = self.queue.lock();
             queue.bytes -= piece.len();
-            self.held.set(queue.bytes);
+            self.count(&mut queue);
             queue.broken |= result.is_err();
             drop(queue);
             self.progress.notify_all();
@@ -188,7 +277,12 @@ pub struct Turn<'a> {
 
 impl Turn<'_> {
     /// Sends, see [`Outbox::send`], and ends the turn.
-    pub fn send(self, bytes: &[u8], limit: OutputLimit) -> Result<(), SendError> {
+    pub fn send(
+        self,
+        bytes: &[u8],
+        largest_value: usize,
+        limit: OutputLimit,
+    ) -> Result<(), SendError> {
         let Turn { outbox, mut queue } = self;
         if queue.broken {
             return Err(SendError::Closed(io::ErrorKind::BrokenPipe.into()));
@@ -198,18 +292,12 @@ impl Turn<'_> {
         if sent == bytes.len() {
             return Ok(());
         }
-        // What was waiting before counts, and not this reply: a client that reads gets a reply of any
-        // length.
-        if queue.is_over(limit) {
-            let waiting = queue.bytes;
-            // At once, so that of several who send only one finds it over its limit.
-            queue.broken = true;
-            drop(queue);
-            outbox.cut();
-            return Err(SendError::OverLimit(waiting));
+        queue.largest_value = queue.largest_value.max(largest_value);
+        if queue.is_over(bytes.len() - sent, limit) {
+            return Err(outbox.cut_off(queue, bytes.len() - sent));
         }
         queue.add(&bytes[sent..]);
-        outbox.held.set(queue.bytes);
+        outbox.count(&mut queue);
         if !queue.pushing {
             queue.pushing = true;
             drop(queue);
@@ -220,20 +308,34 @@ impl Turn<'_> {
 }
 
 impl Queue {
+    fn waiting(&self) -> usize {
+        self.bytes + self.parked
+    }
+
     fn add(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len();
         match self.pieces.back_mut().filter(|piece| piece.len() + bytes.len() <= PIECE_BYTES) {
             Some(piece) => piece.extend_from_slice(bytes),
-            None => self.pieces.push_back(bytes.to_vec()),
+            None => {
+                // The second piece and later ones will be filled: no room is left over in them.
+                let room = if self.pieces.is_empty() { 0 } else { PIECE_BYTES };
+                let mut piece = Vec::with_capacity(bytes.len().max(room));
+                piece.extend_from_slice(bytes);
+                self.pieces.push_back(piece);
+            }
         }
     }
 
-    fn is_over(&mut self, limit: OutputLimit) -> bool {
-        let waiting = self.bytes as u64;
-        if limit.hard_bytes > 0 && waiting > limit.hard_bytes {
+    /// Whether too much waits with so many bytes more: now, or, for the soft limit, for too long.
+    fn is_over(&mut self, added: usize, limit: OutputLimit) -> bool {
+        let waiting = (self.waiting() + added) as u64;
+        if limit.hard_bytes > 0
+            && waiting > limit.hard_bytes.saturating_add(self.largest_value as u64)
+        {
             return true;
         }
-        if limit.soft_bytes == 0 || waiting <= limit.soft_bytes {
+        self.soft_bytes = if limit.soft_bytes > 0 { limit.soft_bytes } else { u64::MAX };
+        if waiting <= self.soft_bytes {
             self.over_soft_since = None;
             return false;
         }
@@ -253,14 +355,15 @@ mod tests {
     fn pair() -> (Arc<Outbox>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        (Arc::new(Outbox::new(listener.accept().unwrap().0, 1, &Sum::default())), peer)
+        let (memory, slow) = (Sum::default(), Sum::default());
+        (Arc::new(Outbox::new(listener.accept().unwrap().0, 1, &memory, &slow)), peer)
     }
 
     #[test]
     fn a_slow_reader_gets_everything_in_order() {
         let (outbox, mut peer) = pair();
         for n in 0..1_000_000u32 {
-            outbox.send(&n.to_le_bytes(), LIMIT).unwrap();
+            outbox.send(&n.to_le_bytes(), 0, LIMIT).unwrap();
         }
         let reader = thread::spawn(move || {
             let mut all = Vec::new();
@@ -278,9 +381,69 @@ mod tests {
     fn a_client_that_does_not_read_is_cut_at_its_limit() {
         let (outbox, _peer) = pair();
         let piece = vec![0; 1 << 20];
-        let error = (0..200).find_map(|_| outbox.send(&piece, LIMIT).err());
+        let error = (0..200).find_map(|_| outbox.send(&piece, 0, LIMIT).err());
         assert!(matches!(error, Some(SendError::OverLimit(_))), "{error:?}");
         outbox.drain();
-        assert!(matches!(outbox.send(b"x", LIMIT), Err(SendError::Closed(_))));
+        assert!(matches!(outbox.send(b"x", 0, LIMIT), Err(SendError::Closed(_))));
+    }
+
+    /// Fills the kernel's buffers, so that whatever is sent next waits.
+    fn stalled() -> (Arc<Outbox>, TcpStream) {
+        let (outbox, peer) = pair();
+        while outbox.queued_bytes() == 0 {
+            outbox.send(&[0; 1 << 20], 0, OutputLimit::default()).unwrap();
+        }
+        (outbox, peer)
+    }
+
+    fn hard(bytes: usize) -> OutputLimit {
+        OutputLimit { hard_bytes: bytes as u64, ..OutputLimit::default() }
+    }
+
+    #[test]
+    fn the_bytes_being_sent_count() {
+        let (outbox, _peer) = stalled();
+        let limit = hard(outbox.queued_bytes() + 1000);
+        assert!(outbox.room(limit) >= 1000);
+        assert!(matches!(outbox.send(&[0; 2 << 20], 0, limit), Err(SendError::OverLimit(_))));
+    }
+
+    #[test]
+    fn one_value_may_exceed_the_limit_and_no_second_one() {
+        let (outbox, _peer) = stalled();
+        let limit = hard(outbox.queued_bytes() + 1000);
+        let value = vec![0; 4 << 20];
+        outbox.send(&value, value.len(), limit).unwrap();
+        outbox.send(b"+PONG\r\n", 0, limit).unwrap();
+        let second = outbox.send(&value, value.len(), limit);
+        assert!(matches!(second, Err(SendError::OverLimit(_))), "{second:?}");
+    }
+
+    #[test]
+    fn what_is_parked_counts_until_it_is_not() {
+        let (outbox, _peer) = pair();
+        let limit = hard(1000);
+        outbox.park(600, 0, limit).unwrap();
+        assert_eq!((outbox.queued_bytes(), outbox.room(limit)), (600, 400));
+        outbox.unpark(600);
+        outbox.park(600, 0, limit).unwrap();
+        assert!(matches!(outbox.park(600, 0, limit), Err(SendError::OverLimit(1200))));
+    }
+
+    #[test]
+    fn a_soft_limit_needs_no_further_send_and_forgives_who_reads() {
+        let (outbox, peer) = stalled();
+        let soft = |soft_seconds| OutputLimit { hard_bytes: 0, soft_bytes: 1000, soft_seconds };
+        outbox.send(&[0; 1 << 20], 0, soft(3600)).unwrap();
+        assert_eq!(outbox.check(soft(3600)), None);
+        assert!(outbox.queue.lock().over_soft_since.is_some());
+        let mut rest = peer.try_clone().unwrap();
+        thread::spawn(move || io::copy(&mut rest, &mut io::sink()));
+        outbox.drain();
+        assert!(outbox.queue.lock().over_soft_since.is_none(), "it has read everything");
+        assert_eq!(outbox.check(soft(0)), None);
+        let (outbox, _peer) = stalled();
+        outbox.send(&[0; 1 << 20], 0, soft(3600)).unwrap();
+        assert!(outbox.check(soft(0)).is_some());
     }
 }

@@ -8,6 +8,7 @@
 
 mod common;
 
+use common::http;
 use common::resp::{Resp, Value, encode};
 use common::server::{Server, connect, number_behind, start_in_vain};
 use common::{DEADLINE, skipped, wait_until};
@@ -316,4 +317,83 @@ fn other_machines_are_not_served_without_a_password() {
         let args = ["serve", "--port", "0", "--bind", "192.0.2.1", name, value];
         assert_refused(&args, &["cannot listen on 192.0.2.1"]);
     }
+}
+
+#[test]
+fn settings_that_make_it_useless_are_warned_of_wherever_they_are_given() {
+    let warns = |server: &Server, words: &str| {
+        let said = || server.stderr().lines().any(|l| l.contains("WARN") && l.contains(words));
+        assert!(wait_until(DEADLINE, said), "no warning of {words:?}:\n{}", server.stderr());
+    };
+    const TOO_LITTLE: &str = "maxmemory 1048576: an empty server needs";
+    warns(&Server::start(&[("maxmemory", "1mb")]), TOO_LITTLE);
+
+    let server = Server::start(&[]);
+    assert!(!server.stderr().contains("WARN"), "warned of its defaults:\n{}", server.stderr());
+    let mut client = Resp::connect(server.port());
+    assert_eq!(client.call(&["CONFIG", "SET", "maxmemory", "1mb"]), Value::ok());
+    warns(&server, TOO_LITTLE);
+    let refused = client.call(&["SET", "k", "v"]);
+    assert!(refused.as_bytes().starts_with(b"OOM "), "{refused:?}");
+    assert_eq!(client.call(&["CONFIG", "SET", "maxmemory", "0"]), Value::ok());
+    client.call(&["SET", "k", &"v".repeat(64 << 20)]);
+    assert_eq!(client.call(&["CONFIG", "SET", "maxmemory", "20mb"]), Value::ok());
+    warns(&server, "maxmemory 20971520 is less than the ");
+    // What is not changed is not warned of again.
+    let count = || server.stderr().matches("maxmemory 20971520").count();
+    let before = count();
+    assert_eq!(client.call(&["CONFIG", "SET", "notify-keyspace-events", "A"]), Value::ok());
+    warns(&server, "notify-keyspace-events publishes nothing");
+    assert_eq!(count(), before);
+
+    let dir = std::sync::Arc::new(tempfile::tempdir().expect("a temporary directory"));
+    let file = dir.path().join("kvstore.conf");
+    fs::write(&file, "maxmemory 1mb\nclient-output-buffer-limit normal 1kb 0 0\n").expect("a file");
+    let server = Server::start_in(&dir, &[("config", file.to_str().expect("plain letters"))]);
+    warns(&server, TOO_LITTLE);
+    warns(&server, "client-output-buffer-limit normal 1024");
+}
+
+#[test]
+fn settings_that_allow_what_no_record_can_hold_are_refused() {
+    let server = Server::start(&[]);
+    let mut client = Resp::connect(server.port());
+    for name in ["proto-max-bulk-len", "client-query-buffer-limit"] {
+        for value in ["1073741825", "4gb", "5gb", "9223372036854775807"] {
+            let refused = client.call(&["CONFIG", "SET", name, value]);
+            let text = String::from_utf8_lossy(refused.as_bytes()).into_owned();
+            assert!(text.contains("between 1048576 and 1073741824"), "{name} {value}: {text}");
+            assert_refused(&["serve", &format!("--{name}"), value], &[name, "1073741824"]);
+        }
+        assert_eq!(client.call(&["CONFIG", "SET", name, "1gb"]), Value::ok());
+    }
+}
+
+#[test]
+fn what_was_set_aside_is_measured_and_warned_of() {
+    let dir = std::sync::Arc::new(tempfile::tempdir().expect("a temporary directory"));
+    let data = dir.path().join("data");
+    for (name, bytes) in [("quarantine", 3000), ("diverged", 2000), ("diverged/all-1-00", 500)] {
+        fs::create_dir_all(data.join(name)).expect("a directory");
+        fs::write(data.join(name).join("log-1.aof"), vec![0; bytes]).expect("a file");
+    }
+    let server = Server::start_in(&dir, &[("set-aside-warn-size", "5000")]);
+    let mut client = Resp::connect(server.port());
+    let mut has = |line: &str| {
+        let page = client.call(&["INFO", "persistence"]);
+        String::from_utf8_lossy(page.as_bytes()).lines().any(|other| other == line)
+    };
+    assert!(has("kvstore_quarantine_size:3000"));
+    assert!(has("kvstore_diverged_size:2500"));
+    assert!(has("kvstore_set_aside_warning:1"));
+    let metrics = http::get(http::page_port(&server), "/metrics");
+    assert!(metrics.contains("\nkvstore_quarantine_bytes 3000\n"), "{metrics}");
+    assert!(metrics.contains("\nkvstore_diverged_bytes 2500\n"), "{metrics}");
+    let said = || server.stderr().contains("more than set-aside-warn-size (5000)");
+    assert!(wait_until(DEADLINE, said), "no warning:\n{}", server.stderr());
+    // An operator looks through it.
+    fs::remove_dir_all(data.join("diverged")).expect("removing");
+    assert!(wait_until(4 * DEADLINE, || has("kvstore_diverged_size:0")), "still there");
+    assert!(has("kvstore_set_aside_warning:0"));
+    assert_eq!(server.stderr().matches("more than set-aside-warn-size").count(), 1);
 }

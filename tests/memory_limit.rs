@@ -8,6 +8,7 @@
 
 mod common;
 
+use common::nodes::{converge, follower_of};
 use common::resp::{Resp, Value, encode};
 use common::rng::{Rng, fresh_seed};
 use common::server::Server;
@@ -205,4 +206,68 @@ fn without_a_policy_a_full_server_refuses_writes_and_goes_on_reading() {
         assert_eq!(client.call(&["DEL", &name(key)]), Value::Int(1));
     }
     assert_eq!(client.call(&["SET", "key:1", "1:10:"]), Value::ok());
+}
+
+/// Waits until clients hold so much, or so little, by INFO.
+fn wait_for_clients_memory(client: &mut Resp, what: &str, holds: impl Fn(u64) -> bool) {
+    let mut bytes = 0;
+    let reached = wait_until(DEADLINE, || {
+        bytes = info(client, "mem_clients_normal");
+        holds(bytes)
+    });
+    assert!(reached, "{what}: {bytes} bytes");
+}
+
+#[test]
+fn names_of_subscriptions_count() {
+    const NAMES: usize = 5000;
+    let server = Server::start(&[]);
+    let mut looker = Resp::connect(server.port());
+    for verb in ["SUBSCRIBE", "PSUBSCRIBE"] {
+        let before = info(&mut looker, "mem_clients_normal");
+        let mut subscriber = Resp::connect(server.port());
+        for chunk in 0..NAMES / 100 {
+            let names = (0..100).map(|n| format!("{verb}:{:03996}", 100 * chunk + n));
+            let words: Vec<String> = std::iter::once(verb.to_owned()).chain(names).collect();
+            subscriber.send(&words);
+            (0..100).for_each(|_| drop(subscriber.read_reply()));
+        }
+        let names_bytes = (NAMES * 4000) as u64;
+        wait_for_clients_memory(&mut looker, verb, |bytes| bytes > before + names_bytes);
+        drop(subscriber);
+        wait_for_clients_memory(&mut looker, "all have left", |bytes| bytes < before + MB);
+    }
+}
+
+#[test]
+fn the_feed_of_a_monitor_counts() {
+    let server = Server::start(&[]);
+    let mut looker = Resp::connect(server.port());
+    let before = info(&mut looker, "mem_clients_normal");
+    let mut monitor = Resp::connect(server.port());
+    assert_eq!(monitor.call(&["MONITOR"]), Value::ok());
+    // Its thread takes nothing from the feed meanwhile.
+    monitor.send(&["DEBUG", "SLEEP", "60"]);
+    let word = "w".repeat(1000);
+    wait_for_clients_memory(&mut looker, "a feed", |bytes| {
+        (0..100).for_each(|_| drop(Resp::connect(server.port()).call(&["ECHO", &word])));
+        bytes > before + MB / 2
+    });
+}
+
+#[test]
+fn messages_that_wait_for_a_follower_count() {
+    let leader = Server::start(&[]);
+    let follower = follower_of(leader.port(), &[("repl-timeout", "60")]);
+    converge(leader.port(), &[follower.port()]);
+    let mut client = Resp::connect(leader.port());
+    let before = info(&mut client, "mem_clients_normal");
+    follower.signal("STOP");
+    let message = "m".repeat(100_000);
+    wait_for_clients_memory(&mut client, "messages", |bytes| {
+        (0..20).for_each(|_| drop(Resp::connect(leader.port()).call(&["PUBLISH", "ch", &message])));
+        bytes > before + 8 * MB
+    });
+    follower.signal("CONT");
+    wait_for_clients_memory(&mut client, "they are sent", |bytes| bytes < before + MB);
 }

@@ -58,14 +58,16 @@
 //!
 //! # Reading order
 //!
-//! [`record`], [`epochs`], [`log`] (writing), [`scan`] and [`recovery`] (reading), `settle`, [`base`] (compaction's result), [`compaction`],
-//! [`divergence`] (what an ex-leader gives up), [`files`], [`mark`], [`disk`] (the calls that tests replace).
+//! [`record`], [`epochs`], [`log`] (writing), [`scan`] and [`recovery`] (reading), `settle`, [`base`] (compaction's
+//! result), [`compaction`], [`divergence`] (what an ex-leader gives up), [`aside`], [`files`], [`mark`], [`disk`]
+//! (the calls that tests replace).
 //!
 //! # Left out
 //!
 //! Compression, encryption, checksums on the way from memory to here, direct I/O, a file per core. Each
 //! would be faster or safer somewhere, and none is needed to lose nothing.
 
+pub mod aside;
 pub mod base;
 pub mod compaction;
 pub mod disk;

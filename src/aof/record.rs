@@ -62,6 +62,8 @@ pub struct Header {
 
 /// Five numbers of at most 20 digits, blanks, a sign and a line end.
 pub const HEADER_LEN_MAX: usize = 112;
+/// The longest payload. The settings allow none that is longer, and a follower takes one for damage.
+pub const PAYLOAD_BYTES_MAX: u64 = 4 << 30;
 
 impl Header {
     /// Reads the header at the start of `bytes`, and tells its line's length with the line end.

@@ -1,13 +1,14 @@
 //! The keyspace: commands on all keys at once.
 //!
-//! The reading ones lock one shard at a time while they look at it. So they hold nobody up for long,
-//! and what they tell is of slightly different moments.
+//! The reading ones lock one shard at a time while they look at it, and never for more than
+//! [`HOLD_STEPS`] of matching. So they hold nobody up for long, and what they tell is of slightly different
+//! moments. In an EXEC, which is one moment, they run under its locks.
 
 use super::{Call, Command, Family, Flags, Keys};
 use crate::effect::Effect;
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
-use crate::glob;
-use crate::protocol::{Args, integer};
+use crate::glob::Pattern;
+use crate::protocol::{Args, Reply, integer};
 use crate::random::Random;
 
 const READ: Flags = Flags::READONLY.and(Flags::ALL_KEYS);
@@ -50,9 +51,10 @@ pub const COMMANDS: &[Command] = &[
 const INVALID_CURSOR: Failure = Failure::fixed("ERR invalid cursor");
 
 fn keys(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
-    let everything = ScanOptions { pattern: &args[1], count: usize::MAX, strings: true };
+    let pattern = Wanted::parse(&args[1])?;
+    let everything = ScanOptions { pattern, count: usize::MAX, strings: true };
     let (_, keys) = everything.walk(call, 0);
-    answer_keys(call, &keys);
+    keys.answer(call.reply);
     Ok(())
 }
 
@@ -62,13 +64,8 @@ fn scan(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let (cursor, keys) = options.walk(call, cursor);
     call.reply.array(2);
     call.reply.bulk(cursor.to_string().as_bytes());
-    answer_keys(call, &keys);
+    keys.answer(call.reply);
     Ok(())
-}
-
-fn answer_keys(call: &mut Call<'_, '_>, keys: &[Vec<u8>]) {
-    call.reply.array(keys.len());
-    keys.iter().for_each(|key| call.reply.bulk(key));
 }
 
 /// As C's `strtoul`, which is what Redis reads a cursor with: no digits are 0, a sign is taken, and a
@@ -88,23 +85,83 @@ fn parse_cursor(word: &[u8]) -> Option<u64> {
     Some(if negative { value.wrapping_neg() } else { value })
 }
 
+/// One hold of a shard's lock takes no more steps of matching than this, some milliseconds at the worst.
+const HOLD_STEPS: usize = 1 << 20;
+/// To look at a key at all.
+const LOOK_STEPS: usize = 16;
+
+/// Which keys are asked for.
+#[derive(Debug)]
+enum Wanted {
+    /// A single star, which also stands for the empty key.
+    All,
+    Matching(Pattern),
+}
+
+impl Wanted {
+    fn parse(pattern: &[u8]) -> Result<Wanted, Failure> {
+        if pattern == b"*" {
+            Ok(Wanted::All)
+        } else {
+            Pattern::parse(pattern).map(Wanted::Matching)
+        }
+    }
+
+    fn matches(&self, key: &[u8]) -> bool {
+        match self {
+            Wanted::All => true,
+            Wanted::Matching(pattern) => pattern.matches(key),
+        }
+    }
+
+    fn steps(&self, key: &[u8]) -> usize {
+        match self {
+            Wanted::All => 0,
+            Wanted::Matching(pattern) => pattern.steps(key.len()),
+        }
+    }
+}
+
+/// Keys that were found, in one piece of memory.
+#[derive(Debug, Default)]
+struct Found {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Found {
+    fn add(&mut self, key: &[u8]) {
+        self.bytes.extend_from_slice(key);
+        self.ends.push(self.bytes.len());
+    }
+
+    fn answer(&self, reply: &mut Reply) {
+        reply.array(self.ends.len());
+        let mut start = 0;
+        for &end in &self.ends {
+            reply.bulk(&self.bytes[start..end]);
+            start = end;
+        }
+    }
+}
+
 /// What of the keyspace is asked for.
 #[derive(Debug)]
-struct ScanOptions<'a> {
-    pattern: &'a [u8],
+struct ScanOptions {
+    pattern: Wanted,
     /// How many keys to look at, matching or not.
     count: usize,
     /// Whether strings are wanted at all: there is nothing else.
     strings: bool,
 }
 
-impl<'a> ScanOptions<'a> {
-    fn parse(mut words: impl Iterator<Item = &'a [u8]>) -> Result<ScanOptions<'a>, Failure> {
-        let mut options = ScanOptions { pattern: b"*", count: 10, strings: true };
+impl ScanOptions {
+    fn parse<'a>(mut words: impl Iterator<Item = &'a [u8]>) -> Result<ScanOptions, Failure> {
+        let mut options = ScanOptions { pattern: Wanted::All, count: 10, strings: true };
         while let Some(word) = words.next() {
             let value = words.next().ok_or(SYNTAX)?;
             match word.to_ascii_uppercase().as_slice() {
-                b"MATCH" => options.pattern = value,
+                b"MATCH" => options.pattern = Wanted::parse(value)?,
                 b"TYPE" => options.strings = value.eq_ignore_ascii_case(b"string"),
                 b"COUNT" => {
                     let count = integer(value).ok_or(NOT_AN_INTEGER)?;
@@ -116,19 +173,33 @@ impl<'a> ScanOptions<'a> {
         Ok(options)
     }
 
-    /// Walks on from `cursor`: the next cursor, and the keys wanted among those looked at.
-    fn walk(&self, call: &Call<'_, '_>, cursor: u64) -> (u64, Vec<Vec<u8>>) {
-        let mut keys = Vec::new();
-        let mut looked_at = 0;
-        let next = call.tx.scan(cursor, |entry| {
-            let wanted = self.strings && glob::matches(self.pattern, entry.key());
-            if wanted && call.tx.is_live(entry) {
-                keys.push(entry.key().to_vec());
+    /// Walks on from `cursor`: the next cursor, and the keys wanted among those looked at. Ends early when
+    /// the keys fill the reply beyond its limit: then it will not be sent.
+    fn walk(&self, call: &Call<'_, '_>, mut cursor: u64) -> (u64, Found) {
+        let (mut found, mut looked_at, room) = (Found::default(), 0, call.reply.room());
+        loop {
+            let (mut steps, mut long) = (0, Vec::new());
+            cursor = call.tx.scan(cursor, |entry| {
+                let key = entry.key();
+                let needed = self.pattern.steps(key);
+                if needed > HOLD_STEPS {
+                    // Matched when the lock is released.
+                    let is_live = entry.deadline().is_none_or(|at| at >= call.tx.now());
+                    if self.strings && is_live {
+                        long.push(key.to_vec());
+                    }
+                } else if self.strings && self.pattern.matches(key) && call.tx.is_live(entry) {
+                    found.add(key);
+                }
+                looked_at += 1;
+                steps += needed + LOOK_STEPS;
+                looked_at < self.count && steps < HOLD_STEPS && found.bytes.len() <= room
+            });
+            long.iter().filter(|key| self.pattern.matches(key)).for_each(|key| found.add(key));
+            if cursor == 0 || looked_at >= self.count || found.bytes.len() > room {
+                return (cursor, found);
             }
-            looked_at += 1;
-            looked_at < self.count
-        });
-        (next, keys)
+        }
     }
 }
 

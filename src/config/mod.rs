@@ -35,6 +35,7 @@
 //! Redis's `include`, reading the configuration from standard input, CONFIG RESETSTAT (which is no
 //! configuration), and re-reading the file while the server runs.
 
+mod advice;
 mod error;
 mod help;
 mod kind;
@@ -50,6 +51,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use crate::error::Failure;
+use crate::glob::Pattern;
 use parking_lot::{Mutex, RwLock};
 
 pub use error::{ConfigError, RequestError};
@@ -243,18 +246,16 @@ impl Config {
     /// The settings whose name or alias matches one of the patterns, each once, in the table's
     /// order. A pattern that is a plain name gives it back as it was typed, as in Redis. Secrets are
     /// among them: it is for the caller to let in only who may see them.
-    pub fn get(
-        &self,
-        patterns: &[&[u8]],
-        glob: impl Fn(&[u8], &[u8]) -> bool,
-    ) -> Vec<(String, String)> {
+    pub fn get(&self, patterns: &[&[u8]]) -> Result<Vec<(String, String)>, Failure> {
+        let parsed = patterns.iter().map(|typed| Pattern::parse(&typed.to_ascii_lowercase()));
+        let parsed = parsed.collect::<Result<Vec<_>, Failure>>()?;
         let shown = |name: &str| {
-            let matches = |p: &&&[u8]| glob(&p.to_ascii_lowercase(), name.as_bytes());
-            let typed = std::str::from_utf8(patterns.iter().find(matches)?).unwrap_or_default();
+            let first = parsed.iter().position(|pattern| pattern.matches(name.as_bytes()))?;
+            let typed = std::str::from_utf8(patterns[first]).unwrap_or_default();
             Some(if typed.eq_ignore_ascii_case(name) { typed } else { name }.to_owned())
         };
         let names = SETTINGS.iter().flat_map(|row| row.names().map(move |name| (name, row.id)));
-        names.filter_map(|(name, id)| Some((shown(name)?, self.text(id)))).collect()
+        Ok(names.filter_map(|(name, id)| Some((shown(name)?, self.text(id)))).collect())
     }
 
     /// Changes all of these settings or, on an error, none. Returns those whose value is now
@@ -345,17 +346,9 @@ impl fmt::Debug for Config {
 mod tests {
     use super::*;
 
-    /// Enough of a glob: a star at the end.
-    fn glob(pattern: &[u8], name: &[u8]) -> bool {
-        match pattern.strip_suffix(b"*") {
-            Some(prefix) => name.starts_with(prefix),
-            None => pattern == name,
-        }
-    }
-
     fn get(config: &Config, patterns: &[&str]) -> Vec<(String, String)> {
         let patterns: Vec<_> = patterns.iter().map(|p| p.as_bytes()).collect();
-        config.get(&patterns, glob)
+        config.get(&patterns).expect("short patterns")
     }
 
     fn set(config: &Config, pairs: &[(&str, &str)]) -> Result<Vec<Id>, String> {

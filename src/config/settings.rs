@@ -52,6 +52,7 @@ pub enum Id {
     AutoCompactPercentage,
     AutoCompactMinSize,
     CompactRate,
+    SetAsideWarnSize,
     Replicaof,
     Masterauth,
     ReplTimeout,
@@ -113,6 +114,9 @@ const POLICIES: &[&str] = &[
 ];
 
 const MB: i64 = 1024 * 1024;
+/// A key's length and a record's have 32 bits. A record holds what a transaction has written when its last
+/// command begins, and what that command writes: a request, a key and a value at most.
+const REQUEST_BYTES_MAX: i64 = 1 << 30;
 /// Redis's bound of its `int` settings.
 const INT_MAX: i64 = i32::MAX as i64;
 
@@ -205,11 +209,11 @@ pub static SETTINGS: &[Setting] = &[
              HELLO 3, gets RESP either way.",
         )
         .if_unsure("keep it."),
-    setting(Id::ProtoMaxBulkLen, "proto-max-bulk-len", bytes(MB, i64::MAX), "512mb")
+    setting(Id::ProtoMaxBulkLen, "proto-max-bulk-len", bytes(MB, REQUEST_BYTES_MAX), "512mb")
         .means("The longest single argument that a client may send, in bytes.")
         .alternatives("Less protects memory; more allows larger values.")
         .if_unsure("keep it."),
-    setting(Id::ClientQueryBufferLimit, "client-query-buffer-limit", bytes(MB, i64::MAX), "1gb")
+    setting(Id::ClientQueryBufferLimit, "client-query-buffer-limit", bytes(MB, REQUEST_BYTES_MAX), "1gb")
         .means("How many bytes of unfinished requests one client may have in memory.")
         .alternatives("Less protects memory from many clients that send large requests.")
         .if_unsure("keep it."),
@@ -222,7 +226,8 @@ pub static SETTINGS: &[Setting] = &[
     .means(
         "How many bytes of replies may wait for a client that is slow to read, as `class hard \
          soft seconds` for the classes normal, replica and pubsub. A client over hard, or over \
-         soft for that many seconds, is disconnected.",
+         soft for that many seconds, is disconnected. A reply counts while it is made; only one that \
+         is a single value may exceed hard.",
     )
     .alternatives(
         "0 means no limit; classes that are not named stay as they are. Unlike Redis, normal is \
@@ -233,8 +238,9 @@ pub static SETTINGS: &[Setting] = &[
     setting(Id::Maxmemory, "maxmemory", bytes(0, i64::MAX), "0")
         .heading("Memory")
         .means(
-            "How much memory may be in use: keys and values, what clients wait to send or read, and \
-             what waits to be written to the log. Over it, maxmemory-policy decides.",
+            "How much memory may be in use: keys and values, what clients wait to send or read and \
+             subscribe to, and what waits to be written to the log or sent to followers. Over it, \
+             maxmemory-policy decides.",
         )
         .alternatives("0 means no limit.")
         .if_unsure("give a cache two thirds of the memory that you can spare."),
@@ -352,6 +358,13 @@ pub static SETTINGS: &[Setting] = &[
     setting(Id::CompactRate, "compact-rate", bytes(0, 1 << 40), "48mb")
         .means("How many bytes a second a compaction writes at most.")
         .alternatives("0 is as fast as it goes, at the expense of the clients' latency.")
+        .if_unsure("keep it."),
+    setting(Id::SetAsideWarnSize, "set-aside-warn-size", bytes(0, 1 << 50), "1gb")
+        .means(
+            "Above this size of quarantine/ and diverged/ together, the log and INFO warn: they hold \
+             writes that were cut off or given up, and the server never removes them.",
+        )
+        .alternatives("0 never warns.")
         .if_unsure("keep it."),
     setting(Id::Replicaof, "replicaof", Kind::Checked("HOST:PORT", address), "")
         .alias("slaveof")

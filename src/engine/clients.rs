@@ -4,7 +4,7 @@ use crate::clock::Stopwatch;
 use crate::config::{ClientClass, OutputLimit};
 use crate::held::{Held, Sum};
 use crate::outbox::{Outbox, SendError};
-use crate::protocol::Dialect;
+use crate::protocol::{Dialect, Reply};
 use crate::pubsub::{Kind, Subscriber};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -85,8 +85,9 @@ impl Client {
         addr: SocketAddr,
         local_addr: SocketAddr,
         memory: &Sum,
+        slow: &Sum,
     ) -> Client {
-        let outbox = Arc::new(Outbox::new(socket, id.0, memory));
+        let outbox = Arc::new(Outbox::new(socket, id.0, memory, slow));
         Client {
             id,
             addr,
@@ -137,8 +138,13 @@ impl Client {
     }
 
     /// Sends bytes to it, see [`Outbox::send`].
-    pub fn send(&self, bytes: &[u8], limit: OutputLimit) -> Result<(), SendError> {
-        self.outbox.send(bytes, limit)
+    pub fn send(
+        &self,
+        bytes: &[u8],
+        largest_value: usize,
+        limit: OutputLimit,
+    ) -> Result<(), SendError> {
+        self.outbox.send(bytes, largest_value, limit)
     }
 
     /// Whether replies to it wait with the sync thread; later ones must wait behind them.
@@ -153,8 +159,11 @@ impl Client {
         }
     }
 
-    pub(super) fn park(&self) {
+    /// Counts a batch of replies that goes to the sync thread, see [`Outbox::park`].
+    pub(super) fn park(&self, reply: &Reply, limit: OutputLimit) -> Result<(), SendError> {
+        self.outbox.park(reply.bytes().len(), reply.largest_value(), limit)?;
         self.parked.fetch_add(1, AcqRel);
+        Ok(())
     }
 
     pub(super) fn unpark(&self) {
@@ -264,6 +273,8 @@ pub struct Clients {
     by_id: Mutex<BTreeMap<ClientId, Arc<Client>>>,
     last_id: AtomicU64,
     memory: Sum,
+    /// How many there are for which output waits.
+    slow: Sum,
 }
 
 /// Takes the client out of the registry when its connection ends, however it ends.
@@ -295,7 +306,7 @@ impl Clients {
             return Err(socket);
         }
         let id = ClientId(self.last_id.fetch_add(1, Relaxed) + 1);
-        let client = Arc::new(Client::new(id, socket, addr, local_addr, &self.memory));
+        let client = Arc::new(Client::new(id, socket, addr, local_addr, &self.memory, &self.slow));
         by_id.insert(id, Arc::clone(&client));
         Ok(client)
     }
@@ -318,6 +329,15 @@ impl Clients {
     /// All of them, oldest first.
     pub fn all(&self) -> Vec<Arc<Client>> {
         self.by_id.lock().values().cloned().collect()
+    }
+
+    /// Those for which output waits: usually none, which costs one relaxed load to find out.
+    pub fn slow(&self) -> Vec<Arc<Client>> {
+        if self.slow.get() == 0 {
+            return Vec::new();
+        }
+        let by_id = self.by_id.lock();
+        by_id.values().filter(|client| client.outbox.queued_bytes() > 0).cloned().collect()
     }
 
     /// Bytes held for all of them: input buffers, transactions and waiting output. The sum is kept, not

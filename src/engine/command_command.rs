@@ -3,7 +3,7 @@
 use super::{Engine, key_specs};
 use crate::commands::{Command, Flags};
 use crate::error::Failure;
-use crate::glob;
+use crate::glob::Pattern;
 use crate::protocol::{Args, Reply};
 
 const INVALID_COMMAND: Failure = Failure::fixed("ERR Invalid command specified");
@@ -42,8 +42,8 @@ pub fn list(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Fa
             return Err(crate::error::SYNTAX);
         }
         if args.is(3, "pattern") {
-            let pattern = args[4].to_ascii_lowercase();
-            rows.retain(|row| glob::matches(&pattern, row.name.as_bytes()));
+            let pattern = Pattern::parse(&args[4].to_ascii_lowercase())?;
+            rows.retain(|row| pattern.matches(row.name.as_bytes()));
         } else if args.is(3, "aclcat") {
             let category = String::from_utf8_lossy(&args[4]).to_lowercase();
             rows.retain(|row| categories(row).any(|name| name[1..] == category));

@@ -16,6 +16,7 @@ const NOT_IN_MULTI: Failure = Failure::fixed("ERR Command not allowed inside a t
 impl Engine {
     /// Runs one request and writes its answer.
     pub fn execute(&self, session: &mut Session, args: Args<'_>, reply: &mut Reply) {
+        reply.start();
         let mark = reply.mark();
         session.reply_mode.begin();
         let result = self.try_execute(session, args, reply);

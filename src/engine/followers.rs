@@ -6,6 +6,7 @@
 use super::ClientId;
 use crate::clock::Stopwatch;
 use crate::effect::Seq;
+use crate::held::{Held, Sum};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub struct Forwarded {
     pub channel: Vec<u8>,
     /// The message.
     pub payload: Vec<u8>,
+    /// Its bytes, for the sum over all clients: once, however many followers it waits for.
+    held: Held,
 }
 
 #[derive(Debug, Default)]
@@ -229,6 +232,14 @@ impl Follower {
 }
 
 impl Forwarded {
+    /// A message published when the log ended at `behind`. It is part of `memory`.
+    pub fn new(behind: Seq, channel: &[u8], payload: &[u8], memory: &Sum) -> Forwarded {
+        let (channel, payload) = (channel.to_vec(), payload.to_vec());
+        let message = Forwarded { behind, channel, payload, held: Held::new(memory) };
+        message.held.set(message.size());
+        message
+    }
+
     fn size(&self) -> usize {
         self.channel.len() + self.payload.len() + size_of::<Forwarded>()
     }
@@ -392,18 +403,18 @@ mod tests {
     fn messages_come_behind_what_was_written_before_them_and_are_bounded() {
         let (followers, follower) = (Followers::default(), follower());
         let registration = followers.register(follower);
-        let message = |behind, payload: Vec<u8>| Forwarded {
-            behind: Seq(behind),
-            channel: b"news".to_vec(),
-            payload,
-        };
+        let memory = Sum::default();
+        let message =
+            |behind, payload: Vec<u8>| Forwarded::new(Seq(behind), b"news", &payload, &memory);
         followers.forward(message(7, b"first".to_vec()));
         assert!(registration.follower.next_message(Seq(6)).is_none());
         assert_eq!(registration.follower.next_message(Seq(7)).unwrap().payload, b"first");
         (0..40).for_each(|_| followers.forward(message(8, vec![0; 1 << 20])));
+        assert!((15 << 20..16 << 20).contains(&memory.get()), "{}", memory.get());
         let kept = std::iter::from_fn(|| registration.follower.next_message(Seq(8))).count();
         assert_eq!((kept as u64, followers.dropped_messages.load(Relaxed)), (15, 25));
         assert!(!registration.follower.has_messages());
+        assert_eq!(memory.get(), 0);
     }
 
     #[test]

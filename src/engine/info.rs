@@ -174,6 +174,10 @@ fn persistence(engine: &Engine, page: &mut String) {
     field(page, "kvstore_recovery_milliseconds", persistence.recovery.0);
     field(page, "kvstore_recovery_records", persistence.recovery.1);
     field(page, "kvstore_quarantined_bytes", persistence.quarantined_bytes);
+    let (aside, warn_size) = (&persistence.aside, engine.config.int(Id::SetAsideWarnSize) as u64);
+    field(page, "kvstore_quarantine_size", aside.quarantine_bytes());
+    field(page, "kvstore_diverged_size", aside.diverged_bytes());
+    field(page, "kvstore_set_aside_warning", u8::from(aside.is_over(warn_size)));
     if let Some(error) = &*compactor.last_error.lock() {
         field(page, "kvstore_compaction_error", error);
     }

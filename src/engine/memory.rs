@@ -1,8 +1,8 @@
 //! How much memory is in use, and for what.
 //!
 //! What counts toward `maxmemory`: the process at its start, keys and values with their slots and
-//! deadlines as the allocator rounds them, clients' input buffers, transactions and waiting replies, and
-//! what the log has yet to write. Each of these sums is kept up to date by whoever changes it, so that a
+//! deadlines as the allocator rounds them, clients' input buffers, transactions, subscriptions, waiting
+//! replies and lines of MONITOR, messages that wait for followers, and what the log has yet to write. Each of these sums is kept up to date by whoever changes it, so that a
 //! write asks four atomics.
 //!
 //! What nobody counts shows in the kernel's books only: stacks, buffers of the moment, and above all what
@@ -75,6 +75,16 @@ impl Engine {
     pub(super) fn memory_peak(&self) -> usize {
         let used = self.used_memory();
         self.memory_peak.fetch_max(used, Relaxed).max(used)
+    }
+
+    /// Warns of settings that make the server useless or contradict each other, if they are among those
+    /// that were given now.
+    pub fn advise(&self, is_given: impl Fn(Id) -> bool) {
+        let empty_bytes = self.startup_bytes + self.empty_store_bytes;
+        let advice = self.config.advice(empty_bytes, self.used_memory());
+        for (_, text) in advice.iter().filter(|(about, _)| about.iter().any(|id| is_given(*id))) {
+            log::warn!("{text}");
+        }
     }
 
     fn pending_bytes(&self) -> usize {

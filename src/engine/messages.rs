@@ -45,9 +45,9 @@ impl Engine {
         else {
             return;
         };
-        let (channel, payload) = (channel.to_vec(), payload.to_vec());
         let behind = persistence.log.appended();
-        self.followers.forward(Forwarded { behind, channel, payload });
+        let message = Forwarded::new(behind, channel, payload, self.clients.memory());
+        self.followers.forward(message);
         persistence.log.wake_tailing();
     }
 

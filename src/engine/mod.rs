@@ -67,7 +67,6 @@ use crate::clock::{Stopwatch, UnixMillis};
 use crate::commands::Commands;
 use crate::config::{Config, Id, OutputLimit};
 use crate::effect::Seq;
-use crate::held::Held;
 use crate::metrics::Metrics;
 use crate::outbox::SendError;
 use crate::protocol::Reply;
@@ -114,6 +113,8 @@ pub struct Engine {
     pub shutdown: Shutdown,
     /// Memory that the process had before there was any data.
     startup_bytes: usize,
+    /// What the store counts while there is no key in it.
+    empty_store_bytes: usize,
     /// 40 hex digits, new for each process.
     pub run_id: String,
     /// The port that is listened on, which the settings do not know if it was chosen by the kernel.
@@ -150,6 +151,7 @@ impl Engine {
         let metrics = Metrics::new(commands.rows().len());
         let store = Arc::new(Store::new());
         let startup_bytes = info::resident_bytes().unwrap_or(0);
+        let empty_store_bytes = store.bytes();
         let persistence = if config.flag(Id::Appendonly) {
             Some(Persistence::open(&config, &store)?)
         } else {
@@ -174,6 +176,7 @@ impl Engine {
             pubsub: Arc::default(),
             shutdown: Shutdown::new(),
             startup_bytes,
+            empty_store_bytes,
             run_id: Random::new().hex40(),
             port: AtomicU16::new(0),
             metrics_port: AtomicU16::new(0),
@@ -199,15 +202,15 @@ impl Engine {
     /// A session for a new connection.
     pub fn session(&self, client: Arc<Client>) -> Session {
         let authenticated = self.config.text(Id::Requirepass).is_empty();
-        let subscriptions =
-            Subscriptions::new(Arc::clone(&self.pubsub), Arc::clone(&client.subscriber));
+        let (pubsub, subscriber) = (Arc::clone(&self.pubsub), Arc::clone(&client.subscriber));
+        let subscriptions = Subscriptions::new(pubsub, subscriber, self.clients.memory());
         Session::new(client, subscriptions, authenticated, Arc::clone(&self.store))
     }
 
     /// Passes the gate and sends what has been answered. An error means that the client is gone, or has
     /// been cut off.
     pub fn flush(&self, session: &mut Session, reply: &mut Reply) -> Result<(), SendError> {
-        let (client, limit) = (&session.client, self.config.output_limit(session.client.class()));
+        let (client, limit) = (&session.client, self.output_limit(&session.client));
         if reply.is_over_limit() {
             let bytes = reply.bytes().len();
             self.note_over_limit(client.addr, bytes);
@@ -216,9 +219,10 @@ impl Engine {
         let begins_monitoring = session.begins_monitoring.take();
         // Before the answer leaves: who has it misses nothing.
         if let Some(dialect) = begins_monitoring {
-            session.monitoring = Some(self.monitors.join(&session.client, dialect));
+            session.monitoring =
+                Some(self.monitors.join(&session.client, dialect, self.clients.memory()));
         }
-        let is_open = self.gate(session, reply, limit);
+        let is_open = self.gate(session, reply, limit)?;
         if is_open && !reply.bytes().is_empty() {
             self.send_replies(session, reply, limit)?;
         }
@@ -236,7 +240,8 @@ impl Engine {
             Ok(lines) if lines.is_empty() => Ok(()),
             Ok(lines) => {
                 self.metrics.output_bytes.add(lines.len() as u64);
-                session.client.send(&lines, monitor::LIMIT)
+                let limit = monitor::limit(self.output_limit(&session.client));
+                session.client.send(&lines, 0, limit)
             }
             Err(Overflown) => Err(SendError::OverLimit(session.client.outbox.queued_bytes())),
         };
@@ -252,10 +257,16 @@ impl Engine {
 
     /// The gate: every reply passes it, and every message. Once per batch it waits until all that the
     /// batch wrote or read is as safe as is promised. Returns whether the replies are to be sent now; if
-    /// not, they have been parked and are sent when they may be.
-    pub fn gate(&self, session: &mut Session, reply: &mut Reply, limit: OutputLimit) -> bool {
+    /// not, they have been parked and are sent when they may be. An error means that too much is parked.
+    pub fn gate(
+        &self,
+        session: &mut Session,
+        reply: &mut Reply,
+        limit: OutputLimit,
+    ) -> Result<bool, SendError> {
         let needed = session.depends_on;
-        let is_open = self.pass(session, reply, limit);
+        let passed = self.pass(session, reply, limit);
+        let is_open = matches!(passed, Ok(true));
         if !session.notices.is_empty() {
             let notices = std::mem::take(&mut session.notices);
             if !is_open {
@@ -266,10 +277,15 @@ impl Engine {
                 self.deliver_notices(notices);
             }
         }
-        is_open
+        passed
     }
 
-    fn pass(&self, session: &mut Session, reply: &mut Reply, limit: OutputLimit) -> bool {
+    fn pass(
+        &self,
+        session: &mut Session,
+        reply: &mut Reply,
+        limit: OutputLimit,
+    ) -> Result<bool, SendError> {
         self.flush_tally(session);
         let began = session.stopwatch;
         let needed = std::mem::take(&mut session.depends_on);
@@ -279,21 +295,21 @@ impl Engine {
         let nothing = needed == Seq(0) && reply.bytes().is_empty();
         let Some(persistence) = self.persistence.as_ref().filter(|_| !nothing) else {
             self.settle(pending, &session.client, began, None);
-            return true;
+            return Ok(true);
         };
         let stages = match persistence.pass(needed, session.client.has_parked()) {
             Passage::Open(stages) => stages,
             Passage::Park => {
                 let client = Arc::clone(&session.client);
-                client.park();
-                let empty = Reply::new(reply.dialect());
+                client.park(reply, limit).inspect_err(|error| self.note_if_over(&client, error))?;
+                let bytes = reply.bytes().len();
+                let mut empty = Reply::new(reply.dialect());
+                empty.set_limit(client.outbox.room(limit));
                 let reply = std::mem::replace(reply, empty);
-                let held = Held::new(self.clients.memory());
-                held.set(reply.bytes().len());
                 let pending = std::mem::take(pending);
-                let parked = Parked { client, reply, at_stake, limit, began, pending, _held: held };
+                let parked = Parked { client, reply, at_stake, limit, began, pending, bytes };
                 persistence.parked_tx.send(parked).expect("the engine holds the receiver, too");
-                return false;
+                return Ok(false);
             }
             Passage::Failed(error) => {
                 persistence::refuse(reply, at_stake, &error);
@@ -301,14 +317,14 @@ impl Engine {
             }
         };
         self.settle(pending, &session.client, began, stages);
-        true
+        Ok(true)
     }
 
     /// Sends replies that were parked.
     fn send_parked(&self, parked: &mut Parked) {
-        let (client, bytes) = (&parked.client, parked.reply.bytes());
+        parked.client.outbox.unpark(parked.bytes);
         // Whoever is gone or cut off will not miss them.
-        let _ = self.send(client, bytes, parked.limit, &mut parked.pending);
+        let _ = self.send(&parked.client, &parked.reply, parked.limit, &mut parked.pending);
     }
 
     /// Sends a session's replies that have passed the gate.
@@ -319,7 +335,7 @@ impl Engine {
         limit: OutputLimit,
     ) -> Result<(), SendError> {
         let pending = &mut session.watch.pending;
-        let sent = self.send(&session.client, reply.bytes(), limit, pending);
+        let sent = self.send(&session.client, reply, limit, pending);
         reply.clear();
         sent
     }
@@ -327,20 +343,37 @@ impl Engine {
     fn send(
         &self,
         client: &Client,
-        bytes: &[u8],
+        reply: &Reply,
         limit: OutputLimit,
         pending: &mut Pending,
     ) -> Result<(), SendError> {
         let watch = pending.is_observed().then(Stopwatch::start);
-        let sent = client.send(bytes, limit);
+        let sent = client.send(reply.bytes(), reply.largest_value(), limit);
         if let Some(watch) = watch {
             pending.sent(watch.nanos());
         }
-        self.metrics.output_bytes.add(bytes.len() as u64);
-        if let Err(SendError::OverLimit(waiting)) = sent {
-            self.note_over_limit(client.addr, waiting);
+        self.metrics.output_bytes.add(reply.bytes().len() as u64);
+        sent.inspect_err(|error| self.note_if_over(client, error))
+    }
+
+    /// How much may wait for a client.
+    pub fn output_limit(&self, client: &Client) -> OutputLimit {
+        self.config.output_limit(client.class())
+    }
+
+    /// Cuts off clients for which too much waits, or for too long, although nothing more is sent.
+    fn cut_slow_clients(&self) {
+        for client in self.clients.slow() {
+            if let Some(waiting) = client.outbox.check(self.output_limit(&client)) {
+                self.note_over_limit(client.addr, waiting);
+            }
         }
-        sent
+    }
+
+    fn note_if_over(&self, client: &Client, error: &SendError) {
+        if let SendError::OverLimit(waiting) = error {
+            self.note_over_limit(client.addr, *waiting);
+        }
     }
 
     /// Counts and logs a client that was cut off because it does not read.

@@ -19,6 +19,7 @@ use super::observed::shown;
 use crate::clock;
 use crate::commands::{Command, Flags};
 use crate::config::OutputLimit;
+use crate::held::{Held, Sum};
 use crate::protocol::{Args, Dialect};
 use parking_lot::Mutex;
 use std::io::Write;
@@ -29,14 +30,21 @@ use std::time::Duration;
 
 /// How often a monitor's thread takes what is there for it.
 pub const PACE: Duration = Duration::from_millis(5);
-/// What may wait in a feed, and as much again for a client that does not read.
+/// What may wait in a feed, and twice as much for a client that does not read.
 const FEED_BYTES_MAX: usize = 1 << 20;
-/// A monitor's share of the outbox.
-pub const LIMIT: OutputLimit =
-    OutputLimit { hard_bytes: FEED_BYTES_MAX as u64, soft_bytes: 0, soft_seconds: 0 };
+const UNREAD_BYTES_MAX: u64 = 2 * FEED_BYTES_MAX as u64;
 /// Longer words, and more of them, are shortened, so that a line has a bound.
 const WORD_BYTES_MAX: usize = 1024;
 const WORDS_MAX: usize = 128;
+
+/// How much may wait for a monitor: no more than for others of its class.
+pub fn limit(of_class: OutputLimit) -> OutputLimit {
+    let hard_bytes = match of_class.hard_bytes {
+        0 => UNREAD_BYTES_MAX,
+        hard => hard.min(UNREAD_BYTES_MAX),
+    };
+    OutputLimit { hard_bytes, ..of_class }
+}
 
 /// Those who monitor.
 #[derive(Debug, Default)]
@@ -52,6 +60,8 @@ struct Feed {
     /// Whether the lines are text; otherwise each is a simple string.
     is_text: AtomicBool,
     lines: Mutex<Vec<u8>>,
+    /// The lines' bytes, for the sum over all clients.
+    held: Held,
     overflown: AtomicBool,
 }
 
@@ -83,11 +93,17 @@ impl Monitors {
     }
 
     /// Begins to feed a client.
-    pub fn join(self: &Arc<Self>, client: &Arc<Client>, dialect: Dialect) -> Monitoring {
+    pub fn join(
+        self: &Arc<Self>,
+        client: &Arc<Client>,
+        dialect: Dialect,
+        memory: &Sum,
+    ) -> Monitoring {
         let feed = Arc::new(Feed {
             client: Arc::clone(client),
             is_text: AtomicBool::new(dialect == Dialect::Text),
             lines: Mutex::default(),
+            held: Held::new(memory),
             overflown: AtomicBool::new(false),
         });
         let mut feeds = self.feeds.lock();
@@ -121,6 +137,7 @@ impl Feed {
             false => (b"+", b"\r\n"),
         };
         [before, line, behind].into_iter().for_each(|part| lines.extend_from_slice(part));
+        self.held.set(lines.capacity());
     }
 }
 
@@ -135,7 +152,9 @@ impl Monitoring {
         if self.feed.overflown.load(Relaxed) {
             return Err(Overflown);
         }
-        Ok(std::mem::take(&mut *self.feed.lines.lock()))
+        let mut lines = self.feed.lines.lock();
+        self.feed.held.set(0);
+        Ok(std::mem::take(&mut *lines))
     }
 }
 

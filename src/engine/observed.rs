@@ -100,7 +100,15 @@ impl Observed {
 /// The answer of SLOWLOG GET and TRACE LIST.
 pub fn write_all(all: &[Arc<Observed>], reply: &mut Reply, with_timeline: bool, as_text: bool) {
     if as_text {
-        return reply.page(&all.iter().map(|one| one.describe()).collect::<String>());
+        let mut page = String::new();
+        for one in all {
+            page += &one.describe();
+            // Many entries are not one value, though they are one page.
+            if !reply.fits(page.len()) {
+                return;
+            }
+        }
+        return reply.page(&page);
     }
     reply.array(all.len());
     all.iter().for_each(|one| one.write(reply, with_timeline));

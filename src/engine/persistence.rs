@@ -22,6 +22,7 @@
 
 use super::Client;
 use super::observe::Pending;
+use crate::aof::aside::Aside;
 use crate::aof::disk::Directory;
 use crate::aof::files::{self, Node};
 use crate::aof::log::{Log, LogError};
@@ -33,7 +34,6 @@ use crate::clock::{Stopwatch, UnixMillis};
 use crate::config::{Config, Fsync, Id, OutputLimit};
 use crate::effect::{self, Seq};
 use crate::error::Failure;
-use crate::held::Held;
 use crate::protocol::{Mark, Reply};
 use crate::store::{Scope, Store};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -65,8 +65,8 @@ pub struct Parked {
     pub at_stake: Option<AtStake>,
     /// Its output limit.
     pub limit: OutputLimit,
-    /// The replies' bytes, for the sum over all clients.
-    pub _held: Held,
+    /// The replies' bytes, as its outbox counts them.
+    pub bytes: usize,
     /// When they came to the gate.
     pub began: Stopwatch,
     /// The commands among them that are kept to be looked at.
@@ -114,6 +114,8 @@ pub struct Persistence {
     pub(super) crowded: AtomicBool,
     /// Bytes that recovery put aside at this start.
     pub quarantined_bytes: u64,
+    /// What this and earlier starts, and changes of leader, have put aside.
+    pub aside: Aside,
     /// How long recovery took, in milliseconds, and how many records it read.
     pub recovery: (u64, u64),
     /// Bytes of all files of the log at the last compaction or start.
@@ -164,6 +166,7 @@ impl Persistence {
             parked_rx,
             crowded: AtomicBool::new(false),
             quarantined_bytes: recovered.torn.map_or(0, |torn| torn.len),
+            aside: Aside::of(&dir),
             recovery: (millis, recovered.records),
             size_at_compaction: AtomicU64::new(recovered.base.map_or(0, |_| bytes)),
             dir,

@@ -8,7 +8,7 @@ use super::{Engine, Session};
 use crate::commands::{Builtin, Command, Run};
 use crate::config::ClientClass;
 use crate::error::Failure;
-use crate::glob;
+use crate::glob::{PATTERN_TOO_LONG, Pattern};
 use crate::outbox::SendError;
 use crate::protocol::{Args, Dialect, Reply};
 use crate::pubsub::{Kind, NAME_BYTES_MAX, SUBSCRIPTIONS_MAX};
@@ -21,8 +21,7 @@ pub fn subscribe(
     reply: &mut Reply,
 ) -> Result<(), Failure> {
     if args.from(1).any(|name| name.len() > NAME_BYTES_MAX) {
-        let text = format!("ERR a channel or pattern may have {NAME_BYTES_MAX} bytes at most");
-        return Err(Failure::new(text));
+        return Err(PATTERN_TOO_LONG);
     }
     if session.subscriptions.len() + args.len() - 1 > SUBSCRIPTIONS_MAX {
         let text = format!("ERR a client may have {SUBSCRIPTIONS_MAX} subscriptions at most");
@@ -72,6 +71,10 @@ pub fn publish(
     args: Args<'_>,
     reply: &mut Reply,
 ) -> Result<(), Failure> {
+    // Patterns are matched with it.
+    if args[1].len() > NAME_BYTES_MAX {
+        return Err(PATTERN_TOO_LONG);
+    }
     reply.count(engine.publish(session, &args[1], &args[2]));
     Ok(())
 }
@@ -81,8 +84,9 @@ pub fn channels(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<()
         let beginning = "ERR unknown subcommand or wrong number of arguments for '";
         return Err(Failure::quoting(beginning, &args[1], "'. Try PUBSUB HELP."));
     }
-    let pattern = args.get(2).unwrap_or(b"*");
-    let names = engine.pubsub.channels(|name| glob::matches(pattern, name));
+    let pattern = args.get(2).map(Pattern::parse).transpose()?;
+    let mut names = engine.pubsub.channels();
+    names.retain(|name| pattern.as_ref().is_none_or(|pattern| pattern.matches(name)));
     reply.array(names.len());
     names.iter().for_each(|name| reply.bulk(name));
     Ok(())

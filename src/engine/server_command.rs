@@ -5,7 +5,6 @@ use super::{Engine, Session, info};
 use crate::clock;
 use crate::config::Id;
 use crate::error::{Failure, NOT_A_FLOAT, SYNTAX};
-use crate::glob;
 use crate::protocol::{Args, Reply};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -27,7 +26,7 @@ pub fn info(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Fa
 
 pub fn config_get(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
     let patterns: Vec<&[u8]> = args.from(2).collect();
-    let found = engine.config.get(&patterns, glob::matches);
+    let found = engine.config.get(&patterns)?;
     reply.map(found.len());
     for (name, value) in found {
         reply.bulk(name.as_bytes());
@@ -48,7 +47,7 @@ pub fn config_set(
     let words: Vec<&[u8]> = args.from(2).collect();
     let pairs: Vec<(&[u8], &[u8])> = words.chunks(2).map(|pair| (pair[0], pair[1])).collect();
     let changed = engine.config.set_many(&pairs)?;
-    for id in changed {
+    for &id in &changed {
         log::info!("CONFIG SET changed {}", id.setting().name);
         if id == Id::Loglevel {
             log::set_max_level(log_level(engine.config.choice(Id::Loglevel)));
@@ -58,6 +57,7 @@ pub fn config_set(
         persistence.reconfigure(&engine.config);
     }
     engine.read_limits(session);
+    engine.advise(|id| changed.contains(&id));
     reply.ok();
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The sweeper thread: gives back the memory of expired keys that nobody asks for, and, at its pace,
-//! what is over the memory limit without a write that would see to it (see `evict.rs`).
+//! what is over the memory limit without a write that would see to it (see `evict.rs`), and what waits for
+//! clients that are over their output limits without asking for more.
 //!
 //! Each shard knows its next deadline, so a sweep with nothing to do is 256 short looks. A shard with
 //! expired keys is locked for a batch of them at a time, and then it is the next one's turn: a client
@@ -29,6 +30,10 @@ pub fn sweep(engine: &Engine) {
         engine.metrics.sample_rates();
         if engine.active_expire.load(Relaxed) && !engine.role.is_follower() {
             sweep_once(engine);
+        }
+        engine.cut_slow_clients();
+        if let Some(persistence) = &engine.persistence {
+            persistence.aside.look(engine.config.int(Id::SetAsideWarnSize) as u64);
         }
         engine.keep_within_limit();
     }
@@ -67,7 +72,7 @@ fn sweep_once(engine: &Engine) {
                 return;
             }
             let batch = expire(engine, shard, now);
-            more |= batch == BATCH_KEYS;
+            more |= batch > 0;
             expired += batch;
         }
     }

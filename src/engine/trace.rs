@@ -136,7 +136,7 @@ fn send(engine: &Engine, session: &mut Session, reply: &mut Reply, timeline: &mu
         return;
     }
     let watch = Stopwatch::start();
-    let limit = engine.config.output_limit(session.client.class());
+    let limit = engine.output_limit(&session.client);
     // If it fails, so will sending the rest.
     let _ = engine.send_replies(session, reply, limit);
     timeline.add(Step::Reply, watch.nanos());

@@ -335,7 +335,7 @@ impl Engine {
             let mark = element.mark();
             let result = self.run(session, found, args, &mut element);
             self.answer_failure(result, &mark, args, &mut element);
-            reply.raw(element.bytes());
+            reply.add_element(&element);
         }
         reply.raw(&written[done..]);
     }

@@ -51,7 +51,14 @@ pub struct Reply {
     bytes: Vec<u8>,
     dialect: Dialect,
     levels: Vec<Level>,
+    /// Bytes that may be collected, beside the largest value that is a whole reply.
     len_max: usize,
+    /// Where the present reply begins.
+    start: usize,
+    /// Bytes of the largest reply here that is one value.
+    largest_value: usize,
+    /// Something was left out.
+    is_cut_short: bool,
 }
 
 /// A place in a reply to go back to.
@@ -59,6 +66,8 @@ pub struct Reply {
 pub struct Mark {
     len: usize,
     levels: Vec<Level>,
+    largest_value: usize,
+    is_cut_short: bool,
 }
 
 impl Mark {
@@ -71,7 +80,20 @@ impl Mark {
 impl Reply {
     /// An empty buffer; it allocates when it is first written to.
     pub const fn new(dialect: Dialect) -> Reply {
-        Reply { bytes: Vec::new(), dialect, levels: Vec::new(), len_max: usize::MAX }
+        Reply {
+            bytes: Vec::new(),
+            dialect,
+            levels: Vec::new(),
+            len_max: usize::MAX,
+            start: 0,
+            largest_value: 0,
+            is_cut_short: false,
+        }
+    }
+
+    /// Begins the reply to the next request.
+    pub fn start(&mut self) {
+        self.start = self.bytes.len();
     }
 
     /// The dialect of what is written next.
@@ -84,16 +106,46 @@ impl Reply {
         self.dialect = dialect;
     }
 
-    /// Sets how many bytes may be collected. Beyond them values are left out, so that a request which
-    /// names a large key a million times costs no memory: whoever owns the buffer asks
-    /// [`Reply::is_over_limit`] and sends none of it.
+    /// Sets how many bytes may be collected. What does not fit is left out, so that a request which
+    /// names a large key a million times costs no memory: the owner of the buffer asks
+    /// [`Reply::is_over_limit`] and sends none of it. A reply that is one value always fits.
     pub fn set_limit(&mut self, len_max: usize) {
         self.len_max = len_max;
     }
 
     /// Whether something was, or will be, left out.
     pub fn is_over_limit(&self) -> bool {
-        self.bytes.len() > self.len_max
+        self.is_cut_short || self.bytes.len() > self.bytes_max()
+    }
+
+    /// Bytes that may still be written.
+    pub fn room(&self) -> usize {
+        self.bytes_max().saturating_sub(self.bytes.len())
+    }
+
+    /// Bytes of the largest of these replies that is one value: it may exceed the limit.
+    pub fn largest_value(&self) -> usize {
+        self.largest_value
+    }
+
+    fn bytes_max(&self) -> usize {
+        self.len_max.saturating_add(self.largest_value)
+    }
+
+    /// Whether a part of a reply fits. After one that does not, none does.
+    pub fn fits(&mut self, bytes: usize) -> bool {
+        self.is_cut_short |= bytes > self.room();
+        !self.is_cut_short
+    }
+
+    /// Whether nothing of the present reply has been written.
+    fn is_at_start(&self) -> bool {
+        self.bytes.len() == self.start
+    }
+
+    /// The present reply was one value.
+    fn note_value(&mut self) {
+        self.largest_value = self.largest_value.max(self.bytes.len() - self.start);
     }
 
     /// Bytes that are no reply, between two replies, or that are one already.
@@ -111,6 +163,7 @@ impl Reply {
         const KEEP_MAX: usize = 16 << 10;
         self.bytes.clear();
         self.bytes.shrink_to(KEEP_MAX);
+        (self.start, self.largest_value, self.is_cut_short) = (0, 0, false);
     }
 
     /// Takes what was written out of the buffer.
@@ -120,13 +173,19 @@ impl Reply {
 
     /// A place to go back to, if a command fails half-way.
     pub fn mark(&self) -> Mark {
-        Mark { len: self.bytes.len(), levels: self.levels.clone() }
+        Mark {
+            len: self.bytes.len(),
+            levels: self.levels.clone(),
+            largest_value: self.largest_value,
+            is_cut_short: self.is_cut_short,
+        }
     }
 
     /// Takes back all that was written since the mark.
     pub fn rewind(&mut self, mark: &Mark) {
         self.bytes.truncate(mark.len);
         self.levels.clone_from(&mark.levels);
+        (self.largest_value, self.is_cut_short) = (mark.largest_value, mark.is_cut_short);
     }
 
     /// `OK`.
@@ -153,6 +212,9 @@ impl Reply {
 
     /// An integer.
     pub fn int(&mut self, value: i64) {
+        if !self.is_at_start() && !self.fits(1) {
+            return self.leave_out();
+        }
         self.begin();
         if self.dialect != Dialect::Text {
             self.bytes.push(b':');
@@ -173,10 +235,11 @@ impl Reply {
 
     /// A string of any bytes.
     pub fn bulk(&mut self, value: &[u8]) {
-        self.begin();
-        if self.is_over_limit() {
-            return self.end_line();
+        let is_whole = self.is_at_start();
+        if !is_whole && !self.fits(value.len()) {
+            return self.leave_out();
         }
+        self.begin();
         if self.dialect == Dialect::Text {
             if needs_quotes(value) || (self.is_inside_line() && !is_word(value)) {
                 self.bytes.extend_from_slice(quote(value).as_bytes());
@@ -188,6 +251,9 @@ impl Reply {
             self.bytes.extend_from_slice(value);
         }
         self.end_line();
+        if is_whole {
+            self.note_value();
+        }
     }
 
     /// A string of any bytes, or nil.
@@ -208,13 +274,21 @@ impl Reply {
                 let text = if text.is_empty() { "(empty)" } else { text };
                 self.bytes.extend_from_slice(text.as_bytes());
                 self.end_line();
+                self.note_value();
             }
-            Dialect::Resp3 if !self.is_over_limit() => {
+            Dialect::Resp3 => {
+                let is_whole = self.is_at_start();
+                if !is_whole && !self.fits(text.len()) {
+                    return self.leave_out();
+                }
                 self.begin();
                 self.header(b'=', text.len() + 4);
                 self.bytes.extend_from_slice(b"txt:");
                 self.bytes.extend_from_slice(text.as_bytes());
                 self.end_line();
+                if is_whole {
+                    self.note_value();
+                }
             }
             _ => self.bulk(text.as_bytes()),
         }
@@ -273,6 +347,10 @@ impl Reply {
     /// Leaves out the array's next element: [`Reply::element`] writes it, and its place is where this
     /// was called.
     pub fn skip_element(&mut self) {
+        self.leave_out();
+    }
+
+    fn leave_out(&mut self) {
         if let Some(level) = self.levels.last_mut() {
             level.written += 1;
         }
@@ -285,8 +363,16 @@ impl Reply {
             Dialect::Text => vec![Level { written: index, len, indent: 0, is_line: false }],
             _ => Vec::new(),
         };
-        let len_max = self.len_max.saturating_sub(self.bytes.len());
-        Reply { bytes: Vec::new(), dialect: self.dialect, levels, len_max }
+        // Never at the start of a reply: an element is not a whole one.
+        Reply { levels, len_max: self.room(), start: usize::MAX, ..Reply::new(self.dialect) }
+    }
+
+    /// Adds an element written by [`Reply::element`]; nothing, once something was left out.
+    pub fn add_element(&mut self, element: &Reply) {
+        self.is_cut_short |= element.is_over_limit();
+        if self.fits(element.bytes.len()) {
+            self.raw(&element.bytes);
+        }
     }
 
     /// Takes off what was written from `position` on, between two elements.
@@ -313,6 +399,9 @@ impl Reply {
     }
 
     fn raw_nil(&mut self, resp2: &[u8]) {
+        if !self.is_at_start() && !self.fits(resp2.len()) {
+            return self.leave_out();
+        }
         self.begin();
         let nil = match self.dialect {
             Dialect::Text => b"(nil)",
@@ -324,6 +413,9 @@ impl Reply {
     }
 
     fn line(&mut self, resp_type: u8, text: &[u8]) {
+        if !self.is_at_start() && !self.fits(text.len()) {
+            return self.leave_out();
+        }
         self.begin();
         if self.dialect != Dialect::Text {
             self.bytes.push(resp_type);
@@ -468,8 +560,52 @@ mod tests {
         (0..100).for_each(|_| reply.bulk(&[b'v'; 400]));
         assert!(reply.is_over_limit());
         assert!(reply.bytes().len() < 2000, "{}", reply.bytes().len());
+        assert!(reply.bytes().len() <= 1000, "the value that does not fit is none of it");
         reply.clear();
         assert!(!reply.is_over_limit());
+    }
+
+    #[test]
+    fn a_reply_that_is_one_value_always_fits_and_no_other_does() {
+        let value = [b'v'; 5000];
+        for dialect in [Dialect::Text, Dialect::Resp2, Dialect::Resp3] {
+            let mut reply = Reply::new(dialect);
+            reply.set_limit(1000);
+            reply.start();
+            reply.bulk(&value);
+            assert!(!reply.is_over_limit() && reply.largest_value() >= 5000);
+            reply.start();
+            reply.simple("PONG");
+            assert!(!reply.is_over_limit(), "what comes after it does not suffer from it");
+            reply.start();
+            reply.array(1);
+            reply.bulk(&value);
+            assert!(reply.is_over_limit(), "an array of one value");
+        }
+    }
+
+    #[test]
+    fn every_sort_of_element_counts_and_what_is_taken_back_does_not() {
+        let elements: [fn(&mut Reply); 6] = [
+            |reply| reply.bulk(&[b'v'; 100]),
+            |reply| reply.page(&"v".repeat(100)),
+            |reply| reply.simple(&"v".repeat(100)),
+            |reply| reply.error(&Failure::new("v".repeat(100))),
+            |reply| (0..100).for_each(|_| reply.int(7)),
+            |reply| (0..100).for_each(|_| reply.nil()),
+        ];
+        for (write, dialect) in elements.into_iter().flat_map(|write| {
+            [Dialect::Text, Dialect::Resp2, Dialect::Resp3].map(|dialect| (write, dialect))
+        }) {
+            let mut reply = Reply::new(dialect);
+            reply.set_limit(1000);
+            let mark = reply.mark();
+            reply.array(10_000);
+            (0..100).for_each(|_| write(&mut reply));
+            assert!(reply.is_over_limit() && reply.bytes().len() < 1700, "{dialect:?}");
+            reply.rewind(&mark);
+            assert!(!reply.is_over_limit());
+        }
     }
 
     #[test]
@@ -494,7 +630,7 @@ mod tests {
                     let behind = reply.cut(place);
                     let mut element = reply.element(index, 10);
                     nested(&mut element);
-                    reply.raw(element.bytes());
+                    reply.add_element(&element);
                     reply.raw(&behind);
                 }
             });

@@ -193,6 +193,6 @@ impl Subscription {
             return Ok(0);
         }
         let bytes = encoded.in_dialect(self.subscriber.dialect.load(Relaxed));
-        turn.send(bytes, limit).map(|()| bytes.len())
+        turn.send(bytes, 0, limit).map(|()| bytes.len())
     }
 }

@@ -50,8 +50,9 @@ mod delivery;
 pub use delivery::{Delivered, Message};
 
 use crate::config::OutputLimit;
-use crate::glob;
-use crate::outbox::{Outbox, SendError};
+use crate::glob::Pattern;
+use crate::held::{Held, Sum};
+use crate::outbox::{Outbox, SendError, Turn};
 use crate::protocol::{Dialect, Reply};
 use delivery::{LANES, Lane, Target};
 use parking_lot::RwLock;
@@ -63,9 +64,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 /// Channels and patterns that one client may listen to. With the longest names they take about as much
 /// memory as may wait for a subscriber.
 pub const SUBSCRIPTIONS_MAX: usize = 10_000;
-/// The longest name of a channel, and the longest pattern, to listen to. It also bounds the time that
-/// matching takes.
-pub const NAME_BYTES_MAX: usize = 4 << 10;
+/// The longest name of a channel, and the longest pattern. It also bounds the time that matching takes.
+pub use crate::glob::PATTERN_BYTES_MAX as NAME_BYTES_MAX;
+/// A subscription without its name: its places in the maps and lists here, as the allocator rounds them.
+const SUBSCRIPTION_BYTES: usize = 256;
 
 /// What a subscription's name is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +93,7 @@ pub struct PubSub {
 struct Registry {
     channels: HashMap<Name, List>,
     /// In order, so that who listens to several gets a message from them in the same order each time.
-    patterns: BTreeMap<Name, List>,
+    patterns: BTreeMap<Name, (Pattern, List)>,
 }
 
 /// One client, as publishers see it.
@@ -111,6 +113,8 @@ struct Subscription {
     subscriber: Arc<Subscriber>,
     /// Looked at and changed only during the subscriber's turn.
     live: AtomicBool,
+    /// What it takes in memory.
+    bytes: usize,
 }
 
 impl Subscriber {
@@ -137,9 +141,8 @@ impl Subscriber {
 
 impl PubSub {
     /// The channels that somebody listens to by name.
-    pub fn channels(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<Name> {
-        let registry = self.registry.read();
-        registry.channels.keys().filter(|name| wanted(name)).cloned().collect()
+    pub fn channels(&self) -> Vec<Name> {
+        self.registry.read().channels.keys().cloned().collect()
     }
 
     /// How many listen to a channel by name.
@@ -157,18 +160,23 @@ impl PubSub {
     pub fn address(&self, channel: &[u8], payload: &[u8]) -> Option<Message> {
         let registry = self.registry.read();
         let by_name = registry.channels.get(channel).map(|list| (None, Arc::clone(list)));
-        let by_pattern = registry.patterns.iter().filter(|(p, _)| glob::matches(p, channel));
-        let by_pattern = by_pattern.map(|(p, list)| (Some(Arc::clone(p)), Arc::clone(list)));
+        let by_pattern =
+            registry.patterns.iter().filter(|(_, (pattern, _))| pattern.matches(channel));
+        let by_pattern =
+            by_pattern.map(|(name, (_, list))| (Some(Arc::clone(name)), Arc::clone(list)));
         let targets: Vec<Target> = by_name.into_iter().chain(by_pattern).collect();
         drop(registry);
         (!targets.is_empty()).then(|| Message::new(targets, channel, payload))
     }
 
-    fn join(&self, kind: Kind, name: &Name, subscription: &Arc<Subscription>) {
+    fn join(&self, name: &Name, pattern: Option<Pattern>, subscription: &Arc<Subscription>) {
         let registry = &mut *self.registry.write();
-        let list = match kind {
-            Kind::Channel => registry.channels.entry(Arc::clone(name)).or_default(),
-            Kind::Pattern => registry.patterns.entry(Arc::clone(name)).or_default(),
+        let list = match pattern {
+            None => registry.channels.entry(Arc::clone(name)).or_default(),
+            Some(pattern) => {
+                let entry = registry.patterns.entry(Arc::clone(name));
+                &mut entry.or_insert_with(|| (pattern, List::default())).1
+            }
         };
         Arc::make_mut(list).push(Arc::clone(subscription));
     }
@@ -177,7 +185,7 @@ impl PubSub {
         let registry = &mut *self.registry.write();
         let list = match kind {
             Kind::Channel => registry.channels.get_mut(name),
-            Kind::Pattern => registry.patterns.get_mut(name),
+            Kind::Pattern => registry.patterns.get_mut(name).map(|(_, list)| list),
         };
         let list = Arc::make_mut(list.expect("it was entered under this name"));
         list.retain(|other| !Arc::ptr_eq(other, subscription));
@@ -197,6 +205,8 @@ pub struct Subscriptions {
     subscriber: Arc<Subscriber>,
     channels: BTreeMap<Name, Arc<Subscription>>,
     patterns: BTreeMap<Name, Arc<Subscription>>,
+    /// What all of them take, for the sum over all clients.
+    held: Held,
 }
 
 impl Drop for Subscriptions {
@@ -206,10 +216,10 @@ impl Drop for Subscriptions {
 }
 
 impl Subscriptions {
-    /// None yet.
-    pub fn new(pubsub: Arc<PubSub>, subscriber: Arc<Subscriber>) -> Subscriptions {
+    /// None yet. What they will take is part of `memory`.
+    pub fn new(pubsub: Arc<PubSub>, subscriber: Arc<Subscriber>, memory: &Sum) -> Subscriptions {
         let (channels, patterns) = (BTreeMap::new(), BTreeMap::new());
-        Subscriptions { pubsub, subscriber, channels, patterns }
+        Subscriptions { pubsub, subscriber, channels, patterns, held: Held::new(memory) }
     }
 
     /// How many there are, channels and patterns.
@@ -223,7 +233,8 @@ impl Subscriptions {
     }
 
     /// Listens to these names and sends a confirmation for each, in `dialect`, as messages will be; returns
-    /// how many bytes that took. The caller has sent all replies to earlier commands.
+    /// how many bytes that took. The caller has sent all replies to earlier commands, and has looked that
+    /// no name is longer than a pattern may be.
     pub fn subscribe<'n>(
         &mut self,
         kind: Kind,
@@ -234,19 +245,25 @@ impl Subscriptions {
         let (pubsub, subscriber) = (Arc::clone(&self.pubsub), Arc::clone(&self.subscriber));
         let turn = subscriber.outbox.turn();
         subscriber.speak(dialect);
-        let mut reply = Reply::new(dialect);
+        let mut reply = confirmations(dialect, limit);
         for name in names {
-            let own = self.own(kind);
-            if !own.contains_key(name) {
+            if !self.own(kind).contains_key(name) {
+                let pattern = match kind {
+                    Kind::Channel => None,
+                    Kind::Pattern => Some(Pattern::parse(name).expect("the caller has looked")),
+                };
+                let parsed_bytes = pattern.as_ref().map_or(0, Pattern::allocated_bytes);
                 let (name, live) = (Name::from(name), AtomicBool::new(true));
-                let subscription =
-                    Arc::new(Subscription { subscriber: Arc::clone(&subscriber), live });
-                pubsub.join(kind, &name, &subscription);
-                own.insert(name, subscription);
+                let bytes = SUBSCRIPTION_BYTES + name.len() + parsed_bytes;
+                let subscriber = Arc::clone(&subscriber);
+                let subscription = Arc::new(Subscription { subscriber, live, bytes });
+                pubsub.join(&name, pattern, &subscription);
+                self.held.set(self.held.get() + bytes);
+                self.own(kind).insert(name, subscription);
             }
             self.confirm(kind, ["subscribe", "psubscribe"], Some(name), &mut reply);
         }
-        turn.send(reply.bytes(), limit).map(|()| reply.bytes().len())
+        send(turn, &reply, limit)
     }
 
     /// Stops listening to these names, or to all of this kind, and sends a confirmation for each; for
@@ -261,7 +278,7 @@ impl Subscriptions {
         const VERBS: [&str; 2] = ["unsubscribe", "punsubscribe"];
         let subscriber = Arc::clone(&self.subscriber);
         let turn = subscriber.outbox.turn();
-        let mut reply = Reply::new(dialect);
+        let mut reply = confirmations(dialect, limit);
         if names.len() > 0 {
             for name in names {
                 self.leave(kind, name);
@@ -276,7 +293,7 @@ impl Subscriptions {
                 self.confirm(kind, VERBS, Some(&name), &mut reply);
             }
         }
-        turn.send(reply.bytes(), limit).map(|()| reply.bytes().len())
+        send(turn, &reply, limit)
     }
 
     /// Stops listening to anything, without a word.
@@ -298,6 +315,7 @@ impl Subscriptions {
     fn leave(&mut self, kind: Kind, name: &[u8]) {
         let Some((name, subscription)) = self.own(kind).remove_entry(name) else { return };
         subscription.live.store(false, Relaxed);
+        self.held.set(self.held.get() - subscription.bytes);
         self.pubsub.leave(kind, &name, &subscription);
         self.count();
     }
@@ -322,4 +340,21 @@ impl Subscriptions {
             count.store(own.len(), Relaxed);
         }
     }
+}
+
+/// A buffer for confirmations, which grows no longer than the client's limit.
+fn confirmations(dialect: Dialect, limit: OutputLimit) -> Reply {
+    let mut reply = Reply::new(dialect);
+    if limit.hard_bytes > 0 {
+        reply.set_limit(limit.hard_bytes as usize);
+    }
+    reply
+}
+
+fn send(turn: Turn<'_>, reply: &Reply, limit: OutputLimit) -> Result<usize, SendError> {
+    let len = reply.bytes().len();
+    if reply.is_over_limit() {
+        return Err(SendError::OverLimit(len));
+    }
+    turn.send(reply.bytes(), 0, limit).map(|()| len)
 }

@@ -272,6 +272,7 @@ impl Follower<'_> {
     }
 
     fn report(&self, saved: &divergence::Saved) {
+        self.persistence.aside.note_change();
         if saved.writes == 0 {
             let path = saved.path.display();
             log::info!(
@@ -316,6 +317,7 @@ impl Follower<'_> {
         };
         if may_be_lost && divergence::holds_writes(dir)? {
             let aside = divergence::save_all(dir, log.last())?;
+            self.persistence.aside.note_change();
             log::warn!(
                 "this node's history is not its leader's and where they part is unknown; all of it is kept \
                  in {}",

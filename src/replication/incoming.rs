@@ -3,15 +3,13 @@
 use super::wire::{
     Damaged, HEARTBEAT, Heartbeat, LEAD, LINE_LEN_MAX, Lead, MESSAGE, parse_message,
 };
-use crate::aof::record::{HEADER_LEN_MAX, Header, Position, line_len};
+use crate::aof::record::{HEADER_LEN_MAX, Header, PAYLOAD_BYTES_MAX, Position, line_len};
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
 use std::net::TcpStream;
 
 /// The buffer's size, unless one record is larger.
 const BUFFER_BYTES: usize = 256 << 10;
-/// A record that is announced to be longer is taken for damage.
-const RECORD_BYTES_MAX: u64 = 4 << 30;
 
 /// Why a link ends.
 #[derive(Debug)]
@@ -179,7 +177,7 @@ fn next_item(rest: &[u8], last: Position) -> Result<(Item<'_>, usize), LinkError
     if header.seq.0 != last.seq.0 + 1 || header.epoch < last.epoch {
         return Err(LinkError::Garbled("a record that does not follow the one before"));
     }
-    if header.len > RECORD_BYTES_MAX {
+    if header.len > PAYLOAD_BYTES_MAX {
         return Err(LinkError::Garbled("a record's length"));
     }
     let total = len + header.len as usize;

@@ -83,8 +83,8 @@ pub fn serve(
     if feed.is_some() {
         client.becomes_follower();
     }
-    let limit = engine.config.output_limit(client.class());
-    if client.send(&answer.line(request), limit).is_err() {
+    let limit = engine.output_limit(client);
+    if client.send(&answer.line(request), 0, limit).is_err() {
         return Ok(true);
     }
     let Some(feed) = feed else { return Ok(false) };

@@ -6,10 +6,9 @@
 //!
 //! What a client can make this thread hold: its unfinished request, at most
 //! `client-query-buffer-limit`, grown only by bytes that arrived; replies of one batch, sent at the
-//! latest when they exceed 64 KiB by one reply; what it does not read, at most
-//! `client-output-buffer-limit` and one reply. One reply is at most that limit and
-//! `proto-max-bulk-len`, so that every single value can be read. A client over a limit is cut off and
-//! logged; the others do not notice.
+//! latest when they exceed 64 KiB by one reply; these and what it does not read, together at most
+//! `client-output-buffer-limit` and one value of `proto-max-bulk-len`, so that every single value can be
+//! read. A client over a limit is cut off and logged; the others do not notice.
 
 use crate::clock::Stopwatch;
 use crate::commands::text;
@@ -130,11 +129,7 @@ impl Connection<'_> {
         self.engine.begin_batch(&mut self.session);
         self.inline_resp = self.engine.config.choice(Id::InlineReplies) == "resp";
         let bulk_len_max = self.engine.config.int(Id::ProtoMaxBulkLen) as u64;
-        let hard_bytes = self.engine.config.output_limit(self.session.client.class()).hard_bytes;
-        self.reply.set_limit(match hard_bytes {
-            0 => usize::MAX,
-            _ => hard_bytes.saturating_add(bulk_len_max) as usize,
-        });
+        self.limit_replies();
         loop {
             let unauthenticated = !self.session.authenticated;
             let limits = Limits { bulk_len_max, unauthenticated };
@@ -174,6 +169,7 @@ impl Connection<'_> {
             }
             if self.reply.bytes().len() > REPLY_BYTES_FLUSH {
                 self.flush()?;
+                self.limit_replies();
                 // The next command did not take the time of this.
                 self.session.stopwatch = Stopwatch::start();
             }
@@ -199,6 +195,12 @@ impl Connection<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// The next replies may take what is left of the output limit: what waits already counts.
+    fn limit_replies(&mut self) {
+        let client = &self.session.client;
+        self.reply.set_limit(client.outbox.room(self.engine.output_limit(client)));
     }
 
     fn run_line(&mut self) {

@@ -86,6 +86,7 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
     engine.port.store(addresses.first().map_or(0, SocketAddr::port), Relaxed);
     http.open(&engine);
     limit_connections(&engine);
+    engine.advise(|_| true);
 
     // Signals only close the latch; the main thread does the rest.
     let signals = SignalThread::start(&engine)?;

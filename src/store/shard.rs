@@ -12,6 +12,8 @@ use std::collections::BinaryHeap;
 
 /// How often a key with a deadline is looked for by chance, before the list is cleared of leftovers.
 const RANDOM_TRIES_MAX: usize = 32;
+/// Expired keys are removed together up to about this many bytes of their names, which are one record.
+const EXPIRED_BYTES_MAX: usize = 1 << 20;
 
 /// The entries whose hashes begin with this shard's number.
 ///
@@ -168,8 +170,8 @@ impl Shard {
     /// Takes up to `limit` expired keys off the list of deadlines. They are still in the table: the
     /// caller removes them with an effect, before it lets go of the lock.
     pub(super) fn take_expired(&mut self, now: UnixMillis, limit: usize) -> Vec<Vec<u8>> {
-        let mut expired: Vec<Vec<u8>> = Vec::new();
-        while expired.len() < limit {
+        let (mut expired, mut bytes): (Vec<Vec<u8>>, usize) = (Vec::new(), 0);
+        while expired.len() < limit && bytes < EXPIRED_BYTES_MAX {
             let Some(Reverse((_, reversed))) =
                 self.deadlines.peek().filter(|Reverse((due, _))| *due < now).copied()
             else {
@@ -179,7 +181,10 @@ impl Shard {
             for at in self.table.slots_of(reversed.reverse_bits()) {
                 let entry = self.table.entry(at);
                 match entry.deadline() {
-                    Some(deadline) if deadline < now => expired.push(entry.key().to_vec()),
+                    Some(deadline) if deadline < now => {
+                        bytes += entry.key().len();
+                        expired.push(entry.key().to_vec());
+                    }
                     Some(later) => self.deadlines.push(Reverse((later, reversed))),
                     None => {}
                 }

@@ -101,7 +101,8 @@ impl<'g> Fuzzer<'g> {
             session.subscriptions.leave_all();
         }
         let is_over = self.receive(at, &wire, is_intact.then_some(&words));
-        assert!(self.engine.gate(&mut self.sessions[at].0, &mut self.reply, NO_LIMIT), "parked");
+        let is_open = self.engine.gate(&mut self.sessions[at].0, &mut self.reply, NO_LIMIT);
+        assert!(is_open.expect("within no limit"), "parked");
         if is_over || self.sessions[at].0.client.is_killed() {
             let new = self.connect();
             let (old, _) = std::mem::replace(&mut self.sessions[at], new);
@@ -226,7 +227,8 @@ impl<'g> Fuzzer<'g> {
         let mut decoder = Decoder::new();
         assert!(matches!(decoder.step(&wire, LIMITS), Step::Resp(_)));
         self.engine.execute(&mut session, decoder.args(&wire), &mut self.reply);
-        assert!(self.engine.gate(&mut session, &mut self.reply, NO_LIMIT), "parked");
+        let is_open = self.engine.gate(&mut session, &mut self.reply, NO_LIMIT);
+        assert!(is_open.expect("within no limit"), "parked");
         drop(self.engine.clients.hold(session.client));
         self.reply.take()
     }

@@ -9,7 +9,9 @@
 //!   against a real Redis.
 //! - `endless`: lines, headers and requests without an end.
 //! - `silent`: half a command and then nothing; clients that never read.
+//! - `unread`: 600 clients that never read, replies of every sort, and what they may cost.
 //! - `limits`: one client too many; what may be said before AUTH.
+//! - `patterns`: patterns made to be slow to match.
 //! - `pipelines`: 200,000 requests before the first reply is read; half-close; what stands behind QUIT.
 //! - `crowds`: many clients at once, idle or busy, and clients that come and go.
 //!
@@ -22,8 +24,10 @@ mod crowds;
 mod endless;
 mod framing;
 mod limits;
+mod patterns;
 mod pipelines;
 mod silent;
+mod unread;
 
 use common::resp::{Resp, Value};
 use common::server::Server;

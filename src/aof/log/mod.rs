@@ -35,7 +35,7 @@ pub use super::failure::LogError;
 use super::files;
 use super::mark::Mark;
 pub use super::record::Tail;
-use super::record::{Epoch, Position, append_header};
+use super::record::{Epoch, PAYLOAD_BYTES_MAX, Position, append_header};
 use super::stats::{LogStats, Stages};
 use crate::clock::UnixMillis;
 use crate::effect::Seq;
@@ -164,7 +164,11 @@ impl Log {
 
     /// Adds a record. Called while the shards that it changes are locked, so that the order of the log
     /// is the order in which effects were applied.
+    ///
+    /// # Panics
+    /// If the payload is longer than followers take. The settings are capped so that none can be.
     pub fn append(&self, payload: &[u8], now: UnixMillis) -> Seq {
+        assert!(payload.len() as u64 <= PAYLOAD_BYTES_MAX, "a record of {} bytes", payload.len());
         let payload_crc = crc32fast::hash(payload);
         self.append_to(&mut self.pending.lock(), payload, payload_crc, now)
     }

@@ -1,0 +1,128 @@
+//! What was set aside: `quarantine/`, what recovery cut off, and `diverged/`, what only this node had when it
+//! came back to follow another.
+//!
+//! The server never removes any of it: these are writes that somebody may want back. So it grows until an
+//! operator looks through it, and that it does must be seen. INFO and the metrics show the sizes as of the
+//! last look, which the sweeper takes; the log warns above `set-aside-warn-size`, again after an hour.
+
+use super::files::{DIVERGED, QUARANTINE};
+use parking_lot::Mutex;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Operators remove files by hand, so the directories are looked at again.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+const WARN_EVERY: Duration = Duration::from_secs(3600);
+
+/// The two directories of a data directory, and their sizes at the last look.
+#[derive(Debug, Default)]
+pub struct Aside {
+    dir: PathBuf,
+    quarantine_bytes: AtomicU64,
+    diverged_bytes: AtomicU64,
+    times: Mutex<Times>,
+}
+
+#[derive(Debug, Default)]
+struct Times {
+    looked: Option<Instant>,
+    warned: Option<Instant>,
+}
+
+impl Aside {
+    /// Those of this data directory, as they are.
+    pub fn of(dir: &Path) -> Aside {
+        let aside = Aside { dir: dir.to_path_buf(), ..Aside::default() };
+        aside.measure();
+        aside
+    }
+
+    /// Bytes of all files in `quarantine/`.
+    pub fn quarantine_bytes(&self) -> u64 {
+        self.quarantine_bytes.load(Relaxed)
+    }
+
+    /// Bytes of all files in `diverged/`.
+    pub fn diverged_bytes(&self) -> u64 {
+        self.diverged_bytes.load(Relaxed)
+    }
+
+    /// Whether that is more than `warn_bytes`; 0 is never exceeded.
+    pub fn is_over(&self, warn_bytes: u64) -> bool {
+        warn_bytes > 0 && self.quarantine_bytes() + self.diverged_bytes() > warn_bytes
+    }
+
+    /// Something was set aside: the next look is taken at once.
+    pub fn note_change(&self) {
+        self.times.lock().looked = None;
+    }
+
+    /// Measures, unless that was done lately, and warns, unless that was done in the last hour.
+    pub fn look(&self, warn_bytes: u64) {
+        let mut times = self.times.lock();
+        let is_due = |last: Option<Instant>, every| last.is_none_or(|last| last.elapsed() >= every);
+        if !is_due(times.looked, LOOK_EVERY) {
+            return;
+        }
+        times.looked = Some(Instant::now());
+        self.measure();
+        if !self.is_over(warn_bytes) {
+            if times.warned.take().is_some() {
+                log::info!("what was set aside is less than set-aside-warn-size again");
+            }
+        } else if is_due(times.warned, WARN_EVERY) {
+            times.warned = Some(Instant::now());
+            log::warn!(
+                "{}: {} bytes in {QUARANTINE}/ and {} in {DIVERGED}/ are more than set-aside-warn-size \
+                 ({warn_bytes}); look through them ('kvstore log FILE') and remove what nobody needs",
+                self.dir.display(),
+                self.quarantine_bytes(),
+                self.diverged_bytes()
+            );
+        }
+    }
+
+    fn measure(&self) {
+        self.quarantine_bytes.store(size(&self.dir.join(QUARANTINE)), Relaxed);
+        self.diverged_bytes.store(size(&self.dir.join(DIVERGED)), Relaxed);
+    }
+}
+
+/// Bytes of all files in a directory and in those within it. What cannot be read counts as nothing.
+fn size(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => size(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_in_directories_count_and_absent_ones_do_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let aside = Aside::of(dir.path());
+        assert_eq!((aside.quarantine_bytes(), aside.diverged_bytes()), (0, 0));
+        fs::create_dir_all(dir.path().join("diverged/all-7-0000")).unwrap();
+        fs::create_dir_all(dir.path().join("quarantine")).unwrap();
+        fs::write(dir.path().join("diverged/log-1.aof"), [0; 100]).unwrap();
+        fs::write(dir.path().join("diverged/all-7-0000/log-1.aof"), [0; 20]).unwrap();
+        fs::write(dir.path().join("quarantine/log-1.aof"), [0; 3]).unwrap();
+        aside.look(0);
+        assert_eq!((aside.quarantine_bytes(), aside.diverged_bytes()), (3, 120));
+        assert!(aside.is_over(122) && !aside.is_over(123) && !aside.is_over(0));
+        fs::remove_file(dir.path().join("diverged/log-1.aof")).unwrap();
+        aside.look(0);
+        assert_eq!(aside.diverged_bytes(), 120, "looked at a moment ago");
+        aside.note_change();
+        aside.look(0);
+        assert_eq!(aside.diverged_bytes(), 20);
+    }
+}

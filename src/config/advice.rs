@@ -1,0 +1,179 @@
+//! Settings that are accepted and make the server useless, or that contradict each other.
+//!
+//! Each is fine by itself or for somebody, so it is not refused. But who gave it by mistake would look for
+//! the reason for a long time, so the log says it: at the start for whatever was given there, and after a
+//! CONFIG SET for what that changed.
+
+use super::limits::ClientClass;
+use super::{Config, Fsync, Id};
+use crate::event::Classes;
+
+/// An array longer than this is an everyday reply: COMMAND's is.
+const OUTPUT_BYTES_MIN: u64 = 64 << 10;
+/// What the clients and the log of a server with next to no data take, beside the process itself.
+const ROOM_BYTES_MIN: usize = 1 << 20;
+/// A follower hears ten times a second how new its data is.
+const STALENESS_MS_MIN: i64 = 200;
+
+/// What to tell, if one of these settings was given.
+pub type Advice = (&'static [Id], String);
+
+impl Config {
+    /// What an operator should know of these settings, when an empty server takes `empty_bytes` of memory
+    /// and this one has `used_bytes` in use.
+    pub fn advice(&self, empty_bytes: usize, used_bytes: usize) -> Vec<Advice> {
+        let mut all = Vec::new();
+        self.advise_on_memory(empty_bytes, used_bytes, &mut all);
+        self.advise_on_output(&mut all);
+        self.advise_on_the_rest(&mut all);
+        all
+    }
+
+    fn advise_on_memory(&self, empty_bytes: usize, used_bytes: usize, all: &mut Vec<Advice>) {
+        let limit = self.int(Id::Maxmemory) as usize;
+        if limit == 0 {
+            return;
+        }
+        let needed = empty_bytes + ROOM_BYTES_MIN;
+        if limit < needed {
+            all.push((
+                &[Id::Maxmemory],
+                format!(
+                    "maxmemory {limit}: an empty server needs {needed} bytes, so writes will be refused \
+                     with -OOM; give more, or 0 for no limit"
+                ),
+            ));
+        } else if used_bytes > limit {
+            all.push((
+                &[Id::Maxmemory],
+                format!(
+                    "maxmemory {limit} is less than the {used_bytes} bytes in use: keys will go, or, \
+                     under noeviction, writes will be refused"
+                ),
+            ));
+        }
+        let unread = self.output_limit(ClientClass::Normal).hard_bytes;
+        if unread == 0 || unread > limit as u64 {
+            all.push((
+                &[Id::Maxmemory, Id::ClientOutputBufferLimit],
+                format!(
+                    "client-output-buffer-limit normal ({unread}, 0 is none) is above maxmemory \
+                     ({limit}): one client that does not read its replies may take all of it, and keys \
+                     go or writes are refused; lower the former"
+                ),
+            ));
+        }
+    }
+
+    fn advise_on_output(&self, all: &mut Vec<Advice>) {
+        let classes = [ClientClass::Normal, ClientClass::Replica, ClientClass::PubSub];
+        for (class, name) in classes.into_iter().zip(["normal", "replica", "pubsub"]) {
+            let limit = self.output_limit(class);
+            let about = &[Id::ClientOutputBufferLimit];
+            let (hard, soft) = (limit.hard_bytes, limit.soft_bytes);
+            if (1..OUTPUT_BYTES_MIN).contains(&hard) {
+                let text = format!(
+                    "client-output-buffer-limit {name} {hard}: clients will be cut off for everyday \
+                     replies; give 64kb at least, or 0 for no limit"
+                );
+                all.push((about, text));
+            } else if hard > 0 && soft >= hard {
+                let text = format!(
+                    "client-output-buffer-limit {name}: the soft limit ({soft}) is never reached below \
+                     the hard one ({hard})"
+                );
+                all.push((about, text));
+            }
+        }
+    }
+
+    fn advise_on_the_rest(&self, all: &mut Vec<Advice>) {
+        let mut say = |about, text: &str| all.push((about, text.to_owned()));
+        if self.int(Id::ClientQueryBufferLimit) < self.int(Id::ProtoMaxBulkLen) {
+            say(
+                &[Id::ClientQueryBufferLimit, Id::ProtoMaxBulkLen],
+                "client-query-buffer-limit is below proto-max-bulk-len: a client that sends a value as \
+                 long as the latter allows is cut off",
+            );
+        }
+        let classes = Classes::from_bits(self.int(Id::NotifyKeyspaceEvents));
+        let ways = Classes::parse("KE").unwrap_or_default();
+        let names_classes = classes.bits() & !ways.bits() != 0;
+        if classes != Classes::NONE && (!classes.are_told() || !names_classes) {
+            say(
+                &[Id::NotifyKeyspaceEvents],
+                "notify-keyspace-events publishes nothing: it takes K or E, and a class of events such \
+                 as A",
+            );
+        }
+        let staleness = self.int(Id::ReplicaMaxStaleness);
+        if (1..STALENESS_MS_MIN).contains(&staleness) {
+            say(
+                &[Id::ReplicaMaxStaleness],
+                "replica-max-staleness: a follower hears ten times a second how new its data is, so \
+                 below 200 it will refuse reads with -STALE for no other reason",
+            );
+        }
+        if !self.flag(Id::Appendonly) {
+            if self.int(Id::MinReplicasToWrite) > 0 {
+                say(
+                    &[Id::MinReplicasToWrite],
+                    "min-replicas-to-write with appendonly no: without a log there are no followers, so \
+                     every write will be refused with -NOREPLICAS",
+                );
+            }
+            if self.fsync() == Fsync::Always {
+                say(
+                    &[Id::Appendfsync],
+                    "appendfsync always with appendonly no: there is no log to sync, and nothing will be \
+                     there after a restart",
+                );
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of these settings, by a server that takes 3 MB when it is empty.
+    fn advice(settings: &[(&str, &str)]) -> Vec<String> {
+        let advice = Config::for_tests(settings).advice(3 << 20, 200 << 20);
+        advice.into_iter().map(|(_, text)| text).collect()
+    }
+
+    #[test]
+    fn defaults_and_sensible_settings_are_not_commented_on() {
+        assert_eq!(advice(&[]), [""; 0]);
+        let cache = [("maxmemory", "1gb"), ("maxmemory-policy", "allkeys-lru")];
+        assert_eq!(advice(&cache), [""; 0]);
+        assert_eq!(advice(&[("notify-keyspace-events", "KEA")]), [""; 0]);
+        assert_eq!(advice(&[("client-output-buffer-limit", "normal 0 0 0")]), [""; 0]);
+    }
+
+    #[test]
+    fn what_makes_a_server_useless_is_said() {
+        let cases: &[(&[(&str, &str)], &str)] = &[
+            (&[("maxmemory", "1mb")], "an empty server needs 4194304 bytes"),
+            (&[("maxmemory", "100mb")], "may take all of it"),
+            (&[("maxmemory", "100mb")], "less than the 209715200 bytes in use"),
+            (
+                &[("maxmemory", "1gb"), ("client-output-buffer-limit", "normal 0 0 0")],
+                "may take all of it",
+            ),
+            (&[("client-output-buffer-limit", "normal 1 0 0")], "everyday replies"),
+            (&[("client-output-buffer-limit", "pubsub 1mb 2mb 1")], "pubsub: the soft limit"),
+            (&[("client-query-buffer-limit", "1mb")], "is below proto-max-bulk-len"),
+            (&[("notify-keyspace-events", "A")], "publishes nothing"),
+            (&[("notify-keyspace-events", "KE")], "publishes nothing"),
+            (&[("replica-max-staleness", "50")], "-STALE"),
+            (&[("appendonly", "no"), ("min-replicas-to-write", "1")], "-NOREPLICAS"),
+            (&[("appendonly", "no"), ("appendfsync", "always")], "there is no log"),
+        ];
+        for (settings, expected) in cases {
+            let said = advice(settings);
+            assert!(said.iter().any(|text| text.contains(expected)), "{settings:?}: {said:?}");
+        }
+    }
+}
