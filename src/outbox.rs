@@ -44,6 +44,8 @@ pub enum SendError {
     Closed(io::Error),
     /// More was waiting already than the limit allows; the number of bytes.
     OverLimit(usize),
+    /// The rest needs a push thread, and none can be had: the connection has been cut.
+    NoThread(io::Error),
 }
 
 /// The way to one client.
@@ -213,7 +215,11 @@ impl Turn<'_> {
         if !queue.pushing {
             queue.pushing = true;
             drop(queue);
-            outbox.start_pushing().map_err(SendError::Closed)?;
+            if let Err(error) = outbox.start_pushing() {
+                // Nothing else would send what is queued, and the client would wait for ever.
+                outbox.cut();
+                return Err(SendError::NoThread(error));
+            }
         }
         Ok(())
     }

@@ -19,6 +19,7 @@ use super::record::{Epoch, Header, Position, Tail, seal};
 use super::scan::{Damage, Found, Scanner};
 use crate::clock::UnixMillis;
 use crate::effect::{Malformed, Seq};
+use crate::loading::Loading;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -108,6 +109,33 @@ pub fn read(
     read_each(dir, |record| apply(record.payload).map(|()| Then::GoOn))
 }
 
+/// As [`read`], into memory: tells `loading` how far it has come, and stops when that is given up.
+pub fn load(
+    dir: &Path,
+    loading: &Loading,
+    mut apply: impl FnMut(&[u8]) -> Result<(), Malformed>,
+) -> Result<Recovered, RecoveryError> {
+    let total = bytes_to_read(dir).map_err(|error| RecoveryError::Io(dir.into(), error))?;
+    loading.begin(total);
+    read_from(dir, Some(loading), |record| {
+        if loading.is_given_up() {
+            return Err(Malformed("the server is shutting down"));
+        }
+        apply(record.payload).map(|()| Then::GoOn)
+    })
+}
+
+/// The length of the newest base and of the segments after it.
+fn bytes_to_read(dir: &Path) -> io::Result<u64> {
+    let listing = files::list(dir)?;
+    let base = listing.bases.last().copied();
+    let next = Seq(base.unwrap_or_default().0 + 1);
+    let from = listing.segments.partition_point(|first| *first <= next).saturating_sub(1);
+    let segments = listing.segments[from..].iter().map(|first| segment_name(*first));
+    let names = base.map(base_name).into_iter().chain(segments);
+    names.map(|name| Ok(fs::metadata(dir.join(name))?.len())).sum()
+}
+
 /// A record of the log or of the base, on its way to memory.
 #[derive(Debug)]
 pub struct Record<'r> {
@@ -141,8 +169,16 @@ pub fn read_each(
     dir: &Path,
     apply: impl FnMut(Record<'_>) -> Result<Then, Malformed>,
 ) -> Result<Recovered, RecoveryError> {
+    read_from(dir, None, apply)
+}
+
+fn read_from(
+    dir: &Path,
+    loading: Option<&Loading>,
+    apply: impl FnMut(Record<'_>) -> Result<Then, Malformed>,
+) -> Result<Recovered, RecoveryError> {
     let listing = files::list(dir).map_err(|error| RecoveryError::Io(dir.into(), error))?;
-    let mut reader = Reader::new(dir, apply);
+    let mut reader = Reader { loading, ..Reader::new(dir, apply) };
     let base = match listing.bases.last() {
         Some(&seq) => Some(reader.base(seq)?),
         None => None,
@@ -254,6 +290,8 @@ struct Reader<'d, A> {
     /// What is behind this record was never called durable.
     synced: Seq,
     apply: A,
+    /// Is told how many bytes have been read.
+    loading: Option<&'d Loading>,
     epochs: Epochs,
     bytes: u64,
     records: u64,
@@ -268,6 +306,7 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
             dir,
             synced: mark::read(dir),
             apply,
+            loading: None,
             epochs: Epochs::default(),
             bytes: 0,
             records: 0,
@@ -303,6 +342,7 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
         let mut starts: Vec<EpochStart> = Vec::new();
         scanner.expect_after(last);
         loop {
+            let offset = scanner.offset();
             match scanner.read_next().map_err(|error| RecoveryError::Io(path.clone(), error))? {
                 Found::Frame(line) if line.starts_with(b"#epoch ") && last.seq == Seq(0) => {
                     let follows = |start: &EpochStart| {
@@ -319,6 +359,7 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
                     scanner.expect_after(last);
                 }
                 Found::Record(header, payload) => {
+                    self.tell(offset + header.len);
                     let record =
                         Record { seq, epoch: header.epoch, at: header.at, payload, of_base: true };
                     if let Err(Malformed(what)) = (self.apply)(record) {
@@ -397,6 +438,7 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
                         if epoch > tail.last.epoch {
                             self.epochs.note(EpochStart { epoch, first: seq, crc });
                         }
+                        self.tell(offset + header.len);
                         let record = Record { seq, epoch, at, payload, of_base: false };
                         match (self.apply)(record) {
                             Ok(Then::StopBefore) => {
@@ -458,6 +500,13 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
             .filter(|position| *position == start)
             .ok_or_else(|| bad(start.seq, scanner.offset()))?;
         Ok(())
+    }
+
+    /// So many bytes of the present file have been read.
+    fn tell(&self, bytes: u64) {
+        if let Some(loading) = self.loading {
+            loading.reached(self.bytes + bytes);
+        }
     }
 
     fn report(&mut self, path: &Path, scanner: &Scanner) {
