@@ -21,7 +21,8 @@
 //! [`protocol`] bytes ↔ requests and replies · [`effect`] what can happen to data · [`store`] the table ·
 //! [`commands`] what each command means · [`aof`] the log · [`pubsub`] messages · [`engine`] decides · [`replication`] followers and
 //! leaders · [`server`] sockets and threads · [`cli`] tools beside the server. Leaves, imported by anyone: [`arenas`], [`config`], [`error`],
-//! [`event`], [`file_error`], [`metrics`], [`histogram`], [`timeline`], [`clock`], [`digits`], [`held`], [`shutdown`], [`signal`],
+//! [`event`], [`file_error`], [`metrics`], [`histogram`], [`timeline`], [`clock`], [`digits`], [`held`], [`loading`], [`shutdown`],
+//! [`signal`],
 //! [`glob`], [`random`], [`outbox`].
 //!
 //! # Threads
@@ -29,17 +30,18 @@
 //! | thread | owns | blocks on | ends when |
 //! |---|---|---|---|
 //! | `main` | the wiring | the shutdown latch | last |
-//! | `accept` | a listener | `accept` | shutdown, woken by a connection from `main` |
+//! | `accept` | a listener | `accept` | shutdown, when `main` shuts the listener |
 //! | `conn-<n>` ≤ maxclients | one socket, its buffers; of a follower, its acknowledgements | `read` | the peer leaves, or shutdown and all is answered |
 //! | `conn-<n>-push` | the replies and messages that a client was too slow to take | `write` | they are sent, or the client is cut |
-//! | `aof-sync` | parked replies | its channel, the disk | after the last connection, with a last sync |
+//! | `aof-sync` | parked replies | `Log::work`, the disk | after the last connection, with a last sync |
 //! | `sweeper` | – | the latch, with a timeout | shutdown |
 //! | `http` | the status page's listener | `accept` | shutdown, behind the last client |
-//! | `http-conn` ≤ 8 | one request for a page or the metrics | `read`, for 5 s at most | it is answered |
+//! | `http-conn` ≤ 12 | one request for a page or the metrics | `read`, for 5 s at most | it is answered |
 //! | `repl-out-<n>` | a place in the log, for one follower | new log, or its socket | the link ends, shutdown |
 //! | `repl-in` | the link to the leader | `read`, or for an order | shutdown |
 //! | `signals` | – | a signal | last but `main` |
-//! | `compactor` | a base in the making | its channel, with a timeout | shutdown |
+//! | `repl-dial` ≤ 1 | a connection in the making | a name server, `connect` | it is there or not; at shutdown it is left behind |
+//! | `compactor` | a base in the making | a request, with a timeout | shutdown |
 //!
 //! # Locks
 //!
@@ -90,6 +92,7 @@ pub mod file_error;
 pub mod glob;
 pub mod held;
 pub mod histogram;
+pub mod loading;
 pub mod metrics;
 pub mod outbox;
 pub mod protocol;

@@ -75,6 +75,8 @@ pub struct Metrics {
     pub output_limit_disconnections: Counter,
     /// Those of them that were subscribers.
     pub subscriber_limit_disconnections: Counter,
+    /// Clients cut off because no thread could be had to send to them.
+    pub push_thread_failures: Counter,
     /// By clients, with PUBLISH.
     pub messages_published: Counter,
     /// Once for each subscriber and name.
@@ -119,6 +121,7 @@ impl Metrics {
             query_limit_disconnections: Counter::default(),
             output_limit_disconnections: Counter::default(),
             subscriber_limit_disconnections: Counter::default(),
+            push_thread_failures: Counter::default(),
             messages_published: Counter::default(),
             messages_delivered: Counter::default(),
             commands: (0..commands).map(|_| CommandStats::default()).collect(),
@@ -195,6 +198,7 @@ impl Metrics {
             &self.query_limit_disconnections,
             &self.output_limit_disconnections,
             &self.subscriber_limit_disconnections,
+            &self.push_thread_failures,
             &self.messages_published,
             &self.messages_delivered,
         ];

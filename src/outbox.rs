@@ -49,6 +49,8 @@ pub enum SendError {
     Closed(io::Error),
     /// With these bytes more would wait than the limit allows: how many.
     OverLimit(usize),
+    /// The rest needs a push thread, and none can be had: the connection has been cut.
+    NoThread(io::Error),
 }
 
 /// The way to one client.
@@ -146,7 +148,7 @@ impl Outbox {
         let mut queue = self.queue.lock();
         queue.largest_value = queue.largest_value.max(largest_value);
         if queue.is_over(bytes, limit) {
-            return Err(self.cut_off(queue, bytes));
+            return Err(SendError::OverLimit(self.cut_off(queue, bytes)));
         }
         queue.parked += bytes;
         self.count(&mut queue);
@@ -164,19 +166,17 @@ impl Outbox {
     pub fn check(&self, limit: OutputLimit) -> Option<usize> {
         let mut queue = self.queue.lock();
         let is_over = !queue.broken && queue.is_over(0, limit);
-        is_over.then(|| match self.cut_off(queue, 0) {
-            SendError::OverLimit(waiting) => waiting,
-            SendError::Closed(_) => 0,
-        })
+        is_over.then(|| self.cut_off(queue, 0))
     }
 
-    fn cut_off(&self, mut queue: MutexGuard<'_, Queue>, added: usize) -> SendError {
+    /// Returns how much waited.
+    fn cut_off(&self, mut queue: MutexGuard<'_, Queue>, added: usize) -> usize {
         let waiting = queue.waiting() + added;
         // At once, so that of several who send only one finds it over its limit.
         queue.broken = true;
         drop(queue);
         self.cut();
-        SendError::OverLimit(waiting)
+        waiting
     }
 
     /// What waits has changed.
@@ -294,14 +294,18 @@ impl Turn<'_> {
         }
         queue.largest_value = queue.largest_value.max(largest_value);
         if queue.is_over(bytes.len() - sent, limit) {
-            return Err(outbox.cut_off(queue, bytes.len() - sent));
+            return Err(SendError::OverLimit(outbox.cut_off(queue, bytes.len() - sent)));
         }
         queue.add(&bytes[sent..]);
         outbox.count(&mut queue);
         if !queue.pushing {
             queue.pushing = true;
             drop(queue);
-            outbox.start_pushing().map_err(SendError::Closed)?;
+            if let Err(error) = outbox.start_pushing() {
+                // Nothing else would send what is queued, and the client would wait for ever.
+                outbox.cut();
+                return Err(SendError::NoThread(error));
+            }
         }
         Ok(())
     }

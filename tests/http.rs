@@ -150,6 +150,25 @@ fn slow_clients_take_all_places_only_for_a_while() {
     );
 }
 
+/// An orchestrator that hears 503 from the check of a live server kills it.
+#[test]
+fn scrapes_that_take_all_places_do_not_make_a_live_server_look_dead() {
+    let server = Server::start(&[]);
+    let port = page_port(&server);
+    let mut slow: Vec<TcpStream> = (0..8).map(|_| connect(port)).collect();
+    for socket in &mut slow {
+        socket.write_all(b"GET /metrics HTTP/1.1\r\nHost:").expect("the beginning of a request");
+    }
+    let full = wait_until(DEADLINE, || status(&get(port, "/metrics")) == "503");
+    assert!(full, "there is a place for one more scrape");
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(status(&get(port, path)), "200", "{path}");
+    }
+    for socket in &mut slow {
+        assert_eq!(status(&read_all(socket)), "408");
+    }
+}
+
 #[test]
 fn it_is_not_ready_while_it_loads() {
     let mut first = Server::start(&[]);

@@ -2,20 +2,23 @@
 //! "started" when it is not.
 //!
 //! SIGTERM and SIGINT end it with code 0 after it has answered what it had received; a client that is
-//! stuck holds this up for `shutdown-timeout` and no longer; a second signal ends it at once. A terminal
-//! that closes ends it in order, and SIGHUP without a terminal does nothing. What keeps it from starting
-//! is one line on stderr and a code that is not 0.
+//! stuck holds this up for `shutdown-timeout` and no longer, and so does a leader, a disk or a load that
+//! takes its time; a second signal ends it at once. A terminal that closes ends it in order, and SIGHUP
+//! without a terminal does nothing. What keeps it from starting is one line on stderr and a code that is not 0.
 
 mod common;
 
 use common::http;
+use common::nodes::info;
 use common::resp::{Resp, Value, encode};
 use common::server::{Server, connect, number_behind, start_in_vain};
 use common::{DEADLINE, skipped, wait_until};
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
 
 /// Waits until a client is in the middle of this command.
 fn wait_for_command(server: &Server, command: &str) {
@@ -244,6 +247,143 @@ fn the_shutdown_command_ends_it_too() {
         assert!(client.read_to_end().is_empty(), "as Redis, it closes without a word");
         assert_eq!(server.wait().code(), Some(0));
     }
+}
+
+/// Whatever a client waits for, the end of the server ends the wait.
+#[test]
+fn clients_that_wait_listen_or_look_on_do_not_hold_it_up() {
+    let server = Server::start(&[("shutdown-timeout", "1000")]);
+    let waits: [(&[&str], &str); 5] = [
+        (&["WAIT", "1", "0"], "wait"),
+        (&["WAITAOF", "0", "1", "0"], "waitaof"),
+        (&["SUBSCRIBE", "news"], "subscribe"),
+        (&["MONITOR"], "monitor"),
+        (&["DEBUG", "SLEEP", "1000"], "debug|sleep"),
+    ];
+    let mut clients = Vec::new();
+    for (words, command) in waits {
+        let mut client = Resp::connect(server.port());
+        client.send(words);
+        wait_for_command(&server, command);
+        clients.push(client);
+    }
+    let mut sender = connect(server.port());
+    sender.write_all(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$400000000\r\n").expect("sending");
+    sender.write_all(&vec![b'x'; 1 << 20]).expect("sending");
+    assert_eq!(server.stop().code(), Some(0));
+}
+
+/// Whether a connection to this port is in the making.
+fn is_dialled(port: u16) -> bool {
+    let table = fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
+    let to = format!(":{port:04X} 02 ");
+    table.lines().any(|line| line.contains(&to))
+}
+
+/// The link is being dialled when the server is told to end, and comes about a moment later.
+#[test]
+fn a_leader_that_is_being_dialled_does_not_hold_it_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("its address").port();
+    // Room for one connection, which is taken: the next one's first packet is dropped.
+    rustix::net::listen(&listener, 0).expect("a shorter queue");
+    let mut fillers = Vec::new();
+    let full = wait_until(DEADLINE, || {
+        let addr = ([127, 0, 0, 1], port).into();
+        match TcpStream::connect_timeout(&addr, Duration::from_millis(100)) {
+            Ok(filler) => fillers.push(filler),
+            Err(_) => return true,
+        }
+        false
+    });
+    assert!(full, "the queue of the listener does not fill");
+    let leader = format!("127.0.0.1 {port}");
+    let settings =
+        [("replicaof", leader.as_str()), ("shutdown-timeout", "5"), ("repl-timeout", "600")];
+    let server = Server::start(&settings);
+    assert!(wait_until(DEADLINE, || is_dialled(port)), "it does not dial");
+    server.signal("TERM");
+    wait_for_log(&server, "shutting down");
+    let gone = wait_until(DEADLINE, || TcpStream::connect(("127.0.0.1", server.port())).is_err());
+    assert!(gone, "it still listens");
+    // From now on it accepts, and says nothing.
+    let accepting = thread::spawn(move || {
+        listener.set_nonblocking(true).expect("a socket option");
+        let mut accepted = Vec::new();
+        let _ = wait_until(2 * DEADLINE, || {
+            accepted.extend(listener.accept());
+            false
+        });
+    });
+    assert_eq!(server.wait().code(), Some(0));
+    drop((accepting, fillers));
+}
+
+/// A listener that accepts and says nothing is no leader, and no reason to stay.
+#[test]
+fn a_leader_that_says_nothing_does_not_hold_it_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let leader = format!("127.0.0.1 {}", listener.local_addr().expect("its address").port());
+    let server = Server::start(&[
+        ("replicaof", &leader),
+        ("shutdown-timeout", "1000"),
+        ("repl-timeout", "600"),
+    ]);
+    let (mut link, _) = listener.accept().expect("it dials");
+    let mut request = [0; 64];
+    assert!(link.read(&mut request).expect("it asks") > 0);
+    assert_eq!(server.stop().code(), Some(0));
+}
+
+/// A load that the end comes upon is given up; what it has read so far is shown to nobody, and the next
+/// start has all of it.
+#[test]
+fn a_full_copy_that_is_loaded_does_not_hold_it_up_and_is_there_the_next_time() {
+    const KEYS: usize = 200_000;
+    let leader = Server::start(&[("repl-backlog-size", "0")]);
+    let mut client = Resp::connect(leader.port());
+    for start in (0..KEYS).step_by(2000) {
+        let mut bytes = vec![];
+        (start..start + 2000).for_each(|n| encode(&["SET", &format!("key:{n}"), "v"], &mut bytes));
+        client.send_raw(&bytes);
+        (0..2000).for_each(|_| drop(client.read_reply()));
+    }
+    assert_eq!(client.call(&["SAVE"]), Value::ok());
+    let follower = format!("127.0.0.1 {}", leader.port());
+    let settings = [("replicaof", follower.as_str()), ("shutdown-timeout", "1000")];
+    let mut server = Server::start(&settings);
+    let loads = wait_until(DEADLINE, || info(server.port(), "loading") == "1");
+    assert!(loads, "it is not seen to load:\n{}", server.stderr());
+    server.restart("TERM");
+    assert!(!server.stderr().contains("panicked"), "{}", server.stderr());
+    let mut reader = Resp::connect(server.port());
+    let all = wait_until(2 * DEADLINE, || reader.call(&["DBSIZE"]) == Value::Int(KEYS as i64));
+    assert!(all, "{:?} keys:\n{}", reader.call(&["DBSIZE"]), server.stderr());
+}
+
+/// The request to follow was received before the end began, and is answered after it has.
+#[test]
+fn one_that_becomes_a_follower_while_it_ends_gets_the_rest_of_the_log() {
+    let server = Server::start(&[("shutdown-timeout", "1000")]);
+    let mut client = Resp::connect(server.port());
+    let text = "abcdefghij".repeat(600);
+    client.call(&["MSET", "one", &text, "two", &text[3..]]);
+    let mut requests = vec![];
+    encode(&["DEBUG", "SLEEP", "1000"], &mut requests);
+    // Some tenths of a second, in which the server closes its connections for reading.
+    (0..4).for_each(|_| encode(&["LCS", "one", "two", "LEN"], &mut requests));
+    encode(&["REPLICATE", &"a".repeat(40), "0", "0", "00000000", "0"], &mut requests);
+    client.send_raw(&requests);
+    wait_for_command(&server, "debug|sleep");
+    let written = Resp::connect(server.port()).call(&["SET", "last", "the last write"]);
+    assert_eq!(written, Value::ok());
+    server.signal("TERM");
+    assert_eq!(client.read_reply(), Value::ok());
+    (0..4).for_each(|_| drop(client.read_reply()));
+    let stream = String::from_utf8_lossy(&client.read_to_end()).into_owned();
+    assert!(stream.contains("CONTINUE "), "{}", &stream[..stream.len().min(200)]);
+    assert!(stream.contains("the last write"), "{} bytes, without the last", stream.len());
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 fn wait_for_log(server: &Server, line: &str) {

@@ -24,6 +24,9 @@ use super::scan::{Damage, Found, Scanner};
 pub use super::settle::{cut_off, settle};
 use crate::clock::UnixMillis;
 use crate::effect::{Malformed, Seq};
+use crate::loading::Loading;
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -72,6 +75,33 @@ pub fn read(
     read_each(dir, |record| apply(record.payload).map(|()| Then::GoOn))
 }
 
+/// As [`read`], into memory: tells `loading` how far it has come, and stops when that is given up.
+pub fn load(
+    dir: &Path,
+    loading: &Loading,
+    mut apply: impl FnMut(&[u8]) -> Result<(), Malformed>,
+) -> Result<Recovered, RecoveryError> {
+    let total = bytes_to_read(dir).map_err(|error| RecoveryError::Io(dir.into(), error))?;
+    loading.begin(total);
+    read_from(dir, Some(loading), |record| {
+        if loading.is_given_up() {
+            return Err(Malformed("the server is shutting down"));
+        }
+        apply(record.payload).map(|()| Then::GoOn)
+    })
+}
+
+/// The length of the newest base and of the segments after it.
+fn bytes_to_read(dir: &Path) -> io::Result<u64> {
+    let listing = files::list(dir)?;
+    let base = listing.bases.last().copied();
+    let next = Seq(base.unwrap_or_default().0 + 1);
+    let from = listing.segments.partition_point(|first| *first <= next).saturating_sub(1);
+    let segments = listing.segments[from..].iter().map(|first| segment_name(*first));
+    let names = base.map(base_name).into_iter().chain(segments);
+    names.map(|name| Ok(fs::metadata(dir.join(name))?.len())).sum()
+}
+
 /// A record of the log or of the base, on its way to memory.
 #[derive(Debug)]
 pub struct Record<'r> {
@@ -105,10 +135,18 @@ pub fn read_each(
     dir: &Path,
     apply: impl FnMut(Record<'_>) -> Result<Then, Malformed>,
 ) -> Result<Recovered, RecoveryError> {
+    read_from(dir, None, apply)
+}
+
+fn read_from(
+    dir: &Path,
+    loading: Option<&Loading>,
+    apply: impl FnMut(Record<'_>) -> Result<Then, Malformed>,
+) -> Result<Recovered, RecoveryError> {
     let listing = files::list(dir).map_err(|error| RecoveryError::Io(dir.into(), error))?;
     // A server may be writing: the mark is read first, so that it is not ahead of the log.
     let synced = read_mark(dir)?;
-    let mut reader = Reader { synced, ..Reader::new(dir, apply) };
+    let mut reader = Reader { synced, loading, ..Reader::new(dir, apply) };
     let base = match listing.bases.last() {
         Some(&seq) => Some(reader.base(seq)?),
         None => None,
@@ -194,6 +232,8 @@ struct Reader<'d, A> {
     /// unknown.
     synced: Option<Seq>,
     apply: A,
+    /// Is told how many bytes have been read.
+    loading: Option<&'d Loading>,
     epochs: Epochs,
     bytes: u64,
     records: u64,
@@ -208,6 +248,7 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
             dir,
             synced: None,
             apply,
+            loading: None,
             epochs: Epochs::default(),
             bytes: 0,
             records: 0,
@@ -243,6 +284,7 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
         let mut starts: Vec<EpochStart> = Vec::new();
         scanner.expect_after(last);
         loop {
+            let offset = scanner.offset();
             match scanner.read_next().map_err(|error| RecoveryError::Io(path.clone(), error))? {
                 Found::Frame(line) if line.starts_with(b"#epoch ") && last.seq == Seq(0) => {
                     let follows = |start: &EpochStart| {
@@ -259,6 +301,7 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
                     scanner.expect_after(last);
                 }
                 Found::Record(header, payload) => {
+                    self.tell(offset + header.len);
                     let record =
                         Record { seq, epoch: header.epoch, at: header.at, payload, of_base: true };
                     if let Err(Malformed(what)) = (self.apply)(record) {
@@ -337,6 +380,7 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
                         if epoch > tail.last.epoch {
                             self.epochs.note(EpochStart { epoch, first: seq, crc });
                         }
+                        self.tell(offset + header.len);
                         let record = Record { seq, epoch, at, payload, of_base: false };
                         match (self.apply)(record) {
                             Ok(Then::StopBefore) => {
@@ -400,6 +444,13 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
             .filter(|position| *position == start)
             .ok_or_else(|| bad(start.seq, scanner.offset()))?;
         Ok(())
+    }
+
+    /// So many bytes of the present file have been read.
+    fn tell(&self, bytes: u64) {
+        if let Some(loading) = self.loading {
+            loading.reached(self.bytes + bytes);
+        }
     }
 
     fn report(&mut self, path: &Path, scanner: &Scanner) {

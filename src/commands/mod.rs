@@ -102,6 +102,11 @@ impl Flags {
         Flags(self.0 | other.0)
     }
 
+    /// These but for those.
+    pub const fn without(self, other: Flags) -> Flags {
+        Flags(self.0 & !other.0)
+    }
+
     /// Whether all of those are among these.
     pub const fn has(self, other: Flags) -> bool {
         self.0 & other.0 == other.0

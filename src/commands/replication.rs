@@ -14,7 +14,7 @@ pub const COMMANDS: &[Command] = &[
         "A token of this connection's last write, for WAITSEQ on another node.",
         "SET name Ada; LASTSEQ -> (a token)",
     ),
-    row("waitseq", 3, Flags::NONE, Replication, Run::Engine(Builtin::Waitseq)).help(
+    row("waitseq", 3, Flags::LOADING, Replication, Run::Engine(Builtin::Waitseq)).help(
         "token milliseconds",
         "Waits until this node has the write of a token: then it can be read here.",
         "WAITSEQ 0.00000000:0 1000 -> OK",

@@ -288,7 +288,11 @@ pub static SETTINGS: &[Setting] = &[
         .alternatives("Empty, or without K and E, publishes nothing and costs nothing.")
         .if_unsure("keep it empty."),
     setting(Id::ShutdownTimeout, "shutdown-timeout", seconds(0, INT_MAX), "10")
-        .means("How many seconds a shutdown waits for clients to take their last replies.")
+        .means(
+            "How many seconds a shutdown may take: for clients to take their last replies, followers the \
+             rest of the log, and threads to end. Only the last sync of the log has all the time that the \
+             disk needs.",
+        )
         .alternatives("0 waits for nobody.")
         .if_unsure("keep it."),
     setting(Id::SlowlogLogSlowerThan, "slowlog-log-slower-than", number(-1, i64::MAX), "10000")

@@ -6,6 +6,7 @@ use crate::held::{Held, Sum};
 use crate::outbox::{Outbox, SendError};
 use crate::protocol::{Dialect, Reply};
 use crate::pubsub::{Kind, Subscriber};
+use crate::signal::Signal;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -15,7 +16,6 @@ use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed},
 };
-use std::time::Duration;
 
 /// Counts connections from 1; never used twice by one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +61,8 @@ pub struct Client {
     killed: AtomicBool,
     /// Batches of replies that the sync thread will send.
     parked: AtomicUsize,
+    /// They have been sent, or will not be.
+    unparked: Signal,
 }
 
 /// What a client says of itself.
@@ -75,8 +77,6 @@ pub struct Labels {
 }
 
 const NO_COMMAND: u32 = u32::MAX;
-/// How often a connection that ends looks whether its last replies have left.
-const PARKED_LOOK: Duration = Duration::from_micros(200);
 
 impl Client {
     fn new(
@@ -110,6 +110,7 @@ impl Client {
             follower: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             parked: AtomicUsize::new(0),
+            unparked: Signal::default(),
         }
     }
 
@@ -154,9 +155,7 @@ impl Client {
 
     /// Waits until the sync thread has sent what is parked with it: at most for a sync or two.
     pub fn wait_unparked(&self) {
-        while self.has_parked() && !self.is_killed() {
-            std::thread::sleep(PARKED_LOOK);
-        }
+        self.unparked.wait_until(None, || !self.has_parked() || self.is_killed());
     }
 
     /// Counts a batch of replies that goes to the sync thread, see [`Outbox::park`].
@@ -167,7 +166,9 @@ impl Client {
     }
 
     pub(super) fn unpark(&self) {
-        self.parked.fetch_sub(1, AcqRel);
+        if self.parked.fetch_sub(1, AcqRel) == 1 {
+            self.unparked.notify();
+        }
     }
 
     /// What it says of itself.
@@ -202,6 +203,7 @@ impl Client {
     /// Ends the connection from another thread.
     pub fn kill(&self) {
         self.killed.store(true, Relaxed);
+        self.unparked.notify();
         self.outbox.cut();
     }
 
@@ -275,6 +277,8 @@ pub struct Clients {
     memory: Sum,
     /// How many there are for which output waits.
     slow: Sum,
+    /// One has left, or has become a follower.
+    pub changed: Signal,
 }
 
 /// Takes the client out of the registry when its connection ends, however it ends.
@@ -289,6 +293,7 @@ impl Drop for Registration<'_> {
     fn drop(&mut self) {
         self.client.outbox.cut();
         self.clients.by_id.lock().remove(&self.client.id);
+        self.clients.changed.notify();
     }
 }
 

@@ -11,9 +11,11 @@ use crate::clock::UnixMillis;
 use crate::config::Id;
 use crate::effect::Effect;
 use crate::shutdown::Shutdown;
+use crate::signal::Signal;
 use crate::store::Scope;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -30,6 +32,8 @@ type Request = Option<Sender<Result<(), String>>>;
 pub struct Compactor {
     request_tx: Sender<Request>,
     request_rx: Receiver<Request>,
+    /// A request has come. Shutdown wakes it, too.
+    pub(super) wanted: Arc<Signal>,
     /// Whether one is going on.
     pub running: AtomicBool,
     /// Since when.
@@ -52,6 +56,7 @@ impl Default for Compactor {
         Compactor {
             request_tx,
             request_rx,
+            wanted: Arc::default(),
             running: AtomicBool::new(false),
             began: Mutex::new(None),
             last_success: AtomicU64::new(UnixMillis::now().seconds()),
@@ -66,7 +71,9 @@ impl Default for Compactor {
 impl Compactor {
     /// Asks for a compaction in the background; returns false if one is asked for or going on.
     pub fn request(&self) -> bool {
-        !self.running.load(Relaxed) && self.request_tx.try_send(None).is_ok()
+        let asked = !self.running.load(Relaxed) && self.request_tx.try_send(None).is_ok();
+        self.wanted.notify();
+        asked
     }
 
     /// Seconds since the one that is going on began.
@@ -86,16 +93,17 @@ impl Compactor {
         if self.request_tx.try_send(Some(done_tx)).is_err() {
             return Err("Background save already in progress".into());
         }
-        loop {
-            match done_rx.recv_timeout(LOOK_EVERY / 10) {
-                Ok(result) => return result,
-                // The thread ends with the server and leaves requests where they are.
-                Err(_) if shutdown.is_requested() && !self.running.load(Relaxed) => {
-                    return Err("the server is shutting down".into());
-                }
-                Err(_) => {}
-            }
+        self.wanted.notify();
+        if shutdown.is_requested() {
+            // The thread may have ended before the request came.
+            self.drop_requests();
         }
+        done_rx.recv().unwrap_or_else(|_| Err("the server is shutting down".into()))
+    }
+
+    /// Those who wait are told, by the end of their channel.
+    fn drop_requests(&self) {
+        self.request_rx.try_iter().for_each(drop);
     }
 }
 
@@ -103,9 +111,11 @@ impl Compactor {
 pub fn run(engine: &Engine, persistence: &Persistence) {
     let compactor = &engine.compactor;
     while !engine.shutdown.is_requested() {
-        let request = match compactor.request_rx.recv_timeout(LOOK_EVERY / 10) {
+        let is_wanted = || !compactor.request_rx.is_empty() || engine.shutdown.is_requested();
+        compactor.wanted.wait_until(Some(Instant::now() + LOOK_EVERY), is_wanted);
+        let request = match compactor.request_rx.try_recv() {
             Ok(request) => request,
-            Err(RecvTimeoutError::Timeout) if is_due(engine, persistence) => None,
+            Err(_) if is_due(engine, persistence) => None,
             Err(_) => continue,
         };
         compactor.running.store(true, Relaxed);
@@ -146,6 +156,7 @@ pub fn run(engine: &Engine, persistence: &Persistence) {
             let _ = done_tx.send(result.map(drop));
         }
     }
+    compactor.drop_requests();
 }
 
 /// Whether the log has grown enough to be compacted by itself.

@@ -262,6 +262,9 @@ impl Engine {
         }
         let events = std::mem::take(&mut evictor.events);
         drop(evictor);
+        if let Some(persistence) = &self.persistence {
+            persistence.log.work.notify();
+        }
         self.announce(events);
         if any_may_go { Ok(()) } else { Err(OUT_OF_MEMORY) }
     }

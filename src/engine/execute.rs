@@ -11,6 +11,7 @@ use crate::store::{Scope, Tx};
 use crate::timeline::Step;
 use std::sync::atomic::Ordering::Relaxed;
 
+const LOADING: Failure = Failure::fixed("LOADING Redis is loading the dataset in memory");
 const NOT_IN_MULTI: Failure = Failure::fixed("ERR Command not allowed inside a transaction");
 
 impl Engine {
@@ -155,9 +156,7 @@ impl Engine {
             Run::Data(_) => {
                 let mut tx = self.begin(session, command, args);
                 // Once more: only behind the lock is the answer certain (see `role.rs`).
-                if command.flags.has(Flags::WRITE) && self.role.is_follower() {
-                    return Err(self.role.readonly());
-                }
+                self.check_behind_lock(command.flags)?;
                 let result = self.run_data(session, &mut tx, command, args, reply);
                 self.finish(session, tx);
                 result
@@ -175,13 +174,20 @@ impl Engine {
     /// Whether a node in this role runs the command: a follower takes no writes and may refuse reads, a
     /// leader may refuse writes that too few followers would have.
     fn check_role(&self, flags: Flags) -> Result<(), Failure> {
+        self.check_behind_lock(flags)?;
         if flags.has(Flags::WRITE) {
-            if self.role.is_follower() {
-                return Err(self.role.readonly());
-            }
             return self.check_followers();
         }
         if flags.has(Flags::READONLY) { self.role.may_read(&self.config) } else { Ok(()) }
+    }
+
+    /// What is asked once more when the locks are held: a step down and a load take all of them, so only
+    /// then is the answer certain.
+    pub(super) fn check_behind_lock(&self, flags: Flags) -> Result<(), Failure> {
+        if flags.has(Flags::WRITE) && self.role.is_follower() {
+            return Err(self.role.readonly());
+        }
+        if self.role.is_loading() && !flags.has(Flags::LOADING) { Err(LOADING) } else { Ok(()) }
     }
 
     /// `min-replicas-to-write`.

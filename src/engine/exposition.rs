@@ -11,6 +11,7 @@ use super::memory::Memory;
 use super::{Engine, Lag, Persistence};
 use crate::aof::log::Log;
 use crate::aof::stats::LogStats;
+use crate::loading::Progress;
 use crate::metrics::{CommandStats, Histogram, HistogramSnapshot};
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
@@ -93,6 +94,9 @@ static FAMILIES: &[Family] = &[
         |seen, out| out.put(seen.engine.metrics.connections_rejected.get())),
     ("kvstore_disconnections_total", COUNTER, "Clients cut off, by the limit they were over.",
         disconnections),
+    ("kvstore_push_thread_failures_total", COUNTER,
+        "Clients cut off because no thread could be had to send to them.",
+        |seen, out| out.put(seen.engine.metrics.push_thread_failures.get())),
     ("kvstore_network_received_bytes_total", COUNTER, "Bytes from clients.",
         |seen, out| out.put(seen.engine.metrics.input_bytes.get())),
     ("kvstore_network_sent_bytes_total", COUNTER, "Bytes to clients.",
@@ -108,6 +112,12 @@ static FAMILIES: &[Family] = &[
         |seen, out| out.put(seen.memory.peak)),
     ("kvstore_memory_limit_bytes", GAUGE, "Memory that may be in use; 0 is no limit.",
         |seen, out| out.put(seen.memory.limit)),
+    ("kvstore_loading", GAUGE, "1 while data is being loaded.",
+        |seen, out| out.put(u8::from(seen.engine.role.is_loading()))),
+    ("kvstore_loading_total_bytes", GAUGE, "Bytes of the files that are being loaded.",
+        |seen, out| out.option(seen.engine.role.loading.progress().map(|p| p.total_bytes))),
+    ("kvstore_loading_loaded_bytes", GAUGE, "Bytes of them that are loaded.",
+        |seen, out| out.option(seen.engine.role.loading.progress().map(|p| p.loaded_bytes))),
     ("kvstore_keys", GAUGE, "Keys in the table.", |seen, out| out.put(seen.memory.data.keys)),
     ("kvstore_keys_with_deadline", GAUGE, "Keys that will expire.",
         |seen, out| out.put(seen.memory.data.volatile)),
@@ -197,6 +207,22 @@ static FAMILIES: &[Family] = &[
     ("kvstore_compaction_last_failed", GAUGE, "1 if the last compaction failed.",
         |seen, out| out.put(u8::from(seen.engine.compactor.last_error.lock().is_some()))),
 ];
+
+/// The page at the start, while there is nothing but the load itself.
+pub fn loading(load: Progress) -> String {
+    let samples = [
+        ("kvstore_loading", 1),
+        ("kvstore_loading_total_bytes", load.total_bytes),
+        ("kvstore_loading_loaded_bytes", load.loaded_bytes),
+    ];
+    let mut page = String::new();
+    for (name, value) in samples {
+        let row = FAMILIES.iter().find(|family| family.0 == name);
+        let help = row.map_or("", |(_, _, help, _)| help);
+        let _ = write!(page, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
+    }
+    page
+}
 
 /// The page.
 pub fn page(engine: &Engine) -> String {

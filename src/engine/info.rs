@@ -125,7 +125,7 @@ fn persistence(engine: &Engine, page: &mut String) {
     let seconds = |time: Option<u64>| time.map_or(-1, |seconds| seconds as i64);
     let (last, current) = (seconds(compactor.last_seconds()), seconds(compactor.current_seconds()));
     let rewrites = compactor.count.load(Relaxed);
-    field(page, "loading", 0);
+    field(page, "loading", u8::from(engine.role.is_loading()));
     field(page, "async_loading", 0);
     field(page, "rdb_changes_since_last_save", engine.store.changes());
     field(page, "rdb_bgsave_in_progress", running);
@@ -141,6 +141,13 @@ fn persistence(engine: &Engine, page: &mut String) {
     field(page, "aof_current_rewrite_time_sec", current);
     field(page, "aof_last_bgrewrite_status", if failed { "err" } else { "ok" });
     field(page, "aof_rewrites", rewrites);
+    if let Some(loading) = engine.role.loading.progress() {
+        field(page, "loading_start_time", loading.started);
+        field(page, "loading_total_bytes", loading.total_bytes);
+        field(page, "loading_loaded_bytes", loading.loaded_bytes);
+        field(page, "loading_loaded_perc", format!("{:.2}", loading.percent));
+        field(page, "loading_eta_seconds", loading.eta_seconds);
+    }
     let Some(persistence) = &engine.persistence else { return };
     let log = &persistence.log;
     let status = log.check();
@@ -218,6 +225,7 @@ fn stats(engine: &Engine, page: &mut String) {
     field(page, "client_query_buffer_limit_disconnections", query_limit);
     let of_subscribers = metrics.subscriber_limit_disconnections.get();
     field(page, "kvstore_subscriber_limit_disconnections", of_subscribers);
+    field(page, "kvstore_push_thread_failures", metrics.push_thread_failures.get());
     let output_limit = metrics.output_limit_disconnections.get();
     field(page, "client_output_buffer_limit_disconnections", output_limit);
 }

@@ -40,7 +40,7 @@ pub(super) struct Memory {
 }
 
 impl Engine {
-    /// Counts it all: each shard is locked for a moment.
+    /// All of it, as of now. Takes no shard's lock.
     pub(super) fn memory(&self) -> Memory {
         Memory {
             data: self.store.totals(),
@@ -66,7 +66,7 @@ impl Engine {
     /// The sweeper's part: what is not counted is asked of the kernel, ten times a second.
     pub(super) fn watch_memory(&self) {
         let limit = self.config.int(Id::Maxmemory) as usize;
-        let resident = info::resident_bytes().filter(|_| limit > 0).unwrap_or(0);
+        let resident = if limit > 0 { info::resident_bytes().unwrap_or(0) } else { 0 };
         self.memory_loss.store(loss(resident, self.counted_memory(), limit), Relaxed);
         self.memory_peak();
     }

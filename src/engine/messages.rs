@@ -9,6 +9,7 @@ use super::{Engine, Session};
 use crate::clock::UnixMillis;
 use crate::config::{ClientClass, Id};
 use crate::event::{Classes, Event};
+use crate::outbox::SendError;
 use crate::pubsub::{Message, Subscriber};
 use crate::store::Tx;
 
@@ -108,9 +109,10 @@ impl Engine {
         if messages.is_empty() {
             return;
         }
-        let cut = |subscriber: &Subscriber, waiting| {
-            self.metrics.subscriber_limit_disconnections.increment();
-            self.note_over_limit(subscriber.addr, waiting);
+        let cut = |subscriber: &Subscriber, error: &SendError| {
+            let over = u64::from(matches!(error, SendError::OverLimit(_)));
+            self.metrics.subscriber_limit_disconnections.add(over);
+            self.note_cut(subscriber.addr, error);
         };
         let limit = self.config.output_limit(ClientClass::PubSub);
         let delivered = self.pubsub.deliver(messages, limit, cut);

@@ -67,6 +67,7 @@ use crate::clock::{Stopwatch, UnixMillis};
 use crate::commands::Commands;
 use crate::config::{Config, Id, OutputLimit};
 use crate::effect::Seq;
+use crate::loading::Loading;
 use crate::metrics::Metrics;
 use crate::outbox::SendError;
 use crate::protocol::Reply;
@@ -147,18 +148,26 @@ pub struct Engine {
 impl Engine {
     /// An engine with what the log holds, or, without a log, with nothing.
     pub fn open(config: Config) -> Result<Engine, RecoveryError> {
+        Engine::load(config, Arc::default())
+    }
+
+    /// As [`Engine::open`]; `loading` tells others how far it has come.
+    pub fn load(config: Config, loading: Arc<Loading>) -> Result<Engine, RecoveryError> {
         let commands = Commands::new();
         let metrics = Metrics::new(commands.rows().len());
         let store = Arc::new(Store::new());
         let startup_bytes = info::resident_bytes().unwrap_or(0);
         let empty_store_bytes = store.bytes();
         let persistence = if config.flag(Id::Appendonly) {
-            Some(Persistence::open(&config, &store)?)
+            Some(Persistence::open(&config, &store, Arc::clone(&loading))?)
         } else {
             log::warn!("appendonly no: nothing is written to disk; all data is lost at the end");
             None
         };
-        let role = Role::new(&config);
+        let (role, shutdown) = (Role::new(&config, loading), Shutdown::new());
+        let compactor = Compactor::default();
+        shutdown.wakes(&role.moved);
+        shutdown.wakes(&compactor.wanted);
         if let Some(persistence) = persistence.as_ref().filter(|_| !role.is_follower()) {
             let begun = persistence.begin_epoch(UnixMillis::now());
             begun.map_err(|error| RecoveryError::Io(persistence.dir.clone(), error))?;
@@ -166,7 +175,7 @@ impl Engine {
         Ok(Engine {
             store,
             persistence,
-            compactor: Compactor::default(),
+            compactor,
             commands,
             metrics,
             clients: Clients::default(),
@@ -174,7 +183,7 @@ impl Engine {
             followers: Followers::default(),
             config,
             pubsub: Arc::default(),
-            shutdown: Shutdown::new(),
+            shutdown,
             startup_bytes,
             empty_store_bytes,
             run_id: Random::new().hex40(),
@@ -245,12 +254,16 @@ impl Engine {
             }
             Err(Overflown) => Err(SendError::OverLimit(session.client.outbox.queued_bytes())),
         };
-        if let Err(SendError::OverLimit(waiting)) = sent {
-            self.metrics.output_limit_disconnections.increment();
-            log::warn!(
-                "client {}: a monitor that cannot keep up is cut off ({waiting} bytes not read)",
-                session.client.addr
-            );
+        match &sent {
+            Err(SendError::OverLimit(waiting)) => {
+                self.metrics.output_limit_disconnections.increment();
+                log::warn!(
+                    "client {}: a monitor that cannot keep up is cut off ({waiting} bytes not read)",
+                    session.client.addr
+                );
+            }
+            Err(error) => self.note_cut(session.client.addr, error),
+            Ok(()) => {}
         }
         sent
     }
@@ -301,7 +314,7 @@ impl Engine {
             Passage::Open(stages) => stages,
             Passage::Park => {
                 let client = Arc::clone(&session.client);
-                client.park(reply, limit).inspect_err(|error| self.note_if_over(&client, error))?;
+                client.park(reply, limit).inspect_err(|error| self.note_cut(client.addr, error))?;
                 let bytes = reply.bytes().len();
                 let mut empty = Reply::new(reply.dialect());
                 empty.set_limit(client.outbox.room(limit));
@@ -309,6 +322,7 @@ impl Engine {
                 let pending = std::mem::take(pending);
                 let parked = Parked { client, reply, at_stake, limit, began, pending, bytes };
                 persistence.parked_tx.send(parked).expect("the engine holds the receiver, too");
+                persistence.log.work.notify();
                 return Ok(false);
             }
             Passage::Failed(error) => {
@@ -323,7 +337,7 @@ impl Engine {
     /// Sends replies that were parked.
     fn send_parked(&self, parked: &mut Parked) {
         parked.client.outbox.unpark(parked.bytes);
-        // Whoever is gone or cut off will not miss them.
+        // An error means that the client is gone or has been cut off: it will not miss them.
         let _ = self.send(&parked.client, &parked.reply, parked.limit, &mut parked.pending);
     }
 
@@ -353,7 +367,7 @@ impl Engine {
             pending.sent(watch.nanos());
         }
         self.metrics.output_bytes.add(reply.bytes().len() as u64);
-        sent.inspect_err(|error| self.note_if_over(client, error))
+        sent.inspect_err(|error| self.note_cut(client.addr, error))
     }
 
     /// How much may wait for a client.
@@ -370,9 +384,18 @@ impl Engine {
         }
     }
 
-    fn note_if_over(&self, client: &Client, error: &SendError) {
-        if let SendError::OverLimit(waiting) = error {
-            self.note_over_limit(client.addr, *waiting);
+    /// Counts and logs a client that was cut off because what it is owed could not be sent.
+    pub(super) fn note_cut(&self, addr: SocketAddr, error: &SendError) {
+        match error {
+            SendError::OverLimit(waiting) => self.note_over_limit(addr, *waiting),
+            SendError::NoThread(error) => {
+                self.metrics.push_thread_failures.increment();
+                log::warn!(
+                    "client {addr}: cut off, because there is no thread to send what it is slow to \
+                     take: {error}; raise the limit of threads (ulimit -u, or the container's pids)"
+                );
+            }
+            SendError::Closed(_) => {}
         }
     }
 

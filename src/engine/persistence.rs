@@ -34,6 +34,7 @@ use crate::clock::{Stopwatch, UnixMillis};
 use crate::config::{Config, Fsync, Id, OutputLimit};
 use crate::effect::{self, Seq};
 use crate::error::Failure;
+use crate::loading::Loading;
 use crate::protocol::{Mark, Reply};
 use crate::store::{Scope, Store};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -41,7 +42,7 @@ use parking_lot::{Mutex, RwLock};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::thread;
 
 /// Replies that wait for the sync thread. When it is full, connections wait: for the disk, never for a
@@ -109,6 +110,8 @@ pub struct Persistence {
     pub(super) files: Mutex<()>,
     pub(super) parked_tx: Sender<Parked>,
     pub(super) parked_rx: Receiver<Parked>,
+    /// The sync thread is to end.
+    pub(super) is_stopping: AtomicBool,
     /// Whether the sync thread had several to serve the last time: then one more had better join them
     /// than sync alone and make them wait for it.
     pub(super) crowded: AtomicBool,
@@ -118,6 +121,8 @@ pub struct Persistence {
     pub aside: Aside,
     /// How long recovery took, in milliseconds, and how many records it read.
     pub recovery: (u64, u64),
+    /// How far reading back has come.
+    pub(super) loading: Arc<Loading>,
     /// Bytes of all files of the log at the last compaction or start.
     pub(super) size_at_compaction: AtomicU64,
 }
@@ -125,7 +130,11 @@ pub struct Persistence {
 impl Persistence {
     /// Locks the directory and recovers what it holds into `store`. Whether this node then leads is the
     /// caller's to decide ([`Persistence::begin_epoch`]).
-    pub fn open(config: &Config, store: &Store) -> Result<Persistence, RecoveryError> {
+    pub fn open(
+        config: &Config,
+        store: &Store,
+        loading: Arc<Loading>,
+    ) -> Result<Persistence, RecoveryError> {
         let dir = PathBuf::from(config.text(Id::Dir));
         let named = dir.clone();
         let io_error = |error| RecoveryError::Io(named.clone(), error);
@@ -133,7 +142,8 @@ impl Persistence {
         let node = files::read_node(&dir).map_err(io_error)?;
         files::finish_replacement(&dir).map_err(io_error)?;
         let watch = Stopwatch::start();
-        let recovered = load(&dir, store)?;
+        let recovered = load(&dir, store, &loading)?;
+        loading.set_active(false);
         store.loaded(recovered.records);
         recovery::settle(&dir, &recovered)?;
         let millis = watch.micros() / 1000;
@@ -164,10 +174,12 @@ impl Persistence {
             files: Mutex::new(()),
             parked_tx,
             parked_rx,
+            is_stopping: AtomicBool::new(false),
             crowded: AtomicBool::new(false),
             quarantined_bytes: recovered.torn.map_or(0, |torn| torn.len),
             aside: Aside::of(&dir),
             recovery: (millis, recovered.records),
+            loading,
             size_at_compaction: AtomicU64::new(recovered.base.map_or(0, |_| bytes)),
             dir,
         };
@@ -196,26 +208,45 @@ impl Persistence {
         Ok(epoch)
     }
 
-    /// Reads everything back from disk, as a restart would, while nobody can write.
+    /// Reads everything back from disk, as a restart would, while nobody can write. Commands that need
+    /// data are told so meanwhile, as in Redis.
     ///
     /// # Panics
     /// If the disk fails between the two readings. Then memory is half of what it was, and the only way
     /// back to the truth is a real restart.
     pub fn reload(&self, store: &Store) -> Result<(), Failure> {
         let _steady = self.files.lock();
+        self.loading.set_active(true);
+        let result = self.reload_all(store);
+        self.loading.set_active(false);
+        result
+    }
+
+    fn reload_all(&self, store: &Store) -> Result<(), Failure> {
         let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now());
         let failed = |error: &dyn std::fmt::Display| Failure::new(format!("ERR reload: {error}"));
         self.log.sync().map_err(|error| failed(&error))?;
         // All of it is judged before memory is given up for it.
-        recovery::read(&self.dir, |payload| effect::check(payload).map(drop))
+        recovery::load(&self.dir, &self.loading, |payload| effect::check(payload).map(drop))
             .map_err(|error| failed(&error))?;
         tx.unwatched(|tx| {
             tx.apply(effect::Effect::FlushAll);
             let apply = |payload: &[u8]| effect::decode(payload, |e| tx.apply(e)).map(drop);
-            recovery::read(&self.dir, apply).expect("what could be read a moment ago");
-            tx.forget_changes();
-        });
-        Ok(())
+            match recovery::load(&self.dir, &self.loading, apply) {
+                Err(error) if self.loading.is_given_up() => Err(failed(&error)),
+                read => {
+                    read.expect("what could be read a moment ago");
+                    tx.forget_changes();
+                    Ok(())
+                }
+            }
+        })
+    }
+
+    /// Ends the sync thread, with a last sync.
+    pub fn stop_syncing(&self) {
+        self.is_stopping.store(true, SeqCst);
+        self.log.work.notify();
     }
 
     /// How many segments there are.
@@ -244,6 +275,7 @@ impl Persistence {
             config.int(Id::ReplRetentionBytes) as u64,
         );
         self.log.set_pending_max(pending_max(config));
+        self.log.work.notify();
     }
 
     /// Whether a write may begin, and had to wait for it: a refusal says why, in the words that clients
@@ -340,7 +372,7 @@ fn warn_of_older_log(dir: &Path, led: Epoch, recovered: &Recovered) -> io::Resul
 }
 
 /// Reads and checks in one thread, applies in another.
-fn load(dir: &Path, store: &Store) -> Result<Recovered, RecoveryError> {
+fn load(dir: &Path, store: &Store, loading: &Loading) -> Result<Recovered, RecoveryError> {
     let (batch_tx, batch_rx) = bounded::<Vec<u8>>(LOAD_BATCHES_MAX);
     thread::scope(|scope| {
         let applying = scope.spawn(move || {
@@ -354,7 +386,7 @@ fn load(dir: &Path, store: &Store) -> Result<Recovered, RecoveryError> {
         });
         let mut batch = Vec::with_capacity(LOAD_BATCH_BYTES);
         let send = |batch: Vec<u8>| batch_tx.send(batch).expect("the applying thread is there");
-        let result = recovery::read(dir, |payload| {
+        let result = recovery::load(dir, loading, |payload| {
             effect::check(payload)?;
             if batch.len() + payload.len() > LOAD_BATCH_BYTES && !batch.is_empty() {
                 send(std::mem::replace(&mut batch, Vec::with_capacity(LOAD_BATCH_BYTES)));

@@ -59,8 +59,7 @@ fn answer_first(engine: &Engine, session: &mut Session, reply: &mut Reply) {
 fn note_sent(engine: &Engine, session: &mut Session, sent: Result<usize, SendError>) {
     match sent {
         Ok(bytes) => return engine.metrics.output_bytes.add(bytes as u64),
-        Err(SendError::OverLimit(waiting)) => engine.note_over_limit(session.client.addr, waiting),
-        Err(SendError::Closed(_)) => {}
+        Err(error) => engine.note_cut(session.client.addr, &error),
     }
     session.ending = Ending::Now;
 }

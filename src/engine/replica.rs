@@ -93,9 +93,15 @@ impl Persistence {
         change: impl FnOnce(&Still<'_>) -> io::Result<()>,
     ) -> Position {
         let io_error = |error| RecoveryError::Io(self.dir.clone(), error);
+        // So that nothing is left for the last sync, should the server end before the log has moved.
+        let synced = self.log.sync();
         let still = self.log.hold_still();
         let changed = change(&still).map_err(io_error);
         changed.and_then(|()| self.rebuild(store, still, working)).unwrap_or_else(|error| {
+            if self.loading.is_given_up() && synced.is_ok() {
+                // The files are in order; memory is a part of them, and nobody sees it any more.
+                return self.log.last();
+            }
             log::error!("the leader's history cannot be taken over: {error}; restart the server");
             panic!("the data directory fails while it is read back: {error}")
         })
@@ -110,7 +116,7 @@ impl Persistence {
         let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now());
         tx.apply(Effect::FlushAll);
         let mut records = 0u64;
-        let recovered = recovery::read(&self.dir, |payload| {
+        let recovered = recovery::load(&self.dir, &self.loading, |payload| {
             records += 1;
             if records.is_multiple_of(WORKING_RECORDS) {
                 working();

@@ -21,9 +21,12 @@ use crate::clock::UnixMillis;
 use crate::config::{Config, Id};
 use crate::effect::Seq;
 use crate::error::Failure;
+use crate::loading::Loading;
 use crate::shutdown::Shutdown;
+use crate::signal::Signal;
 use crate::store::Scope;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -60,8 +63,8 @@ struct Orders {
 #[derive(Debug, Default)]
 pub struct Role {
     follower: AtomicBool,
-    /// A full copy is taken over: there is nothing to read.
-    loading: AtomicBool,
+    /// Data is being read back: there is nothing to see.
+    pub loading: Arc<Loading>,
     /// PROMOTE waits for the leader to hand over.
     wants_to_lead: AtomicBool,
     /// The node that this one has handed the lead to, and the last record before.
@@ -69,15 +72,16 @@ pub struct Role {
     /// Held while the role changes.
     changing: Mutex<()>,
     orders: Mutex<Orders>,
-    orders_moved: Condvar,
+    /// An order has come, a link has ended, a leader was dialled. Shutdown wakes it, too.
+    pub moved: Arc<Signal>,
     /// The link to the leader.
     pub link: Link,
 }
 
 impl Role {
     /// The role that the settings ask for.
-    pub fn new(config: &Config) -> Role {
-        let role = Role::default();
+    pub fn new(config: &Config, loading: Arc<Loading>) -> Role {
+        let role = Role { loading, ..Role::default() };
         if let Some((host, port)) = config.leader() {
             role.follower.store(true, Relaxed);
             *role.orders.lock() =
@@ -91,14 +95,14 @@ impl Role {
         self.follower.load(Relaxed)
     }
 
-    /// Whether a full copy is being taken over.
+    /// Whether data is being read back.
     pub fn is_loading(&self) -> bool {
-        self.loading.load(Relaxed)
+        self.loading.is_active()
     }
 
     /// While a full copy is taken over, reads are refused.
     pub fn set_loading(&self, loading: bool) {
-        self.loading.store(loading, Relaxed);
+        self.loading.set_active(loading);
     }
 
     /// The leader is to hand over, or no longer.
@@ -129,17 +133,13 @@ impl Role {
 
     /// For `repl-in`, which has nothing to do: waits for an order. None at shutdown.
     pub fn next_order(&self, shutdown: &Shutdown) -> Option<Order> {
-        const LOOK_EVERY: Duration = Duration::from_millis(50);
-        let mut orders = self.orders.lock();
-        loop {
-            if shutdown.is_requested() {
-                return None;
-            }
-            if let Some(leader) = orders.leader.clone() {
-                return Some(Order { leader, number: orders.number });
-            }
-            self.orders_moved.wait_for(&mut orders, LOOK_EVERY);
-        }
+        let mut order = None;
+        self.moved.wait_until(None, || {
+            let Orders { leader, number, .. } = &*self.orders.lock();
+            order = leader.clone().map(|leader| Order { leader, number: *number });
+            order.is_some() || shutdown.is_requested()
+        });
+        order.filter(|_| !shutdown.is_requested())
     }
 
     /// Whether an order is still in force.
@@ -160,14 +160,14 @@ impl Role {
         self.link.went_down();
         self.set_loading(false);
         self.orders.lock().linked = false;
-        self.orders_moved.notify_all();
+        self.moved.notify();
     }
 
     /// Waits before the next try, unless the order changes or the server ends.
     pub fn pause(&self, order: &Order, time: Duration, shutdown: &Shutdown) {
-        const STEP: Duration = Duration::from_millis(20);
         let deadline = Instant::now() + time;
-        while Instant::now() < deadline && self.is_in_force(order) && !shutdown.wait_for(STEP) {}
+        let over = || !self.is_in_force(order) || shutdown.is_requested();
+        self.moved.wait_until(Some(deadline), over);
     }
 
     /// Replaces the order and cuts the link of the one before.
@@ -176,28 +176,20 @@ impl Role {
         orders.leader = leader;
         orders.number += 1;
         self.link.went_down();
-        self.orders_moved.notify_all();
+        drop(orders);
+        self.moved.notify();
     }
 
     /// Waits until the link of the order before has ended.
     fn wait_unlinked(&self) -> bool {
         let deadline = Instant::now() + STOP_WAIT_MAX;
-        let mut orders = self.orders.lock();
-        while orders.linked {
-            if self.orders_moved.wait_until(&mut orders, deadline).timed_out() {
-                return false;
-            }
-        }
-        true
+        self.moved.wait_until(Some(deadline), || !self.orders.lock().linked)
     }
 
     /// Whether data may be read here, as far as the role is concerned.
     pub fn may_read(&self, config: &Config) -> Result<(), Failure> {
         if !self.is_follower() {
             return Ok(());
-        }
-        if self.is_loading() {
-            return Err(Failure::fixed("LOADING a full copy of the leader's data is being loaded"));
         }
         if !self.link.is_up() && !config.flag(Id::ReplicaServeStaleData) {
             return Err(Failure::fixed(
@@ -303,6 +295,9 @@ impl Engine {
     /// `repl-in` has no link: nobody else appends.
     fn begin_to_lead(&self) -> Result<(), String> {
         let persistence = self.persistence.as_ref().ok_or("there is no log")?;
+        if self.role.is_loading() {
+            return Err("the data is being loaded".to_string());
+        }
         let epoch =
             persistence.begin_epoch(UnixMillis::now()).map_err(|error| error.to_string())?;
         self.config.set_leader(None);

@@ -5,6 +5,7 @@ use super::observed::as_typed;
 use super::{Engine, Persistence};
 use crate::clock::UnixMillis;
 use crate::config::Id;
+use crate::loading::Progress;
 use crate::metrics::Histogram;
 use crate::timeline::Timeline;
 use std::fmt::{Display, Write};
@@ -19,7 +20,7 @@ pub fn page(engine: &Engine, state: &str, open_book: bool) -> String {
     let memory = engine.memory();
     let mut json = Json::default();
     json.object(|json| {
-        json.text("state", state);
+        state_and_load(json, state, engine.role.loading.progress());
         json.text("version", env!("CARGO_PKG_VERSION"));
         json.text("run_id", &engine.run_id);
         json.number("pid", std::process::id());
@@ -43,6 +44,26 @@ pub fn page(engine: &Engine, state: &str, open_book: bool) -> String {
         }
     });
     json.text
+}
+
+/// The document while there is no engine yet.
+pub fn loading_page(state: &str, load: Option<Progress>) -> String {
+    let mut json = Json::default();
+    json.object(|json| state_and_load(json, state, load));
+    json.text
+}
+
+fn state_and_load(json: &mut Json, state: &str, load: Option<Progress>) {
+    json.text("state", state);
+    let Some(load) = load else { return };
+    json.key("loading", |json| {
+        json.object(|json| {
+            json.number("started", load.started);
+            json.number("total_bytes", load.total_bytes);
+            json.number("loaded_bytes", load.loaded_bytes);
+            json.number("eta_seconds", load.eta_seconds);
+        });
+    });
 }
 
 fn commands(engine: &Engine, json: &mut Json) {

@@ -28,6 +28,9 @@ pub fn sweep(engine: &Engine) {
             return;
         }
         engine.metrics.sample_rates();
+        if engine.role.is_loading() {
+            continue;
+        }
         if engine.active_expire.load(Relaxed) && !engine.role.is_follower() {
             sweep_once(engine);
         }
@@ -52,6 +55,7 @@ fn expire(engine: &Engine, shard: usize, now: UnixMillis) -> usize {
     let expired = tx.expire(shard, BATCH_KEYS);
     if let Some(persistence) = &engine.persistence {
         tx.commit(|payload| persistence.log.append(payload, now));
+        persistence.log.work.notify();
     }
     let events = tx.take_events();
     drop(tx);

@@ -13,46 +13,75 @@ use super::persistence::{Parked, refuse};
 use super::{Engine, Persistence};
 use crate::aof::stats::Stages;
 use crate::config::Fsync;
-use crossbeam_channel::{Receiver, RecvTimeoutError};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often a log that cannot be written is tried again, and how often anything at all is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often a log that cannot be written is tried again.
+const RETRY_EVERY: Duration = Duration::from_millis(100);
+/// Under `always`, how soon what nobody waits for is synced, such as the sweeper's deletions; under all
+/// policies, how often an idle thread looks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Replies served by one sync at most, so that the first of them need not wait for ever.
 const PARKED_BATCH_MAX: usize = 1024;
 /// How often to step aside for nothing before syncing.
 const LOOKS_IN_VAIN_MAX: usize = 2;
 
-/// Runs until `stop` is disconnected, which happens behind the last connection; then writes and syncs
-/// what is left.
-pub fn run(engine: &Engine, persistence: &Persistence, stop: &Receiver<()>) {
+/// Runs until [`Persistence::stop_syncing`], which is called after the last connection; then writes and
+/// syncs what is left.
+pub fn run(engine: &Engine, persistence: &Persistence) {
+    let log = &persistence.log;
     let mut last_sync = Instant::now();
-    while stop.try_recv() != Err(crossbeam_channel::TryRecvError::Disconnected) {
+    while !persistence.is_stopping.load(SeqCst) {
+        log.rotate_if_full();
+        if let Ok(first) = persistence.parked_rx.try_recv() {
+            serve_parked(engine, persistence, first);
+            continue;
+        }
         let interval = match persistence.policy() {
             Fsync::Every(interval) => Some(interval),
-            // For what nobody waits for, such as the sweeper's deletions.
             Fsync::Always => Some(LOOK_EVERY),
             Fsync::Never => None,
         };
-        let left = interval.unwrap_or(LOOK_EVERY).saturating_sub(last_sync.elapsed());
-        let wait = left.clamp(Duration::from_millis(1), LOOK_EVERY);
-        persistence.log.rotate_if_full();
-        match persistence.parked_rx.recv_timeout(wait) {
-            Ok(first) => serve_parked(engine, persistence, first),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                persistence.log.retry();
-                if interval.is_some_and(|interval| last_sync.elapsed() >= interval) {
-                    // A failure is on record in the log; the gate and INFO tell.
-                    let _ = persistence.log.sync();
-                    last_sync = Instant::now();
-                }
-            }
+        wait(persistence, interval, &mut last_sync);
+        log.retry();
+        if interval.is_some_and(|interval| last_sync.elapsed() >= interval) {
+            // A failure is on record in the log; the gate and INFO tell.
+            let _ = log.sync();
+            last_sync = Instant::now();
         }
     }
-    if let Err(error) = persistence.log.sync() {
+    if let Err(error) = log.sync() {
         log::error!("the last sync failed: {error}");
+    }
+}
+
+/// Waits until a reply is parked, the interval is over, or something else has to be looked at. While all
+/// is durable, no interval runs: the next one begins with the first write.
+fn wait(persistence: &Persistence, interval: Option<Duration>, last_sync: &mut Instant) {
+    let (log, policy, failed) =
+        (&persistence.log, persistence.policy(), persistence.log.has_failed());
+    let is_durable = || log.durable() == log.appended();
+    let is_idle = interval.is_some() && is_durable();
+    log.awaits_writes.store(is_idle && policy != Fsync::Always, SeqCst);
+    let now = Instant::now();
+    let deadline = match interval {
+        _ if failed => now + RETRY_EVERY,
+        Some(interval) if !is_idle => *last_sync + interval,
+        _ => now + LOOK_EVERY,
+    };
+    let begins = || is_idle && policy != Fsync::Always && !is_durable();
+    log.work.wait_until(Some(deadline), || {
+        !persistence.parked_rx.is_empty()
+            || begins()
+            || log.is_full()
+            || persistence.is_stopping.load(SeqCst)
+            || log.has_failed() != failed
+            || persistence.policy() != policy
+    });
+    log.awaits_writes.store(false, SeqCst);
+    if is_idle {
+        *last_sync = Instant::now();
     }
 }
 

@@ -48,6 +48,8 @@ pub struct Queue {
     commands: Vec<Queued>,
     /// Those of all commands together.
     flags: Flags,
+    /// One of them may not run while data is loaded.
+    needs_data: bool,
     /// Something was refused: EXEC will be, too.
     failed: bool,
 }
@@ -68,6 +70,16 @@ impl Queue {
         }
         self.commands.push(Queued { found, spans_end: self.spans.len() });
         self.flags = self.flags.and(found.command.flags);
+        self.needs_data |= !found.command.flags.has(Flags::LOADING);
+    }
+
+    /// Those of all commands together; LOADING only if each has it.
+    fn flags(&self) -> Flags {
+        if self.needs_data {
+            self.flags.without(Flags::LOADING)
+        } else {
+            self.flags.and(Flags::LOADING)
+        }
     }
 
     /// Nothing of it will run; there is no sense in keeping it.
@@ -101,7 +113,9 @@ impl Session {
     /// What the guards must know of a command: EXEC is all that is queued.
     pub(super) fn flags_of(&self, command: &Command) -> Flags {
         match (&self.mode, command.run) {
-            (Mode::Queueing(queue), Run::Engine(Builtin::Exec)) => command.flags.and(queue.flags),
+            (Mode::Queueing(queue), Run::Engine(Builtin::Exec)) => {
+                command.flags.without(Flags::LOADING).and(queue.flags())
+            }
             _ => command.flags,
         }
     }
@@ -187,6 +201,9 @@ pub fn watch(
     if session.watches.bytes() + needed > engine.transaction_bytes_max() {
         return Err(WATCHES_FULL);
     }
+    if engine.role.is_loading() {
+        session.watches.lose();
+    }
     // What is lost already need not be watched.
     if !session.watches.is_flagged() {
         args.from(1).for_each(|key| session.watches.add(key, session.now));
@@ -268,11 +285,14 @@ impl Engine {
         if queue.failed {
             return Err(ABORTED);
         }
+        // A load holds the shards of what is watched, and replaces it.
+        if self.role.is_loading() && session.watches.bytes() > 0 {
+            reply.nil_array();
+            return Ok(holes);
+        }
         let mut tx = self.begin_transaction(session, queue);
         // Once more: only behind the locks is the answer certain (see `role.rs`).
-        if queue.flags.has(Flags::WRITE) && self.role.is_follower() {
-            return Err(self.role.readonly());
-        }
+        self.check_behind_lock(queue.flags())?;
         if session.watches.have_fired(&tx) {
             reply.nil_array();
             self.finish(session, tx);

@@ -120,13 +120,13 @@ pub struct Delivered {
 
 impl PubSub {
     /// Sends messages in their order, and those of others who wait to send theirs, and returns when all have
-    /// been sent, by whomever. A subscriber over its limit is cut off, and told to `cut` with the number
-    /// of bytes that it had not read. No lock may be held.
+    /// been sent, by whomever. A subscriber that cannot be sent to is cut off, and told to `cut` with
+    /// the reason. No lock may be held.
     pub fn deliver(
         &self,
         messages: &mut Vec<Message>,
         limit: OutputLimit,
-        mut cut: impl FnMut(&Subscriber, usize),
+        mut cut: impl FnMut(&Subscriber, &SendError),
     ) -> Delivered {
         let mut delivered = Delivered::default();
         while let Some(lane) = messages.first().map(Message::lane) {
@@ -142,7 +142,7 @@ impl PubSub {
 fn send_all(
     messages: &[Message],
     limit: OutputLimit,
-    cut: &mut impl FnMut(&Subscriber, usize),
+    cut: &mut impl FnMut(&Subscriber, &SendError),
     delivered: &mut Delivered,
 ) {
     for alike in messages.chunk_by(Message::goes_with) {
@@ -156,9 +156,7 @@ fn send_all(
                         delivered.messages += alike.len() as u64;
                         delivered.bytes += bytes as u64;
                     }
-                    Err(SendError::OverLimit(waiting)) => cut(&subscription.subscriber, waiting),
-                    // It may have failed for want of a thread; then nobody else would end it.
-                    Err(SendError::Closed(_)) => subscription.subscriber.outbox.cut(),
+                    Err(error) => cut(&subscription.subscriber, &error),
                 }
             }
         }

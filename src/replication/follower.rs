@@ -20,13 +20,16 @@ use crate::aof::divergence;
 use crate::aof::record::{Epoch, Position};
 use crate::config::{Fsync, Id};
 use crate::effect::Seq;
-use crate::engine::{Engine, Order, Persistence};
+use crate::engine::{Engine, Leader, Order, Persistence};
 use crate::event::Event;
 use crate::protocol::quote;
 use crate::random::Random;
+use crossbeam_channel::bounded;
 use std::io::{self, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Waits between tries, doubled up to the latter and jittered, so that followers of one leader do not all
@@ -60,7 +63,8 @@ pub fn run(engine: &Engine) {
                     Err(error) => log::error!("{error}"),
                 }
             }
-            if matches!(error, LinkError::Again) || !engine.role.is_in_force(&order) {
+            let is_over = !engine.role.is_in_force(&order) || engine.shutdown.is_requested();
+            if matches!(error, LinkError::Again) || is_over {
                 continue;
             }
             if matches!(error, LinkError::Garbled(_)) {
@@ -132,27 +136,33 @@ impl Follower<'_> {
     }
 
     fn dial(&self) -> io::Result<TcpStream> {
-        let leader = &self.order.leader;
-        let mut last = io::Error::other("the name has no address");
-        for addr in (leader.host.as_str(), leader.port).to_socket_addrs()? {
-            match TcpStream::connect_timeout(&addr, DIAL_TIMEOUT) {
-                Ok(socket) => {
-                    let timeout =
-                        Duration::from_secs(self.engine.config.int(Id::ReplTimeout) as u64);
-                    socket.set_nodelay(true)?;
-                    socket.set_read_timeout(Some(timeout))?;
-                    socket.set_write_timeout(Some(timeout))?;
-                    self.engine.role.link.dialled(&socket)?;
-                    // An order that came in between has not cut this link.
-                    if !self.engine.role.begin_link(self.order) {
-                        return Err(io::ErrorKind::Interrupted.into());
-                    }
-                    return Ok(socket);
-                }
-                Err(error) => last = error,
-            }
+        let socket = self.connect()?;
+        let timeout = Duration::from_secs(self.engine.config.int(Id::ReplTimeout) as u64);
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(timeout))?;
+        socket.set_write_timeout(Some(timeout))?;
+        self.engine.role.link.dialled(&socket)?;
+        // An order, or a shutdown, that came in between has not cut this link.
+        if !self.engine.role.begin_link(self.order) || self.engine.shutdown.is_requested() {
+            return Err(io::ErrorKind::Interrupted.into());
         }
-        Err(last)
+        Ok(socket)
+    }
+
+    /// Waits for a thread that dials: neither a name server nor a connection in the making can be
+    /// interrupted, and a shutdown waits for neither. Then that thread is left to itself.
+    fn connect(&self) -> io::Result<TcpStream> {
+        let Leader { host, port } = self.order.leader.clone();
+        let (moved, shutdown) = (Arc::clone(&self.engine.role.moved), &self.engine.shutdown);
+        let (dialled_tx, dialled_rx) = bounded(1);
+        let dial = move || {
+            let _ = dialled_tx.send(connect_to(&host, port));
+            moved.notify();
+        };
+        thread::Builder::new().name("repl-dial".to_string()).spawn(dial)?;
+        let over = || !dialled_rx.is_empty() || shutdown.is_requested();
+        self.engine.role.moved.wait_until(None, over);
+        dialled_rx.try_recv().unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()))
     }
 
     /// Agrees with the leader on where to go on.
@@ -331,11 +341,14 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// Makes a full copy that is complete this node's data.
+    /// Makes a full copy that is complete this node's data. The end of the server stops it on the way.
     fn take_over(&self, working: impl FnMut()) {
         self.engine.role.set_loading(true);
         self.engine.role.link.starts_over();
         let position = self.persistence.take_over_copy(&self.engine.store, working);
+        if self.engine.shutdown.is_requested() {
+            return;
+        }
         self.engine.role.set_loading(false);
         log::info!("a full copy of the leader's data has been taken over, up to {}", position.seq);
     }
@@ -344,15 +357,17 @@ impl Follower<'_> {
     fn stream(&self, incoming: &mut Incoming) -> Result<std::convert::Infallible, LinkError> {
         let link = &self.engine.role.link;
         link.came_up();
-        let (mut asked, mut acked) = (false, None::<Instant>);
-        loop {
+        let (mut asked, mut acked, mut told) = (false, None::<Instant>, None);
+        while !self.engine.shutdown.is_requested() {
             // The first time, a copy may have left something in the buffer.
             let beaten = self.apply_waiting(incoming)?;
             self.settle()?;
             link.reached(self.persistence.log.appended());
-            // In the middle of a large record, too, the leader must know that somebody is there.
-            if beaten || acked.is_none_or(|at| at.elapsed() >= copy::ACK_EVERY) {
-                acked = Some(Instant::now());
+            // A heartbeat without news is answered now and then. In the middle of a large record, too, the
+            // leader must know that somebody is there.
+            let news = Some((self.persistence.promised(), self.persistence.log.durable()));
+            if beaten && told != news || acked.is_none_or(|at| at.elapsed() >= copy::ACK_EVERY) {
+                (acked, told) = (Some(Instant::now()), news);
                 self.acknowledge(incoming)?;
             }
             if self.engine.role.wants_to_lead() && !asked {
@@ -362,6 +377,7 @@ impl Follower<'_> {
             }
             link.heard(incoming.read()?);
         }
+        Err(LinkError::Again)
     }
 
     /// Applies everything that is here; tells whether there was a heartbeat among it.
@@ -432,6 +448,18 @@ impl Follower<'_> {
         let ack = Ack { received, applied, durable: log.durable(), bytes, clock };
         Ok(incoming.socket().write_all(&ack.line())?)
     }
+}
+
+/// Tries each address that the name has.
+fn connect_to(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut last = io::Error::other("the name has no address");
+    for addr in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&addr, DIAL_TIMEOUT) {
+            Err(error) => last = error,
+            dialled => return dialled,
+        }
+    }
+    Err(last)
 }
 
 /// Sends a command as a RESP array.

@@ -82,6 +82,7 @@ pub fn serve(
     log::info!("client {}: node {:.8} asks to follow: {answer:?}", client.addr, request.node_id);
     if feed.is_some() {
         client.becomes_follower();
+        engine.clients.changed.notify();
     }
     let limit = engine.output_limit(client);
     if client.send(&answer.line(request), 0, limit).is_err() {
@@ -227,8 +228,14 @@ fn link(
             .stack_size(STACK_BYTES)
             .spawn_scoped(scope, move || sender.run(feed));
         match spawned {
-            Ok(_) => {
+            Ok(sender) => {
                 let why = read_acks(engine, client, follower, early);
+                if engine.shutdown.is_requested() {
+                    // The end that was read may be that of the shutdown, which closes connections for
+                    // reading and did not know yet that this one is a follower's. The sender ends by
+                    // itself, when the follower has the rest of the log or is gone.
+                    let _ = sender.join();
+                }
                 log::info!("follower {}:{} has left: {why}", follower.host, follower.port);
             }
             Err(error) => log::error!("no thread to feed a follower: {error}"),

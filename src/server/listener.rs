@@ -5,7 +5,7 @@ use crate::config::Id;
 use crate::engine::Engine;
 use rustix::net::{SendFlags, sockopt};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 const TOO_MANY: &[u8] = b"-ERR max number of clients reached\r\n";
 
 /// Accepts until shutdown.
-pub fn accept(listener: TcpListener, pool: &Pool) {
+pub fn accept(listener: &TcpListener, pool: &Pool) {
     let engine = &pool.engine;
     loop {
         let accepted = listener.accept();
@@ -34,15 +34,10 @@ pub fn accept(listener: TcpListener, pool: &Pool) {
     }
 }
 
-/// Wakes a thread that accepts on this address, by connecting to it.
-pub fn wake(mut addr: SocketAddr) {
-    match addr.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => addr.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    // If it fails, the thread is awake: it has connections waiting or has ended.
-    let _ = TcpStream::connect_timeout(&addr, Duration::from_secs(1));
+/// Stops listening: nobody new is let in, and the thread that accepts wakes with an error.
+pub fn close(listener: &TcpListener) {
+    // It fails only if that has happened already.
+    let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Both);
 }
 
 fn admit(pool: &Pool, socket: TcpStream, addr: SocketAddr) {

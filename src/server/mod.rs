@@ -1,14 +1,16 @@
 //! The server: sockets and threads around the engine, and the order in which they begin and end.
 //!
-//! Start: listen, show the status page, read the log, start the threads of the house, accept. End, on
+//! Start: listen, show the status page, read the log, start the long-lived threads, accept. End, on
 //! SIGINT, SIGTERM or SHUTDOWN:
 //!
-//! 1. the listeners close: nobody new
-//! 2. each connection is closed for reading: its thread answers what it has received, then ends
-//! 3. followers are sent the rest of the log
-//! 4. who is not done within `shutdown-timeout` is cut off
-//! 5. the status page closes; the sweeper, the compactor and the link to a leader end
-//! 6. the log is written and synced a last time
+//! 1. the link to a leader is cut and a load is given up: this node's log has come to its end
+//! 2. the listeners close: nobody new
+//! 3. each connection is closed for reading: its thread answers what it has received, then ends
+//! 4. followers are sent the rest of the log
+//! 5. who is not done within `shutdown-timeout` is cut off
+//! 6. the status page closes; the sweeper, the compactor and the link's thread end, or are left behind
+//!    when the time is over
+//! 7. the log is written and synced a last time, however long the disk takes
 //!
 //! A second signal exits at once. What SIGHUP does is said in `signals.rs`.
 
@@ -17,12 +19,13 @@ mod http;
 mod listener;
 mod pool;
 mod signals;
+mod threads;
 
 use crate::aof::recovery::RecoveryError;
 use crate::config::{Config, Id};
-use crate::engine::{self, Client, Engine};
+use crate::engine::{self, Engine};
+use crate::loading::Loading;
 use crate::replication;
-use crossbeam_channel::bounded;
 use http::Http;
 use pool::Pool;
 use signals::SignalThread;
@@ -33,6 +36,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
+use threads::{Thread, with_grace};
 
 /// Descriptors for everything but connections: listeners, files, standard streams.
 const DESCRIPTORS_RESERVED: u64 = 32;
@@ -71,18 +75,20 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Runs a server until it is told to end. Returns whether every connection ended by itself.
+/// Runs a server until it is told to end. Returns whether every connection and every thread ended by
+/// itself.
 pub fn serve(config: Config) -> Result<bool, StartError> {
     // Listen before anything is read, so that a taken port costs nothing.
-    let listeners = listen(&config)?;
+    let listeners: Vec<_> = listen(&config)?.into_iter().map(Arc::new).collect();
     let addresses: Vec<SocketAddr> =
         listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     config.warnings().iter().for_each(|warning| log::warn!("{warning}"));
 
     // The status page says that the server is loading.
-    let http = Http::start(&config)?;
+    let loading = Arc::new(Loading::default());
+    let http = Http::start(&config, &loading)?;
     // Read the log.
-    let engine = Arc::new(Engine::open(config).map_err(StartError::Recovery)?);
+    let engine = Arc::new(Engine::load(config, loading).map_err(StartError::Recovery)?);
     engine.port.store(addresses.first().map_or(0, SocketAddr::port), Relaxed);
     http.open(&engine);
     limit_connections(&engine);
@@ -94,10 +100,9 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
     // The sweeper removes expired keys.
     let sweeper = spawn("sweeper", &engine, engine::sweep)?;
     // The log is synced at its pace, until the last connection has ended.
-    let (stop_tx, stop_rx) = bounded::<()>(0);
-    let syncer = spawn("aof-sync", &engine, move |engine| {
+    let syncer = spawn("aof-sync", &engine, |engine| {
         if let Some(persistence) = &engine.persistence {
-            engine::syncer::run(engine, persistence, &stop_rx);
+            engine::syncer::run(engine, persistence);
         }
     })?;
     // The log is compacted when it has grown.
@@ -111,40 +116,56 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
     // One thread accepts for each address.
     let pool = Arc::new(Pool::new(Arc::clone(&engine)));
     let mut accepting = Vec::new();
-    for listener in listeners {
-        let pool = Arc::clone(&pool);
-        accepting.push(spawn("accept", &engine, move |_| listener::accept(listener, &pool))?);
+    for listener in &listeners {
+        let (listener, pool) = (Arc::clone(listener), Arc::clone(&pool));
+        accepting.push(spawn("accept", &engine, move |_| listener::accept(&listener, &pool))?);
     }
     announce(&addresses, http.addresses());
 
     engine.shutdown.wait();
     log::info!("shutting down");
-    addresses.iter().for_each(|addr| listener::wake(*addr));
-    accepting.into_iter().for_each(|thread| drop(thread.join()));
-    let in_time = close_connections(&engine);
-    if in_time {
-        pool.join();
-    }
-    http.close();
+    let timeout = Duration::from_secs(engine.config.int(Id::ShutdownTimeout) as u64);
+    let deadline = Instant::now() + timeout;
+    engine.role.loading.give_up();
     engine.role.link.cut();
-    drop((sweeper.join(), compactor.join(), link.join()));
-    drop(stop_tx);
-    drop(syncer.join());
+    listeners.iter().for_each(|listener| listener::close(listener));
+    drop(listeners);
+    let mut in_time = end_all(&accepting, deadline);
+    in_time &= close_connections(&engine, timeout, deadline) && pool.end(with_grace(deadline));
+    in_time &= end_all(http.close(), deadline);
+    in_time &= end_all(&[sweeper, compactor, link], deadline);
+    sync_last(&engine, &syncer, deadline);
     signals.end();
     log::info!("bye");
     Ok(in_time)
+}
+
+fn end_all(threads: &[Thread], deadline: Instant) -> bool {
+    threads.iter().fold(true, |in_time, thread| thread.end(deadline) && in_time)
+}
+
+/// The last sync is never skipped: without it, what `appendfsync` promises would not hold. A disk that
+/// hangs holds up the end.
+fn sync_last(engine: &Engine, syncer: &Thread, deadline: Instant) {
+    if let Some(persistence) = &engine.persistence {
+        persistence.stop_syncing();
+    }
+    if !syncer.wait(Some(with_grace(deadline))) {
+        log::warn!(
+            "the last sync of the log takes longer than shutdown-timeout; the server ends when the disk \
+             is done; a second signal ends it at once, without the sync"
+        );
+        syncer.wait(None);
+    }
 }
 
 fn spawn(
     name: &'static str,
     engine: &Arc<Engine>,
     run: impl FnOnce(&Engine) + Send + 'static,
-) -> Result<thread::JoinHandle<()>, StartError> {
+) -> Result<Thread, StartError> {
     let engine = Arc::clone(engine);
-    thread::Builder::new()
-        .name(name.to_string())
-        .spawn(move || run(&engine))
-        .map_err(|error| StartError::Resource("start a thread", error.to_string()))
+    Thread::start(name, move || run(&engine))
 }
 
 /// Asks for as many descriptors as `maxclients` needs; with fewer, fewer clients may come.
@@ -216,27 +237,21 @@ fn announce(addresses: &[SocketAddr], pages: &[SocketAddr]) {
 }
 
 /// Lets every connection answer what it has received; returns whether all were done in time.
-fn close_connections(engine: &Engine) -> bool {
-    let timeout = Duration::from_secs(engine.config.int(Id::ShutdownTimeout) as u64);
-    let deadline = Instant::now() + timeout;
-    let wait_until = |done: &dyn Fn() -> bool| {
-        while !done() && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(2));
-        }
-    };
-    let followers = engine.followers.all();
-    let feeds = |client: &Client| followers.iter().any(|follower| follower.client == client.id);
-    for client in engine.clients.all().iter().filter(|client| !feeds(client)) {
+fn close_connections(engine: &Engine, timeout: Duration, deadline: Instant) -> bool {
+    let clients = &engine.clients;
+    // One that becomes a follower after this look is fed all the same, see `replication::leader`.
+    for client in clients.all().iter().filter(|client| !client.is_follower()) {
         let _ = client.outbox.socket().shutdown(std::net::Shutdown::Read);
     }
-    wait_until(&|| engine.clients.len() <= engine.followers.all().len());
+    let only_followers = || clients.all().iter().all(|client| client.is_follower());
+    clients.changed.wait_until(Some(deadline), only_followers);
     // Followers last: they get what the others have just written.
     engine.followers.close();
-    wait_until(&|| engine.clients.is_empty());
-    let late = engine.clients.all();
-    if !late.is_empty() {
-        log::warn!("{} connections were not done after {timeout:?}; cutting them off", late.len());
-        late.iter().for_each(|client| client.kill());
+    if clients.changed.wait_until(Some(deadline), || clients.is_empty()) {
+        return true;
     }
-    late.is_empty()
+    let late = clients.all();
+    log::warn!("{} connections were not done after {timeout:?}; cutting them off", late.len());
+    late.iter().for_each(|client| client.kill());
+    false
 }

@@ -7,12 +7,13 @@
 use super::connection;
 use crate::config::Id;
 use crate::engine::{Client, Engine};
+use crate::signal::Signal;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// A worker's stack. Commands keep what is large on the heap; only touched pages count as memory.
 const WORKER_STACK_BYTES: usize = 256 << 10;
@@ -25,16 +26,23 @@ pub struct Pool {
     /// Dropped at the end, which ends idle workers.
     connection_tx: Mutex<Option<Sender<Arc<Client>>>>,
     connection_rx: Receiver<Arc<Client>>,
-    workers: Arc<AtomicUsize>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    workers: Arc<Workers>,
+}
+
+/// How many there are.
+#[derive(Debug, Default)]
+struct Workers {
+    count: AtomicUsize,
+    changed: Signal,
 }
 
 /// Counts a worker for as long as it lives, even if it panics.
-struct Counted(Arc<AtomicUsize>);
+struct Counted(Arc<Workers>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.0.count.fetch_sub(1, SeqCst);
+        self.0.changed.notify();
     }
 }
 
@@ -46,7 +54,6 @@ impl Pool {
             connection_tx: Mutex::new(Some(connection_tx)),
             connection_rx,
             workers: Arc::default(),
-            threads: Mutex::default(),
         }
     }
 
@@ -57,34 +64,28 @@ impl Pool {
             Ok(()) => return Ok(()),
             Err(TrySendError::Full(client) | TrySendError::Disconnected(client)) => client,
         };
-        if self.workers.load(Relaxed) < self.engine.maxclients() {
+        if self.workers.count.load(SeqCst) < self.engine.maxclients() {
             return self.start(client).map_err(|error| error.to_string());
         }
         tx.send_timeout(client, HANDOVER_WAIT).map_err(|_| "all workers are busy".to_string())
     }
 
     fn start(&self, client: Arc<Client>) -> std::io::Result<()> {
-        self.workers.fetch_add(1, Relaxed);
+        self.workers.count.fetch_add(1, SeqCst);
         let counted = Counted(Arc::clone(&self.workers));
         let (engine, rx) = (Arc::clone(&self.engine), self.connection_rx.clone());
-        let thread = thread::Builder::new()
+        thread::Builder::new()
             .name(format!("conn-{}", client.id.0))
             .stack_size(WORKER_STACK_BYTES)
-            .spawn(move || work(&engine, client, &rx, counted))?;
-        let mut threads = self.threads.lock();
-        // Ended ones need no join; a burst of short connections must not pile up handles.
-        if threads.len() > 2 * self.workers.load(Relaxed) + 16 {
-            threads.retain(|thread| !thread.is_finished());
-        }
-        threads.push(thread);
-        Ok(())
+            .spawn(move || work(&engine, client, &rx, counted))
+            .map(drop)
     }
 
-    /// Ends the workers, all of which are idle by now.
-    pub fn join(&self) {
+    /// Ends the workers, all of which are idle by now; returns whether they have ended by the deadline.
+    pub fn end(&self, deadline: Instant) -> bool {
         self.connection_tx.lock().take();
-        let threads = std::mem::take(&mut *self.threads.lock());
-        threads.into_iter().for_each(|thread| drop(thread.join()));
+        let none = || self.workers.count.load(SeqCst) == 0;
+        self.workers.changed.wait_until(Some(deadline), none)
     }
 }
 

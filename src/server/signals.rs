@@ -10,18 +10,18 @@
 //! "At a terminal" means that standard input, output or error is one.
 
 use super::StartError;
+use super::threads::Thread;
 use crate::engine::Engine;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 use std::io::{IsTerminal, stderr, stdin, stdout};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::{fs, io};
 
 /// The thread, and the way to end it.
 pub struct SignalThread {
     handle: Handle,
-    thread: JoinHandle<()>,
+    thread: Thread,
 }
 
 impl SignalThread {
@@ -44,7 +44,7 @@ impl SignalThread {
     /// Takes no more signals.
     pub fn end(self) {
         self.handle.close();
-        drop(self.thread.join());
+        self.thread.wait(None);
     }
 }
 

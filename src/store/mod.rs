@@ -46,7 +46,9 @@ pub use watch::Watches;
 use crate::clock::UnixMillis;
 use parking_lot::RwLock;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use watch::Watched;
 
 /// A power of two; see the module's header for why this one.
 pub const SHARDS: usize = 256;
@@ -65,15 +67,20 @@ pub struct KeyHash {
 #[derive(Debug)]
 pub struct Store {
     shards: Box<[RwLock<Shard>]>,
+    /// Each shard's watched keys.
+    watched: Box<[Arc<Watched>]>,
     seed: RandomState,
-    /// Bytes of all shards: what would take 256 locks to add up for each write.
+    /// Sums over all shards, kept by each transaction that changes them. To add them up would take 256
+    /// locks, and wait for a load that holds them.
+    keys: AtomicUsize,
+    volatile: AtomicUsize,
     bytes: AtomicUsize,
     /// Changes since the last base, which recovery would have to apply again.
     changes: AtomicU64,
 }
 
-/// Sums over all shards. Taken shard by shard, so under load they are of slightly different moments.
-#[derive(Clone, Copy, Debug, Default)]
+/// Sums over all shards, as of the last transactions that ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Keys, including those that have expired and are not yet removed.
     pub keys: usize,
@@ -86,9 +93,13 @@ pub struct Totals {
 impl Store {
     /// An empty store.
     pub fn new() -> Store {
+        let watched: Box<[Arc<Watched>]> = (0..SHARDS).map(|_| Arc::default()).collect();
         Store {
-            shards: (0..SHARDS).map(|_| RwLock::new(Shard::new())).collect(),
+            shards: watched.iter().map(|own| RwLock::new(Shard::new(Arc::clone(own)))).collect(),
+            watched,
             seed: RandomState::new(),
+            keys: AtomicUsize::new(0),
+            volatile: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             changes: AtomicU64::new(0),
         }
@@ -111,10 +122,14 @@ impl Store {
         self.bytes.load(Relaxed)
     }
 
-    /// Adds, or, with a number that wraps around, subtracts.
-    fn change_bytes(&self, change: usize) {
-        if change != 0 {
-            self.bytes.fetch_add(change, Relaxed);
+    /// Adds, or, with numbers that wrap around, subtracts.
+    fn change_totals(&self, change: Totals) {
+        let Totals { keys, volatile, bytes } = change;
+        for (sum, change) in [(&self.keys, keys), (&self.volatile, volatile), (&self.bytes, bytes)]
+        {
+            if change != 0 {
+                sum.fetch_add(change, Relaxed);
+            }
         }
     }
 
@@ -133,21 +148,30 @@ impl Store {
         self.changes.store(records, Relaxed);
     }
 
-    /// Counts keys and bytes.
+    /// Keys and bytes. Takes no lock.
     pub fn totals(&self) -> Totals {
-        self.shards.iter().fold(Totals::default(), |sum, shard| {
-            let shard = shard.read();
-            Totals {
-                keys: sum.keys + shard.table().len(),
-                volatile: sum.volatile + shard.volatile(),
-                bytes: sum.bytes + shard.allocated_bytes(),
-            }
-        })
+        Totals {
+            keys: self.keys.load(Relaxed),
+            volatile: self.volatile.load(Relaxed),
+            bytes: self.bytes(),
+        }
     }
 
     /// Whether a deadline in this shard has passed: a short look, for the sweeper.
     pub fn has_expired(&self, shard: usize, now: UnixMillis) -> bool {
         self.shards[shard].read().next_deadline().is_some_and(|due| due < now)
+    }
+}
+
+impl Totals {
+    /// Adds the difference between two other totals; numbers may wrap around.
+    fn add_change(&mut self, from: Totals, to: Totals) {
+        let add = |sum: &mut usize, from: usize, to: usize| {
+            *sum = sum.wrapping_add(to.wrapping_sub(from));
+        };
+        add(&mut self.keys, from.keys, to.keys);
+        add(&mut self.volatile, from.volatile, to.volatile);
+        add(&mut self.bytes, from.bytes, to.bytes);
     }
 }
 

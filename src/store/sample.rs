@@ -112,7 +112,7 @@ impl Tx<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{SHARDS, Scope};
+    use crate::store::{SHARDS, Scope, Totals};
     use std::collections::BTreeMap;
 
     const NOW: UnixMillis = UnixMillis(1_000_000);
@@ -197,16 +197,24 @@ mod tests {
     }
 
     #[test]
-    fn the_sum_of_bytes_is_that_of_the_shards() {
+    fn the_sums_are_those_of_the_shards() {
+        let counted = |store: &Store| {
+            store.shards.iter().fold(Totals::default(), |mut sum, shard| {
+                sum.add_change(Totals::default(), shard.read().totals());
+                sum
+            })
+        };
         let store = filled(1000, |n| n.is_multiple_of(3).then_some(UnixMillis(NOW.0 + 9)));
-        assert_eq!(store.bytes(), store.totals().bytes);
+        assert_eq!(store.totals(), counted(&store));
+        assert_eq!((store.totals().keys, store.totals().volatile), (1000, 334));
         let mut tx = store.begin_scope(Scope::All, true, NOW);
         tx.apply(Effect::Del { keys: &[&7u32.to_le_bytes(), &8u32.to_le_bytes()] });
         drop(tx);
-        assert_eq!(store.bytes(), store.totals().bytes);
+        assert_eq!(store.totals(), counted(&store));
         let mut tx = store.begin_scope(Scope::All, true, NOW);
         tx.apply(Effect::FlushAll);
         drop(tx);
-        assert_eq!((store.bytes(), store.totals().bytes), (0, 0));
+        assert_eq!(store.totals(), Totals::default());
+        assert_eq!(store.bytes(), 0);
     }
 }

@@ -1,5 +1,6 @@
 //! One part of the store: plain single-threaded code behind the shard's lock.
 
+use super::Totals;
 use super::entry::Entry;
 use super::table::Table;
 use super::usage::Use;
@@ -9,6 +10,7 @@ use crate::effect::Seq;
 use crate::random::Random;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 /// How often a key with a deadline is looked for by chance, before the list is cleared of leftovers.
 const RANDOM_TRIES_MAX: usize = 32;
@@ -37,28 +39,28 @@ pub struct Shard {
     /// The last record that changed this shard: what a reader may have to wait for.
     pub last_seq: Seq,
     /// Who wants to know of changes. Every method that changes an entry tells it.
-    pub(super) watched: Watched,
-    /// What the store's sum has for this shard.
-    pub(super) bytes_in_sum: usize,
+    pub(super) watched: Arc<Watched>,
+    /// What the store's sums have for this shard.
+    pub(super) in_sums: Totals,
 }
 
 impl Default for Shard {
     fn default() -> Self {
-        Self::new()
+        Self::new(Arc::default())
     }
 }
 
 impl Shard {
     /// An empty shard.
-    pub const fn new() -> Shard {
+    pub(super) fn new(watched: Arc<Watched>) -> Shard {
         Shard {
             table: Table::new(),
             deadlines: BinaryHeap::new(),
             volatile: 0,
             entry_bytes: 0,
             last_seq: Seq(0),
-            watched: Watched::new(),
-            bytes_in_sum: 0,
+            watched,
+            in_sums: Totals::default(),
         }
     }
 
@@ -75,6 +77,11 @@ impl Shard {
     /// Bytes held: entries, slots and deadlines.
     pub fn allocated_bytes(&self) -> usize {
         self.entry_bytes + self.table.allocated_bytes() + self.deadlines.capacity() * 16
+    }
+
+    /// What the store's sums should have for this shard.
+    pub(super) fn totals(&self) -> Totals {
+        Totals { keys: self.table.len(), volatile: self.volatile, bytes: self.allocated_bytes() }
     }
 
     /// The first time at which an entry may have expired.
@@ -159,10 +166,10 @@ impl Shard {
 
     /// Takes all entries out; who watches goes on watching.
     pub(super) fn take_entries(&mut self) -> Shard {
-        let mut old = std::mem::take(self);
+        let new = Shard::new(Arc::clone(&self.watched));
+        let old = std::mem::replace(self, new);
         self.last_seq = old.last_seq;
-        self.bytes_in_sum = old.bytes_in_sum;
-        self.watched = std::mem::take(&mut old.watched);
+        self.in_sums = old.in_sums;
         self.watched.emptied(|place, key| old.find(place, key).is_some());
         old
     }
@@ -264,7 +271,7 @@ mod tests {
 
     #[test]
     fn expired_keys_come_up_once_and_renewed_ones_later() {
-        let mut shard = Shard::new();
+        let mut shard = Shard::default();
         (0..10).for_each(|n| set(&mut shard, n, Some(100)));
         set(&mut shard, 3, Some(500));
         set(&mut shard, 4, None);
@@ -281,7 +288,7 @@ mod tests {
 
     #[test]
     fn leftovers_do_not_pile_up() {
-        let mut shard = Shard::new();
+        let mut shard = Shard::default();
         for round in 0..10_000 {
             set(&mut shard, 1, Some(1_000_000 - round));
             set(&mut shard, 2, None);
@@ -291,7 +298,7 @@ mod tests {
 
     #[test]
     fn counts_bytes_exactly() {
-        let mut shard = Shard::new();
+        let mut shard = Shard::default();
         (0..100).for_each(|n| set(&mut shard, n, None));
         shard.set_range(7, &7u32.to_le_bytes(), 100, b"x", Use::default());
         set(&mut shard, 8, Some(1));

@@ -6,7 +6,7 @@ use super::sample::Odds;
 use super::shard::Shard;
 use super::told::Told;
 use super::usage::{Tracking, Usage, Use};
-use super::{KeyHash, SHARDS, Store};
+use super::{KeyHash, SHARDS, Store, Totals};
 use crate::clock::UnixMillis;
 use crate::effect::{self, Effect, Seq};
 use crate::random::Random;
@@ -368,14 +368,11 @@ impl<'s> Tx<'s> {
 
     /// Does something that those who watch keys need not know, because in the end nothing will have
     /// changed.
-    pub fn unwatched(&mut self, change: impl FnOnce(&mut Self)) {
-        let mut watched = Vec::new();
-        self.guards.each_mut(|guard| watched.push(std::mem::take(&mut guard.shard_mut().watched)));
-        change(self);
-        let mut watched = watched.into_iter();
-        self.guards.each_mut(|guard| {
-            guard.shard_mut().watched = watched.next().unwrap_or_default();
-        });
+    pub fn unwatched<T>(&mut self, change: impl FnOnce(&mut Self) -> T) -> T {
+        self.guards.each(|guard| guard.shard().watched.mute(true));
+        let result = change(self);
+        self.guards.each(|guard| guard.shard().watched.mute(false));
+        result
     }
 
     /// Keys in the store, including expired ones that are not yet removed.
@@ -510,17 +507,16 @@ impl<'s> Tx<'s> {
 }
 
 impl Drop for Tx<'_> {
-    /// Brings the store's sum up to date, while the shards are still locked.
+    /// Brings the store's sums up to date, while the shards are still locked.
     fn drop(&mut self) {
         if self.effects > 0 {
-            let mut change = 0usize;
+            let mut change = Totals::default();
             self.guards.each_mut(|guard| {
                 let Guard::Write(shard) = guard else { return };
-                let bytes = shard.allocated_bytes();
-                change = change.wrapping_add(bytes.wrapping_sub(shard.bytes_in_sum));
-                shard.bytes_in_sum = bytes;
+                let totals = shard.totals();
+                change.add_change(std::mem::replace(&mut shard.in_sums, totals), totals);
             });
-            self.store.change_bytes(change);
+            self.store.change_totals(change);
             self.store.changes.fetch_add(self.changes, Relaxed);
         }
     }

@@ -13,13 +13,21 @@
 use super::Store;
 use super::tx::Tx;
 use crate::clock::UnixMillis;
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-/// The keys of one shard that somebody watches.
+/// The keys of one shard that somebody watches. Keys are added, and changes told, while the shard is
+/// locked. The registry's own lock is a leaf, so a watch can end while a load holds the shard.
 #[derive(Debug, Default)]
-pub(super) struct Watched(BTreeMap<Box<[u8]>, Watchers>);
+pub(super) struct Watched {
+    /// How many keys: the only cost of a change when there are none.
+    len: AtomicUsize,
+    /// Changes are not told, see `Tx::unwatched`. Set while the shard is locked.
+    muted: AtomicBool,
+    keys: Mutex<BTreeMap<Box<[u8]>, Watchers>>,
+}
 
 #[derive(Debug)]
 struct Watchers {
@@ -36,51 +44,64 @@ struct Watcher {
 }
 
 impl Watched {
-    pub(super) const fn new() -> Watched {
-        Watched(BTreeMap::new())
+    fn is_told(&self) -> bool {
+        self.len.load(Relaxed) > 0 && !self.muted.load(Relaxed)
+    }
+
+    /// Whether changes are not told.
+    pub(super) fn mute(&self, muted: bool) {
+        self.muted.store(muted, Relaxed);
     }
 
     /// Raises the flags of those who watch a key. Called for each change, so it must be cheap when
     /// nobody watches anything.
-    pub(super) fn changed(&mut self, key: &[u8]) {
-        if !self.0.is_empty()
-            && let Some(watchers) = self.0.get(key)
+    pub(super) fn changed(&self, key: &[u8]) {
+        if self.is_told()
+            && let Some(watchers) = self.keys.lock().get(key)
         {
             watchers.watchers.iter().for_each(|watcher| watcher.flag.store(true, Relaxed));
         }
     }
 
     /// The same, for a key that is removed.
-    pub(super) fn removed(&mut self, key: &[u8]) {
-        if !self.0.is_empty()
-            && let Some(watchers) = self.0.get_mut(key)
+    pub(super) fn removed(&self, key: &[u8]) {
+        if self.is_told()
+            && let Some(watchers) = self.keys.lock().get_mut(key)
         {
             watchers.removed();
         }
     }
 
     /// The same, for all keys that `was_there` says were there.
-    pub(super) fn emptied(&mut self, was_there: impl Fn(u32, &[u8]) -> bool) {
-        let here = self.0.iter_mut().filter(|(key, of)| was_there(of.place, key));
-        here.for_each(|(_, watchers)| watchers.removed());
+    pub(super) fn emptied(&self, was_there: impl Fn(u32, &[u8]) -> bool) {
+        if self.is_told() {
+            let mut keys = self.keys.lock();
+            let here = keys.iter_mut().filter(|(key, of)| was_there(of.place, key));
+            here.for_each(|(_, watchers)| watchers.removed());
+        }
     }
 
-    fn add(&mut self, place: u32, key: &[u8], watcher: Watcher) {
+    fn add(&self, place: u32, key: &[u8], watcher: Watcher) {
         let new = || Watchers { place, watchers: Vec::new() };
-        self.0.entry(key.into()).or_insert_with(new).watchers.push(watcher);
+        let mut keys = self.keys.lock();
+        keys.entry(key.into()).or_insert_with(new).watchers.push(watcher);
+        self.len.store(keys.len(), Relaxed);
     }
 
-    fn remove(&mut self, key: &[u8], flag: &Arc<AtomicBool>) {
-        let Some(of) = self.0.get_mut(key) else { return };
+    fn remove(&self, key: &[u8], flag: &Arc<AtomicBool>) {
+        let mut keys = self.keys.lock();
+        let Some(of) = keys.get_mut(key) else { return };
         of.watchers.retain(|watcher| !Arc::ptr_eq(&watcher.flag, flag));
         if of.watchers.is_empty() {
-            self.0.remove(key);
+            keys.remove(key);
+            self.len.store(keys.len(), Relaxed);
         }
     }
 
     /// Whether this flag was put beside the key before it expired.
     fn saw_it_live(&self, key: &[u8], flag: &Arc<AtomicBool>) -> bool {
-        let mut watchers = self.0.get(key).into_iter().flat_map(|of| &of.watchers);
+        let keys = self.keys.lock();
+        let mut watchers = keys.get(key).into_iter().flat_map(|of| &of.watchers);
         watchers.any(|watcher| Arc::ptr_eq(&watcher.flag, flag) && !watcher.expired)
     }
 }
@@ -118,18 +139,23 @@ impl Watches {
         }
         self.bytes += Watches::bytes_for(key);
         let hash = self.store.hash(key);
-        let mut shard = self.store.shards[hash.shard].write();
+        let shard = self.store.shards[hash.shard].read();
         let deadline = shard.find(hash.place, key).and_then(super::Entry::deadline);
         let expired = deadline.is_some_and(|deadline| deadline < now);
         let watcher = Watcher { flag: Arc::clone(&self.flag), expired };
         shard.watched.add(hash.place, key, watcher);
     }
 
+    /// Counts as changed from now on: all data is being replaced.
+    pub fn lose(&self) {
+        self.flag.store(true, Relaxed);
+    }
+
     /// Watches nothing any more.
     pub fn clear(&mut self) {
         for key in std::mem::take(&mut self.keys) {
             let shard = self.store.hash(&key).shard;
-            self.store.shards[shard].write().watched.remove(&key, &self.flag);
+            self.store.watched[shard].remove(&key, &self.flag);
         }
         self.bytes = 0;
         // Behind the last removal: nobody raises it any more.

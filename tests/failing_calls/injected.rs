@@ -1,11 +1,13 @@
 //! Single system calls of a running server that fail, by `strace -e inject`.
 
 use crate::common::resp::{Resp, Value};
-use crate::common::server::Server;
+use crate::common::server::{Server, connect};
 use crate::common::{DEADLINE, skipped, wait_until};
 use crate::ledger::{Ledger, info};
 use std::fs::{self, File};
+use std::io::Write;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Calls fail as long as this lives.
 pub struct Injection {
@@ -43,6 +45,16 @@ impl Injection {
 
     fn messages(&self) -> String {
         fs::read_to_string(self.dir.path().join("messages")).unwrap_or_default()
+    }
+
+    /// Lets go of the server at once, whatever it is waiting for.
+    fn kill(mut self) {
+        self.strace.kill().expect("killing a child");
+    }
+
+    /// Whether any such call has been made.
+    fn has_traced(&self) -> bool {
+        fs::metadata(self.dir.path().join("trace")).is_ok_and(|trace| trace.len() > 0)
     }
 
     /// How many calls were made to fail.
@@ -207,4 +219,75 @@ fn a_failed_sync_of_the_directory() {
     ledger.write(&mut client).expect_err("a sync has failed");
     ledger.check(&mut client);
     restart_and_check(server, &mut ledger);
+}
+
+/// The disk hangs under a compaction when the server is told to end: the compaction is left behind, and
+/// the log gets its last sync all the same.
+#[test]
+fn a_compaction_that_hangs_does_not_hold_up_the_end() {
+    let settings = [("appendfsync", "everysec"), ("shutdown-timeout", "1")];
+    let mut server = Server::start(&settings);
+    let (mut client, mut ledger) = (Resp::connect(server.port()), Ledger::new("c", 100));
+    (0..10).for_each(|_| ledger.write(&mut client).expect("a healthy server"));
+    let synced = wait_until(DEADLINE, || {
+        info(&mut client, "kvstore_durable_seq") == info(&mut client, "kvstore_appended_seq")
+    });
+    assert!(synced, "the log is not synced");
+    let Some(injection) = Injection::begin(&server, "fsync:delay_enter=60000000") else { return };
+    assert!(!client.call(&["BGREWRITEAOF"]).is_error());
+    let hangs = wait_until(DEADLINE, || injection.has_traced());
+    assert!(hangs, "the compaction syncs nothing");
+    server.signal("TERM");
+    let ended = wait_until(DEADLINE, || server.stderr().contains("[main] bye"));
+    // strace sits out the delay, and until it has let go the process counts as there.
+    injection.kill();
+    assert!(ended, "{}", server.stderr());
+    let status = server.exit_status();
+    assert_eq!(status.code(), Some(0), "it ends in order");
+    let log = server.stderr();
+    assert!(log.contains("the thread compactor has not ended within shutdown-timeout"), "{log}");
+    restart_and_check(server, &mut ledger);
+}
+
+/// Replies that wait for the disk are sent by the sync thread. If the client is slow and no thread can be
+/// had for it, nothing else would ever send them: it is cut off, and that is counted and logged.
+#[test]
+fn a_client_is_cut_off_when_there_is_no_thread_to_send_it_what_was_parked() {
+    let server = Server::start(&[("appendfsync", "always")]);
+    let mut client = Resp::connect(server.port());
+    assert_eq!(client.call(&["SET", "large", &"v".repeat(1 << 20)]), Value::ok());
+    let mut slow = connect(server.port());
+    let mut writers: Vec<Resp> = (0..8).map(|_| Resp::connect(server.port())).collect();
+    writers.iter_mut().for_each(|writer| assert_eq!(writer.call(&["PING"]), Value::simple("PONG")));
+    let what = "?clone,?clone3:error=EAGAIN";
+    let Some(injection) = Injection::begin(&server, what) else { return };
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for writer in &mut writers {
+            let over = &over;
+            scope.spawn(move || {
+                while !over.load(Relaxed) {
+                    assert_eq!(writer.call(&["SET", "w", "v"]), Value::ok());
+                }
+            });
+        }
+        let _over = crate::common::nodes::StopOnDrop(&over);
+        let crowded = wait_until(DEADLINE, || {
+            info(&mut client, "kvstore_records_per_fsync").parse::<f64>().is_ok_and(|n| n > 1.5)
+        });
+        assert!(crowded, "each writer syncs alone");
+        // A write, and more than its socket holds.
+        slow.write_all(b"*3\r\n$3\r\nSET\r\n$1\r\ns\r\n$1\r\nv\r\n").expect("sending");
+        slow.write_all(&b"*2\r\n$3\r\nGET\r\n$5\r\nlarge\r\n".repeat(40)).expect("sending");
+        let address = slow.local_addr().expect("its address").to_string();
+        let gone = wait_until(DEADLINE, || {
+            let list = client.call(&["CLIENT", "LIST"]);
+            !String::from_utf8_lossy(list.as_bytes()).contains(&address)
+        });
+        assert!(gone, "it waits for ever; {} injected", injection.injected());
+        let stats = client.call(&["INFO", "stats"]);
+        let stats = String::from_utf8_lossy(stats.as_bytes()).into_owned();
+        assert!(stats.contains("\nkvstore_push_thread_failures:1\r\n"), "{stats}");
+    });
+    assert!(server.stderr().contains("there is no thread to send"), "{}", server.stderr());
 }

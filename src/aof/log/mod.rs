@@ -39,6 +39,7 @@ use super::record::{Epoch, PAYLOAD_BYTES_MAX, Position, append_header};
 use super::stats::{LogStats, Stages};
 use crate::clock::UnixMillis;
 use crate::effect::Seq;
+use crate::signal::Signal;
 pub use history::Still;
 use parking_lot::{Condvar, Mutex, RwLock};
 pub use retention::{Pin, Retention};
@@ -94,6 +95,10 @@ pub struct Log {
     /// Signalled when `durable` or `pending_bytes` changes and when an error comes or goes.
     progress: Condvar,
     progress_lock: Mutex<()>,
+    /// Wakes the sync thread: there is something for it to do.
+    pub work: Signal,
+    /// The sync thread has synced all that is written, and waits for more.
+    pub awaits_writes: AtomicBool,
     /// Counts for INFO.
     pub stats: LogStats,
 }
@@ -158,6 +163,8 @@ impl Log {
             tail_lock: Mutex::new(()),
             progress: Condvar::new(),
             progress_lock: Mutex::new(()),
+            work: Signal::default(),
+            awaits_writes: AtomicBool::new(false),
             stats: LogStats::default(),
         })
     }
@@ -205,6 +212,11 @@ impl Log {
             waited = true;
         }
         self.check().map(|()| waited)
+    }
+
+    /// Whether it is broken at present.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Relaxed)
     }
 
     /// The present error.
@@ -286,6 +298,7 @@ impl Log {
         self.failed.store(true, Relaxed);
         drop(present);
         self.notify();
+        self.work.notify();
         error
     }
 

@@ -208,7 +208,9 @@ impl Log {
                 self.stats.written_bytes.add(writer.buffer.len() as u64);
                 self.note_written(writer);
                 let full_at = self.segment_size.load(Relaxed).max(writer.retry_at);
-                self.is_full.fetch_or(writer.len >= full_at, Relaxed);
+                if writer.len >= full_at && !self.is_full.swap(true, Relaxed) {
+                    self.work.notify();
+                }
             }
         }
     }
@@ -222,6 +224,14 @@ impl Log {
         if self.tailing.load(SeqCst) > 0 {
             self.wake_tailing();
         }
+        if self.awaits_writes.load(SeqCst) {
+            self.work.notify();
+        }
+    }
+
+    /// Whether the segment has reached its size.
+    pub fn is_full(&self) -> bool {
+        self.is_full.load(Relaxed)
     }
 
     /// Takes what is pending into the writer's buffer; returns whether there was anything.

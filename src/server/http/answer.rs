@@ -96,7 +96,10 @@ pub fn answer(house: &House, request: &Request<'_>, local: IpAddr) -> Answer {
         "/" => page(),
         "/metrics" => match house.engine() {
             Some(engine) => Answer::typed(exposition::MEDIA_TYPE, exposition::page(engine)),
-            None => Answer::text(503, State::Loading.to_string()),
+            None => match house.loading.progress() {
+                Some(load) => Answer::typed(exposition::MEDIA_TYPE, exposition::loading(load)),
+                None => Answer::text(503, State::Loading.to_string()),
+            },
         },
         "/status.json" => Answer::typed(JSON, status_json(house)),
         "/healthz" => Answer::text(200, "ok"),
@@ -139,7 +142,7 @@ fn status_json(house: &House) -> String {
     let state = house.state().to_string();
     match house.engine() {
         Some(engine) => status::page(engine, &state, house.is_open_book(engine)),
-        None => format!("{{\"state\":\"{state}\"}}"),
+        None => status::loading_page(&state, house.loading.progress()),
     }
 }
 

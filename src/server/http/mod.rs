@@ -7,7 +7,9 @@
 //!
 //! It listens before the data is read, so that `/readyz` can say "loading", and until the last client is
 //! gone. What somebody out there can make it do: hold [`CONNECTIONS_MAX`] threads for twice [`TIME_MAX`], each
-//! with [`HEAD_BYTES_MAX`] bytes. One connection more is told that it is busy. No command can be run over
+//! with [`HEAD_BYTES_MAX`] bytes. Some connections more are asked what they want, and only the checks of
+//! balancers are answered: scrapes that pile up do not make a live server look dead. All others are told
+//! that it is busy. No command can be run over
 //! it, nothing is changed by it, and no answer can be read by a page of another site.
 //!
 //! # Two servers beside each other
@@ -23,23 +25,30 @@
 mod answer;
 mod request;
 
+use super::threads::Thread;
 use super::{StartError, connection, listener};
 use crate::config::{Config, Id, MetricsPort};
 use crate::engine::Engine;
+use crate::loading::Loading;
 use crate::shutdown::Shutdown;
 use answer::{Answer, answer};
-use request::{HEAD_BYTES_MAX, HEAD_END, Refusal};
+use parking_lot::Mutex;
+use request::{HEAD_BYTES_MAX, HEAD_END, Refusal, Request};
 use rustix::net::SendFlags;
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 8;
+/// Connections beyond those, for `/healthz` and `/readyz` only.
+const CHECKS_MAX: usize = 4;
+/// How long one of these may take to say what it wants.
+const CHECK_TIME_MAX: Duration = Duration::from_millis(500);
 /// How long a request may take to come, and an answer to be taken.
 const TIME_MAX: Duration = Duration::from_secs(5);
 /// Enough for a head and a page; nothing here is deep.
@@ -83,6 +92,10 @@ pub struct House {
     hosts: Vec<String>,
     /// There once the data has been read.
     engine: OnceLock<Arc<Engine>>,
+    /// How far the reading is.
+    loading: Arc<Loading>,
+    /// Until it is closed.
+    listeners: Mutex<Vec<Arc<TcpListener>>>,
     closed: Shutdown,
     connections: AtomicUsize,
 }
@@ -91,28 +104,28 @@ pub struct House {
 #[derive(Debug)]
 pub struct Http {
     house: Arc<House>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<Thread>,
 }
 
 impl Http {
     /// Listens, if it is wanted and if it can.
-    pub fn start(config: &Config) -> Result<Http, StartError> {
-        let listeners = listen(config)?;
+    pub fn start(config: &Config, loading: &Arc<Loading>) -> Result<Http, StartError> {
+        let listeners: Vec<_> = listen(config)?.into_iter().map(Arc::new).collect();
         let house = Arc::new(House {
             addresses: listeners.iter().filter_map(|l| l.local_addr().ok()).collect(),
             may_give_way: matches!(config.metrics_port(), MetricsPort::Beside(1..)),
             hosts: config.text(Id::MetricsHost).split_whitespace().map(str::to_string).collect(),
             engine: OnceLock::new(),
+            loading: Arc::clone(loading),
+            listeners: Mutex::new(listeners.clone()),
             closed: Shutdown::new(),
             connections: AtomicUsize::new(0),
         });
-        let start = |listener| {
+        let start = |listener: Arc<TcpListener>| {
             let house = Arc::clone(&house);
-            thread::Builder::new().name("http".to_string()).spawn(move || accept(&house, &listener))
+            Thread::start("http", move || accept(&house, &listener))
         };
-        let threads = listeners.into_iter().map(start).collect::<io::Result<_>>();
-        let threads =
-            threads.map_err(|error| StartError::Resource("start a thread", error.to_string()))?;
+        let threads = listeners.into_iter().map(start).collect::<Result<_, _>>()?;
         house.addresses.iter().for_each(|addr| log::info!("status page on http://{addr}/"));
         Ok(Http { house, threads })
     }
@@ -129,10 +142,11 @@ impl Http {
         &self.house.addresses
     }
 
-    /// Ends it. An answer that is on its way may be cut off by the end of the process.
-    pub fn close(self) {
+    /// Ends it; its threads are to be waited for. An answer that is on its way may be cut off by the end of
+    /// the process.
+    pub fn close(&self) -> &[Thread] {
         self.house.close();
-        self.threads.into_iter().for_each(|thread| drop(thread.join()));
+        &self.threads
     }
 }
 
@@ -221,24 +235,29 @@ impl House {
     }
 
     fn close(&self) {
-        if self.closed.request() {
-            self.addresses.iter().for_each(|addr| listener::wake(*addr));
-        }
+        self.closed.request();
+        let listeners = std::mem::take(&mut *self.listeners.lock());
+        listeners.iter().for_each(|listener| listener::close(listener));
     }
 
     /// Room for one connection more, as long as the permit lives.
     fn permit(self: &Arc<House>) -> Option<Permit> {
-        let permit = Permit(Arc::clone(self));
-        (self.connections.fetch_add(1, Relaxed) < CONNECTIONS_MAX).then_some(permit)
+        let before = self.connections.fetch_add(1, Relaxed);
+        let permit = Permit { house: Arc::clone(self), check: before >= CONNECTIONS_MAX };
+        (before < CONNECTIONS_MAX + CHECKS_MAX).then_some(permit)
     }
 }
 
 /// Counts a connection, even if its thread panics.
-struct Permit(Arc<House>);
+struct Permit {
+    house: Arc<House>,
+    /// It is good for the checks of balancers only.
+    check: bool,
+}
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Relaxed);
+        self.house.connections.fetch_sub(1, Relaxed);
     }
 }
 
@@ -266,16 +285,29 @@ fn admit(house: &Arc<House>, socket: TcpStream) {
         return;
     };
     let thread = thread::Builder::new().name("http-conn".to_string()).stack_size(STACK_BYTES);
-    let started = thread.spawn(move || serve(&permit.0, &socket));
+    let started = thread.spawn(move || serve(&permit, &socket));
     if let Err(error) = started {
         log::warn!("no thread for a connection to the status page: {error}");
     }
 }
 
+/// Says that there is no place, if the socket takes it at once.
+fn refuse(socket: &TcpStream) {
+    let _ = rustix::net::send(socket, BUSY, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    // Else what it has sent, and nobody reads, would reset the connection before it hears that.
+    connection::linger(socket);
+}
+
 /// Serves one request.
-fn serve(house: &House, socket: &TcpStream) {
-    let mut head = Vec::new();
-    let (answer, with_body) = match read_head(socket, Instant::now() + TIME_MAX, &mut head) {
+fn serve(permit: &Permit, socket: &TcpStream) {
+    let (house, mut head) = (&*permit.house, Vec::new());
+    let time_max = if permit.check { CHECK_TIME_MAX } else { TIME_MAX };
+    let read = read_head(socket, Instant::now() + time_max, &mut head);
+    let is_check = |request: &Request<'_>| matches!(request.path, "/healthz" | "/readyz");
+    if permit.check && !(read.is_ok() && request::parse(&head).is_ok_and(|r| is_check(&r))) {
+        return refuse(socket);
+    }
+    let (answer, with_body) = match read {
         Ok(()) => match request::parse(&head) {
             Ok(request) => {
                 let local = socket.local_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |a| a.ip());

@@ -1,0 +1,95 @@
+//! The threads that live as long as the server, and how they are waited for: never for ever.
+//!
+//! A thread that is not done by the deadline is left behind with a warning; the end of the process is its
+//! end. So nothing of the network, the disk or a name server's can hold up a shutdown.
+
+use super::StartError;
+use crate::signal::Signal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A thread that was told to end has at least this long, also when clients have used up the time.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// Whether a thread has ended, and what its end notifies.
+#[derive(Debug, Default)]
+struct Life {
+    is_over: AtomicBool,
+    ended: Signal,
+}
+
+/// Ends a life, also when the thread panics.
+struct Ends(Arc<Life>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, SeqCst);
+        self.0.ended.notify();
+    }
+}
+
+/// A running thread.
+#[derive(Debug)]
+pub struct Thread {
+    name: &'static str,
+    life: Arc<Life>,
+}
+
+impl Thread {
+    /// Starts it.
+    pub fn start(
+        name: &'static str,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<Thread, StartError> {
+        let life = Arc::new(Life::default());
+        let ends = Ends(Arc::clone(&life));
+        let run = move || {
+            let _ends = ends;
+            run();
+        };
+        thread::Builder::new()
+            .name(name.to_string())
+            .spawn(run)
+            .map(|_| Thread { name, life })
+            .map_err(|error| StartError::Resource("start a thread", error.to_string()))
+    }
+
+    /// Waits until it has ended, or the deadline has passed; returns whether it has ended.
+    pub fn wait(&self, deadline: Option<Instant>) -> bool {
+        self.life.ended.wait_until(deadline, || self.life.is_over.load(SeqCst))
+    }
+
+    /// As [`Thread::wait`], with a warning about what is left behind.
+    pub fn end(&self, deadline: Instant) -> bool {
+        let in_time = self.wait(Some(with_grace(deadline)));
+        if !in_time {
+            log::warn!(
+                "the thread {} has not ended within shutdown-timeout; it is left behind",
+                self.name
+            );
+        }
+        in_time
+    }
+}
+
+/// The deadline, but not before those who were told a moment ago can be done.
+pub fn with_grace(deadline: Instant) -> Instant {
+    deadline.max(Instant::now() + GRACE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_hangs_is_left_behind_and_one_that_panics_counts_as_ended() {
+        let stop = Arc::new(Signal::default());
+        let never = Arc::clone(&stop);
+        let hangs = Thread::start("hangs", move || drop(never.wait_until(None, || false)));
+        assert!(!hangs.expect("a thread").end(Instant::now()));
+        let panics = Thread::start("panics", || panic!("on purpose")).expect("a thread");
+        assert!(panics.wait(Some(Instant::now() + Duration::from_secs(10))));
+    }
+}
