@@ -73,6 +73,8 @@ pub struct Recovered {
     pub tail: Tail,
     /// The newest epoch in the log.
     pub epoch: Epoch,
+    /// When the last record was written.
+    pub at: UnixMillis,
     /// All epochs that are known.
     pub epochs: Epochs,
     /// The base that it began with, if there is one.
@@ -163,9 +165,9 @@ pub fn read_each(
         });
     }
     let leftovers = leftovers(&listing, base.map(|base| base.position.seq));
-    let Reader { records, bytes, epochs, .. } = reader;
+    let Reader { records, bytes, epochs, at, .. } = reader;
     let epoch = tail.last.epoch;
-    Ok(Recovered { tail, epoch, epochs, base, records, bytes, torn, segments, leftovers })
+    Ok(Recovered { tail, epoch, at, epochs, base, records, bytes, torn, segments, leftovers })
 }
 
 /// Reads a base and tells what its frame says.
@@ -255,6 +257,8 @@ struct Reader<'d, A> {
     synced: Seq,
     apply: A,
     epochs: Epochs,
+    /// The latest time of a record so far.
+    at: UnixMillis,
     bytes: u64,
     records: u64,
     /// The caller has had enough.
@@ -269,6 +273,7 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
             synced: mark::read(dir),
             apply,
             epochs: Epochs::default(),
+            at: UnixMillis(0),
             bytes: 0,
             records: 0,
             stopped: false,
@@ -319,6 +324,7 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
                     scanner.expect_after(last);
                 }
                 Found::Record(header, payload) => {
+                    self.at = self.at.max(header.at);
                     let record =
                         Record { seq, epoch: header.epoch, at: header.at, payload, of_base: true };
                     if let Err(Malformed(what)) = (self.apply)(record) {
@@ -409,6 +415,7 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
                                 return Err(RecoveryError::Corrupt { path, offset, seq, what });
                             }
                         }
+                        self.at = self.at.max(at);
                         self.records += 1;
                         if self.stopped {
                             let segment = Some((first, scanner.offset()));

@@ -32,9 +32,9 @@ impl Engine {
         // All of it is judged before any of it is applied.
         effect::check(payload)?;
         let mut tx = if effect::keys(payload, |key| keys.push(key))? {
-            self.store.begin(keys.iter().copied(), true, header.at)
+            self.store.begin(keys.iter().copied(), true, || header.at)
         } else {
-            self.store.begin_scope(Scope::All, true, header.at)
+            self.store.begin_scope(Scope::All, true, || header.at)
         };
         effect::decode(payload, |effect| tx.apply(effect))?;
         Ok(tx.commit_record(|| persistence.log.append_record(header, record)))
@@ -96,7 +96,7 @@ impl Persistence {
         still: Still<'_>,
         mut working: impl FnMut(),
     ) -> Result<Position, RecoveryError> {
-        let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now());
+        let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now);
         tx.apply(Effect::FlushAll);
         let mut records = 0u64;
         let recovered = recovery::read(&self.dir, |payload| {
@@ -110,6 +110,7 @@ impl Persistence {
         still
             .restart_at(recovered.tail, recovered.epochs, recovered.bytes)
             .map_err(|error| RecoveryError::Io(self.dir.clone(), error))?;
+        self.log.continue_after(recovered.at);
         // Readers wait for what they read; all of this is on the disk.
         tx.commit_record(|| last.seq);
         self.size_at_compaction.store(self.log.size(), Relaxed);

@@ -32,7 +32,7 @@ use crate::error::{Failure, NOT_AN_INTEGER};
 use crate::protocol::{Args, Dialect, Reply, integer};
 use crate::timeline::{Step, Timeline};
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Followers that are slower than this are not waited for.
 const FOLLOWERS_WAIT_MAX: Duration = Duration::from_millis(200);
@@ -57,7 +57,7 @@ pub fn run(
     }
     let mut timeline = timed(engine, session, args, reply)?;
     pass_gate(engine, session, &mut timeline)?;
-    follow(engine, &mut timeline);
+    follow(engine, session, &mut timeline)?;
     send(engine, session, reply, &mut timeline);
     if is_text {
         reply.page(&timeline.picture());
@@ -115,19 +115,18 @@ fn pass_gate(
 
 /// Waits until the followers have what the command wrote, to show how long that takes. Without TRACE nobody
 /// does: replication is asynchronous.
-fn follow(engine: &Engine, timeline: &mut Timeline) {
+fn follow(engine: &Engine, session: &Session, timeline: &mut Timeline) -> Result<(), Failure> {
     let online = engine.followers.count(|follower| follower.online.load(Relaxed));
-    let Some(persistence) = engine.persistence.as_ref().filter(|_| online > 0 && timeline.seq > 0)
-    else {
-        return;
-    };
+    if engine.persistence.is_none() || online == 0 || timeline.seq == 0 {
+        return Ok(());
+    }
     let (watch, seq) = (Stopwatch::start(), Seq(timeline.seq));
     let has_it = |follower: &Follower| follower.online.load(Relaxed) && follower.applied() >= seq;
-    let ask = || persistence.log.wake_tailing();
-    let give_up = || engine.shutdown.is_requested();
-    let acked = engine.followers.wait(online, Some(FOLLOWERS_WAIT_MAX), has_it, ask, give_up);
+    let deadline = Instant::now() + FOLLOWERS_WAIT_MAX;
+    engine.wait_for_followers(&session.client, online, Some(deadline), has_it)?;
     timeline.add(Step::Replicas, watch.nanos());
-    timeline.followers = (acked, online);
+    timeline.followers = (engine.followers.count(has_it), online);
+    Ok(())
 }
 
 /// Sends the command's reply, and all replies before it, unless the client wants none.

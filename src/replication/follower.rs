@@ -50,6 +50,7 @@ pub fn run(engine: &Engine) {
             let mut link = Follower { engine, persistence, order: &order };
             let error = link.run();
             engine.role.end_link();
+            persistence.log.wake_tailing();
             if engine.role.link.links.get() > links {
                 wait = BACK_OFF_MIN;
             }
@@ -331,6 +332,7 @@ impl Follower<'_> {
         self.engine.role.link.starts_over();
         let position = self.persistence.take_over_copy(&self.engine.store, working);
         self.engine.role.set_loading(false);
+        self.persistence.log.wake_tailing();
         log::info!("a full copy of the leader's data has been taken over, up to {}", position.seq);
     }
 
