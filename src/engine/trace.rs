@@ -26,7 +26,7 @@ use super::observe::Timing;
 use super::observed::{write_all, write_timeline};
 use super::{Engine, Follower, Session, persistence, slowlog};
 use crate::clock::Stopwatch;
-use crate::commands::{Builtin, Command, Family, Run};
+use crate::commands::Flags;
 use crate::effect::Seq;
 use crate::error::{Failure, NOT_AN_INTEGER};
 use crate::protocol::{Args, Dialect, Reply, integer};
@@ -48,7 +48,7 @@ pub fn run(
     reply: &mut Reply,
 ) -> Result<(), Failure> {
     let args = args.skip(1);
-    if !is_traceable(engine.commands.resolve(args)?.command) {
+    if engine.commands.resolve(args)?.command.flags.has(Flags::CONNECTION) {
         return Err(NOT_TRACEABLE);
     }
     let is_text = reply.dialect() == Dialect::Text;
@@ -65,15 +65,6 @@ pub fn run(
         write_timeline(reply, &timeline);
     }
     Ok(())
-}
-
-fn is_traceable(command: &Command) -> bool {
-    match command.run {
-        Run::Data(_) => true,
-        Run::Engine(Builtin::Ping | Builtin::Echo | Builtin::Publish) => true,
-        Run::Engine(builtin) => command.family == Family::Server && builtin != Builtin::Shutdown,
-        _ => false,
-    }
 }
 
 /// Runs the command and takes its steps' times.

@@ -158,3 +158,29 @@ fn wait_is_over_when_a_follower_comes() {
     let _second = follower_of(leader.port(), &[]);
     assert_eq!(client.read_reply(), Value::Int(2));
 }
+
+/// What would end the traced connection, make it something else or change how it goes on.
+#[test]
+fn trace_refuses_what_would_take_the_connection_over() {
+    let server = Server::start(&[]);
+    let refused = "AUTH x,HELLO,HELLO 3,QUIT,EXIT,SELECT 0,CLIENT REPLY OFF,MULTI,EXEC,DISCARD,\
+                   WATCH k,UNWATCH,SUBSCRIBE c,PSUBSCRIBE c,UNSUBSCRIBE,PUNSUBSCRIBE,MONITOR,SHUTDOWN,\
+                   TRACE GET k,REPLICATE 0123456789abcdef0123456789abcdef01234567 0 0 00000000 0";
+    let mut client = Resp::connect(server.port());
+    for line in refused.split(',') {
+        let reply = call(&mut client, &format!("TRACE {line}"));
+        let error = Value::error(
+            "ERR TRACE runs commands that work on data or the server, not those that change the \
+             connection",
+        );
+        assert_eq!(reply, error, "{line}");
+        assert_eq!(call(&mut client, "PING"), Value::simple("PONG"), "after TRACE {line}");
+    }
+    for line in ["SET k v", "PING", "CLIENT ID", "INFO clients", "WAIT 0 1", "ROLE"] {
+        assert_eq!(call(&mut client, &format!("TRACE {line}")).as_array().len(), 2, "{line}");
+    }
+    // A monitor would be sent this.
+    call(&mut Resp::connect(server.port()), "SET seen v");
+    assert_eq!(call(&mut client, "PING"), Value::simple("PONG"));
+    assert_eq!(client.last_raw(), b"+PONG\r\n");
+}
