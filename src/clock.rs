@@ -2,6 +2,7 @@
 //! makes them testable and replay exact.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A point in time: milliseconds since 1970-01-01 UTC. Deadlines are absolute, so that they mean the
@@ -98,6 +99,28 @@ pub fn unix_micros() -> u64 {
 fn since_epoch() -> Duration {
     // A clock set before 1970 reads as 1970: wrong, but harmless and visible.
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The wall clock as the engine reads it. Nothing but a test ever stops it.
+#[derive(Debug, Default)]
+pub struct WallClock {
+    /// What a test has set it to; 0: it runs.
+    stopped_at: AtomicU64,
+}
+
+impl WallClock {
+    /// The time now.
+    pub fn now(&self) -> UnixMillis {
+        match self.stopped_at.load(Relaxed) {
+            0 => UnixMillis::now(),
+            millis => UnixMillis(millis),
+        }
+    }
+
+    /// For tests: from now on it shows this time, which may be earlier than what it showed before.
+    pub fn stop_at(&self, now: UnixMillis) {
+        self.stopped_at.store(now.0, Relaxed);
+    }
 }
 
 /// Measures one span of time on the monotonic clock.

@@ -58,6 +58,8 @@ pub struct CommandStats {
 #[allow(missing_docs, reason = "the names are those of INFO")]
 pub struct Metrics {
     pub started: UnixMillis,
+    /// Since then, whatever is done to the wall clock.
+    pub uptime: Stopwatch,
     pub connections_received: Counter,
     pub connections_rejected: Counter,
     pub commands_processed: Counter,
@@ -105,6 +107,7 @@ impl Metrics {
     pub fn new(commands: usize) -> Metrics {
         Metrics {
             started: UnixMillis::now(),
+            uptime: Stopwatch::start(),
             connections_received: Counter::default(),
             connections_rejected: Counter::default(),
             commands_processed: Counter::default(),

@@ -40,6 +40,8 @@ pub struct Recovered {
     pub tail: Tail,
     /// The newest epoch in the log.
     pub epoch: Epoch,
+    /// When the last record was written.
+    pub at: UnixMillis,
     /// All epochs that are known.
     pub epochs: Epochs,
     /// The base that it began with, if there is one.
@@ -171,9 +173,9 @@ fn read_from(
         require_synced(dir, tail)?;
     }
     let leftovers = leftovers(&listing, base.map(|base| base.position.seq));
-    let Reader { records, bytes, epochs, .. } = reader;
+    let Reader { records, bytes, epochs, at, .. } = reader;
     let epoch = tail.last.epoch;
-    Ok(Recovered { tail, epoch, epochs, base, records, bytes, torn, segments, leftovers })
+    Ok(Recovered { tail, epoch, at, epochs, base, records, bytes, torn, segments, leftovers })
 }
 
 fn read_mark(dir: &Path) -> Result<Option<Seq>, RecoveryError> {
@@ -235,6 +237,8 @@ struct Reader<'d, A> {
     /// Is told how many bytes have been read.
     loading: Option<&'d Loading>,
     epochs: Epochs,
+    /// The latest time of a record so far.
+    at: UnixMillis,
     bytes: u64,
     records: u64,
     /// The caller has had enough.
@@ -250,6 +254,7 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
             apply,
             loading: None,
             epochs: Epochs::default(),
+            at: UnixMillis(0),
             bytes: 0,
             records: 0,
             stopped: false,
@@ -302,6 +307,7 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
                 }
                 Found::Record(header, payload) => {
                     self.tell(offset + header.len);
+                    self.at = self.at.max(header.at);
                     let record =
                         Record { seq, epoch: header.epoch, at: header.at, payload, of_base: true };
                     if let Err(Malformed(what)) = (self.apply)(record) {
@@ -393,6 +399,7 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
                                 return Err(RecoveryError::Corrupt { path, offset, seq, what });
                             }
                         }
+                        self.at = self.at.max(at);
                         self.records += 1;
                         if self.stopped {
                             let segment = Some((first, scanner.offset()));

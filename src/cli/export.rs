@@ -38,7 +38,7 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
     let until = Until::of(arguments)?;
     let (store, seq) = steadily(dir, || {
         let store = Store::new();
-        let mut tx = store.begin_scope(Scope::All, true, UnixMillis(0));
+        let mut tx = store.begin_scope(Scope::All, true, || UnixMillis(0));
         let recovered = point::read(dir, until, |payload| {
             effect::decode(payload, |effect| tx.apply(effect)).map(drop)
         })?;
@@ -82,7 +82,7 @@ pub(super) fn each_part(
     loop {
         let mut keys = 0;
         payload.clear();
-        let tx = store.begin_scope(Scope::Fleeting, false, UnixMillis(0));
+        let tx = store.begin_scope(Scope::Fleeting, false, || UnixMillis(0));
         cursor = tx.scan(cursor, |entry| {
             let (key, value) = (entry.key(), entry.value());
             Effect::Set { key, value, deadline: entry.deadline() }.encode(&mut payload);

@@ -155,9 +155,9 @@ impl Import {
         let write = command.flags.has(Flags::WRITE);
         let mut tx = if command.flags.has(Flags::ALL_KEYS) {
             let scope = if write { Scope::All } else { Scope::Fleeting };
-            self.store.begin_scope(scope, write, now)
+            self.store.begin_scope(scope, write, || now)
         } else {
-            self.store.begin(command.keys(args), write, now)
+            self.store.begin(command.keys(args), write, || now)
         };
         let mut reply = Reply::new(Dialect::Resp2);
         let value_len_max = BULK_LEN_MAX as usize;

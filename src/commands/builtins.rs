@@ -95,11 +95,13 @@ pub enum Builtin {
     Waitseq,
 }
 
-const FREE: Flags = Flags::NO_AUTH.and(Flags::FAST).and(Flags::LOADING);
+const FREE: Flags = Flags::NO_AUTH.and(FAST).and(Flags::CONNECTION);
 const FAST: Flags = Flags::FAST.and(Flags::LOADING);
 /// A confirmation is sent by itself, so it can be no element of the answer to EXEC.
-const LISTEN: Flags = Flags::LOADING.and(Flags::NO_MULTI);
+const LISTEN: Flags = Flags::LOADING.and(Flags::NO_MULTI).and(Flags::CONNECTION);
+const TRANSACTION: Flags = FAST.and(Flags::CONNECTION);
 const ADMIN: Flags = Flags::ADMIN.and(Flags::LOADING);
+const TAKES_OVER: Flags = ADMIN.and(Flags::NO_MULTI).and(Flags::CONNECTION);
 
 /// The rows of these families.
 pub const COMMANDS: &[Command] = &[
@@ -159,11 +161,14 @@ pub const COMMANDS: &[Command] = &[
         "Makes commands of all connections wait.",
         "",
     ),
-    row("client|reply", 3, FAST, Connection, Run::Engine(Builtin::ClientReply)).help(
-        "ON | OFF | SKIP",
-        "Whether this connection is answered.",
-        "",
-    ),
+    row(
+        "client|reply",
+        3,
+        FAST.and(Flags::CONNECTION),
+        Connection,
+        Run::Engine(Builtin::ClientReply),
+    )
+    .help("ON | OFF | SKIP", "Whether this connection is answered.", ""),
     row("client|setinfo", 4, FAST, Connection, Run::Engine(Builtin::ClientSetinfo)).help(
         "LIB-NAME name | LIB-VER version",
         "Tells which library this client uses.",
@@ -214,29 +219,30 @@ pub const COMMANDS: &[Command] = &[
         "Makes the connection as new; one that has sent RESP still gets RESP.",
         "RESET -> RESET",
     ),
-    row("select", 2, FAST, Connection, Run::Engine(Builtin::Select)).help(
+    row("select", 2, FAST.and(Flags::CONNECTION), Connection, Run::Engine(Builtin::Select)).help(
         "index",
         "Chooses a database; there is only number 0.",
         "SELECT 0 -> OK",
     ),
-    row("multi", 1, FAST, Transactions, Run::Engine(Builtin::Multi)).help(
+    row("multi", 1, TRANSACTION, Transactions, Run::Engine(Builtin::Multi)).help(
         "",
         "Begins a transaction: commands are queued, and EXEC runs them as one.",
         "MULTI -> OK",
     ),
-    row("exec", 1, Flags::LOADING, Transactions, Run::Engine(Builtin::Exec)).help(
-        "",
-        "Runs the queued commands at one instant, unless a watched key has changed.",
-        "MULTI; SET a 1; INCR a; EXEC -> 1) OK\n2) 2",
-    ),
-    row("discard", 1, FAST, Transactions, Run::Engine(Builtin::Discard)).help(
+    row("exec", 1, Flags::LOADING.and(Flags::CONNECTION), Transactions, Run::Engine(Builtin::Exec))
+        .help(
+            "",
+            "Runs the queued commands at one instant, unless a watched key has changed.",
+            "MULTI; SET a 1; INCR a; EXEC -> 1) OK\n2) 2",
+        ),
+    row("discard", 1, TRANSACTION, Transactions, Run::Engine(Builtin::Discard)).help(
         "",
         "Forgets the queued commands and the watched keys.",
         "MULTI; SET a 1; DISCARD -> OK",
     ),
     Command {
         keys: Keys::ALL,
-        ..row("watch", -2, FAST, Transactions, Run::Engine(Builtin::Watch))
+        ..row("watch", -2, TRANSACTION, Transactions, Run::Engine(Builtin::Watch))
     }
     .on_keys(&["RO"])
     .help(
@@ -244,7 +250,7 @@ pub const COMMANDS: &[Command] = &[
         "Makes the next EXEC do nothing if one of these keys changes before it.",
         "SET stock 1; WATCH stock -> OK",
     ),
-    row("unwatch", 1, FAST, Transactions, Run::Engine(Builtin::Unwatch)).help(
+    row("unwatch", 1, TRANSACTION, Transactions, Run::Engine(Builtin::Unwatch)).help(
         "",
         "Forgets the watched keys.",
         "WATCH stock; UNWATCH -> OK",
@@ -469,12 +475,12 @@ pub const COMMANDS: &[Command] = &[
         "A picture, and the version.",
         "LOLWUT -> (a picture)",
     ),
-    row("monitor", 1, ADMIN.and(Flags::NO_MULTI), Server, Run::Engine(Builtin::Monitor)).help(
+    row("monitor", 1, TAKES_OVER, Server, Run::Engine(Builtin::Monitor)).help(
         "",
         "Shows every command of every client as it runs, until RESET or the end.",
         "MONITOR -> OK",
     ),
-    row("shutdown", -1, ADMIN.and(Flags::NO_MULTI), Server, Run::Engine(Builtin::Shutdown)).help(
+    row("shutdown", -1, TAKES_OVER, Server, Run::Engine(Builtin::Shutdown)).help(
         "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]",
         "Ends the server in order.",
         "SHUTDOWN -> (the connection closes)",
@@ -504,7 +510,14 @@ pub const COMMANDS: &[Command] = &[
         "Forgets them.",
         "",
     ),
-    row("trace", -2, ADMIN.and(Flags::NO_MULTI), Server, Run::Prefix(Builtin::Trace)).help(
+    row(
+        "trace",
+        -2,
+        ADMIN.and(Flags::CONNECTION).and(Flags::NO_MULTI),
+        Server,
+        Run::Prefix(Builtin::Trace),
+    )
+    .help(
         "command [argument ...]",
         "Runs a command and shows where its time went.",
         "TRACE SET name Ada -> (OK, and a picture)",

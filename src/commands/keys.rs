@@ -207,9 +207,9 @@ pub(super) mod tests {
             let (write, now) = (row.flags.has(Flags::WRITE), UnixMillis(now));
             let scope = if write { Scope::All } else { Scope::Fleeting };
             let mut tx = if row.flags.has(Flags::ALL_KEYS) {
-                store.begin_scope(scope, write, now)
+                store.begin_scope(scope, write, || now)
             } else {
-                store.begin(row.keys(args), write, now)
+                store.begin(row.keys(args), write, || now)
             };
             let name = row.name;
             let mut call = Call { tx: &mut tx, reply: &mut reply, value_len_max: 1 << 20, name };

@@ -96,6 +96,8 @@ impl Flags {
     pub const NO_MULTI: Flags = Flags(1 << 8);
     /// Has something for followers although it changes no data.
     pub const MAY_REPLICATE: Flags = Flags(1 << 9);
+    /// Ends the connection, makes it something else, or changes how it goes on: TRACE refuses it.
+    pub const CONNECTION: Flags = Flags(1 << 10);
 
     /// These and those.
     pub const fn and(self, other: Flags) -> Flags {

@@ -6,6 +6,7 @@ use Family::Replication;
 
 const FAST: Flags = Flags::FAST.and(Flags::LOADING);
 const ADMIN: Flags = Flags::ADMIN.and(Flags::LOADING);
+const TAKES_OVER: Flags = ADMIN.and(Flags::NO_MULTI).and(Flags::CONNECTION);
 
 /// The family's rows.
 pub const COMMANDS: &[Command] = &[
@@ -49,7 +50,7 @@ pub const COMMANDS: &[Command] = &[
         "Makes this follower the leader without losing a write: the old leader hands over and follows.",
         "PROMOTE -> OK this node leads already",
     ),
-    row("replicate", -6, ADMIN.and(Flags::NO_MULTI), Replication, Run::Engine(Builtin::Replicate))
+    row("replicate", -6, TAKES_OVER, Replication, Run::Engine(Builtin::Replicate))
         .help(
             "node-id seq epoch crc port [host]",
             "What a follower sends: from here on this connection carries the log.",

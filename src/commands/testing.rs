@@ -61,9 +61,9 @@ impl Bench {
         let Run::Data(handler) = command.run else { panic!("{} needs an engine", command.name) };
         let (write, now) = (command.flags.has(Flags::WRITE), UnixMillis(self.now_ms));
         let mut tx = if command.flags.has(Flags::ALL_KEYS) {
-            self.store.begin_scope(Scope::All, write, now)
+            self.store.begin_scope(Scope::All, write, || now)
         } else {
-            self.store.begin(command.keys(args), write, now)
+            self.store.begin(command.keys(args), write, || now)
         };
         let (value_len_max, name) = (self.value_len_max, command.name);
         let mut call = Call { tx: &mut tx, reply, value_len_max, name };

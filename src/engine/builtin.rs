@@ -1,8 +1,8 @@
 //! Which function runs which of the engine's own commands.
 
 use super::{
-    Engine, Session, client_command, command_command, connection, help, latency, log_command,
-    pubsub_command, replication_command, server_command, slowlog, trace, transaction,
+    Engine, Session, blocked, client_command, command_command, connection, help, latency,
+    log_command, pubsub_command, replication_command, server_command, slowlog, trace, transaction,
 };
 use crate::commands::Builtin;
 use crate::error::Failure;
@@ -44,8 +44,8 @@ impl Engine {
             Builtin::ClientReply => client_command::reply_mode(session, args, reply),
             Builtin::ClientSetinfo => client_command::setinfo(session, args, reply),
             Builtin::ClientSetname => client_command::setname(session, args, reply),
-            Builtin::ClientUnblock => client_command::unblock(args, reply),
-            Builtin::ClientUnpause => client_command::unpause(self, reply),
+            Builtin::ClientUnblock => blocked::unblock(self, args, reply),
+            Builtin::ClientUnpause => client_command::unpause(self, session, reply),
 
             Builtin::Subscribe => {
                 pubsub_command::subscribe(self, session, Kind::Channel, args, reply)

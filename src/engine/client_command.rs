@@ -1,10 +1,10 @@
 //! CLIENT: looking at connections, naming, pausing and ending them.
 
 use super::pause::PauseKind;
-use super::session::{Ending, ReplyMode};
+use super::session::{Ending, Mode, ReplyMode};
 use super::{Client, ClientId, Engine, Session};
 use crate::config::ClientClass;
-use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
+use crate::error::{Failure, SYNTAX};
 use crate::protocol::{Args, Reply, integer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -231,7 +231,7 @@ pub fn reply_mode(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> R
 
 pub fn pause(
     engine: &Engine,
-    session: &Session,
+    session: &mut Session,
     args: Args<'_>,
     reply: &mut Reply,
 ) -> Result<(), Failure> {
@@ -243,23 +243,18 @@ pub fn pause(
     let millis =
         integer(&args[2]).ok_or(Failure::fixed("ERR timeout is not an integer or out of range"))?;
     let millis = u64::try_from(millis).map_err(|_| Failure::fixed("ERR timeout is negative"))?;
-    engine.pause.begin(kind, session.now, millis);
+    // Its own EXEC is not held up.
+    match session.mode {
+        Mode::Executing => session.pauses.push((kind, millis)),
+        _ => engine.begin_pause(kind, millis),
+    }
     reply.ok();
     Ok(())
 }
 
-pub fn unpause(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
+pub fn unpause(engine: &Engine, session: &mut Session, reply: &mut Reply) -> Result<(), Failure> {
+    session.pauses.clear();
     engine.pause.end();
     reply.ok();
-    Ok(())
-}
-
-/// No command blocks yet, so nobody can be woken.
-pub fn unblock(args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
-    if args.len() > 3 && !args.is(3, "timeout") && !args.is(3, "error") {
-        return Err(Failure::fixed("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
-    }
-    integer(&args[2]).ok_or(NOT_AN_INTEGER)?;
-    reply.int(0);
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The clients that are connected: what CLIENT LIST shows and CLIENT KILL ends.
 
+use super::blocked::Blocked;
 use crate::clock::Stopwatch;
 use crate::config::{ClientClass, OutputLimit};
 use crate::held::{Held, Sum};
@@ -59,6 +60,8 @@ pub struct Client {
     /// It is a follower: this node's log is sent to it.
     follower: AtomicBool,
     killed: AtomicBool,
+    /// What it waits for in a command.
+    pub(super) blocked: Blocked,
     /// Batches of replies that the sync thread will send.
     parked: AtomicUsize,
     /// They have been sent, or will not be.
@@ -109,6 +112,7 @@ impl Client {
             labels: Mutex::default(),
             follower: AtomicBool::new(false),
             killed: AtomicBool::new(false),
+            blocked: Blocked::default(),
             parked: AtomicUsize::new(0),
             unparked: Signal::default(),
         }
@@ -205,6 +209,7 @@ impl Client {
         self.killed.store(true, Relaxed);
         self.unparked.notify();
         self.outbox.cut();
+        self.blocked.wake();
     }
 
     /// Whether it is being ended.
@@ -232,6 +237,7 @@ impl Client {
             (self.is_follower(), 'S'),
             (self.subscriber.listens(), 'P'),
             (multi >= 0, 'x'),
+            (self.blocked.is_blocked(), 'b'),
             (self.watch_fired.load(Relaxed), 'd'),
             (self.no_evict.load(Relaxed), 'e'),
             (self.no_touch.load(Relaxed), 'T'),

@@ -7,6 +7,7 @@
 use super::{Engine, Persistence};
 use crate::aof::base::BaseWriter;
 use crate::aof::compaction;
+use crate::aof::log::Log;
 use crate::clock::UnixMillis;
 use crate::config::Id;
 use crate::effect::Effect;
@@ -125,7 +126,7 @@ pub fn run(engine: &Engine, persistence: &Persistence) {
         let mut changes = 0;
         let result = compaction::compact(&persistence.log, |base| {
             changes = engine.store.changes();
-            copy_store(engine, base)
+            copy_store(engine, &persistence.log, base)
         });
         drop(steady);
         compactor.last_millis.store(began.elapsed().as_millis() as u64, Relaxed);
@@ -173,14 +174,13 @@ fn is_due(engine: &Engine, persistence: &Persistence) -> bool {
         && persistence.log.check().is_ok()
 }
 
-fn copy_store(engine: &Engine, base: &mut BaseWriter<'_>) -> Result<(), String> {
+fn copy_store(engine: &Engine, log: &Log, base: &mut BaseWriter<'_>) -> Result<(), String> {
     let began = Instant::now();
     let (mut cursor, mut payload) = (0, Vec::with_capacity(2 * PART_BYTES));
     loop {
-        let now = UnixMillis::now();
         let mut keys = 0;
         payload.clear();
-        let tx = engine.store.begin_scope(Scope::Fleeting, false, now);
+        let tx = engine.store.begin_scope(Scope::Fleeting, false, || engine.clock.now());
         cursor = tx.scan(cursor, |entry| {
             // Expired entries, too: a client whose batch began a moment earlier may still see one alive,
             // and its PERSIST or APPEND, replayed on the base, must find it.
@@ -191,7 +191,9 @@ fn copy_store(engine: &Engine, base: &mut BaseWriter<'_>) -> Result<(), String> 
         });
         drop(tx);
         if keys > 0 {
-            base.add(&payload, keys, now).map_err(|error| error.to_string())?;
+            // No earlier than what it holds, also if the clock was set back.
+            let at = engine.clock.now().max(log.last_at());
+            base.add(&payload, keys, at).map_err(|error| error.to_string())?;
         }
         if cursor == 0 {
             return Ok(());

@@ -143,16 +143,16 @@ pub struct Evictor {
 
 impl Evictor {
     /// Removes one key; returns whether there was any that may go.
-    fn evict(&mut self, engine: &Engine, policy: Policy, now: UnixMillis) -> bool {
+    fn evict(&mut self, engine: &Engine, policy: Policy) -> bool {
         if self.policy != Some(policy) {
             *self = Evictor { policy: Some(policy), ..Evictor::default() };
         }
         for _ in 0..ROUNDS_MAX {
-            if !self.draw(engine, policy, now) {
+            if !self.draw(engine, policy, engine.clock.now()) {
                 return false;
             }
             while let Some(best) = self.pool.0.pop() {
-                if self.remove(engine, policy, best, now) {
+                if self.remove(engine, policy, best) {
                     self.odds_last = self.odds_last.saturating_sub(1);
                     return true;
                 }
@@ -185,17 +185,11 @@ impl Evictor {
     }
 
     /// Removes a candidate, if it is as good as it was; an effect like any other.
-    fn remove(
-        &mut self,
-        engine: &Engine,
-        policy: Policy,
-        candidate: Candidate,
-        now: UnixMillis,
-    ) -> bool {
+    fn remove(&mut self, engine: &Engine, policy: Policy, candidate: Candidate) -> bool {
         let decay_minutes = engine.decay_minutes();
-        let mut tx = engine.begin_shard(candidate.key.shard, now);
-        // Only a leader deletes; a follower's keys go when the leader's do.
-        if engine.role.is_follower() {
+        let mut tx = engine.begin_shard(candidate.key.shard);
+        let now = tx.now();
+        if !engine.may_delete() {
             return false;
         }
         tx.record_into(std::mem::take(&mut self.record));
@@ -214,21 +208,22 @@ impl Evictor {
 }
 
 impl Engine {
-    /// Whether keys must go. NB: a follower deletes nothing by itself; to it, there is no limit.
+    /// Whether keys must go. NB: a follower deletes nothing by itself; to it, there is no limit. During
+    /// CLIENT PAUSE nothing goes, as in Redis.
     fn is_over_limit(&self) -> bool {
         let limit = self.config.int(Id::Maxmemory) as usize;
-        limit > 0 && self.used_memory() > limit && !self.role.is_follower()
+        limit > 0 && self.used_memory() > limit && self.may_delete()
     }
 
     /// Brings memory under the limit for a command that may need more, or refuses the command. Returns
     /// whether there was anything to do.
-    pub(super) fn make_room(&self, now: UnixMillis) -> Result<bool, Failure> {
+    pub(super) fn make_room(&self) -> Result<bool, Failure> {
         if !self.is_over_limit() {
             return Ok(false);
         }
         let watch = Stopwatch::start();
         while self.is_over_limit() {
-            self.evict_some(now)?;
+            self.evict_some()?;
         }
         self.latency.note(&self.config, "eviction-cycle", watch.nanos());
         Ok(true)
@@ -236,17 +231,16 @@ impl Engine {
 
     /// The sweeper's part: what is over the limit without a writer's doing.
     pub(super) fn keep_within_limit(&self) {
-        let now = UnixMillis::now();
         self.watch_memory();
         while self.is_over_limit() && !self.shutdown.is_requested() {
-            if self.evict_some(now).is_err() {
+            if self.evict_some().is_err() {
                 return;
             }
         }
     }
 
     /// A step towards the limit.
-    fn evict_some(&self, now: UnixMillis) -> Result<(), Failure> {
+    fn evict_some(&self) -> Result<(), Failure> {
         if let Some(persistence) = &self.persistence {
             persistence.admit()?;
             persistence.write_pending(PENDING_BYTES_FLUSH)?;
@@ -258,7 +252,7 @@ impl Engine {
             if !any_may_go || !self.is_over_limit() {
                 break;
             }
-            any_may_go = evictor.evict(self, policy, now);
+            any_may_go = evictor.evict(self, policy);
         }
         let events = std::mem::take(&mut evictor.events);
         drop(evictor);

@@ -2,7 +2,7 @@
 
 use super::messages::Notice;
 use super::session::Ending;
-use super::{Engine, Session, help, pubsub_command};
+use super::{Engine, Session, help, pause, pubsub_command};
 use crate::commands::{Call, Command, Flags, Resolved, Run};
 use crate::config::Id;
 use crate::error::{Failure, NO_AUTH};
@@ -129,13 +129,14 @@ impl Engine {
     /// Waits where a command has to, before any lock is taken: for the end of a pause, for the disk.
     fn admit_waiting(&self, session: &mut Session, command: &Command) -> Result<(), Failure> {
         let flags = session.flags_of(command);
-        let mut waited = self.pause.wait(command, flags, &self.shutdown);
+        let mut waited =
+            !pause::is_exempt(command) && self.wait_while_paused(&session.client, flags)?;
         if let Some(persistence) = self.persistence.as_ref().filter(|_| flags.has(Flags::WRITE)) {
             waited |= persistence.admit()?;
         }
         self.check_role(flags)?;
         if flags.has(Flags::DENYOOM) || session.queues(command) {
-            waited |= self.make_room(session.now)?;
+            waited |= self.make_room()?;
         }
         if waited {
             session.account(Step::Wait);
@@ -154,12 +155,15 @@ impl Engine {
         let command = found.command;
         let result = match command.run {
             Run::Data(_) => {
-                let mut tx = self.begin(session, command, args);
-                // Once more: only behind the lock is the answer certain (see `role.rs`).
-                self.check_behind_lock(command.flags)?;
-                let result = self.run_data(session, &mut tx, command, args, reply);
-                self.finish(session, tx);
-                result
+                let begin = |session: &mut Session| self.begin(session, command, args);
+                match self.begin_admitted(session, command.flags, begin) {
+                    Ok(mut tx) => {
+                        let result = self.run_data(session, &mut tx, command, args, reply);
+                        self.finish(session, tx);
+                        result
+                    }
+                    Err(failure) => Err(failure),
+                }
             }
             Run::Engine(builtin) => self.run_builtin(builtin, session, args, reply),
             Run::ContainerOr(builtin) | Run::Prefix(builtin) => {
@@ -216,14 +220,34 @@ impl Engine {
         failure
     }
 
+    /// Takes the locks, and asks once more whether the command may run: only with the locks held is the
+    /// answer certain (see `role.rs` and `pause.rs`).
+    pub(super) fn begin_admitted<'s>(
+        &'s self,
+        session: &mut Session,
+        flags: Flags,
+        begin: impl Fn(&mut Session) -> Tx<'s>,
+    ) -> Result<Tx<'s>, Failure> {
+        loop {
+            let tx = begin(session);
+            let admitted = self.check_behind_lock(flags);
+            if admitted.is_ok() && !self.is_paused(flags) {
+                return Ok(tx);
+            }
+            self.finish(session, tx);
+            admitted?;
+            self.wait_while_paused(&session.client, flags)?;
+        }
+    }
+
     /// Locks what the command works on.
     fn begin(&self, session: &mut Session, command: &Command, args: Args<'_>) -> Tx<'_> {
         let write = command.flags.has(Flags::WRITE);
         let tx = if command.flags.has(Flags::ALL_KEYS) {
             let scope = if write { Scope::All } else { Scope::Fleeting };
-            self.store.begin_scope(scope, write, session.now)
+            self.store.begin_scope(scope, write, || self.clock.now())
         } else {
-            self.store.begin(command.keys(args), write, session.now)
+            self.store.begin(command.keys(args), write, || self.clock.now())
         };
         self.prepare(session, tx, write)
     }
@@ -275,16 +299,66 @@ impl Engine {
         let events = tx.take_events();
         session.notices.extend(events.into_iter().map(Notice::Event));
         let Some(persistence) = &self.persistence else { return };
-        if tx.effects() > 0 {
-            let (seq, buffer) = tx.commit(|payload| persistence.log.append(payload, session.now));
-            self.note_write(session, persistence, seq.unwrap_or_default());
-            session.depends_on = session.depends_on.max(session.last_write);
+        let now = tx.now();
+        let (written, buffer) = tx.commit(|payload| persistence.log.append(payload, now));
+        if session.record.capacity() == 0 {
             session.record = buffer;
-            session.wrote = true;
-            session.watch.timeline.seq = session.last_write.0;
-            session.time(Step::Append);
-        } else {
-            session.depends_on = session.depends_on.max(tx.last_seq());
         }
+        let Some(seq) = written else {
+            session.depends_on = session.depends_on.max(tx.last_seq());
+            return;
+        };
+        self.note_write(session, persistence, seq);
+        session.depends_on = session.depends_on.max(session.last_write);
+        session.wrote = true;
+        session.watch.timeline.seq = session.last_write.0;
+        session.time(Step::Append);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::engine::Leader;
+    use crate::protocol::{Decoder, Limits, Step as Decoded};
+    use std::net::{TcpListener, TcpStream};
+
+    /// Runs a request past the guards, as if the role had changed while it waited for its locks.
+    fn run_late(engine: &Engine, session: &mut Session, request: &[u8]) -> Result<(), Failure> {
+        let (mut decoder, mut reply) = (Decoder::new(), Reply::new(Dialect::Resp2));
+        let limits = Limits { bulk_len_max: 1 << 20, unauthenticated: false };
+        assert!(matches!(decoder.step(request, limits), Decoded::Resp(_)));
+        let args = decoder.args(request);
+        let found = engine.commands.resolve(args).unwrap();
+        engine.run(session, found, args, &mut reply)
+    }
+
+    #[test]
+    fn a_write_that_is_refused_under_its_locks_is_counted_and_keeps_its_buffer() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = [format!("--dir={}", dir.path().display())];
+        let config = Config::load(&options, std::iter::empty()).unwrap();
+        let engine = Engine::open(config).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let _peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, addr) = listener.accept().unwrap();
+        let client = engine.clients.register(socket, addr, addr, 1).unwrap();
+        let mut session = engine.session(client);
+
+        let set = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n";
+        run_late(&engine, &mut session, set).unwrap();
+        let buffer = session.record.capacity();
+        assert!(buffer > 0);
+        engine.follow(Leader { host: "127.0.0.1".into(), port: 1 }).unwrap();
+        let refused = run_late(&engine, &mut session, set).unwrap_err();
+        assert!(refused.bytes().starts_with(b"READONLY "));
+        assert_eq!(session.record.capacity(), buffer);
+        // A write that comes to nothing gives its buffer back as well.
+        run_late(&engine, &mut session, b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n").unwrap();
+        assert_eq!(session.record.capacity(), buffer);
+        engine.flush_tally(&mut session);
+        let stats = &engine.metrics.commands[engine.commands.find(b"set").unwrap().index];
+        assert_eq!((stats.latency.count(), stats.failed.get()), (2, 1));
     }
 }

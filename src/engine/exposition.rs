@@ -86,6 +86,8 @@ static FAMILIES: &[Family] = &[
     // Connections.
     ("kvstore_connected_clients", GAUGE, "Clients that are connected.",
         |seen, out| out.put(seen.engine.clients.len())),
+    ("kvstore_blocked_clients", GAUGE, "Clients that wait in a command, or for the end of a pause.",
+        |seen, out| out.put(seen.engine.clients.blocked())),
     ("kvstore_max_clients", GAUGE, "Clients that may be connected at once.",
         |seen, out| out.put(seen.engine.maxclients())),
     ("kvstore_connections_received_total", COUNTER, "Connections that came.",

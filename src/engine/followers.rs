@@ -7,11 +7,11 @@ use super::ClientId;
 use crate::clock::Stopwatch;
 use crate::effect::Seq;
 use crate::held::{Held, Sum};
-use parking_lot::{Condvar, Mutex};
+use crate::signal::Signal;
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant};
 
 /// Points between what was sent and what was acknowledged, by which the lag is told in milliseconds and
 /// bytes. Of more, every second one is forgotten.
@@ -253,10 +253,9 @@ pub struct Followers {
     len: AtomicUsize,
     /// Messages that a follower was too slow for.
     pub dropped_messages: AtomicU64,
-    /// How many commands wait for acknowledgements: then they are asked for at once.
-    waiting: AtomicU64,
-    acknowledged: Condvar,
-    lock: Mutex<()>,
+    /// Notified by acknowledgements, and when a follower comes or goes. While anybody waits for it,
+    /// acknowledgements are asked for at once.
+    pub acknowledged: Arc<Signal>,
     /// Full copies begun.
     pub full_copies: AtomicU64,
     /// The server ends: the rest of the log is sent, and nothing more.
@@ -277,6 +276,8 @@ impl Drop for Registration<'_> {
         let mut all = self.followers.all.lock();
         all.retain(|other| other.client != self.follower.client);
         self.followers.len.store(all.len(), Relaxed);
+        drop(all);
+        self.followers.acknowledged.notify();
     }
 }
 
@@ -288,6 +289,7 @@ impl Followers {
         all.push(Arc::clone(&follower));
         self.len.store(all.len(), Relaxed);
         drop(all);
+        self.acknowledged.notify();
         Registration { followers: self, follower }
     }
 
@@ -324,15 +326,12 @@ impl Followers {
     /// Notes an acknowledgement.
     pub fn acknowledge(&self, follower: &Follower, received: Seq, applied: Seq, durable: Seq) {
         follower.acknowledge(received, applied, durable);
-        if self.is_awaited() {
-            drop(self.lock.lock());
-            self.acknowledged.notify_all();
-        }
+        self.acknowledged.notify();
     }
 
     /// Whether somebody waits for acknowledgements.
     pub fn is_awaited(&self) -> bool {
-        self.waiting.load(Relaxed) > 0
+        self.acknowledged.has_waiters()
     }
 
     /// How many satisfy a condition. A node with two links, one of which it has lost, counts once.
@@ -345,36 +344,6 @@ impl Followers {
             }
         }
         nodes.len()
-    }
-
-    /// Waits until so many satisfy a condition, or the time is over, or `give_up` says so; returns how many
-    /// do. `ask` makes the senders ask for acknowledgements at once.
-    pub fn wait(
-        &self,
-        wanted: usize,
-        timeout: Option<Duration>,
-        condition: impl Fn(&Follower) -> bool,
-        ask: impl Fn(),
-        give_up: impl Fn() -> bool,
-    ) -> usize {
-        const LOOK_EVERY: Duration = Duration::from_millis(20);
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        self.waiting.fetch_add(1, Relaxed);
-        ask();
-        let mut lock = self.lock.lock();
-        let count = loop {
-            let count = self.count(&condition);
-            let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if count >= wanted || over || give_up() {
-                break count;
-            }
-            let left =
-                deadline.map_or(LOOK_EVERY, |at| at.saturating_duration_since(Instant::now()));
-            self.acknowledged.wait_for(&mut lock, left.min(LOOK_EVERY));
-        };
-        drop(lock);
-        self.waiting.fetch_sub(1, Relaxed);
-        count
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::memory::Memory;
 use super::{Engine, latency};
-use crate::clock::UnixMillis;
 use crate::config::Id;
 use std::fmt::Write;
 use std::fs;
@@ -53,8 +52,7 @@ pub(super) fn field(page: &mut String, name: &str, value: impl std::fmt::Display
 }
 
 fn server(engine: &Engine, page: &mut String) {
-    let now = UnixMillis::now();
-    let uptime = now.since(engine.metrics.started) / 1000;
+    let uptime = engine.metrics.uptime.micros() / 1_000_000;
     field(page, "redis_version", REDIS_VERSION);
     field(page, "kvstore_version", env!("CARGO_PKG_VERSION"));
     field(page, "redis_mode", "standalone");
@@ -76,7 +74,7 @@ fn clients(engine: &Engine, page: &mut String) {
     field(page, "connected_clients", engine.clients.len());
     field(page, "cluster_connections", 0);
     field(page, "maxclients", engine.maxclients());
-    field(page, "blocked_clients", 0);
+    field(page, "blocked_clients", engine.clients.blocked());
     field(page, "tracking_clients", 0);
 }
 

@@ -6,7 +6,6 @@
 
 use super::followers::Forwarded;
 use super::{Engine, Session};
-use crate::clock::UnixMillis;
 use crate::config::{ClientClass, Id};
 use crate::event::{Classes, Event};
 use crate::outbox::SendError;
@@ -99,8 +98,8 @@ impl Engine {
     }
 
     /// A transaction on a shard, for the server's own deletions.
-    pub(super) fn begin_shard(&self, shard: usize, now: UnixMillis) -> Tx<'_> {
-        let mut tx = self.store.begin_shard(shard, now);
+    pub(super) fn begin_shard(&self, shard: usize) -> Tx<'_> {
+        let mut tx = self.store.begin_shard(shard, || self.clock.now());
         tx.tell_events(self.told_classes());
         tx
     }

@@ -15,6 +15,7 @@
 //!
 //! Out of scope: sockets (the server's), what a command means (its handler's).
 
+mod blocked;
 mod builtin;
 mod client_command;
 mod clients;
@@ -63,7 +64,7 @@ pub use session::{Ending, Mode, ReplyMode, Session};
 pub use sweeper::sweep;
 
 use crate::aof::recovery::RecoveryError;
-use crate::clock::{Stopwatch, UnixMillis};
+use crate::clock::{Stopwatch, UnixMillis, WallClock};
 use crate::commands::Commands;
 use crate::config::{Config, Id, OutputLimit};
 use crate::effect::Seq;
@@ -112,6 +113,8 @@ pub struct Engine {
     pub pubsub: Arc<PubSub>,
     /// The latch for the end.
     pub shutdown: Shutdown,
+    /// What time it is for commands, and for what the server deletes by itself.
+    pub clock: WallClock,
     /// Memory that the process had before there was any data.
     startup_bytes: usize,
     /// What the store counts while there is no key in it.
@@ -172,7 +175,7 @@ impl Engine {
             let begun = persistence.begin_epoch(UnixMillis::now());
             begun.map_err(|error| RecoveryError::Io(persistence.dir.clone(), error))?;
         }
-        Ok(Engine {
+        let engine = Engine {
             store,
             persistence,
             compactor,
@@ -184,6 +187,7 @@ impl Engine {
             config,
             pubsub: Arc::default(),
             shutdown,
+            clock: WallClock::default(),
             startup_bytes,
             empty_store_bytes,
             run_id: Random::new().hex40(),
@@ -200,7 +204,19 @@ impl Engine {
             sample_every: AtomicU32::new(0),
             latency: Latency::default(),
             monitors: Arc::default(),
-        })
+        };
+        engine.wake_at_shutdown();
+        Ok(engine)
+    }
+
+    /// Everything that clients wait for in a command is looked at again when the server is to end.
+    fn wake_at_shutdown(&self) {
+        self.shutdown.wakes(&self.pause.ended);
+        self.shutdown.wakes(&self.followers.acknowledged);
+        if let Some(persistence) = &self.persistence {
+            self.shutdown.wakes(&persistence.log.written_moved);
+            self.shutdown.wakes(&persistence.log.progress);
+        }
     }
 
     /// How many clients may be connected at once.

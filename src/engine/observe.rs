@@ -215,9 +215,9 @@ impl Engine {
                 Waiting::First(First { command: command.name, words, timeline, ended });
         }
         match timing {
-            _ if waits_by_itself(command) => {}
             Timing::Off => {}
             Timing::Trace => watch.timeline = timeline,
+            Timing::Sample if waits_by_itself(command) => {}
             Timing::Sample => {
                 let words = Words::of(command, args);
                 let kept =

@@ -1,14 +1,26 @@
 //! CLIENT PAUSE: commands wait at one place until a time, or until CLIENT UNPAUSE.
+//!
+//! When CLIENT PAUSE has answered, no write is under way any more: a write looks for a pause before it waits
+//! for locks and once more while it holds them, and beginning a pause takes all locks once. The server's own
+//! deletions (expiry, eviction) stand still during a pause of either kind, as in Redis; what has expired is
+//! not seen all the same. Followers are sent what was written before.
+//!
+//! A pause lasts by the monotonic clock: setting the wall clock does not change it. One in a MULTI begins at
+//! the end of its EXEC.
 
-use crate::clock::UnixMillis;
+use super::blocked::Wait;
+use super::{Client, Engine};
 use crate::commands::{Builtin, Command, Flags, Run};
-use crate::shutdown::Shutdown;
+use crate::error::Failure;
+use crate::signal::Signal;
+use crate::store::Scope;
 use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How often a waiting command looks whether the pause was ended early.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+const ENDED: Failure =
+    Failure::fixed("ERR the server ends during CLIENT PAUSE; the command did not run");
 
 /// Which commands wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,57 +36,138 @@ pub enum PauseKind {
 pub struct Pause {
     /// Whether to look at `pause` at all: the only cost when there is none.
     active: AtomicBool,
-    pause: Mutex<Option<(PauseKind, UnixMillis)>>,
+    /// Its kind, and when it ends; None is at no time that the clock can tell.
+    pause: Mutex<Option<(PauseKind, Option<Instant>)>>,
+    /// Notified when it is ended early.
+    pub(super) ended: Arc<Signal>,
 }
 
 impl Pause {
     /// Begins one, or makes the present one longer or stricter; never shorter or weaker, as Redis.
-    pub fn begin(&self, kind: PauseKind, now: UnixMillis, millis: u64) {
+    fn begin(&self, kind: PauseKind, now: Instant, millis: u64) {
         let mut pause = self.pause.lock();
-        let until = UnixMillis(now.0.saturating_add(millis));
-        *pause = Some(match *pause {
-            Some((before, end)) if end > now => {
+        let until = now.checked_add(Duration::from_millis(millis));
+        *pause = Some(match pause.filter(|pause| !is_over(pause, now)) {
+            Some((before, end)) => {
                 let all = before == PauseKind::All || kind == PauseKind::All;
-                (if all { PauseKind::All } else { PauseKind::Writes }, end.max(until))
+                let later = end.zip(until).map(|(end, until)| end.max(until));
+                (if all { PauseKind::All } else { PauseKind::Writes }, later)
             }
-            _ => (kind, until),
+            None => (kind, until),
         });
         self.active.store(true, Relaxed);
     }
 
     /// Ends it.
     pub fn end(&self) {
-        *self.pause.lock() = None;
-        self.active.store(false, Relaxed);
-    }
-
-    /// Waits as long as this command has to, and says whether it had to; EXEC's flags are those of what
-    /// is queued, too.
-    pub fn wait(&self, command: &Command, flags: Flags, shutdown: &Shutdown) -> bool {
-        let mut waited = false;
-        while self.active.load(Relaxed) && self.holds(command, flags) {
-            waited = true;
-            if shutdown.wait_for(LOOK_EVERY) {
-                break;
-            }
-        }
-        waited
-    }
-
-    fn holds(&self, command: &Command, flags: Flags) -> bool {
         let mut pause = self.pause.lock();
-        let Some((kind, until)) = *pause else { return false };
-        if UnixMillis::now() >= until {
+        *pause = None;
+        self.active.store(false, Relaxed);
+        drop(pause);
+        self.ended.notify();
+    }
+
+    /// Whether there is one.
+    pub fn is_active(&self) -> bool {
+        self.active.load(Relaxed) && self.present(Instant::now()).is_some()
+    }
+
+    fn present(&self, now: Instant) -> Option<(PauseKind, Option<Instant>)> {
+        let mut pause = self.pause.lock();
+        if pause.is_some_and(|pause| is_over(&pause, now)) {
             *pause = None;
             self.active.store(false, Relaxed);
-            return false;
         }
-        match kind {
-            PauseKind::Writes => flags.has(Flags::WRITE) || flags.has(Flags::MAY_REPLICATE),
-            PauseKind::All => !matches!(
-                command.run,
-                Run::Engine(Builtin::ClientUnpause | Builtin::ClientPause | Builtin::Shutdown)
-            ),
+        *pause
+    }
+
+    /// Until when it holds back a command with these flags, if it does.
+    fn holds(&self, flags: Flags) -> Option<Option<Instant>> {
+        if !self.active.load(Relaxed) {
+            return None;
         }
+        let (kind, until) = self.present(Instant::now())?;
+        let writes = flags.has(Flags::WRITE) || flags.has(Flags::MAY_REPLICATE);
+        (kind == PauseKind::All || writes).then_some(until)
+    }
+}
+
+fn is_over((_, until): &(PauseKind, Option<Instant>), now: Instant) -> bool {
+    until.is_some_and(|until| until <= now)
+}
+
+/// Whether an operator ends the pause, or the server, with it.
+pub(super) fn is_exempt(command: &Command) -> bool {
+    use Builtin::{ClientPause, ClientUnpause, Shutdown};
+    matches!(command.run, Run::Engine(ClientUnpause | ClientPause | Shutdown))
+}
+
+impl Engine {
+    /// Begins a pause. When this returns, no write that it holds back is under way.
+    pub(super) fn begin_pause(&self, kind: PauseKind, millis: u64) {
+        self.pause.begin(kind, Instant::now(), millis);
+        // A follower has no writes but its leader's, and may hold its locks for the whole of a full copy.
+        if !self.role.is_follower() {
+            drop(self.store.begin_scope(Scope::All, true, || self.clock.now()));
+        }
+    }
+
+    /// Whether a pause has begun since a write was let through. Certain while the write holds its locks.
+    pub(super) fn is_paused(&self, flags: Flags) -> bool {
+        flags.has(Flags::WRITE) && self.pause.is_active()
+    }
+
+    /// Waits as long as a command with these flags has to, and says whether it had to. EXEC's flags are those
+    /// of what is queued, too.
+    pub(super) fn wait_while_paused(&self, client: &Client, flags: Flags) -> Result<bool, Failure> {
+        let mut waited = false;
+        while let Some(until) = self.pause.holds(flags) {
+            waited = true;
+            let is_over = || self.pause.holds(flags) != Some(until);
+            self.block(client, Wait::Paused, &self.pause.ended, until, is_over)?;
+            // Nothing may be written during a pause, not even at the end.
+            if self.ends(client) {
+                return Err(ENDED);
+            }
+        }
+        Ok(waited)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_pause_ends_by_the_clock_that_nobody_sets() {
+        let (pause, began) = (Pause::default(), Instant::now());
+        pause.begin(PauseKind::Writes, began, 1000);
+        assert!(pause.present(began + SECOND - Duration::from_millis(1)).is_some());
+        assert!(pause.present(began + SECOND).is_none(), "whatever the wall clock shows");
+        assert!(!pause.active.load(Relaxed));
+    }
+
+    #[test]
+    fn a_second_pause_makes_it_neither_shorter_nor_weaker() {
+        let (pause, began) = (Pause::default(), Instant::now());
+        pause.begin(PauseKind::All, began, 1000);
+        pause.begin(PauseKind::Writes, began, 10);
+        assert_eq!(pause.present(began), Some((PauseKind::All, Some(began + SECOND))));
+        pause.begin(PauseKind::Writes, began, 2000);
+        assert_eq!(pause.present(began), Some((PauseKind::All, Some(began + 2 * SECOND))));
+        pause.begin(PauseKind::Writes, began + 2 * SECOND, 500);
+        let later = pause.present(began + 2 * SECOND);
+        assert_eq!(later.map(|(kind, _)| kind), Some(PauseKind::Writes), "the first one is over");
+    }
+
+    #[test]
+    fn a_pause_may_be_longer_than_the_clock_can_tell() {
+        let (pause, now) = (Pause::default(), Instant::now());
+        pause.begin(PauseKind::Writes, now, u64::MAX);
+        assert!(pause.is_active());
+        pause.end();
+        assert!(!pause.is_active());
     }
 }

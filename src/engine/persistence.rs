@@ -161,6 +161,7 @@ impl Persistence {
         let disk = Box::new(Directory::open(&dir).map_err(io_error)?);
         let log = Log::resume(disk, recovered.tail, recovered.epochs, segment_size, bytes)
             .map_err(io_error)?;
+        log.continue_after(recovered.at);
         // A new directory's id is for ever, also if this node never leads.
         files::write_node(&dir, &node).map_err(io_error)?;
         let (parked_tx, parked_rx) = bounded(PARKED_MAX);
@@ -223,7 +224,7 @@ impl Persistence {
     }
 
     fn reload_all(&self, store: &Store) -> Result<(), Failure> {
-        let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now());
+        let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now);
         let failed = |error: &dyn std::fmt::Display| Failure::new(format!("ERR reload: {error}"));
         self.log.sync().map_err(|error| failed(&error))?;
         // All of it is judged before memory is given up for it.
@@ -376,7 +377,7 @@ fn load(dir: &Path, store: &Store, loading: &Loading) -> Result<Recovered, Recov
     let (batch_tx, batch_rx) = bounded::<Vec<u8>>(LOAD_BATCHES_MAX);
     thread::scope(|scope| {
         let applying = scope.spawn(move || {
-            let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now());
+            let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now);
             for payloads in batch_rx {
                 // Records of one batch need no boundary between them: nobody looks meanwhile.
                 effect::decode(&payloads, |effect| tx.apply(effect))

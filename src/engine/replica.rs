@@ -41,9 +41,9 @@ impl Engine {
         // All of it is judged before any of it is applied.
         effect::check(payload)?;
         let mut tx = if effect::keys(payload, |key| keys.push(key))? {
-            self.store.begin(keys.iter().copied(), true, header.at)
+            self.store.begin(keys.iter().copied(), true, || header.at)
         } else {
-            self.store.begin_scope(Scope::All, true, header.at)
+            self.store.begin_scope(Scope::All, true, || header.at)
         };
         tx.tell_events(self.told_classes());
         effect::decode(payload, |effect| tx.apply_telling(effect))?;
@@ -113,7 +113,7 @@ impl Persistence {
         still: Still<'_>,
         mut working: impl FnMut(),
     ) -> Result<Position, RecoveryError> {
-        let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now());
+        let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now);
         tx.apply(Effect::FlushAll);
         let mut records = 0u64;
         let recovered = recovery::load(&self.dir, &self.loading, |payload| {
@@ -129,6 +129,7 @@ impl Persistence {
             .map_err(|error| RecoveryError::Io(self.dir.clone(), error))?;
         tx.forget_changes();
         store.loaded(recovered.records);
+        self.log.continue_after(recovered.at);
         // Readers wait for what they read; all of this is on the disk.
         tx.commit_record(|| last.seq);
         self.size_at_compaction.store(self.log.size(), Relaxed);

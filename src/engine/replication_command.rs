@@ -12,10 +12,11 @@
 //! The crc makes the epoch one of its kind: two nodes that were parted may both count to 3. So a token of a
 //! write that a failover lost is never taken for another write with its number.
 
+use super::blocked::Wait;
 use super::log_command::log_of;
 use super::role::Leader;
 use super::session::{Ending, Mode};
-use super::{Engine, Persistence, Session, persistence};
+use super::{Client, Engine, Follower, Persistence, Session, persistence};
 use crate::aof::epochs::EpochStart;
 use crate::aof::record::{Epoch, canonical_number, parse_crc};
 use crate::config::Fsync;
@@ -131,12 +132,10 @@ pub fn wait(
         return Err(Failure::new(format!("ERR WAIT {ON_FOLLOWER}")));
     }
     let wanted = integer(&args[1]).ok_or(NOT_AN_INTEGER)?;
-    let timeout = timeout(&args[2])?;
+    let deadline = timeout(&args[2])?;
     let seq = session.last_write;
-    let count = wait_for(engine, session, wanted.max(0) as usize, timeout, |follower| {
-        follower.applied() >= seq
-    });
-    reply.count(count);
+    let wanted = wanted.max(0) as usize;
+    reply.count(wait_for(engine, session, wanted, deadline, |follower| follower.applied() >= seq)?);
     Ok(())
 }
 
@@ -153,7 +152,7 @@ pub fn waitaof(
     if !(0..=1).contains(&local) || replicas < 0 {
         return Err(Failure::fixed("ERR value is out of range, must be between 0 and 1"));
     }
-    let timeout = timeout(&args[3])?;
+    let deadline = timeout(&args[3])?;
     if engine.role.is_follower() {
         return Err(Failure::new(format!("ERR WAITAOF {ON_FOLLOWER}")));
     }
@@ -171,44 +170,41 @@ pub fn waitaof(
             return Ok(());
         }
     };
-    let (log, seq, began) = (&persistence.log, session.last_write, Instant::now());
+    let (log, seq) = (&persistence.log, session.last_write);
     if local > 0 {
         // At an interval the sync thread will; else nobody might.
         if !matches!(persistence.policy(), Fsync::Every(_)) {
             log.sync().map_err(|error| persistence::misconf(&error))?;
         }
         if !matches!(session.mode, Mode::Executing) {
-            log.wait_durable(seq, timeout, &engine.shutdown);
+            let is_over = || log.durable() >= seq || log.check().is_err();
+            engine.block(&session.client, Wait::Asked, &log.progress, deadline, is_over)?;
         }
     }
-    let left = timeout.map(|timeout| timeout.saturating_sub(began.elapsed()));
-    let count =
-        wait_for(engine, session, replicas as usize, left, |follower| follower.durable() >= seq);
+    let has_it = |follower: &Follower| follower.durable() >= seq;
+    let count = wait_for(engine, session, replicas as usize, deadline, has_it)?;
     reply.array(2);
     reply.flag(log.durable() >= seq);
     reply.count(count);
     Ok(())
 }
 
-/// Waits until so many followers satisfy a condition. In an EXEC nobody waits, as in Redis.
+/// Waits until so many followers satisfy a condition; returns how many do. In an EXEC nobody waits, as in
+/// Redis.
 fn wait_for(
     engine: &Engine,
     session: &Session,
     wanted: usize,
-    timeout: Option<Duration>,
-    condition: impl Fn(&super::Follower) -> bool,
-) -> usize {
-    let Some(persistence) = &engine.persistence else { return 0 };
+    deadline: Option<Instant>,
+    condition: impl Fn(&Follower) -> bool,
+) -> Result<usize, Failure> {
+    let Some(persistence) = &engine.persistence else { return Ok(0) };
     // What is not written is not sent; an error shows at the gate.
     let _ = persistence.log.ensure_written(session.last_write);
-    if matches!(session.mode, Mode::Executing) {
-        return engine.followers.count(condition);
+    if !matches!(session.mode, Mode::Executing) {
+        engine.wait_for_followers(&session.client, wanted, deadline, &condition)?;
     }
-    let ask = || persistence.log.wake_tailing();
-    let give_up = || {
-        engine.shutdown.is_requested() || session.client.is_killed() || engine.role.is_follower()
-    };
-    engine.followers.wait(wanted, timeout, condition, ask, give_up)
+    Ok(engine.followers.count(condition))
 }
 
 pub fn lastseq(engine: &Engine, session: &Session, reply: &mut Reply) -> Result<(), Failure> {
@@ -225,27 +221,23 @@ pub fn waitseq(
     args: Args<'_>,
     reply: &mut Reply,
 ) -> Result<(), Failure> {
-    const STEP: Duration = Duration::from_millis(20);
     let token = Token::parse(&args[1]).ok_or(Failure::fixed("ERR this is no token of LASTSEQ"))?;
-    let timeout = Duration::from_millis(positive(&args[2])?);
-    let log = &log_of(engine)?.log;
-    let began = Instant::now();
-    loop {
-        let applied = log.written();
-        match look(engine, &token)? {
-            Seen::Here => {
-                reply.ok();
-                return Ok(());
-            }
-            Seen::NotYet if began.elapsed() >= timeout => return Err(stale(engine, &token)),
-            Seen::NotYet if session.client.is_killed() || engine.shutdown.is_requested() => {
-                return Err(stale(engine, &token));
-            }
-            Seen::NotYet => {
-                let left = timeout.saturating_sub(began.elapsed());
-                log.wait_written(applied, STEP.min(left), || false);
-            }
+    let deadline = match session.mode {
+        Mode::Executing => Some(Instant::now()),
+        _ => deadline(Duration::from_millis(positive(&args[2])?)),
+    };
+    let moved = &log_of(engine)?.log.written_moved;
+    let mut seen = Ok(Seen::NotYet);
+    engine.block(&session.client, Wait::Asked, moved, deadline, || {
+        seen = look(engine, &token);
+        !matches!(seen, Ok(Seen::NotYet))
+    })?;
+    match seen? {
+        Seen::Here => {
+            reply.ok();
+            Ok(())
         }
+        Seen::NotYet => Err(stale(engine, &token)),
     }
 }
 
@@ -326,13 +318,39 @@ fn positive(millis: &[u8]) -> Result<u64, Failure> {
     u64::try_from(millis).map_err(|_| Failure::fixed("ERR timeout is negative"))
 }
 
-/// 0 is no limit.
-fn timeout(millis: &[u8]) -> Result<Option<Duration>, Failure> {
+/// The end of a timeout; 0 is no limit.
+fn timeout(millis: &[u8]) -> Result<Option<Instant>, Failure> {
     let millis = positive(millis)?;
-    Ok((millis > 0).then(|| Duration::from_millis(millis)))
+    Ok(if millis == 0 { None } else { deadline(Duration::from_millis(millis)) })
+}
+
+/// None if that is after all that the clock can tell.
+fn deadline(time: Duration) -> Option<Instant> {
+    Instant::now().checked_add(time)
 }
 
 impl Engine {
+    /// Waits until so many followers satisfy a condition, or until this node follows another itself.
+    pub(super) fn wait_for_followers(
+        &self,
+        client: &Client,
+        wanted: usize,
+        deadline: Option<Instant>,
+        condition: impl Fn(&Follower) -> bool,
+    ) -> Result<(), Failure> {
+        let mut asked = false;
+        let is_over = || {
+            // The wait is counted by now, so the senders ask for acknowledgements at once.
+            if let (false, Some(persistence)) =
+                (std::mem::replace(&mut asked, true), &self.persistence)
+            {
+                persistence.log.wake_tailing();
+            }
+            self.followers.count(&condition) >= wanted || self.role.is_follower()
+        };
+        self.block(client, Wait::Asked, &self.followers.acknowledged, deadline, is_over).map(drop)
+    }
+
     /// Notes which leadership a session's last write is of: behind a change of role, its seq alone could
     /// name another record.
     pub(super) fn note_write(&self, session: &mut Session, persistence: &Persistence, seq: Seq) {

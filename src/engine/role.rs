@@ -17,7 +17,6 @@
 //! So behind it no write of ours can come to the log any more, and a look costs one relaxed load.
 
 use super::{Engine, Link};
-use crate::clock::UnixMillis;
 use crate::config::{Config, Id};
 use crate::effect::Seq;
 use crate::error::Failure;
@@ -244,9 +243,11 @@ impl Engine {
     fn take_no_writes(&self) {
         if !self.role.is_follower() {
             // With all shards locked, no write is between its look at the role and the log.
-            let all = self.store.begin_scope(Scope::All, true, UnixMillis::now());
+            let all = self.store.begin_scope(Scope::All, true, || self.clock.now());
             self.role.follower.store(true, Relaxed);
             drop(all);
+            // What WAIT waits for will not come.
+            self.followers.acknowledged.notify();
         }
     }
 
@@ -298,8 +299,7 @@ impl Engine {
         if self.role.is_loading() {
             return Err("the data is being loaded".to_string());
         }
-        let epoch =
-            persistence.begin_epoch(UnixMillis::now()).map_err(|error| error.to_string())?;
+        let epoch = persistence.begin_epoch(self.clock.now()).map_err(|error| error.to_string())?;
         self.config.set_leader(None);
         *self.role.handed_over.lock() = None;
         self.role.follower.store(false, Relaxed);

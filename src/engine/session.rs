@@ -4,10 +4,11 @@ use super::clients::Client;
 use super::messages::Notice;
 use super::monitor::Monitoring;
 use super::observe::{Tally, Timing, Watch};
+use super::pause::PauseKind;
 use super::persistence::AtStake;
 use super::transaction::Queue;
 use crate::aof::record::Epoch;
-use crate::clock::{Stopwatch, UnixMillis};
+use crate::clock::Stopwatch;
 use crate::effect::Seq;
 use crate::protocol::{Args, Dialect};
 use crate::pubsub::Subscriptions;
@@ -100,8 +101,6 @@ pub struct Session {
     pub(super) watches: Watches,
     /// Whether to go on.
     pub ending: Ending,
-    /// The time of the present batch of requests; commands read no clock themselves.
-    pub now: UnixMillis,
     /// Measures the commands of a batch one after another.
     pub stopwatch: Stopwatch,
     /// Wrong passwords so far: each makes the answer to the next slower.
@@ -124,6 +123,8 @@ pub struct Session {
     pub(super) record: Vec<u8>,
     pub(super) tally: Tally,
     pub(super) watch: Watch,
+    /// CLIENT PAUSE of the EXEC that runs: it begins at the end.
+    pub(super) pauses: Vec<(PauseKind, u64)>,
     /// Asked for MONITOR in this batch, and what lines shall come in.
     pub(super) begins_monitoring: Option<Dialect>,
     /// While it monitors.
@@ -151,7 +152,6 @@ impl Session {
             mode: Mode::Direct,
             watches,
             ending: Ending::None,
-            now: UnixMillis::now(),
             stopwatch: Stopwatch::start(),
             auth_failures: 0,
             subscriptions,
@@ -164,6 +164,7 @@ impl Session {
             record: Vec::new(),
             tally: Tally::default(),
             watch: Watch::default(),
+            pauses: Vec::new(),
             begins_monitoring: None,
             monitoring: None,
             promised: Seq(0),
@@ -226,7 +227,6 @@ impl Session {
     }
 
     pub(super) fn begin_batch(&mut self) {
-        self.now = UnixMillis::now();
         self.stopwatch = Stopwatch::start();
     }
 }

@@ -27,6 +27,7 @@ pub fn page(engine: &Engine, state: &str, open_book: bool) -> String {
         json.number("port", engine.port.load(Relaxed));
         json.number("now_ms", UnixMillis::now());
         json.number("started_ms", engine.metrics.started);
+        json.number("uptime_ms", engine.metrics.uptime.micros() / 1000);
         json.key("open_book", |json| json.raw(open_book));
         json.key("commands", |json| commands(engine, json));
         json.key("errors", |json| json.object(|json| errors(engine, json)));

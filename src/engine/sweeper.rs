@@ -11,42 +11,57 @@
 //! that is due. Not promised: the order in which keys go.
 
 use super::Engine;
-use crate::clock::{Stopwatch, UnixMillis};
+use crate::clock::Stopwatch;
 use crate::config::Id;
 use crate::store::SHARDS;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Keys removed under one hold of a shard's lock: some 20 µs.
 const BATCH_KEYS: usize = 64;
+/// How often it is looked for clients that have left while they wait (see `blocked.rs`).
+const GONE_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs until shutdown.
 pub fn sweep(engine: &Engine) {
+    let mut looked_at = Instant::now();
     loop {
         let interval = Duration::from_millis(1000 / engine.config.int(Id::Hz).max(1) as u64);
         if engine.shutdown.wait_for(interval) {
             return;
         }
         engine.metrics.sample_rates();
-        if engine.role.is_loading() {
-            continue;
+        // A load holds all shards; what it replaces need not be swept.
+        let may_sweep = !engine.role.is_loading();
+        if looked_at.elapsed() >= GONE_LOOK_EVERY {
+            looked_at = Instant::now();
+            engine.clients.unblock_those_gone();
         }
-        if engine.active_expire.load(Relaxed) && !engine.role.is_follower() {
+        if may_sweep && engine.active_expire.load(Relaxed) && engine.may_delete() {
             sweep_once(engine);
         }
         engine.cut_slow_clients();
         if let Some(persistence) = &engine.persistence {
             persistence.aside.look(engine.config.int(Id::SetAsideWarnSize) as u64);
         }
-        engine.keep_within_limit();
+        if may_sweep {
+            engine.keep_within_limit();
+        }
+    }
+}
+
+impl Engine {
+    /// Whether this server may delete keys by itself. Only a leader does, a follower's keys go when the
+    /// leader's do; and none does during CLIENT PAUSE. Certain while a shard is locked.
+    pub(super) fn may_delete(&self) -> bool {
+        !self.role.is_follower() && !self.pause.is_active()
     }
 }
 
 /// Removes a batch of expired keys; each is an effect in the log.
-fn expire(engine: &Engine, shard: usize, now: UnixMillis) -> usize {
-    let mut tx = engine.begin_shard(shard, now);
-    // Only a leader deletes; a follower's keys go when the leader's do.
-    if engine.role.is_follower() {
+fn expire(engine: &Engine, shard: usize) -> usize {
+    let mut tx = engine.begin_shard(shard);
+    if !engine.may_delete() {
         return 0;
     }
     if engine.persistence.is_some() {
@@ -54,6 +69,7 @@ fn expire(engine: &Engine, shard: usize, now: UnixMillis) -> usize {
     }
     let expired = tx.expire(shard, BATCH_KEYS);
     if let Some(persistence) = &engine.persistence {
+        let now = tx.now();
         tx.commit(|payload| persistence.log.append(payload, now));
         persistence.log.work.notify();
     }
@@ -64,7 +80,7 @@ fn expire(engine: &Engine, shard: usize, now: UnixMillis) -> usize {
 }
 
 fn sweep_once(engine: &Engine) {
-    let (watch, now) = (Stopwatch::start(), UnixMillis::now());
+    let (watch, now) = (Stopwatch::start(), engine.clock.now());
     let mut expired = 0;
     // A batch of each shard in turn: whoever waits for a shard gets it while the others are swept.
     let mut more = true;
@@ -75,7 +91,7 @@ fn sweep_once(engine: &Engine) {
             if engine.persistence.as_ref().is_some_and(|log| log.admit().is_err()) {
                 return;
             }
-            let batch = expire(engine, shard, now);
+            let batch = expire(engine, shard);
             more |= batch > 0;
             expired += batch;
         }

@@ -26,13 +26,13 @@ use super::observe::Timing;
 use super::observed::{write_all, write_timeline};
 use super::{Engine, Follower, Session, persistence, slowlog};
 use crate::clock::Stopwatch;
-use crate::commands::{Builtin, Command, Family, Run};
+use crate::commands::Flags;
 use crate::effect::Seq;
 use crate::error::{Failure, NOT_AN_INTEGER};
 use crate::protocol::{Args, Dialect, Reply, integer};
 use crate::timeline::{Step, Timeline};
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Followers that are slower than this are not waited for.
 const FOLLOWERS_WAIT_MAX: Duration = Duration::from_millis(200);
@@ -48,7 +48,7 @@ pub fn run(
     reply: &mut Reply,
 ) -> Result<(), Failure> {
     let args = args.skip(1);
-    if !is_traceable(engine.commands.resolve(args)?.command) {
+    if engine.commands.resolve(args)?.command.flags.has(Flags::CONNECTION) {
         return Err(NOT_TRACEABLE);
     }
     let is_text = reply.dialect() == Dialect::Text;
@@ -57,7 +57,7 @@ pub fn run(
     }
     let mut timeline = timed(engine, session, args, reply)?;
     pass_gate(engine, session, &mut timeline)?;
-    follow(engine, &mut timeline);
+    follow(engine, session, &mut timeline)?;
     send(engine, session, reply, &mut timeline);
     if is_text {
         reply.page(&timeline.picture());
@@ -65,15 +65,6 @@ pub fn run(
         write_timeline(reply, &timeline);
     }
     Ok(())
-}
-
-fn is_traceable(command: &Command) -> bool {
-    match command.run {
-        Run::Data(_) => true,
-        Run::Engine(Builtin::Ping | Builtin::Echo | Builtin::Publish) => true,
-        Run::Engine(builtin) => command.family == Family::Server && builtin != Builtin::Shutdown,
-        _ => false,
-    }
 }
 
 /// Runs the command and takes its steps' times.
@@ -115,19 +106,18 @@ fn pass_gate(
 
 /// Waits until the followers have what the command wrote, to show how long that takes. Without TRACE nobody
 /// does: replication is asynchronous.
-fn follow(engine: &Engine, timeline: &mut Timeline) {
+fn follow(engine: &Engine, session: &Session, timeline: &mut Timeline) -> Result<(), Failure> {
     let online = engine.followers.count(|follower| follower.online.load(Relaxed));
-    let Some(persistence) = engine.persistence.as_ref().filter(|_| online > 0 && timeline.seq > 0)
-    else {
-        return;
-    };
+    if engine.persistence.is_none() || online == 0 || timeline.seq == 0 {
+        return Ok(());
+    }
     let (watch, seq) = (Stopwatch::start(), Seq(timeline.seq));
     let has_it = |follower: &Follower| follower.online.load(Relaxed) && follower.applied() >= seq;
-    let ask = || persistence.log.wake_tailing();
-    let give_up = || engine.shutdown.is_requested();
-    let acked = engine.followers.wait(online, Some(FOLLOWERS_WAIT_MAX), has_it, ask, give_up);
+    let deadline = Instant::now() + FOLLOWERS_WAIT_MAX;
+    engine.wait_for_followers(&session.client, online, Some(deadline), has_it)?;
     timeline.add(Step::Replicas, watch.nanos());
-    timeline.followers = (acked, online);
+    timeline.followers = (engine.followers.count(has_it), online);
+    Ok(())
 }
 
 /// Sends the command's reply, and all replies before it, unless the client wants none.

@@ -148,9 +148,7 @@ impl Session {
     pub(super) fn note_refusal(&mut self, args: Args<'_>, failure: Failure) -> Failure {
         if args.is(0, "exec") {
             self.leave_transaction();
-            let why = failure.bytes().strip_prefix(b"ERR ").unwrap_or(failure.bytes());
-            let text = b"EXECABORT Transaction discarded because of: ";
-            return Failure::new([text, why].concat());
+            return discarded(failure);
         }
         if let Mode::Queueing(queue) = &mut self.mode {
             queue.fail();
@@ -166,6 +164,12 @@ impl Session {
         };
         self.client.note_transaction(commands, bytes + self.watches.bytes());
     }
+}
+
+/// Why EXEC runs nothing, in Redis's words.
+fn discarded(failure: Failure) -> Failure {
+    let why = failure.bytes().strip_prefix(b"ERR ").unwrap_or(failure.bytes());
+    Failure::new([b"EXECABORT Transaction discarded because of: ", why].concat())
 }
 
 pub fn multi(session: &mut Session, reply: &mut Reply) -> Result<(), Failure> {
@@ -206,7 +210,7 @@ pub fn watch(
     }
     // What is lost already need not be watched.
     if !session.watches.is_flagged() {
-        args.from(1).for_each(|key| session.watches.add(key, session.now));
+        args.from(1).for_each(|key| session.watches.add(key, || engine.clock.now()));
     }
     session.note_transaction();
     reply.ok();
@@ -271,6 +275,9 @@ impl Engine {
             Err(failure) => Err(failure),
         };
         session.leave_transaction();
+        for (kind, millis) in std::mem::take(&mut session.pauses) {
+            self.begin_pause(kind, millis);
+        }
         result
     }
 
@@ -290,9 +297,8 @@ impl Engine {
             reply.nil_array();
             return Ok(holes);
         }
-        let mut tx = self.begin_transaction(session, queue);
-        // Once more: only behind the locks is the answer certain (see `role.rs`).
-        self.check_behind_lock(queue.flags())?;
+        let begin = |session: &mut Session| self.begin_transaction(session, queue);
+        let mut tx = self.begin_admitted(session, queue.flags(), begin).map_err(discarded)?;
         if session.watches.have_fired(&tx) {
             reply.nil_array();
             self.finish(session, tx);
@@ -328,10 +334,10 @@ impl Engine {
     fn begin_transaction(&self, session: &mut Session, queue: &Queue) -> Tx<'_> {
         let write = queue.flags.has(Flags::WRITE);
         let tx = if queue.flags.has(Flags::ALL_KEYS) {
-            self.store.begin_scope(Scope::All, write, session.now)
+            self.store.begin_scope(Scope::All, write, || self.clock.now())
         } else {
             let keys = queue.commands().flat_map(|(found, args)| found.command.keys(args));
-            self.store.begin(keys.chain(session.watches.keys()), write, session.now)
+            self.store.begin(keys.chain(session.watches.keys()), write, || self.clock.now())
         };
         self.prepare(session, tx, write)
     }

@@ -54,6 +54,7 @@ pub fn run(engine: &Engine) {
             let mut link = Follower { engine, persistence, order: &order };
             let error = link.run();
             engine.role.end_link();
+            persistence.log.wake_tailing();
             if engine.role.link.links.get() > links {
                 wait = BACK_OFF_MIN;
             }
@@ -350,6 +351,7 @@ impl Follower<'_> {
             return;
         }
         self.engine.role.set_loading(false);
+        self.persistence.log.wake_tailing();
         log::info!("a full copy of the leader's data has been taken over, up to {}", position.seq);
     }
 

@@ -380,6 +380,10 @@ impl Sender<'_> {
             let pace = if sent > beaten { BEAT_BUSY } else { BEAT_IDLE };
             let due = || {
                 self.is_done()
+                    || log.histories() != histories
+                    || self.follower.asks_to_lead.load(Relaxed)
+                    || !told_to_lead
+                        && self.engine.role.has_handed_over(&self.follower.node_id, sent)
                     || self.follower.has_messages()
                     || self.engine.followers.is_awaited() && sent > beaten
             };

@@ -70,15 +70,16 @@ pub struct Tx<'s> {
 }
 
 impl Store {
-    /// Locks the shards of these keys, in ascending order.
+    /// Locks the shards of these keys, in ascending order. `clock` is asked once they are locked: the wait
+    /// for a lock may be long.
     pub fn begin<'s, 'k>(
         &'s self,
         mut keys: impl Iterator<Item = &'k [u8]>,
         write: bool,
-        now: UnixMillis,
+        clock: impl FnOnce() -> UnixMillis,
     ) -> Tx<'s> {
         let (first, second) = (keys.next(), keys.next());
-        let Some(key) = first else { return self.begin_scope(Scope::Fleeting, write, now) };
+        let Some(key) = first else { return self.begin_scope(Scope::Fleeting, write, clock) };
         let hash = self.hash(key);
         let mut waited = false;
         let guards = match second {
@@ -91,28 +92,34 @@ impl Store {
                 self.lock_all(shards.into_iter(), write, &mut waited)
             }
         };
-        let mut tx = self.transaction(guards, now);
+        let mut tx = self.transaction(guards, clock());
         tx.first = Some((key.as_ptr(), key.len(), hash));
         tx.waited = waited;
         tx
     }
 
     /// Locks every shard, or none for long.
-    pub fn begin_scope(&self, scope: Scope, write: bool, now: UnixMillis) -> Tx<'_> {
+    pub fn begin_scope(
+        &self,
+        scope: Scope,
+        write: bool,
+        clock: impl FnOnce() -> UnixMillis,
+    ) -> Tx<'_> {
         let shards = match scope {
             Scope::Fleeting => 0..0,
             Scope::All => 0..SHARDS,
         };
         let mut waited = false;
         let guards = self.lock_all(shards, write, &mut waited);
-        let mut tx = self.transaction(guards, now);
+        let mut tx = self.transaction(guards, clock());
         tx.waited = waited;
         tx
     }
 
     /// Locks one shard by its number, to change it.
-    pub fn begin_shard(&self, shard: usize, now: UnixMillis) -> Tx<'_> {
-        self.transaction(Guards::One(shard, self.lock(shard, true, &mut false)), now)
+    pub fn begin_shard(&self, shard: usize, clock: impl FnOnce() -> UnixMillis) -> Tx<'_> {
+        let guards = Guards::One(shard, self.lock(shard, true, &mut false));
+        self.transaction(guards, clock())
     }
 
     fn transaction<'s>(&'s self, guards: Guards<'s>, now: UnixMillis) -> Tx<'s> {
@@ -525,9 +532,10 @@ impl Drop for Tx<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
     fn begin_all(store: &Store, now: u64) -> Tx<'_> {
-        store.begin_scope(Scope::All, true, UnixMillis(now))
+        store.begin_scope(Scope::All, true, || UnixMillis(now))
     }
 
     fn set(tx: &mut Tx<'_>, key: &str, deadline: Option<u64>) {
@@ -578,11 +586,36 @@ mod tests {
     }
 
     #[test]
+    fn the_clock_is_asked_once_the_locks_are_held() {
+        let (store, released) = (Store::new(), AtomicBool::new(false));
+        let now = || {
+            assert!(released.load(SeqCst), "the time of a transaction is older than its locks");
+            UnixMillis(7)
+        };
+        let keys = || [&b"a"[..], b"b", b"c"].into_iter();
+        let all = begin_all(&store, 0);
+        std::thread::scope(|scope| {
+            let waiting = [
+                scope.spawn(|| store.begin(keys().take(1), true, now).now()),
+                scope.spawn(|| store.begin(keys(), false, now).now()),
+                scope.spawn(|| store.begin_scope(Scope::All, true, now).now()),
+                scope.spawn(|| store.begin_shard(3, now).now()),
+            ];
+            std::thread::yield_now();
+            released.store(true, SeqCst);
+            drop(all);
+            for thread in waiting {
+                assert_eq!(thread.join().expect("no thread panics"), UnixMillis(7));
+            }
+        });
+    }
+
+    #[test]
     #[should_panic(expected = "readonly wrote")]
     fn a_reading_transaction_cannot_write() {
         let store = Store::new();
         let key: &[u8] = b"k";
-        let mut tx = store.begin(std::iter::once(key), false, UnixMillis(0));
+        let mut tx = store.begin(std::iter::once(key), false, || UnixMillis(0));
         tx.apply(Effect::Persist { key });
     }
 }

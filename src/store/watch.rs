@@ -133,7 +133,7 @@ impl Watches {
     }
 
     /// Watches one more key.
-    pub fn add(&mut self, key: &[u8], now: UnixMillis) {
+    pub fn add(&mut self, key: &[u8], clock: impl FnOnce() -> UnixMillis) {
         if !self.keys.insert(key.into()) {
             return;
         }
@@ -141,7 +141,7 @@ impl Watches {
         let hash = self.store.hash(key);
         let shard = self.store.shards[hash.shard].read();
         let deadline = shard.find(hash.place, key).and_then(super::Entry::deadline);
-        let expired = deadline.is_some_and(|deadline| deadline < now);
+        let expired = deadline.is_some_and(|deadline| deadline < clock());
         let watcher = Watcher { flag: Arc::clone(&self.flag), expired };
         shard.watched.add(hash.place, key, watcher);
     }

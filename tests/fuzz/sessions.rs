@@ -2,8 +2,8 @@
 //! the socket.
 //!
 //! The engine is told to shut down before it gets its first request. It still executes, but whatever
-//! would wait (DEBUG SLEEP, CLIENT PAUSE, the delay after a wrong password) returns at once, and
-//! SHUTDOWN asks for what is already so. Thus no command has to be left out.
+//! would wait (DEBUG SLEEP, WAIT, the delay after a wrong password) returns at once, SHUTDOWN asks for
+//! what is already so, and each CLIENT PAUSE is ended. Thus no command has to be left out.
 
 use super::common::resp::{command_line, encode};
 use super::common::rng::Rng;
@@ -67,6 +67,7 @@ impl<'g> Fuzzer<'g> {
             reply: Reply::new(Dialect::Resp2),
             served: BTreeSet::new(),
         };
+        fuzzer.engine.clock.stop_at(fuzzer.now);
         for _ in 0..SESSIONS {
             let session = fuzzer.connect();
             fuzzer.sessions.push(session);
@@ -88,6 +89,7 @@ impl<'g> Fuzzer<'g> {
         read_away(&mut self.sessions[at].1);
         if self.rng.chance(20) {
             self.now.0 += self.rng.next_u64() % 5000;
+            self.engine.clock.stop_at(self.now);
         }
         let words = self.words(at);
         self.replay.note(format!("{at}> {}", command_line(&words)));
@@ -95,7 +97,6 @@ impl<'g> Fuzzer<'g> {
         let is_intact = self.put_on_wire(&words, &mut wire);
         let (session, _) = &mut self.sessions[at];
         self.engine.begin_batch(session);
-        session.now = self.now;
         // Of a subscriber most commands are refused.
         if session.resp != Dialect::Resp3 && self.rng.chance(20) {
             session.subscriptions.leave_all();
@@ -109,6 +110,10 @@ impl<'g> Fuzzer<'g> {
             drop(self.engine.clients.hold(old.client));
         }
         self.engine.config.set_many(FIXED_SETTINGS).expect("valid settings");
+        // Or what comes next is refused: at the end of a server nothing runs that a pause holds back.
+        if words[0].eq_ignore_ascii_case(b"client") || words[0].eq_ignore_ascii_case(b"exec") {
+            assert_eq!(self.run_alone(&[b"CLIENT", b"UNPAUSE"]), b"+OK\r\n");
+        }
         if self.engine.store.totals().bytes > BYTES_MAX {
             assert_eq!(self.run_alone(&[b"FLUSHALL"]), b"+OK\r\n");
         }
@@ -221,11 +226,11 @@ impl<'g> Fuzzer<'g> {
     /// A request of a client that nothing else is known of, and its reply.
     fn run_alone(&mut self, words: &[&[u8]]) -> Vec<u8> {
         let (mut session, _peer) = self.connect();
-        session.now = self.now;
         let mut wire = vec![];
         encode(words, &mut wire);
         let mut decoder = Decoder::new();
         assert!(matches!(decoder.step(&wire, LIMITS), Step::Resp(_)));
+        self.reply.set_dialect(Dialect::Resp2);
         self.engine.execute(&mut session, decoder.args(&wire), &mut self.reply);
         let is_open = self.engine.gate(&mut session, &mut self.reply, NO_LIMIT);
         assert!(is_open.expect("within no limit"), "parked");
@@ -251,6 +256,7 @@ impl<'g> Fuzzer<'g> {
         self.sessions.clear();
         drop(self.engine);
         self.engine = open(self.dir.path(), "yes");
+        self.engine.clock.stop_at(self.now);
         self
     }
 }

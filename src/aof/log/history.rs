@@ -48,6 +48,7 @@ impl Log {
         }
         pending.bytes.extend_from_slice(record);
         pending.last = Position { seq: header.seq, epoch: header.epoch, crc: header.crc };
+        pending.at = pending.at.max(header.at);
         self.pending_bytes.fetch_add(record.len() as u64, Relaxed);
         self.appended.store(header.seq.0, Release);
         header.seq
@@ -111,6 +112,9 @@ impl Still<'_> {
         }
         // Once more: who looked in between may have seen some of this and some of that.
         log.histories.fetch_add(1, SeqCst);
+        drop((pending, writer));
+        log.wake_tailing();
+        log.progress.notify();
         Ok(())
     }
 }

@@ -41,21 +41,19 @@ use crate::clock::UnixMillis;
 use crate::effect::Seq;
 use crate::signal::Signal;
 pub use history::Still;
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Mutex, RwLock};
 pub use retention::{Pin, Retention};
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+    AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
-use std::time::Duration;
 pub use writing::End;
 use writing::Writer;
 
 /// Writers wait before they lock anything, while more than this is pending: a slow disk slows them
 /// down instead of filling the memory. A limit on memory makes it less, see [`Log::set_pending_max`].
 pub const PENDING_BYTES_MAX: u64 = 64 << 20;
-/// How long a wait for progress lasts before the reasons to stop waiting are looked at again.
-const WAIT_STEP: Duration = Duration::from_millis(10);
 /// Buffers larger than this are given back.
 const BUFFER_BYTES_KEEP: usize = 1 << 20;
 
@@ -87,14 +85,10 @@ pub struct Log {
     /// else now.
     histories: AtomicU64,
     retention: Retention,
-    /// How many wait for something to be written, to send it on: when there are none, writing costs
-    /// nobody a wake-up.
-    tailing: AtomicUsize,
-    tail_moved: Condvar,
-    tail_lock: Mutex<()>,
-    /// Signalled when `durable` or `pending_bytes` changes and when an error comes or goes.
-    progress: Condvar,
-    progress_lock: Mutex<()>,
+    /// Notified when `written` has moved, and by [`Log::wake_tailing`].
+    pub written_moved: Arc<Signal>,
+    /// Notified when `durable` or `pending_bytes` has moved, and when an error comes or goes.
+    pub progress: Arc<Signal>,
     /// Wakes the sync thread: there is something for it to do.
     pub work: Signal,
     /// The sync thread has synced all that is written, and waits for more.
@@ -110,6 +104,8 @@ struct Pending {
     last: Position,
     /// Of the next record.
     epoch: Epoch,
+    /// When the last record was written; the next one is no earlier, also if the clock was set back.
+    at: UnixMillis,
 }
 
 impl Log {
@@ -142,7 +138,12 @@ impl Log {
         Ok(Log {
             disk,
             segment_size: AtomicU64::new(segment_size),
-            pending: Mutex::new(Pending { bytes: Vec::new(), last, epoch: last.epoch }),
+            pending: Mutex::new(Pending {
+                bytes: Vec::new(),
+                last,
+                epoch: last.epoch,
+                at: UnixMillis(0),
+            }),
             writer: Mutex::new(writer),
             syncing: Mutex::default(),
             mark,
@@ -158,11 +159,8 @@ impl Log {
             epochs: RwLock::new(epochs),
             histories: AtomicU64::new(0),
             retention: Retention::default(),
-            tailing: AtomicUsize::new(0),
-            tail_moved: Condvar::new(),
-            tail_lock: Mutex::new(()),
-            progress: Condvar::new(),
-            progress_lock: Mutex::new(()),
+            written_moved: Arc::default(),
+            progress: Arc::default(),
             work: Signal::default(),
             awaits_writes: AtomicBool::new(false),
             stats: LogStats::default(),
@@ -170,7 +168,8 @@ impl Log {
     }
 
     /// Adds a record. Called while the shards that it changes are locked, so that the order of the log
-    /// is the order in which effects were applied.
+    /// is the order in which effects were applied. `now` is when they were locked; a record of another
+    /// shard may be later and yet be here first, so the record's own time is the later of the two.
     ///
     /// # Panics
     /// If the payload is longer than followers take. The settings are capped so that none can be.
@@ -188,11 +187,12 @@ impl Log {
         now: UnixMillis,
     ) -> Seq {
         let before = pending.bytes.len();
+        pending.at = pending.at.max(now);
         pending.last = append_header(
             &mut pending.bytes,
             pending.last,
             pending.epoch,
-            now,
+            pending.at,
             payload.len(),
             payload_crc,
         );
@@ -200,6 +200,16 @@ impl Log {
         self.pending_bytes.fetch_add((pending.bytes.len() - before) as u64, Relaxed);
         self.appended.store(pending.last.seq.0, Release);
         pending.last.seq
+    }
+
+    /// Records are dated no earlier than this: after recovery, the time of the last one that it read.
+    pub fn continue_after(&self, at: UnixMillis) {
+        self.pending.lock().at = at;
+    }
+
+    /// When the last record was written.
+    pub fn last_at(&self) -> UnixMillis {
+        self.pending.lock().at
     }
 
     /// Whether a new write may begin. While too much is pending, whoever asks writes it, or waits until
@@ -297,17 +307,8 @@ impl Log {
         }
         self.failed.store(true, Relaxed);
         drop(present);
-        self.notify();
+        self.progress.notify();
         self.work.notify();
         error
-    }
-
-    fn notify(&self) {
-        drop(self.progress_lock.lock());
-        self.progress.notify_all();
-    }
-
-    fn wait_for_progress(&self, at_most: Duration) {
-        self.progress.wait_for(&mut self.progress_lock.lock(), at_most);
     }
 }

@@ -1,14 +1,12 @@
 //! Making the log durable, alone or for many at once.
 
-use super::{Log, LogError, LogFile, WAIT_STEP};
+use super::{Log, LogError, LogFile};
 use crate::aof::stats::Stages;
 use crate::clock::Stopwatch;
 use crate::effect::Seq;
-use crate::shutdown::Shutdown;
 use parking_lot::MutexGuard;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Release;
-use std::time::{Duration, Instant};
 
 impl Log {
     /// Makes everything appended so far durable, alone or together with others' records.
@@ -57,21 +55,7 @@ impl Log {
         result.map_err(|error| self.fail(LogError::Sync(error.to_string())))?;
         self.durable.store(upto.0, Release);
         self.mark.note(upto);
-        self.notify();
+        self.progress.notify();
         Ok(stages)
-    }
-
-    /// Waits until everything up to `seq` is durable, the time is over, the log fails or the server
-    /// ends; returns whether it is.
-    pub fn wait_durable(&self, seq: Seq, timeout: Option<Duration>, shutdown: &Shutdown) -> bool {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        while self.durable() < seq {
-            let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if over || self.check().is_err() || shutdown.is_requested() {
-                return false;
-            }
-            self.wait_for_progress(WAIT_STEP);
-        }
-        true
     }
 }

@@ -7,7 +7,7 @@ use crate::effect::Seq;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The place where the log goes on.
 #[derive(Debug)]
@@ -123,7 +123,7 @@ impl Log {
                 self.failed.store(false, Relaxed);
                 drop(present);
                 log::warn!("the log can be written again; service resumes");
-                self.notify();
+                self.progress.notify();
             }
         }
     }
@@ -159,19 +159,14 @@ impl Log {
 
     /// Wakes those who wait for something to be written: there is another reason to look.
     pub fn wake_tailing(&self) {
-        drop(self.tail_lock.lock());
-        self.tail_moved.notify_all();
+        self.written_moved.notify();
     }
 
-    /// Waits until something behind `seq` is written, for at most so long: for whoever sends the log on.
+    /// Waits until something after `seq` is written, for at most so long: for whoever sends the log on.
     /// `unless` there is another reason to go on, of which [`Log::wake_tailing`] tells.
     pub fn wait_written(&self, seq: Seq, at_most: Duration, unless: impl Fn() -> bool) {
-        let mut guard = self.tail_lock.lock();
-        self.tailing.fetch_add(1, SeqCst);
-        if self.written.load(SeqCst) <= seq.0 && !unless() {
-            self.tail_moved.wait_for(&mut guard, at_most);
-        }
-        self.tailing.fetch_sub(1, SeqCst);
+        let deadline = Instant::now().checked_add(at_most);
+        self.written_moved.wait_until(deadline, || self.written() > seq || unless());
     }
 
     /// A base of so many bytes has replaced everything before the present segment.
@@ -219,11 +214,9 @@ impl Log {
     fn note_written(&self, writer: &mut Writer) {
         let bytes = self.stats.written_bytes.get();
         writer.end = End { len: writer.len, last: writer.last, bytes, ..writer.end };
-        // Sequentially consistent with `wait_written`: whoever is not seen waiting here sees this there.
+        // Sequentially consistent with the sync thread's wait: either it is seen waiting here, or it sees this.
         self.written.store(writer.last.seq.0, SeqCst);
-        if self.tailing.load(SeqCst) > 0 {
-            self.wake_tailing();
-        }
+        self.written_moved.notify();
         if self.awaits_writes.load(SeqCst) {
             self.work.notify();
         }

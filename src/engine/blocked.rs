@@ -1,0 +1,156 @@
+//! Clients that wait in a command, and how such a wait ends early.
+//!
+//! ```text
+//! WAIT, WAITAOF, WAITSEQ, CLIENT PAUSE ── Engine::block ── sleeps on a signal until
+//!     the condition holds, or the deadline has passed
+//!     CLIENT UNBLOCK   as if the deadline had passed, or with an error; not for what a pause holds back
+//!     CLIENT KILL, shutdown                  as if the deadline had passed
+//! ```
+//!
+//! While it waits, the client counts in `blocked_clients`, and CLIENT LIST shows it with `b`.
+//!
+//! A client that leaves while it waits for as long as it takes (`WAIT 1 0`) would hold its thread for ever.
+//! So the sweeper looks once a second whether such a client's end of the connection is closed, and unblocks
+//! it. Redis drops the client; here it is still answered, because `nc -N` closes its end and reads on.
+
+use super::{Client, Clients, Engine};
+use crate::error::{Failure, NOT_AN_INTEGER};
+use crate::protocol::{Args, Reply, integer};
+use crate::signal::Signal;
+use parking_lot::Mutex;
+use rustix::net::{RecvFlags, recv};
+use std::sync::Arc;
+use std::time::Instant;
+
+const UNBLOCKED: Failure = Failure::fixed("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+
+/// Why a client waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// It has asked for it.
+    Asked,
+    /// CLIENT PAUSE holds its command back. CLIENT UNBLOCK does not end that.
+    Paused,
+}
+
+/// How CLIENT UNBLOCK ends a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unblock {
+    /// As if its time were over.
+    Timeout,
+    /// The command fails.
+    Error,
+}
+
+/// What a client waits for, while it does.
+#[derive(Debug, Default)]
+pub struct Blocked(Mutex<Option<Waiting>>);
+
+#[derive(Debug)]
+struct Waiting {
+    why: Wait,
+    is_endless: bool,
+    signal: Arc<Signal>,
+    unblocked: Option<Unblock>,
+}
+
+impl Blocked {
+    /// Whether it waits in a command.
+    pub fn is_blocked(&self) -> bool {
+        self.0.lock().is_some()
+    }
+
+    /// Lets it look again at the reasons to stop waiting.
+    pub fn wake(&self) {
+        if let Some(waiting) = &*self.0.lock() {
+            waiting.signal.notify();
+        }
+    }
+
+    /// Ends the wait, if the client has asked for one that has not been ended yet; returns whether.
+    fn unblock(&self, how: Unblock) -> bool {
+        let mut waiting = self.0.lock();
+        let is_free = |w: &&mut Waiting| w.why == Wait::Asked && w.unblocked.is_none();
+        let Some(waiting) = waiting.as_mut().filter(is_free) else { return false };
+        waiting.unblocked = Some(how);
+        waiting.signal.notify();
+        true
+    }
+
+    fn is_unblocked(&self) -> bool {
+        self.0.lock().as_ref().is_some_and(|waiting| waiting.unblocked.is_some())
+    }
+
+    fn waits_for_ever(&self) -> bool {
+        let is_endless = |waiting: &Waiting| waiting.why == Wait::Asked && waiting.is_endless;
+        self.0.lock().as_ref().is_some_and(is_endless)
+    }
+}
+
+impl Clients {
+    /// How many wait in a command.
+    pub fn blocked(&self) -> usize {
+        self.all().iter().filter(|client| client.blocked.is_blocked()).count()
+    }
+
+    /// Unblocks those that would wait for ever and whose end of the connection is closed. What they have
+    /// sent and this server has not read hides that.
+    pub(super) fn unblock_those_gone(&self) {
+        let is_gone = |client: &&Arc<Client>| {
+            let (mut byte, flags) = ([0u8], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+            client.blocked.waits_for_ever()
+                && recv(client.outbox.socket(), &mut byte, flags).is_ok_and(|(n, _)| n == 0)
+        };
+        for client in self.all().iter().filter(is_gone) {
+            client.blocked.unblock(Unblock::Timeout);
+        }
+    }
+}
+
+impl Engine {
+    /// Waits in a client's command until the condition holds (true), or the deadline has passed or the wait
+    /// was ended early (false). `signal` must be one that [`crate::shutdown::Shutdown::wakes`].
+    pub(super) fn block(
+        &self,
+        client: &Client,
+        why: Wait,
+        signal: &Arc<Signal>,
+        deadline: Option<Instant>,
+        mut condition: impl FnMut() -> bool,
+    ) -> Result<bool, Failure> {
+        let (is_endless, unblocked) = (deadline.is_none(), None);
+        let waiting = Waiting { why, is_endless, signal: Arc::clone(signal), unblocked };
+        *client.blocked.0.lock() = Some(waiting);
+        let mut holds = false;
+        signal.wait_until(deadline, || {
+            holds = condition();
+            holds || client.blocked.is_unblocked() || self.ends(client)
+        });
+        let waiting = client.blocked.0.lock().take();
+        match waiting.and_then(|waiting| waiting.unblocked) {
+            Some(Unblock::Error) => Err(UNBLOCKED),
+            _ => Ok(holds),
+        }
+    }
+
+    /// Whether the client, or the server, is about to end.
+    pub(super) fn ends(&self, client: &Client) -> bool {
+        client.is_killed() || self.shutdown.is_requested()
+    }
+}
+
+/// `CLIENT UNBLOCK client-id [TIMEOUT | ERROR]`
+pub fn unblock(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+    let how = match args.get(3) {
+        None => Unblock::Timeout,
+        Some(_) if args.is(3, "timeout") => Unblock::Timeout,
+        Some(_) if args.is(3, "error") => Unblock::Error,
+        Some(_) => {
+            return Err(Failure::fixed("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
+        }
+    };
+    let id = integer(&args[2]).ok_or(NOT_AN_INTEGER)?;
+    let found = engine.clients.all().into_iter().find(|client| client.id.0 as i64 == id);
+    reply.flag(found.is_some_and(|client| client.blocked.unblock(how)));
+    Ok(())
+}
