@@ -58,7 +58,8 @@
 //! # Reading order
 //!
 //! [`record`], [`epochs`], [`log`] (writing), [`scan`] and [`recovery`] (reading), [`base`] (compaction's result), [`compaction`],
-//! [`divergence`] (what an ex-leader gives up), [`files`], [`mark`], [`disk`] (the calls that tests replace).
+//! [`divergence`] (what a node gives up), [`replacement`] (what a full copy replaces), [`files`], [`mark`], [`disk`]
+//! (the calls that tests replace).
 //!
 //! # Left out
 //!
@@ -76,5 +77,6 @@ pub mod log;
 pub mod mark;
 pub mod record;
 pub mod recovery;
+pub mod replacement;
 pub mod scan;
 pub mod stats;

@@ -51,6 +51,8 @@ mod sweeper;
 pub mod syncer;
 mod trace;
 mod transaction;
+mod twins;
+mod wishes;
 
 pub use clients::{Client, ClientId, Clients, Registration};
 pub use compactor::Compactor;
@@ -161,6 +163,10 @@ impl Engine {
             let begun = persistence.begin_epoch(UnixMillis::now());
             begun.map_err(|error| RecoveryError::Io(persistence.dir.clone(), error))?;
         }
+        let shutdown = Shutdown::new();
+        let followers = Followers::default();
+        shutdown.wakes(&role.wishes.changed);
+        shutdown.wakes(&followers.twins.changed);
         Ok(Engine {
             store,
             persistence,
@@ -169,10 +175,10 @@ impl Engine {
             metrics,
             clients: Clients::default(),
             role,
-            followers: Followers::default(),
+            followers,
             config,
             pubsub: Arc::default(),
-            shutdown: Shutdown::new(),
+            shutdown,
             startup_bytes,
             run_id: Random::new().hex40(),
             port: AtomicU16::new(0),

@@ -9,6 +9,7 @@ mod common;
 mod chaos;
 mod copies;
 mod divergence;
+mod evidence;
 mod handover;
 mod misdirected;
 mod restarts;
