@@ -56,8 +56,8 @@
 //! `Log::syncing` → `Log::writer` → `Log::pending` are for those who write and sync; no shard is locked
 //! then, but by `repl-in` when it starts over elsewhere (`Log::hold_still`, before the shards). `Log::epochs`
 //! is a leaf behind `Log::pending`. `Role::changing` comes before all shards. A subscriber's
-//! `Outbox::queue` → `PubSub::registry` is the order of SUBSCRIBE. The registries of clients and of
-//! subscriptions, and the lanes of publishers, are leaves: held for a look or an entry, and never while
+//! `Outbox::queue` → `PubSub::registry` is the order of SUBSCRIBE. The registries of clients, of followers
+//! and of subscriptions, the wishes of PROMOTE, and the lanes of publishers, are leaves: held for a look or an entry, and never while
 //! sending. So are the rings of slow and sampled commands, and `Monitors::feeds` → a feed's lines: an EXEC's
 //! commands are noted there while its shards are locked.
 //!
@@ -98,6 +98,7 @@ pub mod outbox;
 pub mod protocol;
 pub mod pubsub;
 pub mod random;
+pub mod rarely;
 pub mod replication;
 pub mod server;
 pub mod shutdown;

@@ -1,13 +1,16 @@
-//! Giving up the end of a log that another history has replaced.
+//! Giving up the end of a log that another history replaces.
 //!
-//! A leader that dies may have acknowledged writes that no follower had. When it comes back and follows the
-//! new leader, the two histories differ behind some record. What only it had is saved to `diverged/`,
-//! durably, **before** it is cut off; `kvstore log` reads it.
+//! A leader that dies may have acknowledged writes that no follower had, or that only one follower had. A
+//! leader that lost its disk has none of its followers' writes. When a node with such writes follows another
+//! history, the two differ after some record. What only this node has is saved to `diverged/`, durably,
+//! **before** it is cut off here, or when a full copy takes its place ([`super::replacement`]); `kvstore log`
+//! reads it. The only thing that spares the saving is a proof that the new history holds the same records
+//! ([`super::epochs::Epochs::last_shared`]); whose writes they once were does not matter.
 
 use super::disk::make_dir;
-use super::files::{self, DIVERGED, Listing, UNFINISHED, base_name, segment_name};
+use super::files::{self, DIVERGED, UNFINISHED, segment_name};
 use super::record::Position;
-use super::recovery::{self, RecoveryError};
+use super::recovery::{self, RecoveryError, Then};
 use super::scan::Scanner;
 use crate::effect::{self, Seq};
 use std::collections::BTreeSet;
@@ -18,17 +21,33 @@ use std::path::{Path, PathBuf};
 /// Keys that a report names; the file has all of them.
 const KEYS_NAMED_MAX: usize = 10;
 
-/// What was saved.
-#[derive(Debug)]
-pub struct Saved {
-    /// Where to. The name tells which records of which history, so what is saved twice is there once.
-    pub path: PathBuf,
-    /// Records with effects: writes.
+/// Writes that another history does not have.
+#[derive(Debug, Default)]
+pub struct Lost {
+    /// Records with effects. Where a base has taken the records' place, its keys.
     pub writes: u64,
+    /// Whether a base had taken the place of some records: there may have been more, of keys that are gone.
+    pub based: bool,
     /// Some of the keys that they changed.
     pub keys: BTreeSet<Vec<u8>>,
     /// Whether there were more keys.
     pub more_keys: bool,
+}
+
+impl Lost {
+    /// Adds a record; of a base's record, each key is a write.
+    fn add(&mut self, payload: &[u8], of_base: bool) {
+        let mut keys = 0;
+        let _ = effect::keys(payload, |key| {
+            keys += 1;
+            if self.keys.len() < KEYS_NAMED_MAX {
+                self.keys.insert(key.to_vec());
+            } else {
+                self.more_keys |= !self.keys.contains(key);
+            }
+        });
+        self.writes += if of_base { keys } else { u64::from(!payload.is_empty()) };
+    }
 }
 
 /// Whether the state at this record can be rebuilt from the directory: the base is not newer, and had
@@ -51,82 +70,66 @@ pub fn position_at(dir: &Path, seq: Seq) -> io::Result<Option<Position>> {
     scanner.skip_unchecked(first, seq)
 }
 
-/// Saves everything behind `last` up to the log's `end`, as it stands there. None if not all of it is there.
-pub fn save(dir: &Path, last: Seq, end: Position) -> io::Result<Option<Saved>> {
-    let next = Seq(last.0 + 1);
-    let Some((first, mut scanner)) = open_segment_of(dir, next)? else { return Ok(None) };
-    if first < next && scanner.skip_unchecked(first, last)?.is_none() {
-        return Err(io::Error::other(format!("record {last} cannot be found in the log")));
+/// The writes that the log holds after `last`. If the segments do not go back that far, the newest base tells of all
+/// that is before it. `working` is called now and then.
+pub fn lost_after(dir: &Path, last: Seq, mut working: impl FnMut()) -> io::Result<Lost> {
+    let (next, mut lost) = (Seq(last.0 + 1), Lost::default());
+    let segments = files::list(dir)?.segments;
+    let Some(from) = segments.iter().rposition(|first| *first <= next) else {
+        lost.based = true;
+        recovery::read_each(dir, |record| {
+            working();
+            lost.add(record.payload, record.of_base);
+            Ok(Then::GoOn)
+        })
+        .map_err(|error| io::Error::other(error.to_string()))?;
+        return Ok(lost);
+    };
+    for first in &segments[from..] {
+        let mut scanner = Scanner::open(&dir.join(segment_name(*first)), Position::default())?;
+        if *first < next {
+            scanner.skip_unchecked(*first, last)?;
+        }
+        while let Some((_, payload)) = scanner.read_unchecked()? {
+            working();
+            lost.add(payload, false);
+        }
     }
-    let mut offset = scanner.offset();
+    Ok(lost)
+}
+
+/// Saves everything after `last` up to the log's `end`, as it stands there; returns where. The name tells
+/// which records of which history, so what is saved twice is there once.
+pub fn save(dir: &Path, last: Seq, end: Position) -> io::Result<PathBuf> {
     let diverged = dir.join(DIVERGED);
     make_dir(&diverged)?;
-    let name = format!("log-{next}-{}-{:08x}.aof", end.seq, end.crc);
+    let name = format!("log-{}-{}-{:08x}.aof", last.0 + 1, end.seq, end.crc);
     let (path, unfinished) = (diverged.join(&name), diverged.join(name + UNFINISHED));
-    let mut copy = File::create(&unfinished)?;
+    let copied = copy_after(dir, last, &unfinished);
+    // On a full disk, that space is what service waits for.
+    copied.inspect_err(|_| drop(fs::remove_file(&unfinished)))?;
+    fs::rename(&unfinished, &path)?;
+    super::disk::sync_dir(&diverged)?;
+    super::disk::sync_dir(dir)?;
+    Ok(path)
+}
+
+fn copy_after(dir: &Path, last: Seq, to: &Path) -> io::Result<()> {
+    let missing = || io::Error::other(format!("record {last} cannot be found in the log"));
+    let next = Seq(last.0 + 1);
+    let (first, mut scanner) = open_segment_of(dir, next)?.ok_or_else(missing)?;
+    if first < next {
+        scanner.skip_unchecked(first, last)?.ok_or_else(missing)?;
+    }
+    let mut offset = scanner.offset();
+    let mut copy = File::create(to)?;
     for first in files::list(dir)?.segments.into_iter().filter(|segment| *segment >= first) {
-        let segment = dir.join(segment_name(first));
-        let mut file = File::open(&segment)?;
+        let mut file = File::open(dir.join(segment_name(first)))?;
         file.seek(SeekFrom::Start(offset))?;
         io::copy(&mut Read::by_ref(&mut file), &mut copy)?;
         offset = 0;
     }
-    copy.sync_all()?;
-    fs::rename(&unfinished, &path)?;
-    super::disk::sync_dir(&diverged)?;
-    super::disk::sync_dir(dir)?;
-    count(path).map(Some)
-}
-
-/// Looks through what was saved. Damage in it would have been found by recovery.
-fn count(path: PathBuf) -> io::Result<Saved> {
-    let mut scanner = Scanner::open(&path, Position::default())?;
-    let mut saved = Saved { path, writes: 0, keys: BTreeSet::new(), more_keys: false };
-    while let Some((_, payload)) = scanner.read_unchecked()? {
-        saved.writes += u64::from(!payload.is_empty());
-        let _ = effect::keys(payload, |key| {
-            if saved.keys.len() < KEYS_NAMED_MAX {
-                saved.keys.insert(key.to_vec());
-            } else {
-                saved.more_keys |= !saved.keys.contains(key);
-            }
-        });
-    }
-    Ok(saved)
-}
-
-/// Whether the log holds anything but the beginnings of leaderships.
-pub fn holds_writes(dir: &Path) -> io::Result<bool> {
-    let Listing { bases, segments, .. } = files::list(dir)?;
-    for first in segments.into_iter().filter(|_| bases.is_empty()) {
-        let mut scanner = Scanner::open(&dir.join(segment_name(first)), Position::default())?;
-        while let Some((_, payload)) = scanner.read_unchecked()? {
-            if !payload.is_empty() {
-                return Ok(true);
-            }
-        }
-    }
-    Ok(!bases.is_empty())
-}
-
-/// Keeps all files of the log, which ends at `end`, aside, because nobody can tell which of their records
-/// only they hold.
-pub fn save_all(dir: &Path, end: Position) -> io::Result<PathBuf> {
-    let aside = dir.join(DIVERGED).join(format!("all-{}-{:08x}", end.seq, end.crc));
-    match fs::remove_dir_all(&aside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => make_dir(&aside)?,
-    }
-    let Listing { bases, segments, .. } = files::list(dir)?;
-    let names = bases.into_iter().map(base_name).chain(segments.into_iter().map(segment_name));
-    for name in names {
-        // A second name for the same bytes: it costs no space until the first is removed.
-        fs::hard_link(dir.join(&name), aside.join(&name))?;
-    }
-    super::disk::sync_dir(&aside)?;
-    super::disk::sync_dir(&dir.join(DIVERGED))?;
-    super::disk::sync_dir(dir)?;
-    Ok(aside)
+    copy.sync_all()
 }
 
 /// Cuts the log off behind a record. Newest first, so that a crash leaves a log without a gap. The segment in

@@ -69,6 +69,20 @@ impl Epochs {
         self.0.truncate(self.upto(last).len());
     }
 
+    /// The last record that this history, which ends at `end`, provably shares with another one, which ends at
+    /// `their_end`: both have an epoch with the same first record, and both reach as far in it. 0 if there is
+    /// no such epoch.
+    pub fn last_shared(&self, end: Seq, theirs: &Epochs, their_end: Seq) -> Seq {
+        let common = end.min(their_end);
+        let is_shared = |start: &&EpochStart| theirs.of(start.first) == Some(**start);
+        let Some(start) = self.upto(common).iter().rev().find(is_shared) else { return Seq(0) };
+        let last_of = |epochs: &Epochs| {
+            let next = epochs.0.partition_point(|other| other.first <= start.first);
+            epochs.0.get(next).map_or(common, |next| Seq(next.first.0 - 1))
+        };
+        common.min(last_of(self)).min(last_of(theirs))
+    }
+
     /// The last record up to `seq` that can be in a history where that record is of `epoch`, and of another
     /// epoch than here. None if that is before what is known.
     pub fn last_before(&self, seq: Seq, epoch: Epoch) -> Option<Seq> {
@@ -108,12 +122,16 @@ pub fn parse_line(line: &[u8]) -> Option<EpochStart> {
 mod tests {
     use super::*;
 
-    fn epochs(list: &[(u64, u64)]) -> Epochs {
-        let mut epochs = Epochs::default();
-        for &(epoch, first) in list {
-            epochs.note(EpochStart { epoch: Epoch(epoch), first: Seq(first), crc: 7 });
+    fn list(starts: &[(u64, u64, u32)]) -> Epochs {
+        let mut list = Epochs::default();
+        for &(epoch, first, crc) in starts {
+            list.note(EpochStart { epoch: Epoch(epoch), first: Seq(first), crc });
         }
-        epochs
+        list
+    }
+
+    fn epochs(starts: &[(u64, u64)]) -> Epochs {
+        list(&starts.iter().map(|&(epoch, first)| (epoch, first, 7)).collect::<Vec<_>>())
     }
 
     #[test]
@@ -143,13 +161,6 @@ mod tests {
         their: &[(u64, u64, u32)],
         end: u64,
     ) -> u64 {
-        let list = |starts: &[(u64, u64, u32)]| {
-            let mut list = Epochs::default();
-            for &(epoch, first, crc) in starts {
-                list.note(EpochStart { epoch: Epoch(epoch), first: Seq(first), crc });
-            }
-            list
-        };
         let (own, their) = (list(own), list(their));
         let epoch_at = |list: &Epochs, seq: Seq| list.of(seq).map_or(Epoch(0), |start| start.epoch);
         let mut ask = Seq(own_end);
@@ -186,6 +197,31 @@ mod tests {
         assert_eq!(negotiate(&common, 150, &many, 200), 150);
         // Nothing in common.
         assert_eq!(negotiate(&[(1, 1, 7)], 10, &common, 200), 0);
+    }
+
+    #[test]
+    fn only_an_epoch_that_began_with_the_same_record_is_shared_and_only_as_far_as_both_go() {
+        let own = list(&[(1, 1, 11), (4, 100, 44)]);
+        let shared = |end, theirs: &[(u64, u64, u32)], their_end| {
+            let theirs = list(theirs);
+            let seq = own.last_shared(Seq(end), &theirs, Seq(their_end));
+            assert_eq!(theirs.last_shared(Seq(their_end), &own, Seq(end)), seq, "either way");
+            seq.0
+        };
+        // The same history, and one of the two is longer.
+        assert_eq!(shared(150, &[(1, 1, 11), (4, 100, 44)], 200), 150);
+        assert_eq!(shared(150, &[(1, 1, 11), (4, 100, 44)], 120), 120);
+        assert_eq!(shared(150, &[(1, 1, 11), (4, 100, 44), (5, 151, 5)], 200), 150);
+        // Another leader went on earlier, or with an epoch of the same number or place.
+        assert_eq!(shared(150, &[(1, 1, 11), (4, 100, 44), (5, 131, 5)], 200), 130);
+        assert_eq!(shared(150, &[(1, 1, 11), (4, 100, 45)], 200), 99);
+        assert_eq!(shared(150, &[(1, 1, 11), (3, 50, 3), (5, 60, 5)], 200), 49);
+        // The older epochs are forgotten, or there was never anything in common.
+        assert_eq!(shared(150, &[(4, 100, 44)], 200), 150);
+        assert_eq!(shared(150, &[(5, 151, 5)], 200), 0);
+        assert_eq!(shared(150, &[(1, 1, 12), (4, 100, 45)], 200), 0);
+        assert_eq!(shared(150, &[], 0), 0);
+        assert_eq!(shared(0, &[(1, 1, 11)], 10), 0);
     }
 
     #[test]

@@ -64,6 +64,11 @@ impl Listing {
     }
 }
 
+/// Whether this is the name of a base or of a segment.
+pub fn is_log(name: &str) -> bool {
+    numbered(name, "base-").or(numbered(name, "log-")).is_some()
+}
+
 fn numbered(name: &str, prefix: &str) -> Option<Seq> {
     let digits = name.strip_prefix(prefix)?.strip_suffix(".aof")?;
     super::record::canonical_number(digits.as_bytes()).map(Seq)
@@ -243,40 +248,5 @@ pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     sync_parent(path)
 }
 
-/// A full copy that is being received.
-pub const INCOMING: &str = "incoming";
-/// A full copy that is complete: from the moment that it has this name, it is this directory's history.
-pub const REPLACEMENT: &str = "replacement";
-/// What only this node had when it came back to follow another.
+/// What only this node had when it came to follow another history.
 pub const DIVERGED: &str = "diverged";
-
-/// Makes a full copy that is complete take the place of what is here. Can be repeated: a crash in the middle
-/// leaves what the next start finishes.
-pub fn finish_replacement(dir: &Path) -> io::Result<()> {
-    let replacement = dir.join(REPLACEMENT);
-    if !replacement.exists() {
-        return Ok(());
-    }
-    let arrived = list(&replacement)?;
-    // It may end before the mark of what was here before.
-    super::mark::forget(dir)?;
-    let is_log = |name: &str| numbered(name, "base-").or(numbered(name, "log-")).is_some();
-    // Once the first file has been moved, everything that was here before is gone.
-    if arrived.bases.len() + arrived.segments.len() > 0 && !replacement.join(MOVING).exists() {
-        for name in super::disk::names(dir)?.iter().filter(|name| is_log(name)) {
-            fs::remove_file(dir.join(name))?;
-        }
-        super::disk::sync_dir(dir)?;
-        File::create(replacement.join(MOVING))?.sync_all()?;
-        super::disk::sync_dir(&replacement)?;
-    }
-    for name in super::disk::names(&replacement)?.iter().filter(|name| is_log(name)) {
-        fs::rename(replacement.join(name), dir.join(name))?;
-    }
-    super::disk::sync_dir(dir)?;
-    fs::remove_dir_all(&replacement)?;
-    super::disk::sync_dir(dir)
-}
-
-/// In a replacement: its files are being moved to where they belong.
-const MOVING: &str = "moving";

@@ -59,7 +59,8 @@
 //! # Reading order
 //!
 //! [`record`], [`epochs`], [`log`] (writing), [`scan`] and [`recovery`] (reading), `settle`, [`base`] (compaction's
-//! result), [`compaction`], [`divergence`] (what an ex-leader gives up), [`aside`], [`files`], [`mark`], [`disk`]
+//! result), [`compaction`], [`divergence`] (what a node gives up), [`replacement`] (what a full copy replaces), [`aside`],
+//! [`files`], [`mark`], [`disk`]
 //! (the calls that tests replace).
 //!
 //! # Left out
@@ -79,6 +80,7 @@ pub mod log;
 pub mod mark;
 pub mod record;
 pub mod recovery;
+pub mod replacement;
 pub mod scan;
 mod settle;
 pub mod stats;

@@ -196,13 +196,19 @@ pub fn read_base(dir: &Path, seq: Seq) -> Result<Frame, RecoveryError> {
     Reader::new(dir, |_| Ok(Then::GoOn)).base(seq)
 }
 
-/// As [`read_base`]; `working` is called now and then.
-pub fn check_base(dir: &Path, seq: Seq, mut working: impl FnMut()) -> Result<Frame, RecoveryError> {
+/// As [`read_base`], with the leaderships that it tells of; `working` is called now and then.
+pub fn check_base(
+    dir: &Path,
+    seq: Seq,
+    mut working: impl FnMut(),
+) -> Result<(Frame, Epochs), RecoveryError> {
     let look = |record: Record<'_>| {
         working();
         crate::effect::check(record.payload).map(|_| Then::GoOn)
     };
-    Reader::new(dir, look).base(seq)
+    let mut reader = Reader::new(dir, look);
+    let frame = reader.base(seq)?;
+    Ok((frame, reader.epochs))
 }
 
 /// The segments that hold the records behind `seq`: the one with the next record, and all later ones.

@@ -52,7 +52,7 @@ pub const COMMANDS: &[Command] = &[
     ),
     row("replicate", -6, TAKES_OVER, Replication, Run::Engine(Builtin::Replicate))
         .help(
-            "node-id seq epoch crc port [host]",
+            "node-id seq epoch crc port [host [run-id]]",
             "What a follower sends: from here on this connection carries the log.",
             "REPLICATE 0123456789abcdef0123456789abcdef01234567 0 0 00000000 0 -> (CONTINUE, and the log)",
         ),

@@ -157,6 +157,8 @@ static FAMILIES: &[Family] = &[
         |seen, out| out.put(seen.engine.followers.continued.load(Relaxed))),
     ("kvstore_leader_link_up", GAUGE, "1 if this follower hears its leader.",
         |seen, out| of_follower(seen, out, |link, _| Some(f64::from(u8::from(link.is_up()))))),
+    ("kvstore_leader_hops", GAUGE, "Links from here to the node that leads; 33: a circle, no node leads.",
+        |seen, out| of_follower(seen, out, |link, _| Some(link.distance() as f64))),
     ("kvstore_lag_records", GAUGE, "Records that this follower lacks.",
         |seen, out| of_follower(seen, out, |link, applied| {
             Some(link.leader_seq().0.saturating_sub(applied) as f64)

@@ -4,9 +4,11 @@
 //! own thread; both tell it here. INFO, ROLE, WAIT and `min-replicas-to-write` read it.
 
 use super::ClientId;
+use super::twins::Twins;
 use crate::clock::Stopwatch;
 use crate::effect::Seq;
 use crate::held::{Held, Sum};
+use crate::rarely::Rarely;
 use crate::signal::Signal;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -59,6 +61,7 @@ pub struct Follower {
     received: AtomicU64,
     applied: AtomicU64,
     durable: AtomicU64,
+    acks: AtomicU64,
     clock: Stopwatch,
     /// Milliseconds on `clock` of the last acknowledgement.
     acked_at: AtomicU64,
@@ -112,6 +115,7 @@ impl Follower {
             received: at(),
             applied: at(),
             durable: at(),
+            acks: AtomicU64::new(0),
             clock: Stopwatch::start(),
             acked_at: AtomicU64::new(0),
             clock_ahead: AtomicI64::new(i64::MIN),
@@ -191,6 +195,7 @@ impl Follower {
         self.applied.store(applied.0, Relaxed);
         self.durable.store(durable.0, Relaxed);
         self.acked_at.store(self.now(), Relaxed);
+        self.acks.fetch_add(1, Relaxed);
         let mut points = self.points.lock();
         // The last one reached stays: it tells the bytes.
         while points.get(1).is_some_and(|next| next.seq <= applied) {
@@ -206,6 +211,11 @@ impl Follower {
     /// The last record that it has on its disk.
     pub fn durable(&self) -> Seq {
         Seq(self.durable.load(Relaxed))
+    }
+
+    /// How many acknowledgements have come.
+    pub fn acks(&self) -> u64 {
+        self.acks.load(Relaxed)
     }
 
     /// Milliseconds since its last acknowledgement.
@@ -262,6 +272,10 @@ pub struct Followers {
     closing: AtomicBool,
     /// Links that went on where they were.
     pub continued: AtomicU64,
+    /// Which connection has which node id.
+    pub(super) twins: Twins,
+    /// Complaints about followers that are in the log.
+    pub said: Rarely,
 }
 
 /// Takes the follower out of the list when its link ends, however it ends.
@@ -326,6 +340,7 @@ impl Followers {
     /// Notes an acknowledgement.
     pub fn acknowledge(&self, follower: &Follower, received: Seq, applied: Seq, durable: Seq) {
         follower.acknowledge(received, applied, durable);
+        self.twins.changed.notify();
         self.acknowledged.notify();
     }
 

@@ -17,6 +17,10 @@ use std::time::{Duration, Instant};
 /// Heartbeats whose seq has not been reached yet; of more, the newest are forgotten.
 const AWAITED_MAX: usize = 256;
 
+/// A leader that is so many links away is none: the nodes follow each other in a circle, where the number of
+/// links grows by one with each heartbeat, or the chain of followers is longer than any should be.
+pub const HOPS_MAX: u64 = 32;
+
 /// What the link to the leader tells of itself.
 #[derive(Debug)]
 pub struct Link {
@@ -37,6 +41,8 @@ pub struct Link {
     awaited: Mutex<VecDeque<(Seq, u64)>>,
     /// The newest record that the leader told of.
     leader_seq: AtomicU64,
+    /// How many links lie between this node and the one that leads.
+    hops: AtomicU64,
     /// Bytes received.
     pub received_bytes: Counter,
     /// Links that came up.
@@ -66,6 +72,7 @@ impl Default for Link {
             freshened: Signal::default(),
             awaited: Mutex::default(),
             leader_seq: AtomicU64::new(0),
+            hops: AtomicU64::new(0),
             received_bytes: Counter::default(),
             links: Counter::default(),
             full_copies: Counter::default(),
@@ -95,6 +102,7 @@ impl Link {
         self.links.increment();
         self.changed_at.store(self.now(), Relaxed);
         self.up.store(true, Relaxed);
+        self.hops.store(0, Relaxed);
         self.copying.store(false, Relaxed);
         *self.error.lock() = None;
     }
@@ -108,6 +116,7 @@ impl Link {
     /// The link is down.
     pub fn went_down(&self) {
         self.cut();
+        self.hops.store(0, Relaxed);
         if self.up.swap(false, Relaxed) {
             self.changed_at.store(self.now(), Relaxed);
         }
@@ -131,6 +140,31 @@ impl Link {
         if awaited.len() < AWAITED_MAX && behind_ms < u64::MAX && echo > 0 {
             awaited.push_back((seq, echo.min(self.now()).saturating_sub(behind_ms)));
         }
+    }
+
+    /// The leader said how many links lie between it and the node that leads. Returns whether that node has
+    /// just been found, or been lost to a circle.
+    pub fn note_hops(&self, hops: u64) -> Option<bool> {
+        let (before, circles) = (self.circles(), hops >= HOPS_MAX);
+        self.hops.store(hops.saturating_add(1).min(HOPS_MAX + 1), Relaxed);
+        (before != circles).then(|| self.changed_at.store(self.now(), Relaxed));
+        (before != circles).then_some(!circles)
+    }
+
+    /// How many links lie between this node and the one that leads: 0 is unknown, and more than [`HOPS_MAX`]
+    /// is a circle.
+    pub fn distance(&self) -> u64 {
+        self.hops.load(Relaxed)
+    }
+
+    /// As [`Link::distance`], for this node's own followers.
+    pub fn hops(&self) -> u64 {
+        self.distance().clamp(1, HOPS_MAX)
+    }
+
+    /// Whether the nodes that are followed here follow each other, and none of them leads.
+    fn circles(&self) -> bool {
+        self.distance() > HOPS_MAX
     }
 
     /// Milliseconds, for the leader to send back; never 0.
@@ -165,9 +199,10 @@ impl Link {
         is_fresh()
     }
 
-    /// Whether records come in.
+    /// Whether records come in, or would if there were any: at the other end of the link, or further on, is a
+    /// node that leads, as far as is known.
     pub fn is_up(&self) -> bool {
-        self.up.load(Relaxed)
+        self.up.load(Relaxed) && !self.circles()
     }
 
     /// In Redis's words.
@@ -230,5 +265,22 @@ mod tests {
         // Records that are on their way do not make what is here any older than it is.
         link.heartbeat(Seq(20), 0, link.clock());
         assert_eq!((link.leader_seq(), link.awaited.lock().len()), (Seq(20), 1));
+    }
+
+    #[test]
+    fn a_leader_that_gets_further_away_without_end_is_none() {
+        let link = Link::default();
+        link.came_up();
+        assert_eq!((link.note_hops(0), link.hops()), (None, 1));
+        // Two nodes that tell each other how far away the leader is.
+        let other = Link::default();
+        other.came_up();
+        let rounds = 2 * HOPS_MAX;
+        let turns =
+            (0..rounds).map(|_| (link.note_hops(other.hops()), other.note_hops(link.hops())));
+        let lost = turns.filter(|turn| turn.0 == Some(false) || turn.1 == Some(false)).count();
+        assert!((1..=2).contains(&lost) && !link.is_up() && !other.is_up());
+        assert_eq!(link.note_hops(0), Some(true), "somebody leads again");
+        assert!(link.is_up());
     }
 }

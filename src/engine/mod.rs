@@ -52,6 +52,8 @@ mod sweeper;
 pub mod syncer;
 mod trace;
 mod transaction;
+mod twins;
+mod wishes;
 
 pub use clients::{Client, ClientId, Clients, Registration};
 pub use compactor::Compactor;
@@ -175,6 +177,9 @@ impl Engine {
             let begun = persistence.begin_epoch(UnixMillis::now());
             begun.map_err(|error| RecoveryError::Io(persistence.dir.clone(), error))?;
         }
+        let followers = Followers::default();
+        shutdown.wakes(&role.wishes.changed);
+        shutdown.wakes(&followers.twins.changed);
         let engine = Engine {
             store,
             persistence,
@@ -183,7 +188,7 @@ impl Engine {
             metrics,
             clients: Clients::default(),
             role,
-            followers: Followers::default(),
+            followers,
             config,
             pubsub: Arc::default(),
             shutdown,

@@ -22,6 +22,7 @@
 
 use super::Client;
 use super::observe::Pending;
+use super::replica::settle_copy;
 use crate::aof::aside::Aside;
 use crate::aof::disk::Directory;
 use crate::aof::files::{self, Node};
@@ -140,7 +141,8 @@ impl Persistence {
         let io_error = |error| RecoveryError::Io(named.clone(), error);
         let lock = files::lock(&dir).map_err(io_error)?;
         let node = files::read_node(&dir).map_err(io_error)?;
-        files::finish_replacement(&dir).map_err(io_error)?;
+        let leader = config.leader().map(|(host, port)| format!("{host} {port}"));
+        settle_copy(&dir, leader.as_deref())?;
         let watch = Stopwatch::start();
         let recovered = load(&dir, store, &loading)?;
         loading.set_active(false);

@@ -9,15 +9,17 @@
 //! `setrange`, RENAME is `set` and `del`, and an eviction is `del`. Starting over is no event.
 
 use super::{Engine, Persistence};
-use crate::aof::files;
 use crate::aof::log::Still;
 use crate::aof::record::{Header, Position};
 use crate::aof::recovery::{self, RecoveryError};
+use crate::aof::replacement::{self, Pending, Purpose};
 use crate::clock::UnixMillis;
 use crate::effect::{self, Effect, Malformed, Seq};
 use crate::event::Event;
 use crate::store::{Scope, Store};
+use parking_lot::MutexGuard;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -53,53 +55,73 @@ impl Engine {
 }
 
 impl Persistence {
-    /// Whether the log's end may hold writes that this node took as a leader and that nobody else has.
-    pub fn may_hold_writes_of_its_own(&self) -> bool {
-        let last = self.log.last();
-        last.seq > Seq(0) && self.own_epoch.load(Relaxed) == last.epoch.0
-    }
-
-    /// Takes over a full copy that waits in the directory for replacements: from here on, this node's
-    /// history is the leader's. `working` is called now and then.
+    /// Takes over a full copy that waits for this: from here on, this node's history is the leader's.
+    /// `begins` is called once nothing stands in the way, and `working` now and then. An error leaves the old
+    /// log as it was.
     ///
     /// # Panics
     /// As [`Persistence::rewind`].
-    pub fn take_over_copy(&self, store: &Store, mut working: impl FnMut()) -> Position {
-        let _steady = loop {
-            if let Some(steady) = self.files.try_lock_for(WORKING_EVERY) {
-                break steady;
-            }
-            working();
-        };
-        self.restart_from(store, working, |_| files::finish_replacement(&self.dir))
+    pub fn take_over_copy(
+        &self,
+        store: &Store,
+        purpose: &Purpose,
+        begins: impl FnOnce(),
+        mut working: impl FnMut(),
+    ) -> Result<Position, String> {
+        let _steady = self.hold_files(&mut working);
+        let still = self.hold_log()?;
+        replacement::begin(&self.dir, purpose).map_err(|error| error.to_string())?;
+        begins();
+        Ok(self.restart_from(store, still, working, |_| replacement::finish(&self.dir)))
     }
 
     /// Cuts the log off behind a record, and makes the state what it was there. What is cut off has been
-    /// saved.
+    /// saved. An error leaves the log as it was.
     ///
     /// # Panics
     /// If the disk fails on the way: then the files are of one history and memory is of another, and what
     /// leads on is a restart, which reads back what is there.
-    pub fn rewind(&self, store: &Store, last: Seq) -> Position {
-        let _steady = self.files.lock();
-        self.restart_from(store, || (), |still| still.cut_behind(&self.dir, last))
+    pub fn rewind(
+        &self,
+        store: &Store,
+        last: Seq,
+        begins: impl FnOnce(),
+    ) -> Result<Position, String> {
+        let _steady = self.hold_files(&mut || ());
+        let still = self.hold_log()?;
+        begins();
+        Ok(self.restart_from(store, still, || (), |still| still.cut_behind(&self.dir, last)))
     }
 
-    /// Changes the files, then makes memory and log go on from what the directory holds, as a restart would.
+    /// Waits until no other thread replaces or reads files; that may take as long as a whole compaction.
+    fn hold_files(&self, working: &mut impl FnMut()) -> MutexGuard<'_, ()> {
+        loop {
+            if let Some(steady) = self.files.try_lock_for(WORKING_EVERY) {
+                return steady;
+            }
+            working();
+        }
+    }
+
+    /// Holds the log still, with all of it in its files.
+    fn hold_log(&self) -> Result<Still<'_>, String> {
+        self.log.sync().map_err(|error| error.to_string())?;
+        let still = self.log.hold_still();
+        if still.is_settled() { Ok(still) } else { Err("records wait to be written".to_string()) }
+    }
+
     fn restart_from(
         &self,
         store: &Store,
+        still: Still<'_>,
         working: impl FnMut(),
         change: impl FnOnce(&Still<'_>) -> io::Result<()>,
     ) -> Position {
         let io_error = |error| RecoveryError::Io(self.dir.clone(), error);
-        // So that nothing is left for the last sync, should the server end before the log has moved.
-        let synced = self.log.sync();
-        let still = self.log.hold_still();
         let changed = change(&still).map_err(io_error);
         changed.and_then(|()| self.rebuild(store, still, working)).unwrap_or_else(|error| {
-            if self.loading.is_given_up() && synced.is_ok() {
-                // The files are in order; memory is a part of them, and nobody sees it any more.
+            if self.loading.is_given_up() {
+                // The files are in order and all was synced; memory is a part of them, and is not seen any more.
                 return self.log.last();
             }
             log::error!("the leader's history cannot be taken over: {error}; restart the server");
@@ -135,4 +157,23 @@ impl Persistence {
         self.size_at_compaction.store(self.log.size(), Relaxed);
         Ok(last)
     }
+}
+
+/// At the start, before the log is read: finishes taking over a full copy, or sets it aside if this node no
+/// longer follows the `leader` that it came from, or has gone on without it.
+pub fn settle_copy(dir: &Path, leader: Option<&str>) -> Result<(), RecoveryError> {
+    let io_error = |error| RecoveryError::Io(dir.into(), error);
+    let Some(Pending { purpose, begun }) = replacement::pending(dir).map_err(io_error)? else {
+        return Ok(());
+    };
+    if !begun {
+        let is_wanted = leader == Some(purpose.leader.as_str())
+            && purpose.holds(leader, recovery::read(dir, |_| Ok(()))?.tail.last);
+        if !is_wanted {
+            return replacement::set_aside(dir).map(drop).map_err(io_error);
+        }
+        replacement::begin(dir, &purpose).map_err(io_error)?;
+    }
+    log::info!("a full copy of the data of {} takes the place of the log", purpose.leader);
+    replacement::finish(dir).map_err(io_error)
 }

@@ -71,14 +71,14 @@ pub fn promote(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(),
              without the writes that only the leader has",
         ));
     }
-    engine.role.ask_to_lead(true);
-    let deadline = Instant::now() + Duration::from_millis(timeout);
-    while engine.role.is_follower() && Instant::now() < deadline {
-        if engine.shutdown.wait_for(Duration::from_millis(2)) {
-            break;
-        }
-    }
-    engine.role.ask_to_lead(false);
+    let wishes = &engine.role.wishes;
+    wishes.make();
+    let deadline = Instant::now().checked_add(Duration::from_millis(timeout));
+    wishes
+        .changed
+        .wait_until(deadline, || !engine.role.is_follower() || engine.shutdown.is_requested());
+    // From here on, an offer of the leader's is declined.
+    wishes.withdraw();
     if engine.role.is_follower() {
         return Err(Failure::fixed("ERR the leader has not handed over in time"));
     }
@@ -171,7 +171,7 @@ pub fn waitaof(
         }
     };
     let (log, seq) = (&persistence.log, session.last_write);
-    if local > 0 {
+    if local > 0 && is_here(engine, session) {
         // At an interval the sync thread will; else nobody might.
         if !matches!(persistence.policy(), Fsync::Every(_)) {
             log.sync().map_err(|error| persistence::misconf(&error))?;
@@ -184,7 +184,7 @@ pub fn waitaof(
     let has_it = |follower: &Follower| follower.durable() >= seq;
     let count = wait_for(engine, session, replicas as usize, deadline, has_it)?;
     reply.array(2);
-    reply.flag(log.durable() >= seq);
+    reply.flag(is_here(engine, session) && log.durable() >= seq);
     reply.count(count);
     Ok(())
 }
@@ -199,20 +199,34 @@ fn wait_for(
     condition: impl Fn(&Follower) -> bool,
 ) -> Result<usize, Failure> {
     let Some(persistence) = &engine.persistence else { return Ok(0) };
+    // After a change of roles, another record may have the number of a write that was given up.
+    if !is_here(engine, session) {
+        return Ok(0);
+    }
     // What is not written is not sent; an error shows at the gate.
     let _ = persistence.log.ensure_written(session.last_write);
     if !matches!(session.mode, Mode::Executing) {
         engine.wait_for_followers(&session.client, wanted, deadline, &condition)?;
     }
-    Ok(engine.followers.count(condition))
+    let count = engine.followers.count(condition);
+    Ok(if is_here(engine, session) { count } else { 0 })
+}
+
+/// Whether a connection's last write is in this node's history.
+fn is_here(engine: &Engine, session: &Session) -> bool {
+    matches!(look(engine, &last_token(session)), Ok(Seen::Here))
 }
 
 pub fn lastseq(engine: &Engine, session: &Session, reply: &mut Reply) -> Result<(), Failure> {
     log_of(engine)?;
-    let ((epoch, crc), seq) = (session.last_write_epoch, session.last_write);
-    let token = Token { epoch, crc, seq };
-    reply.bulk(token.text().as_bytes());
+    reply.bulk(last_token(session).text().as_bytes());
     Ok(())
+}
+
+/// The token of a connection's last write.
+fn last_token(session: &Session) -> Token {
+    let ((epoch, crc), seq) = (session.last_write_epoch, session.last_write);
+    Token { epoch, crc, seq }
 }
 
 pub fn waitseq(

@@ -16,7 +16,9 @@
 //! A write looks at the role while it holds the lock of its shard, and the step down takes all those locks.
 //! So behind it no write of ours can come to the log any more, and a look costs one relaxed load.
 
+use super::wishes::Wishes;
 use super::{Engine, Link};
+use crate::aof::replacement;
 use crate::config::{Config, Id};
 use crate::effect::Seq;
 use crate::error::Failure;
@@ -64,8 +66,8 @@ pub struct Role {
     follower: AtomicBool,
     /// Data is being read back: there is nothing to see.
     pub loading: Arc<Loading>,
-    /// PROMOTE waits for the leader to hand over.
-    wants_to_lead: AtomicBool,
+    /// PROMOTEs that wait for the leader to hand over.
+    pub wishes: Wishes,
     /// The node that this one has handed the lead to, and the last record before.
     handed_over: Mutex<Option<(String, Seq)>>,
     /// Held while the role changes.
@@ -102,16 +104,6 @@ impl Role {
     /// While a full copy is taken over, reads are refused.
     pub fn set_loading(&self, loading: bool) {
         self.loading.set_active(loading);
-    }
-
-    /// The leader is to hand over, or no longer.
-    pub fn ask_to_lead(&self, asks: bool) {
-        self.wants_to_lead.store(asks, Relaxed);
-    }
-
-    /// Whether the leader is to hand over.
-    pub fn wants_to_lead(&self) -> bool {
-        self.wants_to_lead.load(Relaxed)
     }
 
     /// This node no longer leads behind a record: another is to.
@@ -277,6 +269,20 @@ impl Engine {
     /// so already.
     pub fn lead(&self) -> Result<bool, Failure> {
         let _changing = self.role.changing.lock();
+        self.end_link_and_lead()
+    }
+
+    /// Leads again: the node that this one has handed over to, at this record, has declined.
+    pub fn take_back_lead(&self, node_id: &str, last: Seq) -> Result<(), Failure> {
+        let _changing = self.role.changing.lock();
+        if self.role.has_handed_over(node_id, last) {
+            self.end_link_and_lead()?;
+        }
+        Ok(())
+    }
+
+    /// While the role is locked.
+    fn end_link_and_lead(&self) -> Result<bool, Failure> {
         if !self.role.is_follower() {
             return Ok(false);
         }
@@ -299,10 +305,16 @@ impl Engine {
         if self.role.is_loading() {
             return Err("the data is being loaded".to_string());
         }
+        // A copy of the leader's data that was not taken over must never replace what is written from now on.
+        replacement::drop_pending(&persistence.dir).map_err(|error| {
+            format!("a full copy of the leader's data waits, and cannot be set aside: {error}")
+        })?;
+        persistence.aside.note_change();
         let epoch = persistence.begin_epoch(self.clock.now()).map_err(|error| error.to_string())?;
         self.config.set_leader(None);
         *self.role.handed_over.lock() = None;
         self.role.follower.store(false, Relaxed);
+        self.role.wishes.changed.notify();
         log::warn!("this node leads from now on, in epoch {}", epoch.0);
         Ok(())
     }

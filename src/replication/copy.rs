@@ -1,20 +1,22 @@
-//! Receiving a full copy: a base, and the log up to where the base is exact.
+//! Receiving a full copy: a base, and the log up to where the leader's log ended when it answered.
 //!
-//! It is stored in `incoming/` as the files that it is, checked as recovery would, made durable, and only
-//! then given the name `replacement`: from that moment on it is this directory's history, whatever crashes
-//! (`files::finish_replacement`). Until then the old data stays as it is, and can be read.
+//! It is stored in `incoming/` as the files that it is, checked as recovery would, and made durable. What it
+//! holds is the proof, or not, that this node's records are in the leader's history. Only then does it take the
+//! place of the old log ([`crate::aof::replacement`]). Until then the old data stays as it is, and can be read.
 
 use super::incoming::{Incoming, Item, LinkError};
 use super::wire::Ack;
 use crate::aof::disk::sync_dir;
-use crate::aof::files::{INCOMING, REPLACEMENT, base_name, segment_name};
-use crate::aof::record::Position;
+use crate::aof::epochs::{EpochStart, Epochs};
+use crate::aof::files::{base_name, segment_name};
+use crate::aof::record::{Header, Position};
 use crate::aof::recovery;
+use crate::aof::replacement::INCOMING;
 use crate::effect::Seq;
 use crate::engine::Persistence;
 use crate::file_error::named;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -33,36 +35,36 @@ pub struct Base {
     pub bytes: u64,
 }
 
-/// Receives a copy into `incoming/`.
+/// The history that a copy is of, as far as it was received.
+#[derive(Debug)]
+pub struct Arrived {
+    /// Its last record.
+    pub last: Position,
+    /// Its leaderships.
+    pub epochs: Epochs,
+}
+
+/// Receives a copy into `incoming/`, at least up to the record `upto`, which the leader has.
 pub fn receive(
     persistence: &Persistence,
     incoming: &mut Incoming,
     base: Base,
+    upto: Seq,
     heard: impl Fn(usize),
-) -> Result<(), LinkError> {
+) -> Result<Arrived, LinkError> {
     let dir = persistence.dir.join(INCOMING);
     match fs::remove_dir_all(&dir) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(named(&dir)(error).into()),
         _ => fs::create_dir(&dir).map_err(named(&dir))?,
     }
-    let (start, end_seq) = if base.bytes == 0 {
-        (Position::default(), Seq(0))
+    let (mut arrived, end_seq) = if base.bytes == 0 {
+        (Arrived { last: Position::default(), epochs: Epochs::default() }, Seq(0))
     } else {
         receive_base(&dir, incoming, base, &heard)?
     };
-    receive_log(&dir, incoming, start, end_seq, &heard)?;
-    Ok(sync_dir(&dir)?)
-}
-
-/// Whether a complete copy waits to be taken over.
-pub fn is_complete(dir: &Path) -> bool {
-    dir.join(REPLACEMENT).exists()
-}
-
-/// Makes the copy in `incoming/` the one that counts.
-pub fn commit(dir: &Path) -> io::Result<()> {
-    fs::rename(dir.join(INCOMING), dir.join(REPLACEMENT))?;
-    sync_dir(dir)
+    receive_log(&dir, incoming, &mut arrived, end_seq.max(upto), &heard)?;
+    sync_dir(&dir)?;
+    Ok(arrived)
 }
 
 fn receive_base(
@@ -70,7 +72,7 @@ fn receive_base(
     incoming: &mut Incoming,
     base: Base,
     heard: &impl Fn(usize),
-) -> Result<(Position, Seq), LinkError> {
+) -> Result<(Arrived, Seq), LinkError> {
     let mut file = File::create_new(dir.join(base_name(base.seq)))?;
     let mut alive = Alive::new(incoming);
     let (mut left, mut unsynced) = (base.bytes, 0);
@@ -91,23 +93,25 @@ fn receive_base(
         alive.tell();
     }
     file.sync_all()?;
-    let frame = recovery::check_base(dir, base.seq, || alive.tell());
-    let frame = frame.map_err(|_| LinkError::Garbled("a base"))?;
-    Ok((frame.position, frame.end_seq))
+    let checked = recovery::check_base(dir, base.seq, || alive.tell());
+    let (frame, epochs) = checked.map_err(|_| LinkError::Garbled("a base"))?;
+    Ok((Arrived { last: frame.position, epochs }, frame.end_seq))
 }
 
-/// Receives the log behind the base, at least up to where the base is exact.
+/// Receives the log after the base, up to the record `upto`.
 fn receive_log(
     dir: &Path,
     incoming: &mut Incoming,
-    start: Position,
-    end_seq: Seq,
+    arrived: &mut Arrived,
+    upto: Seq,
     heard: &impl Fn(usize),
 ) -> Result<(), LinkError> {
-    let mut file = File::create_new(dir.join(segment_name(Seq(start.seq.0 + 1))))?;
-    let (mut last, mut beaten, mut acked) = (start, false, Instant::now());
-    while last.seq < end_seq {
-        let (item, used) = incoming.item(last)?;
+    let Arrived { last, epochs } = arrived;
+    let file = File::create_new(dir.join(segment_name(Seq(last.seq.0 + 1))))?;
+    let mut file = BufWriter::new(file);
+    let (mut beaten, mut acked) = (false, Instant::now());
+    while last.seq < upto {
+        let (item, used) = incoming.item(*last)?;
         match item {
             Item::NeedMore => {
                 if std::mem::take(&mut beaten) || acked.elapsed() >= ACK_EVERY {
@@ -126,12 +130,17 @@ fn receive_log(
                 crate::effect::check(&record[record.len() - header.len as usize..])
                     .map_err(|malformed| LinkError::Garbled(malformed.0))?;
                 file.write_all(record)?;
-                last = Position { seq: header.seq, epoch: header.epoch, crc: header.crc };
+                let Header { seq, epoch, crc, .. } = header;
+                if epoch > last.epoch {
+                    epochs.note(EpochStart { epoch, first: seq, crc });
+                }
+                *last = Position { seq, epoch, crc };
             }
         }
         incoming.consume(used);
     }
-    Ok(file.sync_all()?)
+    file.flush()?;
+    Ok(file.get_ref().sync_all()?)
 }
 
 /// Tells the leader now and then that somebody is at work, as long as there is nothing to acknowledge.

@@ -15,20 +15,17 @@
 
 use super::copy;
 use super::incoming::{Incoming, Item, LinkError};
-use super::wire::{Ack, Answer, Handover, Lead, Request};
-use crate::aof::divergence;
-use crate::aof::record::{Epoch, Position};
+use super::wire::{Ack, Decline, Handover, Lead};
+use crate::aof::record::Position;
 use crate::config::{Fsync, Id};
-use crate::effect::Seq;
 use crate::engine::{Engine, Leader, Order, Persistence};
 use crate::event::Event;
-use crate::protocol::quote;
 use crate::random::Random;
+use crate::rarely::Rarely;
 use crossbeam_channel::bounded;
 use std::io::{self, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,21 +34,16 @@ use std::time::{Duration, Instant};
 const BACK_OFF_MIN: Duration = Duration::from_millis(50);
 const BACK_OFF_MAX: Duration = Duration::from_secs(2);
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
-/// Each round goes back by an epoch at least; beyond these, a full copy is cheaper.
-const ROUNDS_MAX: usize = 64;
-/// The same trouble is logged again only after this long.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
-
 /// Runs until shutdown.
 pub fn run(engine: &Engine) {
     let Some(persistence) = &engine.persistence else { return };
     let mut random = Random::new();
     while let Some(order) = engine.role.next_order(&engine.shutdown) {
-        let mut troubles = Troubles::default();
+        let said = Rarely::default();
         let mut wait = BACK_OFF_MIN;
         while engine.role.is_in_force(&order) && !engine.shutdown.is_requested() {
             let links = engine.role.link.links.get();
-            let mut link = Follower { engine, persistence, order: &order };
+            let mut link = Follower { engine, persistence, order: &order, said: &said };
             let error = link.run();
             engine.role.end_link();
             persistence.log.wake_tailing();
@@ -59,7 +51,9 @@ pub fn run(engine: &Engine) {
                 wait = BACK_OFF_MIN;
             }
             if matches!(error, LinkError::Lead) {
-                match engine.take_lead(&order) {
+                let led = engine.take_lead(&order);
+                engine.role.wishes.decided();
+                match led {
                     Ok(()) => break,
                     Err(error) => log::error!("{error}"),
                 }
@@ -72,7 +66,10 @@ pub fn run(engine: &Engine) {
                 engine.role.link.rejected.increment();
             }
             *engine.role.link.error.lock() = Some(error.to_string());
-            troubles.tell(&order, &error);
+            let text = format!("link to {}:{}: {error}", order.leader.host, order.leader.port);
+            if said.is_due(&text) {
+                log::warn!("{text}; trying again");
+            }
             let jitter = random.below(wait.as_millis() as usize + 1) as u64;
             let pause = wait / 2 + Duration::from_millis(jitter / 2);
             engine.role.pause(&order, pause, &engine.shutdown);
@@ -81,39 +78,13 @@ pub fn run(engine: &Engine) {
     }
 }
 
-/// What was last complained about.
-#[derive(Default)]
-struct Troubles(Option<(String, Instant)>);
-
-impl Troubles {
-    fn tell(&mut self, order: &Order, error: &LinkError) {
-        let text = error.to_string();
-        let news = self
-            .0
-            .as_ref()
-            .is_none_or(|(said, at)| *said != text || at.elapsed() >= COMPLAIN_EVERY);
-        if news {
-            log::warn!("link to {}:{}: {text}; trying again", order.leader.host, order.leader.port);
-            self.0 = Some((text, Instant::now()));
-        }
-    }
-}
-
-/// What is known of where this node's history and its leader's part.
-enum Parting {
-    /// Nothing.
-    Unknown,
-    /// They do.
-    Somewhere,
-    /// What only this node has is saved.
-    Saved,
-}
-
 /// One link.
-struct Follower<'e> {
-    engine: &'e Engine,
-    persistence: &'e Persistence,
-    order: &'e Order,
+pub struct Follower<'e> {
+    pub(super) engine: &'e Engine,
+    pub(super) persistence: &'e Persistence,
+    pub(super) order: &'e Order,
+    /// Complaints about this leader that are in the log.
+    pub(super) said: &'e Rarely,
 }
 
 impl Follower<'_> {
@@ -166,200 +137,11 @@ impl Follower<'_> {
         dialled_rx.try_recv().unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()))
     }
 
-    /// Agrees with the leader on where to go on.
-    fn agree(&self, incoming: &mut Incoming) -> Result<(), LinkError> {
-        // The disk failed in the middle of taking over a copy: only finishing that leads on.
-        if copy::is_complete(&self.persistence.dir) {
-            self.take_over(|| ());
-        }
-        self.authenticate(incoming)?;
-        let log = &self.persistence.log;
-        let own = log.last();
-        let (mut ask, mut parting) = (own, Parting::Unknown);
-        for _ in 0..ROUNDS_MAX {
-            let request = self.request(ask);
-            send(incoming.socket(), &request.words())?;
-            let line = incoming.line()?;
-            if let Some(refusal) = line.strip_prefix(b"-") {
-                return Err(LinkError::Refused(String::from_utf8_lossy(refusal).into_owned()));
-            }
-            let answer = Answer::parse(&line, &request).ok_or(LinkError::Garbled("an answer"))?;
-            log::info!("the leader answers {answer:?}, for {} of epoch {}", ask.seq, ask.epoch.0);
-            match answer {
-                Answer::Continue(_) if ask == own => return Ok(()),
-                Answer::Continue(_) if ask.seq == Seq(0) => {
-                    let base = copy::Base { seq: Seq(0), bytes: 0 };
-                    return self.copy(incoming, base, parting);
-                }
-                Answer::Continue(_) => parting = self.give_up_behind(ask.seq, own)?,
-                Answer::Full { seq, bytes } => {
-                    return self.copy(incoming, copy::Base { seq, bytes }, parting);
-                }
-                Answer::Behind { seq, epoch, crc } => {
-                    if self.shares(seq, epoch, crc) {
-                        let why = "it has only come to a record before this node's last";
-                        return Err(LinkError::Refused(why.to_string()));
-                    }
-                    ask = self.earlier(seq, epoch)?;
-                    continue;
-                }
-                Answer::Diverged { seq, epoch, crc } => {
-                    let shared = self.shares(seq, epoch, crc);
-                    if shared && seq >= ask.seq {
-                        // Nothing is given up for what cannot be.
-                        return Err(LinkError::Garbled("an answer that contradicts itself"));
-                    }
-                    parting = Parting::Somewhere;
-                    if shared {
-                        parting = self.give_up_behind(seq, own)?;
-                    } else {
-                        ask = self.earlier(seq, epoch)?;
-                        continue;
-                    }
-                }
-            }
-            // The end of the log could not be taken off; only starting over is left.
-            ask = Position::default();
-        }
-        Err(LinkError::Refused("it does not come to an end about where to go on".to_string()))
-    }
-
-    /// Whether the record is of one epoch here and there: then all up to it is the same.
-    fn shares(&self, seq: Seq, epoch: Epoch, crc: u32) -> bool {
-        let own = self.persistence.log.epoch_of(seq);
-        own.is_some_and(|own| own.epoch == epoch && own.crc == crc)
-    }
-
-    fn authenticate(&self, incoming: &mut Incoming) -> Result<(), LinkError> {
-        let config = &self.engine.config;
-        let passwords = [config.text(Id::Masterauth), config.text(Id::Requirepass)];
-        let Some(password) = passwords.into_iter().find(|word| !word.is_empty()) else {
-            return Ok(());
-        };
-        send(incoming.socket(), &[b"AUTH".to_vec(), password.into_bytes()])?;
-        let line = incoming.line()?;
-        match line.strip_prefix(b"-") {
-            // A leader without a password needs none.
-            Some(refusal) if !refusal.starts_with(b"ERR AUTH <password> called without") => {
-                Err(LinkError::Refused(String::from_utf8_lossy(refusal).into_owned()))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn request(&self, last: Position) -> Request {
-        let config = &self.engine.config;
-        let announced = config.int(Id::ReplicaAnnouncePort) as u16;
-        let port = if announced > 0 { announced } else { self.engine.port.load(Relaxed) };
-        let host = config.text(Id::ReplicaAnnounceIp);
-        Request { node_id: self.persistence.node_id.clone(), last, host, port }
-    }
-
-    /// The last of our records that can be in a history which has, at `seq`, an epoch that is not ours.
-    fn earlier(&self, seq: Seq, epoch: Epoch) -> Result<Position, LinkError> {
-        let log = &self.persistence.log;
-        let seq = log.with_epochs(|epochs| epochs.last_before(seq.min(log.last().seq), epoch));
-        let position =
-            seq.map_or(Ok(None), |seq| divergence::position_at(&self.persistence.dir, seq));
-        Ok(position?.unwrap_or_default())
-    }
-
-    /// Saves, reports and cuts off what only this node has, and dials again. If the state before it cannot
-    /// be rebuilt from what is here, nothing is cut off.
-    fn give_up_behind(&self, last: Seq, end: Position) -> Result<Parting, LinkError> {
-        let own = |error: &dyn std::fmt::Display| LinkError::Own(error.to_string());
-        let Persistence { log, dir, .. } = self.persistence;
-        log.sync().map_err(|error| own(&error))?;
-        let saved = divergence::save(dir, last, end)?;
-        saved.iter().for_each(|saved| self.report(saved));
-        if !divergence::can_rewind(dir, last).map_err(|error| own(&error))? {
-            return Ok(if saved.is_some() { Parting::Saved } else { Parting::Somewhere });
-        }
-        self.engine.role.set_loading(true);
-        self.engine.role.link.starts_over();
-        let position = self.persistence.rewind(&self.engine.store, last);
-        log::warn!("the log goes on behind record {}, as the leader's does", position.seq);
-        Err(LinkError::Again)
-    }
-
-    fn report(&self, saved: &divergence::Saved) {
-        self.persistence.aside.note_change();
-        if saved.writes == 0 {
-            let path = saved.path.display();
-            log::info!(
-                "only the beginning of this node's own epoch is given up; it is kept in {path}"
-            );
-            return;
-        }
-        let link = &self.engine.role.link;
-        let path = Some(saved.path.display().to_string());
-        // What was saved before, over a link that then broke, is not said and counted again.
-        if std::mem::replace(&mut *link.diverged_file.lock(), path.clone()) == path {
-            return;
-        }
-        link.diverged_records.add(saved.writes);
-        let keys: Vec<String> = saved.keys.iter().map(|key| quote(key)).collect();
-        log::warn!(
-            "{} writes that only this node had are not in its leader's history; they are saved in {} \
-             (kvstore log reads it) and changed {}{}",
-            saved.writes,
-            saved.path.display(),
-            keys.join(" "),
-            if saved.more_keys { " …" } else { "" }
-        );
-    }
-
-    fn copy(
-        &self,
-        incoming: &mut Incoming,
-        base: copy::Base,
-        parting: Parting,
-    ) -> Result<(), LinkError> {
-        let (role, Persistence { log, dir, .. }) = (&self.engine.role, self.persistence);
-        role.link.copies();
-        copy::receive(self.persistence, incoming, base, |bytes| role.link.heard(bytes))?;
-        let own = |error: &dyn std::fmt::Display| LinkError::Own(error.to_string());
-        log.sync().map_err(|error| own(&error))?;
-        let may_be_lost = match parting {
-            Parting::Saved => false,
-            Parting::Somewhere => true,
-            // Most likely a follower that was away for too long: others have all that it has.
-            Parting::Unknown => self.persistence.may_hold_writes_of_its_own(),
-        };
-        if may_be_lost && divergence::holds_writes(dir)? {
-            let aside = divergence::save_all(dir, log.last())?;
-            self.persistence.aside.note_change();
-            log::warn!(
-                "this node's history is not its leader's and where they part is unknown; all of it is kept \
-                 in {}",
-                aside.display()
-            );
-            *role.link.diverged_file.lock() = Some(aside.display().to_string());
-        }
-        copy::commit(dir)?;
-        let mut alive = copy::Alive::new(incoming);
-        self.take_over(|| alive.tell());
-        Ok(())
-    }
-
-    /// Makes a full copy that is complete this node's data. The end of the server stops it on the way.
-    fn take_over(&self, working: impl FnMut()) {
-        self.engine.role.set_loading(true);
-        self.engine.role.link.starts_over();
-        let position = self.persistence.take_over_copy(&self.engine.store, working);
-        if self.engine.shutdown.is_requested() {
-            return;
-        }
-        self.engine.role.set_loading(false);
-        self.persistence.log.wake_tailing();
-        log::info!("a full copy of the leader's data has been taken over, up to {}", position.seq);
-    }
-
     /// Applies records for as long as they come.
     fn stream(&self, incoming: &mut Incoming) -> Result<std::convert::Infallible, LinkError> {
         let link = &self.engine.role.link;
         link.came_up();
-        let (mut asked, mut acked, mut told) = (false, None::<Instant>, None);
+        let (mut asked, mut acked, mut told) = (None, None::<Instant>, None);
         while !self.engine.shutdown.is_requested() {
             // The first time, a copy may have left something in the buffer.
             let beaten = self.apply_waiting(incoming)?;
@@ -372,10 +154,11 @@ impl Follower<'_> {
                 (acked, told) = (Some(Instant::now()), news);
                 self.acknowledge(incoming)?;
             }
-            if self.engine.role.wants_to_lead() && !asked {
+            let wish = self.engine.role.wishes.newest();
+            if wish.is_some() && wish != asked {
                 let handover = Handover(self.persistence.log.appended());
                 incoming.socket().write_all(&handover.line())?;
-                asked = true;
+                asked = wish;
             }
             link.heard(incoming.read()?);
         }
@@ -413,13 +196,19 @@ impl Follower<'_> {
                 Item::NeedMore => return Ok(beaten),
                 Item::Heartbeat(beat) => {
                     self.engine.role.link.heartbeat(beat.seq, beat.behind_ms, beat.echo);
+                    self.look_for_a_leader(beat.hops);
                     beaten = true;
                 }
                 Item::Message(channel, payload) => {
                     self.announce(events)?;
                     self.engine.deliver_forwarded(channel, payload);
                 }
-                Item::Lead(Lead(seq)) if seq == last.seq => return Err(LinkError::Lead),
+                Item::Lead(Lead(seq)) if seq == last.seq => {
+                    if self.engine.role.wishes.accept() {
+                        return Err(LinkError::Lead);
+                    }
+                    incoming.socket().write_all(&Decline(seq).line())?;
+                }
                 Item::Lead(_) => return Err(LinkError::Garbled("a handover")),
                 Item::Record(header, record) => {
                     let applied = self.engine.apply_record(self.persistence, &header, record);
@@ -428,6 +217,28 @@ impl Follower<'_> {
                 }
             }
             incoming.consume(used);
+        }
+    }
+
+    /// Says when the nodes that are followed turn out to follow each other, and when one leads again.
+    fn look_for_a_leader(&self, hops: u64) {
+        let (link, Leader { host, port }) = (&self.engine.role.link, &self.order.leader);
+        match link.note_hops(hops) {
+            None => {}
+            Some(true) => {
+                *link.error.lock() = None;
+                log::warn!("link to {host}:{port}: there is a node that leads again");
+            }
+            Some(false) => {
+                let text = format!(
+                    "no node leads: {host}:{port} and the nodes that it follows, follow each other in a \
+                     circle; REPLICAOF NO ONE makes one of them the leader"
+                );
+                if self.said.is_due("circle") {
+                    log::warn!("link to {host}:{port}: {text}");
+                }
+                *link.error.lock() = Some(text);
+            }
         }
     }
 
@@ -462,15 +273,4 @@ fn connect_to(host: &str, port: u16) -> io::Result<TcpStream> {
         }
     }
     Err(last)
-}
-
-/// Sends a command as a RESP array.
-fn send(mut socket: &TcpStream, words: &[Vec<u8>]) -> io::Result<()> {
-    let mut request = format!("*{}\r\n", words.len()).into_bytes();
-    for word in words {
-        request.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-        request.extend_from_slice(word);
-        request.extend_from_slice(b"\r\n");
-    }
-    socket.write_all(&request)
 }

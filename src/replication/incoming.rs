@@ -212,6 +212,7 @@ mod tests {
             unix_ms: 1_767_225_600_123,
             behind_ms: 0,
             echo: 9,
+            hops: 0,
         };
         for (epoch, payload) in [
             (1, &b"*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n"[..]),

@@ -12,11 +12,9 @@
 //! one that falls further behind than `repl-retention-bytes` its place.
 
 use super::cursor::Cursor;
-use super::wire::{self, Ack, Answer, Handover, Heartbeat, LINE_LEN_MAX, Lead, Request};
-use crate::aof::base::parse_first_line;
-use crate::aof::epochs::EpochStart;
-use crate::aof::files::{self, base_name};
-use crate::aof::record::{HEADER_LEN_MAX, Position, line_len};
+use super::feed::{Feed, Found, judge};
+use super::wire::{self, Ack, Answer, Decline, Handover, Heartbeat, LINE_LEN_MAX, Lead, Request};
+use crate::aof::record::Position;
 use crate::clock::UnixMillis;
 use crate::config::Id;
 use crate::effect::Seq;
@@ -38,8 +36,6 @@ const CHUNK_BYTES: usize = 256 << 10;
 const BEAT_IDLE: Duration = Duration::from_millis(100);
 /// Between heartbeats while records are sent: each is answered, and its answer costs a wake-up here.
 const BEAT_BUSY: Duration = Duration::from_millis(5);
-/// For its own leader's word on what the history contains, a follower with followers waits this long.
-const JUDGE_WAIT: Duration = Duration::from_millis(500);
 /// The sender writes to one socket and keeps its buffer on the heap.
 const STACK_BYTES: usize = 128 << 10;
 
@@ -47,16 +43,6 @@ const SAME_NODE: Failure = Failure::fixed(
     "ERR this is the node that wants to follow, or one with a copy of its directory: then remove the file \
      'node' from one of the two",
 );
-
-/// What a follower is given.
-struct Feed<'l> {
-    answer: Answer,
-    /// See `Log::histories`.
-    histories: u64,
-    /// The base, if it gets one, with its length.
-    base: Option<(File, u64)>,
-    cursor: Cursor<'l>,
-}
 
 /// Answers a request. If records follow, serves the follower until its link ends, and returns true: the
 /// connection is of no other use any more.
@@ -68,24 +54,40 @@ pub fn serve(
 ) -> Result<bool, Failure> {
     let persistence = engine.persistence.as_ref();
     let persistence = persistence.ok_or(Failure::fixed("ERR this node has no log to follow"))?;
+    let said = &engine.followers.said;
     if request.node_id == persistence.node_id {
+        if said.is_due(&request.node_id) {
+            log::warn!("client {} asks to follow, and is refused: {SAME_NODE}", client.addr);
+        }
         return Err(SAME_NODE);
     }
     if engine.role.is_loading() {
         return Err(Failure::fixed("LOADING a full copy of the leader's data is being loaded"));
     }
+    let Request { node_id, run_id, .. } = request;
+    let claimed = engine.followers.claim(client.id, node_id, run_id, &engine.shutdown);
+    let _claimed = claimed.map_err(|other| copied(engine, client, node_id, &other))?;
     let failed = |error: io::Error| Failure::new(format!("ERR cannot read the log: {error}"));
-    let (answer, feed) = match judge(engine, persistence, request).map_err(failed)? {
+    let (end, found) = judge(engine, persistence, request).map_err(failed)?;
+    let (answer, feed) = match found {
         Found::Feed(feed) => (feed.answer, Some(feed)),
         Found::Parted(answer) => (answer, None),
     };
-    log::info!("client {}: node {:.8} asks to follow: {answer:?}", client.addr, request.node_id);
+    log::info!("client {}: node {node_id:.8} asks to follow: {answer:?}", client.addr);
+    if request.last.seq > end && said.is_due(&format!("end {node_id}")) {
+        log::warn!(
+            "this node's log ends at record {end}, before the last one of its follower {node_id:.8} at {}, \
+             {}: this node has lost records, or never had them. The follower saves what only it has",
+            client.addr,
+            request.last.seq
+        );
+    }
     if feed.is_some() {
         client.becomes_follower();
         engine.clients.changed.notify();
     }
     let limit = engine.output_limit(client);
-    if client.send(&answer.line(request), 0, limit).is_err() {
+    if client.send(&answer.line(request, end), 0, limit).is_err() {
         return Ok(true);
     }
     let Some(feed) = feed else { return Ok(false) };
@@ -94,103 +96,16 @@ pub fn serve(
     Ok(true)
 }
 
-enum Found<'l> {
-    Feed(Feed<'l>),
-    Parted(Answer),
-}
-
-/// As [`find`]. A node that follows another waits a moment for its leader to say what there is. The record
-/// that it is asked for was written before the question: a node that has all that its leader had since then,
-/// and not this record, knows as well as the leader that the history does not contain it.
-fn judge<'l>(
-    engine: &Engine,
-    persistence: &'l Persistence,
-    request: &Request,
-) -> io::Result<Found<'l>> {
-    let (link, asked_at) = (&engine.role.link, engine.role.link.clock());
-    let found = find(persistence, request, engine.role.is_follower())?;
-    if matches!(found, Found::Parted(Answer::Behind { .. }))
-        && link.wait_fresh(asked_at, JUDGE_WAIT)
-    {
-        return find(persistence, request, false);
+/// Refuses a follower whose node id another one has that is connected.
+fn copied(engine: &Engine, client: &Client, node_id: &str, other: &str) -> Failure {
+    let text = format!(
+        "ERR another follower with this node's id is connected, {other}: one of the two has a copy of the \
+         other's directory; stop it, remove the file 'node' from its directory, and start it again"
+    );
+    if engine.followers.said.is_due(node_id) {
+        log::warn!("client {} asks to follow, and is refused: {text}", client.addr);
     }
-    Ok(found)
-}
-
-/// Finds out what a follower with this last record needs.
-fn find<'l>(
-    persistence: &'l Persistence,
-    request: &Request,
-    follows: bool,
-) -> io::Result<Found<'l>> {
-    let (log, dir) = (&persistence.log, &*persistence.dir);
-    let histories = log.histories();
-    let last = request.last;
-    // What is not written yet cannot be read from the files. An error is somebody else's to tell.
-    let _ = log.ensure_written(log.appended());
-    // One end for all that is decided here: what is behind it may be half written.
-    let end = log.end();
-    if let Some(cursor) = Cursor::behind(log, dir, &end, last)? {
-        let answer = Answer::Continue(log.epoch());
-        return Ok(Found::Feed(Feed { answer, histories, base: None, cursor }));
-    }
-    let oldest = files::list(dir)?.segments.first().copied().unwrap_or_default();
-    let common = log.with_epochs(|epochs| {
-        let seq = epochs.last_within(last.seq.min(end.last.seq), last.epoch)?;
-        epochs.of(seq).filter(|_| seq.0 + 1 >= oldest.0).map(|start| (seq, start))
-    });
-    match common {
-        // Only a leader can say that a record does not exist: a follower may not have received it yet.
-        Some((seq, EpochStart { epoch, crc, .. }))
-            if follows && seq == end.last.seq && last.seq > seq =>
-        {
-            Ok(Found::Parted(Answer::Behind { seq, epoch, crc }))
-        }
-        Some((seq, start)) if last.seq > Seq(0) => {
-            let answer = Answer::Diverged { seq, epoch: start.epoch, crc: start.crc };
-            Ok(Found::Parted(answer))
-        }
-        _ => full(persistence).map(Found::Feed),
-    }
-}
-
-/// The newest base and everything behind it.
-fn full(persistence: &Persistence) -> io::Result<Feed<'_>> {
-    const TRIES: usize = 5;
-    let (log, dir) = (&persistence.log, &*persistence.dir);
-    let histories = log.histories();
-    // Until the base is chosen, a compaction may remove nothing.
-    let _all = log.pin(Seq(1));
-    for _ in 0..TRIES {
-        let (base, position) = match files::list(dir)?.bases.last() {
-            None => (None, Position::default()),
-            Some(seq) => match open_base(&dir.join(base_name(*seq))) {
-                // A newer one has just replaced it.
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                opened => {
-                    let (file, len, position) = opened?;
-                    (Some((file, len)), position)
-                }
-            },
-        };
-        if let Some(cursor) = Cursor::behind(log, dir, &log.end(), position)? {
-            let bytes = base.as_ref().map_or(0, |(_, len)| *len);
-            let answer = Answer::Full { seq: position.seq, bytes };
-            return Ok(Feed { answer, histories, base, cursor });
-        }
-    }
-    Err(io::Error::other("no base with the log behind it can be found"))
-}
-
-fn open_base(path: &std::path::Path) -> io::Result<(File, u64, Position)> {
-    let file = File::open(path)?;
-    let mut head = [0; HEADER_LEN_MAX];
-    let len = file.metadata()?.len();
-    let read = file.read_at(&mut head, 0)?;
-    let line = line_len(&head[..read]).and_then(|len| head[..len].strip_suffix(b"\r\n"));
-    let position = line.and_then(parse_first_line);
-    let position = position.ok_or_else(|| io::Error::other("the base's first line is damaged"))?;
-    Ok((file, len, position))
+    Failure::new(text)
 }
 
 /// Serves a follower until its link ends.
@@ -261,6 +176,13 @@ fn read_acks(engine: &Engine, client: &Client, follower: &Follower, early: &[u8]
             let line = line.strip_suffix(b"\r\n").unwrap_or_default();
             if Handover::parse(line).is_some() {
                 follower.asks_to_lead.store(true, Relaxed);
+                continue;
+            }
+            if let Some(Decline(seq)) = Decline::parse(line) {
+                log::warn!("follower {}:{} declines to lead", follower.host, follower.port);
+                if let Err(error) = engine.take_back_lead(&follower.node_id, seq) {
+                    log::error!("{error}");
+                }
                 continue;
             }
             let ack = Ack::parse(line);
@@ -334,7 +256,7 @@ impl Sender<'_> {
         }
         let log = &self.persistence.log;
         let (mut sent, mut beaten, mut last_beat) = (Seq(0), Seq(0), Instant::now());
-        let mut told_to_lead = false;
+        let mut told_to_lead = None;
         loop {
             // Asked before the end is: behind the last connection's end, that is final.
             let done = self.is_done();
@@ -370,19 +292,20 @@ impl Sender<'_> {
                 return Ok(());
             }
             if self.follower.asks_to_lead.swap(false, Relaxed) && !self.engine.role.is_follower() {
-                return self.hand_over(cursor, &mut buffer);
+                sent = self.hand_over(&mut cursor, &mut buffer)?;
             }
             // The link may have broken in the middle of handing over: then it has to be said again.
-            if !told_to_lead && self.engine.role.has_handed_over(&self.follower.node_id, sent) {
+            let hands_over = self.engine.role.has_handed_over(&self.follower.node_id, sent);
+            if hands_over && told_to_lead != Some(sent) {
                 self.send(&Lead(sent).line())?;
-                told_to_lead = true;
+                told_to_lead = Some(sent);
             }
             let pace = if sent > beaten { BEAT_BUSY } else { BEAT_IDLE };
             let due = || {
                 self.is_done()
                     || log.histories() != histories
                     || self.follower.asks_to_lead.load(Relaxed)
-                    || !told_to_lead
+                    || told_to_lead != Some(sent)
                         && self.engine.role.has_handed_over(&self.follower.node_id, sent)
                     || self.follower.has_messages()
                     || self.engine.followers.is_awaited() && sent > beaten
@@ -396,9 +319,11 @@ impl Sender<'_> {
         self.done.load(Relaxed) || self.engine.followers.is_closing()
     }
 
-    /// Lets the follower lead: no write is taken any more, the follower is given the last of them, told, and
-    /// followed. Until it is told, this node can take the lead back; from then on two might lead.
-    fn hand_over(&self, mut cursor: Cursor<'_>, buffer: &mut [u8]) -> io::Result<()> {
+    /// Lets the follower lead: no write is taken any more, the follower is given the last of them, and
+    /// followed. Then it may be told, and it may decline, if the PROMOTE that asked for this has given up meanwhile.
+    /// Until it is told, this node can take the lead back; from then on two might lead. Returns the last
+    /// record.
+    fn hand_over(&self, cursor: &mut Cursor<'_>, buffer: &mut [u8]) -> io::Result<Seq> {
         let log = &self.persistence.log;
         let follower = self.follower;
         // Behind what cannot be written, nobody can lead.
@@ -422,11 +347,10 @@ impl Sender<'_> {
             return Err(error);
         }
         log::warn!("handing over to {}:{} behind record {last}", follower.host, follower.port);
-        let told = self.send(&Lead(last).line());
         let leader = Leader { host: follower.host.clone(), port: follower.port };
         self.engine.follow(leader).map_err(|failure| io::Error::other(failure.to_string()))?;
         self.engine.role.note_handed_over(follower.node_id.clone(), last);
-        told
+        Ok(last)
     }
 
     fn send_base(&self, file: &File, len: u64, buffer: &mut [u8]) -> io::Result<()> {
@@ -444,13 +368,13 @@ impl Sender<'_> {
 
     fn heartbeat(&self) -> Heartbeat {
         let (log, role) = (&self.persistence.log, &self.engine.role);
-        let behind_ms = match role.is_follower() {
-            true => role.link.staleness_ms().unwrap_or(u64::MAX),
-            false => 0,
+        let (behind_ms, hops) = match role.is_follower() {
+            true => (role.link.staleness_ms().unwrap_or(u64::MAX), role.link.hops()),
+            false => (0, 0),
         };
         let Position { seq, epoch, .. } = log.last();
         let echo = self.follower.clock();
-        Heartbeat { epoch, seq, unix_ms: UnixMillis::now().0, behind_ms, echo }
+        Heartbeat { epoch, seq, unix_ms: UnixMillis::now().0, behind_ms, echo, hops }
     }
 
     /// Waits for as long as the follower acknowledges anything: it may be loading a copy, or the link may be

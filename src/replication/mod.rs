@@ -41,7 +41,7 @@
 //! many rounds as there were leaderships since, mostly one.
 //!
 //! What is kept for followers is [`crate::aof::log::Retention`]; a full copy is received into a directory of its
-//! own and takes effect by a rename (`copy.rs`).
+//! own (`copy.rs`) and then takes the log's place ([`crate::aof::replacement`]).
 //!
 //! # What is promised
 //!
@@ -49,11 +49,20 @@
 //!   transactions whole.
 //! - No byte is applied that was not checked against the chain. A link that brings another one is dropped, and
 //!   the record is asked for again.
-//! - A node that comes back never overwrites in silence: what only it had is saved, counted and named first.
+//! - A node that follows gives up nothing in silence. Before a copy replaces its log, or the log is cut off, its
+//!   records are proven to be in the leader's history, or they are saved to `diverged/`, counted and named:
+//!   those that it wrote itself and those that it once received alike (`rejoin.rs`). So what WAIT has confirmed
+//!   outlives the loss of the leader's disk, and a promotion of the wrong node. A leader whose log ends before
+//!   its follower's says so in the log, and so does the follower.
 //! - A promotion begins an epoch, on disk before the first write of it. Two nodes may wrongly lead at one time
 //!   (nobody here prevents it); when they meet, the difference shows, whatever the numbers are.
 //! - A token of LASTSEQ is honoured by the very record that it was given for, or refused.
-//! - A planned handover (PROMOTE) loses nothing: the old leader stops writing before the new one starts.
+//! - A planned handover (PROMOTE) loses nothing: the old leader stops writing before the new one starts. It
+//!   is an offer: when PROMOTE has given up meanwhile, the follower declines, and the old leader leads on.
+//! - Nodes that follow each other in a circle notice it, for each heartbeat tells how far away the leader is,
+//!   and in a circle that grows. Their links count as down, and say why.
+//! - Two followers with one node id, of which one has a copy of the other's directory, are not counted as one:
+//!   the second is refused (`engine/twins.rs`).
 //!
 //! # What is not
 //!
@@ -77,12 +86,15 @@
 //!
 //! # Reading order
 //!
-//! [`wire`] (the lines), [`cursor`] (reading the log for somebody), [`leader`], `incoming` (checking what
-//! comes), [`follower`], `copy`; the roles themselves are in `engine::role`.
+//! [`wire`] (the lines), [`cursor`] (reading the log for somebody), `feed` (what a follower is given),
+//! [`leader`], `incoming` (checking what comes), [`follower`], `rejoin` (where to go on), `copy`; the roles
+//! themselves are in `engine::role`.
 
 mod copy;
 pub mod cursor;
+mod feed;
 pub mod follower;
 mod incoming;
 pub mod leader;
+mod rejoin;
 pub mod wire;

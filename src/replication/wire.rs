@@ -3,16 +3,19 @@
 //! ```text
 //! follower                                     leader
 //! REPLICATE <id> <seq> <epoch> <crc> …   ──▶
-//!                                        ◀──   CONTINUE <epoch> <seal>              then records
-//!                                        or    FULL <seq> <bytes> <seal>            then a base, then records
-//!                                        or    DIVERGED <seq> <epoch> <crc> <seal>  ask again
-//!                                        or    BEHIND <seq> <epoch> <crc> <seal>    ask again later
-//!                                        ◀──   #! <epoch> <seq> <unix ms> <behind ms> <echo> <seal>
+//!                                        ◀──   CONTINUE <epoch> <end> <seal>              then records
+//!                                        or    FULL <seq> <bytes> <end> <seal>            then a base, then records
+//!                                        or    DIVERGED <seq> <epoch> <crc> <end> <seal>  ask again
+//!                                        or    BEHIND <seq> <epoch> <crc> <end> <seal>    ask again later
+//!                                        ◀──   #! <epoch> <seq> <unix ms> <behind ms> <echo> <hops> <seal>
 //! ACK <received> <applied> <durable> <bytes> <clock> <seal> ──▶
 //! HANDOVER <seq> <seal>                   ──▶
 //!                                        ◀──   #lead <seq> <seal>                   behind the last record
+//! DECLINE <seq> <seal>                    ──▶   only if PROMOTE waits no longer
 //!                                        ◀──   #message <length> <length> <seal>    channel and payload follow
 //! ```
+//!
+//! `<end>` is the leader's last record: a follower that has more says so.
 //!
 //! Each line ends in a seal, the CRC-32 of what is before it. The seal of an answer also covers the request,
 //! as the leader understood it, so a bit that flips on the way there cannot cause a needless full copy.
@@ -34,11 +37,20 @@ pub struct Request {
     pub host: String,
     /// See `host`.
     pub port: u16,
+    /// The process that asks, 40 hex digits; empty if it does not say. Two processes with one node id have
+    /// copies of one directory.
+    pub run_id: String,
 }
 
 impl Request {
     /// The words of the command.
     pub fn words(&self) -> Vec<Vec<u8>> {
+        let mut words = self.sealed_words();
+        words.push(self.run_id.clone().into_bytes());
+        words
+    }
+
+    fn sealed_words(&self) -> Vec<Vec<u8>> {
         let Position { seq, epoch, crc } = self.last;
         vec![
             b"REPLICATE".to_vec(),
@@ -65,12 +77,14 @@ impl Request {
         let host = String::from_utf8(host.to_vec())
             .ok()
             .filter(|host| host.len() < 256 && host.as_bytes().iter().all(harmless))?;
-        valid.then_some(Request { node_id, last: Position { seq, epoch, crc }, host, port })
+        let run_id = String::from_utf8_lossy(words.next().unwrap_or_default()).into_owned();
+        let last = Position { seq, epoch, crc };
+        valid.then_some(Request { node_id, last, host, port, run_id })
     }
 
     /// What the seal of an answer covers besides the answer.
     fn seal(&self) -> u32 {
-        crc32fast::hash(&self.words().join(&b' '))
+        crc32fast::hash(&self.sealed_words().join(&b' '))
     }
 }
 
@@ -110,8 +124,8 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// The line, with its end.
-    pub fn line(&self, request: &Request) -> Vec<u8> {
+    /// The line, with its end, from a leader whose log ends at `end`.
+    pub fn line(&self, request: &Request, end: Seq) -> Vec<u8> {
         let text = match self {
             Answer::Continue(epoch) => format!("CONTINUE {}", epoch.0),
             Answer::Full { seq, bytes } => format!("FULL {seq} {bytes}"),
@@ -120,30 +134,31 @@ impl Answer {
             }
             Answer::Behind { seq, epoch, crc } => format!("BEHIND {seq} {} {crc:08x}", epoch.0),
         };
-        sealed(&text, request.seal())
+        sealed(&format!("{text} {end}"), request.seal())
     }
 
-    /// Reads a line without its end, the answer to this request.
-    pub fn parse(line: &[u8], request: &Request) -> Option<Answer> {
+    /// Reads a line without its end, the answer to this request, and where the leader's log ends.
+    pub fn parse(line: &[u8], request: &Request) -> Option<(Answer, Seq)> {
         let text = unsealed(line, request.seal())?;
         let mut words = text.split(|&byte| byte == b' ');
         let kind = words.next()?;
         let mut number = || canonical_number(words.next()?);
-        match kind {
-            b"CONTINUE" => Some(Answer::Continue(Epoch(number()?))),
-            b"FULL" => Some(Answer::Full { seq: Seq(number()?), bytes: number()? }),
-            b"DIVERGED" => Some(Answer::Diverged {
+        let answer = match kind {
+            b"CONTINUE" => Answer::Continue(Epoch(number()?)),
+            b"FULL" => Answer::Full { seq: Seq(number()?), bytes: number()? },
+            b"DIVERGED" => Answer::Diverged {
                 seq: Seq(number()?),
                 epoch: Epoch(number()?),
                 crc: parse_crc(words.next()?)?,
-            }),
-            b"BEHIND" => Some(Answer::Behind {
+            },
+            b"BEHIND" => Answer::Behind {
                 seq: Seq(number()?),
                 epoch: Epoch(number()?),
                 crc: parse_crc(words.next()?)?,
-            }),
-            _ => None,
-        }
+            },
+            _ => return None,
+        };
+        Some((answer, Seq(canonical_number(words.next()?)?)))
     }
 }
 
@@ -161,6 +176,9 @@ pub struct Heartbeat {
     /// What the receiver's clock (see [`Ack`]) showed at least when this was sent; 0 if that is unknown. So
     /// the receiver knows how old this is, however long it was on its way, and no two clocks need agree.
     pub echo: u64,
+    /// How many links lie between the sender and the node that leads: 0 from a leader, and one more than its
+    /// own leader said from a follower. Where nodes follow each other in a circle it grows without end.
+    pub hops: u64,
 }
 
 /// How a heartbeat's line begins, which no record's does.
@@ -169,14 +187,14 @@ pub const HEARTBEAT: &[u8] = b"#! ";
 impl Heartbeat {
     /// The line, with its end.
     pub fn line(&self) -> Vec<u8> {
-        let Heartbeat { epoch, seq, unix_ms, behind_ms, echo } = self;
-        sealed(&format!("#! {} {seq} {unix_ms} {behind_ms} {echo}", epoch.0), 0)
+        let Heartbeat { epoch, seq, unix_ms, behind_ms, echo, hops } = self;
+        sealed(&format!("#! {} {seq} {unix_ms} {behind_ms} {echo} {hops}", epoch.0), 0)
     }
 
     /// Reads a line without its end.
     pub fn parse(line: &[u8]) -> Option<Heartbeat> {
-        let [epoch, seq, unix_ms, behind_ms, echo] = numbers(line, HEARTBEAT)?;
-        Some(Heartbeat { epoch: Epoch(epoch), seq: Seq(seq), unix_ms, behind_ms, echo })
+        let [epoch, seq, unix_ms, behind_ms, echo, hops] = numbers(line, HEARTBEAT)?;
+        Some(Heartbeat { epoch: Epoch(epoch), seq: Seq(seq), unix_ms, behind_ms, echo, hops })
     }
 }
 
@@ -227,7 +245,24 @@ impl Handover {
     }
 }
 
-/// The leader no longer leads: who has this record, its last, is to.
+/// A follower that was offered the lead does not take it: no PROMOTE waits for it any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decline(pub Seq);
+
+impl Decline {
+    /// The line, with its end.
+    pub fn line(&self) -> Vec<u8> {
+        sealed(&format!("DECLINE {}", self.0), 0)
+    }
+
+    /// Reads a line without its end.
+    pub fn parse(line: &[u8]) -> Option<Decline> {
+        let [seq] = numbers(line, b"DECLINE ")?;
+        Some(Decline(Seq(seq)))
+    }
+}
+
+/// The leader no longer leads: the follower that has this record, its last, may, or declines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lead(pub Seq);
 
@@ -321,7 +356,8 @@ mod tests {
 
     fn request() -> Request {
         let last = Position { seq: Seq(9), epoch: Epoch(2), crc: 0xab };
-        Request { node_id: "0f".repeat(20), last, host: String::new(), port: 8080 }
+        let (node_id, run_id) = ("0f".repeat(20), "1e".repeat(20));
+        Request { node_id, last, host: String::new(), port: 8080, run_id }
     }
 
     /// The line reads back, and with any bit flipped it does not.
@@ -351,14 +387,15 @@ mod tests {
             Answer::Behind { seq, epoch, crc: 7 },
         ];
         for answer in answers {
-            check(answer, answer.line(&request), |line| Answer::parse(line, &request));
+            check((answer, seq), answer.line(&request, seq), |line| Answer::parse(line, &request));
         }
         let ack =
             Ack { received: seq, applied: Seq(1), durable: Seq(0), bytes: u64::MAX, clock: 5 };
         check(ack, ack.line(), Ack::parse);
         check(Handover(seq), Handover(seq).line(), Handover::parse);
         check(Lead(seq), Lead(seq).line(), Lead::parse);
-        let heartbeat = Heartbeat { epoch, seq, unix_ms: 1, behind_ms: 2, echo: 3 };
+        check(Decline(seq), Decline(seq).line(), Decline::parse);
+        let heartbeat = Heartbeat { epoch, seq, unix_ms: 1, behind_ms: 2, echo: 3, hops: 4 };
         check(heartbeat, heartbeat.line(), Heartbeat::parse);
     }
 
@@ -383,7 +420,7 @@ mod tests {
     fn an_answer_to_another_request_is_none() {
         let (asked, mut understood) = (request(), request());
         understood.last.seq = Seq(8);
-        let line = Answer::Continue(Epoch(1)).line(&understood);
+        let line = Answer::Continue(Epoch(1)).line(&understood, Seq(9));
         assert_eq!(Answer::parse(&line[..line.len() - 2], &asked), None);
     }
 

@@ -181,6 +181,11 @@ impl Connection<'_> {
     fn replicate(&mut self, words: &[Vec<u8>]) -> Result<(), End> {
         self.flush()?;
         let request = Request::parse(words.iter().map(Vec::as_slice));
+        if request.is_some() {
+            // Nothing but the log and what belongs to it may come over the link.
+            self.session.subscriptions.leave_all();
+            self.session.monitoring = None;
+        }
         let client = &self.session.client;
         let served = match request {
             Some(request) => leader::serve(self.engine, client, &request, self.input.waiting()),

@@ -6,6 +6,7 @@ use crate::common::{DEADLINE, skipped, wait_until};
 use crate::ledger::{Ledger, info};
 use std::fs::{self, File};
 use std::io::Write;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -18,12 +19,18 @@ pub struct Injection {
 impl Injection {
     /// Makes calls of the server fail, as strace spells it: `fdatasync:error=EIO`.
     pub fn begin(server: &Server, what: &str) -> Option<Injection> {
+        Injection::begin_on(server, what, None)
+    }
+
+    /// As `begin`, only for calls on this file or directory, if one is given.
+    pub fn begin_on(server: &Server, what: &str, path: Option<&Path>) -> Option<Injection> {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let messages = File::create(dir.path().join("messages")).expect("a file");
         let calls = what.split(':').next().expect("a call");
         let mut command = Command::new("strace");
         command.args(["-f", "-p", &server.pid().to_string(), "-o"]).arg(dir.path().join("trace"));
         command.args(["-e", &format!("trace={calls}"), "-e", &format!("inject={what}")]);
+        path.map(|path| command.arg("-P").arg(path));
         let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(messages);
         let Ok(strace) = command.spawn() else {
             skipped("strace is not installed (apt-get install strace)");
@@ -58,7 +65,7 @@ impl Injection {
     }
 
     /// How many calls were made to fail.
-    fn injected(&self) -> usize {
+    pub fn injected(&self) -> usize {
         let trace = fs::read_to_string(self.dir.path().join("trace")).unwrap_or_default();
         trace.matches("(INJECTED)").count()
     }

@@ -1,6 +1,7 @@
 //! Hazard: a full copy takes so long that what it needs is compacted away meanwhile; a copy that is
 //! damaged or cut off is taken for the data.
 
+use crate::common::history::recover;
 use crate::common::nodes::{
     StopOnDrop, assert_replicated, count, follower_of, info, load, wait_for,
 };
@@ -8,6 +9,7 @@ use crate::common::proxy::{Proxy, Way};
 use crate::common::resp::{Resp, Value, encode};
 use crate::common::server::Server;
 use crate::common::{long_form, note, wait_until};
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
@@ -149,4 +151,87 @@ fn the_old_data_is_there_until_the_copy_is() {
     crate::common::nodes::replicaof(follower.port(), leader.port());
     assert_replicated(&leader, &[&follower]);
     assert_eq!(Resp::connect(follower.port()).call(&["GET", "old"]), Value::Null);
+}
+
+/// A compaction holds the files for as long as it takes; until it is over, nothing is loaded, and the old data
+/// can be read.
+#[test]
+fn a_copy_that_waits_for_a_compaction_is_not_being_loaded() {
+    let leader = leader_with(3000);
+    let follower = Server::start(&[SETTINGS, &[("compact-rate", "64kb")]].concat());
+    fill(follower.port(), 6000);
+    let mut client = Resp::connect(follower.port());
+    assert!(!client.call(&["BGREWRITEAOF"]).is_error());
+    wait_for(follower.port(), "aof_rewrite_in_progress", |running| running == "1");
+    crate::common::nodes::replicaof(follower.port(), leader.port());
+    wait_for(leader.port(), "kvstore_full_copies_sent", |sent| sent == "1");
+    let mut reads = 0;
+    loop {
+        let reply = client.call(&["GET", "key:5000"]);
+        if info(follower.port(), "aof_rewrite_in_progress") == "0" {
+            break;
+        }
+        assert!(!reply.is_error(), "{reply:?} after {reads} reads");
+        reads += 1;
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert!(reads > 20, "{reads} reads: it shows nothing");
+    assert_replicated(&leader, &[&follower]);
+}
+
+/// A directory in which a full copy of another node's data is complete, and was not taken over. It is for a
+/// follower of `leader`, whose log ends `before` so many records.
+fn forgotten_copy(leader: &str, before: u64) -> (Server, std::path::PathBuf) {
+    let donor = Server::start(&[]);
+    Resp::connect(donor.port()).call(&["SET", "donor", "value"]);
+    let from = donor.dir().join("data/log-1.aof");
+    let mut node = Server::start(&[]);
+    let mut client = Resp::connect(node.port());
+    for n in 0..40 {
+        assert_eq!(client.call(&["SET", &format!("own:{n}"), "value"]), Value::ok());
+    }
+    node.kill();
+    let data = node.dir().join("data");
+    let last = recover(&data).expect("an intact log").0.tail.last;
+    let copy = data.join("replacement");
+    fs::create_dir(&copy).expect("an empty directory");
+    fs::copy(from, copy.join("log-1.aof")).expect("a copy");
+    let (seq, epoch, crc) = (last.seq.0 - before, last.epoch.0, last.crc);
+    let purpose = format!("{leader}\n{seq} {epoch} {crc:08x}\n2\n\n");
+    fs::write(copy.join("replaces"), purpose).expect("a file");
+    (node, data)
+}
+
+/// The node has gone on without a copy that was complete: the copy never replaces what it wrote since.
+#[test]
+fn a_forgotten_copy_replaces_nothing() {
+    // It leads; it follows another; its log does not end any more where it did.
+    for (leader, follows, before) in [
+        ("127.0.0.1 1", None, 0),
+        ("127.0.0.1 1", Some("127.0.0.1 2"), 0),
+        ("127.0.0.1 1", Some("127.0.0.1 1"), 1),
+    ] {
+        let (node, data) = forgotten_copy(leader, before);
+        let settings: Vec<_> = follows.map(|leader| ("replicaof", leader)).into_iter().collect();
+        let node = Server::start_in(&node.shared_dir(), &settings);
+        let mut client = Resp::connect(node.port());
+        for n in 0..40 {
+            assert_eq!(client.call(&["GET", &format!("own:{n}")]), Value::bulk("value"));
+        }
+        let aside = fs::read_dir(data.join("diverged")).expect("diverged/").flatten().next();
+        let (_, state) = recover(&aside.expect("the copy").path()).expect("an intact log");
+        assert!(state.contains_key(&b"donor"[..]));
+        assert!(node.stderr().contains("gone on without it"), "{}", node.stderr());
+    }
+}
+
+/// The node was killed before it could take the copy over, and nothing has happened since.
+#[test]
+fn a_copy_that_is_still_wanted_is_taken_over_at_the_start() {
+    let (node, data) = forgotten_copy("127.0.0.1 1", 0);
+    let node = Server::start_in(&node.shared_dir(), &[("replicaof", "127.0.0.1 1")]);
+    let mut client = Resp::connect(node.port());
+    assert_eq!(client.call(&["GET", "donor"]), Value::bulk("value"));
+    assert_eq!(client.call(&["GET", "own:0"]), Value::Null);
+    assert!(!data.join("replacement").exists() && !data.join("diverged").exists());
 }

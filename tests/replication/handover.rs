@@ -132,3 +132,60 @@ fn the_link_dies_in_the_middle() {
         "{rounds} handovers over a breaking link (KVSTORE_SEED={seed}): {handed_over} done, {cut_off} not"
     ));
 }
+
+/// Of two clients that wait for the lead, one gives up.
+#[test]
+fn a_promote_that_gives_up_leaves_another_its_wish() {
+    let one = Server::start(&[]);
+    let link = Proxy::to(one.port(), 1);
+    let other = follower_of(link.port(), &[]);
+    wait_for(other.port(), "master_link_status", |status| status == "up");
+    link.stall(true);
+    let (first, second) = thread::scope(|scope| {
+        let port = other.port();
+        let promote = |ms| move || Resp::connect(port).call(&["PROMOTE", ms]);
+        let second = scope.spawn(promote("8000"));
+        let first = scope.spawn(promote("500")).join().expect("an answer");
+        link.heal();
+        (first, second.join().expect("an answer"))
+    });
+    assert_eq!(first, Value::error("ERR the leader has not handed over in time"));
+    assert_eq!(second, Value::ok());
+    assert!(leads(other.port()));
+    wait_for(one.port(), "role", |role| role == "slave");
+}
+
+/// The link is slow: the leader hears of the wish, or this node of the lead, after the answer. Then the leader
+/// goes on leading, and takes writes again.
+#[test]
+fn nothing_is_handed_over_after_promote_has_said_no() {
+    let (mut done, mut not) = (0, 0);
+    for timeout in ["200", "400", "600", "700", "800", "900", "1000", "1400", "8000"] {
+        let one = Server::start(&[]);
+        let link = Proxy::to(one.port(), 1);
+        let other = follower_of(link.port(), &[]);
+        wait_for(other.port(), "master_link_status", |status| status == "up");
+        link.delay(300);
+        let reply = Resp::connect(other.port()).call(&["PROMOTE", timeout]);
+        if reply == Value::ok() {
+            done += 1;
+            assert!(leads(other.port()));
+            wait_for(one.port(), "role", |role| role == "slave");
+            continue;
+        }
+        not += 1;
+        assert_eq!(reply, Value::error("ERR the leader has not handed over in time"));
+        let late = wait_until(Duration::from_secs(2), || leads(other.port()));
+        assert!(!late, "PROMOTE {timeout}: handed over after the answer");
+        link.heal();
+        let is_back = wait_until(DEADLINE, || leads(one.port()));
+        assert!(is_back, "PROMOTE {timeout}: nobody leads");
+        let mut client = Resp::connect(one.port());
+        assert_eq!(client.call(&["SET", "after", timeout]), Value::ok());
+        assert_replicated(&one, &[&other]);
+        // And the next one is heard.
+        assert_eq!(Resp::connect(other.port()).call(&["PROMOTE"]), Value::ok());
+    }
+    note(&format!("{done} late handovers done, {not} not"));
+    assert!(done > 0 && not > 0);
+}

@@ -11,6 +11,7 @@ mod copies;
 mod divergence;
 mod evidence;
 mod handover;
+mod holders;
 mod misdirected;
 mod notifications;
 mod restarts;

@@ -7,6 +7,7 @@
 use crate::common::nodes::{assert_replicated, follower_of, load, wait_for};
 use crate::common::resp::{Resp, Value};
 use crate::common::server::Server;
+use std::io::Read;
 
 const SMALL_SEGMENTS: (&str, &str) = ("segment-size", "16kb");
 
@@ -63,4 +64,39 @@ fn a_follower_that_comes_late_gets_a_copy_and_then_the_log() {
     // What a copy brings is passed on.
     let second = follower_of(first.port(), &[]);
     assert_replicated(&leader, &[&first, &second]);
+}
+
+/// What a connection listened to before it became a follower's link does not come over the link.
+#[test]
+fn a_subscriber_that_becomes_a_followers_link_gets_the_log_and_nothing_else() {
+    for listens in [&["SUBSCRIBE", "news"][..], &["PSUBSCRIBE", "n*"], &["MONITOR"]] {
+        let leader = Server::start(&[]);
+        let mut link = Resp::connect(leader.port());
+        link.call(&["HELLO", "3"]);
+        link.call(listens);
+        let id = "0f".repeat(20);
+        link.send(&["REPLICATE", &id, "0", "0", "00000000", "1"]);
+        wait_for(leader.port(), "connected_slaves", |followers| followers == "1");
+        let mut client = Resp::connect(leader.port());
+        client.call(&["SET", "first", "value"]);
+        client.call(&["PUBLISH", "news", "one"]);
+        client.call(&["PUBLISH", "news", "two"]);
+        client.call(&["SET", "last-of-all", "value"]);
+        let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
+        while !contains(&bytes, b"last-of-all") || !contains(&bytes, b"newstwo") {
+            let n = link.stream().read(&mut chunk).expect("more of the log");
+            assert!(n > 0, "{}", String::from_utf8_lossy(&bytes));
+            bytes.extend_from_slice(&chunk[..n]);
+        }
+        let answer = b"CONTINUE ";
+        let begins = bytes.windows(answer.len()).position(|window| window == answer);
+        let bytes = &bytes[begins.expect("the leader's answer")..];
+        for alien in [&b"\n>"[..], b"message\r\n", b"[0 127.0.0.1"] {
+            assert!(!contains(bytes, alien), "{}", String::from_utf8_lossy(bytes));
+        }
+    }
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
 }

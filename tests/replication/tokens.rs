@@ -2,13 +2,13 @@
 //! for another write with the same number.
 
 use crate::common::nodes::{
-    assert_replicated, follower_of, info, last_record, lead, replicaof, wait_for,
+    assert_replicated, follower_of, info, last_record, lead, load, replicaof, wait_for,
 };
 use crate::common::proxy::Proxy;
 use crate::common::resp::{Resp, Value};
 use crate::common::rng::Rng;
 use crate::common::server::Server;
-use crate::common::{long_form, note};
+use crate::common::{DEADLINE, long_form, note, wait_until};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
 
@@ -167,4 +167,37 @@ fn tokens_of_lost_writes_are_never_accepted() {
         accepts(port, &kept);
         accepts(port, &found);
     }
+}
+
+/// A connection's last write was given up; then its node leads again, and another record has the number.
+#[test]
+fn wait_does_not_confirm_a_lost_write_by_another_record() {
+    let node = Server::start(&[]);
+    let mut client = Resp::connect(node.port());
+    assert_eq!(client.call(&["SET", "lost", "value"]), Value::ok());
+    let elsewhere = Server::start(&[]);
+    load(elsewhere.port(), 1, 50);
+    replicaof(node.port(), elsewhere.port());
+    assert_replicated(&elsewhere, &[&node]);
+    lead(node.port());
+    let follower = follower_of(node.port(), &[]);
+    assert_replicated(&node, &[&follower]);
+    assert_eq!(client.call(&["WAIT", "1", "1000"]), Value::Int(0));
+    let none = Value::Array(vec![Value::Int(0), Value::Int(0)]);
+    assert_eq!(client.call(&["WAITAOF", "1", "1", "1000"]), none);
+    // Nor in a transaction, where no command waits.
+    client.call(&["MULTI"]);
+    client.call(&["WAIT", "1", "1000"]);
+    assert_eq!(client.call(&["EXEC"]), Value::Array(vec![Value::Int(0)]));
+    // The next write counts as ever, also when the lead has gone over to the follower and come back.
+    assert_eq!(client.call(&["SET", "new", "value"]), Value::ok());
+    assert_eq!(client.call(&["WAIT", "1", "10000"]), Value::Int(1));
+    for next in [&follower, &node] {
+        assert_eq!(Resp::connect(next.port()).call(&["PROMOTE"]), Value::ok());
+    }
+    let up = || info(follower.port(), "master_link_status") == "up";
+    assert!(wait_until(DEADLINE, up));
+    assert_eq!(client.call(&["WAIT", "1", "10000"]), Value::Int(1));
+    let both = Value::Array(vec![Value::Int(1), Value::Int(1)]);
+    assert_eq!(client.call(&["WAITAOF", "1", "1", "10000"]), both);
 }

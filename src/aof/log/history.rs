@@ -80,6 +80,12 @@ impl Log {
 }
 
 impl Still<'_> {
+    /// Whether everything that was appended is in the files.
+    pub fn is_settled(&self) -> bool {
+        let writer = self.log.writer.lock();
+        writer.is_idle() && self.log.pending.lock().bytes.is_empty()
+    }
+
     /// Cuts the files off behind a record; [`Still::restart_at`] must follow.
     pub fn cut_behind(&self, dir: &Path, last: Seq) -> io::Result<()> {
         // First, so that the mark is never ahead of the log.
@@ -90,7 +96,7 @@ impl Still<'_> {
     /// Goes on behind another place: the files have been replaced or cut off there.
     ///
     /// # Panics
-    /// If something is pending: it would belong to a history that is gone.
+    /// If something is pending: it would belong to a history that is gone ([`Still::is_settled`]).
     pub fn restart_at(self, tail: Tail, epochs: Epochs, size: u64) -> io::Result<()> {
         let log = self.log;
         let mut writer = log.writer.lock();

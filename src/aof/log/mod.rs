@@ -272,7 +272,7 @@ impl Log {
         self.epochs.read().clone()
     }
 
-    /// Looks at the leaderships so far, without a copy.
+    /// Looks at the leaderships so far, without a copy. The look must take no lock of the log's.
     pub fn with_epochs<T>(&self, look: impl FnOnce(&Epochs) -> T) -> T {
         look(&self.epochs.read())
     }

@@ -1,0 +1,273 @@
+//! A follower and its leader agree on where to go on, and what only the follower has is kept before it goes.
+//!
+//! One rule holds on every way: no record is replaced before it is **proven** to be part of the leader's
+//! history. The proof is the record itself, which the leader names (`CONTINUE`), or the list of leaderships:
+//! both have an epoch that began with the very same record, and the leader's goes at least as far in it.
+//! Everything else is saved to `diverged/` first, said at WARN and counted, whichever node wrote it once: the
+//! others may have lost it.
+
+use super::copy::{self, Arrived};
+use super::follower::Follower;
+use super::incoming::{Incoming, LinkError};
+use super::wire::{Answer, Request};
+use crate::aof::divergence::{self, Lost};
+use crate::aof::files::DIVERGED;
+use crate::aof::record::{Epoch, Position};
+use crate::aof::replacement::{self, Pending, Purpose};
+use crate::config::Id;
+use crate::effect::Seq;
+use crate::engine::{Leader, Persistence};
+use crate::protocol::quote;
+use std::io::{self, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Each round goes back by an epoch at least; beyond these, a full copy is cheaper.
+const ROUNDS_MAX: usize = 64;
+impl Follower<'_> {
+    /// Agrees with the leader on where to go on.
+    pub fn agree(&self, incoming: &mut Incoming) -> Result<(), LinkError> {
+        self.settle_copy()?;
+        self.authenticate(incoming)?;
+        let own = self.persistence.log.last();
+        let mut ask = own;
+        for _ in 0..ROUNDS_MAX {
+            let request = self.request(ask);
+            send(incoming.socket(), &request.words())?;
+            let line = incoming.line()?;
+            if let Some(refusal) = line.strip_prefix(b"-") {
+                return Err(LinkError::Refused(String::from_utf8_lossy(refusal).into_owned()));
+            }
+            let answer = Answer::parse(&line, &request);
+            let (answer, end) = answer.ok_or(LinkError::Garbled("an answer"))?;
+            log::info!("the leader answers {answer:?}, for {} of epoch {}", ask.seq, ask.epoch.0);
+            self.warn_of_end(end, own.seq);
+            match answer {
+                Answer::Continue(_) if ask == own => return Ok(()),
+                Answer::Continue(_) if ask.seq == Seq(0) => {
+                    let base = copy::Base { seq: Seq(0), bytes: 0 };
+                    return self.copy(incoming, base, end);
+                }
+                Answer::Continue(_) => self.give_up_behind(ask.seq, own)?,
+                Answer::Full { seq, bytes } => {
+                    return self.copy(incoming, copy::Base { seq, bytes }, end);
+                }
+                Answer::Behind { seq, epoch, crc } => {
+                    if self.shares(seq, epoch, crc) {
+                        let why = "it has only come to a record before this node's last";
+                        return Err(LinkError::Refused(why.to_string()));
+                    }
+                    ask = self.earlier(seq, epoch)?;
+                    continue;
+                }
+                Answer::Diverged { seq, epoch, crc } if self.shares(seq, epoch, crc) => {
+                    if seq >= ask.seq {
+                        // Nothing is given up for what cannot be.
+                        return Err(LinkError::Garbled("an answer that contradicts itself"));
+                    }
+                    self.give_up_behind(seq, own)?;
+                }
+                Answer::Diverged { seq, epoch, .. } => {
+                    ask = self.earlier(seq, epoch)?;
+                    continue;
+                }
+            }
+            // The end of the log could not be taken off; only starting over is left.
+            ask = Position::default();
+        }
+        Err(LinkError::Refused("it does not come to an end about where to go on".to_string()))
+    }
+
+    /// A copy that is complete, and was not taken over when it should have been: the disk failed then.
+    fn settle_copy(&self) -> Result<(), LinkError> {
+        let Persistence { log, dir, .. } = self.persistence;
+        match replacement::pending(dir)? {
+            None => Ok(()),
+            Some(Pending { purpose, .. }) if purpose.holds(Some(&self.leader()), log.last()) => {
+                self.take_over(&purpose, || ())
+            }
+            Some(_) => {
+                replacement::drop_pending(dir)?;
+                self.persistence.aside.note_change();
+                Ok(())
+            }
+        }
+    }
+
+    fn leader(&self) -> String {
+        format!("{} {}", self.order.leader.host, self.order.leader.port)
+    }
+
+    /// Says that the leader's log ends before this node's, if it does.
+    fn warn_of_end(&self, end: Seq, own: Seq) {
+        if end < own && self.said.is_due("end") {
+            let Leader { host, port } = &self.order.leader;
+            log::warn!(
+                "the log of the leader {host}:{port} ends at record {end}, before this node's last, {own}: \
+                 it has lost records, or never had them. Nothing is given up here before it is saved in \
+                 diverged/, unless the leader is itself a follower that still receives them"
+            );
+        }
+    }
+
+    /// Whether the record is of one epoch here and there: then all up to it is the same.
+    fn shares(&self, seq: Seq, epoch: Epoch, crc: u32) -> bool {
+        let own = self.persistence.log.epoch_of(seq);
+        own.is_some_and(|own| own.epoch == epoch && own.crc == crc)
+    }
+
+    fn authenticate(&self, incoming: &mut Incoming) -> Result<(), LinkError> {
+        let config = &self.engine.config;
+        let passwords = [config.text(Id::Masterauth), config.text(Id::Requirepass)];
+        let Some(password) = passwords.into_iter().find(|word| !word.is_empty()) else {
+            return Ok(());
+        };
+        send(incoming.socket(), &[b"AUTH".to_vec(), password.into_bytes()])?;
+        let line = incoming.line()?;
+        match line.strip_prefix(b"-") {
+            // A leader without a password needs none.
+            Some(refusal) if !refusal.starts_with(b"ERR AUTH <password> called without") => {
+                Err(LinkError::Refused(String::from_utf8_lossy(refusal).into_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn request(&self, last: Position) -> Request {
+        let config = &self.engine.config;
+        let announced = config.int(Id::ReplicaAnnouncePort) as u16;
+        let port = if announced > 0 { announced } else { self.engine.port.load(Relaxed) };
+        let host = config.text(Id::ReplicaAnnounceIp);
+        let (node_id, run_id) = (self.persistence.node_id.clone(), self.engine.run_id.clone());
+        Request { node_id, last, host, port, run_id }
+    }
+
+    /// The last of our records that can be in a history which has, at `seq`, an epoch that is not ours.
+    fn earlier(&self, seq: Seq, epoch: Epoch) -> Result<Position, LinkError> {
+        let log = &self.persistence.log;
+        let seq = seq.min(log.last().seq);
+        let seq = log.with_epochs(|epochs| epochs.last_before(seq, epoch));
+        let position =
+            seq.map_or(Ok(None), |seq| divergence::position_at(&self.persistence.dir, seq));
+        Ok(position?.unwrap_or_default())
+    }
+
+    /// Saves, reports and cuts off what only this node has, and dials again. If the state before it cannot
+    /// be rebuilt from what is here, nothing is cut off.
+    fn give_up_behind(&self, last: Seq, end: Position) -> Result<(), LinkError> {
+        let Persistence { log, dir, .. } = self.persistence;
+        if !divergence::can_rewind(dir, last).map_err(own_error)? {
+            return Ok(());
+        }
+        log.sync().map_err(own_error)?;
+        let path = divergence::save(dir, last, end)?;
+        self.persistence.aside.note_change();
+        self.report(&divergence::lost_after(dir, last, || ())?, &path);
+        let rewound = self.persistence.rewind(&self.engine.store, last, || self.starts_over());
+        let position = rewound.map_err(LinkError::Own)?;
+        log::warn!("the log goes on behind record {}, as the leader's does", position.seq);
+        Err(LinkError::Again)
+    }
+
+    /// Tells of what is in `path`, or is about to be.
+    fn report(&self, lost: &Lost, path: &Path) {
+        let path = path.display().to_string();
+        if lost.writes == 0 {
+            log::info!("no write is given up, only the beginning of a leadership; kept in {path}");
+            return;
+        }
+        let link = &self.engine.role.link;
+        // What was saved before, over a link that then broke, is not said and counted again.
+        if link.diverged_file.lock().replace(path.clone()).as_ref() == Some(&path) {
+            return;
+        }
+        link.diverged_records.add(lost.writes);
+        let keys: Vec<String> = lost.keys.iter().map(|key| quote(key)).collect();
+        log::warn!(
+            "{} writes that only this node had are not in its leader's history; they are saved in {path} \
+             (kvstore log reads it) and changed {}{}",
+            lost.writes,
+            keys.join(" "),
+            if lost.more_keys { " …" } else { "" }
+        );
+    }
+
+    /// Starts over from a full copy, of a leader whose log ends at `end`.
+    fn copy(&self, incoming: &mut Incoming, base: copy::Base, end: Seq) -> Result<(), LinkError> {
+        let (role, Persistence { log, dir, .. }) = (&self.engine.role, self.persistence);
+        role.link.copies();
+        let own = log.last();
+        // A node without records has nothing to compare with the rest of the leader's log.
+        let upto = if own.seq > Seq(0) { end } else { Seq(0) };
+        let heard = |bytes| role.link.heard(bytes);
+        let arrived = copy::receive(self.persistence, incoming, base, upto, heard)?;
+        log.sync().map_err(own_error)?;
+        let mut alive = copy::Alive::new(incoming);
+        let aside = self.keep_aside(&arrived, own, || alive.tell())?;
+        let (leader, reaches) = (self.leader(), arrived.last.seq);
+        let purpose = Purpose { leader, replaces: own, reaches, aside };
+        replacement::commit(dir, &purpose)?;
+        self.take_over(&purpose, || alive.tell())
+    }
+
+    /// Where in `diverged/` the log is kept that a copy replaces; empty if the copy is proven to hold all of
+    /// it.
+    fn keep_aside(
+        &self,
+        arrived: &Arrived,
+        own: Position,
+        working: impl FnMut(),
+    ) -> Result<String, LinkError> {
+        let Persistence { log, dir, .. } = self.persistence;
+        let Arrived { epochs, last } = arrived;
+        let shared = log.with_epochs(|owned| owned.last_shared(own.seq, epochs, last.seq));
+        if shared == own.seq {
+            return Ok(String::new());
+        }
+        let lost = divergence::lost_after(dir, shared, working)?;
+        if lost.writes == 0 && !lost.based {
+            return Ok(String::new());
+        }
+        let aside = format!("all-{}-{:08x}", own.seq, own.crc);
+        self.report(&lost, &dir.join(DIVERGED).join(&aside));
+        Ok(aside)
+    }
+
+    /// Makes a full copy that is complete this node's data. The end of the server stops it on the way.
+    fn take_over(&self, purpose: &Purpose, working: impl FnMut()) -> Result<(), LinkError> {
+        let (engine, persistence) = (self.engine, self.persistence);
+        let begins = || self.starts_over();
+        let taken = persistence.take_over_copy(&engine.store, purpose, begins, working);
+        persistence.aside.note_change();
+        if engine.shutdown.is_requested() {
+            return Err(LinkError::Again);
+        }
+        engine.role.set_loading(false);
+        persistence.log.wake_tailing();
+        let position = taken.map_err(LinkError::Own)?;
+        log::info!("a full copy of the leader's data has been taken over, up to {}", position.seq);
+        Ok(())
+    }
+
+    /// From here on there is nothing to read.
+    fn starts_over(&self) {
+        self.engine.role.set_loading(true);
+        self.engine.role.link.starts_over();
+    }
+}
+
+fn own_error(error: impl std::fmt::Display) -> LinkError {
+    LinkError::Own(error.to_string())
+}
+
+/// Sends a command as a RESP array.
+fn send(mut socket: &TcpStream, words: &[Vec<u8>]) -> io::Result<()> {
+    let mut request = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        request.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        request.extend_from_slice(word);
+        request.extend_from_slice(b"\r\n");
+    }
+    socket.write_all(&request)
+}
