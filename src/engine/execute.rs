@@ -217,6 +217,7 @@ impl Engine {
                 return Err(self.role.readonly());
             }
             self.wait_while_paused(&session.client, flags)?;
+            session.account(Step::Wait);
         }
     }
 
