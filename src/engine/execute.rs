@@ -237,6 +237,7 @@ impl Engine {
             self.finish(session, tx);
             admitted?;
             self.wait_while_paused(&session.client, flags)?;
+            session.account(Step::Wait);
         }
     }
 

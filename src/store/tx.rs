@@ -37,14 +37,17 @@ pub struct Live<'t> {
 
 /// Access to the store for the length of one command, or of all commands of an EXEC.
 ///
-/// Everything in it happens at one instant, `now`: a key cannot expire between two looks at it.
+/// Everything in it happens at one instant, `now`: a key cannot expire between two looks at it. Only a
+/// [`Scope::Fleeting`] walk, which is not of one instant anyway, has a later `now` after it waited for a shard.
 pub struct Tx<'s> {
     store: &'s Store,
     guards: Guards<'s>,
     /// What FLUSHALL took out of the store. Fields are dropped in this order: to free a million entries
     /// takes a while, and nobody should wait for it at the locks. So this stands behind `guards`.
     flushed: Vec<Shard>,
-    now: UnixMillis,
+    now: Cell<UnixMillis>,
+    /// Asked again after a wait in the middle of a walk.
+    clock: Option<Box<dyn Fn() -> UnixMillis + 's>>,
     /// The first key's hash, known from locking. Told apart by address and length: the key outlives
     /// the command, so nothing else can stand at its address meanwhile.
     first: Option<(*const u8, usize, KeyHash)>,
@@ -76,7 +79,7 @@ impl Store {
         &'s self,
         mut keys: impl Iterator<Item = &'k [u8]>,
         write: bool,
-        clock: impl FnOnce() -> UnixMillis,
+        clock: impl Fn() -> UnixMillis + 's,
     ) -> Tx<'s> {
         let (first, second) = (keys.next(), keys.next());
         let Some(key) = first else { return self.begin_scope(Scope::Fleeting, write, clock) };
@@ -99,12 +102,12 @@ impl Store {
     }
 
     /// Locks every shard, or none for long.
-    pub fn begin_scope(
-        &self,
+    pub fn begin_scope<'s>(
+        &'s self,
         scope: Scope,
         write: bool,
-        clock: impl FnOnce() -> UnixMillis,
-    ) -> Tx<'_> {
+        clock: impl Fn() -> UnixMillis + 's,
+    ) -> Tx<'s> {
         let shards = match scope {
             Scope::Fleeting => 0..0,
             Scope::All => 0..SHARDS,
@@ -113,6 +116,9 @@ impl Store {
         let guards = self.lock_all(shards, write, &mut waited);
         let mut tx = self.transaction(guards, clock());
         tx.waited = waited;
+        if scope == Scope::Fleeting {
+            tx.clock = Some(Box::new(clock));
+        }
         tx
     }
 
@@ -127,7 +133,8 @@ impl Store {
             store: self,
             guards,
             flushed: Vec::new(),
-            now,
+            now: Cell::new(now),
+            clock: None,
             first: None,
             effects: 0,
             changes: 0,
@@ -149,7 +156,7 @@ const NOT_LOCKED: &str = "a command touched a key that its row in the table does
 impl<'s> Tx<'s> {
     /// The instant at which all of this transaction happens.
     pub fn now(&self) -> UnixMillis {
-        self.now
+        self.now.get()
     }
 
     /// Whether the locks were not to be had at once.
@@ -288,7 +295,7 @@ impl<'s> Tx<'s> {
 
     /// Removes up to `limit` expired keys of a held shard; returns how many.
     pub fn expire(&mut self, shard: usize, limit: usize) -> usize {
-        let now = self.now;
+        let now = self.now();
         let expired = self.held_mut(shard).take_expired(now, limit);
         if !expired.is_empty() {
             let keys: Vec<&[u8]> = expired.iter().map(Vec::as_slice).collect();
@@ -450,7 +457,12 @@ impl<'s> Tx<'s> {
         match self.guards.held(number) {
             Some(guard) => look(guard.shard()),
             None => {
-                let shard = self.store.shards[number].read();
+                let lock = &self.store.shards[number];
+                let shard = lock.try_read().unwrap_or_else(|| {
+                    let shard = lock.read();
+                    self.now.set(self.clock.as_ref().map_or(self.now(), |clock| clock()));
+                    shard
+                });
                 self.seen_seq.set(self.seen_seq.get().max(shard.last_seq));
                 look(&shard)
             }
@@ -467,7 +479,7 @@ impl<'s> Tx<'s> {
 
     /// Whether an entry has not expired.
     pub fn is_live(&self, entry: &Entry) -> bool {
-        let live = entry.deadline().is_none_or(|deadline| deadline >= self.now);
+        let live = entry.deadline().is_none_or(|deadline| deadline >= self.now());
         if !live {
             self.saw_expired.set(true);
             self.tell_expired(entry.key());
@@ -476,7 +488,7 @@ impl<'s> Tx<'s> {
     }
 
     fn one_use(&self) -> Use {
-        Use { now: self.now, tracking: self.tracking }
+        Use { now: self.now(), tracking: self.tracking }
     }
 
     fn hash(&self, key: &[u8]) -> KeyHash {
@@ -535,7 +547,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
     fn begin_all(store: &Store, now: u64) -> Tx<'_> {
-        store.begin_scope(Scope::All, true, || UnixMillis(now))
+        store.begin_scope(Scope::All, true, move || UnixMillis(now))
     }
 
     fn set(tx: &mut Tx<'_>, key: &str, deadline: Option<u64>) {

@@ -51,6 +51,7 @@ struct Scene {
 }
 
 impl Scene {
+    /// `client_port` 0 is the server's own.
     fn set_up(server: Server, client_port: u16) -> Scene {
         let mut other = Resp::connect(server.port());
         call(&mut other, "SET template 5");
@@ -74,6 +75,7 @@ impl Scene {
         lines.iter().for_each(|line| encode(&line.split(' ').collect::<Vec<_>>(), &mut bytes));
         other.send_raw(&bytes);
         lines.iter().for_each(|line| assert_eq!(other.read_reply(), Value::ok(), "{line}"));
+        let client_port = if client_port == 0 { server.port() } else { client_port };
         let mut client = Resp::connect(client_port);
         // Makes the server's buffer so large that all commands of the test are one batch.
         client.send_raw(&b"*1\r\n$4\r\nPING\r\n".repeat(5000));
@@ -192,8 +194,7 @@ fn a_deadline_counts_from_after_the_wait_and_what_expired_in_it_is_gone() {
                 let mut settings = vec![("auto-compact-percentage", "0")];
                 settings.extend_from_slice(wait.settings);
                 let server = Server::start(&settings);
-                let port = server.port();
-                Scene::set_up(server, port).run(wait, &Scene::cases());
+                Scene::set_up(server, 0).run(wait, &Scene::cases());
             };
             thread::Builder::new()
                 .name(wait.name.into())
@@ -227,6 +228,27 @@ fn what_expired_while_promote_waited_is_gone() {
     for (number, reply) in reads.into_iter().zip(replies) {
         scene.check("PROMOTE", &Case::See(number), &reply, 0);
     }
+}
+
+/// A walk over all keys locks one shard after another, and may wait at any of them.
+#[test]
+fn a_walk_that_waited_for_a_shard_shows_nothing_that_expired_meanwhile() {
+    let server = Server::start(&[("appendfsync", "no")]);
+    let mut scene = Scene::set_up(server, 0);
+    let Some(reload) = Reload::begin(&scene.server) else { return };
+    let walks = ["KEYS dies:*", "SCAN 0 MATCH dies:* COUNT 100000", "RANDOMKEY"];
+    let mut clients = walks.map(|line| {
+        let mut client = Resp::connect(scene.server.port());
+        client.send(&line.split(' ').collect::<Vec<_>>());
+        client
+    });
+    reload.end();
+    assert!(now_ms() > scene.dies_at, "too short a wait");
+    let [keys, scan, random] = &mut clients;
+    assert_eq!(keys.read_reply(), Value::Array(vec![]));
+    assert_eq!(scan.read_reply().as_array()[1], Value::Array(vec![]));
+    assert!(!random.read_reply().as_bytes().starts_with(b"dies:"));
+    assert_eq!(call(&mut scene.other, "GET dies:1"), Value::Null);
 }
 
 /// All of an EXEC happens at one time.
