@@ -197,7 +197,7 @@ fn looks_like_a_number(word: &[u8]) -> bool {
 
 fn mistyped(option: &[u8], number: &[u8]) -> Failure {
     let option = String::from_utf8_lossy(option).to_uppercase();
-    let shown = String::from_utf8_lossy(number);
+    let shown = String::from_utf8_lossy(&number[..number.len().min(32)]);
     Failure::new(format!(
         "ERR {shown} is not a valid number for {option}; to store these words literally, quote the value: \
          SET key \"hello {option} {shown}\""

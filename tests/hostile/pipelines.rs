@@ -55,7 +55,7 @@ fn two_hundred_thousand_pairs_before_the_first_reply_is_read_in_text() {
 }
 
 #[test]
-fn both_forms_in_one_pipeline_are_answered_in_their_own() {
+fn lines_in_one_pipeline_are_text_before_resp_and_resp_after_it() {
     let scene = Scene::new(&[]);
     let mut client = Resp::connect(scene.port());
     let mixed =
@@ -63,7 +63,10 @@ fn both_forms_in_one_pipeline_are_answered_in_their_own() {
     client.send_raw(mixed);
     client.finish_sending();
     let answers = client.read_to_end();
-    assert_eq!(String::from_utf8_lossy(&answers), "OK\n$3\r\na b\r\na b\n+PONG\r\nPONG\n");
+    assert_eq!(
+        String::from_utf8_lossy(&answers),
+        "OK\n$3\r\na b\r\n$3\r\na b\r\n+PONG\r\n+PONG\r\n"
+    );
 }
 
 #[test]
