@@ -11,6 +11,9 @@ use common::resp::Resp;
 use common::server::{Server, start_in_vain};
 use common::{DEADLINE, wait_until};
 use kvstore::aof::files;
+use kvstore::aof::recovery;
+use kvstore::aof::replacement::{self, Purpose};
+use kvstore::effect::Seq;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -343,26 +346,33 @@ fn a_reload_from_a_log_that_lost_records_is_refused() {
 fn a_shorter_history_that_takes_this_ones_place_is_no_loss() {
     let long = Left::by(&[("appendfsync", "always")], WRITES, None, "KILL");
     let short = Left::by(&[("appendfsync", "always")], 10, None, "TERM");
-    for moving in [false, true] {
+    for step in ["complete", "decided", "cleared", "moved"] {
         let (_place, data) = long.copy();
-        let replacement = data.join("replacement");
-        copy_dir(&short.data(), &replacement);
+        copy_dir(&short.data(), &data.join("incoming"));
         for name in ["synced", "node", "LOCK"] {
-            fs::remove_file(replacement.join(name)).expect("it is there");
+            fs::remove_file(data.join("incoming").join(name)).expect("it is there");
         }
-        if moving {
-            // As a crash leaves it: the old files are gone, and the mark speaks of them still.
-            fs::remove_file(data.join("log-1.aof")).expect("the old log");
-            fs::write(replacement.join("moving"), "").expect("a file");
+        let replaces = recovery::read(&data, |_| Ok(())).expect("an intact log").tail.last;
+        let (leader, aside) = ("127.0.0.1 1".to_owned(), String::new());
+        let purpose = Purpose { leader, replaces, reaches: Seq(short.last), aside };
+        replacement::commit(&data, &purpose).expect("a disk that works");
+        if step == "complete" {
+            // Nothing is decided, and this node follows nobody: the copy is kept aside.
+            assert_eq!(keys_in(&data), WRITES);
+            continue;
         }
-        assert_eq!(keys_in(&data), 10);
+        replacement::begin(&data, &purpose).expect("a disk that works");
+        match step {
+            "cleared" => {
+                fs::remove_file(data.join("log-1.aof")).expect("the old log");
+                fs::write(data.join("replacement/moving"), "").expect("a file");
+            }
+            "moved" => replacement::finish(&data).expect("a disk that works"),
+            _ => {}
+        }
+        assert_eq!(keys_in(&data), 10, "{step}");
         assert_eq!(mark(&data), 12, "it proves the new history");
     }
-    // A crash after the files were moved and before the mark was set.
-    let (_place, data) = long.copy();
-    copy_dir(&short.data(), &data.join("replacement"));
-    files::finish_replacement(&data).expect("a disk that works");
-    assert_eq!(keys_in(&data), 10);
 }
 
 #[test]

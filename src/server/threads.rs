@@ -87,8 +87,8 @@ mod tests {
     fn a_thread_that_hangs_is_left_behind_and_one_that_panics_counts_as_ended() {
         let stop = Arc::new(Signal::default());
         let never = Arc::clone(&stop);
-        let hangs = Thread::start("hangs", move || drop(never.wait_until(None, || false)));
-        assert!(!hangs.expect("a thread").end(Instant::now()));
+        let hang = move || assert!(never.wait_until(None, || false));
+        assert!(!Thread::start("hangs", hang).expect("a thread").end(Instant::now()));
         let panics = Thread::start("panics", || panic!("on purpose")).expect("a thread");
         assert!(panics.wait(Some(Instant::now() + Duration::from_secs(10))));
     }
