@@ -151,8 +151,7 @@ impl Link {
         (before != circles).then_some(!circles)
     }
 
-    /// How many links lie between this node and the one that leads: 0 is unknown, and more than [`HOPS_MAX`]
-    /// is a circle.
+    /// How many links lie between this node and the one that leads: 0 is unknown, and 33 a circle.
     pub fn distance(&self) -> u64 {
         self.hops.load(Relaxed)
     }

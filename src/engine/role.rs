@@ -213,8 +213,8 @@ impl Role {
 }
 
 impl Engine {
-    /// Follows another node from now on; what only this one has is given up once that is known. Returns
-    /// false if it does so already.
+    /// Follows another node from now on; what only this one has is saved and given up once that is known.
+    /// Returns false if it does so already.
     pub fn follow(&self, leader: Leader) -> Result<bool, Failure> {
         if self.persistence.is_none() {
             return Err(Failure::fixed("ERR a follower needs a log: start with appendonly yes"));

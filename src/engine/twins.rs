@@ -4,12 +4,12 @@
 //! with words. A node that dials again after a lost link, or after a restart, must not be taken for a copy of
 //! itself: its old link may look alive here for as long as `repl-timeout`. It is told apart so:
 //!
-//! - the same process (its run id is in the request) may always come again;
+//! - the same process (its run id is in the request) may always come again, and ends its older link;
 //! - another one may, unless the older link brings acknowledgements *after* the request. A living follower
 //!   sends one for each heartbeat, ten times a second. A dead one sends none, but some may be on their way, so
-//!   a few are waited for.
+//!   a few are waited for. The link of a dead one is ended: should it wake up, it has to ask again.
 
-use super::{ClientId, Followers};
+use super::{Client, ClientId, Follower, Followers};
 use crate::shutdown::Shutdown;
 use crate::signal::Signal;
 use parking_lot::Mutex;
@@ -31,7 +31,7 @@ pub struct Twins {
 
 #[derive(Clone, Debug)]
 struct Claim {
-    client: ClientId,
+    client: Arc<Client>,
     node_id: String,
     run_id: String,
 }
@@ -44,60 +44,60 @@ pub struct Claimed<'t> {
 
 impl Drop for Claimed<'_> {
     fn drop(&mut self) {
-        self.twins.claims.lock().retain(|claim| claim.client != self.client);
+        self.twins.claims.lock().retain(|claim| claim.client.id != self.client);
         self.twins.changed.notify();
     }
 }
 
 impl Followers {
-    /// Claims a node id for a connection. An error is the address of the living follower that has it.
+    /// Claims a node id for a connection, and ends older ones that are dead. An error is the address of the
+    /// living follower that has the id.
     pub fn claim(
         &self,
-        client: ClientId,
+        client: &Arc<Client>,
         node_id: &str,
         run_id: &str,
         shutdown: &Shutdown,
     ) -> Result<Claimed<'_>, String> {
         let twins = &self.twins;
         let (node_id, run_id) = (node_id.to_string(), run_id.to_string());
-        let is_older = |other: &&Claim| {
-            other.node_id == node_id && (run_id.is_empty() || other.run_id != run_id)
-        };
         let mut claims = twins.claims.lock();
-        let older: Vec<ClientId> =
-            claims.iter().filter(is_older).map(|claim| claim.client).collect();
-        claims.push(Claim { client, node_id, run_id });
+        let older: Vec<Claim> =
+            claims.iter().filter(|other| other.node_id == node_id).cloned().collect();
+        claims.push(Claim { client: Arc::clone(client), node_id, run_id: run_id.clone() });
         drop(claims);
-        let claimed = Claimed { twins, client };
-        let acks: Vec<u64> = older.iter().map(|client| self.acks_of(*client)).collect();
-        let alive = || {
-            older
-                .iter()
-                .zip(&acks)
-                .find(|(client, acks)| self.acks_of(**client) >= **acks + ACKS_ALIVE)
-        };
-        let is_gone =
-            |client: &ClientId| !twins.claims.lock().iter().any(|claim| claim.client == *client);
-        twins.changed.wait_until(Instant::now().checked_add(PROBE), || {
-            shutdown.is_requested() || older.iter().all(is_gone) || alive().is_some()
-        });
-        match alive().filter(|(client, _)| !is_gone(client)) {
-            Some((client, _)) => Err(self.address_of(*client)),
-            None => Ok(claimed),
+        let claimed = Claimed { twins, client: client.id };
+        let is_other = |claim: &&Claim| run_id.is_empty() || claim.run_id != run_id;
+        if let Some(alive) = self.living(older.iter().filter(is_other), shutdown) {
+            return Err(format!("{}:{}", alive.host, alive.port));
         }
+        older.iter().for_each(|claim| claim.client.kill());
+        Ok(claimed)
     }
 
-    fn acks_of(&self, client: ClientId) -> u64 {
-        self.find(client).map_or(0, |follower| follower.acks())
-    }
-
-    fn address_of(&self, client: ClientId) -> String {
-        let address =
-            |follower: Arc<super::Follower>| format!("{}:{}", follower.host, follower.port);
-        self.find(client).map_or(String::new(), address)
-    }
-
-    fn find(&self, client: ClientId) -> Option<Arc<super::Follower>> {
-        self.all().into_iter().find(|follower| follower.client == client)
+    /// One of these that acknowledges what it is sent, if there is one; looks for some time.
+    fn living<'c>(
+        &self,
+        claims: impl Iterator<Item = &'c Claim>,
+        shutdown: &Shutdown,
+    ) -> Option<Arc<Follower>> {
+        let find = |client| self.all().into_iter().find(|follower| follower.client == client);
+        let before: Vec<(ClientId, u64)> = claims
+            .map(|claim| claim.client.id)
+            .map(|client| (client, find(client).map_or(0, |follower| follower.acks())))
+            .collect();
+        let living = || {
+            let is_alive =
+                |follower: &Arc<Follower>, acks: u64| follower.acks() >= acks + ACKS_ALIVE;
+            before.iter().find_map(|(client, acks)| find(*client).filter(|it| is_alive(it, *acks)))
+        };
+        let all_gone = || {
+            let claims = self.twins.claims.lock();
+            !before.iter().any(|(client, _)| claims.iter().any(|claim| claim.client.id == *client))
+        };
+        self.twins.changed.wait_until(Instant::now().checked_add(PROBE), || {
+            shutdown.is_requested() || all_gone() || living().is_some()
+        });
+        living()
     }
 }

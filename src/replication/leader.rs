@@ -65,7 +65,7 @@ pub fn serve(
         return Err(Failure::fixed("LOADING a full copy of the leader's data is being loaded"));
     }
     let Request { node_id, run_id, .. } = request;
-    let claimed = engine.followers.claim(client.id, node_id, run_id, &engine.shutdown);
+    let claimed = engine.followers.claim(client, node_id, run_id, &engine.shutdown);
     let _claimed = claimed.map_err(|other| copied(engine, client, node_id, &other))?;
     let failed = |error: io::Error| Failure::new(format!("ERR cannot read the log: {error}"));
     let (end, found) = judge(engine, persistence, request).map_err(failed)?;

@@ -176,6 +176,25 @@ fn two_copies_that_come_at_once() {
     }
 }
 
+/// A process that slept through the coming of its copy is refused when it wakes up: it is never counted as one
+/// with the copy.
+#[test]
+fn a_sleeper_whose_copy_has_come() {
+    let leader = Server::start(&[]);
+    let first = follower_of(leader.port(), &[]);
+    load(leader.port(), 1, 10);
+    assert_replicated(&leader, &[&first]);
+    let dir = copied_directory(&first);
+    first.signal("STOP");
+    let address = format!("127.0.0.1 {}", leader.port());
+    let second = Server::start_in(&dir, &[("replicaof", address.as_str())]);
+    assert_replicated(&leader, &[&second]);
+    first.signal("CONT");
+    complains(&first, "remove the file 'node'");
+    assert_eq!(info(leader.port(), "connected_slaves"), "1");
+    assert_eq!(info(second.port(), "master_link_status"), "up");
+}
+
 /// A follower that was restarted, or whose link broke, is not taken for a copy of itself, although its old link
 /// still looks alive.
 #[test]
