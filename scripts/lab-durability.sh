@@ -122,7 +122,7 @@ info() { ask 'INFO persistence' | sed -n "s/^$1://p"; }
 
 newest_segment() { find "$1" -maxdepth 1 -name 'log-*.aof' | sort -V | tail -n 1; }
 
-quarantined() { find "$1/quarantine" -type f | head -n 1; }
+quarantined() { find "$1/quarantine" -name '*.aof' -type f | head -n 1; }
 
 # Equal digits: the same files with the same bytes.
 fingerprint() { (cd "$1" && find . -name '*.aof' -type f -exec cksum {} + | sort | cksum); }
