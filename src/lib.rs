@@ -55,7 +55,7 @@
 //! is a leaf behind `Log::pending`. `Role::changing` comes before all shards. A subscriber's
 //! `Outbox::queue` → `PubSub::registry` is the order of SUBSCRIBE. The registries of clients and of
 //! subscriptions, and the lanes of publishers, are leaves: held for a look or an entry, and never while
-//! sending. So are the rings of slow and sampled commands, and `Monitors::feeds` → a feed's lines: an EXEC's
+//! sending. So are `Pause` and what a client waits for in a command (`engine::blocked`). So are the rings of slow and sampled commands, and `Monitors::feeds` → a feed's lines: an EXEC's
 //! commands are noted there while its shards are locked.
 //!
 //! # Invariants
