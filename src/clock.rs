@@ -104,7 +104,7 @@ fn since_epoch() -> Duration {
 /// The wall clock as the engine reads it. Nothing but a test ever stops it.
 #[derive(Debug, Default)]
 pub struct WallClock {
-    /// What a test has set it to; 0: it runs.
+    /// The time that a test has stopped it at; 0: it runs.
     stopped_at: AtomicU64,
 }
 

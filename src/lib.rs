@@ -57,8 +57,9 @@
 //! then, but by `repl-in` when it starts over elsewhere (`Log::hold_still`, before the shards). `Log::epochs`
 //! is a leaf behind `Log::pending`. `Role::changing` comes before all shards. A subscriber's
 //! `Outbox::queue` → `PubSub::registry` is the order of SUBSCRIBE. The registries of clients, of followers
-//! and of subscriptions, the wishes of PROMOTE, and the lanes of publishers, are leaves: held for a look or an entry, and never while
-//! sending. So are the rings of slow and sampled commands, and `Monitors::feeds` → a feed's lines: an EXEC's
+//! and of subscriptions, the wishes of PROMOTE, and the lanes of publishers, are leaves: held for a look or an
+//! entry, and never while sending. So are `Pause` and what a client waits for in a command (`engine::blocked`),
+//! the rings of slow and sampled commands, and `Monitors::feeds` → a feed's lines: an EXEC's
 //! commands are noted there while its shards are locked.
 //!
 //! # Invariants

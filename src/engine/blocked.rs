@@ -42,12 +42,12 @@ pub enum Unblock {
     Error,
 }
 
-/// What a client waits for, while it does.
+/// The wait that a client is in, if it is in one.
 #[derive(Debug, Default)]
-pub struct Blocked(Mutex<Option<Waiting>>);
+pub struct Blocked(Mutex<Option<WaitState>>);
 
 #[derive(Debug)]
-struct Waiting {
+struct WaitState {
     why: Wait,
     is_endless: bool,
     signal: Arc<Signal>,
@@ -55,7 +55,7 @@ struct Waiting {
 }
 
 impl Blocked {
-    /// Whether it waits in a command.
+    /// True while it waits in a command.
     pub fn is_blocked(&self) -> bool {
         self.0.lock().is_some()
     }
@@ -70,7 +70,7 @@ impl Blocked {
     /// Ends the wait, if the client has asked for one that has not been ended yet; returns whether.
     fn unblock(&self, how: Unblock) -> bool {
         let mut waiting = self.0.lock();
-        let is_free = |w: &&mut Waiting| w.why == Wait::Asked && w.unblocked.is_none();
+        let is_free = |w: &&mut WaitState| w.why == Wait::Asked && w.unblocked.is_none();
         let Some(waiting) = waiting.as_mut().filter(is_free) else { return false };
         waiting.unblocked = Some(how);
         waiting.signal.notify();
@@ -82,7 +82,7 @@ impl Blocked {
     }
 
     fn waits_for_ever(&self) -> bool {
-        let is_endless = |waiting: &Waiting| waiting.why == Wait::Asked && waiting.is_endless;
+        let is_endless = |waiting: &WaitState| waiting.why == Wait::Asked && waiting.is_endless;
         self.0.lock().as_ref().is_some_and(is_endless)
     }
 }
@@ -119,7 +119,7 @@ impl Engine {
         mut condition: impl FnMut() -> bool,
     ) -> Result<bool, Failure> {
         let (is_endless, unblocked) = (deadline.is_none(), None);
-        let waiting = Waiting { why, is_endless, signal: Arc::clone(signal), unblocked };
+        let waiting = WaitState { why, is_endless, signal: Arc::clone(signal), unblocked };
         *client.blocked.0.lock() = Some(waiting);
         let mut holds = false;
         signal.wait_until(deadline, || {
@@ -133,7 +133,7 @@ impl Engine {
         }
     }
 
-    /// Whether the client, or the server, is about to end.
+    /// True if the client or the server is about to end.
     pub(super) fn ends(&self, client: &Client) -> bool {
         client.is_killed() || self.shutdown.is_requested()
     }

@@ -60,7 +60,7 @@ pub struct Client {
     /// It is a follower: this node's log is sent to it.
     follower: AtomicBool,
     killed: AtomicBool,
-    /// What it waits for in a command.
+    /// Its wait in a command, if it is in one.
     pub(super) blocked: Blocked,
     /// Batches of replies that the sync thread will send.
     parked: AtomicUsize,

@@ -115,7 +115,7 @@ pub struct Engine {
     pub pubsub: Arc<PubSub>,
     /// The latch for the end.
     pub shutdown: Shutdown,
-    /// What time it is for commands, and for what the server deletes by itself.
+    /// The wall clock of commands, and of the server's own deletions.
     pub clock: WallClock,
     /// Memory that the process had before there was any data.
     startup_bytes: usize,

@@ -67,7 +67,7 @@ impl Pause {
         self.ended.notify();
     }
 
-    /// Whether there is one.
+    /// True during a pause.
     pub fn is_active(&self) -> bool {
         self.active.load(Relaxed) && self.present(Instant::now()).is_some()
     }
@@ -96,7 +96,7 @@ fn is_over((_, until): &(PauseKind, Option<Instant>), now: Instant) -> bool {
     until.is_some_and(|until| until <= now)
 }
 
-/// Whether an operator ends the pause, or the server, with it.
+/// True for a command with which an operator ends the pause, or the server.
 pub(super) fn is_exempt(command: &Command) -> bool {
     use Builtin::{ClientPause, ClientUnpause, Shutdown};
     matches!(command.run, Run::Engine(ClientUnpause | ClientPause | Shutdown))
@@ -112,7 +112,7 @@ impl Engine {
         }
     }
 
-    /// Whether a pause has begun since a write was let through. Certain while the write holds its locks.
+    /// True if a pause has begun since a write was let through. Certain while the write holds its locks.
     pub(super) fn is_paused(&self, flags: Flags) -> bool {
         flags.has(Flags::WRITE) && self.pause.is_active()
     }
@@ -141,7 +141,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_pause_ends_by_the_clock_that_nobody_sets() {
+    fn a_pause_lasts_by_the_monotonic_clock() {
         let (pause, began) = (Pause::default(), Instant::now());
         pause.begin(PauseKind::Writes, began, 1000);
         assert!(pause.present(began + SECOND - Duration::from_millis(1)).is_some());

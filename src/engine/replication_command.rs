@@ -189,8 +189,8 @@ pub fn waitaof(
     Ok(())
 }
 
-/// Waits until so many followers satisfy a condition; returns how many do. In an EXEC nobody waits, as in
-/// Redis.
+/// Waits until so many followers satisfy a condition; returns how many do. In an EXEC it does not wait, as
+/// in Redis.
 fn wait_for(
     engine: &Engine,
     session: &Session,

@@ -238,7 +238,7 @@ impl Engine {
             let all = self.store.begin_scope(Scope::All, true, || self.clock.now());
             self.role.follower.store(true, Relaxed);
             drop(all);
-            // What WAIT waits for will not come.
+            // WAIT would wait in vain.
             self.followers.acknowledged.notify();
         }
     }

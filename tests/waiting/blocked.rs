@@ -8,7 +8,7 @@ use crate::common::server::Server;
 use crate::common::{DEADLINE, http, wait_until};
 use crate::paused::wait_for_blocked;
 
-/// What waits, what it answers as if its time were over, and whether that needs a write before.
+/// Commands that wait, and how their answer begins as if their time were over.
 const WAITS: [(&str, &str); 4] = [
     ("WAIT 1 0", ":0\r\n"),
     ("WAIT 1 600000", ":0\r\n"),
@@ -159,7 +159,7 @@ fn wait_is_over_when_a_follower_comes() {
     assert_eq!(client.read_reply(), Value::Int(2));
 }
 
-/// What would end the traced connection, make it something else or change how it goes on.
+/// Refused are commands that would end the traced connection, make it something else or change how it goes on.
 #[test]
 fn trace_refuses_what_would_take_the_connection_over() {
     let server = Server::start(&[]);

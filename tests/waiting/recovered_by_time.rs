@@ -64,7 +64,7 @@ fn a_clock_that_was_set_back_makes_no_record_earlier_than_the_one_before() {
         assert!(!times.is_empty() && times.iter().all(|at| *at >= later), "{times:?}, not {later}");
     };
     all_later(dir.path());
-    // What expires does so by the clock, not by the log.
+    // Keys expire by the clock, not by the log.
     let write = |port| {
         let mut client = Resp::connect(port);
         call(&mut client, "SET short v PX 1");
@@ -73,7 +73,7 @@ fn a_clock_that_was_set_back_makes_no_record_earlier_than_the_one_before() {
         let at = call(&mut client, "PEXPIRETIME long").as_int();
         assert!(at < later, "a deadline that counts from {later}");
     };
-    // A restart's epoch, another, one behind a base that holds all of it, and a follower's own.
+    // A restart's epoch, another, one after a base that holds all of it, and a follower's own.
     let mut server = Server::start_in(&dir, &[]);
     write(server.port());
     server.restart("TERM");

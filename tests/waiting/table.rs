@@ -1,7 +1,7 @@
 //! Every command that sets or sees a deadline.
 
-/// `{d}` is a key that has expired by the time the command runs, `{s}` one that lives: what is answered is
-/// what would be answered if `{d}` had never been there. `{dump}` is what DUMP says of a key.
+/// `{d}` is a key that has expired by the time the command runs, `{s}` one that lives: the answer must be
+/// the one that is given if `{d}` has never been there. `{dump}` is the answer to DUMP.
 pub const SEE: &[&str] = &[
     "GET {d}",
     "SET {d} v NX",

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// Who ends the wait.
+/// How the wait ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Ends {
     /// The commands in front take so long, longer than any key of the test lives.
@@ -24,9 +24,9 @@ pub struct Wait {
     pub name: &'static str,
     /// Further settings of the server.
     pub settings: &'static [(&'static str, &'static str)],
-    /// What another client says before.
+    /// Commands of another client before.
     pub before: &'static [&'static str],
-    /// What stands before the commands in their pipeline, and after them.
+    /// Commands before and after those of the test, in the same pipeline.
     pub first: &'static [&'static str],
     pub last: &'static [&'static str],
     pub ends: Ends,
