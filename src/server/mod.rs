@@ -10,7 +10,7 @@
 //! 5. the status page closes; the sweeper, the compactor and the link to a leader end
 //! 6. the log is written and synced a last time
 //!
-//! A second signal exits at once. What SIGHUP does is said in `signals.rs`.
+//! A second signal exits at once. `signals.rs` says what SIGHUP does.
 
 mod connection;
 mod http;
