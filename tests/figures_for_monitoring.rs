@@ -19,7 +19,7 @@ fn run(server: &Server, commands: &[&str]) {
     }
 }
 
-/// What a restart would have to apply again, as Redis counts it.
+/// They are what a restart would have to apply again, as Redis counts them.
 #[test]
 fn changes_since_the_last_base_are_counted() {
     for settings in [&[][..], &[("appendonly", "no")]] {
@@ -57,7 +57,9 @@ fn a_compaction_has_a_duration_during_and_after_it() {
         assert_eq!(field(name), "-1", "{name}: there was none");
     }
     assert_eq!(field("rdb_current_bgsave_time_sec"), "-1");
-    run(&server, &["SETRANGE large 1000000 x", "CONFIG SET compact-rate 400000", "BGSAVE"]);
+    let keys: Vec<String> = (0..20).map(|n| format!("SETRANGE k:{n} 50000 x")).collect();
+    run(&server, &keys.iter().map(String::as_str).collect::<Vec<_>>());
+    run(&server, &["CONFIG SET compact-rate 300000", "BGSAVE"]);
     let runs = || count(server.port(), "aof_current_rewrite_time_sec") >= 1;
     assert!(wait_until(DEADLINE, runs), "{}", field("aof_current_rewrite_time_sec"));
     assert_eq!(field("rdb_bgsave_in_progress"), "1");

@@ -174,7 +174,7 @@ fn nc_gets_every_answer() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "OK\nv\n");
 }
 
-/// These modes of redis-cli send a line after requests in RESP, and waited for ever for an answer in RESP.
+/// These modes of redis-cli send a line after requests in RESP, and waited without an end for an answer in RESP.
 #[test]
 fn redis_cli_reads_the_answers_to_its_lines() {
     if !is_installed("redis-cli", "apt-get install redis-tools") {

@@ -1,6 +1,6 @@
-//! What Redis 7 has and this server leaves out on purpose, with a line for those who miss it.
+//! Commands of Redis 7 that this server leaves out on purpose, with a line for those who miss them.
 
-/// What is left out: names, and what to do without.
+/// Names, and for each group what there is in its place.
 const ABSENT: &[(&str, &str)] = &[
     (
         "blmove blmpop blpop brpop brpoplpush lindex linsert llen lmove lmpop lpop lpos lpush lpushx lrange \
@@ -36,7 +36,7 @@ const ABSENT: &[(&str, &str)] = &[
     ),
     (
         "pfadd pfcount pfdebug pfmerge pfselftest",
-        "there is no HyperLogLog; BITCOUNT counts exactly what SETBIT has marked",
+        "there is no HyperLogLog; SETBIT marks and BITCOUNT counts",
     ),
     (
         "eval eval_ro evalsha evalsha_ro fcall fcall_ro function script",
@@ -61,7 +61,7 @@ const ABSENT: &[(&str, &str)] = &[
     ),
 ];
 
-/// Why there is no command of this name, if that is on purpose.
+/// The reason why no command has this name, if that is on purpose.
 pub fn reason(name: &[u8]) -> Option<&'static str> {
     let is_name = |word: &str| word.as_bytes().eq_ignore_ascii_case(name);
     ABSENT.iter().find(|(names, _)| names.split(' ').any(is_name)).map(|(_, reason)| *reason)

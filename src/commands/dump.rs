@@ -104,7 +104,7 @@ enum Used {
 }
 
 impl Used {
-    /// What is noted of a key that comes with this. It is new here, also where it replaces another.
+    /// The uses to note of a restored key. It is new here, also where it replaces another.
     fn note(used: Option<Used>, now: UnixMillis, tracking: Tracking) -> Usage {
         match (used, tracking) {
             (Some(Used::Idle(seconds)), Tracking::Time) => Usage::unused_for(seconds, now),

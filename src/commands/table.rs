@@ -176,7 +176,7 @@ impl Default for Commands {
 }
 
 /// Redis's words for a command that is not there: it shows up to 128 bytes of the name and about as
-/// many of the arguments, each up to a NUL. What is left out on purpose is explained after them.
+/// many of the arguments, each up to a NUL. After them comes the reason for a command that is left out on purpose.
 fn unknown(args: Args<'_>) -> Failure {
     const SHOWN_MAX: usize = 128;
     let mut beginning = Vec::new();

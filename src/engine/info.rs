@@ -119,7 +119,7 @@ fn persistence(engine: &Engine, page: &mut String) {
     let compactor = &engine.compactor;
     let running = u8::from(compactor.running.load(Relaxed));
     let failed = compactor.last_error.lock().is_some();
-    // What Redis does in two ways, a snapshot and a rewrite of the log, is one thing here. -1 is none.
+    // A snapshot and a rewrite of the log, which are two things in Redis, are one here. -1 means none.
     let seconds = |time: Option<u64>| time.map_or(-1, |seconds| seconds as i64);
     let (last, current) = (seconds(compactor.last_seconds()), seconds(compactor.current_seconds()));
     let rewrites = compactor.count.load(Relaxed);

@@ -64,7 +64,7 @@ impl Engine {
     }
 
     /// Tells of events that no client's command caused: for the sweeper and for eviction, which note them
-    /// in a transaction begun with [`Engine::begin_shard`] and call this when it has ended, and for a
+    /// in a transaction begun with `begin_shard` and call this when it has ended, and for a
     /// leader's records.
     pub fn announce(&self, events: Vec<Event>) {
         self.deliver_notices(events.into_iter().map(Notice::Event));

@@ -57,7 +57,7 @@ pub struct Monitors {
 #[derive(Debug)]
 struct Feed {
     client: Arc<Client>,
-    /// Whether the lines are text; otherwise each is a simple string.
+    /// The lines are text; otherwise each is a simple string.
     is_text: AtomicBool,
     lines: Mutex<Vec<u8>>,
     /// The lines' bytes, for the sum over all clients.

@@ -5,7 +5,7 @@
 //!
 //! A follower tells its subscribers, by its own `notify-keyspace-events`, of each effect that it applies:
 //! `set`, `setrange`, `del`, `expire`, `persist`, `new`, and `expired` for a deletion after the key's
-//! deadline. What the log does not say it cannot know: INCR and RESTORE are `set`, APPEND and SETBIT are
+//! deadline. It cannot know what the log does not say: INCR and RESTORE are `set`, APPEND and SETBIT are
 //! `setrange`, RENAME is `set` and `del`, and an eviction is `del`. Starting over is no event.
 
 use super::{Engine, Persistence};

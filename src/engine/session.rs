@@ -89,9 +89,9 @@ pub struct Session {
     pub authenticated: bool,
     /// What RESP requests are answered in.
     pub resp: Dialect,
-    /// Whether it has sent a RESP request: then it is a program, and reads RESP.
+    /// It has sent a RESP request, so it is a program and reads RESP.
     sent_resp: bool,
-    /// Whether a line has asked for RESP, with HELLO 2 or HELLO 3. RESET takes that back.
+    /// A line has asked for RESP, with HELLO 2 or HELLO 3. RESET takes that back.
     pub(super) asked_for_resp: bool,
     /// Whether replies are sent.
     pub reply_mode: ReplyMode,
@@ -171,7 +171,7 @@ impl Session {
         }
     }
 
-    /// What a line is answered in: text for people, RESP for programs and under `inline-replies resp`.
+    /// The dialect of answers to lines: text for people, RESP for programs and under `inline-replies resp`.
     pub fn line_dialect(&self, inline_resp: bool) -> Dialect {
         let is_resp = inline_resp || self.sent_resp || self.asked_for_resp;
         if is_resp { self.resp } else { Dialect::Text }
@@ -193,7 +193,7 @@ impl Session {
         }
     }
 
-    /// What comes without a request is written in RESP from now on.
+    /// Messages and monitored commands are written in RESP from now on.
     fn speak_resp(&mut self) {
         self.client.subscriber.speak(self.resp);
         if let Some(monitoring) = &self.monitoring {

@@ -76,7 +76,7 @@ struct Connection<'e> {
     decoder: Decoder,
     input: Input,
     reply: Reply,
-    /// Whether everybody's lines are answered in RESP (`inline-replies`).
+    /// Lines of all clients are answered in RESP (`inline-replies`).
     inline_resp: bool,
     read_timeout: Option<Duration>,
 }

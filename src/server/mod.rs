@@ -12,7 +12,7 @@
 //!    when the time is over
 //! 7. the log is written and synced a last time, however long the disk takes
 //!
-//! A second signal exits at once. What SIGHUP does is said in `signals.rs`.
+//! A second signal exits at once. `signals.rs` says what SIGHUP does.
 
 mod connection;
 mod http;

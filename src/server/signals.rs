@@ -54,7 +54,7 @@ fn receive(engine: &Engine, signal: i32, has_terminal: bool) {
             "SIGHUP is ignored: nothing is read again; CONFIG SET changes settings, SIGTERM ends the server"
         );
     } else if signal == SIGHUP {
-        // A closing terminal sends more than one, which is no hurry.
+        // A closing terminal may send several: they must not end the server at once.
         log::info!("SIGHUP: the terminal has closed");
         engine.shutdown.request();
     } else if !engine.shutdown.request() {
@@ -63,7 +63,7 @@ fn receive(engine: &Engine, signal: i32, has_terminal: bool) {
     }
 }
 
-/// Whether this process was started with SIGHUP ignored, where the kernel tells.
+/// True if this process was started with SIGHUP ignored, where the kernel tells.
 fn ignores_hangup() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -360,7 +360,7 @@ impl<'s> Tx<'s> {
         last
     }
 
-    /// What has been applied was read back, and is not a change.
+    /// Counts nothing that has been applied as a change: it was read back from the log.
     pub fn forget_changes(&mut self) {
         self.changes = 0;
     }

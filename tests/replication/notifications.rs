@@ -14,7 +14,7 @@ fn listener(port: u16) -> Resp {
     listener
 }
 
-/// What it hears, as `set key`, up to the message `end`, which the leader publishes after its writes.
+/// The events that it hears, as `set key`, up to the message `end`, which the leader publishes after its writes.
 fn heard(listener: &mut Resp) -> Vec<String> {
     let mut events = Vec::new();
     loop {
@@ -118,7 +118,7 @@ fn an_eviction_is_told_as_a_deletion() {
     assert_eq!(heard(&mut listener), ["del k"]);
 }
 
-/// What is there after a copy was not done while somebody listened.
+/// A copy's keys were not set while anybody listened.
 #[test]
 fn a_full_copy_is_no_event_and_what_comes_after_it_is() {
     let leader = Server::start(&[("repl-backlog-size", "0")]);
