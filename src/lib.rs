@@ -55,7 +55,8 @@
 //!
 //! `Log::syncing` → `Log::writer` → `Log::pending` are for those who write and sync; no shard is locked
 //! then, but by `repl-in` when it starts over elsewhere (`Log::hold_still`, before the shards). `Log::epochs`
-//! is a leaf behind `Log::pending`. `Role::changing` comes before all shards. A subscriber's
+//! is a leaf after `Log::pending`, and a shard's registry of watched keys is one after the shard.
+//! `Role::changing` comes before all shards. A subscriber's
 //! `Outbox::queue` → `PubSub::registry` is the order of SUBSCRIBE. The registries of clients, of followers
 //! and of subscriptions, the wishes of PROMOTE, and the lanes of publishers, are leaves: held for a look or an
 //! entry, and never while sending. So are `Pause` and what a client waits for in a command (`engine::blocked`),

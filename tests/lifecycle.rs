@@ -375,7 +375,12 @@ fn one_that_becomes_a_follower_while_it_ends_gets_the_rest_of_the_log() {
     encode(&["REPLICATE", &"a".repeat(40), "0", "0", "00000000", "0"], &mut requests);
     client.send_raw(&requests);
     wait_for_command(&server, "debug|sleep");
-    let written = Resp::connect(server.port()).call(&["SET", "last", "the last write"]);
+    // More than can be on its way when the connection is cut off.
+    let mut writer = Resp::connect(server.port());
+    for n in 0..24 {
+        writer.call(&["SET", &format!("large{n}"), &"v".repeat(1 << 20)]);
+    }
+    let written = writer.call(&["SET", "last", "the last write"]);
     assert_eq!(written, Value::ok());
     server.signal("TERM");
     assert_eq!(client.read_reply(), Value::ok());

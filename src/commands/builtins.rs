@@ -199,7 +199,7 @@ pub const COMMANDS: &[Command] = &[
         "Agrees on RESP2 or RESP3, for programs; answers are RESP from then on, until RESET.",
         "HELLO 3 -> (names and values that describe the server)",
     ),
-    row("ping", -1, FAST, Connection, Run::Engine(Builtin::Ping)).rest(1).help(
+    row("ping", -1, Flags::FAST, Connection, Run::Engine(Builtin::Ping)).rest(1).help(
         "[message]",
         "Answers, if the server is there.",
         "PING -> PONG",
@@ -307,17 +307,17 @@ pub const COMMANDS: &[Command] = &[
         "How many listen to channels by name.",
         "",
     ),
-    row("bgrewriteaof", 1, ADMIN, Server, Run::Engine(Builtin::Bgrewriteaof)).help(
+    row("bgrewriteaof", 1, Flags::ADMIN, Server, Run::Engine(Builtin::Bgrewriteaof)).help(
         "",
         "Compacts the log in the background: replaces it by the state it leads to.",
         "BGREWRITEAOF -> Background append only file rewriting started",
     ),
-    row("bgsave", -1, ADMIN, Server, Run::Engine(Builtin::Bgsave)).help(
+    row("bgsave", -1, Flags::ADMIN, Server, Run::Engine(Builtin::Bgsave)).help(
         "[SCHEDULE]",
         "The same as BGREWRITEAOF, for tools that ask for a snapshot.",
         "BGSAVE -> Background saving started",
     ),
-    row("save", 1, ADMIN.and(Flags::NO_MULTI), Server, Run::Engine(Builtin::Save)).help(
+    row("save", 1, Flags::ADMIN.and(Flags::NO_MULTI), Server, Run::Engine(Builtin::Save)).help(
         "",
         "Compacts the log and answers when it is done; other connections go on.",
         "SAVE -> OK",
@@ -470,7 +470,7 @@ pub const COMMANDS: &[Command] = &[
         "Forgets events; answers how many kinds.",
         "",
     ),
-    row("lolwut", -1, FAST, Server, Run::Engine(Builtin::Lolwut)).help(
+    row("lolwut", -1, Flags::FAST, Server, Run::Engine(Builtin::Lolwut)).help(
         "[VERSION version]",
         "A picture, and the version.",
         "LOLWUT -> (a picture)",

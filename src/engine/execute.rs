@@ -11,7 +11,8 @@ use crate::store::{Scope, Tx};
 use crate::timeline::Step;
 use std::sync::atomic::Ordering::Relaxed;
 
-const LOADING: Failure = Failure::fixed("LOADING Redis is loading the dataset in memory");
+pub(super) const LOADING: Failure =
+    Failure::fixed("LOADING Redis is loading the dataset in memory");
 const NOT_IN_MULTI: Failure = Failure::fixed("ERR Command not allowed inside a transaction");
 
 impl Engine {

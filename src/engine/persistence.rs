@@ -236,13 +236,11 @@ impl Persistence {
             tx.apply(effect::Effect::FlushAll);
             let apply = |payload: &[u8]| effect::decode(payload, |e| tx.apply(e)).map(drop);
             match recovery::load(&self.dir, &self.loading, apply) {
-                Err(error) if self.loading.is_given_up() => Err(failed(&error)),
-                read => {
-                    read.expect("what could be read a moment ago");
-                    tx.forget_changes();
-                    Ok(())
-                }
+                Err(error) if self.loading.is_given_up() => return Err(failed(&error)),
+                read => drop(read.expect("what could be read a moment ago")),
             }
+            tx.forget_changes();
+            Ok(())
         })
     }
 

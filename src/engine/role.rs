@@ -16,6 +16,7 @@
 //! A write looks at the role while it holds the lock of its shard, and the step down takes all those locks.
 //! So behind it no write of ours can come to the log any more, and a look costs one relaxed load.
 
+use super::execute::LOADING;
 use super::wishes::Wishes;
 use super::{Engine, Link};
 use crate::aof::replacement;
@@ -222,6 +223,10 @@ impl Engine {
         let _changing = self.role.changing.lock();
         if self.role.leader().as_ref() == Some(&leader) {
             return Ok(false);
+        }
+        // To step down takes all shards, which a load holds.
+        if !self.role.is_follower() && self.role.is_loading() {
+            return Err(LOADING);
         }
         self.take_no_writes();
         log::warn!("this node follows {}:{} from now on", leader.host, leader.port);

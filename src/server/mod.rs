@@ -141,9 +141,8 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
 }
 
 fn end_all(threads: &[Thread], deadline: Instant) -> bool {
-    // All are waited for, also after one that was late.
-    let late = threads.iter().filter(|thread| !thread.end(deadline)).count();
-    late == 0
+    // Each is waited for, also after one that is left behind.
+    threads.iter().filter(|thread| !thread.end(deadline)).count() == 0
 }
 
 /// The last sync is never skipped: without it, what `appendfsync` promises would not hold. A disk that
