@@ -29,6 +29,13 @@ pub enum Kind {
         /// The largest value allowed.
         max: i64,
     },
+    /// As `Bytes`, with a cap that Redis does not have.
+    Capped {
+        /// The smallest value allowed.
+        min: i64,
+        /// The largest value allowed.
+        cap: i64,
+    },
     /// `yes` or `no`, kept as 1 or 0.
     YesNo,
     /// One of these words, kept as its index.
@@ -48,7 +55,7 @@ pub enum Kind {
 /// A parsed value.
 #[derive(Debug)]
 pub(super) enum Value {
-    /// Of `Int`, `Bytes`, `YesNo`, `Choice` and `EventClasses`.
+    /// Of `Int`, `Bytes`, `Capped`, `YesNo`, `Choice` and `EventClasses`.
     Number(i64),
     /// Of `Text`, `Secret` and `Checked`.
     Text(String),
@@ -69,6 +76,15 @@ impl Kind {
                 i64::try_from(n)
                     .map_err(|_| not_between(*min, *max))
                     .and_then(|n| within(n, *min, *max))
+            }
+            // Too small a value is refused in Redis's words.
+            Kind::Capped { min, cap } => {
+                match (Kind::Bytes { min: *min, max: i64::MAX }).parse(text)? {
+                    Value::Number(n) if n > *cap => Err(format!(
+                        "argument must be at most {cap}: a record of the log can hold no more"
+                    )),
+                    value => Ok(value),
+                }
             }
             Kind::YesNo => position(&["no", "yes"], text)
                 .ok_or_else(|| "argument must be 'yes' or 'no'".to_string()),
@@ -100,7 +116,7 @@ impl Kind {
     pub fn placeholder(&self) -> String {
         match self {
             Kind::Int { unit, .. } => unit.to_string(),
-            Kind::Bytes { .. } => "BYTES".to_string(),
+            Kind::Bytes { .. } | Kind::Capped { .. } => "BYTES".to_string(),
             Kind::YesNo => "[yes|no]".to_string(),
             Kind::Choice(words) if words.len() <= 4 => words.join("|"),
             // The help text names them.

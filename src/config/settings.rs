@@ -116,7 +116,7 @@ const POLICIES: &[&str] = &[
 const MB: i64 = 1024 * 1024;
 /// A key's length and a record's have 32 bits. A record holds what a transaction has written when its last
 /// command begins, and what that command writes: a request, a key and a value at most.
-const REQUEST_BYTES_MAX: i64 = 1 << 30;
+const REQUEST_BYTES: Kind = Kind::Capped { min: MB, cap: 1 << 30 };
 /// Redis's bound of its `int` settings.
 const INT_MAX: i64 = i32::MAX as i64;
 
@@ -209,11 +209,11 @@ pub static SETTINGS: &[Setting] = &[
              HELLO 3, gets RESP either way.",
         )
         .if_unsure("keep it."),
-    setting(Id::ProtoMaxBulkLen, "proto-max-bulk-len", bytes(MB, REQUEST_BYTES_MAX), "512mb")
+    setting(Id::ProtoMaxBulkLen, "proto-max-bulk-len", REQUEST_BYTES, "512mb")
         .means("The longest single argument that a client may send, in bytes.")
         .alternatives("Less protects memory; more allows larger values.")
         .if_unsure("keep it."),
-    setting(Id::ClientQueryBufferLimit, "client-query-buffer-limit", bytes(MB, REQUEST_BYTES_MAX), "1gb")
+    setting(Id::ClientQueryBufferLimit, "client-query-buffer-limit", REQUEST_BYTES, "1gb")
         .means("How many bytes of unfinished requests one client may have in memory.")
         .alternatives("Less protects memory from many clients that send large requests.")
         .if_unsure("keep it."),

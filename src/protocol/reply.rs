@@ -12,7 +12,7 @@
 //!    2) array
 //! ```
 
-use super::text::{needs_quotes, printable, quote};
+use super::text::{Level, is_word, needs_quotes, printable, quote};
 use crate::digits::decimal;
 use crate::error::Failure;
 
@@ -25,24 +25,6 @@ pub enum Dialect {
     Resp2,
     /// RESP3, after `HELLO 3`: with maps, sets, doubles and pushes.
     Resp3,
-}
-
-/// An array whose elements are still being written, in text.
-#[derive(Clone, Copy, Debug)]
-struct Level {
-    written: usize,
-    len: usize,
-    /// Blanks before each element's number but the first's.
-    indent: usize,
-    /// A push: its elements are the words of one line.
-    is_line: bool,
-}
-
-impl Level {
-    /// Numbers are right-aligned to the last one.
-    fn digits(&self) -> usize {
-        self.len.to_string().len()
-    }
 }
 
 /// A buffer of replies.
@@ -140,12 +122,7 @@ impl Reply {
 
     /// Whether nothing of the present reply has been written.
     fn is_at_start(&self) -> bool {
-        self.bytes.len() == self.start
-    }
-
-    /// The present reply was one value.
-    fn note_value(&mut self) {
-        self.largest_value = self.largest_value.max(self.bytes.len() - self.start);
+        self.levels.is_empty() && self.bytes.len() == self.start
     }
 
     /// Bytes that are no reply, between two replies, or that are one already.
@@ -212,10 +189,9 @@ impl Reply {
 
     /// An integer.
     pub fn int(&mut self, value: i64) {
-        if !self.is_at_start() && !self.fits(1) {
-            return self.leave_out();
+        if !self.begin_if_it_fits(1) {
+            return;
         }
-        self.begin();
         if self.dialect != Dialect::Text {
             self.bytes.push(b':');
         }
@@ -235,25 +211,7 @@ impl Reply {
 
     /// A string of any bytes.
     pub fn bulk(&mut self, value: &[u8]) {
-        let is_whole = self.is_at_start();
-        if !is_whole && !self.fits(value.len()) {
-            return self.leave_out();
-        }
-        self.begin();
-        if self.dialect == Dialect::Text {
-            if needs_quotes(value) || (self.is_inside_line() && !is_word(value)) {
-                self.bytes.extend_from_slice(quote(value).as_bytes());
-            } else {
-                self.bytes.extend_from_slice(value);
-            }
-        } else {
-            self.header(b'$', value.len());
-            self.bytes.extend_from_slice(value);
-        }
-        self.end_line();
-        if is_whole {
-            self.note_value();
-        }
+        self.value(b'$', b"", value);
     }
 
     /// A string of any bytes, or nil.
@@ -274,22 +232,9 @@ impl Reply {
                 let text = if text.is_empty() { "(empty)" } else { text };
                 self.bytes.extend_from_slice(text.as_bytes());
                 self.end_line();
-                self.note_value();
+                self.largest_value = self.largest_value.max(self.bytes.len() - self.start);
             }
-            Dialect::Resp3 => {
-                let is_whole = self.is_at_start();
-                if !is_whole && !self.fits(text.len()) {
-                    return self.leave_out();
-                }
-                self.begin();
-                self.header(b'=', text.len() + 4);
-                self.bytes.extend_from_slice(b"txt:");
-                self.bytes.extend_from_slice(text.as_bytes());
-                self.end_line();
-                if is_whole {
-                    self.note_value();
-                }
-            }
+            Dialect::Resp3 => self.value(b'=', b"txt:", text.as_bytes()),
             _ => self.bulk(text.as_bytes()),
         }
     }
@@ -398,11 +343,30 @@ impl Reply {
         }
     }
 
-    fn raw_nil(&mut self, resp2: &[u8]) {
-        if !self.is_at_start() && !self.fits(resp2.len()) {
-            return self.leave_out();
+    fn value(&mut self, resp_type: u8, tag: &[u8], value: &[u8]) {
+        let is_whole = self.is_at_start();
+        if !self.begin_if_it_fits(value.len()) {
+            return;
         }
-        self.begin();
+        if self.dialect != Dialect::Text {
+            self.header(resp_type, tag.len() + value.len());
+            self.bytes.extend_from_slice(tag);
+            self.bytes.extend_from_slice(value);
+        } else if needs_quotes(value) || (self.is_inside_line() && !is_word(value)) {
+            self.bytes.extend_from_slice(quote(value).as_bytes());
+        } else {
+            self.bytes.extend_from_slice(value);
+        }
+        self.end_line();
+        if is_whole {
+            self.largest_value = self.largest_value.max(self.bytes.len() - self.start);
+        }
+    }
+
+    fn raw_nil(&mut self, resp2: &[u8]) {
+        if !self.begin_if_it_fits(resp2.len()) {
+            return;
+        }
         let nil = match self.dialect {
             Dialect::Text => b"(nil)",
             Dialect::Resp2 => resp2,
@@ -413,10 +377,9 @@ impl Reply {
     }
 
     fn line(&mut self, resp_type: u8, text: &[u8]) {
-        if !self.is_at_start() && !self.fits(text.len()) {
-            return self.leave_out();
+        if !self.begin_if_it_fits(text.len()) {
+            return;
         }
-        self.begin();
         if self.dialect != Dialect::Text {
             self.bytes.push(resp_type);
         }
@@ -435,6 +398,17 @@ impl Reply {
             self.bytes.push(b'-');
         }
         self.bytes.extend_from_slice(decimal(value.unsigned_abs(), &mut [0; 20]));
+    }
+
+    /// Begins a part of so many bytes. One that does not fit is left out, unless it is all of the reply.
+    fn begin_if_it_fits(&mut self, bytes: usize) -> bool {
+        let fits = self.is_at_start() || self.fits(bytes);
+        if fits {
+            self.begin()
+        } else {
+            self.leave_out()
+        }
+        fits
     }
 
     /// In text: writes the number of the element that begins here.
@@ -471,11 +445,6 @@ impl Reply {
             self.levels.pop();
         }
     }
-}
-
-/// Whether a value would be read back from a line as one word.
-fn is_word(value: &[u8]) -> bool {
-    !value.starts_with(b"'") && !value.iter().any(u8::is_ascii_whitespace)
 }
 
 #[cfg(test)]
@@ -581,6 +550,11 @@ mod tests {
             reply.array(1);
             reply.bulk(&value);
             assert!(reply.is_over_limit(), "an array of one value");
+            let mut alone = Reply::new(dialect);
+            alone.set_limit(1000);
+            alone.array(1);
+            alone.bulk(&value);
+            assert!(alone.is_over_limit(), "{dialect:?}: an array of one value, and nothing else");
         }
     }
 

@@ -271,6 +271,29 @@ fn push_hex(text: &mut String, byte: u8) {
     write!(text, "\\x{byte:02x}").expect("writing to a String does not fail");
 }
 
+/// An array whose elements are still being written, in text.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Level {
+    pub written: usize,
+    pub len: usize,
+    /// Blanks before each element's number but the first's.
+    pub indent: usize,
+    /// A push: its elements are the words of one line.
+    pub is_line: bool,
+}
+
+impl Level {
+    /// Numbers are right-aligned to the last one.
+    pub fn digits(&self) -> usize {
+        self.len.to_string().len()
+    }
+}
+
+/// Whether a value would be read back from a line as one word.
+pub(super) fn is_word(value: &[u8]) -> bool {
+    !value.starts_with(b"'") && !value.iter().any(u8::is_ascii_whitespace)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
