@@ -1,12 +1,12 @@
 //! Two followers with one node id: somebody has copied a data directory, with the file `node` in it.
 //!
-//! To WAIT, and in INFO, they would be one node. So while one is connected, the other is refused
-//! with words. A node that dials again after a lost link, or after a restart, must not be taken for a copy of
+//! To WAIT, and in INFO, they would be one node. So while one is connected, the other is refused with words. A node that dials again after a lost link, or after a restart, must not be taken for a copy of
 //! itself: its old link may look alive here for as long as `repl-timeout`. It is told apart so:
 //!
-//! - the same process (its run id is in the request) may always come again, and ends its older link;
+//! - the same process (its run id is in the request) may always come again; its older link ends by itself, or
+//!   by `repl-timeout`, and both count once;
 //! - another one may, unless the older link brings acknowledgements *after* the request. A living follower
-//!   sends one for each heartbeat, ten times a second. A dead one sends none, but some may be on their way, so
+//!   sends several a second. A dead one sends none, but some may be on their way, so
 //!   a few are waited for. The link of a dead one is ended: should it wake up, it has to ask again.
 
 use super::{Client, ClientId, Follower, Followers};
@@ -71,7 +71,7 @@ impl Followers {
         if let Some(alive) = self.living(older.iter().filter(is_other), shutdown) {
             return Err(format!("{}:{}", alive.host, alive.port));
         }
-        older.iter().for_each(|claim| claim.client.kill());
+        older.iter().filter(is_other).for_each(|claim| claim.client.kill());
         Ok(claimed)
     }
 

@@ -2,9 +2,9 @@
 
 use crate::common::resp::{Resp, Value, encode};
 use crate::common::server::Server;
-use crate::common::{DEADLINE, nodes, skipped, wait_until};
+use crate::common::{DEADLINE, nodes, wait_until};
 use crate::table::{SEE, SEE_NOT, SET, SET_NOT};
-use crate::waits::{ALL, Ends, Reload, Wait};
+use crate::waits::{ALL, Ends, HeldLocks, Wait};
 use crate::{call, now_ms};
 use kvstore::commands::{Command, Commands, Flags, Run};
 use std::thread;
@@ -121,13 +121,7 @@ impl Scene {
         for line in wait.before {
             assert_eq!(call(&mut self.other, line), Value::ok(), "{line}");
         }
-        let reload = match wait.ends {
-            Ends::WithReload => match Reload::begin(&self.server) {
-                Some(reload) => Some(reload),
-                None => return skipped(wait.name),
-            },
-            _ => None,
-        };
+        let held = (wait.ends == Ends::WithLocks).then(|| HeldLocks::begin(&self.server));
         self.client.send_raw(&bytes);
         let dead = || now_ms() > self.dies_at + 20;
         assert!(wait_until(DEADLINE, dead), "the clock stands still");
@@ -141,8 +135,8 @@ impl Scene {
             wait.first.iter().for_each(|_| drop(self.client.read_reply()));
             (0..cases.len() + 3).map(|_| self.client.read_reply()).collect()
         };
-        if let Some(reload) = reload {
-            reload.end();
+        if let Some(held) = held {
+            held.end();
         }
         if let (Value::Array(time), Ends::ByItself) = (&replies[0], wait.ends) {
             let part = |at: usize| String::from_utf8_lossy(time[at].as_bytes()).into_owned();
@@ -233,16 +227,16 @@ fn what_expired_while_promote_waited_is_gone() {
 /// A walk over all keys locks one shard after another, and may wait at any of them.
 #[test]
 fn a_walk_that_waited_for_a_shard_shows_nothing_that_expired_meanwhile() {
-    let server = Server::start(&[("appendfsync", "no")]);
+    let server = Server::start(&[]);
     let mut scene = Scene::set_up(server, 0);
-    let Some(reload) = Reload::begin(&scene.server) else { return };
+    let locks = HeldLocks::begin(&scene.server);
     let walks = ["KEYS dies:*", "SCAN 0 MATCH dies:* COUNT 100000", "RANDOMKEY"];
     let mut clients = walks.map(|line| {
         let mut client = Resp::connect(scene.server.port());
         client.send(&line.split(' ').collect::<Vec<_>>());
         client
     });
-    reload.end();
+    locks.end();
     assert!(now_ms() > scene.dies_at, "too short a wait");
     let [keys, scan, random] = &mut clients;
     assert_eq!(keys.read_reply(), Value::Array(vec![]));

@@ -1,12 +1,10 @@
 //! Each sort of wait, to be put in front of other commands.
 
 use crate::call;
-use crate::common::resp::{Resp, Value};
+use crate::common::resp::{Resp, encode};
 use crate::common::server::{Server, set_deadline};
-use crate::common::{DEADLINE, skipped, wait_until};
-use std::fs::{self, File};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use crate::common::{DEADLINE, wait_until};
+use std::time::{Duration, Instant};
 
 /// How the wait ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -15,8 +13,8 @@ pub enum Ends {
     ByItself,
     /// The test does, with CLIENT UNPAUSE.
     WithUnpause,
-    /// DEBUG RELOAD does: it gives the locks back.
-    WithReload,
+    /// An EXEC does: it gives the locks back.
+    WithLocks,
 }
 
 /// A sort of wait.
@@ -76,76 +74,48 @@ pub const ALL: &[Wait] = &[
         ],
         ..PLAIN
     },
-    Wait {
-        name: "DEBUG RELOAD",
-        settings: &[("appendfsync", "no")],
-        ends: Ends::WithReload,
-        ..PLAIN
-    },
+    Wait { name: "locks held by an EXEC", ends: Ends::WithLocks, ..PLAIN },
 ];
 
-/// Every `fdatasync` of a server takes this much longer, as long as this lives.
-pub struct SlowSyncs(Child);
+/// An EXEC that holds the locks of all shards for two seconds and more.
+pub struct HeldLocks(Resp);
 
-impl SlowSyncs {
-    pub fn begin(server: &Server, delay: Duration) -> Option<SlowSyncs> {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let messages = dir.path().join("messages");
-        let inject = format!("inject=fdatasync:delay_enter={}", delay.as_micros());
-        let mut command = Command::new("strace");
-        command.args(["-f", "-p", &server.pid().to_string(), "-o", "/dev/null"]);
-        command.args(["-e", "trace=fdatasync", "-e", &inject]);
-        let command = command.stdin(Stdio::null()).stdout(Stdio::null());
-        let Ok(child) = command.stderr(File::create(&messages).expect("a file")).spawn() else {
-            skipped("strace is not installed (apt-get install strace)");
-            return None;
-        };
-        let mut slow = SlowSyncs(child);
-        let said = || fs::read_to_string(&messages).unwrap_or_default();
-        let mut has_ended = || slow.0.try_wait().expect("the state of a child").is_some();
-        if wait_until(DEADLINE, || said().contains(" attached") || has_ended()) && !has_ended() {
-            return Some(slow);
-        }
-        skipped(&format!("strace cannot trace: {}", said().trim()));
-        None
-    }
-}
-
-impl Drop for SlowSyncs {
-    fn drop(&mut self) {
-        // On TERM it lets go of the server.
-        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
-        let _ = self.0.wait();
-    }
-}
-
-/// A DEBUG RELOAD that holds all locks for two seconds.
-pub struct Reload {
-    client: Resp,
-    _slow: SlowSyncs,
-}
-
-impl Reload {
-    pub fn begin(server: &Server) -> Option<Reload> {
-        let slow = SlowSyncs::begin(server, Duration::from_secs(2))?;
+impl HeldLocks {
+    pub fn begin(server: &Server) -> HeldLocks {
+        const ROWS: usize = 8000;
         let (mut client, mut probe) = (Resp::connect(server.port()), Resp::connect(server.port()));
-        call(&mut probe, "SET unsynced v");
-        client.send(&["DEBUG", "RELOAD"]);
+        for (key, letters) in [("held:a", "ab"), ("held:b", "ba")] {
+            client.call(&["SET", key, &letters.repeat(ROWS / 2)]);
+        }
+        // So many of them as take long enough on this machine, as it is now.
+        let began = Instant::now();
+        call(&mut client, "LCS held:a held:b LEN");
+        let count = 2500 / began.elapsed().as_millis().max(1) + 1;
+        set_deadline(client.stream(), 3 * DEADLINE);
+        let mut bytes = Vec::new();
+        encode(&["MULTI"], &mut bytes);
+        // A write, and a command on all keys: so all shards are locked, and for writing.
+        encode(&["SET", "held:c", "v"], &mut bytes);
+        encode(&["DBSIZE"], &mut bytes);
+        (0..count).for_each(|_| encode(&["LCS", "held:a", "held:b", "LEN"], &mut bytes));
+        client.send_raw(&bytes);
+        (0..count + 3).for_each(|_| drop(client.read_reply()));
+        client.send(&["EXEC"]);
         set_deadline(probe.stream(), Duration::from_millis(100));
         // The first reply that does not come at once waits for the locks.
         let holds_locks = || {
-            probe.send(&["GET", "unsynced"]);
+            probe.send(&["GET", "held:a"]);
             let waits = probe.stream().peek(&mut [0]).is_err();
             if !waits {
                 probe.read_reply();
             }
             waits
         };
-        assert!(wait_until(DEADLINE, holds_locks), "DEBUG RELOAD holds no locks");
-        Some(Reload { client, _slow: slow })
+        assert!(wait_until(DEADLINE, holds_locks), "the EXEC holds no locks");
+        HeldLocks(client)
     }
 
     pub fn end(mut self) {
-        assert_eq!(self.client.read_reply(), Value::ok());
+        assert!(!self.0.read_reply().is_error());
     }
 }
