@@ -1,8 +1,10 @@
 //! After recovery has judged a directory: makes the files what recovery has read.
 
 use super::disk::{make_dir, sync_dir};
-use super::files::{QUARANTINE, segment_name};
+use super::files::{self, QUARANTINE, segment_name};
+use super::record::Position;
 use super::recovery::{Recovered, RecoveryError};
+use super::scan::Scanner;
 use crate::clock::UnixMillis;
 use crate::effect::Seq;
 use crate::file_error::named;
@@ -39,7 +41,40 @@ pub fn settle(dir: &Path, recovered: &Recovered) -> Result<(), RecoveryError> {
         fs::remove_file(&path).map_err(named(&path)).map_err(io_error)?;
         log::info!("removed {name}, left by a crash or replaced by a base");
     }
+    set_unconnected_aside(dir, recovered).map_err(io_error)?;
     sync_dir(dir).map_err(io_error)
+}
+
+/// Segments before the base are kept for followers. Those that do not lead up to it without a gap are moved to
+/// the quarantine: a follower would be sent a history with a hole, and refuse it for ever.
+fn set_unconnected_aside(dir: &Path, recovered: &Recovered) -> io::Result<()> {
+    let Some(base) = &recovered.base else { return Ok(()) };
+    // Recovery has checked the segments that it has read.
+    let mut next = recovered.segments.first().map_or(Seq(base.position.seq.0 + 1), |first| *first);
+    let mut is_connected = true;
+    let older = files::list(dir)?.segments.into_iter().filter(|first| *first < next);
+    for first in older.collect::<Vec<_>>().into_iter().rev() {
+        let path = dir.join(segment_name(first));
+        is_connected = is_connected && leads_to(&path, first, next)?;
+        if !is_connected {
+            let saved = cut_off(dir, first, 0)?;
+            fs::remove_file(&path)?;
+            log::warn!(
+                "{}: records before {next} are missing, so it does not lead to the base any more; moved to {}",
+                path.display(),
+                saved.display()
+            );
+        }
+        next = first;
+    }
+    Ok(())
+}
+
+/// Whether a segment holds all records from `first` up to the one before `next`, and nothing else.
+fn leads_to(path: &Path, first: Seq, next: Seq) -> io::Result<bool> {
+    let mut scanner = Scanner::open(path, Position::default())?;
+    let last = scanner.skip_unchecked(first, Seq(next.0 - 1))?;
+    Ok(last.is_some() && scanner.offset() == scanner.file_len())
 }
 
 /// Saves a segment's end in the quarantine, durably, and only then cuts it off.

@@ -9,6 +9,7 @@
 //! `setrange`, RENAME is `set` and `del`, and an eviction is `del`. Starting over is no event.
 
 use super::{Engine, Persistence};
+use crate::aof::divergence;
 use crate::aof::log::Still;
 use crate::aof::record::{Header, Position};
 use crate::aof::recovery::{self, RecoveryError};
@@ -75,8 +76,9 @@ impl Persistence {
         Ok(self.restart_from(store, still, working, |_| replacement::finish(&self.dir)))
     }
 
-    /// Cuts the log off behind a record, and makes the state what it was there. What is cut off has been
-    /// saved. An error leaves the log as it was.
+    /// Cuts the log off after a record, and makes the state what it was there. What is cut off has been saved.
+    /// None if the base is too new for that: a compaction may have just replaced an older one. Then, and after
+    /// an error, the log is as it was.
     ///
     /// # Panics
     /// If the disk fails on the way: then the files are of one history and memory is of another, and what
@@ -86,11 +88,15 @@ impl Persistence {
         store: &Store,
         last: Seq,
         begins: impl FnOnce(),
-    ) -> Result<Position, String> {
+    ) -> Result<Option<Position>, String> {
         let _steady = self.hold_files(&mut || ());
+        if !divergence::can_rewind(&self.dir, last).map_err(|error| error.to_string())? {
+            return Ok(None);
+        }
         let still = self.hold_log()?;
         begins();
-        Ok(self.restart_from(store, still, || (), |still| still.cut_behind(&self.dir, last)))
+        let cut = |still: &Still<'_>| still.cut_behind(&self.dir, last);
+        Ok(Some(self.restart_from(store, still, || (), cut)))
     }
 
     /// Waits until no other thread replaces or reads files; that may take as long as a whole compaction.

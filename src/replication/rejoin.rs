@@ -49,7 +49,12 @@ impl Follower<'_> {
                     let base = copy::Base { seq: Seq(0), bytes: 0 };
                     return self.copy(incoming, base, end);
                 }
-                Answer::Continue(_) => self.give_up_behind(ask.seq, own)?,
+                Answer::Continue(_) => {
+                    self.give_up_behind(ask.seq, own)?;
+                    // A compaction has just taken away what leads back to there. The leader sends records on
+                    // this connection by now, so the next question needs another one.
+                    return Err(LinkError::Again);
+                }
                 Answer::Full { seq, bytes } => {
                     return self.copy(incoming, copy::Base { seq, bytes }, end);
                 }
@@ -143,14 +148,17 @@ impl Follower<'_> {
         Request { node_id, last, host, port, run_id }
     }
 
-    /// The last of our records that can be in a history which has, at `seq`, an epoch that is not ours.
+    /// The last of our records that can be in a history which has, at `seq`, an epoch that is not ours. If the
+    /// state at that record cannot be rebuilt from what is here, only starting over is left.
     fn earlier(&self, seq: Seq, epoch: Epoch) -> Result<Position, LinkError> {
-        let log = &self.persistence.log;
+        let Persistence { log, dir, .. } = self.persistence;
         let seq = seq.min(log.last().seq);
         let seq = log.with_epochs(|epochs| epochs.last_before(seq, epoch));
-        let position =
-            seq.map_or(Ok(None), |seq| divergence::position_at(&self.persistence.dir, seq));
-        Ok(position?.unwrap_or_default())
+        let Some(seq) = seq else { return Ok(Position::default()) };
+        if !divergence::can_rewind(dir, seq).map_err(own_error)? {
+            return Ok(Position::default());
+        }
+        Ok(divergence::position_at(dir, seq)?.unwrap_or_default())
     }
 
     /// Saves, reports and cuts off what only this node has, and dials again. If the state before it cannot
@@ -165,7 +173,8 @@ impl Follower<'_> {
         self.persistence.aside.note_change();
         self.report(&divergence::lost_after(dir, last, || ())?, &path);
         let rewound = self.persistence.rewind(&self.engine.store, last, || self.starts_over());
-        let position = rewound.map_err(LinkError::Own)?;
+        // Else a compaction has just made a base that is too new; the next try finds that.
+        let Some(position) = rewound.map_err(LinkError::Own)? else { return Err(LinkError::Again) };
         log::warn!("the log goes on behind record {}, as the leader's does", position.seq);
         Err(LinkError::Again)
     }

@@ -9,6 +9,7 @@ use crate::common::proxy::{Proxy, Way};
 use crate::common::resp::{Resp, Value, encode};
 use crate::common::server::Server;
 use crate::common::{long_form, note, wait_until};
+use kvstore::aof::files;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -234,4 +235,26 @@ fn a_copy_that_is_still_wanted_is_taken_over_at_the_start() {
     assert_eq!(client.call(&["GET", "donor"]), Value::bulk("value"));
     assert_eq!(client.call(&["GET", "own:0"]), Value::Null);
     assert!(!data.join("replacement").exists() && !data.join("diverged").exists());
+}
+
+/// Segments before the base are kept for followers, and recovery does not need them. If one of them is gone, what
+/// is before the hole is of no use: a follower that is sent it would never come past the hole.
+#[test]
+fn a_hole_in_what_is_kept_for_followers() {
+    let mut leader = Server::start(&[("segment-size", "4kb"), ("auto-compact-percentage", "0")]);
+    let data = leader.dir().join("data");
+    let segments = || files::list(&data).expect("a directory").segments;
+    while segments().len() < 5 {
+        load(leader.port(), 1, 5);
+    }
+    assert_eq!(Resp::connect(leader.port()).call(&["SAVE"]), Value::ok());
+    let kept = segments();
+    leader.signal("TERM");
+    leader.exit_status();
+    fs::remove_file(data.join(files::segment_name(kept[2]))).expect("removed");
+    leader = Server::start_in(&leader.shared_dir(), &[]);
+    assert!(leader.stderr().contains("does not lead to the base"), "{}", leader.stderr());
+    assert_eq!(segments()[0], kept[3], "what leads to the base is kept");
+    let follower = follower_of(leader.port(), &[]);
+    assert_replicated(&leader, &[&follower]);
 }

@@ -168,7 +168,22 @@ fn a_base_at_the_parting_of_the_ways() {
 /// The old leader has forgotten its past: it needs a full copy, and all that it has is kept aside.
 #[test]
 fn a_node_that_compacted_beyond_the_parting_keeps_all_of_it_aside() {
-    let mut pair = Pair::start(KEEPS_NOTHING);
+    compacted_beyond_the_parting(KEEPS_NOTHING);
+}
+
+/// It still has the old records, but no base that leads back to them: knowing where the histories part is of no
+/// use to it.
+#[test]
+fn a_node_that_compacted_beyond_the_parting_and_keeps_old_records() {
+    compacted_beyond_the_parting(&[]);
+}
+
+fn compacted_beyond_the_parting(settings: &'static [(&'static str, &'static str)]) {
+    let mut pair = Pair::start(settings);
+    // So that it has led more often than the next leader knows of: where they part is asked for in two rounds.
+    pair.link.refuse(true);
+    pair.leader.restart("TERM");
+    pair.leader.restart("TERM");
     pair.part(10, |leader| {
         assert_eq!(Resp::connect(leader.port()).call(&["SAVE"]), Value::ok());
         write(leader.port(), "later", 2);
