@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help run release test check lint scripts-check diff fuzz soak crash chaos clients observe lab \
-    cluster sentinel bench bench-quick clean
+    cluster sentinel bench bench-quick size clean
 
 # Options for the program that a target runs: make run ARGS='--port 7000 --loglevel debug'
 ARGS ?=
@@ -47,6 +47,7 @@ scripts-check:
 	    caches=$$(mktemp -d); trap 'rm -rf "$$caches"' EXIT; \
 	    find scripts -name '*.py' -print0 | \
 	        PYTHONPYCACHEPREFIX=$$caches xargs -0 python3 -m py_compile; \
+	    python3 scripts/house.py --check; \
 	else \
 	    echo "skipped the Python scripts: no python3 (apt-get install python3)"; \
 	fi
@@ -70,7 +71,7 @@ fuzz: ## long fuzz tests of the parser and of whole sessions (FUZZ_CASES=2000000
 crash: ## 220 times kill -9 under load, in all fsync policies; long power-cut and transaction tests
 	KVSTORE_LONG=1 cargo test --release --test crash --test power_loss --test transfers -- --nocapture
 
-chaos: ## 100 rounds of faults of network and nodes on a leader and two followers; long tests of replication
+chaos: ## 100 rounds of faults of network and nodes, 1,000 of lost files, kills and promotions; long tests of replication
 	KVSTORE_LONG=1 cargo test --release --test replication -- --nocapture
 
 soak: ## long form of the tests of hostile clients, concurrency, the memory limit and Pub/Sub
@@ -97,6 +98,9 @@ bench: release ## benchmark beside Redis, 20 minutes (ROUNDS=3: 12; ARGS='--grou
 
 bench-quick: release ## smoke run of the benchmark: the figures mean nothing
 	@python3 scripts/bench.py --quick $(ARGS)
+
+size: ## lines of the code by block and folder, circles of imports (ARGS=--circles lists them)
+	@python3 scripts/house.py $(ARGS)
 
 clean: ## remove what building left (target/); the server's data stays
 	cargo clean

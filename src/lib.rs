@@ -13,17 +13,23 @@
 //!  store::Tx::apply     changes the table: the only place that does
 //!  aof::Log::append     adds the effect to the log, still under the shard's lock
 //!  engine::gate         waits until the log is as safe as `appendfsync` promises
-//!  outbox::send         sends the reply, never blocking on the client
+//!  engine::outbox       sends the reply, never blocking on the client
 //! ```
 //!
 //! # Modules, in reading order
 //!
-//! [`protocol`] bytes ↔ requests and replies · [`effect`] what can happen to data · [`store`] the table ·
-//! [`commands`] what each command means · [`aof`] the log · [`pubsub`] messages · [`engine`] decides · [`replication`] followers and
-//! leaders · [`server`] sockets and threads · [`cli`] tools beside the server. Leaves, imported by anyone: [`arenas`], [`config`], [`error`],
-//! [`event`], [`file_error`], [`metrics`], [`histogram`], [`timeline`], [`clock`], [`digits`], [`held`], [`loading`], [`shutdown`],
-//! [`signal`],
-//! [`glob`], [`random`], [`outbox`].
+//! The core: [`protocol`] bytes ↔ requests and replies · [`store`] effects and the table · [`commands`] what each
+//! everyday command means · [`aof`] the log · [`engine`] the path of a request · [`server`] sockets and threads.
+//!
+//! More than one node: [`cluster`] this node's role, its link, its followers' progress · [`replication`] the log
+//! on its way to followers · [`pubsub`] messages and events about keys.
+//!
+//! Reference, to be read when needed: [`commands::extra`] rare commands · [`memory`] the limit and eviction ·
+//! [`metrics`] counters and histograms · [`observe`] INFO, `/metrics`, SLOWLOG, TRACE, MONITOR · [`admin`] commands
+//! about the server · [`config`] settings · [`cli`] tools beside the server.
+//!
+//! Leaves, imported by anyone: [`clock`], [`digits`], [`error`], [`event`], [`file_error`], [`glob`], [`loading`],
+//! [`random`], [`rarely`], [`shutdown`], [`signal`].
 //!
 //! # Threads
 //!
@@ -79,24 +85,23 @@
 //!   takes all shard locks (`engine::role`, `tests/replication`).
 //! - Recovery judges everything before it changes anything (`tests/every_byte.rs`).
 
+pub mod admin;
 pub mod aof;
-pub mod arenas;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod digits;
-pub mod effect;
 pub mod engine;
 pub mod error;
 pub mod event;
 pub mod file_error;
 pub mod glob;
-pub mod held;
-pub mod histogram;
 pub mod loading;
+pub mod memory;
 pub mod metrics;
-pub mod outbox;
+pub mod observe;
 pub mod protocol;
 pub mod pubsub;
 pub mod random;
@@ -106,4 +111,3 @@ pub mod server;
 pub mod shutdown;
 pub mod signal;
 pub mod store;
-pub mod timeline;

@@ -1,9 +1,11 @@
 //! The program: reads the arguments, starts logging, dispatches.
 
-use kvstore::arenas;
+use kvstore::admin::log_level;
 use kvstore::cli;
-use kvstore::config::{self, Config, Id};
-use kvstore::engine::log_level;
+use kvstore::config;
+use kvstore::config::Config;
+use kvstore::config::Id;
+use kvstore::memory::arenas;
 use kvstore::server;
 use std::io::Write;
 use std::process::ExitCode;

@@ -8,7 +8,8 @@ mod common;
 
 use common::server::Server;
 use common::text::Text;
-use kvstore::commands::{Command, Commands};
+use kvstore::commands::Command;
+use kvstore::commands::Commands;
 
 #[test]
 fn each_example_gives_the_answer_that_it_shows() {

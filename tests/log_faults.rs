@@ -9,9 +9,12 @@ mod common;
 use common::history::{History, NOW, State, recover};
 use common::memory_disk::{Call, EIO, ENOSPC, Fault, Loss, MemoryDisk, memory_backed};
 use kvstore::aof::compaction::compact;
-use kvstore::aof::log::{Log, LogError, Tail};
-use kvstore::aof::record::{Epoch, Position};
-use kvstore::effect::Seq;
+use kvstore::aof::log::Log;
+use kvstore::aof::log::LogError;
+use kvstore::aof::log::Tail;
+use kvstore::aof::record::Epoch;
+use kvstore::aof::record::Position;
+use kvstore::store::effect::Seq;
 
 const SEGMENT_BYTES: u64 = 400;
 

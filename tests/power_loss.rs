@@ -13,10 +13,14 @@ use common::rng::{Rng, fresh_seed};
 use common::{long_form, note, number_from_env};
 use kvstore::aof::compaction::compact;
 use kvstore::aof::disk::Directory;
-use kvstore::aof::log::{Log, LogError, Tail};
-use kvstore::aof::record::{Epoch, Position};
+use kvstore::aof::log::Log;
+use kvstore::aof::log::LogError;
+use kvstore::aof::log::Tail;
+use kvstore::aof::record::Epoch;
+use kvstore::aof::record::Position;
 use kvstore::aof::recovery;
-use kvstore::effect::{Effect, Seq};
+use kvstore::store::effect::Effect;
+use kvstore::store::effect::Seq;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 

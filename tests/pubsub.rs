@@ -346,7 +346,8 @@ fn nobody_hears_of_a_write_that_a_crash_takes_back() {
 
 #[test]
 fn what_one_client_may_listen_to_is_bounded() {
-    use kvstore::pubsub::{NAME_BYTES_MAX, SUBSCRIPTIONS_MAX};
+    use kvstore::pubsub::NAME_BYTES_MAX;
+    use kvstore::pubsub::SUBSCRIPTIONS_MAX;
     let server = Server::start(&[]);
     let mut client = Resp::connect(server.port());
     let names = |count: usize| -> Vec<String> {

@@ -19,7 +19,7 @@ use super::epochs::{self, Epochs};
 use super::files::{UNFINISHED, base_name};
 use super::record::{Epoch, Position, append_header, canonical_number, hex, parse_crc, seal};
 use crate::clock::UnixMillis;
-use crate::effect::Seq;
+use crate::store::effect::Seq;
 use std::io;
 
 /// A base is synced each time this many bytes are written. A single long sync at the end would delay the

@@ -16,7 +16,7 @@ use super::base::BaseWriter;
 use super::files::{self, Listing};
 use super::log::Log;
 use super::record::Position;
-use crate::effect::Seq;
+use crate::store::effect::Seq;
 use std::io;
 
 /// Compacts the log, and returns the base's size in bytes. `walk` adds the state record by record;

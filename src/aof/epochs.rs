@@ -14,7 +14,7 @@
 //! The list is rebuilt from the log at each start; a base carries the part that compaction takes away.
 
 use super::record::{Epoch, canonical_number, hex, parse_crc};
-use crate::effect::Seq;
+use crate::store::effect::Seq;
 
 /// Older epochs are forgotten: their tokens are refused, and a node that was away for so many
 /// leaderships is given a full copy.

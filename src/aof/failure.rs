@@ -1,8 +1,8 @@
 //! What can go wrong with a log: while it runs ([`LogError`]), and when it is read back ([`RecoveryError`]).
 
 use super::mark::MARK;
-use crate::effect::Seq;
 use crate::file_error;
+use crate::store::effect::Seq;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -3,9 +3,9 @@
 use super::disk::{leads_to, make_dir, require_same, sync_parent};
 use super::mark::MARK;
 use super::record::Epoch;
-use crate::effect::Seq;
 use crate::file_error::{about, named};
 use crate::random::Random;
+use crate::store::effect::Seq;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;

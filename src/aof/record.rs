@@ -19,7 +19,7 @@
 
 use crate::clock::UnixMillis;
 use crate::digits::decimal;
-use crate::effect::Seq;
+use crate::store::effect::Seq;
 
 /// Grows by one each time a node becomes leader, a restart included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

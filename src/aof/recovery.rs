@@ -23,8 +23,8 @@ use super::record::{Epoch, Header, Position, Tail, seal};
 use super::scan::{Damage, Found, Scanner};
 pub use super::settle::{cut_off, settle};
 use crate::clock::UnixMillis;
-use crate::effect::{Malformed, Seq};
 use crate::loading::Loading;
+use crate::store::effect::{Malformed, Seq};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -204,7 +204,7 @@ pub fn check_base(
 ) -> Result<(Frame, Epochs), RecoveryError> {
     let look = |record: Record<'_>| {
         working();
-        crate::effect::check(record.payload).map(|_| Then::GoOn)
+        crate::store::effect::check(record.payload).map(|_| Then::GoOn)
     };
     let mut reader = Reader::new(dir, look);
     let frame = reader.base(seq)?;

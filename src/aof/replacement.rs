@@ -20,7 +20,7 @@ use super::files::{self, DIVERGED, Listing};
 use super::mark::Mark;
 use super::record::{Epoch, Position, canonical_number, hex, parse_crc};
 use crate::clock::UnixMillis;
-use crate::effect::Seq;
+use crate::store::effect::Seq;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@
 use super::record::{
     HEADER_LEN_MAX, Header, Position, SEAL_AND_LINE_END, line_len, parse_crc, seal,
 };
-use crate::effect::Seq;
+use crate::store::effect::Seq;
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};

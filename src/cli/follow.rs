@@ -13,7 +13,7 @@ use crate::aof::files::{self, segment_name};
 use crate::aof::log::Tail;
 use crate::aof::recovery::{self, Record, RecoveryError};
 use crate::aof::scan::{Damage, Found, Scanner};
-use crate::effect::Seq;
+use crate::store::effect::Seq;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;

@@ -3,7 +3,7 @@
 use super::{Arguments, Error};
 use crate::aof::recovery::{self, Record, Recovered, Then};
 use crate::clock::UnixMillis;
-use crate::effect::{Malformed, Seq};
+use crate::store::effect::{Malformed, Seq};
 use std::path::Path;
 
 /// The description of `--until`, for the help of each tool that has it.

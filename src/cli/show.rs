@@ -6,8 +6,9 @@ use crate::aof::files;
 use crate::aof::record::{Header, Position};
 use crate::aof::recovery::{self, Record, Then};
 use crate::aof::scan::Scanner;
-use crate::effect::{self, Effect, Malformed, Seq};
 use crate::protocol::{Decoder, Limits, Step, quote};
+use crate::store::effect;
+use crate::store::effect::{Effect, Malformed, Seq};
 use std::io::{self, BufWriter, StdoutLock, Write};
 use std::path::Path;
 

@@ -1,13 +1,13 @@
 //! Keys, whatever they hold: commands that name the keys they work on.
 
 use super::{Call, Command, Family, Flags, Keys};
-use crate::effect::Effect;
 use crate::error::{
     DB_OUT_OF_RANGE, Failure, INT_OUT_OF_RANGE, NO_SUCH_KEY, NOT_AN_INTEGER, SYNTAX,
 };
 use crate::event::Classes;
 use crate::protocol::{Args, integer};
 use crate::store::Tx;
+use crate::store::effect::Effect;
 use std::collections::HashSet;
 
 const WRITE: Flags = Flags::WRITE;

@@ -5,11 +5,11 @@
 //! moments. In an EXEC, which is one moment, they run under its locks.
 
 use super::{Call, Command, Family, Flags, Keys};
-use crate::effect::Effect;
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
 use crate::glob::Pattern;
 use crate::protocol::{Args, Reply, integer};
 use crate::random::Random;
+use crate::store::effect::Effect;
 
 const READ: Flags = Flags::READONLY.and(Flags::ALL_KEYS);
 const FLUSH: Flags = Flags::WRITE.and(Flags::ALL_KEYS);

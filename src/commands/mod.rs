@@ -11,26 +11,20 @@
 //! The rows stand beside their handlers, one file per family.
 
 pub mod absent;
-mod big;
-mod bitfield;
-mod bits;
-mod builtins;
-mod dump;
-mod expiry;
-mod float80;
-mod keys;
-mod keyspace;
-mod lcs;
-mod numbers;
-mod object;
-mod ranges;
-mod replication;
-mod strings;
-mod table;
+pub(crate) mod builtins;
+pub(crate) mod expiry;
+pub mod extra;
+pub(crate) mod keys;
+pub(crate) mod keyspace;
+pub(crate) mod numbers;
+pub(crate) mod ranges;
+pub(crate) mod replication;
+pub(crate) mod strings;
+pub(crate) mod table;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod text;
-mod ttl;
+pub(crate) mod ttl;
 
 pub use builtins::Builtin;
 pub use table::{Commands, Resolved};

@@ -2,12 +2,12 @@
 //!
 //! The log gets the sum, not the addition, so replaying a record twice does no harm.
 
-use super::float80::Float80;
+use super::extra::float80::Float80;
 use super::{Call, Command, Family, Flags, Keys};
-use crate::effect::Effect;
 use crate::error::{Failure, NOT_A_FLOAT, NOT_AN_INTEGER, OVERFLOW};
 use crate::event::Classes;
 use crate::protocol::{Args, integer};
+use crate::store::effect::Effect;
 
 const WRITE: Flags = Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST);
 

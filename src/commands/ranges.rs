@@ -1,11 +1,11 @@
 //! Commands that read or write part of a value, from an offset on.
 
 use super::{Call, Command, Family, Flags, Keys};
-use crate::effect::Effect;
 use crate::error::{Failure, NOT_AN_INTEGER, TOO_LONG};
 use crate::event::Classes;
 use crate::protocol::{Args, integer};
 use crate::store::Tx;
+use crate::store::effect::Effect;
 
 const WRITE: Flags = Flags::WRITE.and(Flags::DENYOOM);
 

@@ -2,10 +2,10 @@
 
 use super::expiry::{Expiry, Unit};
 use super::{Call, Command, Family, Flags, Keys};
-use crate::effect::Effect;
 use crate::error::{Failure, SYNTAX};
 use crate::event::Classes;
 use crate::protocol::{Args, integer};
+use crate::store::effect::Effect;
 
 const WRITE: Flags = Flags::WRITE.and(Flags::DENYOOM);
 const READ: Flags = Flags::READONLY.and(Flags::FAST);

@@ -1,8 +1,7 @@
 //! The command table: all rows, found by name.
 
-use super::{
-    Command, Run, absent, bitfield, bits, builtins, dump, keys, keyspace, lcs, numbers, object,
-};
+use super::extra::{bitfield, bits, dump, lcs, object};
+use super::{Command, Run, absent, builtins, keys, keyspace, numbers};
 use super::{ranges, replication, strings, ttl};
 use crate::error::Failure;
 use crate::protocol::Args;

@@ -6,10 +6,10 @@
 use super::expiry::Unit;
 use super::{Call, Command, Family, Flags, Keys};
 use crate::clock::UnixMillis;
-use crate::effect::Effect;
 use crate::error::{Failure, NOT_AN_INTEGER};
 use crate::event::Classes;
 use crate::protocol::{Args, integer};
+use crate::store::effect::Effect;
 
 const WRITE: Flags = Flags::WRITE.and(Flags::FAST);
 const READ: Flags = Flags::READONLY.and(Flags::FAST);

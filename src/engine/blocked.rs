@@ -95,7 +95,7 @@ impl Clients {
 
     /// Unblocks those that would wait for ever and whose end of the connection is closed. What they have
     /// sent and this server has not read hides that.
-    pub(super) fn unblock_those_gone(&self) {
+    pub(crate) fn unblock_those_gone(&self) {
         let is_gone = |client: &&Arc<Client>| {
             let (mut byte, flags) = ([0u8], RecvFlags::PEEK | RecvFlags::DONTWAIT);
             client.blocked.waits_for_ever()
@@ -110,7 +110,7 @@ impl Clients {
 impl Engine {
     /// Waits in a client's command until the condition holds (true), or the deadline has passed or the wait
     /// was ended early (false). `signal` must be one that [`crate::shutdown::Shutdown::wakes`].
-    pub(super) fn block(
+    pub(crate) fn block(
         &self,
         client: &Client,
         why: Wait,
@@ -134,7 +134,7 @@ impl Engine {
     }
 
     /// True if the client or the server is about to end.
-    pub(super) fn ends(&self, client: &Client) -> bool {
+    pub(crate) fn ends(&self, client: &Client) -> bool {
         client.is_killed() || self.shutdown.is_requested()
     }
 }

@@ -1,10 +1,10 @@
 //! The clients that are connected: what CLIENT LIST shows and CLIENT KILL ends.
 
 use super::blocked::Blocked;
+use super::outbox::{Outbox, SendError};
 use crate::clock::Stopwatch;
 use crate::config::{ClientClass, OutputLimit};
-use crate::held::{Held, Sum};
-use crate::outbox::{Outbox, SendError};
+use crate::memory::account::{Held, Sum};
 use crate::protocol::{Dialect, Reply};
 use crate::pubsub::{Kind, Subscriber};
 use crate::signal::Signal;
@@ -61,7 +61,7 @@ pub struct Client {
     follower: AtomicBool,
     killed: AtomicBool,
     /// Its wait in a command, if it is in one.
-    pub(super) blocked: Blocked,
+    pub(crate) blocked: Blocked,
     /// Batches of replies that the sync thread will send.
     parked: AtomicUsize,
     /// They have been sent, or will not be.
@@ -163,13 +163,13 @@ impl Client {
     }
 
     /// Counts a batch of replies that goes to the sync thread, see [`Outbox::park`].
-    pub(super) fn park(&self, reply: &Reply, limit: OutputLimit) -> Result<(), SendError> {
+    pub(crate) fn park(&self, reply: &Reply, limit: OutputLimit) -> Result<(), SendError> {
         self.outbox.park(reply.bytes().len(), reply.largest_value(), limit)?;
         self.parked.fetch_add(1, AcqRel);
         Ok(())
     }
 
-    pub(super) fn unpark(&self) {
+    pub(crate) fn unpark(&self) {
         if self.parked.fetch_sub(1, AcqRel) == 1 {
             self.unparked.notify();
         }

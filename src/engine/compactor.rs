@@ -10,10 +10,10 @@ use crate::aof::compaction;
 use crate::aof::log::Log;
 use crate::clock::UnixMillis;
 use crate::config::Id;
-use crate::effect::Effect;
 use crate::shutdown::Shutdown;
 use crate::signal::Signal;
 use crate::store::Scope;
+use crate::store::effect::Effect;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub struct Compactor {
     request_tx: Sender<Request>,
     request_rx: Receiver<Request>,
     /// A request has come. Shutdown wakes it, too.
-    pub(super) wanted: Arc<Signal>,
+    pub(crate) wanted: Arc<Signal>,
     /// Whether one is going on.
     pub running: AtomicBool,
     /// Since when.

@@ -1,17 +1,19 @@
 //! The path of a request: guards from cheap to expensive, then the command under its locks.
 
-use super::messages::Notice;
 use super::session::Ending;
-use super::{Engine, Session, help, pause, pubsub_command};
+use super::{Engine, Session, pause};
+use crate::admin::help;
 use crate::commands::{Call, Command, Flags, Resolved, Run};
 use crate::config::Id;
 use crate::error::{Failure, NO_AUTH};
+use crate::metrics::timeline::Step;
 use crate::protocol::{Args, Dialect, Mark, Reply};
+use crate::pubsub::commands as pubsub_command;
+use crate::pubsub::notices::Notice;
 use crate::store::{Scope, Tx};
-use crate::timeline::Step;
 use std::sync::atomic::Ordering::Relaxed;
 
-pub(super) const LOADING: Failure =
+pub(crate) const LOADING: Failure =
     Failure::fixed("LOADING Redis is loading the dataset in memory");
 const NOT_IN_MULTI: Failure = Failure::fixed("ERR Command not allowed inside a transaction");
 
@@ -43,7 +45,7 @@ impl Engine {
     }
 
     /// Answers a failed command with its error, in place of whatever it has answered already.
-    pub(super) fn answer_failure(
+    pub(crate) fn answer_failure(
         &self,
         result: Result<(), Failure>,
         mark: &Mark,
@@ -72,7 +74,7 @@ impl Engine {
     }
 
     /// Guards, then the command, at once or, in a MULTI, later.
-    pub(super) fn try_execute(
+    pub(crate) fn try_execute(
         &self,
         session: &mut Session,
         args: Args<'_>,
@@ -146,7 +148,7 @@ impl Engine {
     }
 
     /// Runs a command that the guards have let through.
-    pub(super) fn run(
+    pub(crate) fn run(
         &self,
         session: &mut Session,
         found: Resolved,
@@ -188,7 +190,7 @@ impl Engine {
 
     /// What is asked once more when the locks are held: a step down and a load take all of them, so only
     /// then is the answer certain.
-    pub(super) fn check_behind_lock(&self, flags: Flags) -> Result<(), Failure> {
+    pub(crate) fn check_behind_lock(&self, flags: Flags) -> Result<(), Failure> {
         if flags.has(Flags::WRITE) && self.role.is_follower() {
             return Err(self.role.readonly());
         }
@@ -223,7 +225,7 @@ impl Engine {
 
     /// Takes the locks, and asks once more whether the command may run: only with the locks held is the
     /// answer certain (see `role.rs` and `pause.rs`).
-    pub(super) fn begin_admitted<'s>(
+    pub(crate) fn begin_admitted<'s>(
         &'s self,
         session: &mut Session,
         flags: Flags,
@@ -255,7 +257,7 @@ impl Engine {
     }
 
     /// Tells a new transaction what it must know of the session.
-    pub(super) fn prepare<'s>(&self, session: &mut Session, tx: Tx<'s>, write: bool) -> Tx<'s> {
+    pub(crate) fn prepare<'s>(&self, session: &mut Session, tx: Tx<'s>, write: bool) -> Tx<'s> {
         if tx.waited_for_locks() {
             session.account(Step::Lock);
             self.metrics.lock_wait.record(session.watch.timeline.of(Step::Lock) / 1000);
@@ -270,7 +272,7 @@ impl Engine {
     }
 
     /// Runs a command on the data, and counts what it found.
-    pub(super) fn run_data(
+    pub(crate) fn run_data(
         &self,
         session: &mut Session,
         tx: &mut Tx<'_>,
@@ -297,7 +299,7 @@ impl Engine {
 
     /// Ends the work on the data: its effects go to the log while the locks are held, so that the order
     /// of the log is the order in which they were applied.
-    pub(super) fn finish(&self, session: &mut Session, mut tx: Tx<'_>) {
+    pub(crate) fn finish(&self, session: &mut Session, mut tx: Tx<'_>) {
         let events = tx.take_events();
         session.notices.extend(events.into_iter().map(Notice::Event));
         let Some(persistence) = &self.persistence else { return };
@@ -321,8 +323,8 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::role::Leader;
     use crate::config::Config;
-    use crate::engine::Leader;
     use crate::protocol::{Decoder, Limits, Step as Decoded};
     use std::net::{TcpListener, TcpStream};
 

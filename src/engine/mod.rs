@@ -15,53 +15,25 @@
 //!
 //! Out of scope: sockets (the server's), what a command means (its handler's).
 
-mod blocked;
-mod builtin;
-mod client_command;
-mod clients;
-mod command_command;
+pub(crate) mod blocked;
+pub(crate) mod clients;
 pub mod compactor;
-mod connection;
-mod evict;
-mod execute;
-pub mod exposition;
-mod followers;
-mod help;
-mod info;
-mod key_specs;
-pub mod latency;
-mod link;
-mod log_command;
-mod memory;
-mod messages;
-pub mod monitor;
-mod observe;
-pub mod observed;
-mod pause;
-mod persistence;
-mod pubsub_command;
-mod replica;
-mod replication_command;
-mod replication_info;
-mod role;
-mod server_command;
-mod session;
-mod slowlog;
-pub mod status;
-mod sweeper;
+pub(crate) mod execute;
+pub mod outbox;
+pub(crate) mod pause;
+pub(crate) mod persistence;
+pub(crate) mod session;
+pub(crate) mod sweeper;
 pub mod syncer;
-mod trace;
-mod transaction;
-mod twins;
-mod wishes;
+pub(crate) mod transaction;
 
+pub use crate::admin::server_command::log_level;
+pub use crate::cluster::link::Link;
+pub use crate::cluster::progress::{Follower, Followers, Forwarded, Lag};
+pub use crate::cluster::role::{Leader, Order, Role};
 pub use clients::{Client, ClientId, Clients, Registration};
 pub use compactor::Compactor;
-pub use followers::{Follower, Followers, Forwarded, Lag};
-pub use link::Link;
 pub use persistence::Persistence;
-pub use role::{Leader, Order, Role};
-pub use server_command::log_level;
 pub use session::{Ending, Mode, ReplyMode, Session};
 pub use sweeper::sweep;
 
@@ -69,20 +41,20 @@ use crate::aof::recovery::RecoveryError;
 use crate::clock::{Stopwatch, UnixMillis, WallClock};
 use crate::commands::Commands;
 use crate::config::{Config, Id, OutputLimit};
-use crate::effect::Seq;
+use crate::engine::outbox::SendError;
 use crate::loading::Loading;
+use crate::memory::evict::Evictor;
 use crate::metrics::Metrics;
-use crate::outbox::SendError;
+use crate::observe::latency::Latency;
+use crate::observe::monitor::{Monitors, Overflown};
+use crate::observe::observed::Ring;
+use crate::observe::probe::Pending;
 use crate::protocol::Reply;
 use crate::pubsub::{PubSub, Subscriptions};
 use crate::random::Random;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
-use evict::Evictor;
-use latency::Latency;
-use monitor::{Monitors, Overflown};
-use observe::Pending;
-use observed::Ring;
+use crate::store::effect::Seq;
 use parking_lot::Mutex;
 use pause::Pause;
 use persistence::{Parked, Passage};
@@ -118,9 +90,9 @@ pub struct Engine {
     /// The wall clock of commands, and of the server's own deletions.
     pub clock: WallClock,
     /// Memory that the process had before there was any data.
-    startup_bytes: usize,
+    pub(crate) startup_bytes: usize,
     /// What the store counts while there is no key in it.
-    empty_store_bytes: usize,
+    pub(crate) empty_store_bytes: usize,
     /// 40 hex digits, new for each process.
     pub run_id: String,
     /// The port that is listened on, which the settings do not know if it was chosen by the kernel.
@@ -130,20 +102,20 @@ pub struct Engine {
     /// How many connections the process's file limit allows; `maxclients` may be more.
     pub connections_possible: AtomicUsize,
     /// DEBUG SET-ACTIVE-EXPIRE.
-    active_expire: AtomicBool,
-    pause: Pause,
+    pub(crate) active_expire: AtomicBool,
+    pub(crate) pause: Pause,
     /// Taken before any shard's lock.
-    evictor: Mutex<Evictor>,
+    pub(crate) evictor: Mutex<Evictor>,
     /// The most memory that was ever seen in use.
-    memory_peak: AtomicUsize,
+    pub(crate) memory_peak: AtomicUsize,
     /// What is resident beyond the count, as far as it counts.
-    memory_loss: AtomicUsize,
+    pub(crate) memory_loss: AtomicUsize,
     /// The commands that took long.
     pub slowlog: Ring,
     /// Those that TRACE SAMPLE has kept.
     pub samples: Ring,
     /// TRACE SAMPLE: one in so many; 0 is off.
-    sample_every: AtomicU32,
+    pub(crate) sample_every: AtomicU32,
     /// What took long, by kind.
     pub latency: Latency,
     /// Those who look at all commands.
@@ -161,7 +133,7 @@ impl Engine {
         let commands = Commands::new();
         let metrics = Metrics::new(commands.rows().len());
         let store = Arc::new(Store::new());
-        let startup_bytes = info::resident_bytes().unwrap_or(0);
+        let startup_bytes = crate::observe::info::resident_bytes().unwrap_or(0);
         let empty_store_bytes = store.bytes();
         let persistence = if config.flag(Id::Appendonly) {
             Some(Persistence::open(&config, &store, Arc::clone(&loading))?)
@@ -270,7 +242,7 @@ impl Engine {
             Ok(lines) if lines.is_empty() => Ok(()),
             Ok(lines) => {
                 self.metrics.output_bytes.add(lines.len() as u64);
-                let limit = monitor::limit(self.output_limit(&session.client));
+                let limit = crate::observe::monitor::limit(self.output_limit(&session.client));
                 session.client.send(&lines, 0, limit)
             }
             Err(Overflown) => Err(SendError::OverLimit(session.client.outbox.queued_bytes())),
@@ -314,7 +286,7 @@ impl Engine {
         passed
     }
 
-    fn pass(
+    pub(crate) fn pass(
         &self,
         session: &mut Session,
         reply: &mut Reply,
@@ -363,7 +335,7 @@ impl Engine {
     }
 
     /// Sends a session's replies that have passed the gate.
-    fn send_replies(
+    pub(crate) fn send_replies(
         &self,
         session: &mut Session,
         reply: &mut Reply,
@@ -406,7 +378,7 @@ impl Engine {
     }
 
     /// Counts and logs a client that was cut off because what it is owed could not be sent.
-    pub(super) fn note_cut(&self, addr: SocketAddr, error: &SendError) {
+    pub(crate) fn note_cut(&self, addr: SocketAddr, error: &SendError) {
         match error {
             SendError::OverLimit(waiting) => self.note_over_limit(addr, *waiting),
             SendError::NoThread(error) => {
@@ -421,7 +393,7 @@ impl Engine {
     }
 
     /// Counts and logs a client that was cut off because it does not read.
-    pub(super) fn note_over_limit(&self, addr: SocketAddr, waiting: usize) {
+    pub(crate) fn note_over_limit(&self, addr: SocketAddr, waiting: usize) {
         self.metrics.output_limit_disconnections.increment();
         log::warn!(
             "client {addr}: cut off with {waiting} bytes that it has not read \

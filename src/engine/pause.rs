@@ -39,7 +39,7 @@ pub struct Pause {
     /// Its kind, and when it ends; None is at no time that the clock can tell.
     pause: Mutex<Option<(PauseKind, Option<Instant>)>>,
     /// Notified when it is ended early.
-    pub(super) ended: Arc<Signal>,
+    pub(crate) ended: Arc<Signal>,
 }
 
 impl Pause {
@@ -97,14 +97,14 @@ fn is_over((_, until): &(PauseKind, Option<Instant>), now: Instant) -> bool {
 }
 
 /// True for a command with which an operator ends the pause, or the server.
-pub(super) fn is_exempt(command: &Command) -> bool {
+pub(crate) fn is_exempt(command: &Command) -> bool {
     use Builtin::{ClientPause, ClientUnpause, Shutdown};
     matches!(command.run, Run::Engine(ClientUnpause | ClientPause | Shutdown))
 }
 
 impl Engine {
     /// Begins a pause. When this returns, no write that it holds back is under way.
-    pub(super) fn begin_pause(&self, kind: PauseKind, millis: u64) {
+    pub(crate) fn begin_pause(&self, kind: PauseKind, millis: u64) {
         self.pause.begin(kind, Instant::now(), millis);
         // A follower has no writes but its leader's, and may hold its locks for the whole of a full copy.
         if !self.role.is_follower() {
@@ -113,13 +113,13 @@ impl Engine {
     }
 
     /// True if a pause has begun since a write was let through. Certain while the write holds its locks.
-    pub(super) fn is_paused(&self, flags: Flags) -> bool {
+    pub(crate) fn is_paused(&self, flags: Flags) -> bool {
         flags.has(Flags::WRITE) && self.pause.is_active()
     }
 
     /// Waits as long as a command with these flags has to, and says whether it had to. EXEC's flags are those
     /// of what is queued, too.
-    pub(super) fn wait_while_paused(&self, client: &Client, flags: Flags) -> Result<bool, Failure> {
+    pub(crate) fn wait_while_paused(&self, client: &Client, flags: Flags) -> Result<bool, Failure> {
         let mut waited = false;
         while let Some(until) = self.pause.holds(flags) {
             waited = true;

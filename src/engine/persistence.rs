@@ -21,8 +21,6 @@
 //! with `-MISCONF` and that are logged when there is space again.
 
 use super::Client;
-use super::observe::Pending;
-use super::replica::settle_copy;
 use crate::aof::aside::Aside;
 use crate::aof::disk::Directory;
 use crate::aof::files::{self, Node};
@@ -33,10 +31,13 @@ use crate::aof::recovery::{self, Recovered, RecoveryError};
 use crate::aof::stats::Stages;
 use crate::clock::{Stopwatch, UnixMillis};
 use crate::config::{Config, Fsync, Id, OutputLimit};
-use crate::effect::{self, Seq};
 use crate::error::Failure;
 use crate::loading::Loading;
+use crate::observe::probe::Pending;
 use crate::protocol::{Mark, Reply};
+use crate::replication::replica::settle_copy;
+use crate::store::effect;
+use crate::store::effect::Seq;
 use crate::store::{Scope, Store};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Mutex, RwLock};
@@ -100,22 +101,22 @@ pub struct Persistence {
     /// This node's name for ever: 40 hex digits.
     pub node_id: String,
     /// The last leadership that was this node's own.
-    pub(super) own_epoch: AtomicU64,
+    pub(crate) own_epoch: AtomicU64,
     /// The crc of its first record, if it has begun since this process did.
-    pub(super) own_epoch_crc: AtomicU32,
+    pub(crate) own_epoch_crc: AtomicU32,
     /// Held as long as the server runs.
     lock: files::Lock,
     policy: RwLock<Fsync>,
     /// Held while files are replaced or read back: reading must not find one gone in the middle.
     /// Taken before any shard's lock.
-    pub(super) files: Mutex<()>,
-    pub(super) parked_tx: Sender<Parked>,
-    pub(super) parked_rx: Receiver<Parked>,
+    pub(crate) files: Mutex<()>,
+    pub(crate) parked_tx: Sender<Parked>,
+    pub(crate) parked_rx: Receiver<Parked>,
     /// The sync thread is to end.
-    pub(super) is_stopping: AtomicBool,
+    pub(crate) is_stopping: AtomicBool,
     /// Whether the sync thread had several to serve the last time: then one more had better join them
     /// than sync alone and make them wait for it.
-    pub(super) crowded: AtomicBool,
+    pub(crate) crowded: AtomicBool,
     /// Bytes that recovery put aside at this start.
     pub quarantined_bytes: u64,
     /// What this and earlier starts, and changes of leader, have put aside.
@@ -123,9 +124,9 @@ pub struct Persistence {
     /// How long recovery took, in milliseconds, and how many records it read.
     pub recovery: (u64, u64),
     /// How far reading back has come.
-    pub(super) loading: Arc<Loading>,
+    pub(crate) loading: Arc<Loading>,
     /// Bytes of all files of the log at the last compaction or start.
-    pub(super) size_at_compaction: AtomicU64,
+    pub(crate) size_at_compaction: AtomicU64,
 }
 
 impl Persistence {

@@ -1,19 +1,19 @@
 //! What the server remembers of one connection between its requests.
 
 use super::clients::Client;
-use super::messages::Notice;
-use super::monitor::Monitoring;
-use super::observe::{Tally, Timing, Watch};
 use super::pause::PauseKind;
 use super::persistence::AtStake;
 use super::transaction::Queue;
 use crate::aof::record::Epoch;
 use crate::clock::Stopwatch;
-use crate::effect::Seq;
+use crate::metrics::timeline::Step;
+use crate::observe::monitor::Monitoring;
+use crate::observe::probe::{Tally, Timing, Watch};
 use crate::protocol::{Args, Dialect};
 use crate::pubsub::Subscriptions;
+use crate::pubsub::notices::Notice;
+use crate::store::effect::Seq;
 use crate::store::{Store, Watches};
-use crate::timeline::Step;
 use std::sync::Arc;
 
 /// Whether replies are sent (CLIENT REPLY).
@@ -32,12 +32,12 @@ pub enum ReplyMode {
 
 impl ReplyMode {
     /// Whether the command that is running is answered.
-    pub(super) fn is_on(self) -> bool {
+    pub(crate) fn is_on(self) -> bool {
         self == ReplyMode::On
     }
 
     /// Called before a command.
-    pub(super) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         if *self == ReplyMode::SkipNext {
             *self = ReplyMode::SkipThis;
         }
@@ -45,7 +45,7 @@ impl ReplyMode {
 
     /// Called behind a command, which may have changed the mode; returns whether to take its answer
     /// back. The answer to what turns replies on is sent, that to what turns them off is not.
-    pub(super) fn end(&mut self) -> bool {
+    pub(crate) fn end(&mut self) -> bool {
         let mode = *self;
         if mode == ReplyMode::SkipThis {
             *self = ReplyMode::On;
@@ -92,13 +92,13 @@ pub struct Session {
     /// It has sent a RESP request, so it is a program and reads RESP.
     sent_resp: bool,
     /// A line has asked for RESP, with HELLO 2 or HELLO 3. RESET takes that back.
-    pub(super) asked_for_resp: bool,
+    pub(crate) asked_for_resp: bool,
     /// Whether replies are sent.
     pub reply_mode: ReplyMode,
     /// Whether commands run at once.
     pub mode: Mode,
     /// Keys that the next EXEC depends on.
-    pub(super) watches: Watches,
+    pub(crate) watches: Watches,
     /// Whether to go on.
     pub ending: Ending,
     /// Measures the commands of a batch one after another.
@@ -108,29 +108,29 @@ pub struct Session {
     /// What it listens to.
     pub subscriptions: Subscriptions,
     /// What this batch has to tell subscribers, behind the gate.
-    pub(super) notices: Vec<Notice>,
+    pub(crate) notices: Vec<Notice>,
     /// This connection's last record.
-    pub(super) last_write: Seq,
+    pub(crate) last_write: Seq,
     /// The leadership that it is of: its number, and the crc of its first record.
-    pub(super) last_write_epoch: (Epoch, u32),
+    pub(crate) last_write_epoch: (Epoch, u32),
     /// Whether this batch has written anything.
-    pub(super) wrote: bool,
+    pub(crate) wrote: bool,
     /// The newest record that this batch's replies depend on.
-    pub(super) depends_on: Seq,
+    pub(crate) depends_on: Seq,
     /// The replies of this batch that a failure of the log would take back.
-    pub(super) at_stake: Option<AtStake>,
+    pub(crate) at_stake: Option<AtStake>,
     /// Kept from one record to the next.
-    pub(super) record: Vec<u8>,
-    pub(super) tally: Tally,
-    pub(super) watch: Watch,
+    pub(crate) record: Vec<u8>,
+    pub(crate) tally: Tally,
+    pub(crate) watch: Watch,
     /// CLIENT PAUSE of the EXEC that runs: it begins at the end.
-    pub(super) pauses: Vec<(PauseKind, u64)>,
+    pub(crate) pauses: Vec<(PauseKind, u64)>,
     /// Asked for MONITOR in this batch, and what lines shall come in.
-    pub(super) begins_monitoring: Option<Dialect>,
+    pub(crate) begins_monitoring: Option<Dialect>,
     /// While it monitors.
     pub monitoring: Option<Monitoring>,
     /// When this batch began, records up to here were as safe as is promised.
-    pub(super) promised: Seq,
+    pub(crate) promised: Seq,
 }
 
 impl Session {
@@ -215,18 +215,18 @@ impl Session {
     }
 
     /// The present command's time up to now, as far as it is not accounted for, was this step.
-    pub(super) fn account(&mut self, step: Step) {
+    pub(crate) fn account(&mut self, step: Step) {
         self.watch.timeline.up_to(step, self.stopwatch.nanos());
     }
 
     /// As [`Session::account`], if the command's steps are timed.
-    pub(super) fn time(&mut self, step: Step) {
+    pub(crate) fn time(&mut self, step: Step) {
         if self.watch.timing != Timing::Off {
             self.account(step);
         }
     }
 
-    pub(super) fn begin_batch(&mut self) {
+    pub(crate) fn begin_batch(&mut self) {
         self.stopwatch = Stopwatch::start();
     }
 }

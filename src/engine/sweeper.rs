@@ -53,7 +53,7 @@ pub fn sweep(engine: &Engine) {
 impl Engine {
     /// True if this server may delete keys by itself. Only a leader does, a follower's keys go when the
     /// leader's do; and none does during CLIENT PAUSE. Certain while a shard is locked.
-    pub(super) fn may_delete(&self) -> bool {
+    pub(crate) fn may_delete(&self) -> bool {
         !self.role.is_follower() && !self.pause.is_active()
     }
 }

@@ -111,7 +111,7 @@ fn size(args: Args<'_>) -> usize {
 
 impl Session {
     /// What the guards must know of a command: EXEC is all that is queued.
-    pub(super) fn flags_of(&self, command: &Command) -> Flags {
+    pub(crate) fn flags_of(&self, command: &Command) -> Flags {
         match (&self.mode, command.run) {
             (Mode::Queueing(queue), Run::Engine(Builtin::Exec)) => {
                 command.flags.without(Flags::LOADING).and(queue.flags())
@@ -121,7 +121,7 @@ impl Session {
     }
 
     /// Whether a command is not to run now but at EXEC.
-    pub(super) fn queues(&self, command: &Command) -> bool {
+    pub(crate) fn queues(&self, command: &Command) -> bool {
         let at_once = matches!(
             command.run,
             Run::Engine(
@@ -137,7 +137,7 @@ impl Session {
     }
 
     /// Ends a transaction, or what might have become one.
-    pub(super) fn leave_transaction(&mut self) {
+    pub(crate) fn leave_transaction(&mut self) {
         self.mode = Mode::Direct;
         self.watches.clear();
         self.note_transaction();
@@ -145,7 +145,7 @@ impl Session {
 
     /// What becomes of a transaction when the guards refuse a command: a hole in it would be worse than
     /// none of it.
-    pub(super) fn note_refusal(&mut self, args: Args<'_>, failure: Failure) -> Failure {
+    pub(crate) fn note_refusal(&mut self, args: Args<'_>, failure: Failure) -> Failure {
         if args.is(0, "exec") {
             self.leave_transaction();
             return discarded(failure);
@@ -236,7 +236,7 @@ impl Engine {
     }
 
     /// Keeps a command for EXEC.
-    pub(super) fn queue(
+    pub(crate) fn queue(
         &self,
         session: &mut Session,
         found: Resolved,
@@ -258,7 +258,7 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn exec(&self, session: &mut Session, reply: &mut Reply) -> Result<(), Failure> {
+    pub(crate) fn exec(&self, session: &mut Session, reply: &mut Reply) -> Result<(), Failure> {
         let queue = match std::mem::replace(&mut session.mode, Mode::Executing) {
             Mode::Queueing(queue) => queue,
             Mode::Direct | Mode::Executing => {

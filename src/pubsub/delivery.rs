@@ -2,7 +2,7 @@
 
 use super::{List, Name, PubSub, Subscriber, Subscription};
 use crate::config::OutputLimit;
-use crate::outbox::SendError;
+use crate::engine::outbox::SendError;
 use crate::protocol::{Dialect, Reply};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::sync::Arc;

@@ -45,14 +45,16 @@
 //!
 //! Out of scope: sharded channels; telling other nodes (`engine::messages`).
 
-mod delivery;
+pub(crate) mod commands;
+pub(crate) mod delivery;
+pub(crate) mod notices;
 
 pub use delivery::{Delivered, Message};
 
 use crate::config::OutputLimit;
+use crate::engine::outbox::{Outbox, SendError, Turn};
 use crate::glob::Pattern;
-use crate::held::{Held, Sum};
-use crate::outbox::{Outbox, SendError, Turn};
+use crate::memory::account::{Held, Sum};
 use crate::protocol::{Dialect, Reply};
 use delivery::{LANES, Lane, Target};
 use parking_lot::RwLock;
@@ -109,7 +111,7 @@ pub struct Subscriber {
 }
 
 #[derive(Debug)]
-struct Subscription {
+pub(crate) struct Subscription {
     subscriber: Arc<Subscriber>,
     /// Looked at and changed only during the subscriber's turn.
     live: AtomicBool,

@@ -12,9 +12,9 @@ use crate::aof::files::{base_name, segment_name};
 use crate::aof::record::{Header, Position};
 use crate::aof::recovery;
 use crate::aof::replacement::INCOMING;
-use crate::effect::Seq;
 use crate::engine::Persistence;
 use crate::file_error::named;
+use crate::store::effect::Seq;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::net::TcpStream;
@@ -127,7 +127,7 @@ fn receive_log(
             Item::Lead(_) => return Err(LinkError::Garbled("a handover during a copy")),
             Item::Heartbeat(_) => beaten = true,
             Item::Record(header, record) => {
-                crate::effect::check(&record[record.len() - header.len as usize..])
+                crate::store::effect::check(&record[record.len() - header.len as usize..])
                     .map_err(|malformed| LinkError::Garbled(malformed.0))?;
                 file.write_all(record)?;
                 let Header { seq, epoch, crc, .. } = header;

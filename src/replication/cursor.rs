@@ -7,7 +7,7 @@ use crate::aof::files::{self, segment_name};
 use crate::aof::log::{End, Log, Pin};
 use crate::aof::record::Position;
 use crate::aof::scan::{Found, Scanner};
-use crate::effect::Seq;
+use crate::store::effect::Seq;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;

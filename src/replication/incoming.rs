@@ -197,9 +197,9 @@ mod tests {
     use super::*;
     use crate::aof::record::{Epoch, append_header};
     use crate::clock::UnixMillis;
-    use crate::effect::Seq;
     use crate::random::Random;
     use crate::replication::wire;
+    use crate::store::effect::Seq;
 
     const START: Position = Position { seq: Seq(41), epoch: Epoch(1), crc: 0xfeed };
 

@@ -90,6 +90,7 @@
 //! [`leader`], `incoming` (checking what comes), [`follower`], `rejoin` (where to go on), `copy`; the roles
 //! themselves are in `engine::role`.
 
+pub(crate) mod commands;
 mod copy;
 pub mod cursor;
 mod feed;
@@ -97,4 +98,5 @@ pub mod follower;
 mod incoming;
 pub mod leader;
 mod rejoin;
+pub(crate) mod replica;
 pub mod wire;

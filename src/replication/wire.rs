@@ -21,7 +21,7 @@
 //! as the leader understood it, so a bit that flips on the way there cannot cause a needless full copy.
 
 use crate::aof::record::{Epoch, Position, canonical_number, hex, parse_crc};
-use crate::effect::Seq;
+use crate::store::effect::Seq;
 
 /// No line is longer.
 pub const LINE_LEN_MAX: usize = 256;

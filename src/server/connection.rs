@@ -13,8 +13,9 @@
 use crate::clock::Stopwatch;
 use crate::commands::text;
 use crate::config::Id;
-use crate::engine::{Client, Ending, Engine, Session, monitor};
+use crate::engine::{Client, Ending, Engine, Session};
 use crate::error::Failure;
+use crate::observe::monitor;
 use crate::protocol::{Decoder, Dialect, Limits, Reply, Step};
 use crate::replication::leader;
 use crate::replication::wire::Request;

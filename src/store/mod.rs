@@ -20,21 +20,22 @@
 //!
 //! # Rules
 //!
-//! - Several shards are locked only in `guards.rs`, in ascending order: no deadlock.
+//! - Several shards are locked only in `locks.rs`, in ascending order: no deadlock.
 //! - State changes only through [`Tx::apply`].
 //! - Nobody waits for anything but another shard's lock while holding one.
 //!
 //! Out of scope: reading the clock, files, sockets, deciding anything.
 
-mod entry;
-mod guards;
-mod sample;
-mod shard;
-mod table;
-mod told;
-mod tx;
-mod usage;
-mod watch;
+pub mod effect;
+pub(crate) mod entry;
+pub(crate) mod locks;
+pub(crate) mod sample;
+pub(crate) mod shard;
+pub(crate) mod table;
+pub(crate) mod told;
+pub(crate) mod tx;
+pub(crate) mod usage;
+pub(crate) mod watch;
 
 pub use entry::Entry;
 pub use sample::{Odds, Sample};

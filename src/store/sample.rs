@@ -3,11 +3,11 @@
 //! A shard is drawn by how many keys it has, then a key in it, each as likely as any other. So a sample
 //! is even however the keys are spread, and costs one look under one reader's lock.
 
+use super::effect::Effect;
 use super::tx::Tx;
 use super::usage::Usage;
 use super::{Shard, Store};
 use crate::clock::UnixMillis;
-use crate::effect::Effect;
 use crate::event::Classes;
 use crate::random::Random;
 

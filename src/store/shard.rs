@@ -1,12 +1,12 @@
 //! One part of the store: plain single-threaded code behind the shard's lock.
 
 use super::Totals;
+use super::effect::Seq;
 use super::entry::Entry;
 use super::table::Table;
 use super::usage::Use;
 use super::watch::Watched;
 use crate::clock::UnixMillis;
-use crate::effect::Seq;
 use crate::random::Random;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -2,8 +2,8 @@
 //! are released. Without `notify-keyspace-events` there is nothing of this, and asking costs a branch.
 
 use super::Tx;
+use super::effect::Effect;
 use crate::clock::UnixMillis;
-use crate::effect::Effect;
 use crate::event::{Classes, Event};
 use std::cell::RefCell;
 use std::collections::HashSet;

@@ -1,14 +1,15 @@
 //! A transaction: some shards locked, a fixed time, and the one way to change state.
 
+use super::effect;
+use super::effect::{Effect, Seq};
 use super::entry::Entry;
-use super::guards::{Guard, Guards};
+use super::locks::{Guard, Guards};
 use super::sample::Odds;
 use super::shard::Shard;
 use super::told::Told;
 use super::usage::{Tracking, Usage, Use};
 use super::{KeyHash, SHARDS, Store, Totals};
 use crate::clock::UnixMillis;
-use crate::effect::{self, Effect, Seq};
 use crate::random::Random;
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering::Relaxed;

@@ -4,9 +4,15 @@
 use super::rng::Rng;
 use kvstore::aof::base::BaseWriter;
 use kvstore::aof::log::Log;
-use kvstore::aof::recovery::{self, Recovered, RecoveryError};
+use kvstore::aof::recovery;
+use kvstore::aof::recovery::Recovered;
+use kvstore::aof::recovery::RecoveryError;
 use kvstore::clock::UnixMillis;
-use kvstore::effect::{self, EXEC, Effect, MULTI, Seq};
+use kvstore::store::effect;
+use kvstore::store::effect::EXEC;
+use kvstore::store::effect::Effect;
+use kvstore::store::effect::MULTI;
+use kvstore::store::effect::Seq;
 use std::collections::BTreeMap;
 use std::path::Path;
 

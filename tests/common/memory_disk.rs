@@ -5,7 +5,8 @@
 //! mixture that [`Loss`] names. Calls can also be made to fail, or to fall short.
 
 use super::rng::Rng;
-use kvstore::aof::disk::{Disk, LogFile};
+use kvstore::aof::disk::Disk;
+use kvstore::aof::disk::LogFile;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;

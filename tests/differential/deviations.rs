@@ -137,7 +137,10 @@ pub const NOT_SENT: &[(&str, &str)] = &[
     ("PUBLISH \"\"", "the pattern * matches the channel without a name; in Redis it does not"),
     ("SUBSCRIBE and PSUBSCRIBE in MULTI", "refused here: a confirmation leaves by itself"),
     ("WAITAOF", "from Redis 7.2"),
-    ("SUBSCRIBE, PSUBSCRIBE with a name", "messages.rs has them: their answers are several"),
+    (
+        "SUBSCRIBE, PSUBSCRIBE with a name",
+        "differential/messages.rs has them: their answers are several",
+    ),
     ("DEBUG LOADAOF", "ends a Redis that has no append-only file"),
     ("DEBUG SLEEP", "sent with 0 only: in Redis it blocks everybody, in kvstore this connection"),
 ];

@@ -4,7 +4,8 @@
 
 use super::common::rng::Rng;
 use super::words::{any_word, dump, key, number, value};
-use kvstore::commands::{Command, Commands};
+use kvstore::commands::Command;
+use kvstore::commands::Commands;
 use kvstore::config::SETTINGS;
 
 pub struct Grammar {

@@ -4,7 +4,10 @@ use super::common::resp::{encode, quote};
 use super::common::rng::Rng;
 use super::words::any_word;
 use super::{Replay, cases, first_seed};
-use kvstore::protocol::{Decoder, Limits, Span, Step};
+use kvstore::protocol::Decoder;
+use kvstore::protocol::Limits;
+use kvstore::protocol::Span;
+use kvstore::protocol::Step;
 
 const LIMITS: Limits = Limits { bulk_len_max: 1 << 20, unauthenticated: false };
 /// What the decoder may hold for each byte that it was given. The worst is a line of single letters:

@@ -14,7 +14,7 @@ use crate::common::rng::{Rng, fresh_seed};
 use crate::common::server::{Server, lasting_port};
 use crate::common::{DEADLINE, long_form, note, number_from_env, wait_until};
 use kvstore::aof::record::Header;
-use kvstore::effect;
+use kvstore::store::effect;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -6,7 +6,10 @@ use crate::common::{DEADLINE, nodes, wait_until};
 use crate::table::{SEE, SEE_NOT, SET, SET_NOT};
 use crate::waits::{ALL, Ends, HeldLocks, Wait};
 use crate::{call, now_ms};
-use kvstore::commands::{Command, Commands, Flags, Run};
+use kvstore::commands::Command;
+use kvstore::commands::Commands;
+use kvstore::commands::Flags;
+use kvstore::commands::Run;
 use std::thread;
 
 /// Keys of the test live so long, and every wait lasts longer.

@@ -7,7 +7,7 @@ use crate::aof::epochs::{EpochStart, Epochs};
 use crate::aof::record::{Epoch, Header, Position};
 use crate::aof::stats::Stages;
 use crate::clock::UnixMillis;
-use crate::effect::Seq;
+use crate::store::effect::Seq;
 use parking_lot::MutexGuard;
 use std::io;
 use std::path::Path;

@@ -7,7 +7,7 @@
 //!   lags further loses its place and gets a full copy, so that it cannot fill the leader's disk.
 
 use super::{Log, files};
-use crate::effect::Seq;
+use crate::store::effect::Seq;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;

@@ -3,7 +3,7 @@
 use super::{BUFFER_BYTES_KEEP, Disk, Log, LogError, LogFile, Position, Tail, files};
 use crate::aof::stats::Stages;
 use crate::clock::Stopwatch;
-use crate::effect::Seq;
+use crate::store::effect::Seq;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};

@@ -6,7 +6,7 @@
 
 use super::request::{Refusal, Request};
 use super::{House, State};
-use crate::engine::{exposition, status};
+use crate::observe::{prometheus as exposition, status};
 use crate::random::Random;
 use std::fmt::Write;
 use std::net::IpAddr;

@@ -1,0 +1,216 @@
+//! Commands about the client's own connection.
+
+use super::client_command;
+use crate::clock::Stopwatch;
+use crate::config::Id;
+use crate::engine::session::{Ending, ReplyMode};
+use crate::engine::{Engine, Session};
+use crate::error::{DB_OUT_OF_RANGE, Failure, INT_OUT_OF_RANGE, NOT_AN_INTEGER, SYNTAX};
+use crate::protocol::{Args, Dialect, Reply, integer};
+use crate::pubsub::commands as pubsub_command;
+use std::hint::black_box;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+const WRONG_PASSWORD: Failure =
+    Failure::fixed("WRONGPASS invalid username-password pair or user is disabled.");
+const NO_PASSWORD_SET: Failure = Failure::fixed(
+    "ERR AUTH <password> called without any password configured for the default user. Are you sure \
+     your configuration is correct?",
+);
+const HELLO_NEEDS_AUTH: Failure = Failure::fixed(
+    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> \
+     AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol \
+     version at the same time",
+);
+/// The answer to the first wrong password of a connection is this late; the next ones twice each.
+const AUTH_DELAY_MS: u64 = 50;
+const AUTH_DELAY_MAX_MS: u64 = 1600;
+
+pub fn ping(session: &Session, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+    let listens = !session.subscriptions.is_empty() && reply.dialect() != Dialect::Resp3;
+    match args.len() {
+        1 | 2 if listens => pubsub_command::pong(args, reply),
+        1 => reply.simple("PONG"),
+        2 => reply.bulk(&args[1]),
+        _ => return Err(Failure::arity("ping")),
+    }
+    Ok(())
+}
+
+pub fn echo(args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+    reply.bulk(&args[1]);
+    Ok(())
+}
+
+pub fn quit(session: &mut Session, reply: &mut Reply) -> Result<(), Failure> {
+    session.ending = Ending::AfterReply;
+    reply.ok();
+    Ok(())
+}
+
+pub fn select(args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+    match integer(&args[1]) {
+        None => Err(NOT_AN_INTEGER),
+        Some(0) => {
+            reply.ok();
+            Ok(())
+        }
+        Some(index) if i32::try_from(index).is_err() => Err(INT_OUT_OF_RANGE),
+        Some(_) => Err(DB_OUT_OF_RANGE),
+    }
+}
+
+pub fn reset(engine: &Engine, session: &mut Session, reply: &mut Reply) -> Result<(), Failure> {
+    session.authenticated = engine.config.text(Id::Requirepass).is_empty();
+    session.subscriptions.leave_all();
+    session.resp = Dialect::Resp2;
+    session.asked_for_resp = false;
+    session.reply_mode = ReplyMode::On;
+    session.leave_transaction();
+    (session.begins_monitoring, session.monitoring) = (None, None);
+    session.client.note_dialect(Dialect::Resp2);
+    session.client.no_evict.store(false, Relaxed);
+    session.client.no_touch.store(false, Relaxed);
+    session.client.set_labels(|labels| labels.name.clear());
+    if reply.dialect() == Dialect::Resp3 {
+        reply.set_dialect(Dialect::Resp2);
+    }
+    reply.simple("RESET");
+    Ok(())
+}
+
+pub fn auth(
+    engine: &Engine,
+    session: &mut Session,
+    args: Args<'_>,
+    reply: &mut Reply,
+) -> Result<(), Failure> {
+    let (user, password) = match args.len() {
+        2 if engine.config.text(Id::Requirepass).is_empty() => return Err(NO_PASSWORD_SET),
+        2 => (&b"default"[..], &args[1]),
+        3 => (&args[1], &args[2]),
+        _ => return Err(SYNTAX),
+    };
+    check_password(engine, session, user, password)?;
+    reply.ok();
+    Ok(())
+}
+
+/// `HELLO [protover [AUTH user password] [SETNAME name]]`. All of it is checked before any of it is
+/// done, but AUTH, as in Redis, counts even if SETNAME then fails.
+pub fn hello(
+    engine: &Engine,
+    session: &mut Session,
+    args: Args<'_>,
+    reply: &mut Reply,
+) -> Result<(), Failure> {
+    let version = match args.get(1) {
+        None => None,
+        Some(digits) => Some(
+            integer(digits)
+                .ok_or(Failure::fixed("ERR Protocol version is not an integer or out of range"))?,
+        ),
+    };
+    let dialect = match version {
+        None => session.resp,
+        Some(2) => Dialect::Resp2,
+        Some(3) => Dialect::Resp3,
+        Some(_) => return Err(Failure::fixed("NOPROTO unsupported protocol version")),
+    };
+    let (mut at, mut name) = (2, None);
+    while at < args.len() {
+        if args.is(at, "auth") && at + 2 < args.len() {
+            check_password(engine, session, &args[at + 1], &args[at + 2])?;
+            at += 3;
+        } else if args.is(at, "setname") && at + 1 < args.len() {
+            name = Some(client_command::valid_name(&args[at + 1])?);
+            at += 2;
+        } else {
+            return Err(Failure::quoting("ERR Syntax error in HELLO option '", &args[at], "'"));
+        }
+    }
+    if !session.authenticated {
+        return Err(HELLO_NEEDS_AUTH);
+    }
+    if let Some(name) = name {
+        session.client.set_labels(|labels| labels.name = name);
+    }
+    session.resp = dialect;
+    session.client.note_dialect(dialect);
+    if reply.dialect() != Dialect::Text {
+        reply.set_dialect(dialect);
+        session.client.subscriber.speak(dialect);
+    }
+    describe_server(engine, session, reply);
+    Ok(())
+}
+
+fn describe_server(engine: &Engine, session: &Session, reply: &mut Reply) {
+    reply.map(7);
+    reply.bulk(b"server");
+    // Clients that look here look for what they can talk to.
+    reply.bulk(b"redis");
+    reply.bulk(b"version");
+    reply.bulk(crate::observe::info::REDIS_VERSION.as_bytes());
+    reply.bulk(b"proto");
+    reply.int(if session.resp == Dialect::Resp3 { 3 } else { 2 });
+    reply.bulk(b"id");
+    reply.int(session.client.id.0 as i64);
+    reply.bulk(b"mode");
+    reply.bulk(b"standalone");
+    reply.bulk(b"role");
+    reply.bulk(if engine.role.is_follower() { b"replica" } else { b"master" });
+    reply.bulk(b"modules");
+    reply.array(0);
+}
+
+/// Checks a name and a password; a failure is counted, logged and slowed.
+fn check_password(
+    engine: &Engine,
+    session: &mut Session,
+    user: &[u8],
+    password: &[u8],
+) -> Result<(), Failure> {
+    let expected = engine.config.text(Id::Requirepass);
+    let known_user = user == b"default";
+    // Without a password any will do, as for Redis's default user.
+    let right = expected.is_empty() | equal_in_constant_time(expected.as_bytes(), password);
+    if known_user && right {
+        session.authenticated = true;
+        return Ok(());
+    }
+    session.auth_failures += 1;
+    engine.metrics.auth_failures.increment();
+    log::warn!("client {}: wrong password (try {})", session.client.addr, session.auth_failures);
+    let doublings = (session.auth_failures - 1).min(16);
+    let delay = (AUTH_DELAY_MS << doublings).min(AUTH_DELAY_MAX_MS);
+    engine.shutdown.wait_for(Duration::from_millis(delay));
+    // The delay is a measure of ours, not slowness.
+    session.stopwatch = Stopwatch::start();
+    Err(WRONG_PASSWORD)
+}
+
+/// Compares without stopping at the first difference, so that the time tells nothing about where it is.
+fn equal_in_constant_time(expected: &[u8], given: &[u8]) -> bool {
+    let mut difference = expected.len() ^ given.len();
+    for (at, byte) in given.iter().enumerate() {
+        let other = expected[at % expected.len().max(1)..].first().copied().unwrap_or_default();
+        difference |= usize::from(black_box(byte ^ other));
+    }
+    difference == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::admin::connection::equal_in_constant_time;
+
+    #[test]
+    fn passwords_are_compared_in_full() {
+        assert!(equal_in_constant_time(b"secret", b"secret"));
+        for wrong in ["", "s", "secre", "secrets", "Secret", "secrex", "secretsecret"] {
+            assert!(!equal_in_constant_time(b"secret", wrong.as_bytes()), "{wrong}");
+        }
+        assert!(!equal_in_constant_time(b"", b"x"));
+    }
+}

@@ -1,0 +1,6 @@
+//! The memory limit: how much is in use, and which keys go when it is too much.
+
+pub mod account;
+pub mod arenas;
+pub(crate) mod evict;
+pub(crate) mod limit;

@@ -1,0 +1,216 @@
+//! LATENCY: slow events by kind, with their times, and histograms of commands' durations.
+//!
+//! The longest event of a second is that second's sample. Each kind keeps 160 samples, as in Redis. Kinds
+//! have Redis's names if they mean the same:
+//!
+//! | event | slow operation |
+//! |---|---|
+//! | `command`, `fast-command` | a command under its lock |
+//! | `aof-write`, `aof-fsync-always` | `write` or `fdatasync` of the log, at the gate |
+//! | `expire-cycle`, `eviction-cycle` | a sweep, or evictions for a write |
+//!
+//! A sync in the background is not an event, since no client waits for it.
+
+use crate::clock::UnixMillis;
+use crate::config::{Config, Id};
+use crate::engine::Engine;
+use crate::error::Failure;
+use crate::metrics::HistogramSnapshot;
+use crate::protocol::{Args, Reply};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Samples that are kept of one kind of event.
+const SAMPLES_MAX: usize = 160;
+
+/// The latest slow events.
+#[derive(Debug, Default)]
+pub struct Latency(Mutex<BTreeMap<&'static str, Event>>);
+
+/// One kind of event.
+#[derive(Clone, Debug, Default)]
+pub struct Event {
+    /// `(Unix seconds, duration in milliseconds)`, oldest first; not empty.
+    pub samples: VecDeque<(u64, u64)>,
+    /// The longest event since the last reset, in milliseconds.
+    pub max: u64,
+}
+
+impl Latency {
+    /// Records an event, if it took `latency-monitor-threshold` or longer.
+    pub fn note(&self, config: &Config, event: &'static str, nanos: u64) {
+        let limit = config.int(Id::LatencyMonitorThreshold) as u64;
+        let millis = nanos / 1_000_000;
+        if limit > 0 && millis >= limit {
+            self.add(event, UnixMillis::now().seconds(), millis);
+        }
+    }
+
+    fn add(&self, event: &'static str, at: u64, millis: u64) {
+        let mut events = self.0.lock();
+        let event = events.entry(event).or_default();
+        event.max = event.max.max(millis);
+        if let Some((_, longest)) = event.samples.back_mut().filter(|(last, _)| *last == at) {
+            *longest = millis.max(*longest);
+            return;
+        }
+        if event.samples.len() == SAMPLES_MAX {
+            event.samples.pop_front();
+        }
+        event.samples.push_back((at, millis));
+    }
+
+    /// All kinds with at least one event.
+    pub fn events(&self) -> BTreeMap<&'static str, Event> {
+        self.0.lock().clone()
+    }
+
+    /// Removes the kinds that `is_meant` selects. Returns their number.
+    fn reset(&self, is_meant: impl Fn(&str) -> bool) -> usize {
+        let mut events = self.0.lock();
+        let before = events.len();
+        events.retain(|name, _| !is_meant(name));
+        before - events.len()
+    }
+}
+
+/// `LATENCY LATEST`
+pub fn latest(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
+    let events = engine.latency.events();
+    reply.array(events.len());
+    for (name, event) in events {
+        let (at, millis) = event.samples.back().copied().unwrap_or_default();
+        reply.array(4);
+        reply.bulk(name.as_bytes());
+        [at, millis, event.max].into_iter().for_each(|number| reply.int(number as i64));
+    }
+    Ok(())
+}
+
+/// `LATENCY HISTORY event`
+pub fn history(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+    let events = engine.latency.events();
+    let event = events.into_iter().find(|(name, _)| name.as_bytes() == &args[2]);
+    let samples = event.map(|(_, event)| event.samples).unwrap_or_default();
+    reply.array(samples.len());
+    for (at, millis) in samples {
+        reply.array(2);
+        reply.int(at as i64);
+        reply.int(millis as i64);
+    }
+    Ok(())
+}
+
+/// `LATENCY RESET [event ...]`
+pub fn reset(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+    let named = args.from(2);
+    let is_meant =
+        |event: &str| named.len() == 0 || named.clone().any(|name| name == event.as_bytes());
+    reply.count(engine.latency.reset(is_meant));
+    Ok(())
+}
+
+/// `LATENCY HISTOGRAM [command ...]`: cumulative counts below doubling bounds, for the commands called.
+pub fn histogram(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+    let wanted = args.from(2);
+    let is_wanted = |name: &str| {
+        let container = name.split('|').next().unwrap_or_default();
+        let names = [name.as_bytes(), container.as_bytes()];
+        let is = |word: &[u8]| names.iter().any(|name| word.eq_ignore_ascii_case(name));
+        wanted.len() == 0 || wanted.clone().any(is)
+    };
+    let found = called(engine, is_wanted);
+    reply.map(found.len());
+    for (name, latency) in found {
+        reply.bulk(name.as_bytes());
+        reply.map(2);
+        reply.bulk(b"calls");
+        reply.int(latency.count() as i64);
+        reply.bulk(b"histogram_usec");
+        let mut bounds = latency.doubling();
+        bounds.dedup_by_key(|(_, below)| *below);
+        bounds.retain(|(_, below)| *below > 0);
+        reply.map(bounds.len());
+        for (bound, below) in bounds {
+            reply.int(bound as i64);
+            reply.int(below as i64);
+        }
+    }
+    Ok(())
+}
+
+/// The commands that were called, with their calls' durations; empty if `latency-tracking` is off.
+pub fn called(
+    engine: &Engine,
+    is_wanted: impl Fn(&str) -> bool,
+) -> Vec<(&'static str, HistogramSnapshot)> {
+    if !engine.config.flag(Id::LatencyTracking) {
+        return Vec::new();
+    }
+    let all = engine.commands.rows().iter().zip(&engine.metrics.commands);
+    all.filter(|(row, _)| is_wanted(row.name))
+        .map(|(row, stats)| (row.name, stats.latency.snapshot()))
+        .filter(|(_, latency)| latency.count() > 0)
+        .collect()
+}
+
+/// `LATENCY DOCTOR`
+pub fn doctor(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
+    let events = engine.latency.events();
+    let mut page = String::new();
+    if engine.config.int(Id::LatencyMonitorThreshold) == 0 {
+        page.push_str(
+            "Nothing is being watched. CONFIG SET latency-monitor-threshold <milliseconds> \
+             watches.\n",
+        );
+    } else if events.is_empty() {
+        page.push_str("Nothing took long so far.\n");
+    }
+    for (name, event) in &events {
+        let millis = event.samples.iter().map(|(_, millis)| millis);
+        let (count, sum) = (event.samples.len() as u64, millis.sum::<u64>());
+        let (mean, max) = (sum / count.max(1), event.max);
+        page.push_str(&format!(
+            "{name}: {count} seconds with spikes, {mean} ms on average, {max} ms at worst. {}\n",
+            advice(name)
+        ));
+    }
+    reply.page(&page);
+    Ok(())
+}
+
+/// Advice for the operator about a kind of event.
+fn advice(event: &str) -> &'static str {
+    match event {
+        "aof-fsync-always" => {
+            "The disk is slow to sync: a faster one, or appendfsync everysec, if a second may be lost."
+        }
+        "aof-write" => {
+            "The kernel was slow to take the log: the disk is busy, or memory is short for its cache."
+        }
+        "expire-cycle" => "Many keys expire at once: spread their deadlines.",
+        "eviction-cycle" => "Room has to be made for writes: raise maxmemory, or store less.",
+        _ => "SLOWLOG GET shows which commands and where their time went.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_is_one_sample_and_samples_are_bounded() {
+        let latency = Latency::default();
+        for at in 0..200 {
+            latency.add("command", at, 5);
+            latency.add("command", at, 1 + at % 10);
+        }
+        latency.add("expire-cycle", 7, 3);
+        let events = latency.events();
+        let samples = &events["command"].samples;
+        assert_eq!((samples.len(), samples[0], samples[159]), (160, (40, 5), (199, 10)));
+        assert_eq!(events["command"].max, 10);
+        assert_eq!(latency.reset(|name| name == "command"), 1);
+        assert_eq!(latency.events().len(), 1);
+    }
+}

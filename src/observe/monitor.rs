@@ -1,0 +1,243 @@
+//! MONITOR: every command of every client, as it runs.
+//!
+//! ```text
+//! conn-3 ── ran a command ──┐                               ┌── conn-7: a monitor
+//! conn-4 ── ran a command ──┴─▶ [ its feed, at most 1 MiB ] ─┘   takes it 200 times a second and sends it
+//! ```
+//!
+//! A command adds its line to the feed of each monitor: a lock held for a memcpy, nobody to be woken, no
+//! call into the kernel. A monitor's own thread does the rest. One that cannot keep up, whether its thread
+//! or its client is slow, is cut off, counted and logged: a monitor that misses lines had better know.
+//!
+//! While nobody monitors, a command pays one relaxed load.
+//!
+//! As in Redis, commands for operators are not shown, and passwords are hidden. Unlike in Redis, very
+//! long words are shortened, and a monitor may also read and write data.
+
+use super::observed::shown;
+use crate::clock;
+use crate::commands::{Command, Flags};
+use crate::config::OutputLimit;
+use crate::engine::Client;
+use crate::memory::account::{Held, Sum};
+use crate::protocol::{Args, Dialect};
+use parking_lot::Mutex;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+/// How often a monitor's thread takes what is there for it.
+pub const PACE: Duration = Duration::from_millis(5);
+/// What may wait in a feed, and twice as much for a client that does not read.
+const FEED_BYTES_MAX: usize = 1 << 20;
+const UNREAD_BYTES_MAX: u64 = 2 * FEED_BYTES_MAX as u64;
+/// Longer words, and more of them, are shortened, so that a line has a bound.
+const WORD_BYTES_MAX: usize = 1024;
+const WORDS_MAX: usize = 128;
+
+/// How much may wait for a monitor: no more than for others of its class.
+pub fn limit(of_class: OutputLimit) -> OutputLimit {
+    let hard_bytes = match of_class.hard_bytes {
+        0 => UNREAD_BYTES_MAX,
+        hard => hard.min(UNREAD_BYTES_MAX),
+    };
+    OutputLimit { hard_bytes, ..of_class }
+}
+
+/// Those who monitor.
+#[derive(Debug, Default)]
+pub struct Monitors {
+    count: AtomicUsize,
+    feeds: Mutex<Vec<Arc<Feed>>>,
+}
+
+/// What a monitor has yet to be sent.
+#[derive(Debug)]
+struct Feed {
+    client: Arc<Client>,
+    /// The lines are text; otherwise each is a simple string.
+    is_text: AtomicBool,
+    lines: Mutex<Vec<u8>>,
+    /// The lines' bytes, for the sum over all clients.
+    held: Held,
+    overflown: AtomicBool,
+}
+
+/// A session's part: it ends when this is dropped.
+#[derive(Debug)]
+pub struct Monitoring {
+    monitors: Arc<Monitors>,
+    feed: Arc<Feed>,
+}
+
+/// A feed had no room left.
+#[derive(Debug)]
+pub struct Overflown;
+
+impl Monitors {
+    /// Whether anybody looks.
+    pub fn are_watching(&self) -> bool {
+        self.count.load(Relaxed) > 0
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count.load(Relaxed)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Begins to feed a client.
+    pub fn join(
+        self: &Arc<Self>,
+        client: &Arc<Client>,
+        dialect: Dialect,
+        memory: &Sum,
+    ) -> Monitoring {
+        let feed = Arc::new(Feed {
+            client: Arc::clone(client),
+            is_text: AtomicBool::new(dialect == Dialect::Text),
+            lines: Mutex::default(),
+            held: Held::new(memory),
+            overflown: AtomicBool::new(false),
+        });
+        let mut feeds = self.feeds.lock();
+        feeds.push(Arc::clone(&feed));
+        self.count.store(feeds.len(), Relaxed);
+        client.monitors.store(true, Relaxed);
+        Monitoring { monitors: Arc::clone(self), feed }
+    }
+
+    /// Tells all of them of a command that has run.
+    pub fn tell(&self, addr: SocketAddr, command: &Command, args: Args<'_>) {
+        if command.flags.has(Flags::ADMIN) {
+            return;
+        }
+        let line = line(addr, command, args);
+        for feed in self.feeds.lock().iter() {
+            feed.add(&line);
+        }
+    }
+}
+
+impl Feed {
+    fn add(&self, line: &[u8]) {
+        let mut lines = self.lines.lock();
+        if lines.len() + line.len() > FEED_BYTES_MAX {
+            self.overflown.store(true, Relaxed);
+            return;
+        }
+        let (before, behind): (&[u8], &[u8]) = match self.is_text.load(Relaxed) {
+            true => (b"", b"\n"),
+            false => (b"+", b"\r\n"),
+        };
+        [before, line, behind].into_iter().for_each(|part| lines.extend_from_slice(part));
+        self.held.set(lines.capacity());
+    }
+}
+
+impl Monitoring {
+    /// Lines are written so from now on.
+    pub fn speak(&self, dialect: Dialect) {
+        self.feed.is_text.store(dialect == Dialect::Text, Relaxed);
+    }
+
+    /// Takes what has come since the last time.
+    pub fn take(&self) -> Result<Vec<u8>, Overflown> {
+        if self.feed.overflown.load(Relaxed) {
+            return Err(Overflown);
+        }
+        let mut lines = self.feed.lines.lock();
+        self.feed.held.set(0);
+        Ok(std::mem::take(&mut *lines))
+    }
+}
+
+impl Drop for Monitoring {
+    fn drop(&mut self) {
+        let mut feeds = self.monitors.feeds.lock();
+        feeds.retain(|feed| !Arc::ptr_eq(feed, &self.feed));
+        self.monitors.count.store(feeds.len(), Relaxed);
+        self.feed.client.monitors.store(false, Relaxed);
+    }
+}
+
+/// `1339518083.107412 [0 127.0.0.1:60866] "keys" "*"`
+fn line(addr: SocketAddr, command: &Command, args: Args<'_>) -> Vec<u8> {
+    let micros = clock::unix_micros();
+    let mut line = Vec::with_capacity(128);
+    let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
+    let _ = write!(line, "{seconds}.{micros:06} [0 {addr}]");
+    for (index, word) in args.from(0).take(WORDS_MAX).enumerate() {
+        let word = shown(command, args, index, word);
+        line.extend_from_slice(b" \"");
+        push_escaped(&mut line, &word[..word.len().min(WORD_BYTES_MAX)]);
+        if word.len() > WORD_BYTES_MAX {
+            let _ = write!(line, "... ({} more bytes)", word.len() - WORD_BYTES_MAX);
+        }
+        line.push(b'"');
+    }
+    if args.len() > WORDS_MAX {
+        let _ = write!(line, " \"... ({} more arguments)\"", args.len() - WORDS_MAX);
+    }
+    line
+}
+
+/// Redis's way of quoting, which clients take apart again.
+fn push_escaped(line: &mut Vec<u8>, word: &[u8]) {
+    for &byte in word {
+        match byte {
+            b'"' | b'\\' => line.extend_from_slice(&[b'\\', byte]),
+            b'\n' => line.extend_from_slice(b"\\n"),
+            b'\r' => line.extend_from_slice(b"\\r"),
+            b'\t' => line.extend_from_slice(b"\\t"),
+            7 => line.extend_from_slice(b"\\a"),
+            8 => line.extend_from_slice(b"\\b"),
+            b' '..=b'~' => line.push(byte),
+            _ => _ = write!(line, "\\x{byte:02x}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::Commands;
+    use crate::protocol::Span;
+
+    fn line_of(request: &[&[u8]]) -> String {
+        let (mut bytes, mut spans) = (vec![], vec![]);
+        for word in request {
+            let start = bytes.len();
+            bytes.extend_from_slice(word);
+            spans.push(Span { start, end: bytes.len() });
+        }
+        let args = Args::new(&bytes, &spans);
+        let found = Commands::new().lookup(args).expect("a command");
+        let addr = "127.0.0.1:7".parse().expect("an address");
+        let line = String::from_utf8(line(addr, found.command, args)).expect("ASCII");
+        line.split_once(' ').expect("a time, then the rest").1.to_owned()
+    }
+
+    #[test]
+    fn words_are_quoted_as_in_redis() {
+        let words: &[&[u8]] = &[b"set", b"k", b"a\"\\\n\r\t\x07\x08\x01\xff \xc3\xbc"];
+        let expected = r#"[0 127.0.0.1:7] "set" "k" "a\"\\\n\r\t\a\b\x01\xff \xc3\xbc""#;
+        assert_eq!(line_of(words), expected);
+        assert_eq!(line_of(&[b"AUTH", b"secret"]), r#"[0 127.0.0.1:7] "AUTH" "(redacted)""#);
+    }
+
+    #[test]
+    fn a_line_has_a_bound() {
+        let long = vec![0; 5000];
+        let words: Vec<&[u8]> = std::iter::once(&b"DEL"[..]).chain(vec![&long[..]; 300]).collect();
+        let line = line_of(&words);
+        assert!(line.ends_with(r#" "... (173 more arguments)""#), "{}", &line[line.len() - 90..]);
+        assert!(line.contains("... (3976 more bytes)") && line.len() < 600_000);
+    }
+}

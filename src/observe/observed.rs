@@ -1,0 +1,297 @@
+//! Commands that are kept to be looked at: the slow ones, and the samples of TRACE.
+//!
+//! An entry is there as soon as its command has run. What happens to it afterwards, at the gate and at
+//! the socket, is filled in when it has happened: so SLOWLOG GET in the same pipeline shows it, and a
+//! while later it also says what the disk took.
+
+use crate::aof::stats::Stages;
+use crate::clock::{Stopwatch, UnixMillis};
+use crate::commands::{Builtin, Command, Run};
+use crate::config;
+use crate::engine::Client;
+use crate::metrics::timeline::{Step, Timeline};
+use crate::protocol::{Args, Reply, quote};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Of each command so many words are kept, and of each word so many bytes, as in Redis.
+const WORDS_MAX: usize = 32;
+const WORD_BYTES_MAX: usize = 128;
+const REDACTED: &[u8] = b"(redacted)";
+
+/// A command that ran.
+#[derive(Debug)]
+pub struct Observed {
+    /// Counts from 0.
+    pub id: u64,
+    /// When it ended.
+    pub at: UnixMillis,
+    /// Its row's name.
+    pub command: &'static str,
+    /// What it was called with, shortened.
+    pub words: Words,
+    /// Who called it.
+    pub addr: SocketAddr,
+    /// That client's name.
+    pub name: String,
+    /// Started when it ended.
+    ended: Stopwatch,
+    timeline: Mutex<Timeline>,
+}
+
+impl Observed {
+    /// Where its time went, so far.
+    pub fn timeline(&self) -> Timeline {
+        *self.timeline.lock()
+    }
+
+    /// What SLOWLOG calls its time: until it was as safe as promised, in microseconds.
+    pub fn micros(&self) -> u64 {
+        let timeline = self.timeline();
+        (timeline.total() - timeline.of(Step::Reply)) / 1000
+    }
+
+    /// Its batch has passed the gate.
+    pub fn pass_gate(&self, now: Stopwatch, stages: Stages) {
+        let timeline = &mut *self.timeline.lock();
+        timeline.pass_gate(now.since(&self.ended), stages.write, stages.fsync);
+        timeline.records = stages.records;
+    }
+
+    /// Its reply was handed to the kernel, in so many nanoseconds.
+    pub fn sent(&self, nanos: u64) {
+        self.timeline.lock().add(Step::Reply, nanos);
+    }
+
+    /// For programs: Redis's six elements, and the timeline if it is wanted.
+    fn write(&self, reply: &mut Reply, with_timeline: bool) {
+        reply.array(6 + usize::from(with_timeline));
+        reply.int(self.id as i64);
+        reply.int(self.at.seconds() as i64);
+        reply.int(self.micros() as i64);
+        let words = self.words.iter();
+        reply.array(words.len());
+        words.for_each(|word| reply.bulk(word));
+        reply.bulk(self.addr.to_string().as_bytes());
+        reply.bulk(self.name.as_bytes());
+        if with_timeline {
+            write_timeline(reply, &self.timeline());
+        }
+    }
+
+    /// For people: two lines.
+    fn describe(&self) -> String {
+        let words: Vec<String> = self.words.iter().map(as_typed).collect();
+        let (at, micros, words) = (self.at.utc(), self.micros(), words.join(" "));
+        let name = if self.name.is_empty() { "" } else { " " };
+        format!(
+            "{}) {at} {micros} µs {}{name}{}: {words}\n   {}\n",
+            self.id,
+            self.addr,
+            self.name,
+            self.timeline().line()
+        )
+    }
+}
+
+/// The answer of SLOWLOG GET and TRACE LIST.
+pub fn write_all(all: &[Arc<Observed>], reply: &mut Reply, with_timeline: bool, as_text: bool) {
+    if as_text {
+        let mut page = String::new();
+        for one in all {
+            page += &one.describe();
+            // Many entries are not one value, though they are one page.
+            if !reply.fits(page.len()) {
+                return;
+            }
+        }
+        return reply.page(&page);
+    }
+    reply.array(all.len());
+    all.iter().for_each(|one| one.write(reply, with_timeline));
+}
+
+/// A timeline for programs: microseconds by step, then what else is known.
+pub fn write_timeline(reply: &mut Reply, timeline: &Timeline) {
+    let steps = timeline.micros();
+    reply.map(steps.len() + 2);
+    for (name, micros) in steps {
+        reply.bulk(name.as_bytes());
+        reply.double(micros);
+    }
+    for (name, number) in [("seq", timeline.seq), ("records", timeline.records)] {
+        reply.bulk(name.as_bytes());
+        reply.int(number as i64);
+    }
+}
+
+/// A word as one could have typed it.
+pub(crate) fn as_typed(word: &[u8]) -> String {
+    let plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'\\');
+    match std::str::from_utf8(word) {
+        Ok(text) if !word.is_empty() && word.iter().all(plain) => text.to_string(),
+        _ => quote(word),
+    }
+}
+
+/// The newest of the commands observed.
+#[derive(Debug, Default)]
+pub struct Ring(Mutex<Entries>);
+
+#[derive(Debug, Default)]
+struct Entries {
+    newest_first: VecDeque<Arc<Observed>>,
+    next_id: u64,
+}
+
+impl Ring {
+    /// Adds one and forgets those beyond `max`.
+    pub fn add(
+        &self,
+        max: usize,
+        client: &Client,
+        command: &'static str,
+        words: Words,
+        ended: Stopwatch,
+        timeline: Timeline,
+    ) -> Arc<Observed> {
+        let (name, addr) = (client.labels().name, client.addr);
+        let (at, timeline) = (UnixMillis::now(), Mutex::new(timeline));
+        let new = Observed { id: 0, at, command, words, addr, name, ended, timeline };
+        let mut new = Arc::new(new);
+        let mut entries = self.0.lock();
+        let entry = Arc::get_mut(&mut new).expect("nobody else knows of it yet");
+        entry.id = entries.next_id;
+        entries.next_id += 1;
+        entries.newest_first.push_front(Arc::clone(&new));
+        // The usual case is one too many; it is freed when nobody waits for the lock any more.
+        let excess = entries.newest_first.len().saturating_sub(max);
+        let oldest = if excess > 0 { entries.newest_first.pop_back() } else { None };
+        entries.newest_first.truncate(max);
+        drop(entries);
+        drop(oldest);
+        new
+    }
+
+    /// The newest ones, at most `count`.
+    pub fn newest(&self, count: usize) -> Vec<Arc<Observed>> {
+        self.0.lock().newest_first.iter().take(count).cloned().collect()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.lock().newest_first.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets them.
+    pub fn clear(&self) {
+        self.0.lock().newest_first.clear();
+    }
+}
+
+/// A request's words, shortened, without its secrets. Kept in two buffers that are used again.
+#[derive(Clone, Debug, Default)]
+pub struct Words {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Words {
+    /// Those of this call.
+    pub fn of(command: &Command, args: Args<'_>) -> Words {
+        let mut words = Words::default();
+        words.fill(command, args);
+        words
+    }
+
+    /// Replaces them by those of this call.
+    pub fn fill(&mut self, command: &Command, args: Args<'_>) {
+        self.bytes.clear();
+        self.ends.clear();
+        let whole = if args.len() > WORDS_MAX { WORDS_MAX - 1 } else { args.len() };
+        for (index, word) in args.from(0).take(whole).enumerate() {
+            let word = shown(command, args, index, word);
+            self.bytes.extend_from_slice(&word[..word.len().min(WORD_BYTES_MAX)]);
+            if word.len() > WORD_BYTES_MAX {
+                let more = word.len() - WORD_BYTES_MAX;
+                self.remark(format_args!("... ({more} more bytes)"));
+            }
+            self.ends.push(self.bytes.len());
+        }
+        if whole < args.len() {
+            self.remark(format_args!("... ({} more arguments)", args.len() - whole));
+            self.ends.push(self.bytes.len());
+        }
+    }
+
+    fn remark(&mut self, remark: std::fmt::Arguments<'_>) {
+        self.bytes.write_fmt(remark).expect("writing to a Vec does not fail");
+    }
+
+    /// One after another.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        let start = |at: usize| if at == 0 { 0 } else { self.ends[at - 1] };
+        self.ends.iter().enumerate().map(move |(at, end)| &self.bytes[start(at)..*end])
+    }
+}
+
+/// A word of a call, as others may see it: passwords are hidden, as in Redis.
+pub fn shown<'a>(command: &Command, args: Args<'a>, index: usize, word: &'a [u8]) -> &'a [u8] {
+    let Run::Engine(builtin) = command.run else { return word };
+    let is_secret = match builtin {
+        Builtin::Auth => index > 0,
+        Builtin::Hello => (1..=2).any(|back| index > back + 1 && args.is(index - back, "auth")),
+        Builtin::ConfigSet => index > 2 && index % 2 == 1 && config::is_secret(&args[index - 1]),
+        _ => false,
+    };
+    if is_secret { REDACTED } else { word }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::Commands;
+    use crate::protocol::Span;
+
+    fn words(request: &[&str]) -> Vec<String> {
+        let (mut bytes, mut spans) = (vec![], vec![]);
+        for word in request {
+            let start = bytes.len();
+            bytes.extend_from_slice(word.as_bytes());
+            spans.push(Span { start, end: bytes.len() });
+        }
+        let args = Args::new(&bytes, &spans);
+        let commands = Commands::new();
+        let words = Words::of(commands.lookup(args).expect("a command").command, args);
+        words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+    }
+
+    #[test]
+    fn long_calls_are_shortened_as_in_redis() {
+        let long = "x".repeat(130);
+        assert_eq!(words(&["SET", "k", &long])[2], "x".repeat(128) + "... (2 more bytes)");
+        let many: Vec<&str> = std::iter::once("DEL").chain(vec!["k"; 32]).collect();
+        let shown = words(&many);
+        assert_eq!((shown.len(), shown[31].as_str()), (32, "... (2 more arguments)"));
+        assert_eq!(words(&many[..32]).len(), 32);
+        assert_eq!(words(&many[..32])[31], "k");
+    }
+
+    #[test]
+    fn secrets_are_not_kept() {
+        assert_eq!(words(&["AUTH", "a", "b"]), ["AUTH", "(redacted)", "(redacted)"]);
+        let hello = ["HELLO", "3", "AUTH", "u", "p", "SETNAME", "n"];
+        let shown = ["HELLO", "3", "AUTH", "(redacted)", "(redacted)", "SETNAME", "n"];
+        assert_eq!(words(&hello), shown);
+        let config = ["CONFIG", "SET", "hz", "1", "RequirePass", "secret"];
+        assert_eq!(words(&config), ["CONFIG", "SET", "hz", "1", "RequirePass", "(redacted)"]);
+    }
+}

@@ -1,0 +1,167 @@
+//! TRACE: where the time of one command goes.
+//!
+//! ```text
+//! > TRACE SET k v
+//! OK
+//! parse          1.0 µs  █
+//! run            2.1 µs  █
+//! append         0.9 µs  █  seq 7
+//! write          6.2 µs   ██
+//! fsync         81.5 µs     ██████████████████  for 3 records
+//! replicas      93.0 µs                       ███████████████████  2 of 2 followers
+//! reply          4.0 µs                                         █
+//! total        188.7 µs
+//! ```
+//!
+//! A reply is usually written before its batch comes to the gate. The answer of TRACE tells what the
+//! gate took, so TRACE passes the gate itself, in its own thread and with all that its batch has answered
+//! so far; it sends that and the command's own reply, and then writes what all of it took.
+//!
+//! The command runs as if it had been sent alone: every guard stands before it, and its error is TRACE's
+//! error. What would change the connection under TRACE's feet cannot be traced.
+//!
+//! TRACE SAMPLE n times one in n commands of everybody in the same way and keeps the last 128 of them.
+
+use super::observed::{write_all, write_timeline};
+use super::probe::Timing;
+use super::slowlog;
+use crate::clock::Stopwatch;
+use crate::cluster::progress::Follower;
+use crate::commands::Flags;
+use crate::engine::{Engine, Session, persistence};
+use crate::error::{Failure, NOT_AN_INTEGER};
+use crate::metrics::timeline::{Step, Timeline};
+use crate::protocol::{Args, Dialect, Reply, integer};
+use crate::store::effect::Seq;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// Followers that are slower than this are not waited for.
+const FOLLOWERS_WAIT_MAX: Duration = Duration::from_millis(200);
+const NOT_TRACEABLE: Failure = Failure::fixed(
+    "ERR TRACE runs commands that work on data or the server, not those that change the connection",
+);
+
+/// `TRACE command [argument ...]`
+pub fn run(
+    engine: &Engine,
+    session: &mut Session,
+    args: Args<'_>,
+    reply: &mut Reply,
+) -> Result<(), Failure> {
+    let args = args.skip(1);
+    if engine.commands.resolve(args)?.command.flags.has(Flags::CONNECTION) {
+        return Err(NOT_TRACEABLE);
+    }
+    let is_text = reply.dialect() == Dialect::Text;
+    if !is_text {
+        reply.array(2);
+    }
+    let mut timeline = timed(engine, session, args, reply)?;
+    pass_gate(engine, session, &mut timeline)?;
+    follow(engine, session, &mut timeline)?;
+    send(engine, session, reply, &mut timeline);
+    if is_text {
+        reply.page(&timeline.picture());
+    } else {
+        write_timeline(reply, &timeline);
+    }
+    Ok(())
+}
+
+/// Runs the command and takes its steps' times.
+fn timed(
+    engine: &Engine,
+    session: &mut Session,
+    args: Args<'_>,
+    reply: &mut Reply,
+) -> Result<Timeline, Failure> {
+    session.watch.timing = Timing::Trace;
+    session.watch.timeline = Timeline::default();
+    session.account(Step::Parse);
+    let result = engine.try_execute(session, args, reply);
+    session.watch.timing = Timing::Off;
+    let timeline = std::mem::take(&mut session.watch.timeline);
+    result.map(|()| timeline)
+}
+
+/// Waits until all that this batch depends on so far is as safe as promised.
+fn pass_gate(
+    engine: &Engine,
+    session: &mut Session,
+    timeline: &mut Timeline,
+) -> Result<(), Failure> {
+    // What is parked stands before us in the way out.
+    session.client.wait_unparked();
+    let Some(persistence) = &engine.persistence else { return Ok(()) };
+    // If the log fails, the batch's own gate finds it in the same state and refuses what is at stake.
+    let stages = persistence
+        .pass_here(session.depends_on, session.wrote)
+        .map_err(|error| persistence::misconf(&error))?;
+    timeline.pass_gate(session.stopwatch.nanos(), stages.write, stages.fsync);
+    timeline.records = stages.records;
+    engine.settle(&mut session.watch.pending, &session.client, session.stopwatch, Some(stages));
+    (session.depends_on, session.at_stake, session.wrote) = (Seq(0), None, false);
+    engine.deliver_notices(std::mem::take(&mut session.notices));
+    Ok(())
+}
+
+/// Waits until the followers have what the command wrote, to show how long that takes. Without TRACE nobody
+/// does: replication is asynchronous.
+fn follow(engine: &Engine, session: &Session, timeline: &mut Timeline) -> Result<(), Failure> {
+    let online = engine.followers.count(|follower| follower.online.load(Relaxed));
+    if engine.persistence.is_none() || online == 0 || timeline.seq == 0 {
+        return Ok(());
+    }
+    let (watch, seq) = (Stopwatch::start(), Seq(timeline.seq));
+    let has_it = |follower: &Follower| follower.online.load(Relaxed) && follower.applied() >= seq;
+    let deadline = Instant::now() + FOLLOWERS_WAIT_MAX;
+    engine.wait_for_followers(&session.client, online, Some(deadline), has_it)?;
+    timeline.add(Step::Replicas, watch.nanos());
+    timeline.followers = (engine.followers.count(has_it), online);
+    Ok(())
+}
+
+/// Sends the command's reply, and all replies before it, unless the client wants none.
+fn send(engine: &Engine, session: &mut Session, reply: &mut Reply, timeline: &mut Timeline) {
+    if !session.reply_mode.is_on() || reply.is_over_limit() {
+        return;
+    }
+    let watch = Stopwatch::start();
+    let limit = engine.output_limit(&session.client);
+    // If it fails, so will sending the rest.
+    let _ = engine.send_replies(session, reply, limit);
+    timeline.add(Step::Reply, watch.nanos());
+}
+
+/// `TRACE SAMPLE n`
+pub fn sample(
+    engine: &Engine,
+    session: &mut Session,
+    args: Args<'_>,
+    reply: &mut Reply,
+) -> Result<(), Failure> {
+    let every = integer(&args[2]).and_then(|every| u32::try_from(every).ok());
+    engine.sample_every.store(every.ok_or(NOT_AN_INTEGER)?, Relaxed);
+    engine.read_limits(session);
+    reply.ok();
+    Ok(())
+}
+
+/// `TRACE LIST [count]`
+pub fn list(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+    let count = args.get(2).map_or(Ok(10), slowlog::count)?;
+    if args.len() > 3 {
+        return Err(Failure::arity("trace|list"));
+    }
+    let as_text = reply.dialect() == Dialect::Text;
+    write_all(&engine.samples.newest(count), reply, true, as_text);
+    Ok(())
+}
+
+/// `TRACE RESET`
+pub fn reset(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
+    engine.samples.clear();
+    reply.ok();
+    Ok(())
+}

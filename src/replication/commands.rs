@@ -1,0 +1,391 @@
+//! Commands about leaders and followers: REPLICAOF, ROLE, PROMOTE, WAIT, and the two of read-your-writes.
+//!
+//! # Read your writes
+//!
+//! A follower is behind, so who writes to the leader and then reads from a follower may miss his own write.
+//! LASTSEQ on the leader gives a token of the last write; WAITSEQ on any node returns when that node has it.
+//!
+//! ```text
+//! 3.0c1199aa:151       epoch 3, whose first record has the crc 0c1199aa; record 151
+//! ```
+//!
+//! The crc makes the epoch one of its kind: two nodes that were parted may both count to 3. So a token of a
+//! write that a failover lost is never taken for another write with its number.
+
+use crate::admin::log_command::log_of;
+use crate::aof::epochs::EpochStart;
+use crate::aof::record::{Epoch, canonical_number, parse_crc};
+use crate::cluster::progress::Follower;
+use crate::cluster::role::Leader;
+use crate::config::Fsync;
+use crate::engine::blocked::Wait;
+use crate::engine::session::{Ending, Mode};
+use crate::engine::{Client, Engine, Persistence, Session, persistence};
+use crate::error::{Failure, NOT_AN_INTEGER};
+use crate::protocol::{Args, Reply, integer};
+use crate::store::effect::Seq;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+const ON_FOLLOWER: &str = "cannot be used with replica instances. Please also note that since Redis 4.0 if \
+                           a replica is configured to be writable (which is not the default) writes to \
+                           replicas are just local and are not propagated.";
+/// How long PROMOTE tries, unless it is told.
+const PROMOTE_MS: u64 = 10_000;
+
+pub fn replicaof(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+    if args.is(1, "no") && args.is(2, "one") {
+        engine.lead()?;
+        reply.ok();
+        return Ok(());
+    }
+    let port = integer(&args[2]).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+    let port = port.ok_or(Failure::fixed("ERR Invalid master port"))?;
+    let host = String::from_utf8(args[1].to_vec()).ok().filter(|host| {
+        !host.is_empty() && host.len() < 256 && host.bytes().all(|byte| byte.is_ascii_graphic())
+    });
+    let host = host.ok_or(Failure::fixed("ERR Invalid master host"))?;
+    if engine.follow(Leader { host, port })? {
+        reply.ok();
+    } else {
+        reply.simple("OK Already connected to specified master");
+    }
+    Ok(())
+}
+
+/// Asks the leader, over the link, to hand over; the link's threads do it.
+pub fn promote(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+    let timeout = match args.get(1) {
+        Some(millis) => positive(millis)?,
+        None => PROMOTE_MS,
+    };
+    if args.len() > 2 {
+        return Err(Failure::arity("promote"));
+    }
+    if !engine.role.is_follower() {
+        reply.simple("OK this node leads already");
+        return Ok(());
+    }
+    if !engine.role.link.is_up() {
+        return Err(Failure::fixed(
+            "ERR the link to the leader is down, so it cannot hand over; REPLICAOF NO ONE leads at once, \
+             without the writes that only the leader has",
+        ));
+    }
+    let wishes = &engine.role.wishes;
+    wishes.make();
+    let deadline = Instant::now().checked_add(Duration::from_millis(timeout));
+    wishes
+        .changed
+        .wait_until(deadline, || !engine.role.is_follower() || engine.shutdown.is_requested());
+    // From here on, an offer of the leader's is declined.
+    wishes.withdraw();
+    if engine.role.is_follower() {
+        return Err(Failure::fixed("ERR the leader has not handed over in time"));
+    }
+    reply.ok();
+    Ok(())
+}
+
+/// The connection's thread does the rest: it becomes a follower's link.
+pub fn replicate(session: &mut Session, args: Args<'_>) -> Result<(), Failure> {
+    session.ending = Ending::Replicate(args.from(1).map(<[u8]>::to_vec).collect());
+    Ok(())
+}
+
+/// As Redis: `master`, a position, and the followers; or `slave`, the leader, the link's state, a position.
+/// Positions are seqs.
+pub fn role(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
+    let appended =
+        engine.persistence.as_ref().map_or(Seq(0), |persistence| persistence.log.appended());
+    if engine.role.is_follower() {
+        let leader = engine.role.leader();
+        reply.array(5);
+        reply.bulk(b"slave");
+        reply.bulk(leader.as_ref().map_or("", |leader| &leader.host).as_bytes());
+        reply.int(leader.map_or(0, |leader| leader.port.into()));
+        reply.bulk(engine.role.link.state().as_bytes());
+        reply.int(appended.0 as i64);
+        return Ok(());
+    }
+    let followers = engine.followers.all();
+    reply.array(3);
+    reply.bulk(b"master");
+    reply.int(appended.0 as i64);
+    reply.array(followers.len());
+    for follower in followers {
+        reply.array(3);
+        reply.bulk(follower.host.as_bytes());
+        reply.bulk(follower.port.to_string().as_bytes());
+        reply.bulk(follower.applied().to_string().as_bytes());
+    }
+    Ok(())
+}
+
+/// `WAIT numreplicas timeout`: 0 waits for as long as it takes.
+pub fn wait(
+    engine: &Engine,
+    session: &Session,
+    args: Args<'_>,
+    reply: &mut Reply,
+) -> Result<(), Failure> {
+    if engine.role.is_follower() {
+        return Err(Failure::new(format!("ERR WAIT {ON_FOLLOWER}")));
+    }
+    let wanted = integer(&args[1]).ok_or(NOT_AN_INTEGER)?;
+    let deadline = timeout(&args[2])?;
+    let seq = session.last_write;
+    let wanted = wanted.max(0) as usize;
+    reply.count(wait_for(engine, session, wanted, deadline, |follower| follower.applied() >= seq)?);
+    Ok(())
+}
+
+/// `WAITAOF numlocal numreplicas timeout`: whether this connection's last write is on this node's disk, and
+/// on how many followers'.
+pub fn waitaof(
+    engine: &Engine,
+    session: &Session,
+    args: Args<'_>,
+    reply: &mut Reply,
+) -> Result<(), Failure> {
+    let number = |at: usize| integer(&args[at]).ok_or(NOT_AN_INTEGER);
+    let (local, replicas) = (number(1)?, number(2)?);
+    if !(0..=1).contains(&local) || replicas < 0 {
+        return Err(Failure::fixed("ERR value is out of range, must be between 0 and 1"));
+    }
+    let deadline = timeout(&args[3])?;
+    if engine.role.is_follower() {
+        return Err(Failure::new(format!("ERR WAITAOF {ON_FOLLOWER}")));
+    }
+    let persistence = match &engine.persistence {
+        Some(persistence) => persistence,
+        None if local > 0 => {
+            let text =
+                "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.";
+            return Err(Failure::fixed(text));
+        }
+        None => {
+            reply.array(2);
+            reply.int(0);
+            reply.int(0);
+            return Ok(());
+        }
+    };
+    let (log, seq) = (&persistence.log, session.last_write);
+    if local > 0 && is_here(engine, session) {
+        // At an interval the sync thread will; else nobody might.
+        if !matches!(persistence.policy(), Fsync::Every(_)) {
+            log.sync().map_err(|error| persistence::misconf(&error))?;
+        }
+        if !matches!(session.mode, Mode::Executing) {
+            let is_over = || log.durable() >= seq || log.check().is_err();
+            engine.block(&session.client, Wait::Asked, &log.progress, deadline, is_over)?;
+        }
+    }
+    let has_it = |follower: &Follower| follower.durable() >= seq;
+    let count = wait_for(engine, session, replicas as usize, deadline, has_it)?;
+    reply.array(2);
+    reply.flag(is_here(engine, session) && log.durable() >= seq);
+    reply.count(count);
+    Ok(())
+}
+
+/// Waits until so many followers satisfy a condition; returns how many do. In an EXEC it does not wait, as
+/// in Redis.
+fn wait_for(
+    engine: &Engine,
+    session: &Session,
+    wanted: usize,
+    deadline: Option<Instant>,
+    condition: impl Fn(&Follower) -> bool,
+) -> Result<usize, Failure> {
+    let Some(persistence) = &engine.persistence else { return Ok(0) };
+    // After a change of roles, another record may have the number of a write that was given up.
+    if !is_here(engine, session) {
+        return Ok(0);
+    }
+    // What is not written is not sent; an error shows at the gate.
+    let _ = persistence.log.ensure_written(session.last_write);
+    if !matches!(session.mode, Mode::Executing) {
+        engine.wait_for_followers(&session.client, wanted, deadline, &condition)?;
+    }
+    let count = engine.followers.count(condition);
+    Ok(if is_here(engine, session) { count } else { 0 })
+}
+
+/// Whether a connection's last write is in this node's history.
+fn is_here(engine: &Engine, session: &Session) -> bool {
+    matches!(look(engine, &last_token(session)), Ok(Seen::Here))
+}
+
+pub fn lastseq(engine: &Engine, session: &Session, reply: &mut Reply) -> Result<(), Failure> {
+    log_of(engine)?;
+    reply.bulk(last_token(session).text().as_bytes());
+    Ok(())
+}
+
+/// The token of a connection's last write.
+fn last_token(session: &Session) -> Token {
+    let ((epoch, crc), seq) = (session.last_write_epoch, session.last_write);
+    Token { epoch, crc, seq }
+}
+
+pub fn waitseq(
+    engine: &Engine,
+    session: &Session,
+    args: Args<'_>,
+    reply: &mut Reply,
+) -> Result<(), Failure> {
+    let token = Token::parse(&args[1]).ok_or(Failure::fixed("ERR this is no token of LASTSEQ"))?;
+    let deadline = match session.mode {
+        Mode::Executing => Some(Instant::now()),
+        _ => deadline(Duration::from_millis(positive(&args[2])?)),
+    };
+    let moved = &log_of(engine)?.log.written_moved;
+    let mut seen = Ok(Seen::NotYet);
+    engine.block(&session.client, Wait::Asked, moved, deadline, || {
+        seen = look(engine, &token);
+        !matches!(seen, Ok(Seen::NotYet))
+    })?;
+    match seen? {
+        Seen::Here => {
+            reply.ok();
+            Ok(())
+        }
+        Seen::NotYet => Err(stale(engine, &token)),
+    }
+}
+
+enum Seen {
+    Here,
+    NotYet,
+}
+
+/// Whether this node has a token's write. An error means that it never will, as long as its history is what
+/// it is.
+fn look(engine: &Engine, token: &Token) -> Result<Seen, Failure> {
+    if token.seq == Seq(0) {
+        return Ok(Seen::Here);
+    }
+    let log = &log_of(engine)?.log;
+    // Looked at in this order, and not believed if the log goes on elsewhere meanwhile.
+    let histories = log.histories();
+    let loading = engine.role.is_loading();
+    let applied = log.appended();
+    let (own, newest) = log.with_epochs(|epochs| (epochs.of(token.seq), epochs.last()));
+    let matches = |start: &EpochStart| start.epoch == token.epoch && start.crc == token.crc;
+    let is_here = token.seq <= applied && !loading;
+    if log.histories() != histories {
+        return Ok(Seen::NotYet);
+    }
+    match (own, newest) {
+        (Some(own), _) if matches(&own) => Ok(if is_here { Seen::Here } else { Seen::NotYet }),
+        // Its epoch has not been heard of here yet.
+        (_, newest) if newest.is_none_or(|newest| newest.epoch < token.epoch) => Ok(Seen::NotYet),
+        _ => Err(Failure::fixed(
+            "DIVERGED the write of this token is not in this node's history: a failover lost it, or this \
+             node has not yet come back from one",
+        )),
+    }
+}
+
+fn stale(engine: &Engine, token: &Token) -> Failure {
+    let applied = engine.persistence.as_ref().map_or(Seq(0), |own| own.log.appended());
+    let leader = engine.role.leader().map_or("this node leads".to_string(), |leader| {
+        format!("the leader is {}:{}", leader.host, leader.port)
+    });
+    Failure::new(format!(
+        "STALE this node has come to record {applied} and not yet to {}; {leader}",
+        token.seq
+    ))
+}
+
+/// What LASTSEQ gives and WAITSEQ takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Token {
+    epoch: Epoch,
+    /// Of the epoch's first record.
+    crc: u32,
+    seq: Seq,
+}
+
+impl Token {
+    fn text(&self) -> String {
+        format!("{}.{:08x}:{}", self.epoch.0, self.crc, self.seq)
+    }
+
+    fn parse(text: &[u8]) -> Option<Token> {
+        let text = std::str::from_utf8(text).ok()?;
+        let (history, seq) = text.split_once(':')?;
+        let (epoch, crc) = history.split_once('.')?;
+        let number = |digits: &str| canonical_number(digits.as_bytes());
+        Some(Token {
+            epoch: Epoch(number(epoch)?),
+            crc: parse_crc(crc.as_bytes())?,
+            seq: Seq(number(seq)?),
+        })
+    }
+}
+
+fn positive(millis: &[u8]) -> Result<u64, Failure> {
+    let millis =
+        integer(millis).ok_or(Failure::fixed("ERR timeout is not an integer or out of range"))?;
+    u64::try_from(millis).map_err(|_| Failure::fixed("ERR timeout is negative"))
+}
+
+/// The end of a timeout; 0 is no limit.
+fn timeout(millis: &[u8]) -> Result<Option<Instant>, Failure> {
+    let millis = positive(millis)?;
+    Ok(if millis == 0 { None } else { deadline(Duration::from_millis(millis)) })
+}
+
+/// None if that is after all that the clock can tell.
+fn deadline(time: Duration) -> Option<Instant> {
+    Instant::now().checked_add(time)
+}
+
+impl Engine {
+    /// Waits until so many followers satisfy a condition, or until this node follows another itself.
+    pub(crate) fn wait_for_followers(
+        &self,
+        client: &Client,
+        wanted: usize,
+        deadline: Option<Instant>,
+        condition: impl Fn(&Follower) -> bool,
+    ) -> Result<(), Failure> {
+        let mut asked = false;
+        let is_over = || {
+            // The wait is counted by now, so the senders ask for acknowledgements at once.
+            if let (false, Some(persistence)) =
+                (std::mem::replace(&mut asked, true), &self.persistence)
+            {
+                persistence.log.wake_tailing();
+            }
+            self.followers.count(&condition) >= wanted || self.role.is_follower()
+        };
+        self.block(client, Wait::Asked, &self.followers.acknowledged, deadline, is_over).map(drop)
+    }
+
+    /// Notes which leadership a session's last write is of: behind a change of role, its seq alone could
+    /// name another record.
+    pub(crate) fn note_write(&self, session: &mut Session, persistence: &Persistence, seq: Seq) {
+        session.last_write = seq;
+        let (epoch, crc) = (&persistence.own_epoch, &persistence.own_epoch_crc);
+        session.last_write_epoch = (Epoch(epoch.load(Relaxed)), crc.load(Relaxed));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_read_back() {
+        let token = Token { epoch: Epoch(3), crc: 0x0c11_99aa, seq: Seq(151) };
+        assert_eq!(token.text(), "3.0c1199aa:151");
+        assert_eq!(Token::parse(token.text().as_bytes()), Some(token));
+        for bad in ["", "3:151", "3.0c1199aa", "3.0c1199aa:", "3.0C1199AA:151", "03.0c1199aa:1"] {
+            assert_eq!(Token::parse(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}

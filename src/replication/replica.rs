@@ -1,0 +1,188 @@
+//! A follower's way to its state: the leader's records, applied as they are, and the two ways to start
+//! over, from a full copy and from a cut-off log.
+//!
+//! # Events about keys
+//!
+//! A follower tells its subscribers, by its own `notify-keyspace-events`, of each effect that it applies:
+//! `set`, `setrange`, `del`, `expire`, `persist`, `new`, and `expired` for a deletion after the key's
+//! deadline. It cannot know what the log does not say: INCR and RESTORE are `set`, APPEND and SETBIT are
+//! `setrange`, RENAME is `set` and `del`, and an eviction is `del`. Starting over is no event.
+
+use crate::aof::divergence;
+use crate::aof::log::Still;
+use crate::aof::record::{Header, Position};
+use crate::aof::recovery;
+use crate::aof::recovery::RecoveryError;
+use crate::aof::replacement;
+use crate::aof::replacement::{Pending, Purpose};
+use crate::clock::UnixMillis;
+use crate::engine::{Engine, Persistence};
+use crate::event::Event;
+use crate::store::effect;
+use crate::store::effect::{Effect, Malformed, Seq};
+use crate::store::{Scope, Store};
+use parking_lot::MutexGuard;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// How often a long wait, and how many records' reading, let others know that there is somebody at work.
+const WORKING_EVERY: Duration = Duration::from_millis(500);
+const WORKING_RECORDS: u64 = 256;
+
+impl Engine {
+    /// Applies a record of the leader's and adds it to this node's log, byte for byte, under the locks of
+    /// all that it changes: readers see a transaction whole or not at all, here too. `record` is the whole
+    /// record, which the caller has checked against the last one. Returns what subscribers are to be told
+    /// once the record is as safe as is promised.
+    pub fn apply_record(
+        &self,
+        persistence: &Persistence,
+        header: &Header,
+        record: &[u8],
+    ) -> Result<Vec<Event>, Malformed> {
+        let payload = &record[record.len() - header.len as usize..];
+        let mut keys = Vec::with_capacity(4);
+        // All of it is judged before any of it is applied.
+        effect::check(payload)?;
+        let mut tx = if effect::keys(payload, |key| keys.push(key))? {
+            self.store.begin(keys.iter().copied(), true, || header.at)
+        } else {
+            self.store.begin_scope(Scope::All, true, || header.at)
+        };
+        tx.tell_events(self.told_classes());
+        effect::decode(payload, |effect| tx.apply_telling(effect))?;
+        tx.commit_record(|| persistence.log.append_record(header, record));
+        Ok(tx.take_events())
+    }
+}
+
+impl Persistence {
+    /// Takes over a full copy that waits for this: from here on, this node's history is the leader's.
+    /// `begins` is called once nothing stands in the way, and `working` now and then. An error leaves the old
+    /// log as it was.
+    ///
+    /// # Panics
+    /// As [`Persistence::rewind`].
+    pub fn take_over_copy(
+        &self,
+        store: &Store,
+        purpose: &Purpose,
+        begins: impl FnOnce(),
+        mut working: impl FnMut(),
+    ) -> Result<Position, String> {
+        let _steady = self.hold_files(&mut working);
+        let still = self.hold_log()?;
+        replacement::begin(&self.dir, purpose).map_err(|error| error.to_string())?;
+        begins();
+        Ok(self.restart_from(store, still, working, |_| replacement::finish(&self.dir)))
+    }
+
+    /// Cuts the log off after a record, and makes the state what it was there. What is cut off has been saved.
+    /// None if the base is too new for that: a compaction may have just replaced an older one. Then, and after
+    /// an error, the log is as it was.
+    ///
+    /// # Panics
+    /// If the disk fails on the way: then the files are of one history and memory is of another, and what
+    /// leads on is a restart, which reads back what is there.
+    pub fn rewind(
+        &self,
+        store: &Store,
+        last: Seq,
+        begins: impl FnOnce(),
+    ) -> Result<Option<Position>, String> {
+        let _steady = self.hold_files(&mut || ());
+        if !divergence::can_rewind(&self.dir, last).map_err(|error| error.to_string())? {
+            return Ok(None);
+        }
+        let still = self.hold_log()?;
+        begins();
+        let cut = |still: &Still<'_>| still.cut_behind(&self.dir, last);
+        Ok(Some(self.restart_from(store, still, || (), cut)))
+    }
+
+    /// Waits until no other thread replaces or reads files; that may take as long as a whole compaction.
+    fn hold_files(&self, working: &mut impl FnMut()) -> MutexGuard<'_, ()> {
+        loop {
+            if let Some(steady) = self.files.try_lock_for(WORKING_EVERY) {
+                return steady;
+            }
+            working();
+        }
+    }
+
+    /// Holds the log still, with all of it in its files.
+    fn hold_log(&self) -> Result<Still<'_>, String> {
+        self.log.sync().map_err(|error| error.to_string())?;
+        let still = self.log.hold_still();
+        if still.is_settled() { Ok(still) } else { Err("records wait to be written".to_string()) }
+    }
+
+    fn restart_from(
+        &self,
+        store: &Store,
+        still: Still<'_>,
+        working: impl FnMut(),
+        change: impl FnOnce(&Still<'_>) -> io::Result<()>,
+    ) -> Position {
+        let io_error = |error| RecoveryError::Io(self.dir.clone(), error);
+        let changed = change(&still).map_err(io_error);
+        changed.and_then(|()| self.rebuild(store, still, working)).unwrap_or_else(|error| {
+            if self.loading.is_given_up() {
+                // The files are in order and all was synced; memory is a part of them, and is not seen any more.
+                return self.log.last();
+            }
+            log::error!("the leader's history cannot be taken over: {error}; restart the server");
+            panic!("the data directory fails while it is read back: {error}")
+        })
+    }
+
+    fn rebuild(
+        &self,
+        store: &Store,
+        still: Still<'_>,
+        mut working: impl FnMut(),
+    ) -> Result<Position, RecoveryError> {
+        let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now);
+        tx.apply(Effect::FlushAll);
+        let mut records = 0u64;
+        let recovered = recovery::load(&self.dir, &self.loading, |payload| {
+            records += 1;
+            if records.is_multiple_of(WORKING_RECORDS) {
+                working();
+            }
+            effect::decode(payload, |effect| tx.apply(effect)).map(drop)
+        })?;
+        let last = recovered.tail.last;
+        still
+            .restart_at(recovered.tail, recovered.epochs, recovered.bytes)
+            .map_err(|error| RecoveryError::Io(self.dir.clone(), error))?;
+        tx.forget_changes();
+        store.loaded(recovered.records);
+        self.log.continue_after(recovered.at);
+        // Readers wait for what they read; all of this is on the disk.
+        tx.commit_record(|| last.seq);
+        self.size_at_compaction.store(self.log.size(), Relaxed);
+        Ok(last)
+    }
+}
+
+/// At the start, before the log is read: finishes taking over a full copy, or sets it aside if this node no
+/// longer follows the `leader` that it came from, or has gone on without it.
+pub fn settle_copy(dir: &Path, leader: Option<&str>) -> Result<(), RecoveryError> {
+    let io_error = |error| RecoveryError::Io(dir.into(), error);
+    let Some(Pending { purpose, begun }) = replacement::pending(dir).map_err(io_error)? else {
+        return Ok(());
+    };
+    if !begun {
+        let is_wanted = leader == Some(purpose.leader.as_str())
+            && purpose.holds(leader, recovery::read(dir, |_| Ok(()))?.tail.last);
+        if !is_wanted {
+            return replacement::set_aside(dir).map(drop).map_err(io_error);
+        }
+        replacement::begin(dir, &purpose).map_err(io_error)?;
+    }
+    log::info!("a full copy of the data of {} takes the place of the log", purpose.leader);
+    replacement::finish(dir).map_err(io_error)
+}
