@@ -117,9 +117,38 @@ impl WallClock {
         }
     }
 
+    /// The time at which this stopwatch was started, a moment ago. The reading is taken anew if it is too old.
+    pub fn at_start_of(&self, stopwatch: &Stopwatch, reading: &mut Reading) -> UnixMillis {
+        if self.stopped_at.load(Relaxed) > 0 {
+            return self.now();
+        }
+        if stopwatch.0.saturating_duration_since(reading.at) > READING_AGE_MAX {
+            *reading = Reading::now();
+        }
+        let since = stopwatch.0.saturating_duration_since(reading.at);
+        UnixMillis((reading.wall + since).as_millis() as u64)
+    }
+
     /// For tests: from now on it shows this time, which may be earlier than what it showed before.
     pub fn stop_at(&self, now: UnixMillis) {
         self.stopped_at.store(now.0, Relaxed);
+    }
+}
+
+/// Both clocks, read at one moment. To work out a later time from it costs no call to the system.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    wall: Duration,
+    at: Instant,
+}
+
+/// A reading is used for so long: a clock that is set must be noticed.
+const READING_AGE_MAX: Duration = Duration::from_millis(1);
+
+impl Reading {
+    /// Reads both clocks.
+    pub fn now() -> Reading {
+        Reading { wall: since_epoch(), at: Instant::now() }
     }
 }
 

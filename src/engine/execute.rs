@@ -142,7 +142,7 @@ impl Engine {
             waited |= self.make_room()?;
         }
         if waited {
-            session.account(Step::Wait);
+            session.account_wait();
         }
         Ok(())
     }
@@ -240,18 +240,25 @@ impl Engine {
             self.finish(session, tx);
             admitted?;
             self.wait_while_paused(&session.client, flags)?;
-            session.account(Step::Wait);
+            session.account_wait();
         }
     }
 
-    /// Locks what the command works on.
+    /// Locks what the command works on. Its time is that of the moment when the locks were held: the end of the
+    /// command before, unless there was a wait.
     fn begin(&self, session: &mut Session, command: &Command, args: Args<'_>) -> Tx<'_> {
         let write = command.flags.has(Flags::WRITE);
+        let waited = std::mem::take(&mut session.waited);
         let tx = if command.flags.has(Flags::ALL_KEYS) {
             let scope = if write { Scope::All } else { Scope::Fleeting };
             self.store.begin_scope(scope, write, || self.clock.now())
         } else {
-            self.store.begin(command.keys(args), write, || self.clock.now())
+            let now = self.clock.at_start_of(&session.stopwatch, &mut session.reading);
+            let tx = self.store.begin(command.keys(args), write, move || now);
+            if waited || tx.waited_for_locks() {
+                tx.set_now(self.clock.now());
+            }
+            tx
         };
         self.prepare(session, tx, write)
     }

@@ -5,7 +5,7 @@ use super::pause::PauseKind;
 use super::persistence::AtStake;
 use super::transaction::Queue;
 use crate::aof::record::Epoch;
-use crate::clock::Stopwatch;
+use crate::clock::{Reading, Stopwatch};
 use crate::metrics::timeline::Step;
 use crate::observe::monitor::Monitoring;
 use crate::observe::probe::{Tally, Timing, Watch};
@@ -103,6 +103,10 @@ pub struct Session {
     pub ending: Ending,
     /// Measures the commands of a batch one after another.
     pub stopwatch: Stopwatch,
+    /// The clocks as they were lately, to know the time of a command without asking.
+    pub(crate) reading: Reading,
+    /// The present command has waited since `stopwatch` was started: what it shows is no longer the time.
+    pub(crate) waited: bool,
     /// Wrong passwords so far: each makes the answer to the next slower.
     pub auth_failures: u32,
     /// What it listens to.
@@ -153,6 +157,8 @@ impl Session {
             watches,
             ending: Ending::None,
             stopwatch: Stopwatch::start(),
+            reading: Reading::now(),
+            waited: false,
             auth_failures: 0,
             subscriptions,
             notices: Vec::new(),
@@ -224,6 +230,12 @@ impl Session {
         if self.watch.timing != Timing::Off {
             self.account(step);
         }
+    }
+
+    /// As [`Session::account`], for a wait.
+    pub(crate) fn account_wait(&mut self) {
+        self.waited = true;
+        self.account(Step::Wait);
     }
 
     pub(crate) fn begin_batch(&mut self) {
