@@ -115,8 +115,8 @@ pub fn begin(dir: &Path, purpose: &Purpose) -> io::Result<()> {
         sync_dir(&diverged)?;
         sync_dir(dir)?;
     }
-    // The mark of how far the log is durable is never ahead of the log.
-    Mark::begin(&Directory::open(dir)?, purpose.reaches)?;
+    // The mark of how far the log is durable must be ahead of neither log: a crash may leave either.
+    Mark::begin(&Directory::open(dir)?, purpose.reaches.min(purpose.replaces.seq))?;
     create(&dir.join(REPLACEMENT).join(CLEARING))
 }
 
@@ -264,6 +264,19 @@ mod tests {
             for name in ["base-5.aof", "log-6.aof"] {
                 assert_eq!(fs::read(aside.join(name)).unwrap(), b"old", "step {steps}");
             }
+        }
+    }
+
+    /// A crash just after the mark was set leaves the old log, and a start that judges whether the copy is wanted.
+    #[test]
+    fn the_mark_is_ahead_of_neither_log() {
+        for reaches in [Seq(3), Seq(9)] {
+            let dir = directory();
+            let purpose = Purpose { reaches, ..purpose("") };
+            commit(dir.path(), &purpose).unwrap();
+            begin(dir.path(), &purpose).unwrap();
+            let mark = super::super::mark::read(dir.path()).unwrap();
+            assert_eq!(mark, Some(reaches.min(purpose.replaces.seq)));
         }
     }
 
