@@ -115,8 +115,9 @@ fn an_eviction_is_told_as_a_deletion() {
     run(&mut client, "CONFIG SET maxmemory 1");
     assert!(client.call(&["SET", "other", "1"]).is_error());
     run(&mut client, "PING");
-    heard(&mut listener);
-    assert_eq!(heard(&mut listener), ["del k"]);
+    let mut events = heard(&mut listener);
+    events.extend(heard(&mut listener));
+    assert_eq!(events, ["del k"]);
 }
 
 /// A copy's keys were not set while anybody listened.
