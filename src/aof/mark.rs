@@ -15,7 +15,7 @@ use super::record::{canonical_number, hex, parse_crc};
 use crate::clock::UnixMillis;
 use crate::file_error::named;
 use crate::store::effect::Seq;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -71,18 +71,6 @@ pub fn read(dir: &Path) -> io::Result<Option<Seq>> {
 /// Sets the mark of a directory that no server uses.
 pub fn write(dir: &Path, synced: Seq) -> io::Result<()> {
     files::replace(&dir.join(MARK), &line(synced))
-}
-
-/// Empties the mark, durably: the log is about to be replaced by one whose end is not known yet. A server may
-/// hold the file open; the mark that it sets next is whole.
-pub fn forget(dir: &Path) -> io::Result<()> {
-    let path = dir.join(MARK);
-    match File::options().write(true).open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        file => file
-            .and_then(|file| file.set_len(0).and_then(|()| file.sync_all()))
-            .map_err(named(&path)),
-    }
 }
 
 /// Lowers the mark to `last` if it is ahead, in a directory that no server uses. Saves the old one in the

@@ -1,13 +1,14 @@
 //! Two followers with one node id: somebody has copied a data directory, with the file `node` in it.
 //!
-//! To WAIT, and in INFO, they would be one node. So while one is connected, the other is refused with words. A node that dials again after a lost link, or after a restart, must not be taken for a copy of
-//! itself: its old link may look alive here for as long as `repl-timeout`. It is told apart so:
+//! To WAIT, and in INFO, they would be one node. So while one is connected, the other is refused with words. A
+//! node that dials again after a lost link, or after a restart, must not be taken for a copy of itself: its old
+//! link may look alive here for as long as `repl-timeout`. It is told apart so:
 //!
 //! - the same process (its run id is in the request) may always come again; its older link ends by itself, or
 //!   by `repl-timeout`, and both count once;
 //! - another one may, unless the older link brings acknowledgements *after* the request. A living follower
-//!   sends several a second. A dead one sends none, but some may be on their way, so
-//!   a few are waited for. The link of a dead one is ended: should it wake up, it has to ask again.
+//!   sends several a second. A dead one sends none, but some may be on their way, so a few are waited for. The
+//!   link of a dead one is ended: should it wake up, it has to ask again.
 
 use super::progress::{Follower, Followers};
 use crate::engine::{Client, ClientId};
