@@ -6,6 +6,7 @@ use crate::config::Id;
 use crate::engine::session::{Ending, ReplyMode};
 use crate::engine::{Engine, Session};
 use crate::error::{DB_OUT_OF_RANGE, Failure, INT_OUT_OF_RANGE, NOT_AN_INTEGER, SYNTAX};
+use crate::metrics::Stat;
 use crate::protocol::{Args, Dialect, Reply, integer};
 use crate::pubsub::commands as pubsub_command;
 use std::hint::black_box;
@@ -181,7 +182,7 @@ fn check_password(
         return Ok(());
     }
     session.auth_failures += 1;
-    engine.metrics.auth_failures.increment();
+    engine.metrics[Stat::AuthFailures].increment();
     log::warn!("client {}: wrong password (try {})", session.client.addr, session.auth_failures);
     let doublings = (session.auth_failures - 1).min(16);
     let delay = (AUTH_DELAY_MS << doublings).min(AUTH_DELAY_MAX_MS);

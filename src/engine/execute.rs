@@ -6,6 +6,7 @@ use crate::admin::help;
 use crate::commands::{Call, Command, Flags, Resolved, Run};
 use crate::config::Id;
 use crate::error::{Failure, NO_AUTH};
+use crate::metrics::Stat;
 use crate::metrics::timeline::Step;
 use crate::protocol::{Args, Dialect, Mark, Reply};
 use crate::pubsub::commands as pubsub_command;
@@ -294,7 +295,7 @@ impl Engine {
         let result = handler(&mut call, args);
         session.time(Step::Run);
         if command.flags.has(Flags::WRITE) {
-            self.metrics.expired_keys.add(tx.reap(command.keys(args)) as u64);
+            self.metrics[Stat::ExpiredKeys].add(tx.reap(command.keys(args)) as u64);
         }
         let (hits, misses) = tx.take_hits_and_misses();
         if command.flags.has(Flags::READONLY) {

@@ -44,7 +44,7 @@ use crate::config::{Config, Id, OutputLimit};
 use crate::engine::outbox::SendError;
 use crate::loading::Loading;
 use crate::memory::evict::Evictor;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Stat};
 use crate::observe::latency::Latency;
 use crate::observe::monitor::{Monitors, Overflown};
 use crate::observe::observed::Ring;
@@ -241,7 +241,7 @@ impl Engine {
         let sent = match monitoring.take() {
             Ok(lines) if lines.is_empty() => Ok(()),
             Ok(lines) => {
-                self.metrics.output_bytes.add(lines.len() as u64);
+                self.metrics[Stat::OutputBytes].add(lines.len() as u64);
                 let limit = crate::observe::monitor::limit(self.output_limit(&session.client));
                 session.client.send(&lines, 0, limit)
             }
@@ -249,7 +249,7 @@ impl Engine {
         };
         match &sent {
             Err(SendError::OverLimit(waiting)) => {
-                self.metrics.output_limit_disconnections.increment();
+                self.metrics[Stat::OutputLimitDisconnections].increment();
                 log::warn!(
                     "client {}: a monitor that cannot keep up is cut off ({waiting} bytes not read)",
                     session.client.addr
@@ -359,7 +359,7 @@ impl Engine {
         if let Some(watch) = watch {
             pending.sent(watch.nanos());
         }
-        self.metrics.output_bytes.add(reply.bytes().len() as u64);
+        self.metrics[Stat::OutputBytes].add(reply.bytes().len() as u64);
         sent.inspect_err(|error| self.note_cut(client.addr, error))
     }
 
@@ -382,7 +382,7 @@ impl Engine {
         match error {
             SendError::OverLimit(waiting) => self.note_over_limit(addr, *waiting),
             SendError::NoThread(error) => {
-                self.metrics.push_thread_failures.increment();
+                self.metrics[Stat::PushThreadFailures].increment();
                 log::warn!(
                     "client {addr}: cut off, because there is no thread to send what it is slow to \
                      take: {error}; raise the limit of threads (ulimit -u, or the container's pids)"
@@ -394,7 +394,7 @@ impl Engine {
 
     /// Counts and logs a client that was cut off because it does not read.
     pub(crate) fn note_over_limit(&self, addr: SocketAddr, waiting: usize) {
-        self.metrics.output_limit_disconnections.increment();
+        self.metrics[Stat::OutputLimitDisconnections].increment();
         log::warn!(
             "client {addr}: cut off with {waiting} bytes that it has not read \
              (client-output-buffer-limit)"

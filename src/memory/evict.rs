@@ -41,6 +41,7 @@ use crate::config::{Config, Id};
 use crate::engine::Engine;
 use crate::error::Failure;
 use crate::event::Event;
+use crate::metrics::Stat;
 use crate::random::Random;
 use crate::store::{Odds, Sample, Tracking};
 
@@ -202,7 +203,7 @@ impl Evictor {
         (_, self.record) = tx.commit(append);
         self.events.append(&mut tx.take_events());
         drop(tx);
-        engine.metrics.evicted_keys.add(evicted.is_some().into());
+        engine.metrics[Stat::EvictedKeys].add(evicted.is_some().into());
         evicted.is_some()
     }
 }

@@ -25,8 +25,8 @@ use crate::clock::Stopwatch;
 use crate::commands::{Builtin, Command, Flags, Resolved, Run};
 use crate::config::Id;
 use crate::engine::{Client, Engine, Persistence, Session};
-use crate::metrics::LocalHistogram;
 use crate::metrics::timeline::{Step, Timeline};
+use crate::metrics::{LocalHistogram, Stat};
 use crate::protocol::Args;
 use crate::store::effect::Seq;
 use std::sync::Arc;
@@ -279,13 +279,13 @@ impl Engine {
     /// Adds a batch's counts to the shared counters.
     pub(crate) fn flush_tally(&self, session: &mut Session) {
         self.flush_command_tally(session);
-        self.metrics.keyspace_hits.add(std::mem::take(&mut session.tally.hits));
-        self.metrics.keyspace_misses.add(std::mem::take(&mut session.tally.misses));
+        self.metrics[Stat::KeyspaceHits].add(std::mem::take(&mut session.tally.hits));
+        self.metrics[Stat::KeyspaceMisses].add(std::mem::take(&mut session.tally.misses));
     }
 
     fn flush_command_tally(&self, session: &mut Session) {
         let tally = &mut session.tally;
-        self.metrics.commands_processed.add(std::mem::take(&mut tally.calls));
+        self.metrics[Stat::CommandsProcessed].add(std::mem::take(&mut tally.calls));
         self.metrics.commands[tally.command].latency.add(&mut tally.latency);
     }
 }

@@ -13,7 +13,7 @@ use crate::cluster::progress::Lag;
 use crate::engine::{Engine, Persistence};
 use crate::loading::Progress;
 use crate::memory::limit::Memory;
-use crate::metrics::{CommandStats, Histogram, HistogramSnapshot};
+use crate::metrics::{CommandStats, Histogram, HistogramSnapshot, Stat};
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering::Relaxed;
@@ -81,9 +81,9 @@ static FAMILIES: &[Family] = &[
         |seen, out| out.histogram(None, &seen.engine.metrics.gate_wait.snapshot(), &SECONDS)),
     ("kvstore_errors_total", COUNTER, "Error replies, by their first word.", errors),
     ("kvstore_auth_failures_total", COUNTER, "Wrong passwords.",
-        |seen, out| out.put(seen.engine.metrics.auth_failures.get())),
+        |seen, out| out.put(seen.engine.metrics[Stat::AuthFailures].get())),
     ("kvstore_protocol_errors_total", COUNTER, "Requests that nobody could read.",
-        |seen, out| out.put(seen.engine.metrics.protocol_errors.get())),
+        |seen, out| out.put(seen.engine.metrics[Stat::ProtocolErrors].get())),
     // Connections.
     ("kvstore_connected_clients", GAUGE, "Clients that are connected.",
         |seen, out| out.put(seen.engine.clients.len())),
@@ -92,18 +92,18 @@ static FAMILIES: &[Family] = &[
     ("kvstore_max_clients", GAUGE, "Clients that may be connected at once.",
         |seen, out| out.put(seen.engine.maxclients())),
     ("kvstore_connections_received_total", COUNTER, "Connections that came.",
-        |seen, out| out.put(seen.engine.metrics.connections_received.get())),
+        |seen, out| out.put(seen.engine.metrics[Stat::ConnectionsReceived].get())),
     ("kvstore_connections_rejected_total", COUNTER, "Connections refused at maxclients.",
-        |seen, out| out.put(seen.engine.metrics.connections_rejected.get())),
+        |seen, out| out.put(seen.engine.metrics[Stat::ConnectionsRejected].get())),
     ("kvstore_disconnections_total", COUNTER, "Clients cut off, by the limit they were over.",
         disconnections),
     ("kvstore_push_thread_failures_total", COUNTER,
         "Clients cut off because no thread could be had to send to them.",
-        |seen, out| out.put(seen.engine.metrics.push_thread_failures.get())),
+        |seen, out| out.put(seen.engine.metrics[Stat::PushThreadFailures].get())),
     ("kvstore_network_received_bytes_total", COUNTER, "Bytes from clients.",
-        |seen, out| out.put(seen.engine.metrics.input_bytes.get())),
+        |seen, out| out.put(seen.engine.metrics[Stat::InputBytes].get())),
     ("kvstore_network_sent_bytes_total", COUNTER, "Bytes to clients.",
-        |seen, out| out.put(seen.engine.metrics.output_bytes.get())),
+        |seen, out| out.put(seen.engine.metrics[Stat::OutputBytes].get())),
     // Data.
     ("kvstore_memory_used_bytes", GAUGE, "Memory in use: the program, data, clients, pending log.",
         |seen, out| out.put(seen.memory.used)),
@@ -125,22 +125,22 @@ static FAMILIES: &[Family] = &[
     ("kvstore_keys_with_deadline", GAUGE, "Keys that will expire.",
         |seen, out| out.put(seen.memory.data.volatile)),
     ("kvstore_keyspace_hits_total", COUNTER, "Reads that found their key.",
-        |seen, out| out.put(seen.engine.metrics.keyspace_hits.get())),
+        |seen, out| out.put(seen.engine.metrics[Stat::KeyspaceHits].get())),
     ("kvstore_keyspace_misses_total", COUNTER, "Reads that did not find their key.",
-        |seen, out| out.put(seen.engine.metrics.keyspace_misses.get())),
+        |seen, out| out.put(seen.engine.metrics[Stat::KeyspaceMisses].get())),
     ("kvstore_expired_keys_total", COUNTER, "Keys deleted because their time was over.",
-        |seen, out| out.put(seen.engine.metrics.expired_keys.get())),
+        |seen, out| out.put(seen.engine.metrics[Stat::ExpiredKeys].get())),
     ("kvstore_evicted_keys_total", COUNTER, "Keys deleted to make room in memory.",
-        |seen, out| out.put(seen.engine.metrics.evicted_keys.get())),
+        |seen, out| out.put(seen.engine.metrics[Stat::EvictedKeys].get())),
     // Messages.
     ("kvstore_pubsub_channels", GAUGE, "Channels that somebody listens to by name.",
         |seen, out| out.put(seen.engine.pubsub.counts().0)),
     ("kvstore_pubsub_patterns", GAUGE, "Patterns that somebody listens to.",
         |seen, out| out.put(seen.engine.pubsub.counts().1)),
     ("kvstore_pubsub_messages_published_total", COUNTER, "Messages that clients published.",
-        |seen, out| out.put(seen.engine.metrics.messages_published.get())),
+        |seen, out| out.put(seen.engine.metrics[Stat::MessagesPublished].get())),
     ("kvstore_pubsub_messages_delivered_total", COUNTER, "Messages sent to subscribers, one for each.",
-        |seen, out| out.put(seen.engine.metrics.messages_delivered.get())),
+        |seen, out| out.put(seen.engine.metrics[Stat::MessagesDelivered].get())),
     // Replication.
     ("kvstore_leader", GAUGE, "1 on a leader, 0 on a follower.",
         |seen, out| out.put(u8::from(!seen.engine.role.is_follower()))),
@@ -375,9 +375,9 @@ fn errors(seen: &Seen<'_>, out: &mut Samples<'_>) {
 
 fn disconnections(seen: &Seen<'_>, out: &mut Samples<'_>) {
     let metrics = &seen.engine.metrics;
-    out.labelled(&[("limit", "query_buffer")], metrics.query_limit_disconnections.get());
-    let subscribers = metrics.subscriber_limit_disconnections.get();
-    let others = metrics.output_limit_disconnections.get().saturating_sub(subscribers);
+    out.labelled(&[("limit", "query_buffer")], metrics[Stat::QueryLimitDisconnections].get());
+    let subscribers = metrics[Stat::SubscriberLimitDisconnections].get();
+    let others = metrics[Stat::OutputLimitDisconnections].get().saturating_sub(subscribers);
     out.labelled(&[("limit", "output_buffer")], others);
     out.labelled(&[("limit", "subscriber_output_buffer")], subscribers);
 }

@@ -6,8 +6,8 @@ use crate::config::Id;
 use crate::engine::{Engine, Persistence};
 use crate::loading::Progress;
 use crate::memory::limit::Memory;
-use crate::metrics::Histogram;
 use crate::metrics::timeline::Timeline;
+use crate::metrics::{Histogram, Stat};
 use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -93,18 +93,18 @@ fn clients(engine: &Engine, json: &mut Json) {
     let metrics = &engine.metrics;
     json.number("connected", engine.clients.len());
     json.number("max", engine.maxclients());
-    json.number("received", metrics.connections_received.get());
-    json.number("rejected", metrics.connections_rejected.get());
-    json.number("input_bytes", metrics.input_bytes.get());
-    json.number("output_bytes", metrics.output_bytes.get());
+    json.number("received", metrics[Stat::ConnectionsReceived].get());
+    json.number("rejected", metrics[Stat::ConnectionsRejected].get());
+    json.number("input_bytes", metrics[Stat::InputBytes].get());
+    json.number("output_bytes", metrics[Stat::OutputBytes].get());
 }
 
 fn pubsub(engine: &Engine, json: &mut Json) {
     let (channels, patterns) = engine.pubsub.counts();
     json.number("channels", channels);
     json.number("patterns", patterns);
-    json.number("published", engine.metrics.messages_published.get());
-    json.number("delivered", engine.metrics.messages_delivered.get());
+    json.number("published", engine.metrics[Stat::MessagesPublished].get());
+    json.number("delivered", engine.metrics[Stat::MessagesDelivered].get());
 }
 
 /// The newest entries of the slow log; without their arguments for those who may not see data.
@@ -171,10 +171,10 @@ fn keys(engine: &Engine, memory: &Memory, json: &mut Json) {
     let metrics = &engine.metrics;
     json.number("total", memory.data.keys);
     json.number("volatile", memory.data.volatile);
-    json.number("expired", metrics.expired_keys.get());
-    json.number("evicted", metrics.evicted_keys.get());
-    json.number("hits", metrics.keyspace_hits.get());
-    json.number("misses", metrics.keyspace_misses.get());
+    json.number("expired", metrics[Stat::ExpiredKeys].get());
+    json.number("evicted", metrics[Stat::EvictedKeys].get());
+    json.number("hits", metrics[Stat::KeyspaceHits].get());
+    json.number("misses", metrics[Stat::KeyspaceMisses].get());
 }
 
 fn log(engine: &Engine, persistence: &Persistence, json: &mut Json) {

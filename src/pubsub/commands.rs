@@ -11,6 +11,7 @@ use crate::engine::session::Ending;
 use crate::engine::{Engine, Session};
 use crate::error::Failure;
 use crate::glob::{PATTERN_TOO_LONG, Pattern};
+use crate::metrics::Stat;
 use crate::protocol::{Args, Dialect, Reply};
 
 pub fn subscribe(
@@ -58,7 +59,7 @@ fn answer_first(engine: &Engine, session: &mut Session, reply: &mut Reply) {
 
 fn note_sent(engine: &Engine, session: &mut Session, sent: Result<usize, SendError>) {
     match sent {
-        Ok(bytes) => return engine.metrics.output_bytes.add(bytes as u64),
+        Ok(bytes) => return engine.metrics[Stat::OutputBytes].add(bytes as u64),
         Err(error) => engine.note_cut(session.client.addr, &error),
     }
     session.ending = Ending::Now;

@@ -10,6 +10,7 @@ use crate::config::{ClientClass, Id};
 use crate::engine::outbox::SendError;
 use crate::engine::{Engine, Session};
 use crate::event::{Classes, Event};
+use crate::metrics::Stat;
 use crate::store::Tx;
 
 /// Before a key's name, or an event's. There is one database.
@@ -31,7 +32,7 @@ impl Engine {
     /// Publishes for a client; returns how many get it here. Every message that a client of this server
     /// publishes passes here, and once: a leader passes it on to its followers from here.
     pub(crate) fn publish(&self, session: &mut Session, channel: &[u8], payload: &[u8]) -> usize {
-        self.metrics.messages_published.increment();
+        self.metrics[Stat::MessagesPublished].increment();
         self.forward(channel, payload);
         let Some(message) = self.pubsub.address(channel, payload) else { return 0 };
         let receivers = message.receivers();
@@ -110,12 +111,12 @@ impl Engine {
         }
         let cut = |subscriber: &Subscriber, error: &SendError| {
             let over = u64::from(matches!(error, SendError::OverLimit(_)));
-            self.metrics.subscriber_limit_disconnections.add(over);
+            self.metrics[Stat::SubscriberLimitDisconnections].add(over);
             self.note_cut(subscriber.addr, error);
         };
         let limit = self.config.output_limit(ClientClass::PubSub);
         let delivered = self.pubsub.deliver(messages, limit, cut);
-        self.metrics.messages_delivered.add(delivered.messages);
-        self.metrics.output_bytes.add(delivered.bytes);
+        self.metrics[Stat::MessagesDelivered].add(delivered.messages);
+        self.metrics[Stat::OutputBytes].add(delivered.bytes);
     }
 }

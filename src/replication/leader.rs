@@ -21,6 +21,7 @@ use crate::cluster::role::Leader;
 use crate::config::Id;
 use crate::engine::{Client, Engine, Persistence};
 use crate::error::Failure;
+use crate::metrics::Stat;
 use crate::store::effect::Seq;
 use std::cell::Cell;
 use std::fs::File;
@@ -206,7 +207,7 @@ fn read_acks(engine: &Engine, client: &Client, follower: &Follower, early: &[u8]
         match (&*socket).read(&mut chunk) {
             Ok(0) => return "it closed the link".to_string(),
             Ok(n) => {
-                engine.metrics.input_bytes.add(n as u64);
+                engine.metrics[Stat::InputBytes].add(n as u64);
                 client.note_input(0, 0);
                 bytes.extend_from_slice(&chunk[..n]);
             }
@@ -392,7 +393,7 @@ impl Sender<'_> {
                 Err(error) => return Err(error),
             }
         }
-        self.engine.metrics.output_bytes.add(bytes.len() as u64);
+        self.engine.metrics[Stat::OutputBytes].add(bytes.len() as u64);
         self.sent_bytes.set(self.sent_bytes.get() + bytes.len() as u64);
         Ok(())
     }

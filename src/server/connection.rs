@@ -15,6 +15,7 @@ use crate::commands::text;
 use crate::config::Id;
 use crate::engine::{Client, Ending, Engine, Session};
 use crate::error::Failure;
+use crate::metrics::Stat;
 use crate::observe::monitor;
 use crate::protocol::{Decoder, Dialect, Limits, Reply, Step};
 use crate::replication::leader;
@@ -110,7 +111,7 @@ impl Connection<'_> {
             Ok(0) => Err(End::PeerDone),
             Ok(n) => {
                 self.input.filled(n);
-                self.engine.metrics.input_bytes.add(n as u64);
+                self.engine.metrics[Stat::InputBytes].add(n as u64);
                 self.check_query_limit()
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
@@ -233,7 +234,7 @@ impl Connection<'_> {
     }
 
     fn protocol_error(&mut self, failure: &Failure) -> End {
-        self.engine.metrics.protocol_errors.increment();
+        self.engine.metrics[Stat::ProtocolErrors].increment();
         log::info!("client {}: {failure}; closing", self.session.client.addr);
         self.reply_failure(self.session.resp, failure);
         match self.flush() {
@@ -253,7 +254,7 @@ impl Connection<'_> {
         if held as u64 <= self.engine.config.int(Id::ClientQueryBufferLimit) as u64 {
             return Ok(());
         }
-        self.engine.metrics.query_limit_disconnections.increment();
+        self.engine.metrics[Stat::QueryLimitDisconnections].increment();
         log::warn!(
             "client {}: its request exceeds client-query-buffer-limit; cut off",
             self.session.client.addr

@@ -3,6 +3,7 @@
 use super::pool::Pool;
 use crate::config::Id;
 use crate::engine::Engine;
+use crate::metrics::Stat;
 use rustix::net::{SendFlags, sockopt};
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -42,7 +43,7 @@ pub fn close(listener: &TcpListener) {
 
 fn admit(pool: &Pool, socket: TcpStream, addr: SocketAddr) {
     let engine = &pool.engine;
-    engine.metrics.connections_received.increment();
+    engine.metrics[Stat::ConnectionsReceived].increment();
     if let Err(error) = prepare(engine, &socket) {
         log::debug!("client {addr}: left before it was served: {error}");
         return;
@@ -75,7 +76,7 @@ fn prepare(engine: &Engine, socket: &TcpStream) -> io::Result<()> {
 }
 
 fn refuse(engine: &Engine, socket: &TcpStream) {
-    engine.metrics.connections_rejected.increment();
+    engine.metrics[Stat::ConnectionsRejected].increment();
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     // It is told if its socket takes the line at once; it is closed in any case.
     let _ = rustix::net::send(socket, TOO_MANY, flags);
