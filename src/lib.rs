@@ -102,6 +102,7 @@ pub mod loading;
 pub mod memory;
 pub mod metrics;
 pub mod observe;
+pub mod process;
 pub mod protocol;
 pub mod pubsub;
 pub mod random;

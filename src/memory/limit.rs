@@ -14,7 +14,7 @@
 
 use crate::config::Id;
 use crate::engine::Engine;
-use crate::observe::info;
+use crate::process;
 use crate::store::Totals;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -51,7 +51,7 @@ impl Engine {
             used: self.used_memory(),
             peak: self.memory_peak(),
             limit: self.config.int(Id::Maxmemory) as usize,
-            resident: info::resident_bytes().unwrap_or(0),
+            resident: process::resident_bytes().unwrap_or(0),
         }
     }
 
@@ -67,7 +67,7 @@ impl Engine {
     /// The sweeper's part: what is not counted is asked of the kernel, ten times a second.
     pub(crate) fn watch_memory(&self) {
         let limit = self.config.int(Id::Maxmemory) as usize;
-        let resident = if limit > 0 { info::resident_bytes().unwrap_or(0) } else { 0 };
+        let resident = if limit > 0 { process::resident_bytes().unwrap_or(0) } else { 0 };
         self.memory_loss.store(loss(resident, self.counted_memory(), limit), Relaxed);
         self.memory_peak();
     }

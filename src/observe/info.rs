@@ -5,8 +5,8 @@ use crate::config::Id;
 use crate::engine::Engine;
 use crate::memory::limit::Memory;
 use crate::metrics::Stat;
+use crate::process;
 use std::fmt::Write;
-use std::fs;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The version whose behaviour we follow: tools choose their commands by it.
@@ -93,7 +93,7 @@ fn memory(engine: &Engine, page: &mut String) {
     field(page, "used_memory_startup", startup);
     field(page, "used_memory_dataset", data.bytes);
     field(page, "used_memory_dataset_perc", percent(data.bytes, used.saturating_sub(startup)));
-    size(page, "total_system_memory", system_bytes().unwrap_or(0));
+    size(page, "total_system_memory", process::system_bytes().unwrap_or(0));
     size(page, "maxmemory", limit);
     field(page, "number_of_cached_scripts", 0);
     field(page, "number_of_functions", 0);
@@ -231,7 +231,7 @@ fn stats(engine: &Engine, page: &mut String) {
 }
 
 fn cpu(_: &Engine, page: &mut String) {
-    let [user, system] = cpu_seconds().unwrap_or_default();
+    let [user, system] = process::cpu_seconds().unwrap_or_default();
     field(page, "used_cpu_sys", format!("{system:.6}"));
     field(page, "used_cpu_user", format!("{user:.6}"));
     // There are no child processes.
@@ -292,39 +292,4 @@ fn human(bytes: usize) -> String {
         (value, unit) = (value / 1024.0, next);
     }
     if unit == "B" { format!("{bytes}B") } else { format!("{value:.2}{unit}") }
-}
-
-/// Resident memory of this process, where the kernel tells.
-pub fn resident_bytes() -> Option<usize> {
-    let pages: usize =
-        fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size())
-}
-
-/// Memory of the machine, where the kernel tells.
-fn system_bytes() -> Option<usize> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let kib: usize =
-        text.strip_prefix("MemTotal:")?.split_ascii_whitespace().next()?.parse().ok()?;
-    Some(kib << 10)
-}
-
-/// CPU time of this process in user and in system mode, where the kernel tells.
-pub(crate) fn cpu_seconds() -> Option<[f64; 2]> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The second field is the program's name in brackets and may hold blanks.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
-    let ticks = rustix::param::clock_ticks_per_second() as f64;
-    let mut seconds = || Some(fields.next()?.parse::<f64>().ok()? / ticks);
-    Some([seconds()?, seconds()?])
-}
-
-/// Descriptors that this process has open, where the kernel tells; the one for counting is one of them.
-pub(crate) fn open_files() -> Option<usize> {
-    Some(fs::read_dir("/proc/self/fd").ok()?.count())
-}
-
-/// Threads of this process, where the kernel tells.
-pub(crate) fn threads() -> Option<usize> {
-    Some(fs::read_dir("/proc/self/task").ok()?.count())
 }

@@ -14,6 +14,7 @@ use crate::engine::{Engine, Persistence};
 use crate::loading::Progress;
 use crate::memory::limit::Memory;
 use crate::metrics::{CommandStats, Histogram, HistogramSnapshot, Stat};
+use crate::process;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering::Relaxed;
@@ -64,9 +65,9 @@ static FAMILIES: &[Family] = &[
     ("kvstore_process_resident_memory_bytes", GAUGE, "Memory of the process in RAM.",
         |seen, out| out.put(seen.memory.resident)),
     ("kvstore_process_open_fds", GAUGE, "Files and sockets that the process has open.",
-        |_, out| out.option(info::open_files())),
+        |_, out| out.option(process::open_files())),
     ("kvstore_process_threads", GAUGE, "Threads of the process.",
-        |_, out| out.option(info::threads())),
+        |_, out| out.option(process::threads())),
     // Commands.
     ("kvstore_commands_total", COUNTER, "Commands that ran, by name.",
         |seen, out| by_command(seen, out, |stats| Some(stats.latency.count()))),
@@ -361,7 +362,8 @@ fn build_info(_: &Seen<'_>, out: &mut Samples<'_>) {
 }
 
 fn cpu(_: &Seen<'_>, out: &mut Samples<'_>) {
-    for (mode, seconds) in ["user", "system"].iter().zip(info::cpu_seconds().into_iter().flatten())
+    for (mode, seconds) in
+        ["user", "system"].iter().zip(process::cpu_seconds().into_iter().flatten())
     {
         out.labelled(&[("mode", mode)], seconds);
     }
