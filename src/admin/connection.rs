@@ -153,7 +153,7 @@ fn describe_server(engine: &Engine, session: &Session, reply: &mut Reply) {
     // Clients that look here look for what they can talk to.
     reply.bulk(b"redis");
     reply.bulk(b"version");
-    reply.bulk(crate::observe::info::REDIS_VERSION.as_bytes());
+    reply.bulk(crate::observe::REDIS_VERSION.as_bytes());
     reply.bulk(b"proto");
     reply.int(if session.resp == Dialect::Resp3 { 3 } else { 2 });
     reply.bulk(b"id");
