@@ -20,9 +20,9 @@ use crate::aof::record::Position;
 use crate::cluster::role::{Leader, Order};
 use crate::config::{Fsync, Id};
 use crate::engine::{Engine, Persistence};
-use crate::event::Event;
 use crate::random::Random;
 use crate::rarely::Rarely;
+use crate::store::Event;
 use crossbeam_channel::bounded;
 use std::io::{self, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -178,7 +178,7 @@ impl Follower<'_> {
     fn announce(&self, events: &mut Vec<Event>) -> Result<(), LinkError> {
         if !events.is_empty() {
             self.settle()?;
-            self.engine.announce(std::mem::take(events));
+            self.engine.publish_events(std::mem::take(events));
         }
         Ok(())
     }
