@@ -5,9 +5,9 @@
 
 use super::recency::Recency;
 use crate::clock::UnixMillis;
-use crate::random::Random;
 use crate::store::effect::Effect;
 use crate::store::{SHARDS, Shard, Store, Tx};
+use fastrand::Rng;
 
 /// Redis, too, gives up looking for a live key among expired ones after so many tries.
 const LIVE_TRIES_MAX: usize = 100;
@@ -57,23 +57,18 @@ impl Odds {
     }
 
     /// A shard, if there is any key.
-    pub fn draw(&self, random: &mut Random) -> Option<usize> {
+    pub fn draw(&self, random: &mut Rng) -> Option<usize> {
         if self.total() == 0 {
             return None;
         }
-        let ticket = random.below(self.total());
+        let ticket = random.usize(..self.total());
         Some(self.up_to.partition_point(|&up_to| up_to <= ticket))
     }
 }
 
 impl Sample {
     /// A random key of a shard; if `volatile`, one with a deadline.
-    pub fn draw(
-        store: &Store,
-        number: usize,
-        volatile: bool,
-        random: &mut Random,
-    ) -> Option<Sample> {
+    pub fn draw(store: &Store, number: usize, volatile: bool, random: &mut Rng) -> Option<Sample> {
         let guard = store.lock(number, false, &mut false);
         let shard = guard.shard();
         let mut slot = shard.random_slot(volatile, random);
@@ -114,7 +109,7 @@ pub fn evict(tx: &mut Tx<'_>, old: Sample, goes: impl Fn(Sample) -> bool) -> Opt
 }
 
 /// A random live key, if there is one.
-pub fn random_key(tx: &Tx<'_>, random: &mut Random) -> Option<Vec<u8>> {
+pub fn random_key(tx: &Tx<'_>, random: &mut Rng) -> Option<Vec<u8>> {
     let odds = Odds::new(tx.shard_sizes());
     for _ in 0..LIVE_TRIES_MAX {
         let found = tx.with_shard(odds.draw(random)?, |shard| {
@@ -151,7 +146,7 @@ mod tests {
 
     /// How often each key is drawn, as the evictor draws.
     fn draws(store: &Store, volatile: bool, draws: usize) -> BTreeMap<(usize, u32), usize> {
-        let (mut random, mut drawn) = (Random::new(), BTreeMap::new());
+        let (mut random, mut drawn) = (Rng::new(), BTreeMap::new());
         let odds = Odds::of(store, volatile);
         for _ in 0..draws {
             let shard = odds.draw(&mut random).unwrap();
@@ -200,7 +195,7 @@ mod tests {
 
     #[test]
     fn nothing_is_drawn_where_nothing_is() {
-        let mut random = Random::new();
+        let mut random = Rng::new();
         for (store, volatile) in [(Store::new(), false), (filled(300, |_| None), true)] {
             assert!((0..SHARDS).all(|n| Sample::draw(&store, n, volatile, &mut random).is_none()));
         }
@@ -209,7 +204,7 @@ mod tests {
     #[test]
     fn only_what_is_still_there_and_still_the_same_is_evicted() {
         let store = filled(1, |_| None);
-        let mut random = Random::new();
+        let mut random = Rng::new();
         let shard = Odds::of(&store, false).draw(&mut random).unwrap();
         let sample = Sample::draw(&store, shard, false, &mut random).unwrap();
         let mut tx = store.begin_shard(shard, || NOW);

@@ -243,8 +243,8 @@ impl Drop for Tx<'_> {
 mod tests {
     use super::*;
     use crate::memory::sample::random_key;
-    use crate::random::Random;
     use crate::store::effect::Effect;
+    use fastrand::Rng;
     use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
     fn begin_all(store: &Store, now: u64) -> Tx<'_> {
@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(tx.key_count(), 2);
         assert_eq!((0..SHARDS).map(|shard| tx.expire(shard, 10)).sum::<usize>(), 1);
         assert_eq!(tx.key_count(), 1);
-        assert_eq!(random_key(&tx, &mut Random::new()).as_deref(), Some(&b"here"[..]));
+        assert_eq!(random_key(&tx, &mut Rng::new()).as_deref(), Some(&b"here"[..]));
     }
 
     #[test]
