@@ -3,6 +3,7 @@
 
 mod figure;
 mod figures;
+pub mod http;
 pub(crate) mod info;
 mod json;
 mod labelled;

@@ -282,7 +282,7 @@ fn is_timeout(error: &std::io::Error) -> bool {
 }
 
 /// The last reply is on its way; read on a little, so that it arrives.
-pub(super) fn linger(socket: &std::net::TcpStream) {
+pub(crate) fn linger(socket: &std::net::TcpStream) {
     let _ = socket.shutdown(Shutdown::Write);
     let _ = socket.set_read_timeout(Some(LINGER_TIME));
     let mut scrap = [0; 4096];
