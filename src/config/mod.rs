@@ -36,6 +36,7 @@
 //! configuration), and re-reading the file while the server runs.
 
 mod advice;
+mod checks;
 mod error;
 mod help;
 mod kind;
@@ -191,7 +192,7 @@ impl Config {
     pub fn fsync(&self) -> Fsync {
         match self.text(Id::Appendfsync).as_str() {
             "always" => Fsync::Always,
-            policy => kind::fsync_interval(policy).map_or(Fsync::Never, Fsync::Every),
+            policy => checks::fsync_interval(policy).map_or(Fsync::Never, Fsync::Every),
         }
     }
 
@@ -395,7 +396,7 @@ mod tests {
             match row.kind {
                 Kind::YesNo => assert_eq!(config.flag(row.id), text == "yes"),
                 Kind::Choice(_) => assert_eq!(config.choice(row.id), text),
-                Kind::Int { .. } | Kind::Bytes { .. } => {
+                Kind::Int(..) | Kind::Bytes(_) => {
                     assert_eq!(config.int(row.id).to_string(), text);
                 }
                 _ => {}
