@@ -220,14 +220,15 @@ impl Config {
     /// Refuses settings that are fine one by one but not together.
     pub fn validate(&self) -> Result<(), ConfigError> {
         if self.leader().is_some() && !self.flag(Id::Appendonly) {
-            return Err(ConfigError::invalid(
-                "replicaof".to_string(),
-                "a follower keeps its leader's log, so it cannot do with appendonly no".to_string(),
-            ));
+            let problem = "a follower keeps its leader's log, so it cannot run with appendonly no";
+            return Err(ConfigError::at("replicaof", problem));
         }
         match self.address_for_others() {
             Some(address) if self.text(Id::Requirepass).is_empty() => {
-                Err(ConfigError::OpenToOthers { address })
+                let problem = "other machines could connect without a password; set one \
+                               (--requirepass-file FILE), or say --no-password if all of them may \
+                               read and erase everything";
+                Err(ConfigError::at(format!("bind {address}"), problem))
             }
             _ => Ok(()),
         }
