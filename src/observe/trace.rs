@@ -26,7 +26,7 @@ use super::observed::{write_all, write_timeline};
 use super::probe::Timing;
 use super::slowlog;
 use crate::clock::Stopwatch;
-use crate::cluster::progress::Follower;
+use crate::cluster::progress::ReplicaProgress;
 use crate::commands::Family::Server;
 use crate::commands::{Flags, Shape};
 use crate::engine::table::{ADMIN, Row, ServerCall, row, sub, subcommands};
@@ -125,7 +125,8 @@ fn follow(engine: &Engine, session: &Session, timeline: &mut Timeline) -> Result
         return Ok(());
     }
     let (watch, seq) = (Stopwatch::start(), Seq(timeline.seq));
-    let has_it = |follower: &Follower| follower.online.load(Relaxed) && follower.applied() >= seq;
+    let has_it =
+        |follower: &ReplicaProgress| follower.online.load(Relaxed) && follower.applied() >= seq;
     let deadline = Instant::now() + FOLLOWERS_WAIT_MAX;
     engine.wait_for_followers(&session.client, online, Some(deadline), has_it)?;
     timeline.add(Step::Replicas, watch.nanos());
