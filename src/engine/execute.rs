@@ -3,7 +3,7 @@
 use super::session::Ending;
 use super::table::{Resolved, Run, ServerCall};
 use super::{Engine, Session};
-use crate::admin::help;
+use crate::commands::extra::usage::explain_failure;
 use crate::commands::{self, Call, Flags, Handler, Spec};
 use crate::config::Id;
 use crate::error::{Failure, NO_AUTH};
@@ -58,7 +58,7 @@ impl Engine {
         self.metrics.count_error(failure.code());
         // Programs get Redis's words only.
         let failure = match reply.dialect() {
-            Dialect::Text => help::explain_failure(self, failure, args),
+            Dialect::Text => explain_failure(&self.commands, failure, args),
             _ => failure,
         };
         reply.error(&failure);

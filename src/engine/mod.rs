@@ -28,7 +28,6 @@ pub mod syncer;
 pub mod table;
 pub(crate) mod transaction;
 
-pub use crate::admin::server_command::log_level;
 pub use crate::cluster::link::Link;
 pub use crate::cluster::progress::{Forwarded, Lag, Progress, ReplicaProgress};
 pub use crate::cluster::role::{FollowTarget, LeaderAddr, Role};
