@@ -188,8 +188,7 @@ impl HttpState {
     /// Room for one more connection, as long as the permit lives.
     fn permit(self: &Arc<Self>) -> Option<Permit> {
         let before = self.connections.fetch_add(1, Relaxed);
-        let permit =
-            Permit { state: Arc::clone(self), only_checks: before >= CONNECTIONS_MAX };
+        let permit = Permit { state: Arc::clone(self), only_checks: before >= CONNECTIONS_MAX };
         (before < CONNECTIONS_MAX + CHECKS_MAX).then_some(permit)
     }
 }
