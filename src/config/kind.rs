@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 
 use super::checks::{parse_int, parse_memory};
 use super::limits::{LimitChanges, parse_limits};
-use crate::event::Classes;
+use crate::pubsub::classes::Classes;
 
 /// The values that a setting takes. Strings name the value in `--help`.
 pub enum Kind {
