@@ -15,9 +15,9 @@
 
 use super::{Client, Clients, Engine};
 use crate::error::{Failure, NOT_AN_INTEGER};
+use crate::lock::Mutex;
 use crate::protocol::{Args, Reply, integer};
 use crate::signal::Signal;
-use parking_lot::Mutex;
 use rustix::net::{RecvFlags, recv};
 use std::sync::Arc;
 use std::time::Instant;

@@ -15,9 +15,9 @@ use crate::clock::UnixMillis;
 use crate::config::{Config, Id};
 use crate::engine::Engine;
 use crate::error::Failure;
+use crate::lock::Mutex;
 use crate::metrics::HistogramSnapshot;
 use crate::protocol::{Args, Reply};
-use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Samples that are kept of one kind of event.

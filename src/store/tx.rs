@@ -464,11 +464,11 @@ impl<'s> Tx<'s> {
             Some(guard) => look(guard.shard()),
             None => {
                 let lock = &self.store.shards[number];
-                let shard = lock.try_read().unwrap_or_else(|| {
-                    let shard = lock.read();
+                let mut waited = false;
+                let shard = lock.read_or(|| waited = true);
+                if waited {
                     self.now.set(self.clock.as_ref().map_or(self.now(), |clock| clock()));
-                    shard
-                });
+                }
                 self.seen_seq.set(self.seen_seq.get().max(shard.last_seq));
                 look(&shard)
             }
