@@ -65,7 +65,7 @@
 //! | `PENDING` | `Log::pending` | records that are not yet written | a memcpy |
 //! | `EPOCHS` | `Log::epochs` | where each epoch begins | a look-up |
 //! | `ORDERS` | `Role::orders` | the node to follow | a look-up |
-//! | `FOLLOWERS` | `Followers::all` | the list of followers | a walk over it |
+//! | `FOLLOWERS` | `Progress::all` | the list of followers | a walk over it |
 //! | `FEEDS` | `Monitors::feeds` | the list of MONITOR clients | a memcpy to each |
 //! | `LANE` | `Lane::state`, 16 | messages that wait to be sent | an entry |
 //! | `OUTBOX` | `Outbox::queue`, one per client | bytes that wait for the client | one `send` that does not block; a SUBSCRIBE |
@@ -76,7 +76,7 @@
 //! `Log::error`, `Retention::pins`, `Aside::times`, `Persistence::policy`, `Compactor::began` and `last_error`,
 //! `Clients::by_id`, `Client::labels`, `Blocked`, `Pause::pause`, `Pool::connection_tx`, `Shutdown::woken` and
 //! `Rarely`; of the cluster, `Role::handed_over`, `Wishes::state`, `Twins::claims`, `Link::socket`, `awaited`,
-//! `diverged_file` and `error`, and a follower's `points`, `probe` and `messages`; `PubSub::registry`; and in the
+//! `diverged_file` and `error`, and `ReplicaProgress::points`, `probe` and `messages`; `PubSub::registry`; and in the
 //! reference part, each text of `Config::cells`, `Metrics::errors` and `rates`, `Latency`, `Ring`,
 //! `Observed::timeline`, `Feed::lines` and `listeners` of the status page.
 //!

@@ -43,7 +43,7 @@ ranks! {
     PENDING "`Log::pending`"
     EPOCHS "`Log::epochs`"
     ORDERS "`Role::orders`"
-    FOLLOWERS "`Followers::all`"
+    FOLLOWERS "`Progress::all`"
     FEEDS "`Monitors::feeds`"
     LANE "`Lane::state`"
     OUTBOX "`Outbox::queue`"
