@@ -72,13 +72,15 @@
 //! | `LEAF` | all others, below | one value each | a look-up or an entry |
 //! | `SIGNAL` | `Signal::lock` | the sleep of those who wait | no time |
 //!
-//! Nothing but a signal is taken under a leaf. The leaves are, in the core, `Watched::keys` of each shard,
-//! `Log::error`, `Retention::pins`, `Aside::times`, `Persistence::policy`, `Compactor::began` and `last_error`,
-//! `Clients::by_id`, `Client::labels`, `Blocked`, `Pause::pause`, `Pool::connection_tx`, `Shutdown::woken` and
-//! `Rarely`; of the cluster, `Role::handed_over`, `Wishes::state`, `Twins::claims`, `Link::socket`, `awaited`,
-//! `diverged_file` and `error`, and `ReplicaProgress::points`, `probe` and `messages`; `PubSub::registry`; and in the
-//! reference part, each text of `Config::cells`, `Metrics::errors` and `rates`, `Latency`, `Ring`,
-//! `Observed::timeline`, `Feed::lines` and `listeners` of the status page.
+//! While a leaf is held, nothing but a signal may be taken. The leaves:
+//!
+//! - store and log: `Watched::keys` of each shard, `Log::error`, `Retention::pins`, `Aside::times`
+//! - engine and server: `Persistence::policy`, `Compactor::began` and `last_error`, `Clients::by_id`,
+//!   `Client::labels`, `Blocked`, `Pause::pause`, `Pool::connection_tx`, `Shutdown::woken`, `Rarely`
+//! - cluster and pubsub: `Role::handed_over`, `Wishes::state`, `Twins::claims`, `Link::socket`, `awaited`,
+//!   `diverged_file` and `error`, `ReplicaProgress::points`, `checkpoint` and `messages`, `PubSub::registry`
+//! - reference: `Cell::Text` and `Limits` of each setting, `Metrics::errors` and `rates`, `Latency`, `Ring`,
+//!   `Observed::timeline`, `Feed::lines`, the status page's `listeners`
 //!
 //! # Invariants
 //!

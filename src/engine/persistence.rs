@@ -227,9 +227,11 @@ impl Persistence {
     }
 
     fn reload_all(&self, store: &Store) -> Result<(), Failure> {
-        let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now);
         let failed = |error: &dyn std::fmt::Display| Failure::new(format!("ERR reload: {error}"));
+        // Before the shards are locked, because a sync may not start after that.
         self.log.sync().map_err(|error| failed(&error))?;
+        let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now);
+        self.log.ensure_written(self.log.appended()).map_err(|error| failed(&error))?;
         // All of it is judged before memory is given up for it.
         recovery::load(&self.dir, &self.loading, |payload| effect::check(payload).map(drop))
             .map_err(|error| failed(&error))?;
