@@ -21,9 +21,9 @@ use crate::cluster::role::{FollowTarget, LeaderAddr};
 use crate::config::{Fsync, Id};
 use crate::engine::{Engine, Persistence};
 use crate::event::Event;
-use crate::random::Random;
 use crate::rarely::Rarely;
 use crossbeam_channel::bounded;
+use fastrand::Rng;
 use std::io::{self, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Runs until shutdown.
 pub fn run(engine: &Engine) {
     let Some(persistence) = &engine.persistence else { return };
-    let mut random = Random::new();
+    let mut random = Rng::new();
     while let Some(order) = engine.role.next_order(&engine.shutdown) {
         let said = Rarely::default();
         let mut wait = BACK_OFF_MIN;
@@ -71,7 +71,7 @@ pub fn run(engine: &Engine) {
             if said.is_due(&text) {
                 log::warn!("{text}; trying again");
             }
-            let jitter = random.below(wait.as_millis() as usize + 1) as u64;
+            let jitter = random.usize(..wait.as_millis() as usize + 1) as u64;
             let pause = wait / 2 + Duration::from_millis(jitter / 2);
             engine.role.pause(&order, pause, &engine.shutdown);
             wait = (2 * wait).min(BACK_OFF_MAX);
