@@ -26,8 +26,8 @@ BLOCKS = {
                   "client", "cli"],
 }
 FOLDERS = [folder for folders in BLOCKS.values() for folder in folders]
-CORE_MAX = 14_700
-WHOLE_MAX = 29_200
+CORE_MAX = 15_000
+WHOLE_MAX = 29_550
 FILE_MAX = 450
 ENGINE_FILES_MAX = 14
 # Faults that were there before the check was. These numbers may only go down.
