@@ -254,7 +254,7 @@ mod tests {
     fn nothing_but_a_signal_is_taken_under_a_leaf() {
         let (leaf, other): (Mutex<u64>, RwLock<u64>) = (Mutex::default(), RwLock::default());
         let _guard = leaf.lock();
-        assert_refused(|| high().write());
+        assert_refused(|| drop(high().write()));
         assert_refused(|| other.write());
         crate::signal::Signal::default().notify();
     }
@@ -276,12 +276,13 @@ mod tests {
     #[test]
     fn what_does_not_wait_is_not_checked_but_counts() {
         let (low, high) = (low(), high());
+        let lowest: Mutex<u64, { rank::ROLE_CHANGE }> = Mutex::default();
         let guard = high.read();
         let tried = low.try_lock().unwrap();
         drop(guard);
-        assert_refused(|| Mutex::<u64, { rank::CONFIG_CHANGE }>::default().lock());
+        assert_refused(|| lowest.lock());
         drop(tried);
-        drop(Mutex::<u64, { rank::CONFIG_CHANGE }>::default().lock());
+        drop(lowest.lock());
     }
 
     #[test]
