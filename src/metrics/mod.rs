@@ -11,7 +11,7 @@ pub mod timeline;
 
 pub use self::histogram::{Histogram, HistogramSnapshot, LocalHistogram};
 use crate::clock::{Stopwatch, UnixMillis};
-use parking_lot::Mutex;
+use crate::lock::Mutex;
 use std::collections::BTreeMap;
 use std::ops::Index;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
