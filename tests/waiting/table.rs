@@ -7,6 +7,7 @@ pub const SEE: &[&str] = &[
     "SET {d} v NX",
     "SET {d} v XX",
     "SET {d} v GET",
+    "SET {d} v IFNE w",
     "SET {d} v KEEPTTL",
     "SETNX {d} v",
     "SETEX {d} 100 v",
