@@ -56,6 +56,14 @@ pub const COMMANDS: &[Row<Handler>] = &[
         "Deletes a key and answers with its value.",
         "SET name Ada; GETDEL name -> Ada",
     ),
+    row(Family::String, "delex", -2, FAST, Keys::ONE, delex)
+        .on_keys(&["RM delete"])
+        .rest(3)
+        .help(
+            "key [IFEQ value | IFNE value]",
+            "Deletes a key, on a condition on its value; answers 1 if it did.",
+            "SET lock me; DELEX lock IFEQ me -> 1",
+        ),
     row(Family::String, "getex", -2, FAST, Keys::ONE, getex).help(
         "key [EX seconds | PX milliseconds | EXAT unix-seconds | PXAT unix-milliseconds | PERSIST]",
         "The value of a key, whose expiry is set or removed.",
@@ -284,6 +292,23 @@ fn getdel(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
         call.tx.apply(Effect::Del { keys: &[&args[1]] });
         call.tx.emit("del", &args[1]);
     }
+    Ok(())
+}
+
+fn delex(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    let key = &args[1];
+    let condition = match args.len() {
+        2 => Condition::Always,
+        4 if args.is(2, "ifeq") => Condition::Equals(&args[3]),
+        4 if args.is(2, "ifne") => Condition::Differs(&args[3]),
+        _ => return Err(SYNTAX),
+    };
+    let met = call.tx.peek(key).is_some_and(|live| condition.holds(Some(live.value)));
+    if met {
+        call.tx.apply(Effect::Del { keys: &[key] });
+        call.tx.emit("del", key);
+    }
+    call.reply.flag(met);
     Ok(())
 }
 

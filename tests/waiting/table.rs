@@ -14,6 +14,7 @@ pub const SEE: &[&str] = &[
     "PSETEX {d} 100000 v",
     "GETSET {d} v",
     "GETDEL {d}",
+    "DELEX {d} IFNE w",
     "GETEX {d}",
     "GETEX {d} PERSIST",
     "GETEX {d} EX 100",
