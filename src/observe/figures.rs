@@ -306,7 +306,7 @@ const REPLICATION: &[Figure] = &[
     info("slave_repl_offset", |s| s.of_link(|_| s.appended())),
     info("master_link_down_since_seconds", |s| s.of_link(|link| number((!link.is_up()).then(|| link.seconds_since_change())))),
     info("kvstore_link_error", |s| s.of_link(|link| {
-        let error = link.error.lock().clone().filter(|_| !link.is_up());
+        let error = if link.is_up() { None } else { link.error.lock().clone() };
         text(error.map(|error| error.replace(['\r', '\n'], " ")))
     })),
     info("slave_priority", |s| s.of_link(|_| s.int(Id::ReplicaPriority))),
