@@ -4,8 +4,9 @@ use super::subscriptions::Subscriber;
 use super::{List, Name, PubSub};
 use crate::config::OutputLimit;
 use crate::engine::outbox::SendError;
+use crate::lock::{Mutex, rank};
 use crate::protocol::{Dialect, Reply};
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::Condvar;
 use std::sync::Arc;
 
 /// Publishers in different lanes send at the same time. A message's lane follows from its first list, so
@@ -15,7 +16,7 @@ pub const LANES: usize = 16;
 /// A queue in which publishers leave messages, and one of them sends what all have left.
 #[derive(Debug, Default)]
 pub struct Lane {
-    state: Mutex<LaneState>,
+    state: Mutex<LaneState, { rank::LANE }>,
     /// Signalled when messages have been sent.
     progress: Condvar,
 }
@@ -48,19 +49,23 @@ impl Lane {
         let own_last = state.entered;
         while state.sent < own_last {
             if state.is_busy {
-                self.progress.wait(&mut state);
+                self.progress.wait(state.raw());
                 continue;
             }
             state.is_busy = true;
             let mut seen = if state.is_crowded { 0 } else { state.entered };
             while seen < state.entered {
                 seen = state.entered;
-                MutexGuard::unlocked(&mut state, std::thread::yield_now);
+                drop(state);
+                std::thread::yield_now();
+                state = self.state.lock();
             }
             state.is_crowded = state.waiting.len() > own_len;
             let all = std::mem::take(&mut state.waiting);
             let last = state.entered;
-            MutexGuard::unlocked(&mut state, || send(&all));
+            drop(state);
+            send(&all);
+            state = self.state.lock();
             state.is_busy = false;
             state.sent = last;
             self.progress.notify_all();

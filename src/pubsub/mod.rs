@@ -55,8 +55,8 @@ pub use delivery::{Delivered, Message};
 pub use subscriptions::{Subscriber, Subscriptions};
 
 use crate::glob::Pattern;
+use crate::lock::RwLock;
 use delivery::{LANES, Lane};
-use parking_lot::RwLock;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use subscriptions::Subscription;
