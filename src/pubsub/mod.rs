@@ -43,7 +43,7 @@
 //!
 //! A subscriber that does not read is disconnected at `client-output-buffer-limit pubsub`.
 //!
-//! Out of scope: sharded channels; sending messages to other nodes (`notify` hands them to `replication`).
+//! Out of scope: sharded channels; forwarding to other nodes (`cluster::progress`).
 
 pub(crate) mod classes;
 pub(crate) mod commands;
