@@ -21,6 +21,7 @@ mod export;
 mod follow;
 mod import;
 mod point;
+mod printer;
 mod recover;
 mod show;
 
