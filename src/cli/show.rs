@@ -1,4 +1,4 @@
-//! `kvstore log`: the history, one line per effect.
+//! `kvstore log`: prints the history, one line per effect.
 
 use super::follow::follow;
 use super::printer::Printer;
