@@ -1,7 +1,7 @@
 //! The latch that is closed when the server is to stop. Every long wait also waits for it.
 
+use crate::lock::Mutex;
 use crate::signal::Signal;
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};

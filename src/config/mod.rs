@@ -53,7 +53,7 @@ use std::time::Duration;
 
 use crate::error::Failure;
 use crate::glob::Pattern;
-use parking_lot::{Mutex, RwLock};
+use crate::lock::{Mutex, RwLock, rank};
 
 pub use error::ConfigError;
 use error::{not_set, unknown_option};
@@ -76,7 +76,7 @@ pub struct Config {
     /// Warnings for the operator that do not keep the server from starting.
     warnings: Vec<String>,
     /// Held while values are changed or written to the file. Readers do not take it.
-    changing: Mutex<()>,
+    changing: Mutex<(), { rank::CONFIG_CHANGE }>,
 }
 
 /// The place of one value.

@@ -43,6 +43,7 @@ use crate::clock::{Stopwatch, UnixMillis, WallClock};
 use crate::config::{Config, Id, OutputLimit};
 use crate::engine::outbox::SendError;
 use crate::loading::Loading;
+use crate::lock::{Mutex, rank};
 use crate::memory::evict::Evictor;
 use crate::metrics::Metrics;
 use crate::observe::latency::Latency;
@@ -55,7 +56,6 @@ use crate::random;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::effect::Seq;
-use parking_lot::Mutex;
 use pause::Pause;
 use persistence::{Parked, Passage};
 use std::net::SocketAddr;
@@ -105,7 +105,7 @@ pub struct Engine {
     pub(crate) active_expire: AtomicBool,
     pub(crate) pause: Pause,
     /// Taken before any shard's lock.
-    pub(crate) evictor: Mutex<Evictor>,
+    pub(crate) evictor: Mutex<Evictor, { rank::EVICTOR }>,
     /// The most memory that was ever seen in use.
     pub(crate) memory_peak: AtomicUsize,
     /// What is resident beyond the count, as far as it counts.
