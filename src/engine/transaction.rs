@@ -205,7 +205,7 @@ pub fn watch(
     if session.watches.bytes() + needed > engine.transaction_bytes_max() {
         return Err(WATCHES_FULL);
     }
-    if engine.role.is_loading() {
+    if engine.loading.is_active() {
         session.watches.lose();
     }
     // What is lost already need not be watched.
@@ -293,7 +293,7 @@ impl Engine {
             return Err(ABORTED);
         }
         // A load holds the shards of what is watched, and replaces it.
-        if self.role.is_loading() && session.watches.bytes() > 0 {
+        if self.loading.is_active() && session.watches.bytes() > 0 {
             reply.nil_array();
             return Ok(holes);
         }

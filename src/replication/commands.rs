@@ -66,20 +66,18 @@ pub fn promote(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(),
         reply.simple("OK this node leads already");
         return Ok(());
     }
-    if !engine.role.link.is_up() {
+    if !engine.role.link_is_up() {
         return Err(Failure::fixed(
             "ERR the link to the leader is down, so it cannot hand over; REPLICAOF NO ONE leads at once, \
              without the writes that only the leader has",
         ));
     }
-    let wishes = &engine.role.wishes;
-    wishes.make();
+    engine.role.request_handover();
     let deadline = Instant::now().checked_add(Duration::from_millis(timeout));
-    wishes
-        .changed
-        .wait_until(deadline, || !engine.role.is_follower() || engine.shutdown.is_requested());
-    // From here on, an offer of the leader's is declined.
-    wishes.withdraw();
+    let is_over = || !engine.role.is_follower() || engine.shutdown.is_requested();
+    engine.role.changed.wait_until(deadline, is_over);
+    // After this, an offer of the leader's is declined.
+    engine.role.withdraw_request();
     if engine.role.is_follower() {
         return Err(Failure::fixed("ERR the leader has not handed over in time"));
     }
@@ -104,7 +102,7 @@ pub fn role(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
         reply.bulk(b"slave");
         reply.bulk(leader.as_ref().map_or("", |leader| &leader.host).as_bytes());
         reply.int(leader.map_or(0, |leader| leader.port.into()));
-        reply.bulk(engine.role.link.state().as_bytes());
+        reply.bulk(engine.role.link_state().as_bytes());
         reply.int(appended.0 as i64);
         return Ok(());
     }
@@ -270,7 +268,7 @@ fn look(engine: &Engine, token: &Token) -> Result<Seen, Failure> {
     let log = &log_of(engine)?.log;
     // Looked at in this order, and not believed if the log goes on elsewhere meanwhile.
     let histories = log.histories();
-    let loading = engine.role.is_loading();
+    let loading = engine.loading.is_active();
     let applied = log.appended();
     let (own, newest) = log.with_epochs(|epochs| (epochs.of(token.seq), epochs.last()));
     let matches = |start: &EpochStart| start.epoch == token.epoch && start.crc == token.crc;
@@ -291,9 +289,10 @@ fn look(engine: &Engine, token: &Token) -> Result<Seen, Failure> {
 
 fn stale(engine: &Engine, token: &Token) -> Failure {
     let applied = engine.persistence.as_ref().map_or(Seq(0), |own| own.log.appended());
-    let leader = engine.role.leader().map_or("this node leads".to_string(), |leader| {
-        format!("the leader is {}:{}", leader.host, leader.port)
-    });
+    let leader = engine
+        .role
+        .leader()
+        .map_or("this node leads".to_string(), |leader| format!("the leader is {leader}"));
     Failure::new(format!(
         "STALE this node has come to record {applied} and not yet to {}; {leader}",
         token.seq

@@ -28,6 +28,13 @@ pub enum LinkError {
     Lead,
 }
 
+impl LinkError {
+    /// An error of this node's own.
+    pub fn own(error: impl fmt::Display) -> LinkError {
+        LinkError::Own(error.to_string())
+    }
+}
+
 impl From<io::Error> for LinkError {
     fn from(error: io::Error) -> LinkError {
         LinkError::Io(error)

@@ -93,10 +93,12 @@
 pub(crate) mod commands;
 mod copy;
 pub mod cursor;
-mod feed;
-pub mod follower;
+pub mod feed;
 mod incoming;
-pub mod leader;
+pub mod link;
+mod lookup;
 mod rejoin;
 pub(crate) mod replica;
+pub mod transition;
+mod twins;
 pub mod wire;

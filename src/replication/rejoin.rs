@@ -7,8 +7,8 @@
 //! others may have lost it.
 
 use super::copy::{self, Arrived};
-use super::follower::LeaderLink;
 use super::incoming::{Incoming, LinkError};
+use super::link::LeaderLink;
 use super::wire::{Answer, Request};
 use crate::aof::divergence::{self, Lost};
 use crate::aof::files::DIVERGED;
@@ -102,13 +102,13 @@ impl LeaderLink<'_> {
     }
 
     fn leader(&self) -> String {
-        format!("{} {}", self.order.leader.host, self.order.leader.port)
+        format!("{} {}", self.target.leader.host, self.target.leader.port)
     }
 
     /// Says that the leader's log ends before this node's, if it does.
     fn warn_of_end(&self, end: Seq, own: Seq) {
         if end < own && self.said.is_due("end") {
-            let LeaderAddr { host, port } = &self.order.leader;
+            let LeaderAddr { host, port } = &self.target.leader;
             log::warn!(
                 "the log of the leader {host}:{port} ends at record {end}, before this node's last, {own}: \
                  it has lost records, or never had them. Nothing is given up here before it is saved in \
@@ -156,7 +156,7 @@ impl LeaderLink<'_> {
         let seq = seq.min(log.last().seq);
         let seq = log.with_epochs(|epochs| epochs.last_before(seq, epoch));
         let Some(seq) = seq else { return Ok(Position::default()) };
-        if !divergence::can_rewind(dir, seq).map_err(own_error)? {
+        if !divergence::can_rewind(dir, seq).map_err(LinkError::own)? {
             return Ok(Position::default());
         }
         Ok(divergence::position_at(dir, seq)?.unwrap_or_default())
@@ -166,13 +166,13 @@ impl LeaderLink<'_> {
     /// be rebuilt from what is here, nothing is cut off.
     fn give_up_behind(&self, last: Seq, end: Position) -> Result<(), LinkError> {
         let Persistence { log, dir, .. } = self.persistence;
-        if !divergence::can_rewind(dir, last).map_err(own_error)? {
+        if !divergence::can_rewind(dir, last).map_err(LinkError::own)? {
             return Ok(());
         }
-        log.sync().map_err(own_error)?;
+        log.sync().map_err(LinkError::own)?;
         let path = divergence::save(dir, last, end)?;
         self.persistence.aside.note_change();
-        self.report(&divergence::lost_after(dir, last, || ())?, &path);
+        self.report_lost(&divergence::lost_after(dir, last, || ())?, &path);
         let rewound = self.persistence.rewind(&self.engine.store, last, || self.starts_over());
         // Else a compaction has just made a base that is too new; the next try finds that.
         let Some(position) = rewound.map_err(LinkError::Own)? else { return Err(LinkError::Again) };
@@ -181,18 +181,19 @@ impl LeaderLink<'_> {
     }
 
     /// Tells of what is in `path`, or is about to be.
-    fn report(&self, lost: &Lost, path: &Path) {
+    fn report_lost(&self, lost: &Lost, path: &Path) {
         let path = path.display().to_string();
         if lost.writes == 0 {
             log::info!("no write is given up, only the beginning of a leadership; kept in {path}");
             return;
         }
-        let link = &self.engine.role.link;
-        // What was saved before, over a link that then broke, is not said and counted again.
-        if link.diverged_file.lock().replace(path.clone()).as_ref() == Some(&path) {
+        let mut figures = self.engine.role.figures.lock();
+        // What was saved before, over a link that then broke, is not reported and counted again.
+        if figures.diverged_file.replace(path.clone()).as_ref() == Some(&path) {
             return;
         }
-        link.diverged_records.add(lost.writes);
+        figures.diverged_records += lost.writes;
+        drop(figures);
         let keys: Vec<String> = lost.keys.iter().map(|key| quote(key)).collect();
         log::warn!(
             "{} writes that only this node had are not in its leader's history; they are saved in {path} \
@@ -205,14 +206,14 @@ impl LeaderLink<'_> {
 
     /// Starts over from a full copy, of a leader whose log ends at `end`.
     fn copy(&self, incoming: &mut Incoming, base: copy::Base, end: Seq) -> Result<(), LinkError> {
-        let (role, Persistence { log, dir, .. }) = (&self.engine.role, self.persistence);
-        role.link.copies();
+        let Persistence { log, dir, .. } = self.persistence;
+        self.engine.role.link_copies();
         let own = log.last();
         // A node without records has nothing to compare with the rest of the leader's log.
         let upto = if own.seq > Seq(0) { end } else { Seq(0) };
-        let heard = |bytes| role.link.heard(bytes);
+        let heard = |bytes| self.heard(bytes);
         let arrived = copy::receive(self.persistence, incoming, base, upto, heard)?;
-        log.sync().map_err(own_error)?;
+        log.sync().map_err(LinkError::own)?;
         let mut alive = copy::Alive::new(incoming);
         let aside = self.keep_aside(&arrived, own, || alive.tell())?;
         let (leader, reaches) = (self.leader(), arrived.last.seq);
@@ -240,7 +241,7 @@ impl LeaderLink<'_> {
             return Ok(String::new());
         }
         let aside = format!("all-{}-{:08x}", own.seq, own.crc);
-        self.report(&lost, &dir.join(DIVERGED).join(&aside));
+        self.report_lost(&lost, &dir.join(DIVERGED).join(&aside));
         Ok(aside)
     }
 
@@ -253,7 +254,7 @@ impl LeaderLink<'_> {
         if engine.shutdown.is_requested() {
             return Err(LinkError::Again);
         }
-        engine.role.set_loading(false);
+        engine.loading.set_active(false);
         persistence.log.wake_tailing();
         let position = taken.map_err(LinkError::Own)?;
         log::info!("a full copy of the leader's data has been taken over, up to {}", position.seq);
@@ -262,13 +263,9 @@ impl LeaderLink<'_> {
 
     /// From here on there is nothing to read.
     fn starts_over(&self) {
-        self.engine.role.set_loading(true);
-        self.engine.role.link.starts_over();
+        self.engine.loading.set_active(true);
+        self.engine.role.freshness.forget();
     }
-}
-
-fn own_error(error: impl std::fmt::Display) -> LinkError {
-    LinkError::Own(error.to_string())
 }
 
 /// Sends a command as a RESP array.

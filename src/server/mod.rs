@@ -112,7 +112,7 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
         }
     })?;
     // The link to a leader, if this node follows one.
-    let link = spawn("repl-in", &engine, replication::follower::run)?;
+    let link = spawn("repl-in", &engine, replication::link::run)?;
     // One thread accepts for each address.
     let pool = Arc::new(Pool::new(Arc::clone(&engine)));
     let mut accepting = Vec::new();
@@ -126,8 +126,8 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
     log::info!("shutting down");
     let timeout = Duration::from_secs(engine.config.int(Id::ShutdownTimeout) as u64);
     let deadline = Instant::now() + timeout;
-    engine.role.loading.give_up();
-    engine.role.link.cut();
+    engine.loading.give_up();
+    engine.role.cut_link();
     listeners.iter().for_each(|listener| listener::close(listener));
     drop(listeners);
     let mut in_time = end_all(&accepting, deadline);
@@ -240,7 +240,7 @@ fn announce(addresses: &[SocketAddr], pages: &[SocketAddr]) {
 /// Lets every connection answer what it has received; returns whether all were done in time.
 fn close_connections(engine: &Engine, timeout: Duration, deadline: Instant) -> bool {
     let clients = &engine.clients;
-    // One that becomes a follower after this look is fed all the same, see `replication::leader`.
+    // One that becomes a follower after this look is fed all the same, see `replication::feed`.
     for client in clients.all().iter().filter(|client| !client.is_follower()) {
         let _ = client.outbox.socket().shutdown(std::net::Shutdown::Read);
     }
