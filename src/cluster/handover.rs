@@ -11,46 +11,29 @@
 //! withdrawing a request exclude each other: after PROMOTE has answered that it had no success, an offer that
 //! is still on its way over the link is declined.
 
-use super::role::{FollowTarget, Role};
+use super::role::Role;
+use super::state::FollowTarget;
 use crate::store::effect::Seq;
-
-/// A handover that this node has made as the leader.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HandedOver {
-    /// The id of the node that leads after it.
-    pub node_id: String,
-    /// The last record before it.
-    pub last: Seq,
-}
-
-/// The requests of PROMOTE.
-#[derive(Debug, Default)]
-pub(super) struct Promotes {
-    /// Those that wait.
-    waiting: usize,
-    /// All so far.
-    made: u64,
-}
 
 impl Role {
     /// A PROMOTE begins to wait; [`Role::withdraw_request`] must follow.
     pub fn request_handover(&self) {
         self.update(|state| {
-            state.promotes.waiting += 1;
-            state.promotes.made += 1;
+            state.promotes_waiting += 1;
+            state.promotes_made += 1;
         });
     }
 
     /// The number of the newest request, if any PROMOTE waits: the leader has to be asked once for each.
     pub fn handover_requested(&self) -> Option<u64> {
-        self.read(|state| (state.promotes.waiting > 0).then_some(state.promotes.made))
+        self.read(|state| (state.promotes_waiting > 0).then_some(state.promotes_made))
     }
 
     /// The leader offers to hand over. Returns whether this node is to lead; then [`Role::settle_offer`] must
     /// follow.
     pub fn accept_offer(&self, target: &FollowTarget) -> bool {
         self.update(|state| {
-            let accepted = state.promotes.waiting > 0;
+            let accepted = state.promotes_waiting > 0;
             state.in_force(target).is_some_and(|following| {
                 following.offer_accepted = accepted;
                 accepted
@@ -73,7 +56,7 @@ impl Role {
             self.read(|state| {
                 let is_deciding =
                     state.following().is_some_and(|following| following.offer_accepted);
-                state.promotes.waiting -= usize::from(!is_deciding);
+                state.promotes_waiting -= usize::from(!is_deciding);
                 !is_deciding
             })
         });
@@ -92,7 +75,7 @@ impl Role {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::role::LeaderAddr;
+    use crate::cluster::state::{HandedOver, LeaderAddr};
 
     fn following() -> (Role, FollowTarget) {
         let role = Role::default();

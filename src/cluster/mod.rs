@@ -13,7 +13,7 @@
 //! # Where votes will go
 //!
 //! Today a person, a script or Redis Sentinel decides which node leads, and the epoch is begun by the node
-//! that was chosen. With votes, the term (epoch and vote) becomes one more file here, `Standing` in `role.rs`
+//! that was chosen. With votes, the term (epoch and vote) becomes one more file here, `Standing` in `state.rs`
 //! gains a candidate, and the rule for what a majority has is read from `progress.rs`.
 
 pub(crate) mod freshness;
@@ -21,3 +21,4 @@ pub(crate) mod handover;
 pub(crate) mod link;
 pub(crate) mod progress;
 pub(crate) mod role;
+pub(crate) mod state;

@@ -19,73 +19,14 @@
 //!   can reach the log.
 
 use super::freshness::Freshness;
-use super::handover::{HandedOver, Promotes};
 use super::link::{Cut, HOPS_MAX, Link, LinkFigures, Phase};
+use super::state::{FollowState, FollowTarget, HandedOver, LeaderAddr, RoleState, Standing};
 use crate::config::{Config, Id};
 use crate::error::Failure;
 use crate::signal::Signal;
 use parking_lot::Mutex;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
-
-/// The address of the node to follow.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaderAddr {
-    /// Its name or address, as it was given.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-}
-
-impl fmt::Display for LeaderAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
-    }
-}
-
-/// What `repl-in` is to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FollowTarget {
-    /// The node to follow.
-    pub leader: LeaderAddr,
-    /// Counts targets: a link to an older one is to end, even if it is to the same node.
-    pub number: u64,
-}
-
-/// A follower's part of the state.
-#[derive(Clone, Debug)]
-pub struct FollowState {
-    /// The node that is followed.
-    pub target: FollowTarget,
-    /// If this node led until it handed over to that leader.
-    pub(super) handed_over: Option<HandedOver>,
-    /// The leader's offer to hand over has been accepted: this node is about to lead.
-    pub(super) offer_accepted: bool,
-}
-
-#[derive(Debug, Default)]
-enum Standing {
-    /// Takes writes.
-    #[default]
-    Leading,
-    /// Takes no writes and follows no node: the role is changing, or a change has failed.
-    Idle,
-    /// Takes its leader's records.
-    Following(FollowState),
-}
-
-#[derive(Debug, Default)]
-pub(super) struct RoleState {
-    standing: Standing,
-    link: Link,
-    /// Targets so far.
-    targets: u64,
-    /// A [`Change`] is held.
-    is_changing: bool,
-    /// PROMOTEs that wait for the leader to hand over.
-    pub(super) promotes: Promotes,
-}
 
 /// What commands read of the state without its lock.
 const LEADS: u8 = 0;
@@ -104,33 +45,6 @@ pub struct Role {
     pub freshness: Freshness,
     /// What operators see of the link.
     pub figures: Mutex<LinkFigures>,
-}
-
-impl RoleState {
-    /// A follower's part, if this node follows.
-    pub(super) fn following(&mut self) -> Option<&mut FollowState> {
-        if let Standing::Following(following) = &mut self.standing { Some(following) } else { None }
-    }
-
-    /// A follower's part, if this is the target in force.
-    pub(super) fn in_force(&mut self, target: &FollowTarget) -> Option<&mut FollowState> {
-        self.following().filter(|following| following.target.number == target.number)
-    }
-
-    fn follow(&mut self, leader: LeaderAddr, handed_over: Option<HandedOver>) {
-        self.targets += 1;
-        let target = FollowTarget { leader, number: self.targets };
-        let following = FollowState { target, handed_over, offer_accepted: false };
-        self.standing = Standing::Following(following);
-    }
-
-    fn hot(&self) -> u8 {
-        match self.standing {
-            Standing::Leading => LEADS,
-            _ if self.link.is_up() => LINK_UP,
-            _ => LINK_DOWN,
-        }
-    }
 }
 
 /// The right to change the role, held by one thread at a time, possibly for seconds.
@@ -198,7 +112,12 @@ impl Role {
     pub(super) fn update<T>(&self, change: impl FnOnce(&mut RoleState) -> T) -> T {
         let mut state = self.state.lock();
         let result = change(&mut state);
-        self.hot.store(state.hot(), Relaxed);
+        let hot = match state.standing {
+            Standing::Leading => LEADS,
+            _ if state.link.is_up() => LINK_UP,
+            _ => LINK_DOWN,
+        };
+        self.hot.store(hot, Relaxed);
         drop(state);
         self.changed.notify();
         result

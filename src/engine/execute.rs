@@ -335,7 +335,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::role::LeaderAddr;
+    use crate::cluster::state::LeaderAddr;
     use crate::config::Config;
     use crate::protocol::{Decoder, Limits, Step as Decoded};
     use std::net::{TcpListener, TcpStream};

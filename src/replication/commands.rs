@@ -16,7 +16,7 @@ use crate::admin::log_command::log_of;
 use crate::aof::epochs::EpochStart;
 use crate::aof::record::{Epoch, canonical_number, parse_crc};
 use crate::cluster::progress::ReplicaProgress;
-use crate::cluster::role::LeaderAddr;
+use crate::cluster::state::LeaderAddr;
 use crate::config::Fsync;
 use crate::engine::blocked::Wait;
 use crate::engine::session::{Ending, Mode};

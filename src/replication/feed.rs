@@ -1,412 +1,141 @@
-//! The leader's side of a link: the thread `repl-out-<n>` sends the log, the connection's own thread reads
-//! how far the follower has come.
-//!
-//! ```text
-//! conn-7      REPLICATE ─▶ where do the histories part? ─▶ answer ─▶ reads ACKs until the link ends
-//! repl-out-7                                                └─▶ base? ─▶ log ─ heartbeat ─ log ─ …
-//! ```
-//!
-//! Promised: bytes of the log in their order, without a gap, each record as soon as it is written (not
-//! durable: a follower may have what a power cut then takes from the leader); a heartbeat behind each burst
-//! and at least ten times a second. A follower that takes nothing for `repl-timeout` loses its link, and
-//! one that falls further behind than `repl-retention-bytes` its place.
+//! The leader looks up a follower's last record, and decides what the follower is given.
 
 use super::cursor::Cursor;
-use super::lookup::{Feed, Found, judge};
-use super::twins;
-use super::wire::{self, Ack, Answer, Decline, Handover, Heartbeat, LINE_LEN_MAX, Lead, Request};
-use crate::aof::record::Position;
-use crate::clock::UnixMillis;
-use crate::cluster::handover::HandedOver;
-use crate::cluster::link::HOPS_MAX;
-use crate::cluster::progress::{LinkId, ReplicaProgress};
-use crate::cluster::role::LeaderAddr;
-use crate::config::Id;
-use crate::engine::{Client, Engine, Persistence};
-use crate::error::Failure;
+use super::wire::{Answer, Request};
+use crate::aof::base::parse_first_line;
+use crate::aof::epochs::EpochStart;
+use crate::aof::files::{self, base_name};
+use crate::aof::record::{HEADER_LEN_MAX, Position, line_len};
+use crate::cluster::role::Role;
+use crate::engine::{Engine, Persistence};
 use crate::store::effect::Seq;
-use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread;
 use std::time::{Duration, Instant};
 
-/// Read from a file and sent at a time.
-const CHUNK_BYTES: usize = 256 << 10;
-/// Between heartbeats while nothing is written.
-const BEAT_IDLE: Duration = Duration::from_millis(100);
-/// Between heartbeats while records are sent: each is answered, and its answer costs a wake-up here.
-const BEAT_BUSY: Duration = Duration::from_millis(5);
-/// The sender writes to one socket and keeps its buffer on the heap.
-const STACK_BYTES: usize = 128 << 10;
+/// For its own leader's word on what the history contains, a follower with followers waits this long.
+const JUDGE_WAIT: Duration = Duration::from_millis(500);
 
-const SAME_NODE: Failure = Failure::fixed(
-    "ERR this is the node that wants to follow, or one with a copy of its directory: then remove the file \
-     'node' from one of the two",
-);
-
-/// Answers a request. If records follow, serves the follower until its link ends, and returns true: the
-/// connection is of no other use any more.
-pub fn serve(
-    engine: &Engine,
-    client: &Arc<Client>,
-    request: &Request,
-    early: &[u8],
-) -> Result<bool, Failure> {
-    let persistence = engine.persistence.as_ref();
-    let persistence = persistence.ok_or(Failure::fixed("ERR this node has no log to follow"))?;
-    let said = &engine.followers.said;
-    if request.node_id == persistence.node_id {
-        if said.is_due(&request.node_id) {
-            log::warn!("client {} asks to follow, and is refused: {SAME_NODE}", client.addr);
-        }
-        return Err(SAME_NODE);
-    }
-    if engine.loading.is_active() {
-        return Err(Failure::fixed("LOADING a full copy of the leader's data is being loaded"));
-    }
-    let node_id = &request.node_id;
-    let claimed = twins::claim(engine, client, request);
-    let _claimed = claimed.map_err(|other| copied(engine, client, node_id, &other))?;
-    let failed = |error: io::Error| Failure::new(format!("ERR cannot read the log: {error}"));
-    let (end, found) = judge(engine, persistence, request).map_err(failed)?;
-    let (answer, feed) = match found {
-        Found::Feed(feed) => (feed.answer, Some(feed)),
-        Found::Parted(answer) => (answer, None),
-    };
-    log::info!("client {}: node {node_id:.8} asks to follow: {answer:?}", client.addr);
-    if request.last.seq > end && said.is_due(&format!("end {node_id}")) {
-        log::warn!(
-            "this node's log ends at record {end}, before the last one of its follower {node_id:.8} at {}, \
-             {}: this node has lost records, or never had them. The follower saves what only it has",
-            client.addr,
-            request.last.seq
-        );
-    }
-    if feed.is_some() {
-        client.becomes_follower();
-        engine.clients.changed.notify();
-    }
-    let limit = engine.output_limit(client);
-    if client.send(&answer.line(request, end), 0, limit).is_err() {
-        return Ok(true);
-    }
-    let Some(feed) = feed else { return Ok(false) };
-    client.outbox.drain();
-    link(engine, persistence, client, request, feed, early);
-    Ok(true)
+/// What a follower is given.
+pub struct Feed<'l> {
+    /// The answer to its request.
+    pub answer: Answer,
+    /// See `Log::histories`.
+    pub histories: u64,
+    /// The base, if it gets one, with its length.
+    pub base: Option<(File, u64)>,
+    /// Where it goes on.
+    pub cursor: Cursor<'l>,
 }
 
-/// Refuses a follower whose node id another one has that is connected.
-fn copied(engine: &Engine, client: &Client, node_id: &str, other: &str) -> Failure {
-    let text = format!(
-        "ERR another follower with this node's id is connected, {other}: one of the two has a copy of the \
-         other's directory; stop it, remove the file 'node' from its directory, and start it again"
-    );
-    if engine.followers.said.is_due(node_id) {
-        log::warn!("client {} asks to follow, and is refused: {text}", client.addr);
-    }
-    Failure::new(text)
+/// The outcome of a request.
+pub enum Found<'l> {
+    /// Records.
+    Feed(Feed<'l>),
+    /// Another request, once the follower has looked at its own history.
+    Parted(Answer),
 }
 
-/// Serves a follower until its link ends.
-fn link(
+/// As [`find`]. A node that follows another waits a moment for its leader to say what there is. The record
+/// that it is asked for was written before the question: a node that has all that its leader had since then,
+/// and not this record, knows as well as the leader that the history does not contain it.
+pub fn judge<'l>(
     engine: &Engine,
-    persistence: &Persistence,
-    client: &Arc<Client>,
+    persistence: &'l Persistence,
     request: &Request,
-    feed: Feed<'_>,
-    early: &[u8],
-) {
-    let counter = match feed.answer {
-        Answer::Full { .. } => &engine.followers.full_copies,
-        _ => &engine.followers.continued,
-    };
-    counter.increment();
-    let host = match request.host.as_str() {
-        "" => client.addr.ip().to_canonical().to_string(),
-        host => host.to_string(),
-    };
-    let (online, seq) = match feed.answer {
-        Answer::Full { .. } => (false, Seq(0)),
-        _ => (true, request.last.seq),
-    };
-    let link = LinkId(client.id.0);
-    let node_id = request.node_id.clone();
-    let now = engine.uptime_ms();
-    let address = (host, request.port);
-    let follower = ReplicaProgress::new(link, node_id, address, online, seq, now);
-    let registration = engine.followers.register(follower);
-    let follower = &registration.follower;
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let sent_bytes = Cell::new(0);
-        let sender = Sender { engine, persistence, client, follower, done: &done, sent_bytes };
-        let spawned = thread::Builder::new()
-            .name(format!("repl-out-{}", client.id.0))
-            .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, move || sender.run(feed));
-        match spawned {
-            Ok(sender) => {
-                let why = read_acks(engine, client, follower, early);
-                if engine.shutdown.is_requested() {
-                    // The end that was read may be that of the shutdown, which closes connections for
-                    // reading and did not know yet that this one is a follower's. The sender ends by
-                    // itself, when the follower has the rest of the log or is gone.
-                    let _ = sender.join();
-                }
-                log::info!("follower {}:{} has left: {why}", follower.host, follower.port);
-            }
-            Err(error) => log::error!("no thread to feed a follower: {error}"),
-        }
-        done.store(true, Relaxed);
-        client.outbox.cut();
-        persistence.log.wake_tailing();
+) -> io::Result<(Seq, Found<'l>)> {
+    let asked_at = engine.uptime_ms().max(1);
+    let found = find(persistence, request, engine.role.is_follower())?;
+    let is_ahead = matches!(found.1, Found::Parted(Answer::Behind { .. }));
+    if is_ahead && wait_fresh(&engine.role, asked_at) {
+        return find(persistence, request, false);
+    }
+    Ok(found)
+}
+
+/// Waits until everything is here that the leader had at this time. Returns whether it is.
+fn wait_fresh(role: &Role, at: u64) -> bool {
+    let freshness = &role.freshness;
+    // Over a link that is down, nothing more comes.
+    let is_over = || freshness.is_fresh(at) || !role.link_is_up();
+    freshness.changed.wait_until(Some(Instant::now() + JUDGE_WAIT), is_over);
+    freshness.is_fresh(at)
+}
+
+/// Finds out what a follower with this last record needs, and where the log ends.
+fn find<'l>(
+    persistence: &'l Persistence,
+    request: &Request,
+    follows: bool,
+) -> io::Result<(Seq, Found<'l>)> {
+    let (log, dir) = (&persistence.log, &*persistence.dir);
+    let histories = log.histories();
+    let last = request.last;
+    // What is not written yet cannot be read from the files. An error is somebody else's to tell.
+    let _ = log.ensure_written(log.appended());
+    // One end for all that is decided here: what is behind it may be half written.
+    let end = log.end();
+    if let Some(cursor) = Cursor::behind(log, dir, &end, last)? {
+        let answer = Answer::Continue(log.epoch());
+        return Ok((end.last.seq, Found::Feed(Feed { answer, histories, base: None, cursor })));
+    }
+    let oldest = files::list(dir)?.segments.first().copied().unwrap_or_default();
+    let common = log.with_epochs(|epochs| {
+        let seq = epochs.last_within(last.seq.min(end.last.seq), last.epoch)?;
+        epochs.of(seq).filter(|_| seq.0 + 1 >= oldest.0).map(|start| (seq, start))
     });
-}
-
-/// Reads acknowledgements until the link ends; tells why it did.
-fn read_acks(engine: &Engine, client: &Client, follower: &ReplicaProgress, early: &[u8]) -> String {
-    let timeout = Duration::from_secs(engine.config.int(Id::ReplTimeout) as u64);
-    let socket = client.outbox.socket();
-    if let Err(error) = socket.set_read_timeout(Some(timeout)) {
-        return error.to_string();
-    }
-    let mut bytes = early.to_vec();
-    let mut chunk = [0; 4096];
-    loop {
-        while let Some(len) = bytes.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = bytes.drain(..=len).collect();
-            let line = line.strip_suffix(b"\r\n").unwrap_or_default();
-            if Handover::parse(line).is_some() {
-                follower.handover_requested.store(true, Relaxed);
-                continue;
-            }
-            if let Some(Decline(seq)) = Decline::parse(line) {
-                log::warn!("follower {}:{} declines to lead", follower.host, follower.port);
-                let declined = HandedOver { node_id: follower.node_id.clone(), last: seq };
-                if let Err(error) = engine.take_back_lead(&declined) {
-                    log::error!("{error}");
-                }
-                continue;
-            }
-            let ack = Ack::parse(line);
-            let Some(Ack { received, applied, durable, bytes, clock }) = ack else {
-                return "it sent something that is no acknowledgement".to_string();
-            };
-            let now = engine.uptime_ms();
-            follower.note_clock(clock, now);
-            if follower.stream_is_corrupt(bytes, received) {
-                return "what it has received is not what was sent".to_string();
-            }
-            if applied > Seq(0) {
-                follower.online.store(true, Relaxed);
-            }
-            engine.followers.acknowledge(follower, applied, durable, now);
-        }
-        if bytes.len() > LINE_LEN_MAX {
-            return "it sent something that is no acknowledgement".to_string();
-        }
-        match (&*socket).read(&mut chunk) {
-            Ok(0) => return "it closed the link".to_string(),
-            Ok(n) => {
-                engine.metrics.input_bytes.add(n as u64);
-                client.note_input(0, 0);
-                bytes.extend_from_slice(&chunk[..n]);
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                return format!("it has been silent for {timeout:?}");
-            }
-            Err(error) => return error.to_string(),
-        }
-    }
-}
-
-struct Sender<'e> {
-    engine: &'e Engine,
-    persistence: &'e Persistence,
-    client: &'e Client,
-    follower: &'e ReplicaProgress,
-    /// The link has ended.
-    done: &'e AtomicBool,
-    /// Bytes sent behind the answer.
-    sent_bytes: Cell<u64>,
-}
-
-impl Sender<'_> {
-    fn run(&self, feed: Feed<'_>) {
-        let result = self.send_all(feed);
-        if result.is_ok() && self.engine.followers.is_closing() {
-            // It reads the rest, then leaves; cut off, it might lose what is on its way.
-            let _ = self.client.outbox.socket().shutdown(Shutdown::Write);
-            return;
-        }
-        if let Err(error) = result
-            && !self.done.load(Relaxed)
+    let found = match common {
+        // Only a leader can say that a record does not exist: a follower may not have received it yet.
+        Some((seq, EpochStart { epoch, crc, .. }))
+            if follows && seq == end.last.seq && last.seq > seq =>
         {
-            let ReplicaProgress { host, port, .. } = self.follower;
-            log::warn!("follower {host}:{port}: cannot send to it: {error}");
+            Found::Parted(Answer::Behind { seq, epoch, crc })
         }
-        // Wakes the thread that reads from it.
-        self.client.outbox.cut();
-    }
+        Some((seq, start)) if last.seq > Seq(0) => {
+            let answer = Answer::Diverged { seq, epoch: start.epoch, crc: start.crc };
+            Found::Parted(answer)
+        }
+        _ => Found::Feed(full(persistence)?),
+    };
+    Ok((end.last.seq, found))
+}
 
-    fn send_all(&self, feed: Feed<'_>) -> io::Result<()> {
-        let Feed { base, mut cursor, histories, .. } = feed;
-        let timeout = Duration::from_secs(self.engine.config.int(Id::ReplTimeout) as u64);
-        self.client.outbox.socket().set_write_timeout(Some(timeout))?;
-        let mut buffer = vec![0; CHUNK_BYTES];
-        if let Some((file, len)) = base {
-            self.send_base(&file, len, &mut buffer)?;
-        }
-        let log = &self.persistence.log;
-        let (mut sent, mut beaten, mut last_beat) = (Seq(0), Seq(0), Instant::now());
-        let mut told_to_lead = None;
-        loop {
-            // Asked before the end is: behind the last connection's end, that is final.
-            let done = self.is_done();
-            let end = log.end();
-            let last = end.last.seq;
-            if last > sent {
-                self.follower.note_end(last, end.bytes, self.engine.uptime_ms());
-                sent = last;
-            }
-            loop {
-                let n = cursor.read(&end, &mut buffer)?;
-                if log.histories() != histories {
-                    return Err(io::Error::other("this node's history has become another"));
+/// The newest base and everything behind it.
+fn full(persistence: &Persistence) -> io::Result<Feed<'_>> {
+    const TRIES: usize = 5;
+    let (log, dir) = (&persistence.log, &*persistence.dir);
+    let histories = log.histories();
+    // Until the base is chosen, a compaction may remove nothing.
+    let _all = log.pin(Seq(1));
+    for _ in 0..TRIES {
+        let (base, position) = match files::list(dir)?.bases.last() {
+            None => (None, Position::default()),
+            Some(seq) => match open_base(&dir.join(base_name(*seq))) {
+                // A newer one has just replaced it.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                opened => {
+                    let (file, len, position) = opened?;
+                    (Some((file, len)), position)
                 }
-                if n == 0 {
-                    break;
-                }
-                self.send(&buffer[..n])?;
-            }
-            while let Some(message) = self.follower.next_message(last) {
-                self.send(&wire::message(&message.channel, &message.payload))?;
-            }
-            let since = last_beat.elapsed();
-            let hurry = sent > beaten && (since >= BEAT_BUSY || self.engine.followers.is_awaited());
-            if hurry || done || since >= BEAT_IDLE {
-                // For records that nobody waits for, such as the sweeper's deletions.
-                let _ = log.ensure_written(log.appended());
-                self.send(&self.heartbeat().line())?;
-                self.follower.note_sent(self.sent_bytes.get(), sent);
-                (beaten, last_beat) = (sent, Instant::now());
-            }
-            if done {
-                return Ok(());
-            }
-            if self.follower.handover_requested.swap(false, Relaxed)
-                && !self.engine.role.is_follower()
-            {
-                sent = self.hand_over(&mut cursor, &mut buffer)?;
-            }
-            // The link may have broken in the middle of handing over: then it has to be said again.
-            let hands_over = self.engine.role.has_handed_over(&self.follower.node_id, sent);
-            if hands_over && told_to_lead != Some(sent) {
-                self.send(&Lead(sent).line())?;
-                told_to_lead = Some(sent);
-            }
-            let pace = if sent > beaten { BEAT_BUSY } else { BEAT_IDLE };
-            let due = || {
-                self.is_done()
-                    || log.histories() != histories
-                    || self.follower.handover_requested.load(Relaxed)
-                    || told_to_lead != Some(sent)
-                        && self.engine.role.has_handed_over(&self.follower.node_id, sent)
-                    || self.follower.has_messages()
-                    || self.engine.followers.is_awaited() && sent > beaten
-            };
-            log.wait_written(last, pace.saturating_sub(last_beat.elapsed()), due);
-        }
-    }
-
-    /// Whether the link has ended, or is to end.
-    fn is_done(&self) -> bool {
-        self.done.load(Relaxed) || self.engine.followers.is_closing()
-    }
-
-    /// Lets the follower lead: no write is taken any more, the follower is given the last of them, and
-    /// followed. Then it may be told, and it may decline, if the PROMOTE that asked for this has given up meanwhile.
-    /// Until it is told, this node can take the lead back; from then on two might lead. Returns the last
-    /// record.
-    fn hand_over(&self, cursor: &mut Cursor<'_>, buffer: &mut [u8]) -> io::Result<Seq> {
-        let log = &self.persistence.log;
-        let follower = self.follower;
-        // Behind what cannot be written, nobody can lead.
-        log.check().map_err(|error| io::Error::other(error.to_string()))?;
-        self.engine.step_down().map_err(io::Error::other)?;
-        let last = log.appended();
-        let sent = log
-            .ensure_written(last)
-            .map_err(|error| io::Error::other(error.to_string()))
-            .and_then(|_| {
-                let end = log.end();
-                loop {
-                    match cursor.read(&end, buffer)? {
-                        0 => return Ok(()),
-                        n => self.send(&buffer[..n])?,
-                    }
-                }
-            });
-        if let Err(error) = sent {
-            self.engine.cancel_handover().map_err(io::Error::other)?;
-            return Err(error);
-        }
-        log::warn!("handing over to {}:{} behind record {last}", follower.host, follower.port);
-        let leader = LeaderAddr { host: follower.host.clone(), port: follower.port };
-        let handed_over = HandedOver { node_id: follower.node_id.clone(), last };
-        self.engine.follow_successor(leader, handed_over).map_err(io::Error::other)?;
-        Ok(last)
-    }
-
-    fn send_base(&self, file: &File, len: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let mut offset = 0;
-        while offset < len {
-            let n = file.read_at(buffer, offset)?;
-            if n == 0 {
-                return Err(ErrorKind::UnexpectedEof.into());
-            }
-            self.send(&buffer[..n])?;
-            offset += n as u64;
-        }
-        Ok(())
-    }
-
-    fn heartbeat(&self) -> Heartbeat {
-        let role = &self.engine.role;
-        let now = self.engine.uptime_ms();
-        let (behind_ms, hops) = if role.is_follower() {
-            let behind_ms = role.freshness.staleness_ms(now).unwrap_or(u64::MAX);
-            (behind_ms, role.hops().clamp(1, HOPS_MAX))
-        } else {
-            (0, 0)
+            },
         };
-        let Position { seq, epoch, .. } = self.persistence.log.last();
-        let echo = self.follower.clock(now);
-        Heartbeat { epoch, seq, unix_ms: UnixMillis::now().0, behind_ms, echo, hops }
-    }
-
-    /// Waits for as long as the follower acknowledges anything: it may be loading a copy, or the link may be
-    /// slow. When it does not, the thread that reads from it cuts the link.
-    fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        let mut left = bytes;
-        while !left.is_empty() {
-            match self.client.outbox.socket().write(left) {
-                Ok(n) => left = &left[n..],
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock && !self.done.load(Relaxed) => {
-                }
-                Err(error) => return Err(error),
-            }
+        if let Some(cursor) = Cursor::behind(log, dir, &log.end(), position)? {
+            let bytes = base.as_ref().map_or(0, |(_, len)| *len);
+            let answer = Answer::Full { seq: position.seq, bytes };
+            return Ok(Feed { answer, histories, base, cursor });
         }
-        self.engine.metrics.output_bytes.add(bytes.len() as u64);
-        self.sent_bytes.set(self.sent_bytes.get() + bytes.len() as u64);
-        Ok(())
     }
+    Err(io::Error::other("no base with the log behind it can be found"))
+}
+
+fn open_base(path: &std::path::Path) -> io::Result<(File, u64, Position)> {
+    let file = File::open(path)?;
+    let mut head = [0; HEADER_LEN_MAX];
+    let len = file.metadata()?.len();
+    let read = file.read_at(&mut head, 0)?;
+    let line = line_len(&head[..read]).and_then(|len| head[..len].strip_suffix(b"\r\n"));
+    let position = line.and_then(parse_first_line);
+    let position = position.ok_or_else(|| io::Error::other("the base's first line is damaged"))?;
+    Ok((file, len, position))
 }

@@ -18,7 +18,7 @@ use super::incoming::{Incoming, Item, LinkError};
 use super::wire::{Ack, Decline, Handover, Heartbeat, Lead};
 use crate::aof::record::Position;
 use crate::cluster::link::Cut;
-use crate::cluster::role::{FollowTarget, LeaderAddr};
+use crate::cluster::state::{FollowTarget, LeaderAddr};
 use crate::config::{Fsync, Id};
 use crate::engine::{Engine, Persistence};
 use crate::event::Event;

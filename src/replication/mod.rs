@@ -93,10 +93,10 @@
 pub(crate) mod commands;
 mod copy;
 pub mod cursor;
-pub mod feed;
+mod feed;
 mod incoming;
+pub mod leader;
 pub mod link;
-mod lookup;
 mod rejoin;
 pub(crate) mod replica;
 pub mod transition;

@@ -14,7 +14,7 @@ use crate::aof::divergence::{self, Lost};
 use crate::aof::files::DIVERGED;
 use crate::aof::record::{Epoch, Position};
 use crate::aof::replacement::{self, Pending, Purpose};
-use crate::cluster::role::LeaderAddr;
+use crate::cluster::state::LeaderAddr;
 use crate::config::Id;
 use crate::engine::Persistence;
 use crate::protocol::quote;

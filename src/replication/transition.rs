@@ -14,8 +14,9 @@
 //! Until the new leader has been named, the lead can be taken back.
 
 use crate::aof::replacement;
-use crate::cluster::handover::HandedOver;
-use crate::cluster::role::{Change, FollowTarget, LeaderAddr};
+use crate::cluster::role::Change;
+use crate::cluster::state::HandedOver;
+use crate::cluster::state::{FollowTarget, LeaderAddr};
 use crate::engine::Engine;
 use crate::error::Failure;
 use crate::store::Scope;
@@ -29,30 +30,23 @@ const STOP_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Why a role was not changed. The role is then as it was.
 #[derive(Debug)]
 pub enum RoleError {
-    /// A node without a log cannot follow.
+    /// Following: there is no log.
     NoLog,
-    /// The data is being loaded, under the locks that a step down needs. Try again later.
+    /// Following: the data is being loaded, under the locks that a step down needs. Try again later.
     Loading,
-    /// The node does not lead, so it cannot hand over.
+    /// Handing over: this node does not lead.
     NotLeading,
-    /// Another change came first.
+    /// Handing over: another change of role came first.
     Overtaken,
-    /// The node cannot lead.
-    CannotLead(Obstacle),
-}
-
-/// Why a node cannot lead.
-#[derive(Debug)]
-pub enum Obstacle {
-    /// It has no log.
-    NoLog,
-    /// The data is being loaded. Try again later.
-    Loading,
-    /// The link is taking over a full copy. Try again later.
+    /// Leading: there is no log.
+    LeadWithoutLog,
+    /// Leading: the data is being loaded. Try again later.
+    LeadWhileLoading,
+    /// Leading: the link is taking over a full copy. Try again later.
     LinkBusy,
-    /// A full copy waits to be taken over, and would replace what is written from now on.
+    /// Leading: a full copy that was not taken over would replace what is written from now on.
     PendingCopy(io::Error),
-    /// The epoch cannot be written.
+    /// Leading: the epoch cannot be written.
     Epoch(io::Error),
 }
 
@@ -65,30 +59,20 @@ impl RoleError {
 
 impl fmt::Display for RoleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RoleError::NoLog => f.write_str("a follower needs a log: start with appendonly yes"),
-            RoleError::Loading => f.write_str("Redis is loading the dataset in memory"),
-            RoleError::NotLeading => f.write_str("this node does not lead"),
-            RoleError::Overtaken => f.write_str("the role has been changed meanwhile"),
-            RoleError::CannotLead(obstacle) => write!(f, "cannot lead: {obstacle}"),
-        }
-    }
-}
-
-impl fmt::Display for Obstacle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Obstacle::NoLog => f.write_str("there is no log"),
-            Obstacle::Loading => f.write_str("the data is being loaded"),
-            Obstacle::LinkBusy => f.write_str("a full copy is being taken over; try again later"),
-            Obstacle::PendingCopy(error) => {
-                write!(
-                    f,
-                    "a full copy of the leader's data waits, and cannot be set aside: {error}"
-                )
+        f.write_str(match self {
+            RoleError::NoLog => "a follower needs a log: start with appendonly yes",
+            RoleError::Loading => "Redis is loading the dataset in memory",
+            RoleError::NotLeading => "this node does not lead",
+            RoleError::Overtaken => "the role has been changed meanwhile",
+            RoleError::LeadWithoutLog => "cannot lead: there is no log",
+            RoleError::LeadWhileLoading => "cannot lead: the data is being loaded",
+            RoleError::LinkBusy => "cannot lead: a full copy is being taken over; try again later",
+            RoleError::PendingCopy(error) => {
+                let what = "a full copy of the leader's data waits, and cannot be set aside";
+                return write!(f, "cannot lead: {what}: {error}");
             }
-            Obstacle::Epoch(error) => error.fmt(f),
-        }
+            RoleError::Epoch(error) => return write!(f, "cannot lead: {error}"),
+        })
     }
 }
 
@@ -191,7 +175,7 @@ impl Engine {
         if !self.role.is_in_force(target) {
             return Ok(());
         }
-        self.begin_to_lead(&change).map_err(RoleError::CannotLead)
+        self.begin_to_lead(&change)
     }
 
     /// Leads from now on, in a new epoch that is durable before the first write. Returns false if it leads
@@ -209,25 +193,25 @@ impl Engine {
         let before = change.stop_following(self.uptime_ms());
         let deadline = Instant::now() + STOP_WAIT_MAX;
         let ended = self.role.changed.wait_until(Some(deadline), || !self.role.is_linked());
-        let led = if ended { self.begin_to_lead(change) } else { Err(Obstacle::LinkBusy) };
-        led.map_err(|obstacle| {
+        let led = if ended { self.begin_to_lead(change) } else { Err(RoleError::LinkBusy) };
+        if led.is_err() {
             change.resume(before);
-            RoleError::CannotLead(obstacle)
-        })
+        }
+        led
     }
 
     /// The link has ended: no other thread appends.
-    fn begin_to_lead(&self, change: &Change<'_>) -> Result<(), Obstacle> {
+    fn begin_to_lead(&self, change: &Change<'_>) -> Result<(), RoleError> {
         let Some(persistence) = &self.persistence else {
-            return Err(Obstacle::NoLog);
+            return Err(RoleError::LeadWithoutLog);
         };
         if self.loading.is_active() {
-            return Err(Obstacle::Loading);
+            return Err(RoleError::LeadWhileLoading);
         }
         // A copy of the leader's data that was not taken over must never replace what is written from now on.
-        replacement::drop_pending(&persistence.dir).map_err(Obstacle::PendingCopy)?;
+        replacement::drop_pending(&persistence.dir).map_err(RoleError::PendingCopy)?;
         persistence.aside.note_change();
-        let epoch = persistence.begin_epoch(self.clock.now()).map_err(Obstacle::Epoch)?;
+        let epoch = persistence.begin_epoch(self.clock.now()).map_err(RoleError::Epoch)?;
         self.config.set_leader(None);
         change.lead();
         log::warn!("this node leads from now on, in epoch {}", epoch.0);

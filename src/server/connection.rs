@@ -17,7 +17,7 @@ use crate::engine::{Client, Ending, Engine, Session};
 use crate::error::Failure;
 use crate::observe::monitor;
 use crate::protocol::{Decoder, Dialect, Limits, Reply, Step};
-use crate::replication::feed;
+use crate::replication::leader;
 use crate::replication::wire::Request;
 use std::io::{ErrorKind, Read};
 use std::net::Shutdown;
@@ -189,7 +189,7 @@ impl Connection<'_> {
         }
         let client = &self.session.client;
         let served = match request {
-            Some(request) => feed::serve(self.engine, client, &request, self.input.waiting()),
+            Some(request) => leader::serve(self.engine, client, &request, self.input.waiting()),
             None => Err(Failure::fixed("ERR REPLICATE is for followers; see HELP REPLICATE")),
         };
         match served {

@@ -240,7 +240,7 @@ fn announce(addresses: &[SocketAddr], pages: &[SocketAddr]) {
 /// Lets every connection answer what it has received; returns whether all were done in time.
 fn close_connections(engine: &Engine, timeout: Duration, deadline: Instant) -> bool {
     let clients = &engine.clients;
-    // One that becomes a follower after this look is fed all the same, see `replication::feed`.
+    // One that becomes a follower after this look is fed all the same, see `replication::leader`.
     for client in clients.all().iter().filter(|client| !client.is_follower()) {
         let _ = client.outbox.socket().shutdown(std::net::Shutdown::Read);
     }
