@@ -50,7 +50,7 @@ use crate::observe::observed::Ring;
 use crate::observe::probe::Pending;
 use crate::protocol::Reply;
 use crate::pubsub::{PubSub, Subscriptions};
-use crate::random::Random;
+use crate::random;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::effect::Seq;
@@ -171,7 +171,7 @@ impl Engine {
             uptime: Stopwatch::start(),
             startup_bytes,
             empty_store_bytes,
-            run_id: Random::new().hex40(),
+            run_id: random::hex40(),
             port: AtomicU16::new(0),
             metrics_port: AtomicU16::new(0),
             connections_possible: AtomicUsize::new(usize::MAX),

@@ -22,7 +22,6 @@ use crate::cluster::state::{FollowTarget, LeaderAddr};
 use crate::config::{Fsync, Id};
 use crate::engine::{Engine, Persistence};
 use crate::event::Event;
-use crate::random::Random;
 use crate::rarely::Rarely;
 use crossbeam_channel::bounded;
 use std::convert::Infallible;
@@ -42,10 +41,9 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Runs until shutdown.
 pub fn run(engine: &Engine) {
     let Some(persistence) = &engine.persistence else { return };
-    let mut random = Random::new();
     while let Some(target) = next_target(engine) {
         let said = Rarely::default();
-        LeaderLink { engine, persistence, target: &target, said: &said }.keep_up(&mut random);
+        LeaderLink { engine, persistence, target: &target, said: &said }.keep_up();
     }
 }
 
@@ -70,7 +68,7 @@ pub struct LeaderLink<'e> {
 
 impl LeaderLink<'_> {
     /// Links, again and again, until there is another target or none, or the server ends.
-    fn keep_up(&self, random: &mut Random) {
+    fn keep_up(&self) {
         let role = &self.engine.role;
         let mut wait = BACK_OFF_MIN;
         while !self.is_over() {
@@ -94,7 +92,7 @@ impl LeaderLink<'_> {
                 continue;
             }
             self.report_error(&error);
-            let jitter = random.below(wait.as_millis() as usize + 1) as u64;
+            let jitter = fastrand::u64(..=wait.as_millis() as u64);
             let deadline = Instant::now() + wait / 2 + Duration::from_millis(jitter / 2);
             role.changed.wait_until(Some(deadline), || self.is_over());
             wait = (2 * wait).min(BACK_OFF_MAX);
