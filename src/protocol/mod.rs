@@ -8,6 +8,7 @@
 //! ```
 //!
 //! - `request` takes one request at a time off the bytes received so far ([`Decoder`]).
+//! - `input` is the buffer that they are read into ([`Input`]).
 //! - `text` is the grammar of a line: words, quotes, telnet's control sequences.
 //! - `reply` writes one answer in any of the three dialects ([`Reply`]).
 //!
@@ -18,11 +19,13 @@
 //! Out of scope: what commands mean. Inline requests of Redis are our text lines.
 
 mod args;
+mod input;
 mod reply;
 mod request;
 mod text;
 
 pub use args::{Args, Span};
+pub use input::Input;
 pub use reply::{Dialect, Mark, Reply};
 pub use request::{Decoder, Limits, Step, integer};
 pub use text::{Word, quote};

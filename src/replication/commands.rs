@@ -12,6 +12,8 @@
 //! The crc makes the epoch one of its kind: two nodes that were parted may both count to 3. So a token of a
 //! write that a failover lost is never taken for another write with its number.
 
+use super::leader;
+use super::wire::Request;
 use crate::admin::log_command::log_of;
 use crate::aof::epochs::EpochStart;
 use crate::aof::record::{Epoch, canonical_number, parse_crc};
@@ -19,7 +21,7 @@ use crate::cluster::progress::ReplicaProgress;
 use crate::cluster::state::LeaderAddr;
 use crate::config::Fsync;
 use crate::engine::blocked::Wait;
-use crate::engine::session::{Ending, Mode};
+use crate::engine::session::{Ending, Mode, Serve};
 use crate::engine::{Client, Engine, Persistence, Session, persistence};
 use crate::error::{Failure, NOT_AN_INTEGER};
 use crate::protocol::{Args, Reply, integer};
@@ -85,9 +87,14 @@ pub fn promote(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(),
     Ok(())
 }
 
-/// The connection's thread does the rest: it becomes a follower's link.
+/// The connection becomes a follower's link.
 pub fn replicate(session: &mut Session, args: Args<'_>) -> Result<(), Failure> {
-    session.ending = Ending::Replicate(args.from(1).map(<[u8]>::to_vec).collect());
+    let request = Request::parse(args.from(1));
+    let request =
+        request.ok_or(Failure::fixed("ERR REPLICATE is for followers; see HELP REPLICATE"))?;
+    session.ending = Ending::HandOver(Serve(Box::new(move |engine, client, early| {
+        leader::serve(engine, client, &request, early)
+    })));
     Ok(())
 }
 

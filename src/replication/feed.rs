@@ -47,7 +47,7 @@ pub fn judge<'l>(
 ) -> io::Result<(Seq, Found<'l>)> {
     let asked_at = engine.uptime_ms().max(1);
     let found = find(persistence, request, engine.role.is_follower())?;
-    let is_ahead = matches!(found.1, Found::Parted(Answer::Behind { .. }));
+    let is_ahead = matches!(found.1, Found::Parted(Answer::Behind(_)));
     if is_ahead && wait_fresh(&engine.role, asked_at) {
         return find(persistence, request, false);
     }
@@ -90,11 +90,11 @@ fn find<'l>(
         Some((seq, EpochStart { epoch, crc, .. }))
             if follows && seq == end.last.seq && last.seq > seq =>
         {
-            Found::Parted(Answer::Behind { seq, epoch, crc })
+            Found::Parted(Answer::Behind(Position { seq, epoch, crc }))
         }
         Some((seq, start)) if last.seq > Seq(0) => {
-            let answer = Answer::Diverged { seq, epoch: start.epoch, crc: start.crc };
-            Found::Parted(answer)
+            let at = Position { seq, epoch: start.epoch, crc: start.crc };
+            Found::Parted(Answer::Diverged(at))
         }
         _ => Found::Feed(full(persistence)?),
     };

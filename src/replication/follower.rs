@@ -15,7 +15,7 @@
 
 use super::copy;
 use super::incoming::{Incoming, Item, LinkError};
-use super::wire::{Ack, Decline, Handover, Heartbeat, Lead};
+use super::wire::{self, Ack, DECLINE, HANDOVER, Heartbeat};
 use crate::aof::record::Position;
 use crate::cluster::link::Cut;
 use crate::cluster::state::{FollowTarget, LeaderAddr};
@@ -180,8 +180,8 @@ impl LeaderLink<'_> {
             }
             let request = role.handover_requested();
             if request.is_some() && request != asked {
-                let handover = Handover(self.persistence.log.appended());
-                incoming.socket().write_all(&handover.line())?;
+                let line = wire::seq_line(HANDOVER, self.persistence.log.appended());
+                incoming.socket().write_all(&line)?;
                 asked = request;
             }
             let bytes = incoming.read()?;
@@ -235,11 +235,11 @@ impl LeaderLink<'_> {
                     self.announce(events)?;
                     self.engine.deliver_forwarded(channel, payload);
                 }
-                Item::Lead(Lead(seq)) if seq == last.seq => {
+                Item::Lead(seq) if seq == last.seq => {
                     if self.engine.role.accept_offer(self.target) {
                         return Err(LinkError::Lead);
                     }
-                    incoming.socket().write_all(&Decline(seq).line())?;
+                    incoming.socket().write_all(&wire::seq_line(DECLINE, seq))?;
                 }
                 Item::Lead(_) => return Err(LinkError::Garbled("a handover")),
                 Item::Record(header, record) => {

@@ -14,7 +14,7 @@
 use super::cursor::Cursor;
 use super::feed::{Feed, Found, judge};
 use super::twins;
-use super::wire::{self, Ack, Answer, Decline, Handover, Heartbeat, LINE_LEN_MAX, Lead, Request};
+use super::wire::{self, Ack, Answer, DECLINE, HANDOVER, Heartbeat, LEAD, LINE_LEN_MAX, Request};
 use crate::aof::record::Position;
 use crate::clock::UnixMillis;
 use crate::cluster::link::HOPS_MAX;
@@ -182,11 +182,11 @@ fn read_acks(engine: &Engine, client: &Client, follower: &ReplicaProgress, early
         while let Some(len) = bytes.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = bytes.drain(..=len).collect();
             let line = line.strip_suffix(b"\r\n").unwrap_or_default();
-            if Handover::parse(line).is_some() {
+            if wire::parse_seq(HANDOVER, line).is_some() {
                 follower.handover_requested.store(true, Relaxed);
                 continue;
             }
-            if let Some(Decline(seq)) = Decline::parse(line) {
+            if let Some(seq) = wire::parse_seq(DECLINE, line) {
                 log::warn!("follower {}:{} declines to lead", follower.host, follower.port);
                 let declined = HandedOver { node_id: follower.node_id.clone(), last: seq };
                 if let Err(error) = engine.take_back_lead(&declined) {
@@ -309,7 +309,7 @@ impl Sender<'_> {
             // The link may have broken in the middle of handing over: then it has to be said again.
             let hands_over = self.engine.role.has_handed_over(&self.follower.node_id, sent);
             if hands_over && told_to_lead != Some(sent) {
-                self.send(&Lead(sent).line())?;
+                self.send(&wire::seq_line(LEAD, sent))?;
                 told_to_lead = Some(sent);
             }
             let pace = if sent > beaten { BEAT_BUSY } else { BEAT_IDLE };

@@ -12,7 +12,7 @@ use super::incoming::{Incoming, LinkError};
 use super::wire::{Answer, Request};
 use crate::aof::divergence::{self, Lost};
 use crate::aof::files::DIVERGED;
-use crate::aof::record::{Epoch, Position};
+use crate::aof::record::Position;
 use crate::aof::replacement::{self, Pending, Purpose};
 use crate::cluster::state::LeaderAddr;
 use crate::config::Id;
@@ -51,7 +51,7 @@ impl LeaderLink<'_> {
                     return self.copy(incoming, base, end);
                 }
                 Answer::Continue(_) => {
-                    self.give_up_behind(ask.seq, own)?;
+                    self.give_up_after(ask.seq, own)?;
                     // A compaction has just taken away what leads back to there. The leader sends records on
                     // this connection by now, so the next question needs another one.
                     return Err(LinkError::Again);
@@ -59,23 +59,23 @@ impl LeaderLink<'_> {
                 Answer::Full { seq, bytes } => {
                     return self.copy(incoming, copy::Base { seq, bytes }, end);
                 }
-                Answer::Behind { seq, epoch, crc } => {
-                    if self.shares(seq, epoch, crc) {
+                Answer::Behind(at) => {
+                    if self.shares(at) {
                         let why = "it has only come to a record before this node's last";
                         return Err(LinkError::Refused(why.to_string()));
                     }
-                    ask = self.earlier(seq, epoch)?;
+                    ask = self.earlier(at)?;
                     continue;
                 }
-                Answer::Diverged { seq, epoch, crc } if self.shares(seq, epoch, crc) => {
-                    if seq >= ask.seq {
+                Answer::Diverged(at) if self.shares(at) => {
+                    if at.seq >= ask.seq {
                         // Nothing is given up for what cannot be.
                         return Err(LinkError::Garbled("an answer that contradicts itself"));
                     }
-                    self.give_up_behind(seq, own)?;
+                    self.give_up_after(at.seq, own)?;
                 }
-                Answer::Diverged { seq, epoch, .. } => {
-                    ask = self.earlier(seq, epoch)?;
+                Answer::Diverged(at) => {
+                    ask = self.earlier(at)?;
                     continue;
                 }
             }
@@ -118,9 +118,9 @@ impl LeaderLink<'_> {
     }
 
     /// Whether the record is of one epoch here and there: then all up to it is the same.
-    fn shares(&self, seq: Seq, epoch: Epoch, crc: u32) -> bool {
-        let own = self.persistence.log.epoch_of(seq);
-        own.is_some_and(|own| own.epoch == epoch && own.crc == crc)
+    fn shares(&self, at: Position) -> bool {
+        let own = self.persistence.log.epoch_of(at.seq);
+        own.is_some_and(|own| own.epoch == at.epoch && own.crc == at.crc)
     }
 
     fn authenticate(&self, incoming: &mut Incoming) -> Result<(), LinkError> {
@@ -151,10 +151,10 @@ impl LeaderLink<'_> {
 
     /// The last of our records that can be in a history which has, at `seq`, an epoch that is not ours. If the
     /// state at that record cannot be rebuilt from what is here, only starting over is left.
-    fn earlier(&self, seq: Seq, epoch: Epoch) -> Result<Position, LinkError> {
+    fn earlier(&self, at: Position) -> Result<Position, LinkError> {
         let Persistence { log, dir, .. } = self.persistence;
-        let seq = seq.min(log.last().seq);
-        let seq = log.with_epochs(|epochs| epochs.last_before(seq, epoch));
+        let seq = at.seq.min(log.last().seq);
+        let seq = log.with_epochs(|epochs| epochs.last_before(seq, at.epoch));
         let Some(seq) = seq else { return Ok(Position::default()) };
         if !divergence::can_rewind(dir, seq).map_err(LinkError::own)? {
             return Ok(Position::default());
@@ -164,7 +164,7 @@ impl LeaderLink<'_> {
 
     /// Saves, reports and cuts off what only this node has, and dials again. If the state before it cannot
     /// be rebuilt from what is here, nothing is cut off.
-    fn give_up_behind(&self, last: Seq, end: Position) -> Result<(), LinkError> {
+    fn give_up_after(&self, last: Seq, end: Position) -> Result<(), LinkError> {
         let Persistence { log, dir, .. } = self.persistence;
         if !divergence::can_rewind(dir, last).map_err(LinkError::own)? {
             return Ok(());

@@ -67,9 +67,7 @@ impl Request {
     pub fn parse<'a>(mut words: impl Iterator<Item = &'a [u8]>) -> Option<Request> {
         let node_id = String::from_utf8(words.next()?.to_vec()).ok()?;
         let valid = node_id.len() == 40 && node_id.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let seq = Seq(canonical_number(words.next()?)?);
-        let epoch = Epoch(canonical_number(words.next()?)?);
-        let crc = parse_crc(words.next()?)?;
+        let last = position(&mut words)?;
         let port = u16::try_from(canonical_number(words.next()?)?).ok()?;
         let host = words.next().unwrap_or_default();
         // It goes into INFO and into the configuration's file.
@@ -78,7 +76,6 @@ impl Request {
             .ok()
             .filter(|host| host.len() < 256 && host.as_bytes().iter().all(harmless))?;
         let run_id = String::from_utf8_lossy(words.next().unwrap_or_default()).into_owned();
-        let last = Position { seq, epoch, crc };
         valid.then_some(Request { node_id, last, host, port, run_id })
     }
 
@@ -101,26 +98,12 @@ pub enum Answer {
         /// The base's length.
         bytes: u64,
     },
-    /// The record is not here. The histories part no later than here, where this one is in the epoch that
-    /// began with a record with this crc.
-    Diverged {
-        /// Where.
-        seq: Seq,
-        /// The epoch there.
-        epoch: Epoch,
-        /// The crc of that epoch's first record.
-        crc: u32,
-    },
+    /// The record is not here. The histories part at this one or before: it is in the epoch named, and the
+    /// crc is the one of that epoch's first record.
+    Diverged(Position),
     /// The record is not here, and may still come: this node is a follower itself, and this is its last
-    /// record, told as in `Diverged`.
-    Behind {
-        /// Where.
-        seq: Seq,
-        /// The epoch there.
-        epoch: Epoch,
-        /// The crc of that epoch's first record.
-        crc: u32,
-    },
+    /// record, in the terms of `Diverged`.
+    Behind(Position),
 }
 
 impl Answer {
@@ -129,12 +112,10 @@ impl Answer {
         let text = match self {
             Answer::Continue(epoch) => format!("CONTINUE {}", epoch.0),
             Answer::Full { seq, bytes } => format!("FULL {seq} {bytes}"),
-            Answer::Diverged { seq, epoch, crc } => {
-                format!("DIVERGED {seq} {} {crc:08x}", epoch.0)
-            }
-            Answer::Behind { seq, epoch, crc } => format!("BEHIND {seq} {} {crc:08x}", epoch.0),
+            Answer::Diverged(at) => format!("DIVERGED {}", words(at)),
+            Answer::Behind(at) => format!("BEHIND {}", words(at)),
         };
-        sealed(&format!("{text} {end}"), request.seal())
+        sealed(format!("{text} {end}").as_bytes(), request.seal())
     }
 
     /// Reads a line without its end, the answer to this request, and where the leader's log ends.
@@ -146,16 +127,8 @@ impl Answer {
         let answer = match kind {
             b"CONTINUE" => Answer::Continue(Epoch(number()?)),
             b"FULL" => Answer::Full { seq: Seq(number()?), bytes: number()? },
-            b"DIVERGED" => Answer::Diverged {
-                seq: Seq(number()?),
-                epoch: Epoch(number()?),
-                crc: parse_crc(words.next()?)?,
-            },
-            b"BEHIND" => Answer::Behind {
-                seq: Seq(number()?),
-                epoch: Epoch(number()?),
-                crc: parse_crc(words.next()?)?,
-            },
+            b"DIVERGED" => Answer::Diverged(position(&mut words)?),
+            b"BEHIND" => Answer::Behind(position(&mut words)?),
             _ => return None,
         };
         Some((answer, Seq(canonical_number(words.next()?)?)))
@@ -188,7 +161,7 @@ impl Heartbeat {
     /// The line, with its end.
     pub fn line(&self) -> Vec<u8> {
         let Heartbeat { epoch, seq, unix_ms, behind_ms, echo, hops } = self;
-        sealed(&format!("#! {} {seq} {unix_ms} {behind_ms} {echo} {hops}", epoch.0), 0)
+        sealed(format!("#! {} {seq} {unix_ms} {behind_ms} {echo} {hops}", epoch.0).as_bytes(), 0)
     }
 
     /// Reads a line without its end.
@@ -217,7 +190,7 @@ impl Ack {
     /// The line, with its end.
     pub fn line(&self) -> Vec<u8> {
         let Ack { received, applied, durable, bytes, clock } = self;
-        sealed(&format!("ACK {received} {applied} {durable} {bytes} {clock}"), 0)
+        sealed(format!("ACK {received} {applied} {durable} {bytes} {clock}").as_bytes(), 0)
     }
 
     /// Reads a line without its end.
@@ -228,58 +201,21 @@ impl Ack {
     }
 }
 
-/// A follower asks to become the leader; its last record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Handover(pub Seq);
-
-impl Handover {
-    /// The line, with its end.
-    pub fn line(&self) -> Vec<u8> {
-        sealed(&format!("HANDOVER {}", self.0), 0)
-    }
-
-    /// Reads a line without its end.
-    pub fn parse(line: &[u8]) -> Option<Handover> {
-        let [seq] = numbers(line, b"HANDOVER ")?;
-        Some(Handover(Seq(seq)))
-    }
-}
-
-/// A follower that was offered the lead does not take it: no PROMOTE waits for it any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decline(pub Seq);
-
-impl Decline {
-    /// The line, with its end.
-    pub fn line(&self) -> Vec<u8> {
-        sealed(&format!("DECLINE {}", self.0), 0)
-    }
-
-    /// Reads a line without its end.
-    pub fn parse(line: &[u8]) -> Option<Decline> {
-        let [seq] = numbers(line, b"DECLINE ")?;
-        Some(Decline(Seq(seq)))
-    }
-}
-
-/// The leader no longer leads: the follower that has this record, its last, may, or declines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lead(pub Seq);
-
-/// How its line begins.
+/// A follower asks to become the leader, and names its last record.
+pub const HANDOVER: &[u8] = b"HANDOVER ";
+/// The leader leads no longer: the follower that has this record, the last, may lead, or declines.
 pub const LEAD: &[u8] = b"#lead ";
+/// A follower that was offered the lead declines it: no PROMOTE waits for it any more.
+pub const DECLINE: &[u8] = b"DECLINE ";
 
-impl Lead {
-    /// The line, with its end.
-    pub fn line(&self) -> Vec<u8> {
-        sealed(&format!("#lead {}", self.0), 0)
-    }
+/// A line that names one record; `kind` is its beginning.
+pub fn seq_line(kind: &[u8], seq: Seq) -> Vec<u8> {
+    sealed(&[kind, seq.to_string().as_bytes()].concat(), 0)
+}
 
-    /// Reads a line without its end.
-    pub fn parse(line: &[u8]) -> Option<Lead> {
-        let [seq] = numbers(line, LEAD)?;
-        Some(Lead(Seq(seq)))
-    }
+/// Reads a line of this kind, without its end.
+pub fn parse_seq(kind: &[u8], line: &[u8]) -> Option<Seq> {
+    numbers(line, kind).map(|[seq]| Seq(seq))
 }
 
 /// How the line of a message begins.
@@ -289,7 +225,7 @@ pub const MESSAGE: &[u8] = b"#message ";
 pub fn message(channel: &[u8], payload: &[u8]) -> Vec<u8> {
     let body = [channel, payload].concat();
     let text = format!("#message {} {}", channel.len(), payload.len());
-    [&sealed(&text, crc32fast::hash(&body))[..], &body, b"\r\n"].concat()
+    [&sealed(text.as_bytes(), crc32fast::hash(&body))[..], &body, b"\r\n"].concat()
 }
 
 /// A message as it was received.
@@ -326,14 +262,24 @@ pub fn parse_message<'b>(bytes: &'b [u8], line: &[u8]) -> Result<Option<Message<
     Ok(Some(Message { channel, payload, len }))
 }
 
+fn words(at: &Position) -> String {
+    format!("{} {} {:08x}", at.seq, at.epoch.0, at.crc)
+}
+
+fn position<'a>(words: &mut impl Iterator<Item = &'a [u8]>) -> Option<Position> {
+    let seq = Seq(canonical_number(words.next()?)?);
+    let epoch = Epoch(canonical_number(words.next()?)?);
+    Some(Position { seq, epoch, crc: parse_crc(words.next()?)? })
+}
+
 fn numbers<const N: usize>(line: &[u8], prefix: &[u8]) -> Option<[u64; N]> {
     let words = unsealed(line, 0)?.strip_prefix(prefix)?.split(|&byte| byte == b' ');
     let numbers: Option<Vec<u64>> = words.map(canonical_number).collect();
     numbers?.try_into().ok()
 }
 
-fn sealed(text: &str, context: u32) -> Vec<u8> {
-    let mut line = text.as_bytes().to_vec();
+fn sealed(text: &[u8], context: u32) -> Vec<u8> {
+    let mut line = text.to_vec();
     let crc = seal(&line, context);
     line.push(b' ');
     line.extend_from_slice(&hex(crc));
@@ -383,8 +329,8 @@ mod tests {
         let answers = [
             Answer::Continue(epoch),
             Answer::Full { seq, bytes: u64::MAX },
-            Answer::Diverged { seq, epoch, crc: 7 },
-            Answer::Behind { seq, epoch, crc: 7 },
+            Answer::Diverged(Position { seq, epoch, crc: 7 }),
+            Answer::Behind(Position { seq, epoch, crc: 7 }),
         ];
         for answer in answers {
             check((answer, seq), answer.line(&request, seq), |line| Answer::parse(line, &request));
@@ -392,9 +338,9 @@ mod tests {
         let ack =
             Ack { received: seq, applied: Seq(1), durable: Seq(0), bytes: u64::MAX, clock: 5 };
         check(ack, ack.line(), Ack::parse);
-        check(Handover(seq), Handover(seq).line(), Handover::parse);
-        check(Lead(seq), Lead(seq).line(), Lead::parse);
-        check(Decline(seq), Decline(seq).line(), Decline::parse);
+        for kind in [HANDOVER, LEAD, DECLINE] {
+            check(seq, seq_line(kind, seq), |line| parse_seq(kind, line));
+        }
         let heartbeat = Heartbeat { epoch, seq, unix_ms: 1, behind_ms: 2, echo: 3, hops: 4 };
         check(heartbeat, heartbeat.line(), Heartbeat::parse);
     }
