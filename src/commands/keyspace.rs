@@ -7,6 +7,7 @@
 use super::{Call, Command, Family, Flags, Keys};
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
 use crate::glob::Pattern;
+use crate::memory::sample;
 use crate::protocol::{Args, Reply, integer};
 use crate::store::effect::Effect;
 use fastrand::Rng;
@@ -204,7 +205,7 @@ impl ScanOptions {
 }
 
 fn randomkey(call: &mut Call<'_, '_>, _: Args<'_>) -> Result<(), Failure> {
-    let key = call.tx.random_key(&mut Rng::new());
+    let key = sample::random_key(call.tx, &mut Rng::new());
     call.reply.bulk_or_nil(key.as_deref());
     Ok(())
 }

@@ -3,7 +3,6 @@
 use super::expiry::{Expiry, Unit};
 use super::{Call, Command, Family, Flags, Keys};
 use crate::error::{Failure, SYNTAX};
-use crate::event::Classes;
 use crate::protocol::{Args, integer};
 use crate::store::effect::Effect;
 
@@ -221,7 +220,7 @@ fn set(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
         Some(expiry) => Some(expiry.deadline(call.tx.now(), call.name)?),
     };
     if options.get && old.is_none() {
-        call.tx.tell(Classes::MISS, "keymiss", key);
+        call.tx.emit("keymiss", key);
     }
     let met = match options.condition {
         Condition::Always => true,
@@ -236,9 +235,9 @@ fn set(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     }
     if met {
         call.tx.apply(Effect::Set { key, value, deadline });
-        call.tx.tell(Classes::STRING, "set", key);
+        call.tx.emit("set", key);
         if !matches!(options.expiry, None | Some(Expiry::Keep)) {
-            call.tx.tell(Classes::GENERIC, "expire", key);
+            call.tx.emit("expire", key);
         }
     }
     Ok(())
@@ -259,8 +258,8 @@ fn setex(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let deadline = Expiry::At(&args[2], unit).deadline(call.tx.now(), call.name)?;
     let key = &args[1];
     call.tx.apply(Effect::Set { key, value: &args[3], deadline: Some(deadline) });
-    call.tx.tell(Classes::STRING, "set", key);
-    call.tx.tell(Classes::GENERIC, "expire", key);
+    call.tx.emit("set", key);
+    call.tx.emit("expire", key);
     call.reply.ok();
     Ok(())
 }
@@ -276,7 +275,7 @@ fn getdel(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     call.reply.bulk_or_nil(value);
     if value.is_some() {
         call.tx.apply(Effect::Del { keys: &[&args[1]] });
-        call.tx.tell(Classes::GENERIC, "del", &args[1]);
+        call.tx.emit("del", &args[1]);
     }
     Ok(())
 }
@@ -294,7 +293,7 @@ fn getex(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     };
     let Some(value) = value else {
         if option.is_some() {
-            call.tx.tell(Classes::MISS, "keymiss", key);
+            call.tx.emit("keymiss", key);
         }
         // As Redis: what the expiry says is not looked at then.
         call.reply.nil();
@@ -314,7 +313,7 @@ fn getex(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     call.reply.bulk(value);
     if let Some((effect, event)) = effect {
         call.tx.apply(effect);
-        call.tx.tell(Classes::GENERIC, event, key);
+        call.tx.emit(event, key);
     }
     Ok(())
 }
@@ -357,7 +356,7 @@ fn set_pairs(call: &mut Call<'_, '_>, args: Args<'_>) {
 
 fn set_and_tell(call: &mut Call<'_, '_>, key: &[u8], value: &[u8]) {
     call.tx.apply(Effect::Set { key, value, deadline: None });
-    call.tx.tell(Classes::STRING, "set", key);
+    call.tx.emit("set", key);
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use super::expiry::Unit;
 use super::{Call, Command, Family, Flags, Keys};
 use crate::clock::UnixMillis;
 use crate::error::{Failure, NOT_AN_INTEGER};
-use crate::event::Classes;
 use crate::protocol::{Args, integer};
 use crate::store::effect::Effect;
 
@@ -141,10 +140,10 @@ fn set_deadline(call: &mut Call<'_, '_>, args: Args<'_>, unit: Unit) -> Result<(
     if changes {
         if at > now.0 as i64 {
             call.tx.apply(Effect::PexpireAt { key, deadline: UnixMillis(at as u64) });
-            call.tx.tell(Classes::GENERIC, "expire", key);
+            call.tx.emit("expire", key);
         } else {
             call.tx.apply(Effect::Del { keys: &[key] });
-            call.tx.tell(Classes::GENERIC, "del", key);
+            call.tx.emit("del", key);
         }
     }
     call.reply.flag(changes);
@@ -194,7 +193,7 @@ fn persist(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let changes = call.tx.peek(key).is_some_and(|live| live.deadline.is_some());
     if changes {
         call.tx.apply(Effect::Persist { key });
-        call.tx.tell(Classes::GENERIC, "persist", key);
+        call.tx.emit("persist", key);
     }
     call.reply.flag(changes);
     Ok(())

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::limits::{LimitChanges, parse_limits};
-use crate::event::Classes;
+use crate::pubsub::classes::Classes;
 
 /// Which values a setting takes. Strings are what `--help` calls the value.
 pub enum Kind {

@@ -9,7 +9,7 @@ use crate::error::{Failure, NO_AUTH};
 use crate::metrics::timeline::Step;
 use crate::protocol::{Args, Dialect, Mark, Reply};
 use crate::pubsub::commands as pubsub_command;
-use crate::pubsub::notices::Notice;
+use crate::pubsub::notify::Notice;
 use crate::store::{Scope, Tx};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -251,7 +251,7 @@ impl Engine {
 
     /// Locks what the command works on. Its time is that of the moment when the locks were held: the end of the
     /// command before, unless there was a wait.
-    fn begin(&self, session: &mut Session, command: &Command, args: Args<'_>) -> Tx<'_> {
+    fn begin<'s>(&'s self, session: &mut Session, command: &Command, args: Args<'s>) -> Tx<'s> {
         let write = command.flags.has(Flags::WRITE);
         let waited = std::mem::take(&mut session.waited);
         let tx = if command.flags.has(Flags::ALL_KEYS) {
@@ -276,7 +276,7 @@ impl Engine {
         }
         let mut tx =
             tx.without_touch(session.client.no_touch.load(Relaxed)).with_tracking(self.tracking());
-        tx.tell_events(self.told_classes());
+        self.collect_events(&mut tx);
         if write && self.persistence.is_some() {
             tx.record_into(std::mem::take(&mut session.record));
         }
@@ -294,7 +294,7 @@ impl Engine {
     ) -> Result<(), Failure> {
         let Run::Data(handler) = command.run else { unreachable!("the caller has looked") };
         let value_len_max = self.config.int(Id::ProtoMaxBulkLen) as usize;
-        tx.telling_of(command.flags.has(Flags::WRITE));
+        tx.set_command_kind(command.flags.has(Flags::WRITE));
         let mut call = Call { tx, reply, value_len_max, name: command.name };
         let result = handler(&mut call, args);
         session.time(Step::Run);

@@ -21,8 +21,8 @@ use crate::cluster::link::Cut;
 use crate::cluster::state::{FollowTarget, LeaderAddr};
 use crate::config::{Fsync, Id};
 use crate::engine::{Engine, Persistence};
-use crate::event::Event;
 use crate::rarely::Rarely;
+use crate::store::Event;
 use crossbeam_channel::bounded;
 use std::convert::Infallible;
 use std::io::{self, Write};
@@ -209,7 +209,7 @@ impl LeaderLink<'_> {
     fn announce(&self, events: &mut Vec<Event>) -> Result<(), LinkError> {
         if !events.is_empty() {
             self.settle()?;
-            self.engine.announce(std::mem::take(events));
+            self.engine.publish_events(std::mem::take(events));
         }
         Ok(())
     }

@@ -14,7 +14,6 @@ use super::bits::{BAD_OFFSET, check_offset};
 use crate::commands::ranges::write_at;
 use crate::commands::{Call, Command, Family, Flags, Keys};
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
-use crate::event::Classes;
 use crate::protocol::{Args, integer};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -77,7 +76,7 @@ fn bitfield(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
         write_at(call.tx, key, offset, &bytes);
     }
     if is_told {
-        call.tx.tell(Classes::STRING, "setbit", key);
+        call.tx.emit("setbit", key);
     }
     Ok(())
 }
