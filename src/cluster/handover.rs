@@ -67,7 +67,7 @@ impl Role {
         self.read(|state| {
             let handed_over =
                 state.following().and_then(|following| following.handed_over.as_ref());
-            handed_over.is_some_and(|it| it.node_id == node_id && it.last == last)
+            handed_over.is_some_and(|(id, seq)| id == node_id && *seq == last)
         })
     }
 }
@@ -75,13 +75,13 @@ impl Role {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::state::{HandedOver, LeaderAddr};
+    use crate::cluster::state::LeaderAddr;
 
     fn following() -> (Role, FollowTarget) {
         let role = Role::default();
         let change = role.begin_change();
         change.stop_writes();
-        let handed_over = HandedOver { node_id: "n".to_string(), last: Seq(9) };
+        let handed_over = ("n".to_string(), Seq(9));
         change.follow(LeaderAddr { host: "a".to_string(), port: 1 }, Some(handed_over), 0);
         drop(change);
         let target = role.target().unwrap();

@@ -1,7 +1,4 @@
-//! The link to the leader, as one value, and the figures that operators see of it.
-//!
-//! The thread `repl-in` owns the link; [`super::role::Role`] holds its state, so that a change of role and
-//! the link never contradict each other.
+//! The link to the leader, as a value, and the figures that operators see of it.
 
 use crate::store::effect::Seq;
 use std::fmt;
@@ -27,79 +24,63 @@ impl fmt::Debug for Cut {
     }
 }
 
-/// The link. Until it is `None` again, its thread may append to the log.
-#[derive(Debug, Default)]
-pub(super) enum Link {
-    /// There is none.
+/// How far a link has come. Unless it is `None`, its thread may append to the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Phase {
     #[default]
     None,
-    /// A socket is connected to the leader.
-    Open(Phase, Cut),
-    /// It was cut, and its thread has not ended it yet.
-    Ending,
-}
-
-/// How far an open link has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
     /// The two nodes agree on where to go on.
     Connecting,
     /// A full copy comes in.
     Copying,
-    /// Records come in.
-    Up {
-        /// Links between this node and the one that leads; 0 until the first heartbeat.
-        hops: u64,
-    },
+    /// Records come in. `hops` counts the links to the node that leads; 0 is unknown.
+    Up { hops: u64 },
+    /// It was cut, and its thread has not ended it yet.
+    Ending,
+}
+
+/// The link, which `repl-in` owns.
+#[derive(Debug, Default)]
+pub(super) struct Link {
+    pub(super) phase: Phase,
+    cut: Option<Cut>,
 }
 
 impl Link {
-    /// Cuts an open link. Returns whether there was one.
+    /// A link whose socket is connected.
+    pub(super) fn open(cut: Cut) -> Link {
+        Link { phase: Phase::Connecting, cut: Some(cut) }
+    }
+
+    /// Cuts the link. Returns whether there was one.
     pub(super) fn cut(&mut self) -> bool {
-        match std::mem::take(self) {
-            Link::None => false,
-            Link::Ending => {
-                *self = Link::Ending;
-                false
-            }
-            Link::Open(_, cut) => {
-                *self = Link::Ending;
-                (cut.0)()
-            }
+        let Some(cut) = self.cut.take() else { return false };
+        self.phase = Phase::Ending;
+        (cut.0)()
+    }
+
+    /// Goes on to another phase, unless it was cut.
+    pub(super) fn enter(&mut self, phase: Phase) {
+        if self.cut.is_some() {
+            self.phase = phase;
         }
-    }
-
-    /// The phase of an open link.
-    pub(super) fn phase(&self) -> Option<Phase> {
-        if let Link::Open(phase, _) = self { Some(*phase) } else { None }
-    }
-
-    /// Moves an open link to another phase. One that was cut stays so.
-    pub(super) fn enter(&mut self, next: Phase) {
-        if let Link::Open(phase, _) = self {
-            *phase = next;
-        }
-    }
-
-    /// Links to the node that leads; 0 is unknown, and more than [`HOPS_MAX`] is a circle.
-    pub(super) fn hops(&self) -> u64 {
-        if let Some(Phase::Up { hops }) = self.phase() { hops } else { 0 }
     }
 
     /// Whether records come in, or would if there were any, from a node that leads or follows one that does.
     pub(super) fn is_up(&self) -> bool {
-        matches!(self.phase(), Some(Phase::Up { hops }) if hops <= HOPS_MAX)
+        matches!(self.phase, Phase::Up { hops } if hops <= HOPS_MAX)
     }
 }
 
-/// What operators see of the link: INFO, `/metrics` and the status page. Its thread keeps them up to date.
+/// What operators see of the link in INFO, `/metrics` and the status page. Times are milliseconds on the
+/// process's clock.
 #[derive(Clone, Debug, Default)]
 pub struct LinkFigures {
     /// Bytes received.
     pub received_bytes: u64,
-    /// Milliseconds on the process's clock when bytes were last received.
+    /// When bytes were last received.
     pub heard_at: u64,
-    /// Milliseconds on the process's clock when the link last came up or went down.
+    /// When the link last came up or went down.
     pub changed_at: u64,
     /// The newest record that the leader has named.
     pub leader_seq: Seq,

@@ -45,10 +45,9 @@ pub struct ReplicaProgress {
     /// Milliseconds on the process's clock of the last acknowledgement.
     acked_at: AtomicU64,
     state: Mutex<SendState>,
-    messages: Mutex<Messages>,
 }
 
-/// What relates sending and acknowledgements.
+/// What the sender and the reader of acknowledgements share.
 #[derive(Debug, Default)]
 struct SendState {
     /// Acknowledgements so far.
@@ -59,6 +58,9 @@ struct SendState {
     /// `(bytes sent, last seq sent)` at a heartbeat. An acknowledgement of that many bytes must report at
     /// least that seq; otherwise the stream was corrupted.
     checkpoint: Option<(u64, Seq)>,
+    /// Messages that wait to be sent on, and their bytes.
+    messages: VecDeque<Arc<Forwarded>>,
+    message_bytes: usize,
 }
 
 /// The end of the log at one time.
@@ -103,7 +105,6 @@ impl ReplicaProgress {
             durable: AtomicU64::new(seq.0),
             acked_at: AtomicU64::new(now),
             state: Mutex::default(),
-            messages: Mutex::default(),
         }
     }
 
@@ -111,10 +112,10 @@ impl ReplicaProgress {
     pub fn note_end(&self, seq: Seq, bytes: u64, now: u64) {
         let points = &mut self.state.lock().points;
         if points.len() >= POINTS_MAX {
-            let mut odd = false;
+            let mut index = 0;
             points.retain(|_| {
-                odd = !odd;
-                odd
+                index += 1;
+                index % 2 == 1
             });
         }
         points.push_back(Point { seq, bytes, at: now });
@@ -178,6 +179,30 @@ impl ReplicaProgress {
         now.saturating_sub(self.acked_at.load(Relaxed))
     }
 
+    /// Takes the next message, if the follower has been sent the records before it.
+    pub fn next_message(&self, sent: Seq) -> Option<Arc<Forwarded>> {
+        let mut state = self.state.lock();
+        let next = state.messages.pop_front_if(|message| message.after <= sent)?;
+        state.message_bytes -= next.size();
+        Some(next)
+    }
+
+    /// Whether messages wait.
+    pub fn has_messages(&self) -> bool {
+        !self.state.lock().messages.is_empty()
+    }
+
+    /// Adds a message. Returns whether there was room.
+    fn forward(&self, message: &Arc<Forwarded>) -> bool {
+        let mut state = self.state.lock();
+        let fits = state.message_bytes + message.size() <= MESSAGE_BYTES_MAX;
+        if fits {
+            state.message_bytes += message.size();
+            state.messages.push_back(Arc::clone(message));
+        }
+        fits
+    }
+
     /// What it lacks of a log that ends at `appended`, of which `bytes` are written.
     pub fn lag(&self, appended: Seq, bytes: u64, now: u64) -> Lag {
         let applied = self.applied();
@@ -217,38 +242,6 @@ impl Forwarded {
 
     fn size(&self) -> usize {
         self.channel.len() + self.payload.len() + size_of::<Forwarded>()
-    }
-}
-
-#[derive(Debug, Default)]
-struct Messages {
-    queue: VecDeque<Arc<Forwarded>>,
-    bytes: usize,
-}
-
-impl ReplicaProgress {
-    /// Takes the next message, if the follower has been sent the records before it.
-    pub fn next_message(&self, sent: Seq) -> Option<Arc<Forwarded>> {
-        let mut messages = self.messages.lock();
-        let next = messages.queue.pop_front_if(|message| message.after <= sent)?;
-        messages.bytes -= next.size();
-        Some(next)
-    }
-
-    /// Whether messages wait.
-    pub fn has_messages(&self) -> bool {
-        !self.messages.lock().queue.is_empty()
-    }
-
-    /// Adds a message. Returns whether there was room.
-    fn forward(&self, message: &Arc<Forwarded>) -> bool {
-        let mut messages = self.messages.lock();
-        let fits = messages.bytes + message.size() <= MESSAGE_BYTES_MAX;
-        if fits {
-            messages.bytes += message.size();
-            messages.queue.push_back(Arc::clone(message));
-        }
-        fits
     }
 }
 

@@ -20,10 +20,11 @@
 
 use super::freshness::Freshness;
 use super::link::{Cut, HOPS_MAX, Link, LinkFigures, Phase};
-use super::state::{FollowState, FollowTarget, HandedOver, LeaderAddr, RoleState, Standing};
+use super::state::{FollowState, FollowTarget, LeaderAddr, RoleState, Standing};
 use crate::config::{Config, Id};
 use crate::error::Failure;
 use crate::signal::Signal;
+use crate::store::effect::Seq;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
@@ -66,9 +67,9 @@ impl Change<'_> {
         });
     }
 
-    /// Follows a node; the link to another one is cut. Writes have been stopped. `handed_over` is given if
-    /// this node has led until now and has handed over to the new leader.
-    pub fn follow(&self, leader: LeaderAddr, handed_over: Option<HandedOver>, now: u64) {
+    /// Follows a node; the link to another one is cut. Writes have been stopped. `handed_over` is
+    /// the new leader's id and the last record before it, if this node has handed over to it.
+    pub fn follow(&self, leader: LeaderAddr, handed_over: Option<(String, Seq)>, now: u64) {
         self.0.drop_link(now, |state| state.follow(leader, handed_over));
     }
 
@@ -92,7 +93,7 @@ impl Change<'_> {
     /// Leads. Its epoch is durable, and there is no link.
     pub fn lead(&self) {
         self.0.update(|state| {
-            assert!(matches!(state.link, Link::None), "a leader's log has another writer");
+            assert!(state.link.phase == Phase::None, "a leader's log has another writer");
             state.standing = Standing::Leading;
         });
     }
@@ -206,7 +207,7 @@ impl Role {
         self.update(|state| {
             let is_in_force = state.in_force(target).is_some();
             if is_in_force {
-                state.link = Link::Open(Phase::Connecting, cut);
+                state.link = Link::open(cut);
             }
             is_in_force
         })
@@ -230,15 +231,13 @@ impl Role {
     /// The leader said how many links lie between it and the node that leads. Returns whether that node has
     /// just been found (true) or lost to a circle (false).
     pub fn note_hops(&self, hops: u64, now: u64) -> Option<bool> {
-        let own = hops.saturating_add(1).min(HOPS_MAX + 1);
-        if self.read(|state| state.link.hops()) == own {
+        let next = Phase::Up { hops: hops.saturating_add(1).min(HOPS_MAX + 1) };
+        if self.read(|state| state.link.phase) == next {
             return None;
         }
-        let (was_up, is_up) = self.update(|state| {
-            let was_up = state.link.is_up();
-            state.link.enter(Phase::Up { hops: own });
-            (was_up, state.link.is_up())
-        });
+        let was_up = self.link_is_up();
+        self.update(|state| state.link.enter(next));
+        let is_up = self.link_is_up();
         if was_up == is_up {
             return None;
         }
@@ -248,7 +247,7 @@ impl Role {
 
     /// The link has ended: its thread appends nothing more to the log.
     pub fn end_link(&self, now: u64) {
-        self.drop_link(now, |state| state.link = Link::None);
+        self.drop_link(now, |state| state.link = Link::default());
     }
 
     /// Cuts the link; its thread then ends it. Returns whether there was one.
@@ -258,12 +257,12 @@ impl Role {
 
     /// Cuts the link, if there is one, and changes the state.
     fn drop_link<T>(&self, now: u64, change: impl FnOnce(&mut RoleState) -> T) -> T {
-        let (was_up, result) = self.update(|state| {
-            let was_up = matches!(state.link.phase(), Some(Phase::Up { .. }));
+        let (phase, result) = self.update(|state| {
+            let phase = state.link.phase;
             state.link.cut();
-            (was_up, change(state))
+            (phase, change(state))
         });
-        if was_up {
+        if matches!(phase, Phase::Up { .. }) {
             self.figures.lock().changed_at = now;
         }
         self.freshness.link_ended();
@@ -272,7 +271,7 @@ impl Role {
 
     /// Whether the thread of the link may still append to the log.
     pub fn is_linked(&self) -> bool {
-        self.read(|state| !matches!(state.link, Link::None))
+        self.read(|state| state.link.phase != Phase::None)
     }
 
     /// Whether records come in, or would if there were any, from a node that leads or follows one that does.
@@ -282,18 +281,18 @@ impl Role {
 
     /// The link's state in Redis's words.
     pub fn link_state(&self) -> &'static str {
-        self.read(|state| match state.link.phase() {
-            Some(Phase::Up { .. }) if state.link.is_up() => "connected",
-            Some(Phase::Copying) => "sync",
-            Some(_) => "connecting",
-            None => "connect",
+        self.read(|state| match state.link.phase {
+            Phase::Up { hops } if hops <= HOPS_MAX => "connected",
+            Phase::Copying => "sync",
+            Phase::Connecting | Phase::Up { .. } => "connecting",
+            Phase::None | Phase::Ending => "connect",
         })
     }
 
     /// How many links lie between this node and the one that leads: 0 is unknown, more than [`HOPS_MAX`] a
     /// circle.
     pub fn hops(&self) -> u64 {
-        self.read(|state| state.link.hops())
+        self.read(|state| if let Phase::Up { hops } = state.link.phase { hops } else { 0 })
     }
 }
 

@@ -28,22 +28,13 @@ pub struct FollowTarget {
     pub number: u64,
 }
 
-/// A handover that this node has made as the leader.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HandedOver {
-    /// The id of the node that leads after it.
-    pub node_id: String,
-    /// The last record before it.
-    pub last: Seq,
-}
-
 /// A follower's part of the state.
 #[derive(Clone, Debug)]
 pub struct FollowState {
     /// The node that is followed.
     pub target: FollowTarget,
-    /// If this node led until it handed over to that leader.
-    pub(super) handed_over: Option<HandedOver>,
+    /// If this node has handed over to that leader: the leader's id, and the last record before it.
+    pub(super) handed_over: Option<(String, Seq)>,
     /// The leader's offer to hand over has been accepted: this node is about to lead.
     pub(super) offer_accepted: bool,
 }
@@ -87,7 +78,7 @@ impl RoleState {
     }
 
     /// Follows a node, as a new target.
-    pub(super) fn follow(&mut self, leader: LeaderAddr, handed_over: Option<HandedOver>) {
+    pub(super) fn follow(&mut self, leader: LeaderAddr, handed_over: Option<(String, Seq)>) {
         self.targets += 1;
         let target = FollowTarget { leader, number: self.targets };
         let following = FollowState { target, handed_over, offer_accepted: false };

@@ -19,7 +19,6 @@ use crate::aof::record::Position;
 use crate::clock::UnixMillis;
 use crate::cluster::link::HOPS_MAX;
 use crate::cluster::progress::{LinkId, ReplicaProgress};
-use crate::cluster::state::HandedOver;
 use crate::cluster::state::LeaderAddr;
 use crate::config::Id;
 use crate::engine::{Client, Engine, Persistence};
@@ -188,8 +187,7 @@ fn read_acks(engine: &Engine, client: &Client, follower: &ReplicaProgress, early
             }
             if let Some(seq) = wire::parse_seq(DECLINE, line) {
                 log::warn!("follower {}:{} declines to lead", follower.host, follower.port);
-                let declined = HandedOver { node_id: follower.node_id.clone(), last: seq };
-                if let Err(error) = engine.take_back_lead(&declined) {
+                if let Err(error) = engine.take_back_lead(&follower.node_id, seq) {
                     log::error!("{error}");
                 }
                 continue;
@@ -360,7 +358,7 @@ impl Sender<'_> {
         }
         log::warn!("handing over to {}:{} behind record {last}", follower.host, follower.port);
         let leader = LeaderAddr { host: follower.host.clone(), port: follower.port };
-        let handed_over = HandedOver { node_id: follower.node_id.clone(), last };
+        let handed_over = (follower.node_id.clone(), last);
         self.engine.follow_successor(leader, handed_over).map_err(io::Error::other)?;
         Ok(last)
     }

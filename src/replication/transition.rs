@@ -15,11 +15,11 @@
 
 use crate::aof::replacement;
 use crate::cluster::role::Change;
-use crate::cluster::state::HandedOver;
 use crate::cluster::state::{FollowTarget, LeaderAddr};
 use crate::engine::Engine;
 use crate::error::Failure;
 use crate::store::Scope;
+use crate::store::effect::Seq;
 use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
@@ -120,7 +120,7 @@ impl Engine {
         &self,
         change: &Change<'_>,
         leader: LeaderAddr,
-        handed_over: Option<HandedOver>,
+        handed_over: Option<(String, Seq)>,
     ) {
         log::warn!("this node follows {leader} from now on");
         self.config.set_leader(Some((&leader.host, leader.port)));
@@ -141,7 +141,7 @@ impl Engine {
     pub fn follow_successor(
         &self,
         leader: LeaderAddr,
-        handed_over: HandedOver,
+        handed_over: (String, Seq),
     ) -> Result<(), RoleError> {
         let change = self.role.begin_change();
         if !self.role.is_idle() {
@@ -161,9 +161,9 @@ impl Engine {
     }
 
     /// Leads again: the node that this one has handed over to after this record has declined.
-    pub fn take_back_lead(&self, declined: &HandedOver) -> Result<(), RoleError> {
+    pub fn take_back_lead(&self, node_id: &str, last: Seq) -> Result<(), RoleError> {
         let change = self.role.begin_change();
-        if self.role.has_handed_over(&declined.node_id, declined.last) {
+        if self.role.has_handed_over(node_id, last) {
             self.stop_following_and_lead(&change)?;
         }
         Ok(())
