@@ -1,4 +1,4 @@
-//! What comes in over the link to the leader, item by item, checked before anybody sees it.
+//! Input of the link to the leader, item by item. Each item is checked before it is handed over.
 
 use super::wire::{
     self, Damaged, HEARTBEAT, Heartbeat, LEAD, LINE_LEN_MAX, MESSAGE, parse_message,
@@ -10,7 +10,7 @@ use std::fmt;
 use std::io::{self, ErrorKind, Read};
 use std::net::TcpStream;
 
-/// The buffer's size, unless one record is larger.
+/// The buffer's size, unless a record is larger.
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// Why a link ends.
@@ -18,13 +18,13 @@ const BUFFER_BYTES: usize = 256 << 10;
 pub enum LinkError {
     /// The connection broke.
     Io(io::Error),
-    /// The leader refuses; what it says.
+    /// The leader refuses, with this text.
     Refused(String),
-    /// What came is not what a leader sends: it is dropped, and asked for again.
+    /// The input is not what a leader sends: it is dropped, and asked for again.
     Garbled(&'static str),
-    /// This node cannot take it: its own disk or its own log.
+    /// This node's own disk or log fails.
     Own(String),
-    /// To be dialled again at once: something was settled here first.
+    /// The link is to be dialled again at once: this node had to change its log first.
     Again,
     /// The leader has handed over to this node.
     Lead,
@@ -65,7 +65,7 @@ pub enum Item<'i> {
     Heartbeat(Heartbeat),
     /// The leader hands over after this record.
     Lead(Seq),
-    /// Somebody published this: channel and payload.
+    /// A published message: channel and payload.
     Message(&'i [u8], &'i [u8]),
     /// More has to be read first.
     NeedMore,
@@ -135,8 +135,8 @@ impl Incoming {
         }
     }
 
-    /// The next item, if it is here. A record must follow `last`; nothing that does not is handed over.
-    /// The caller consumes what it has used.
+    /// The next item, if it is here, and its length, which the caller then consumes. A record must follow
+    /// `last`.
     pub fn item(&self, last: Position) -> Result<(Item<'_>, usize), LinkError> {
         next_item(self.waiting(), last)
     }
