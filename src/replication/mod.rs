@@ -89,7 +89,7 @@
 //! # Reading order
 //!
 //! [`wire`] (the lines), [`cursor`] (reading the log for a follower), `feed` (what a follower is given),
-//! [`leader`], `incoming` (checking what comes), [`follower`], `rejoin` (where to go on), `copy`,
+//! [`leader`] and `sender`, `incoming` (checking what comes), [`follower`], `rejoin` (where to go on), `copy`,
 //! `replica` (applying), [`transition`] (changes of role), `commands`.
 
 pub(crate) mod commands;
@@ -101,6 +101,7 @@ mod incoming;
 pub mod leader;
 mod rejoin;
 pub(crate) mod replica;
+mod sender;
 pub mod transition;
 mod twins;
 pub mod wire;

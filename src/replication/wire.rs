@@ -10,14 +10,14 @@
 //!                                        ◀──   #! <epoch> <seq> <unix ms> <behind ms> <echo> <hops> <seal>
 //! ACK <received> <applied> <durable> <bytes> <clock> <seal> ──▶
 //! HANDOVER <seq> <seal>                   ──▶
-//!                                        ◀──   #lead <seq> <seal>                   behind the last record
-//! DECLINE <seq> <seal>                    ──▶   only if PROMOTE waits no longer
+//!                                        ◀──   #lead <seq> <seal>                   after the last record
+//! DECLINE <seq> <seal>                    ──▶   if no PROMOTE waits any more
 //!                                        ◀──   #message <length> <length> <seal>    channel and payload follow
 //! ```
 //!
-//! `<end>` is the leader's last record: a follower that has more says so.
+//! `<end>` is the leader's last record: a follower that has more logs a warning.
 //!
-//! Each line ends in a seal, the CRC-32 of what is before it. The seal of an answer also covers the request,
+//! Each line ends in a seal, the CRC-32 of the text before it. The seal of an answer also covers the request
 //! as the leader understood it, so a bit that flips on the way there cannot cause a needless full copy.
 
 use crate::aof::record::{Epoch, Position, canonical_number, hex, parse_crc};
@@ -26,18 +26,18 @@ use crate::store::effect::Seq;
 /// No line is longer.
 pub const LINE_LEN_MAX: usize = 256;
 
-/// What a follower asks for.
+/// A follower's request for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Its node's id.
     pub node_id: String,
     /// The last record that it has; zeros if it has none, or wants to start over.
     pub last: Position,
-    /// Where others can reach it: an address, if it is not where the connection comes from, and a port.
+    /// The address at which others can reach it; empty if it is the connection's.
     pub host: String,
-    /// See `host`.
+    /// The port at which others can reach it.
     pub port: u16,
-    /// The process that asks, 40 hex digits; empty if it does not say. Two processes with one node id have
+    /// The process that asks, 40 hex digits; empty if it does not tell. Two processes with one node id have
     /// copies of one directory.
     pub run_id: String,
 }
@@ -63,7 +63,7 @@ impl Request {
         ]
     }
 
-    /// Reads the words behind the command's name.
+    /// Reads the words after the command's name.
     pub fn parse<'a>(mut words: impl Iterator<Item = &'a [u8]>) -> Option<Request> {
         let node_id = String::from_utf8(words.next()?.to_vec()).ok()?;
         let valid = node_id.len() == 40 && node_id.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -79,23 +79,22 @@ impl Request {
         valid.then_some(Request { node_id, last, host, port, run_id })
     }
 
-    /// What the seal of an answer covers besides the answer.
+    /// The context of an answer's seal.
     fn seal(&self) -> u32 {
         crc32fast::hash(&self.sealed_words().join(&b' '))
     }
 }
 
-/// What a leader answers.
+/// A leader's answer to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The record is here, too; those behind it follow.
+    /// The record is here, too. The records after it follow.
     Continue(Epoch),
-    /// A base of so many bytes follows, then the records behind this one. Without a base, everything from
-    /// the first record on.
+    /// A base follows, then the records after it. Without a base, all records from the first one on.
     Full {
         /// The base's record.
         seq: Seq,
-        /// The base's length.
+        /// The base's length; 0 without a base.
         bytes: u64,
     },
     /// The record is not here. The histories part at this one or before: it is in the epoch named, and the
@@ -142,19 +141,19 @@ pub struct Heartbeat {
     pub epoch: Epoch,
     /// Its last record.
     pub seq: Seq,
-    /// Its wall clock, for people who watch.
+    /// Its wall clock, for people who read along.
     pub unix_ms: u64,
-    /// How old what it has may be, in milliseconds, if it is a follower itself.
+    /// If it is a follower itself, how old its data may be, in milliseconds; `u64::MAX` is unknown.
     pub behind_ms: u64,
-    /// What the receiver's clock (see [`Ack`]) showed at least when this was sent; 0 if that is unknown. So
-    /// the receiver knows how old this is, however long it was on its way, and no two clocks need agree.
+    /// The receiver's own clock (see [`Ack`]) when this was sent, at least; 0 is unknown. So the receiver
+    /// knows how old this is, however long it was on its way, and no two clocks need agree.
     pub echo: u64,
-    /// How many links lie between the sender and the node that leads: 0 from a leader, and one more than its
-    /// own leader said from a follower. Where nodes follow each other in a circle it grows without end.
+    /// Links between the sender and the node that leads: 0 from a leader; from a follower, one more than its
+    /// own leader said. Where nodes follow each other in a circle it grows without end.
     pub hops: u64,
 }
 
-/// How a heartbeat's line begins, which no record's does.
+/// The beginning of a heartbeat's line. No record begins so.
 pub const HEARTBEAT: &[u8] = b"#! ";
 
 impl Heartbeat {
@@ -171,7 +170,7 @@ impl Heartbeat {
     }
 }
 
-/// How far a follower has come.
+/// An acknowledgement: how far a follower has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ack {
     /// The last record that it has received.
@@ -180,9 +179,9 @@ pub struct Ack {
     pub applied: Seq,
     /// The last one on its disk.
     pub durable: Seq,
-    /// Bytes behind the leader's answer in which there is nothing whole any more that is not received.
+    /// Bytes received after the leader's answer. Each record that is whole in them is among `received`.
     pub bytes: u64,
-    /// Milliseconds on the sender's own clock; 0 if it does not want to have them back.
+    /// Milliseconds on the sender's own clock; 0 if it need not be echoed.
     pub clock: u64,
 }
 
@@ -218,10 +217,10 @@ pub fn parse_seq(kind: &[u8], line: &[u8]) -> Option<Seq> {
     numbers(line, kind).map(|[seq]| Seq(seq))
 }
 
-/// How the line of a message begins.
+/// The beginning of a message's line.
 pub const MESSAGE: &[u8] = b"#message ";
 
-/// A published message: its line, the channel and the payload, which the line's seal covers, and a line end.
+/// The bytes of a published message: its line, channel and payload, which the line's seal covers, a line end.
 pub fn message(channel: &[u8], payload: &[u8]) -> Vec<u8> {
     let body = [channel, payload].concat();
     let text = format!("#message {} {}", channel.len(), payload.len());
@@ -239,12 +238,12 @@ pub struct Message<'b> {
     pub len: usize,
 }
 
-/// What came is not what was sent.
+/// The input is not what was sent.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Damaged;
 
-/// Reads what [`message`] made from the front of `bytes`, whose first line, without its end, is `line`.
-/// None if not all of it is there yet.
+/// Reads a [`message`] from the front of `bytes`, whose first line, without its end, is `line`. None if not
+/// all of it is there yet.
 pub fn parse_message<'b>(bytes: &'b [u8], line: &[u8]) -> Result<Option<Message<'b>>, Damaged> {
     let text = line.len().checked_sub(9).map(|len| &line[..len]).ok_or(Damaged)?;
     let lengths = text.strip_prefix(MESSAGE).ok_or(Damaged)?.split(|&byte| byte == b' ');
