@@ -44,7 +44,7 @@
 //! | `http` | the status page's listener | `accept` | shutdown, behind the last client |
 //! | `http-conn` ≤ 12 | one request for a page or the metrics | `read`, for 5 s at most | it is answered |
 //! | `repl-out-<n>` | a place in the log, for one follower | new log, or its socket | the link ends, shutdown |
-//! | `repl-in` | the link to the leader | `read`, or for an order | shutdown |
+//! | `repl-in` | the link to the leader | `read`, or for a node to follow | shutdown |
 //! | `signals` | – | a signal | last but `main` |
 //! | `repl-dial` ≤ 1 | a connection in the making | a name server, `connect` | it is there or not; at shutdown it is left behind |
 //! | `compactor` | a base in the making | a request, with a timeout | shutdown |
@@ -62,9 +62,9 @@
 //! `Log::syncing` → `Log::writer` → `Log::pending` are for those who write and sync; no shard is locked
 //! then, but by `repl-in` when it starts over elsewhere (`Log::hold_still`, before the shards). `Log::epochs`
 //! is a leaf after `Log::pending`, and a shard's registry of watched keys is one after the shard.
-//! `Role::changing` comes before all shards. A subscriber's
+//! The right to change the role (`cluster::role::Change`) comes before all shards, its state after them. A subscriber's
 //! `Outbox::queue` → `PubSub::registry` is the order of SUBSCRIBE. The registries of clients, of followers
-//! and of subscriptions, the wishes of PROMOTE, and the lanes of publishers, are leaves: held for a look or an
+//! and of subscriptions, the state of the role, and the lanes of publishers, are leaves: held for a look or an
 //! entry, and never while sending. So are `Pause` and what a client waits for in a command (`engine::blocked`),
 //! the rings of slow and sampled commands, and `Monitors::feeds` → a feed's lines: an EXEC's
 //! commands are noted there while its shards are locked.
@@ -82,7 +82,7 @@
 //! - Every queue, buffer, thread count and message size has a named limit and a policy
 //!   (`tests/hostile`).
 //! - Only one thread appends at a time: clients' writes on a leader, `repl-in` on a follower; the change
-//!   takes all shard locks (`engine::role`, `tests/replication`).
+//!   takes all shard locks (`cluster::role`, `tests/replication`).
 //! - Recovery judges everything before it changes anything (`tests/every_byte.rs`).
 
 pub mod admin;

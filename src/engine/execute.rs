@@ -226,7 +226,7 @@ impl Engine {
     }
 
     /// Takes the locks, and asks once more whether the command may run: only with the locks held is the
-    /// answer certain (see `role.rs` and `pause.rs`).
+    /// answer certain (see `cluster/role.rs` and `pause.rs`).
     pub(crate) fn begin_admitted<'s>(
         &'s self,
         session: &mut Session,
