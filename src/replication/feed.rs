@@ -1,4 +1,4 @@
-//! The leader looks up a follower's last record, and decides what the follower is given.
+//! Looks up a follower's last record in the leader's log, and decides what the follower is given.
 
 use super::cursor::Cursor;
 use super::wire::{Answer, Request};
@@ -14,32 +14,32 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-/// For its own leader's word on what the history contains, a follower with followers waits this long.
+/// How long a follower with followers waits to hear from its own leader what the history contains.
 const JUDGE_WAIT: Duration = Duration::from_millis(500);
 
-/// What a follower is given.
+/// What a follower is sent.
 pub struct Feed<'l> {
     /// The answer to its request.
     pub answer: Answer,
     /// See `Log::histories`.
     pub histories: u64,
-    /// The base, if it gets one, with its length.
+    /// The base, if it gets one, and its length.
     pub base: Option<(File, u64)>,
-    /// Where it goes on.
+    /// The log from its next record on.
     pub cursor: Cursor<'l>,
 }
 
 /// The outcome of a request.
 pub enum Found<'l> {
-    /// Records.
+    /// It is sent records.
     Feed(Feed<'l>),
-    /// Another request, once the follower has looked at its own history.
+    /// The follower looks at its own history, and asks again.
     Parted(Answer),
 }
 
-/// As [`find`]. A node that follows another waits a moment for its leader to say what there is. The record
-/// that it is asked for was written before the question: a node that has all that its leader had since then,
-/// and not this record, knows as well as the leader that the history does not contain it.
+/// As [`find`]. A node that follows another waits a moment for news of its leader. The record in question was
+/// written before the request. So a node that has everything its leader had at the time of the request, and
+/// not this record, knows as well as the leader that the history does not contain it.
 pub fn judge<'l>(
     engine: &Engine,
     persistence: &'l Persistence,
@@ -63,7 +63,7 @@ fn wait_fresh(role: &Role, at: u64) -> bool {
     freshness.is_fresh(at)
 }
 
-/// Finds out what a follower with this last record needs, and where the log ends.
+/// Finds out what a follower with this last record needs, and where this log ends.
 fn find<'l>(
     persistence: &'l Persistence,
     request: &Request,
@@ -72,9 +72,9 @@ fn find<'l>(
     let (log, dir) = (&persistence.log, &*persistence.dir);
     let histories = log.histories();
     let last = request.last;
-    // What is not written yet cannot be read from the files. An error is somebody else's to tell.
+    // Only written records can be read from the files. An error shows at the gate.
     let _ = log.ensure_written(log.appended());
-    // One end for all that is decided here: what is behind it may be half written.
+    // One end for all that is decided here: records after it may be half written.
     let end = log.end();
     if let Some(cursor) = Cursor::behind(log, dir, &end, last)? {
         let answer = Answer::Continue(log.epoch());
@@ -101,7 +101,7 @@ fn find<'l>(
     Ok((end.last.seq, found))
 }
 
-/// The newest base and everything behind it.
+/// The newest base and all records after it.
 fn full(persistence: &Persistence) -> io::Result<Feed<'_>> {
     const TRIES: usize = 5;
     let (log, dir) = (&persistence.log, &*persistence.dir);
@@ -126,7 +126,7 @@ fn full(persistence: &Persistence) -> io::Result<Feed<'_>> {
             return Ok(Feed { answer, histories, base, cursor });
         }
     }
-    Err(io::Error::other("no base with the log behind it can be found"))
+    Err(io::Error::other("no base with the log after it can be found"))
 }
 
 fn open_base(path: &std::path::Path) -> io::Result<(File, u64, Position)> {

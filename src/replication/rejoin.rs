@@ -1,10 +1,10 @@
-//! A follower and its leader agree on where to go on, and what only the follower has is kept before it goes.
+//! A follower and its leader agree on where to go on, and records that only the follower has are saved.
 //!
-//! One rule holds on every way: no record is replaced before it is **proven** to be part of the leader's
-//! history. The proof is the record itself, which the leader names (`CONTINUE`), or the list of leaderships:
-//! both have an epoch that began with the very same record, and the leader's goes at least as far in it.
-//! Everything else is saved to `diverged/` first, said at WARN and counted, whichever node wrote it once: the
-//! others may have lost it.
+//! One rule always holds: no record is replaced before it is **proven** to be part of the leader's history.
+//! The proof is the record itself, which the leader names (`CONTINUE`), or the list of epochs: both have an
+//! epoch that began with the very same record, and the leader's goes at least as far in it. Everything else is
+//! saved to `diverged/` first, logged as a warning and counted, whichever node wrote it first: the others may
+//! have lost it.
 
 use super::copy::{self, Arrived};
 use super::follower::LeaderLink;
@@ -52,8 +52,8 @@ impl LeaderLink<'_> {
                 }
                 Answer::Continue(_) => {
                     self.give_up_after(ask.seq, own)?;
-                    // A compaction has just taken away what leads back to there. The leader sends records on
-                    // this connection by now, so the next question needs another one.
+                    // A compaction has just removed the base that leads back to there. The leader sends
+                    // records on this connection by now, so the next request needs another one.
                     return Err(LinkError::Again);
                 }
                 Answer::Full { seq, bytes } => {
@@ -69,7 +69,7 @@ impl LeaderLink<'_> {
                 }
                 Answer::Diverged(at) if self.shares(at) => {
                     if at.seq >= ask.seq {
-                        // Nothing is given up for what cannot be.
+                        // Records are not given up for an answer that cannot be true.
                         return Err(LinkError::Garbled("an answer that contradicts itself"));
                     }
                     self.give_up_after(at.seq, own)?;
@@ -79,13 +79,13 @@ impl LeaderLink<'_> {
                     continue;
                 }
             }
-            // The end of the log could not be taken off; only starting over is left.
+            // The end of the log could not be cut off; only starting over is left.
             ask = Position::default();
         }
         Err(LinkError::Refused("it does not come to an end about where to go on".to_string()))
     }
 
-    /// A copy that is complete, and was not taken over when it should have been: the disk failed then.
+    /// Takes over, or sets aside, a complete copy that could not be taken over earlier, because the disk failed.
     fn settle_copy(&self) -> Result<(), LinkError> {
         let Persistence { log, dir, .. } = self.persistence;
         match replacement::pending(dir)? {
@@ -105,7 +105,7 @@ impl LeaderLink<'_> {
         format!("{} {}", self.target.leader.host, self.target.leader.port)
     }
 
-    /// Says that the leader's log ends before this node's, if it does.
+    /// Warns if the leader's log ends before this node's.
     fn warn_of_end(&self, end: Seq, own: Seq) {
         if end < own && self.said.is_due("end") {
             let LeaderAddr { host, port } = &self.target.leader;
@@ -117,7 +117,7 @@ impl LeaderLink<'_> {
         }
     }
 
-    /// Whether the record is of one epoch here and there: then all up to it is the same.
+    /// Whether the record is in the same epoch here and there: then the logs are the same up to it.
     fn shares(&self, at: Position) -> bool {
         let own = self.persistence.log.epoch_of(at.seq);
         own.is_some_and(|own| own.epoch == at.epoch && own.crc == at.crc)
@@ -149,8 +149,8 @@ impl LeaderLink<'_> {
         Request { node_id, last, host, port, run_id }
     }
 
-    /// The last of our records that can be in a history which has, at `seq`, an epoch that is not ours. If the
-    /// state at that record cannot be rebuilt from what is here, only starting over is left.
+    /// Given that the leader has another epoch at that record, the last of our records that the two histories
+    /// can share. Zeros, for starting over, if the state at that record cannot be rebuilt here.
     fn earlier(&self, at: Position) -> Result<Position, LinkError> {
         let Persistence { log, dir, .. } = self.persistence;
         let seq = at.seq.min(log.last().seq);
@@ -162,8 +162,8 @@ impl LeaderLink<'_> {
         Ok(divergence::position_at(dir, seq)?.unwrap_or_default())
     }
 
-    /// Saves, reports and cuts off what only this node has, and dials again. If the state before it cannot
-    /// be rebuilt from what is here, nothing is cut off.
+    /// Saves, reports and cuts off the records that only this node has, and dials again. If the state before
+    /// them cannot be rebuilt here, nothing is cut off.
     fn give_up_after(&self, last: Seq, end: Position) -> Result<(), LinkError> {
         let Persistence { log, dir, .. } = self.persistence;
         if !divergence::can_rewind(dir, last).map_err(LinkError::own)? {
@@ -174,17 +174,19 @@ impl LeaderLink<'_> {
         self.persistence.aside.note_change();
         self.report_lost(&divergence::lost_after(dir, last, || ())?, &path);
         let rewound = self.persistence.rewind(&self.engine.store, last, || self.starts_over());
-        // Else a compaction has just made a base that is too new; the next try finds that.
+        // None if a compaction has just made a base that is too new; the next try finds that.
         let Some(position) = rewound.map_err(LinkError::Own)? else { return Err(LinkError::Again) };
-        log::warn!("the log goes on behind record {}, as the leader's does", position.seq);
+        log::warn!("the log goes on after record {}, as the leader's does", position.seq);
         Err(LinkError::Again)
     }
 
-    /// Tells of what is in `path`, or is about to be.
+    /// Logs and counts the writes that are saved in `path`, or are about to be.
     fn report_lost(&self, lost: &Lost, path: &Path) {
         let path = path.display().to_string();
         if lost.writes == 0 {
-            log::info!("no write is given up, only the beginning of a leadership; kept in {path}");
+            log::info!(
+                "no write is given up, only the beginning of an epoch; it is kept in {path}"
+            );
             return;
         }
         let mut figures = self.engine.role.figures.lock();
@@ -222,8 +224,8 @@ impl LeaderLink<'_> {
         self.take_over(&purpose, || alive.tell())
     }
 
-    /// Where in `diverged/` the log is kept that a copy replaces; empty if the copy is proven to hold all of
-    /// it.
+    /// The directory in `diverged/` for the log that a copy replaces; empty if the copy is proven to hold all
+    /// of it.
     fn keep_aside(
         &self,
         arrived: &Arrived,
@@ -245,7 +247,7 @@ impl LeaderLink<'_> {
         Ok(aside)
     }
 
-    /// Makes a full copy that is complete this node's data. The end of the server stops it on the way.
+    /// Makes a complete copy this node's data. A shutdown stops it on the way.
     fn take_over(&self, purpose: &Purpose, working: impl FnMut()) -> Result<(), LinkError> {
         let (engine, persistence) = (self.engine, self.persistence);
         let begins = || self.starts_over();
@@ -261,7 +263,7 @@ impl LeaderLink<'_> {
         Ok(())
     }
 
-    /// From here on there is nothing to read.
+    /// From here on, reads are refused.
     fn starts_over(&self) {
         self.engine.loading.set_active(true);
         self.engine.role.freshness.forget();
