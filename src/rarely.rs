@@ -1,6 +1,6 @@
 //! A limit on repeated log lines: the same complaint is logged only now and then.
 
-use parking_lot::Mutex;
+use crate::lock::Mutex;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
 //! The latch that everybody who waits for long also waits on.
 
+use crate::lock::Mutex;
 use crate::signal::Signal;
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};

@@ -12,7 +12,8 @@
 //!
 //! A signal whose waiters must not outlive the server is given to [`crate::shutdown::Shutdown::wakes`].
 
-use parking_lot::{Condvar, Mutex};
+use crate::lock::{Mutex, rank};
+use parking_lot::Condvar;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::Instant;
 
@@ -23,7 +24,7 @@ pub struct Signal {
     generation: AtomicU64,
     /// How many threads wait.
     waiters: AtomicUsize,
-    lock: Mutex<()>,
+    lock: Mutex<(), { rank::SIGNAL }>,
     changed: Condvar,
 }
 
@@ -62,9 +63,9 @@ impl Signal {
             let mut guard = self.lock.lock();
             while self.generation.load(SeqCst) == seen {
                 match deadline {
-                    None => self.changed.wait(&mut guard),
+                    None => self.changed.wait(guard.raw()),
                     Some(deadline) => {
-                        if self.changed.wait_until(&mut guard, deadline).timed_out() {
+                        if self.changed.wait_until(guard.raw(), deadline).timed_out() {
                             break;
                         }
                     }

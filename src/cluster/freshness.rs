@@ -8,9 +8,9 @@
 //! A heartbeat carries the follower's own clock back to it, so no two clocks need agree, and the time that it
 //! was on its way counts as age.
 
+use crate::lock::Mutex;
 use crate::signal::Signal;
 use crate::store::effect::Seq;
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -3,12 +3,12 @@
 //! A thread `repl-out-<n>` sends the log to a follower, and the connection's own thread reads its
 //! acknowledgements; both record here what they see. INFO, ROLE, WAIT and `min-replicas-to-write` read it.
 
+use crate::lock::{Mutex, rank};
 use crate::memory::account::{Held, Sum};
 use crate::metrics::Counter;
 use crate::rarely::Rarely;
 use crate::signal::Signal;
 use crate::store::effect::Seq;
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -259,7 +259,7 @@ pub struct Claim {
 /// All followers.
 #[derive(Debug, Default)]
 pub struct Progress {
-    all: Mutex<Vec<Arc<ReplicaProgress>>>,
+    all: Mutex<Vec<Arc<ReplicaProgress>>, { rank::FOLLOWERS }>,
     /// How many: without followers, this is the only cost of a published message.
     len: AtomicUsize,
     /// Which process uses which node id (see `replication/twins.rs`).

@@ -23,9 +23,9 @@ use super::link::{Cut, HOPS_MAX, Link, LinkFigures, Phase};
 use super::state::{FollowState, FollowTarget, LeaderAddr, RoleState, Standing};
 use crate::config::{Config, Id};
 use crate::error::Failure;
+use crate::lock::{Mutex, MutexGuard, rank};
 use crate::signal::Signal;
 use crate::store::effect::Seq;
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
@@ -37,6 +37,8 @@ const LINK_UP: u8 = 2;
 /// This node's role, and what belongs to following.
 #[derive(Debug, Default)]
 pub struct Role {
+    /// Held while the role changes. It guards no data.
+    changing: Mutex<(), { rank::ROLE_CHANGE }>,
     state: Mutex<RoleState>,
     /// `LEADS`, or how a follower's link is.
     hot: AtomicU8,
@@ -49,18 +51,15 @@ pub struct Role {
 }
 
 /// The right to change the role, held by one thread at a time, possibly for seconds.
-pub struct Change<'r>(&'r Role);
-
-impl Drop for Change<'_> {
-    fn drop(&mut self) {
-        self.0.update(|state| state.is_changing = false);
-    }
+pub struct Change<'r> {
+    role: &'r Role,
+    _changing: MutexGuard<'r, ()>,
 }
 
 impl Change<'_> {
     /// Takes no more writes. The caller holds the locks of all shards.
     pub fn stop_writes(&self) {
-        self.0.update(|state| {
+        self.role.update(|state| {
             if matches!(state.standing, Standing::Leading) {
                 state.standing = Standing::Idle;
             }
@@ -70,12 +69,12 @@ impl Change<'_> {
     /// Follows a node; the link to another one is cut. Writes have been stopped. `handed_over` is
     /// the new leader's id and the last record before it, if this node has handed over to it.
     pub fn follow(&self, leader: LeaderAddr, handed_over: Option<(String, Seq)>, now: u64) {
-        self.0.drop_link(now, |state| state.follow(leader, handed_over));
+        self.role.drop_link(now, |state| state.follow(leader, handed_over));
     }
 
     /// Follows no node; the link is cut. Returns what [`Change::resume`] needs.
     pub fn stop_following(&self, now: u64) -> Option<FollowState> {
-        self.0.drop_link(now, |state| {
+        self.role.drop_link(now, |state| {
             match std::mem::replace(&mut state.standing, Standing::Idle) {
                 Standing::Following(before) => Some(before),
                 _ => None,
@@ -86,13 +85,13 @@ impl Change<'_> {
     /// Follows again, after the attempt to lead has failed.
     pub fn resume(&self, before: Option<FollowState>) {
         if let Some(before) = before {
-            self.0.update(|state| state.follow(before.target.leader, before.handed_over));
+            self.role.update(|state| state.follow(before.target.leader, before.handed_over));
         }
     }
 
     /// Leads. Its epoch is durable, and there is no link.
     pub fn lead(&self) {
-        self.0.update(|state| {
+        self.role.update(|state| {
             assert!(state.link.phase == Phase::None, "a leader's log has another writer");
             state.standing = Standing::Leading;
         });
@@ -131,10 +130,7 @@ impl Role {
 
     /// Waits until no other change of the role is under way.
     pub fn begin_change(&self) -> Change<'_> {
-        self.changed.wait_until(None, || {
-            self.read(|state| !std::mem::replace(&mut state.is_changing, true))
-        });
-        Change(self)
+        Change { role: self, _changing: self.changing.lock() }
     }
 
     /// Whether this node takes no writes.

@@ -58,8 +58,6 @@ pub(super) struct RoleState {
     pub(super) link: Link,
     /// Targets so far.
     targets: u64,
-    /// A change of the role is under way.
-    pub(super) is_changing: bool,
     /// PROMOTEs that wait for the leader to hand over.
     pub(super) promotes_waiting: usize,
     /// PROMOTEs so far.

@@ -42,6 +42,7 @@ use crate::cluster::role::Role;
 use crate::config::{Config, Id, OutputLimit};
 use crate::engine::outbox::SendError;
 use crate::loading::Loading;
+use crate::lock::{Mutex, rank};
 use crate::memory::evict::Evictor;
 use crate::metrics::Metrics;
 use crate::observe::latency::Latency;
@@ -54,7 +55,6 @@ use crate::random;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::effect::Seq;
-use parking_lot::Mutex;
 use pause::Pause;
 use persistence::{Parked, Passage};
 use std::net::SocketAddr;
@@ -108,7 +108,7 @@ pub struct Engine {
     pub(crate) active_expire: AtomicBool,
     pub(crate) pause: Pause,
     /// Taken before any shard's lock.
-    pub(crate) evictor: Mutex<Evictor>,
+    pub(crate) evictor: Mutex<Evictor, { rank::EVICTOR }>,
     /// The most memory that was ever seen in use.
     pub(crate) memory_peak: AtomicUsize,
     /// What is resident beyond the count, as far as it counts.
