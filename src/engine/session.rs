@@ -69,7 +69,7 @@ pub enum Mode {
     Executing,
 }
 
-type ServeFn = dyn FnOnce(&Engine, &Arc<Client>, &[u8]) -> Result<bool, Failure> + Send;
+type ServeFn = dyn FnOnce(&Engine, &mut Session, &[u8]) -> Result<bool, Failure> + Send;
 
 /// Takes over a connection: it is given the bytes that were received after the request. Returns whether it
 /// served something until the end of the connection.

@@ -85,7 +85,7 @@ mod tests {
         input.filled(4);
         assert_eq!(input.capacity(), 8, "a read that fills it is probably not the last");
         input.consume(3);
-        assert_eq!((input.waiting(), input.room().len()), (&b"d"[..], 4));
+        assert_eq!((input.room().len(), input.waiting()), (4, &b"d"[..]));
         input.room().copy_from_slice(b"efgh");
         input.filled(4);
         // The used part is given up first, then the buffer grows.

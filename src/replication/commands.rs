@@ -126,11 +126,15 @@ fn promote(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
 
 /// The connection becomes a follower's link.
 fn replicate(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
-    let request = Request::parse(args.from(1));
-    let request =
-        request.ok_or(Failure::fixed("ERR REPLICATE is for followers; see HELP REPLICATE"))?;
-    call.session.ending = Ending::HandOver(Serve(Box::new(move |engine, client, early| {
-        leader::serve(engine, client, &request, early)
+    let words: Vec<Vec<u8>> = args.from(1).map(<[u8]>::to_vec).collect();
+    call.session.ending = Ending::HandOver(Serve(Box::new(move |engine, session, early| {
+        let request = Request::parse(words.iter().map(Vec::as_slice));
+        let request =
+            request.ok_or(Failure::fixed("ERR REPLICATE is for followers; see HELP REPLICATE"))?;
+        // From here on, only the log and what belongs to it may come over the link.
+        session.subscriptions.leave_all();
+        session.monitoring = None;
+        leader::serve(engine, &session.client, &request, early)
     })));
     Ok(())
 }

@@ -180,10 +180,7 @@ impl Connection<'_> {
     /// Leaves the connection to a function. If that served something until the end, the connection ends.
     fn hand_over(&mut self, serve: Serve) -> Result<(), End> {
         self.flush()?;
-        // From here on, only what the function sends may come over the connection.
-        self.session.subscriptions.leave_all();
-        self.session.monitoring = None;
-        match serve.0(self.engine, &self.session.client, self.input.waiting()) {
+        match serve.0(self.engine, &mut self.session, self.input.waiting()) {
             Ok(true) => Err(End::Cut),
             Ok(false) => Ok(()),
             Err(failure) => {
