@@ -22,7 +22,7 @@ use super::freshness::Freshness;
 use super::link::{Cut, HOPS_MAX, Link, LinkFigures, Phase};
 use super::state::{FollowState, FollowTarget, LeaderAddr, RoleState, Standing};
 use crate::config::{Config, Id};
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::lock::{Mutex, MutexGuard, rank};
 use crate::signal::Signal;
 use crate::store::effect::Seq;
@@ -166,9 +166,10 @@ impl Role {
             return Ok(());
         }
         if hot == LINK_DOWN && !config.flag(Id::ReplicaServeStaleData) {
-            return Err(Failure::fixed(
+            let refusal = Failure::fixed(
                 "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
-            ));
+            );
+            return Err(refusal.of_kind(Kind::Unavailable));
         }
         let allowed = config.int(Id::ReplicaMaxStaleness) as u64;
         if allowed == 0 {
@@ -185,12 +186,14 @@ impl Role {
         let leader =
             self.leader().map_or(String::new(), |leader| format!(" The leader is {leader}"));
         Failure::new(format!("READONLY You can't write against a read only replica.{leader}"))
+            .of_kind(Kind::ReadOnly)
     }
 
     fn stale(&self, behind: Option<u64>) -> Failure {
         let behind = behind.map_or("an unknown time".to_string(), |ms| format!("{ms} ms"));
         let leader = self.leader().map_or("unknown".to_string(), |leader| leader.to_string());
         Failure::new(format!("STALE this follower is {behind} behind its leader, {leader}"))
+            .of_kind(Kind::Unavailable)
     }
 }
 

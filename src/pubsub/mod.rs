@@ -43,7 +43,7 @@
 //!
 //! A subscriber that does not read is cut off at `client-output-buffer-limit pubsub`.
 //!
-//! Out of scope: sharded channels; telling other nodes (`engine::messages`).
+//! Out of scope: sharded channels; forwarding to other nodes (`cluster::progress`).
 
 pub(crate) mod classes;
 pub(crate) mod commands;

@@ -17,7 +17,7 @@ use super::wire::{self, Ack, Answer, DECLINE, HANDOVER, LINE_LEN_MAX, Request};
 use crate::cluster::progress::{LinkId, ReplicaProgress};
 use crate::config::Id;
 use crate::engine::{Client, Engine, Persistence};
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::store::effect::Seq;
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
@@ -51,7 +51,8 @@ pub fn serve(
         return Err(SAME_NODE);
     }
     if engine.loading.is_active() {
-        return Err(Failure::fixed("LOADING a full copy of the leader's data is being loaded"));
+        let refusal = Failure::fixed("LOADING a full copy of the leader's data is being loaded");
+        return Err(refusal.of_kind(Kind::Unavailable));
     }
     let node_id = &request.node_id;
     let claimed = twins::claim(engine, client, request);

@@ -17,7 +17,7 @@ use crate::aof::replacement;
 use crate::cluster::role::Change;
 use crate::cluster::state::{FollowTarget, LeaderAddr};
 use crate::engine::Engine;
-use crate::error::Failure;
+use crate::error::{Failure, LOADING};
 use crate::store::Scope;
 use crate::store::effect::Seq;
 use std::fmt;
@@ -80,6 +80,9 @@ impl std::error::Error for RoleError {}
 
 impl From<RoleError> for Failure {
     fn from(error: RoleError) -> Failure {
+        if matches!(error, RoleError::Loading) {
+            return LOADING;
+        }
         Failure::new(format!("{} {error}", error.code()))
     }
 }
