@@ -127,7 +127,7 @@ const MEMORY: &[Figure] = &[
 // A snapshot and a rewrite of the log are two things in Redis and one here.
 #[rustfmt::skip]
 const PERSISTENCE: &[Figure] = &[
-    info("loading", |s| Value::Flag(s.engine.role.is_loading()))
+    info("loading", |s| Value::Flag(s.engine.loading.is_active()))
         .gauge("kvstore_loading", "1 while data is being loaded."),
     info("async_loading", |_| 0.into()),
     info("rdb_changes_since_last_save", |s| s.engine.store.changes().into()),
@@ -258,9 +258,9 @@ const STATS: &[Figure] = &[
     info("pubsubshard_channels", |_| 0.into()),
     info("latest_fork_usec", |_| 0.into()),
     info("total_forks", |_| 0.into()),
-    info("sync_full", |s| s.engine.followers.full_copies.load(Relaxed).into())
+    info("sync_full", |s| s.engine.followers.full_copies.get().into())
         .counter("kvstore_replication_full_copies_total", "Full copies that followers were sent."),
-    info("sync_partial_ok", |s| s.engine.followers.continued.load(Relaxed).into())
+    info("sync_partial_ok", |s| s.engine.followers.continued.get().into())
         .counter("kvstore_replication_continued_total",
             "Links of followers that went on where they were."),
     info("evicted_clients", |_| 0.into()),
@@ -293,28 +293,28 @@ const REPLICATION: &[Figure] = &[
     info("master_port", |s| s.of_link(|_| leader_addr(s).1)),
     other(|s| s.of_link(|_| text(format!("{}:{}", leader_addr(s).0, leader_addr(s).1))))
         .status("leader.address"),
-    other(|s| s.of_link(|link| literal(link.state()))).status("leader.state"),
-    info("master_link_status", |s| s.of_link(|link| literal(if link.is_up() { "up" } else { "down" }))),
-    other(|s| s.of_link(|link| u8::from(link.is_up())))
+    other(|s| s.of_link(|link| literal(link.state))).status("leader.state"),
+    info("master_link_status", |s| s.of_link(|link| literal(if link.is_up { "up" } else { "down" }))),
+    other(|s| s.of_link(|link| u8::from(link.is_up)))
         .gauge("kvstore_leader_link_up", "1 if this follower hears its leader."),
-    other(|s| s.of_link(|link| link.distance()))
+    other(|s| s.of_link(|link| link.hops))
         .gauge("kvstore_leader_hops",
             "Links from here to the node that leads; 33: a circle, no node leads."),
-    info("master_last_io_seconds_ago", |s| s.of_link(|link| known(link.is_up().then(|| link.silent_seconds())))),
-    info("master_sync_in_progress", |s| s.of_link(|link| u8::from(link.is_copying()))),
+    info("master_last_io_seconds_ago", |s| s.of_link(|link| known(link.is_up.then(|| s.seconds_since(link.figures.heard_at))))),
+    info("master_sync_in_progress", |s| s.of_link(|link| u8::from(link.state == "sync"))),
     info("slave_read_repl_offset", |s| s.of_link(|_| s.appended())),
     info("slave_repl_offset", |s| s.of_link(|_| s.appended())),
-    info("master_link_down_since_seconds", |s| s.of_link(|link| number((!link.is_up()).then(|| link.seconds_since_change())))),
+    info("master_link_down_since_seconds", |s| s.of_link(|link| number((!link.is_up).then(|| s.seconds_since(link.figures.changed_at))))),
     info("kvstore_link_error", |s| s.of_link(|link| {
-        let error = if link.is_up() { None } else { link.error.lock().clone() };
+        let error = if link.is_up { None } else { link.figures.error.clone() };
         text(error.map(|error| error.replace(['\r', '\n'], " ")))
     })),
     info("slave_priority", |s| s.of_link(|_| s.int(Id::ReplicaPriority))),
     info("slave_read_only", |s| s.of_link(|_| 1)),
     info("replica_announced", |s| s.of_link(|_| 1)),
-    info("kvstore_leader_seq", |s| s.of_link(|link| link.leader_seq())).status("leader.seq"),
-    info("kvstore_lag_records", |s| s.of_link(|link| link.leader_seq().0.saturating_sub(s.appended().0))).gauge("kvstore_lag_records", "Records that this follower lacks."),
-    info("kvstore_lag_ms", |s| s.of_link(|link| link.staleness_ms().map_or(Value::Unknown, Value::Millis)))
+    info("kvstore_leader_seq", |s| s.of_link(|link| link.figures.leader_seq)).status("leader.seq"),
+    info("kvstore_lag_records", |s| s.of_link(|link| link.figures.leader_seq.0.saturating_sub(s.appended().0))).gauge("kvstore_lag_records", "Records that this follower lacks."),
+    info("kvstore_lag_ms", |s| s.of_link(|link| link.staleness_ms.map_or(Value::Unknown, Value::Millis)))
         .status("leader.lag_ms")
         .gauge("kvstore_lag_seconds", "How old this follower's state is, if it knows."),
     // The followers of this node.
@@ -342,14 +342,14 @@ const REPLICATION: &[Figure] = &[
         kept => (s.appended().0 + 1 - kept).into(),
     }),
     info("repl_backlog_histlen", |s| s.records_kept().into()),
-    info("kvstore_full_copies_sent", |s| s.engine.followers.full_copies.load(Relaxed).into()),
-    info("kvstore_links_continued", |s| s.engine.followers.continued.load(Relaxed).into()),
-    info("kvstore_links", |s| s.engine.role.link.links.get().into()),
-    info("kvstore_full_copies_received", |s| s.engine.role.link.full_copies.get().into()),
-    info("kvstore_rejected", |s| s.engine.role.link.rejected.get().into()),
-    info("kvstore_diverged_records", |s| s.engine.role.link.diverged_records.get().into())
+    info("kvstore_full_copies_sent", |s| s.engine.followers.full_copies.get().into()),
+    info("kvstore_links_continued", |s| s.engine.followers.continued.get().into()),
+    info("kvstore_links", |s| s.link.figures.links.into()),
+    info("kvstore_full_copies_received", |s| s.link.figures.full_copies.into()),
+    info("kvstore_rejected", |s| s.link.figures.rejected.into()),
+    info("kvstore_diverged_records", |s| s.link.figures.diverged_records.into())
         .counter("kvstore_diverged_records_total", "Records that only this node had, and gave up."),
-    info("kvstore_diverged_file", |s| text(s.engine.role.link.diverged_file.lock().clone())),
+    info("kvstore_diverged_file", |s| text(s.link.figures.diverged_file.clone())),
 ];
 
 #[rustfmt::skip]

@@ -62,7 +62,7 @@ pub(super) fn error_fields(seen: &Seen<'_>, page: &mut String) {
 pub(super) fn follower_fields(seen: &Seen<'_>, page: &mut String) {
     let bytes = seen.log.as_ref().map_or(0, |log| log.log.end().bytes);
     for (number, follower) in seen.engine.followers.all().iter().enumerate() {
-        let lag = follower.lag(seen.appended(), bytes);
+        let lag = follower.lag(seen.appended(), bytes, seen.now);
         let state = if follower.online.load(Relaxed) { "online" } else { "send_bulk" };
         let value = format_args!(
             "ip={},port={},state={state},offset={},lag={},lag_records={},lag_bytes={},lag_ms={},\
@@ -70,7 +70,7 @@ pub(super) fn follower_fields(seen: &Seen<'_>, page: &mut String) {
             follower.host,
             follower.port,
             follower.applied(),
-            follower.silent_ms() / 1000,
+            follower.silent_ms(seen.now) / 1000,
             lag.records,
             lag.bytes,
             lag.millis,

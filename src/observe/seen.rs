@@ -2,9 +2,10 @@
 
 use super::value::Value;
 use crate::aof::log::Log;
+use crate::cluster::link::LinkFigures;
 use crate::cluster::progress::{Lag, ReplicaProgress};
 use crate::config::{Config, Id};
-use crate::engine::{Engine, Link, Persistence};
+use crate::engine::{Engine, Persistence};
 use crate::loading::LoadProgress;
 use crate::memory::limit::Memory;
 use crate::metrics::{HistogramSnapshot, Metrics, Stat};
@@ -33,6 +34,15 @@ impl LogSeen<'_> {
     }
 }
 
+/// The link to the leader at the moment of the look.
+pub(crate) struct LinkSeen {
+    pub(super) is_up: bool,
+    pub(super) state: &'static str,
+    pub(super) hops: u64,
+    pub(super) staleness_ms: Option<u64>,
+    pub(super) figures: LinkFigures,
+}
+
 /// The server at one moment.
 pub(crate) struct Seen<'a> {
     pub(super) engine: &'a Engine,
@@ -40,10 +50,13 @@ pub(crate) struct Seen<'a> {
     pub(super) metrics: &'a Metrics,
     pub(super) memory: Memory,
     pub(super) log: Option<LogSeen<'a>>,
+    pub(super) link: LinkSeen,
     /// The load that is going on.
     pub(super) load: Option<LoadProgress>,
     /// Why the last compaction failed, if it did.
     pub(super) compaction_error: Option<String>,
+    /// Milliseconds since the start.
+    pub(super) now: u64,
     /// Linked followers by address: whether the full copy is over, and the lag.
     pub(super) replicas: BTreeMap<String, (bool, Lag)>,
     /// Subscribed channels and patterns.
@@ -64,14 +77,24 @@ impl<'a> Seen<'a> {
             let fsyncs = log.stats.fsync.snapshot();
             LogSeen { persistence, log, durable, written, appended, error, fsyncs }
         });
+        let (role, now) = (&engine.role, engine.uptime_ms());
+        let link = LinkSeen {
+            is_up: role.link_is_up(),
+            state: role.link_state(),
+            hops: role.hops(),
+            staleness_ms: role.freshness.staleness_ms(now),
+            figures: role.figures.lock().clone(),
+        };
         Seen {
             engine,
             config: &engine.config,
             metrics: &engine.metrics,
             memory: engine.memory(),
-            replicas: replicas(engine, log.as_ref()),
+            replicas: replicas(engine, log.as_ref(), now),
             log,
-            load: engine.role.loading.progress(),
+            link,
+            now,
+            load: engine.loading.progress(),
             compaction_error: engine.compactor.last_error.lock().clone(),
             subscribed: engine.pubsub.counts(),
             rates: engine.metrics.rates(),
@@ -93,9 +116,13 @@ impl<'a> Seen<'a> {
     }
 
     /// A figure of the link to the leader. A leader has none.
-    pub(super) fn of_link<T: Into<Value>>(&self, read: impl Fn(&Link) -> T) -> Value {
-        let is_follower = self.engine.role.is_follower();
-        if is_follower { read(&self.engine.role.link).into() } else { Value::None }
+    pub(super) fn of_link<T: Into<Value>>(&self, read: impl Fn(&LinkSeen) -> T) -> Value {
+        if self.engine.role.is_follower() { read(&self.link).into() } else { Value::None }
+    }
+
+    /// Seconds since a moment of the process's clock.
+    pub(super) fn seconds_since(&self, at: u64) -> u64 {
+        self.now.saturating_sub(at) / 1000
     }
 
     /// A figure of the load that is going on.
@@ -116,11 +143,11 @@ impl<'a> Seen<'a> {
 }
 
 /// Of two links to one address, of which the older is about to end, the newer counts.
-fn replicas(engine: &Engine, log: Option<&LogSeen<'_>>) -> BTreeMap<String, (bool, Lag)> {
+fn replicas(engine: &Engine, log: Option<&LogSeen<'_>>, now: u64) -> BTreeMap<String, (bool, Lag)> {
     let (appended, bytes) = log.map_or((Seq(0), 0), |log| (log.appended, log.log.end().bytes));
     let lag = |follower: &Arc<ReplicaProgress>| {
         let address = format!("{}:{}", follower.host, follower.port);
-        (address, (follower.online.load(Relaxed), follower.lag(appended, bytes)))
+        (address, (follower.online.load(Relaxed), follower.lag(appended, bytes, now)))
     };
     engine.followers.all().iter().map(lag).collect()
 }
