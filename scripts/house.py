@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src"
 
 BLOCKS = {
-    "core": ["protocol", "store", "commands", "aof", "engine", "server", "."],
+    "core": ["protocol", "store", "commands", "aof", "engine", "clients", "server", "."],
     "more than one node": ["cluster", "replication", "pubsub"],
     "reference": ["commands/extra", "memory", "metrics", "observe", "server/http", "admin", "config",
                   "client", "cli"],

@@ -13,7 +13,7 @@
 //!  store::Tx::apply     changes the table: the only place that does
 //!  aof::Log::append     adds the effect to the log, still under the shard's lock
 //!  engine::gate         waits until the log is as safe as `appendfsync` promises
-//!  engine::outbox       sends the reply, never blocking on the client
+//!  clients::outbox      sends the reply, never blocking on the client
 //! ```
 //!
 //! # Modules, in reading order
@@ -88,6 +88,7 @@
 pub mod admin;
 pub mod aof;
 pub mod cli;
+pub mod clients;
 pub mod clock;
 pub mod cluster;
 pub mod commands;

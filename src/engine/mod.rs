@@ -16,10 +16,8 @@
 //! Out of scope: sockets (the server's), what a command means (its handler's).
 
 pub(crate) mod blocked;
-pub(crate) mod clients;
 pub mod compactor;
 pub(crate) mod execute;
-pub mod outbox;
 pub(crate) mod pause;
 pub(crate) mod persistence;
 pub(crate) mod session;
@@ -28,20 +26,20 @@ pub mod syncer;
 pub(crate) mod transaction;
 
 pub use crate::admin::server_command::log_level;
+pub use crate::clients::{Client, ClientId, Clients, Registration};
 pub use crate::cluster::link::Link;
 pub use crate::cluster::progress::{Follower, Followers, Forwarded, Lag};
 pub use crate::cluster::role::{Leader, Order, Role};
-pub use clients::{Client, ClientId, Clients, Registration};
 pub use compactor::Compactor;
 pub use persistence::Persistence;
 pub use session::{Ending, Mode, ReplyMode, Session};
 pub use sweeper::sweep;
 
 use crate::aof::recovery::RecoveryError;
+use crate::clients::outbox::SendError;
 use crate::clock::{Stopwatch, UnixMillis, WallClock};
 use crate::commands::Commands;
 use crate::config::{Config, Id, OutputLimit};
-use crate::engine::outbox::SendError;
 use crate::loading::Loading;
 use crate::memory::evict::Evictor;
 use crate::metrics::Metrics;

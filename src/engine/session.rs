@@ -1,10 +1,10 @@
 //! What the server remembers of one connection between its requests.
 
-use super::clients::Client;
 use super::pause::PauseKind;
 use super::persistence::AtStake;
 use super::transaction::Queue;
 use crate::aof::record::Epoch;
+use crate::clients::Client;
 use crate::clock::{Reading, Stopwatch};
 use crate::metrics::timeline::Step;
 use crate::observe::monitor::Monitoring;

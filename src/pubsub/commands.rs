@@ -4,9 +4,9 @@
 //! answered before must have left: also what is parked with the sync thread.
 
 use super::{Kind, NAME_BYTES_MAX, SUBSCRIPTIONS_MAX};
+use crate::clients::outbox::SendError;
 use crate::commands::{Builtin, Command, Run};
 use crate::config::ClientClass;
-use crate::engine::outbox::SendError;
 use crate::engine::session::Ending;
 use crate::engine::{Engine, Session};
 use crate::error::Failure;

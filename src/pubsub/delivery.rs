@@ -1,8 +1,8 @@
 //! Sending messages: publishers send for each other.
 
 use super::{List, Name, PubSub, Subscriber, Subscription};
+use crate::clients::outbox::SendError;
 use crate::config::OutputLimit;
-use crate::engine::outbox::SendError;
 use crate::protocol::{Dialect, Reply};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::sync::Arc;

@@ -51,8 +51,8 @@ pub(crate) mod notices;
 
 pub use delivery::{Delivered, Message};
 
+use crate::clients::outbox::{Outbox, SendError, Turn};
 use crate::config::OutputLimit;
-use crate::engine::outbox::{Outbox, SendError, Turn};
 use crate::glob::Pattern;
 use crate::memory::account::{Held, Sum};
 use crate::protocol::{Dialect, Reply};

@@ -5,9 +5,9 @@
 //! the batch.
 
 use super::{Message, Subscriber};
+use crate::clients::outbox::SendError;
 use crate::cluster::progress::Forwarded;
 use crate::config::{ClientClass, Id};
-use crate::engine::outbox::SendError;
 use crate::engine::{Engine, Session};
 use crate::event::{Classes, Event};
 use crate::store::Tx;

@@ -1,13 +1,15 @@
 //! The clients that are connected: what CLIENT LIST shows and CLIENT KILL ends.
 
-use super::blocked::Blocked;
-use super::outbox::{Outbox, SendError};
+pub mod outbox;
+
 use crate::clock::Stopwatch;
 use crate::config::{ClientClass, OutputLimit};
+use crate::engine::blocked::Blocked;
 use crate::memory::account::{Held, Sum};
 use crate::protocol::{Dialect, Reply};
 use crate::pubsub::{Kind, Subscriber};
 use crate::signal::Signal;
+use outbox::{Outbox, SendError};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt::Write;
