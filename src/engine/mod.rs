@@ -28,8 +28,8 @@ pub(crate) mod transaction;
 pub use crate::admin::server_command::log_level;
 pub use crate::clients::{Client, ClientId, Clients, Registration};
 pub use crate::cluster::link::Link;
-pub use crate::cluster::progress::{Follower, Followers, Forwarded, Lag};
-pub use crate::cluster::role::{Leader, Order, Role};
+pub use crate::cluster::progress::{Forwarded, Lag, Progress, ReplicaProgress};
+pub use crate::cluster::role::{FollowTarget, LeaderAddr, Role};
 pub use compactor::Compactor;
 pub use persistence::Persistence;
 pub use session::{Ending, Mode, ReplyMode, Session};
@@ -80,7 +80,7 @@ pub struct Engine {
     /// Leader or follower.
     pub role: Role,
     /// Who follows this node.
-    pub followers: Followers,
+    pub followers: Progress,
     /// Who listens to what.
     pub pubsub: Arc<PubSub>,
     /// The latch for the end.
@@ -147,7 +147,7 @@ impl Engine {
             let begun = persistence.begin_epoch(UnixMillis::now());
             begun.map_err(|error| RecoveryError::Io(persistence.dir.clone(), error))?;
         }
-        let followers = Followers::default();
+        let followers = Progress::default();
         shutdown.wakes(&role.wishes.changed);
         shutdown.wakes(&followers.twins.changed);
         let engine = Engine {
