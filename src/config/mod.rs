@@ -48,7 +48,7 @@ mod settings;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::error::Failure;
@@ -74,6 +74,8 @@ pub struct Config {
     password_from_file: Option<String>,
     /// What the operator should be told although the server can start.
     warnings: Vec<String>,
+    /// Moved by each change, so that a reader of many settings knows when to read them again.
+    generation: AtomicU64,
     /// Held while values are changed or written to the file. Readers do not take it.
     changing: Mutex<()>,
 }
@@ -119,6 +121,7 @@ impl Default for Config {
             file: None,
             password_from_file: None,
             warnings: Vec::new(),
+            generation: AtomicU64::new(0),
             changing: Mutex::new(()),
         }
     }
@@ -177,6 +180,11 @@ impl Config {
             Cell::Text(cell) => cell.read().clone(),
             Cell::Limits(cell) => show_limits(&cell.read()),
         }
+    }
+
+    /// Moved by each change of a setting.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// How much may wait for a client of this class.
@@ -301,6 +309,7 @@ impl Config {
     fn change(&self, id: Id, value: Value) -> Option<Id> {
         let before = self.text(id);
         self.cells[id as usize].store(value);
+        self.generation.fetch_add(1, Ordering::Release);
         (self.text(id) != before).then_some(id)
     }
 }

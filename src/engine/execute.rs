@@ -28,7 +28,7 @@ impl Engine {
         if session.reply_mode.end() {
             reply.rewind(&mark);
         }
-        self.note_stake(session, mark, reply);
+        self.mark_uncertain(session, mark, reply);
     }
 
     /// Answers a line that makes no command. In a MULTI it leaves a hole, as a command that is refused does.
@@ -41,7 +41,7 @@ impl Engine {
         if session.reply_mode.end() {
             reply.rewind(&mark);
         }
-        self.note_stake(session, mark, reply);
+        self.mark_uncertain(session, mark, reply);
     }
 
     /// Answers a failed command with its error, in place of whatever it has answered already.
@@ -63,12 +63,12 @@ impl Engine {
         reply.error(&failure);
     }
 
-    /// From the first write of a batch on, every reply is at stake until the gate.
-    fn note_stake(&self, session: &mut Session, mark: Mark, reply: &Reply) {
+    /// From the first write of a batch on, every reply becomes an error if the log fails.
+    fn mark_uncertain(&self, session: &mut Session, mark: Mark, reply: &Reply) {
         let answered = usize::from(reply.bytes().len() > mark.position());
-        match &mut session.at_stake {
+        match &mut session.uncertain_replies {
             Some((_, replies)) => *replies += answered,
-            None if session.wrote => session.at_stake = Some((mark, answered)),
+            None if session.wrote => session.uncertain_replies = Some((mark, answered)),
             None => {}
         }
     }
@@ -288,7 +288,7 @@ impl Engine {
         reply: &mut Reply,
     ) -> Result<(), Failure> {
         let Run::Data(handler) = command.run else { unreachable!("the caller has looked") };
-        let value_len_max = self.config.int(Id::ProtoMaxBulkLen) as usize;
+        let value_len_max = session.config.value_len_max;
         tx.telling_of(command.flags.has(Flags::WRITE));
         let mut call = Call { tx, reply, value_len_max, name: command.name };
         let result = handler(&mut call, args);

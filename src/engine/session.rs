@@ -1,11 +1,13 @@
 //! What the server remembers of one connection between its requests.
 
+use super::gate::UncertainReplies;
 use super::pause::PauseKind;
-use super::persistence::AtStake;
+use super::snapshot::ConfigSnapshot;
 use super::transaction::Queue;
 use crate::aof::record::Epoch;
 use crate::clients::Client;
 use crate::clock::{Reading, Stopwatch};
+use crate::config::OutputLimit;
 use crate::metrics::timeline::Step;
 use crate::observe::monitor::Monitoring;
 use crate::observe::probe::{Tally, Timing, Watch};
@@ -121,8 +123,12 @@ pub struct Session {
     pub(crate) wrote: bool,
     /// The newest record that this batch's replies depend on.
     pub(crate) depends_on: Seq,
-    /// The replies of this batch that a failure of the log would take back.
-    pub(crate) at_stake: Option<AtStake>,
+    /// The replies of this batch that become errors if the log fails.
+    pub(crate) uncertain_replies: Option<UncertainReplies>,
+    /// The settings that this batch runs under.
+    pub(crate) config: ConfigSnapshot,
+    /// The highest seq that replies of this connection were parked for.
+    pub(crate) parked_until: Seq,
     /// Kept from one record to the next.
     pub(crate) record: Vec<u8>,
     pub(crate) tally: Tally,
@@ -144,6 +150,7 @@ impl Session {
         subscriptions: Subscriptions,
         authenticated: bool,
         store: Arc<Store>,
+        config: ConfigSnapshot,
     ) -> Session {
         let watches = Watches::new(store, Arc::clone(&client.watch_fired));
         Session {
@@ -166,7 +173,9 @@ impl Session {
             last_write_epoch: (Epoch(0), 0),
             wrote: false,
             depends_on: Seq(0),
-            at_stake: None,
+            uncertain_replies: None,
+            config,
+            parked_until: Seq(0),
             record: Vec::new(),
             tally: Tally::default(),
             watch: Watch::default(),
@@ -178,8 +187,8 @@ impl Session {
     }
 
     /// The dialect of answers to lines: text for people, RESP for programs and under `inline-replies resp`.
-    pub fn line_dialect(&self, inline_resp: bool) -> Dialect {
-        let is_resp = inline_resp || self.sent_resp || self.asked_for_resp;
+    pub fn line_dialect(&self) -> Dialect {
+        let is_resp = self.config.is_inline_resp || self.sent_resp || self.asked_for_resp;
         if is_resp { self.resp } else { Dialect::Text }
     }
 
@@ -211,6 +220,11 @@ impl Session {
     /// Bytes kept from one request to the next, to be counted as the client's.
     pub fn allocated_bytes(&self) -> usize {
         self.record.capacity()
+    }
+
+    /// How much may wait for this client.
+    pub(crate) fn output_limit(&self) -> OutputLimit {
+        self.config.output_limit(&self.client)
     }
 
     /// Gives back what an unusually large request needed.

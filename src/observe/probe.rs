@@ -126,11 +126,10 @@ impl Engine {
 
     /// Takes over the settings that say what is worth a look; called also behind a change of them.
     pub(crate) fn read_limits(&self, session: &mut Session) {
-        let limit = |id, unit| u64::try_from(self.config.int(id)).map(|limit| limit * unit);
+        session.config.refresh(&self.config);
         let watch = &mut session.watch;
-        watch.slow_from = limit(Id::SlowlogLogSlowerThan, 1).unwrap_or(u64::MAX);
-        let spike_from = limit(Id::LatencyMonitorThreshold, 1000).ok().filter(|limit| *limit > 0);
-        watch.look_from = watch.slow_from.min(spike_from.unwrap_or(u64::MAX));
+        watch.slow_from = session.config.slow_from;
+        watch.look_from = watch.slow_from.min(session.config.spike_from);
         let every = self.sample_every.load(Relaxed);
         if every != watch.sample_every {
             watch.sample_every = every;

@@ -28,7 +28,7 @@ use super::slowlog;
 use crate::clock::Stopwatch;
 use crate::cluster::progress::ReplicaProgress;
 use crate::commands::Flags;
-use crate::engine::{Engine, Session, persistence};
+use crate::engine::{Engine, Session, gate};
 use crate::error::{Failure, NOT_AN_INTEGER};
 use crate::metrics::timeline::{Step, Timeline};
 use crate::protocol::{Args, Dialect, Reply, integer};
@@ -96,12 +96,12 @@ fn pass_gate(
     let Some(persistence) = &engine.persistence else { return Ok(()) };
     // If the log fails, the batch's own gate finds it in the same state and refuses what is at stake.
     let stages = persistence
-        .pass_here(session.depends_on, session.wrote)
-        .map_err(|error| persistence::misconf(&error))?;
+        .pass_blocking(session.depends_on, session.wrote)
+        .map_err(|error| gate::misconf(&error))?;
     timeline.pass_gate(session.stopwatch.nanos(), stages.write, stages.fsync);
     timeline.records = stages.records;
     engine.settle(&mut session.watch.pending, &session.client, session.stopwatch, Some(stages));
-    (session.depends_on, session.at_stake, session.wrote) = (Seq(0), None, false);
+    (session.depends_on, session.uncertain_replies, session.wrote) = (Seq(0), None, false);
     engine.deliver_notices(std::mem::take(&mut session.notices));
     Ok(())
 }
@@ -129,9 +129,8 @@ fn send(engine: &Engine, session: &mut Session, reply: &mut Reply, timeline: &mu
         return;
     }
     let watch = Stopwatch::start();
-    let limit = engine.output_limit(&session.client);
     // If it fails, so will sending the rest.
-    let _ = engine.send_replies(session, reply, limit);
+    let _ = engine.send_replies(session, reply);
     timeline.add(Step::Reply, watch.nanos());
 }
 

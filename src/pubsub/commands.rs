@@ -59,7 +59,7 @@ fn answer_first(engine: &Engine, session: &mut Session, reply: &mut Reply) {
 fn note_sent(engine: &Engine, session: &mut Session, sent: Result<usize, SendError>) {
     match sent {
         Ok(bytes) => return engine.metrics.output_bytes.add(bytes as u64),
-        Err(error) => engine.note_cut(session.client.addr, &error),
+        Err(error) => engine.record_cut(session.client.addr, &error),
     }
     session.ending = Ending::Now;
 }

@@ -111,7 +111,7 @@ impl Engine {
         let cut = |subscriber: &Subscriber, error: &SendError| {
             let over = u64::from(matches!(error, SendError::OverLimit(_)));
             self.metrics.subscriber_limit_disconnections.add(over);
-            self.note_cut(subscriber.addr, error);
+            self.record_cut(subscriber.addr, error);
         };
         let limit = self.config.output_limit(ClientClass::PubSub);
         let delivered = self.pubsub.deliver(messages, limit, cut);

@@ -20,7 +20,7 @@ use crate::cluster::role::LeaderAddr;
 use crate::config::Fsync;
 use crate::engine::blocked::Wait;
 use crate::engine::session::{Ending, Mode};
-use crate::engine::{Client, Engine, Persistence, Session, persistence};
+use crate::engine::{Client, Engine, Persistence, Session, gate};
 use crate::error::{Failure, NOT_AN_INTEGER};
 use crate::protocol::{Args, Reply, integer};
 use crate::store::effect::Seq;
@@ -174,8 +174,8 @@ pub fn waitaof(
     let (log, seq) = (&persistence.log, session.last_write);
     if local > 0 && is_here(engine, session) {
         // At an interval the sync thread will; else nobody might.
-        if !matches!(persistence.policy(), Fsync::Every(_)) {
-            log.sync().map_err(|error| persistence::misconf(&error))?;
+        if !matches!(persistence.gate.policy(), Fsync::Every(_)) {
+            log.sync().map_err(|error| gate::misconf(&error))?;
         }
         if !matches!(session.mode, Mode::Executing) {
             let is_over = || log.durable() >= seq || log.check().is_err();
