@@ -18,23 +18,18 @@
 //! see the data most just then. They may see writes that were answered with `-MISCONF` and that will be
 //! logged when there is space again.
 
-use super::durability::Persistence;
-use super::parking::{Parked, Parking};
-use super::{Engine, Session};
+use super::parking::{Parked, Parking, UncertainReplies};
+use super::{Engine, Persistence, Session};
 use crate::aof::log::LogError;
 use crate::aof::stats::Stages;
 use crate::clients::outbox::SendError;
 use crate::config::Fsync;
 use crate::error::Failure;
-use crate::protocol::{Mark, Reply};
+use crate::protocol::Reply;
 use crate::store::effect::Seq;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-
-/// Where in the replies of a batch that of the first write begins, and how many replies there are from
-/// there on. If the log fails they become errors.
-pub type UncertainReplies = (Mark, usize);
 
 /// What the gate says to a batch of replies.
 #[derive(Debug)]

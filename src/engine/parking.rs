@@ -17,17 +17,19 @@ use crate::clients::Client;
 use crate::clock::Stopwatch;
 use crate::config::OutputLimit;
 use crate::observe::probe::Pending;
-use crate::protocol::Reply;
+use crate::protocol::{Mark, Reply};
 use crate::signal::Signal;
 use crate::store::effect::Seq;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use super::gate::UncertainReplies;
-
 /// Batches of replies that are parked at most.
 const PARKED_MAX: usize = 16_384;
+
+/// Where in the replies of a batch that of the first write begins, and how many replies there are from
+/// there on. If the log fails they become errors.
+pub type UncertainReplies = (Mark, usize);
 
 /// The replies of one batch.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! What the server remembers of one connection between its requests.
 
-use super::gate::UncertainReplies;
+use super::parking::UncertainReplies;
 use super::pause::PauseKind;
 use super::snapshot::ConfigSnapshot;
 use super::transaction::Queue;
