@@ -16,7 +16,7 @@
 
 use super::observed::shown;
 use crate::clock;
-use crate::commands::{Command, Flags};
+use crate::commands::{Flags, Spec};
 use crate::config::OutputLimit;
 use crate::engine::Client;
 use crate::memory::account::{Held, Sum};
@@ -114,7 +114,7 @@ impl Monitors {
     }
 
     /// Tells all of them of a command that has run.
-    pub fn tell(&self, addr: SocketAddr, command: &Command, args: Args<'_>) {
+    pub fn tell(&self, addr: SocketAddr, command: &Spec, args: Args<'_>) {
         if command.flags.has(Flags::ADMIN) {
             return;
         }
@@ -168,7 +168,7 @@ impl Drop for Monitoring {
 }
 
 /// `1339518083.107412 [0 127.0.0.1:60866] "keys" "*"`
-fn line(addr: SocketAddr, command: &Command, args: Args<'_>) -> Vec<u8> {
+fn line(addr: SocketAddr, command: &Spec, args: Args<'_>) -> Vec<u8> {
     let micros = clock::unix_micros();
     let mut line = Vec::with_capacity(128);
     let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
@@ -207,7 +207,6 @@ fn push_escaped(line: &mut Vec<u8>, word: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::Commands;
     use crate::protocol::Span;
 
     fn line_of(request: &[&[u8]]) -> String {
@@ -218,7 +217,7 @@ mod tests {
             spans.push(Span { start, end: bytes.len() });
         }
         let args = Args::new(&bytes, &spans);
-        let found = Commands::new().lookup(args).expect("a command");
+        let found = crate::admin::commands().lookup(args).expect("a command");
         let addr = "127.0.0.1:7".parse().expect("an address");
         let line = String::from_utf8(line(addr, found.command, args)).expect("ASCII");
         line.split_once(' ').expect("a time, then the rest").1.to_owned()

@@ -16,7 +16,8 @@
 use crate::clock::UnixMillis;
 use crate::commands::expiry::Unit;
 use crate::commands::keys::tell_replacement;
-use crate::commands::{Call, Command, Family, Flags, Keys};
+use crate::commands::spec::row;
+use crate::commands::{Call, Family, Flags, Handler, Keys, Row};
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
 use crate::event::Classes;
 use crate::protocol::{Args, integer};
@@ -25,26 +26,19 @@ use crate::store::{Tracking, Usage};
 use std::ops::RangeInclusive;
 
 /// The family's rows.
-pub const COMMANDS: &[Command] = &[
-    Command::data(Family::Generic, "dump", 2, Flags::READONLY, Keys::ONE, dump).help(
+pub const COMMANDS: &[Row<Handler>] = &[
+    row(Family::Generic, "dump", 2, Flags::READONLY, Keys::ONE, dump).help(
         "key",
         "A key's value in a sealed form that RESTORE takes.",
         "SET city Oslo; DUMP city -> \"\\x01Oslo\\xad\\x18\\xc7z\"",
     ),
-    Command::data(
-        Family::Generic,
-        "restore",
-        -4,
-        Flags::WRITE.and(Flags::DENYOOM),
-        Keys::ONE,
-        restore,
-    )
-    .on_keys(&["OW update"])
-    .help(
-        "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
-        "Makes a key of what DUMP gave; ttl is in milliseconds, 0 for none.",
-        "RESTORE town 0 \"\\x01Oslo\\xad\\x18\\xc7z\" -> OK",
-    ),
+    row(Family::Generic, "restore", -4, Flags::WRITE.and(Flags::DENYOOM), Keys::ONE, restore)
+        .on_keys(&["OW update"])
+        .help(
+            "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
+            "Makes a key of what DUMP gave; ttl is in milliseconds, 0 for none.",
+            "RESTORE town 0 \"\\x01Oslo\\xad\\x18\\xc7z\" -> OK",
+        ),
 ];
 
 const VERSION: u8 = 1;
