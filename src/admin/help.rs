@@ -2,10 +2,11 @@
 
 use super::command_command::grammar_words;
 use crate::commands::Family::Server;
-use crate::commands::{Family, Shape, Spec, absent};
+use crate::commands::extra::usage::explain_unknown;
+use crate::commands::{Family, Spec};
 use crate::engine::Engine;
 use crate::engine::table::{FAST, Row, ServerCall, row};
-use crate::error::{DB_OUT_OF_RANGE, Failure, NO_AUTH};
+use crate::error::Failure;
 use crate::protocol::Args;
 
 /// The rows of these commands.
@@ -33,62 +34,10 @@ fn help(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
         (Some(row), Some(family)) => explain(engine, row) + &list(engine, family),
         (Some(row), None) => explain(engine, row),
         (None, Some(family)) => list(engine, family),
-        (None, None) => return Err(explain_unknown(engine, &args[1])),
+        (None, None) => return Err(explain_unknown(&engine.commands, &args[1])),
     };
     reply.page(&page);
     Ok(())
-}
-
-/// The error with what to type instead, for people.
-pub fn explain_failure(engine: &Engine, failure: Failure, args: Args<'_>) -> Failure {
-    if failure == NO_AUTH {
-        return Failure::fixed("NOAUTH Authentication required: type AUTH <password>");
-    }
-    if failure == DB_OUT_OF_RANGE {
-        let advice = "there is one database, number 0; prefixes keep keys apart, as in app1:name, or a \
-                      second server does";
-        return Failure::new(format!("{failure}: {advice}"));
-    }
-    let mut row = engine.commands.row_of(args);
-    let mut name = &args[0];
-    if row.is_some_and(|row| row.shape == Shape::Prefix) && args.len() > 1 {
-        (row, name) = (engine.commands.row_of(args.skip(1)), &args[1]);
-    }
-    let Some(row) = row else { return explain_unknown(engine, name) };
-
-    let text = failure.text();
-    let what = if text.starts_with("ERR wrong number of arguments") {
-        "ERR wrong number of arguments"
-    } else if text.to_lowercase().starts_with("err syntax error") {
-        &text
-    } else {
-        return failure;
-    };
-    let more = match engine.commands.subcommands(row.name).next() {
-        Some(_) => format!("; HELP {} lists the subcommands", row.name.to_uppercase()),
-        None => String::new(),
-    };
-    Failure::new(format!("{what}; usage: {}{more}", usage(row)))
-}
-
-fn explain_unknown(engine: &Engine, name: &[u8]) -> Failure {
-    let typed = &name[..name.len().min(64)];
-    if let Some(reason) = absent::reason(name) {
-        let rest = format!("': {reason} (HELP lists the commands)");
-        return Failure::new([b"ERR unknown command '", typed, rest.as_bytes()].concat());
-    }
-    let hint = match engine.commands.nearest(name) {
-        Some(near) => format!("did you mean {}? ", near.to_uppercase()),
-        None => String::new(),
-    };
-    let rest = format!("'; {hint}HELP lists the commands");
-    Failure::new([b"ERR unknown command '", typed, rest.as_bytes()].concat())
-}
-
-/// `SET key value [NX | XX] …`
-fn usage(row: &Spec) -> String {
-    let name = row.name.replace('|', " ").to_uppercase();
-    format!("{name} {}", row.grammar).trim_end().to_string()
 }
 
 fn overview(engine: &Engine) -> String {

@@ -4,7 +4,7 @@ use super::disk::{leads_to, make_dir, require_same, sync_parent};
 use super::mark::MARK;
 use super::record::Epoch;
 use crate::file_error::{about, named};
-use crate::random::Random;
+use crate::random;
 use crate::store::effect::Seq;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -215,7 +215,7 @@ pub fn read_node(dir: &Path) -> io::Result<Node> {
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(Node { id: Random::new().hex40(), epoch: Epoch(0) });
+            return Ok(Node { id: random::hex40(), epoch: Epoch(0) });
         }
         Err(error) => return Err(named(&path)(error)),
     };

@@ -5,7 +5,6 @@ use super::{Call, Family, Flags, Handler, Keys, Row};
 use crate::error::{
     DB_OUT_OF_RANGE, Failure, INT_OUT_OF_RANGE, NO_SUCH_KEY, NOT_AN_INTEGER, SYNTAX,
 };
-use crate::event::Classes;
 use crate::protocol::{Args, integer};
 use crate::store::Tx;
 use crate::store::effect::Effect;
@@ -77,7 +76,7 @@ fn del(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     for key in args.from(1) {
         // A key that is named twice is removed once.
         if call.tx.exists(key) && (args.len() == 2 || named.insert(key)) {
-            call.tx.tell(Classes::GENERIC, "del", key);
+            call.tx.emit("del", key);
             keys.push(key);
         }
     }
@@ -139,7 +138,7 @@ fn copy(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let copies = call.tx.value(from).is_some() && (replace || !call.tx.exists(to));
     if copies {
         copy_key(call.tx, from, to);
-        call.tx.tell(Classes::GENERIC, "copy_to", to);
+        call.tx.emit("copy_to", to);
     }
     call.reply.flag(copies);
     Ok(())
@@ -166,8 +165,8 @@ fn parse_copy_options(args: Args<'_>) -> Result<bool, Failure> {
 fn move_key(tx: &mut Tx<'_>, from: &[u8], to: &[u8]) {
     copy_key(tx, from, to);
     tx.apply(Effect::Del { keys: &[from] });
-    tx.tell(Classes::GENERIC, "rename_from", from);
-    tx.tell(Classes::GENERIC, "rename_to", to);
+    tx.emit("rename_from", from);
+    tx.emit("rename_to", to);
 }
 
 /// Makes `to` what `from` is, deadline included. There is no effect that says "the same as that key":
@@ -182,7 +181,7 @@ fn copy_key(tx: &mut Tx<'_>, from: &[u8], to: &[u8]) {
 /// A key that takes another's place is told of as new, as in Redis, which removes the other first.
 pub(super) fn tell_replacement(tx: &Tx<'_>, key: &[u8]) {
     if tx.exists(key) {
-        tx.tell(Classes::NEW, "new", key);
+        tx.emit("new", key);
     }
 }
 

@@ -8,9 +8,10 @@ use super::spec::row;
 use super::{Call, Family, Flags, Handler, Keys, Row};
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
 use crate::glob::Pattern;
+use crate::memory::sample;
 use crate::protocol::{Args, Reply, integer};
-use crate::random::Random;
 use crate::store::effect::Effect;
+use fastrand::Rng;
 
 const READ: Flags = Flags::READONLY.and(Flags::ALL_KEYS);
 const FLUSH: Flags = Flags::WRITE.and(Flags::ALL_KEYS);
@@ -205,7 +206,7 @@ impl ScanOptions {
 }
 
 fn randomkey(call: &mut Call<'_, '_>, _: Args<'_>) -> Result<(), Failure> {
-    let key = call.tx.random_key(&mut Random::new());
+    let key = sample::random_key(call.tx, &mut Rng::new());
     call.reply.bulk_or_nil(key.as_deref());
     Ok(())
 }

@@ -69,7 +69,7 @@ pub const FAMILIES: &[&[Row<Handler>]] = &[
 pub fn lock<'s>(
     store: &'s Store,
     command: &Spec,
-    args: Args<'_>,
+    args: Args<'s>,
     now: impl Fn() -> UnixMillis + 's,
 ) -> Tx<'s> {
     let write = command.flags.has(Flags::WRITE);

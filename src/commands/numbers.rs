@@ -6,7 +6,6 @@ use super::extra::float80::Float80;
 use super::spec::row;
 use super::{Call, Family, Flags, Handler, Keys, Row};
 use crate::error::{Failure, NOT_A_FLOAT, NOT_AN_INTEGER, OVERFLOW};
-use crate::event::Classes;
 use crate::protocol::{Args, integer};
 use crate::store::effect::Effect;
 
@@ -65,7 +64,7 @@ fn add(call: &mut Call<'_, '_>, key: &[u8], increment: i64) -> Result<(), Failur
     let sum = old.checked_add(increment).ok_or(OVERFLOW)?;
     let deadline = live.and_then(|live| live.deadline);
     call.tx.apply(Effect::Set { key, value: sum.to_string().as_bytes(), deadline });
-    call.tx.tell(Classes::STRING, "incrby", key);
+    call.tx.emit("incrby", key);
     call.reply.int(sum);
     Ok(())
 }
@@ -79,7 +78,7 @@ fn incrbyfloat(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let sum = old.checked_add(increment).ok_or(NOT_FINITE)?.to_string();
     let deadline = live.and_then(|live| live.deadline);
     call.tx.apply(Effect::Set { key, value: sum.as_bytes(), deadline });
-    call.tx.tell(Classes::STRING, "incrbyfloat", key);
+    call.tx.emit("incrbyfloat", key);
     call.reply.bulk(sum.as_bytes());
     Ok(())
 }

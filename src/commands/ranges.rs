@@ -3,7 +3,6 @@
 use super::spec::row;
 use super::{Call, Family, Flags, Handler, Keys, Row};
 use crate::error::{Failure, NOT_AN_INTEGER, TOO_LONG};
-use crate::event::Classes;
 use crate::protocol::{Args, integer};
 use crate::store::Tx;
 use crate::store::effect::Effect;
@@ -84,7 +83,7 @@ fn append(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let old_len = call.tx.peek(key).map_or(0, |live| live.value.len());
     let len = checked_len(call, old_len, bytes)?;
     write_at(call.tx, key, old_len, bytes);
-    call.tx.tell(Classes::STRING, "append", key);
+    call.tx.emit("append", key);
     call.reply.count(len);
     Ok(())
 }
@@ -107,7 +106,7 @@ fn setrange(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     }
     let len = checked_len(call, offset, bytes)?.max(old_len);
     write_at(call.tx, key, offset, bytes);
-    call.tx.tell(Classes::STRING, "setrange", key);
+    call.tx.emit("setrange", key);
     call.reply.count(len);
     Ok(())
 }

@@ -4,7 +4,6 @@ use super::expiry::{Expiry, Unit};
 use super::spec::row;
 use super::{Call, Family, Flags, Handler, Keys, Row};
 use crate::error::{Failure, SYNTAX};
-use crate::event::Classes;
 use crate::protocol::{Args, integer};
 use crate::store::effect::Effect;
 
@@ -210,7 +209,7 @@ fn set(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
         Some(expiry) => Some(expiry.deadline(call.tx.now(), call.name)?),
     };
     if options.get && old.is_none() {
-        call.tx.tell(Classes::MISS, "keymiss", key);
+        call.tx.emit("keymiss", key);
     }
     let met = match options.condition {
         Condition::Always => true,
@@ -225,9 +224,9 @@ fn set(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     }
     if met {
         call.tx.apply(Effect::Set { key, value, deadline });
-        call.tx.tell(Classes::STRING, "set", key);
+        call.tx.emit("set", key);
         if !matches!(options.expiry, None | Some(Expiry::Keep)) {
-            call.tx.tell(Classes::GENERIC, "expire", key);
+            call.tx.emit("expire", key);
         }
     }
     Ok(())
@@ -248,8 +247,8 @@ fn setex(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let deadline = Expiry::At(&args[2], unit).deadline(call.tx.now(), call.name)?;
     let key = &args[1];
     call.tx.apply(Effect::Set { key, value: &args[3], deadline: Some(deadline) });
-    call.tx.tell(Classes::STRING, "set", key);
-    call.tx.tell(Classes::GENERIC, "expire", key);
+    call.tx.emit("set", key);
+    call.tx.emit("expire", key);
     call.reply.ok();
     Ok(())
 }
@@ -265,7 +264,7 @@ fn getdel(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     call.reply.bulk_or_nil(value);
     if value.is_some() {
         call.tx.apply(Effect::Del { keys: &[&args[1]] });
-        call.tx.tell(Classes::GENERIC, "del", &args[1]);
+        call.tx.emit("del", &args[1]);
     }
     Ok(())
 }
@@ -283,7 +282,7 @@ fn getex(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     };
     let Some(value) = value else {
         if option.is_some() {
-            call.tx.tell(Classes::MISS, "keymiss", key);
+            call.tx.emit("keymiss", key);
         }
         // As Redis: what the expiry says is not looked at then.
         call.reply.nil();
@@ -303,7 +302,7 @@ fn getex(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     call.reply.bulk(value);
     if let Some((effect, event)) = effect {
         call.tx.apply(effect);
-        call.tx.tell(Classes::GENERIC, event, key);
+        call.tx.emit(event, key);
     }
     Ok(())
 }
@@ -346,7 +345,7 @@ fn set_pairs(call: &mut Call<'_, '_>, args: Args<'_>) {
 
 fn set_and_tell(call: &mut Call<'_, '_>, key: &[u8], value: &[u8]) {
     call.tx.apply(Effect::Set { key, value, deadline: None });
-    call.tx.tell(Classes::STRING, "set", key);
+    call.tx.emit("set", key);
 }
 
 #[cfg(test)]

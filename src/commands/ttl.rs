@@ -8,7 +8,6 @@ use super::spec::row;
 use super::{Call, Family, Flags, Handler, Keys, Row};
 use crate::clock::UnixMillis;
 use crate::error::{Failure, NOT_AN_INTEGER};
-use crate::event::Classes;
 use crate::protocol::{Args, integer};
 use crate::store::effect::Effect;
 
@@ -134,10 +133,10 @@ fn set_deadline(call: &mut Call<'_, '_>, args: Args<'_>, unit: Unit) -> Result<(
     if changes {
         if at > now.0 as i64 {
             call.tx.apply(Effect::PexpireAt { key, deadline: UnixMillis(at as u64) });
-            call.tx.tell(Classes::GENERIC, "expire", key);
+            call.tx.emit("expire", key);
         } else {
             call.tx.apply(Effect::Del { keys: &[key] });
-            call.tx.tell(Classes::GENERIC, "del", key);
+            call.tx.emit("del", key);
         }
     }
     call.reply.flag(changes);
@@ -187,7 +186,7 @@ fn persist(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let changes = call.tx.peek(key).is_some_and(|live| live.deadline.is_some());
     if changes {
         call.tx.apply(Effect::Persist { key });
-        call.tx.tell(Classes::GENERIC, "persist", key);
+        call.tx.emit("persist", key);
     }
     call.reply.flag(changes);
     Ok(())

@@ -3,14 +3,14 @@
 use super::session::Ending;
 use super::table::{Resolved, Run, ServerCall};
 use super::{Engine, Session};
-use crate::admin::help;
+use crate::commands::extra::usage::explain_failure;
 use crate::commands::{self, Call, Flags, Handler, Spec};
 use crate::config::Id;
 use crate::error::{Failure, NO_AUTH};
 use crate::metrics::timeline::Step;
 use crate::protocol::{Args, Dialect, Mark, Reply};
 use crate::pubsub::commands as pubsub_command;
-use crate::pubsub::notices::Notice;
+use crate::pubsub::notify::Notice;
 use crate::store::Tx;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -58,7 +58,7 @@ impl Engine {
         self.metrics.count_error(failure.code());
         // Programs get Redis's words only.
         let failure = match reply.dialect() {
-            Dialect::Text => help::explain_failure(self, failure, args),
+            Dialect::Text => explain_failure(&self.commands, failure, args),
             _ => failure,
         };
         reply.error(&failure);
@@ -243,7 +243,7 @@ impl Engine {
 
     /// Locks what the command works on. Its time is that of the moment when the locks were held: the end of the
     /// command before, unless there was a wait.
-    fn begin(&self, session: &mut Session, command: &Spec, args: Args<'_>) -> Tx<'_> {
+    fn begin<'s>(&'s self, session: &mut Session, command: &Spec, args: Args<'s>) -> Tx<'s> {
         let write = command.flags.has(Flags::WRITE);
         let waited = std::mem::take(&mut session.waited);
         let all_keys = command.flags.has(Flags::ALL_KEYS);
@@ -265,7 +265,7 @@ impl Engine {
         }
         let mut tx =
             tx.without_touch(session.client.no_touch.load(Relaxed)).with_tracking(self.tracking());
-        tx.tell_events(self.told_classes());
+        self.collect_events(&mut tx);
         if write && self.persistence.is_some() {
             tx.record_into(std::mem::take(&mut session.record));
         }
@@ -283,7 +283,7 @@ impl Engine {
         reply: &mut Reply,
     ) -> Result<(), Failure> {
         let value_len_max = session.config.value_len_max;
-        tx.telling_of(command.flags.has(Flags::WRITE));
+        tx.set_command_kind(command.flags.has(Flags::WRITE));
         let mut call = Call { tx, reply, value_len_max, name: command.name };
         let result = handler(&mut call, args);
         session.time(Step::Run);

@@ -30,7 +30,6 @@ pub mod syncer;
 pub mod table;
 pub(crate) mod transaction;
 
-pub use crate::admin::server_command::log_level;
 pub use crate::clients::{Client, ClientId, Clients, Registration};
 pub use crate::cluster::link::Link;
 pub use crate::cluster::progress::{Forwarded, Lag, Progress, ReplicaProgress};
@@ -51,7 +50,7 @@ use crate::observe::latency::Latency;
 use crate::observe::monitor::Monitors;
 use crate::observe::observed::Ring;
 use crate::pubsub::{PubSub, Subscriptions};
-use crate::random::Random;
+use crate::random;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use parking_lot::Mutex;
@@ -168,7 +167,7 @@ impl Engine {
             clock: WallClock::default(),
             startup_bytes,
             empty_store_bytes,
-            run_id: Random::new().hex40(),
+            run_id: random::hex40(),
             port: AtomicU16::new(0),
             metrics_port: AtomicU16::new(0),
             connections_possible: AtomicUsize::new(usize::MAX),

@@ -236,7 +236,7 @@ impl Engine {
         }
         let begin = |session: &mut Session| self.begin_transaction(session, queue);
         let mut tx = self.begin_admitted(session, queue.flags(), begin).map_err(discarded)?;
-        if session.watches.have_fired(&tx) {
+        if tx.has_fired(&session.watches) {
             reply.nil_array();
             self.finish(session, tx);
             return Ok(holes);
@@ -274,7 +274,7 @@ impl Engine {
             self.store.begin_scope(Scope::All, write, || self.clock.now())
         } else {
             let keys = queue.commands().flat_map(|(found, args)| found.command.keys(args));
-            self.store.begin(keys.chain(session.watches.keys()), write, || self.clock.now())
+            self.store.begin_several(keys.chain(session.watches.keys()), write, || self.clock.now())
         };
         self.prepare(session, tx, write)
     }

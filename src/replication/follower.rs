@@ -20,10 +20,10 @@ use crate::aof::record::Position;
 use crate::cluster::role::{FollowTarget, LeaderAddr};
 use crate::config::{Fsync, Id};
 use crate::engine::{Engine, Persistence};
-use crate::event::Event;
-use crate::random::Random;
 use crate::rarely::Rarely;
+use crate::store::Event;
 use crossbeam_channel::bounded;
+use fastrand::Rng;
 use std::io::{self, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Runs until shutdown.
 pub fn run(engine: &Engine) {
     let Some(persistence) = &engine.persistence else { return };
-    let mut random = Random::new();
+    let mut random = Rng::new();
     while let Some(order) = engine.role.next_order(&engine.shutdown) {
         let said = Rarely::default();
         let mut wait = BACK_OFF_MIN;
@@ -71,7 +71,7 @@ pub fn run(engine: &Engine) {
             if said.is_due(&text) {
                 log::warn!("{text}; trying again");
             }
-            let jitter = random.below(wait.as_millis() as usize + 1) as u64;
+            let jitter = random.usize(..wait.as_millis() as usize + 1) as u64;
             let pause = wait / 2 + Duration::from_millis(jitter / 2);
             engine.role.pause(&order, pause, &engine.shutdown);
             wait = (2 * wait).min(BACK_OFF_MAX);
@@ -178,7 +178,7 @@ impl LeaderLink<'_> {
     fn announce(&self, events: &mut Vec<Event>) -> Result<(), LinkError> {
         if !events.is_empty() {
             self.settle()?;
-            self.engine.announce(std::mem::take(events));
+            self.engine.publish_events(std::mem::take(events));
         }
         Ok(())
     }

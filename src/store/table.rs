@@ -18,8 +18,8 @@
 //! Out of scope: tombstones (after a removal, the run moves back), keys other than bytes.
 
 use super::entry::Entry;
-use super::usage::{Usage, Use};
-use crate::random::Random;
+use crate::memory::recency::{Access, Recency};
+use fastrand::Rng;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// The table grows when it has more entries than this share of its homes: above it, runs become long.
@@ -40,8 +40,8 @@ const RANDOM_TRIES_MAX: usize = 64;
 struct Slot {
     /// Position in hash order; meaningful only if there is an entry.
     hash: u32,
-    /// The entry's [`Usage`].
-    usage: AtomicU32,
+    /// The entry's [`Recency`].
+    recency: AtomicU32,
     entry: Option<Entry>,
 }
 
@@ -109,25 +109,25 @@ impl Table {
     }
 
     /// Records a use of the entry. If two readers do so at once, one use may be lost.
-    pub fn touch(&self, at: usize, using: Use) {
-        self.set_usage(at, using.after(self.usage(at)));
+    pub fn touch(&self, at: usize, access: Access) {
+        self.set_recency(at, access.after(self.recency(at)));
     }
 
-    /// The entry's usage.
-    pub fn usage(&self, at: usize) -> Usage {
-        Usage(self.slots[at].usage.load(Relaxed))
+    /// The entry's recency.
+    pub fn recency(&self, at: usize) -> Recency {
+        Recency(self.slots[at].recency.load(Relaxed))
     }
 
-    /// Sets the entry's usage. Writes only if it differs, so that the cache line does not move between the
+    /// Sets the entry's recency. Writes only if it differs, so that the cache line does not move between the
     /// cores of two readers.
-    pub fn set_usage(&self, at: usize, usage: Usage) {
-        if self.usage(at) != usage {
-            self.slots[at].usage.store(usage.0, Relaxed);
+    pub fn set_recency(&self, at: usize, recency: Recency) {
+        if self.recency(at) != recency {
+            self.slots[at].recency.store(recency.0, Relaxed);
         }
     }
 
     /// Adds an entry whose key is not in the table yet.
-    pub fn insert(&mut self, hash: u32, entry: Entry, usage: Usage) {
+    pub fn insert(&mut self, hash: u32, entry: Entry, recency: Recency) {
         if (self.len + 1) * 100 > self.homes * LOAD_MAX_PERCENT {
             self.rebuild((self.len + 1) * 100 / LOAD_NEW_PERCENT);
         }
@@ -141,7 +141,7 @@ impl Table {
             // A run has reached the end of the slots. More homes make it shorter.
             self.rebuild(self.homes * 5 / 4);
         };
-        self.slots[at] = Slot { hash, usage: AtomicU32::new(usage.0), entry: Some(entry) };
+        self.slots[at] = Slot { hash, recency: AtomicU32::new(recency.0), entry: Some(entry) };
         self.len += 1;
     }
 
@@ -182,16 +182,16 @@ impl Table {
     }
 
     /// A random taken slot, each with the same probability.
-    pub fn random_taken(&self, random: &mut Random) -> Option<usize> {
+    pub fn random_taken(&self, random: &mut Rng) -> Option<usize> {
         if self.len == 0 {
             return None;
         }
         // After a free slot, try another random one: taking the next entry would favour entries after a
         // gap. That fallback is likely only in a table that is nearly empty.
         (0..RANDOM_TRIES_MAX)
-            .map(|_| random.below(self.slots.len()))
+            .map(|_| random.usize(..self.slots.len()))
             .find(|&at| self.slots[at].entry.is_some())
-            .or_else(|| self.next_taken(random.below(self.slots.len())))
+            .or_else(|| self.next_taken(random.usize(..self.slots.len())))
     }
 
     /// The hash of a taken slot's entry.
@@ -277,10 +277,10 @@ fn extent(slots: &[Slot], homes: usize) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::Random;
+    use fastrand::Rng;
     use std::collections::BTreeMap;
 
-    const NEVER: Usage = Usage(0);
+    const NEVER: Recency = Recency(0);
 
     fn check(table: &Table) {
         let mut last = 0;
@@ -299,11 +299,11 @@ mod tests {
 
     /// Random inserts and removals, checked against a BTreeMap. Few `hash_bits` force collisions.
     fn against_model(hash_bits: u32, steps: usize) {
-        let mut random = Random::new();
+        let mut random = Rng::new();
         let mut table = Table::new();
         let mut model = BTreeMap::new();
         for step in 0..steps {
-            let key = (random.next_u64() % (steps as u64 / 2)).to_string().into_bytes();
+            let key = (random.u64(..) % (steps as u64 / 2)).to_string().into_bytes();
             let hash = crc32fast::hash(&key) >> (32 - hash_bits) << (32 - hash_bits);
             let growing = (step / (steps / 4)).is_multiple_of(2);
             match table.find(hash, &key) {

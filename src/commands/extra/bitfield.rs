@@ -15,7 +15,6 @@ use crate::commands::ranges::write_at;
 use crate::commands::spec::row;
 use crate::commands::{Call, Family, Flags, Handler, Keys, Row};
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
-use crate::event::Classes;
 use crate::protocol::{Args, integer};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -64,7 +63,7 @@ fn bitfield(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
         write_at(call.tx, key, offset, &bytes);
     }
     if is_told {
-        call.tx.tell(Classes::STRING, "setbit", key);
+        call.tx.emit("setbit", key);
     }
     Ok(())
 }

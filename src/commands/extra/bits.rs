@@ -5,7 +5,6 @@ use crate::commands::ranges::{clamp, is_backwards, write_at};
 use crate::commands::spec::row;
 use crate::commands::{Call, Family, Flags, Handler, Keys, Row};
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
-use crate::event::Classes;
 use crate::protocol::{Args, integer};
 use crate::store::effect::Effect;
 
@@ -70,7 +69,7 @@ fn setbit(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     if old.is_none() || was_on != on {
         let new = if on { old.unwrap_or(0) | mask } else { old.unwrap_or(0) & !mask };
         write_at(call.tx, &args[1], at, &[new]);
-        call.tx.tell(Classes::STRING, "setbit", &args[1]);
+        call.tx.emit("setbit", &args[1]);
     }
     call.reply.flag(was_on);
     Ok(())
@@ -202,10 +201,10 @@ fn bitop(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let result = combine(operation, &values.collect::<Vec<_>>());
     if !result.is_empty() {
         call.tx.apply(Effect::Set { key, value: &result, deadline: None });
-        call.tx.tell(Classes::STRING, "set", key);
+        call.tx.emit("set", key);
     } else if call.tx.exists(key) {
         call.tx.apply(Effect::Del { keys: &[key] });
-        call.tx.tell(Classes::GENERIC, "del", key);
+        call.tx.emit("del", key);
     }
     call.reply.count(result.len());
     Ok(())

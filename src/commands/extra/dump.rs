@@ -19,10 +19,9 @@ use crate::commands::keys::tell_replacement;
 use crate::commands::spec::row;
 use crate::commands::{Call, Family, Flags, Handler, Keys, Row};
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
-use crate::event::Classes;
+use crate::memory::recency::{Recency, Tracking};
 use crate::protocol::{Args, integer};
 use crate::store::effect::Effect;
-use crate::store::{Tracking, Usage};
 use std::ops::RangeInclusive;
 
 /// The family's rows.
@@ -99,13 +98,13 @@ enum Used {
 
 impl Used {
     /// The uses to note of a restored key. It is new here, also where it replaces another.
-    fn note(used: Option<Used>, now: UnixMillis, tracking: Tracking) -> Usage {
+    fn note(used: Option<Used>, now: UnixMillis, tracking: Tracking) -> Recency {
         match (used, tracking) {
-            (Some(Used::Idle(seconds)), Tracking::Time) => Usage::unused_for(seconds, now),
+            (Some(Used::Idle(seconds)), Tracking::Time) => Recency::unused_for(seconds, now),
             (Some(Used::Frequency(counter)), Tracking::Frequency { .. }) => {
-                Usage::counted(counter, now)
+                Recency::counted(counter, now)
             }
-            _ => Usage::new(now, tracking),
+            _ => Recency::new(now, tracking),
         }
     }
 }
@@ -162,12 +161,12 @@ fn restore(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     if deadline.is_none_or(|at| at > now) {
         tell_replacement(call.tx, key);
         call.tx.apply(Effect::Set { key, value, deadline });
-        call.tx.set_usage(key, Used::note(options.usage, now, call.tx.tracking()));
-        call.tx.tell(Classes::GENERIC, "restore", key);
+        call.tx.set_recency(key, Used::note(options.usage, now, call.tx.tracking()));
+        call.tx.emit("restore", key);
     } else if replaces {
         // It would have expired on the way: only the key that it replaces goes.
         call.tx.apply(Effect::Del { keys: &[key] });
-        call.tx.tell(Classes::GENERIC, "del", key);
+        call.tx.emit("del", key);
     }
     call.reply.ok();
     Ok(())

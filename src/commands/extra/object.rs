@@ -7,8 +7,9 @@ use super::dump;
 use crate::commands::spec::row;
 use crate::commands::{Call, Family, Flags, Handler, Keys, Row, Shape};
 use crate::error::{Failure, NO_SUCH_KEY, NOT_AN_INTEGER, SYNTAX};
+use crate::memory::recency::Tracking;
 use crate::protocol::{Args, Reply, integer};
-use crate::store::{Live, Tracking};
+use crate::store::Live;
 
 const READ: Flags = Flags::READONLY;
 const HELP: Flags = Flags::READONLY.and(Flags::LOADING);
@@ -127,7 +128,7 @@ fn encoding_of(value: &[u8]) -> &'static str {
 
 /// Replies with what `write` says about a live key, or with nil.
 fn answer(call: &mut Call<'_, '_>, key: &[u8], write: fn(&mut Reply, Live<'_>)) {
-    match call.tx.look(key) {
+    match call.tx.inspect(key) {
         Some(live) => write(call.reply, live),
         None => call.reply.nil(),
     }
@@ -145,10 +146,10 @@ fn refcount(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
 
 fn idletime(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let (now, tracking) = (call.tx.now(), call.tx.tracking());
-    match (call.tx.look(&args[2]), tracking) {
+    match (call.tx.inspect(&args[2]), tracking) {
         (None, _) => call.reply.nil(),
         (Some(live), Tracking::Time) => {
-            call.reply.int((live.usage.idle_millis(now) / 1000) as i64);
+            call.reply.int((live.recency.idle_millis(now) / 1000) as i64);
         }
         (Some(_), Tracking::Frequency { .. }) => return Err(IDLE_TIME_NOT_KEPT),
     }
@@ -157,10 +158,10 @@ fn idletime(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
 
 fn freq(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let (now, tracking) = (call.tx.now(), call.tx.tracking());
-    match (call.tx.look(&args[2]), tracking) {
+    match (call.tx.inspect(&args[2]), tracking) {
         (None, _) => call.reply.nil(),
         (Some(live), Tracking::Frequency { decay_minutes, .. }) => {
-            call.reply.int(live.usage.frequency(now, decay_minutes).into());
+            call.reply.int(live.recency.frequency(now, decay_minutes).into());
         }
         (Some(_), Tracking::Time) => return Err(FREQ_NOT_COUNTED),
     }
@@ -196,8 +197,8 @@ fn memory_help(call: &mut Call<'_, '_>, _: Args<'_>) -> Result<(), Failure> {
 fn debug_object(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     /// Redis's LRU clock has 24 bits.
     const LRU_MASK: u64 = 0xff_ffff;
-    let live = call.tx.look(&args[2]).ok_or(NO_SUCH_KEY)?;
-    let idle = live.usage.idle_millis(call.tx.now()) / 1000;
+    let live = call.tx.inspect(&args[2]).ok_or(NO_SUCH_KEY)?;
+    let idle = live.recency.idle_millis(call.tx.now()) / 1000;
     let line = format!(
         "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{idle}",
         live.value.as_ptr(),
