@@ -178,6 +178,11 @@ impl Persistence {
         })
     }
 
+    /// The last leadership of this node: its epoch, and the crc of its first record.
+    pub(crate) fn own_epoch(&self) -> (Epoch, u32) {
+        (Epoch(self.own_epoch.load(Relaxed)), self.own_epoch_crc.load(Relaxed))
+    }
+
     /// Ends the sync thread, with a last sync.
     pub fn stop_syncing(&self) {
         self.is_stopping.store(true, SeqCst);

@@ -154,8 +154,8 @@ impl Engine {
     }
 
     fn pass_or_park(&self, session: &mut Session, reply: &mut Reply) -> Result<bool, SendError> {
-        self.flush_tally(session);
-        let began = session.stopwatch;
+        session.probe.flush(&self.metrics);
+        let began = session.probe.stopwatch;
         let needed = std::mem::take(&mut session.depends_on);
         let uncertain = session.uncertain_replies.take();
         session.wrote = false;
@@ -173,7 +173,7 @@ impl Engine {
                 GateOutcome::Failed(error) => refuse(reply, uncertain, &error),
             }
         }
-        self.settle(&mut session.watch.pending, &session.client, began, stages);
+        session.probe.unsettled.left(self, &session.client, began, stages);
         Ok(true)
     }
 
@@ -199,8 +199,8 @@ impl Engine {
             uncertain,
             limit,
             until: session.parked_until,
-            began: session.stopwatch,
-            pending: std::mem::take(&mut session.watch.pending),
+            began: session.probe.stopwatch,
+            unsettled: std::mem::take(&mut session.probe.unsettled),
         });
         persistence.log.work.notify();
         Ok(())
@@ -226,7 +226,7 @@ impl Engine {
                 refuse(&mut parked.reply, parked.uncertain.take(), error);
             }
             let stages = stages.as_ref().copied().unwrap_or_default();
-            self.settle(&mut parked.pending, &parked.client, parked.began, Some(stages));
+            parked.unsettled.left(self, &parked.client, parked.began, Some(stages));
             self.send_parked(&mut parked);
             parked.client.unpark();
         })

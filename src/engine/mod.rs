@@ -22,6 +22,7 @@ pub(crate) mod execute;
 pub(crate) mod gate;
 pub(crate) mod parking;
 pub(crate) mod pause;
+pub(crate) mod queue;
 pub(crate) mod sending;
 pub(crate) mod session;
 pub(crate) mod snapshot;

@@ -16,7 +16,7 @@
 use crate::clients::Client;
 use crate::clock::Stopwatch;
 use crate::config::OutputLimit;
-use crate::observe::probe::Pending;
+use crate::observe::probe::Unsettled;
 use crate::protocol::{Mark, Reply};
 use crate::signal::Signal;
 use crate::store::effect::Seq;
@@ -49,7 +49,7 @@ pub struct Parked {
     /// Started when they came to the gate.
     pub began: Stopwatch,
     /// Commands among them whose time at the gate is to be recorded.
-    pub pending: Pending,
+    pub unsettled: Unsettled,
 }
 
 /// All parked replies.

@@ -7,7 +7,7 @@ use crate::clients::outbox::SendError;
 use crate::clock::Stopwatch;
 use crate::config::OutputLimit;
 use crate::observe::monitor::{self, Overflown};
-use crate::observe::probe::Pending;
+use crate::observe::probe::Unsettled;
 use crate::protocol::Reply;
 use std::net::SocketAddr;
 
@@ -39,7 +39,7 @@ impl Engine {
         reply: &mut Reply,
     ) -> Result<(), SendError> {
         let limit = session.output_limit();
-        let sent = self.send(&session.client, reply, limit, &mut session.watch.pending);
+        let sent = self.send(&session.client, reply, limit, &mut session.probe.unsettled);
         reply.clear();
         sent
     }
@@ -47,7 +47,7 @@ impl Engine {
     pub(super) fn send_parked(&self, parked: &mut Parked) {
         parked.client.outbox.unpark(parked.bytes);
         // An error means that the client is gone or has been cut off: it will not miss them.
-        let _ = self.send(&parked.client, &parked.reply, parked.limit, &mut parked.pending);
+        let _ = self.send(&parked.client, &parked.reply, parked.limit, &mut parked.unsettled);
     }
 
     fn send(
@@ -55,12 +55,12 @@ impl Engine {
         client: &Client,
         reply: &Reply,
         limit: OutputLimit,
-        pending: &mut Pending,
+        unsettled: &mut Unsettled,
     ) -> Result<(), SendError> {
-        let stopwatch = pending.is_observed().then(Stopwatch::start);
+        let stopwatch = unsettled.is_observed().then(Stopwatch::start);
         let sent = client.send(reply.bytes(), reply.largest_value(), limit);
         if let Some(stopwatch) = stopwatch {
-            pending.sent(stopwatch.nanos());
+            unsettled.sent(stopwatch.nanos());
         }
         self.metrics.output_bytes.add(reply.bytes().len() as u64);
         sent.inspect_err(|error| self.record_cut(client.addr, error))

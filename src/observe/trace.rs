@@ -23,7 +23,6 @@
 //! TRACE SAMPLE n times one in n commands of everybody in the same way and keeps the last 128 of them.
 
 use super::observed::{write_all, write_timeline};
-use super::probe::Timing;
 use super::slowlog;
 use crate::clock::Stopwatch;
 use crate::cluster::progress::ReplicaProgress;
@@ -87,12 +86,9 @@ fn timed(
     args: Args<'_>,
     reply: &mut Reply,
 ) -> Result<Timeline, Failure> {
-    session.watch.timing = Timing::Trace;
-    session.watch.timeline = Timeline::default();
-    session.account(Step::Parse);
+    session.probe.begin_trace();
     let result = engine.try_execute(session, args, reply);
-    session.watch.timing = Timing::Off;
-    let timeline = std::mem::take(&mut session.watch.timeline);
+    let timeline = session.probe.end_trace();
     result.map(|()| timeline)
 }
 
@@ -109,9 +105,10 @@ fn pass_gate(
     let stages = persistence
         .pass_blocking(session.depends_on, session.wrote)
         .map_err(|error| gate::misconf(&error))?;
-    timeline.pass_gate(session.stopwatch.nanos(), stages.write, stages.fsync);
+    timeline.pass_gate(session.probe.stopwatch.nanos(), stages.write, stages.fsync);
     timeline.records = stages.records;
-    engine.settle(&mut session.watch.pending, &session.client, session.stopwatch, Some(stages));
+    let began = session.probe.stopwatch;
+    session.probe.unsettled.left(engine, &session.client, began, Some(stages));
     (session.depends_on, session.uncertain_replies, session.wrote) = (Seq(0), None, false);
     engine.deliver_notices(std::mem::take(&mut session.notices));
     Ok(())
@@ -149,7 +146,7 @@ fn send(engine: &Engine, session: &mut Session, reply: &mut Reply, timeline: &mu
 fn sample(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let every = integer(&args[2]).and_then(|every| u32::try_from(every).ok());
     call.engine.sample_every.store(every.ok_or(NOT_AN_INTEGER)?, Relaxed);
-    call.engine.read_limits(call.session);
+    call.engine.refresh_settings(call.session);
     call.reply.ok();
     Ok(())
 }

@@ -137,7 +137,11 @@ fn numpat(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
 }
 
 /// What a subscriber may send: in RESP2 and in text nothing tells a reply from a message but its form.
-pub fn check_allowed(session: &Session, command: &Spec, dialect: Dialect) -> Result<(), Failure> {
+pub fn check_subscriber(
+    session: &Session,
+    command: &Spec,
+    dialect: Dialect,
+) -> Result<(), Failure> {
     if session.subscriptions.is_empty()
         || dialect == Dialect::Resp3
         || command.flags.has(Flags::SUBSCRIBED)

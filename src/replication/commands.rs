@@ -23,11 +23,10 @@ use crate::config::Fsync;
 use crate::engine::blocked::Wait;
 use crate::engine::session::{Ending, Mode};
 use crate::engine::table::{ADMIN, FAST, Row, ServerCall, row};
-use crate::engine::{Client, Engine, Persistence, Session, gate};
+use crate::engine::{Client, Engine, Session, gate};
 use crate::error::{Failure, NOT_AN_INTEGER};
 use crate::protocol::{Args, integer};
 use crate::store::effect::Seq;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 const TAKES_OVER: Flags = ADMIN.and(Flags::NO_MULTI).and(Flags::CONNECTION);
@@ -390,14 +389,6 @@ impl Engine {
             self.followers.count(&condition) >= wanted || self.role.is_follower()
         };
         self.block(client, Wait::Asked, &self.followers.acknowledged, deadline, is_over).map(drop)
-    }
-
-    /// Notes which leadership a session's last write is of: behind a change of role, its seq alone could
-    /// name another record.
-    pub(crate) fn note_write(&self, session: &mut Session, persistence: &Persistence, seq: Seq) {
-        session.last_write = seq;
-        let (epoch, crc) = (&persistence.own_epoch, &persistence.own_epoch_crc);
-        session.last_write_epoch = (Epoch(epoch.load(Relaxed)), crc.load(Relaxed));
     }
 }
 

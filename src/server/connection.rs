@@ -168,7 +168,7 @@ impl Connection<'_> {
                 self.flush()?;
                 self.limit_replies();
                 // The next command did not take the time of this.
-                self.session.stopwatch = Stopwatch::start();
+                self.session.probe.stopwatch = Stopwatch::start();
             }
         }
         self.flush()
