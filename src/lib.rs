@@ -29,7 +29,7 @@
 //! about the server · [`config`] settings · [`cli`] tools beside the server.
 //!
 //! Leaves, imported by anyone: [`clock`], [`digits`], [`error`], [`event`], [`file_error`], [`glob`], [`loading`],
-//! [`random`], [`rarely`], [`shutdown`], [`signal`].
+//! [`lock`], [`random`], [`rarely`], [`shutdown`], [`signal`].
 //!
 //! # Threads
 //!
@@ -51,23 +51,37 @@
 //!
 //! # Locks
 //!
-//! Taken in this order, from top to bottom, and never the other way:
+//! A thread takes locks from top to bottom, never the other way. Debug builds check it ([`lock`]).
 //!
-//! | lock | protects | held for |
-//! |---|---|---|
-//! | `Engine::evictor` | keys found that may go | up to 16 evictions |
-//! | `Shard` (256, ascending) | a part of the table | one command, one EXEC, or a part of a walk |
-//! | `Log::pending` | the log's pending bytes | a memcpy |
+//! | rank | lock | protects | held for |
+//! |---|---|---|---|
+//! | `ROLE_CHANGE` | `Role::changing` | a change of role | the change; up to 5 s until a link has ended |
+//! | `CONFIG_CHANGE` | `Config::changing` | several settings, and their file | one CONFIG SET or REWRITE |
+//! | `FILES` | `Persistence::files` | which files the log consists of | a compaction, a reload, a full copy |
+//! | `EVICTOR` | `Engine::evictor` | keys that may be evicted next | up to 16 evictions |
+//! | `SYNCING` | `Log::syncing` | who syncs, and who changes the segment | one `fdatasync`, or a restart of the log |
+//! | `SHARD` | `Store::shards`, 256, ascending | a part of the table | one command, one EXEC, a part of a walk |
+//! | `WRITER` | `Log::writer` | the end of the log's file | one `write` |
+//! | `PENDING` | `Log::pending` | records that are not yet written | a memcpy |
+//! | `EPOCHS` | `Log::epochs` | where each epoch begins | a look-up |
+//! | `ORDERS` | `Role::orders` | the node to follow | a look-up |
+//! | `FOLLOWERS` | `Progress::all` | the list of followers | a walk over it |
+//! | `FEEDS` | `Monitors::feeds` | the list of MONITOR clients | a memcpy to each |
+//! | `LANE` | `Lane::state`, 16 | messages that wait to be sent | an entry |
+//! | `PARKING` | `Parking::leaving` | the order in which parked replies leave | sending them, which does not block |
+//! | `OUTBOX` | `Outbox::queue`, one per client | bytes that wait for the client | one `send` that does not block; a SUBSCRIBE |
+//! | `LEAF` | all others, below | one value each | a look-up or an entry |
+//! | `SIGNAL` | `Signal::lock` | the sleep of those who wait | no time |
 //!
-//! `Log::syncing` → `Log::writer` → `Log::pending` are for those who write and sync; no shard is locked
-//! then, but by `repl-in` when it starts over elsewhere (`Log::hold_still`, before the shards). `Log::epochs`
-//! is a leaf after `Log::pending`, and a shard's registry of watched keys is one after the shard.
-//! `Role::changing` comes before all shards. A subscriber's
-//! `Outbox::queue` → `PubSub::registry` is the order of SUBSCRIBE. The registries of clients, of followers
-//! and of subscriptions, the wishes of PROMOTE, and the lanes of publishers, are leaves: held for a look or an
-//! entry, and never while sending. So are `Pause` and what a client waits for in a command (`engine::blocked`),
-//! the rings of slow and sampled commands, and `Monitors::feeds` → a feed's lines: an EXEC's
-//! commands are noted there while its shards are locked.
+//! While a leaf is held, nothing but a signal may be taken. The leaves:
+//!
+//! - store and log: `Watched::keys` of each shard, `Log::error`, `Retention::pins`, `Aside::times`
+//! - engine and server: `Parking::waiting`, `Compactor::began` and `last_error`, `Clients::by_id`,
+//!   `Client::labels`, `Blocked`, `Pause::pause`, `Pool::connection_tx`, `Shutdown::woken`, `Rarely`
+//! - cluster and pubsub: `Role::handed_over`, `Wishes::state`, `Twins::claims`, `Link::socket`, `awaited`,
+//!   `diverged_file` and `error`, `ReplicaProgress::points`, `checkpoint` and `messages`, `PubSub::registry`
+//! - reference: `Cell::Text` and `Limits` of each setting, `Metrics::errors` and `rates`, `Latency`, `Ring`,
+//!   `Observed::timeline`, `Feed::lines`, the status page's `listeners`
 //!
 //! # Invariants
 //!
@@ -99,6 +113,7 @@ pub mod error;
 pub mod file_error;
 pub mod glob;
 pub mod loading;
+pub mod lock;
 pub mod memory;
 pub mod metrics;
 pub mod observe;

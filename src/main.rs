@@ -3,9 +3,7 @@
 use kvstore::admin::log_level;
 use kvstore::cli;
 use kvstore::clock::UnixMillis;
-use kvstore::config;
-use kvstore::config::Config;
-use kvstore::config::Id;
+use kvstore::config::{self, Config, Id};
 use kvstore::memory::arenas;
 use kvstore::server;
 use std::io::Write;
@@ -55,7 +53,7 @@ fn serve(options: &[String]) -> Result<ExitCode, Box<dyn std::error::Error>> {
     start_logging(&config);
     let in_time = server::serve(config)?;
     if !in_time {
-        // Connections that did not end in time have threads that did not either; do not wait for them.
+        // The threads of connections that did not end in time still run; do not wait for them.
         std::process::exit(0);
     }
     Ok(ExitCode::SUCCESS)
@@ -66,7 +64,7 @@ fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-/// A tool's log is for whoever waits for it: the progress of reading.
+/// A tool logs for the person who waits for it: the bare message, such as the progress of reading.
 fn start_tool_logging() {
     env_logger::Builder::new()
         .filter_level(log::LevelFilter::Info)
@@ -79,11 +77,11 @@ fn start_logging(config: &Config) {
         .filter_level(log::LevelFilter::Trace)
         .format(|out, record| {
             let thread = std::thread::current();
-            let name = thread.name().unwrap_or("-").to_string();
+            let name = thread.name().unwrap_or("-");
             let time = UnixMillis::now().utc();
             writeln!(out, "{time} {:<5} [{name}] {}", record.level(), record.args())
         })
         .init();
-    // The logger passes everything on; `loglevel` is this, and CONFIG SET changes it.
+    // The logger itself lets everything pass. This is `loglevel`, which CONFIG SET changes.
     log::set_max_level(log_level(config.choice(Id::Loglevel)));
 }

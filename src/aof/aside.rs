@@ -6,7 +6,7 @@
 //! last look, which the sweeper takes; the log warns above `set-aside-warn-size`, again after an hour.
 
 use super::files::{DIVERGED, QUARANTINE};
-use parking_lot::Mutex;
+use crate::lock::Mutex;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

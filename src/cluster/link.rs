@@ -5,10 +5,10 @@
 //! of reads look, and whoever gives a new order cuts it.
 
 use crate::clock::Stopwatch;
+use crate::lock::Mutex;
 use crate::metrics::Counter;
 use crate::signal::Signal;
 use crate::store::effect::Seq;
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::net::{Shutdown as Direction, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

@@ -6,11 +6,11 @@
 use super::twins::Twins;
 use crate::clock::Stopwatch;
 use crate::engine::ClientId;
+use crate::lock::{Mutex, rank};
 use crate::memory::account::{Held, Sum};
 use crate::rarely::Rarely;
 use crate::signal::Signal;
 use crate::store::effect::Seq;
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -258,7 +258,7 @@ impl Forwarded {
 /// All of them.
 #[derive(Debug, Default)]
 pub struct Progress {
-    all: Mutex<Vec<Arc<ReplicaProgress>>>,
+    all: Mutex<Vec<Arc<ReplicaProgress>>, { rank::FOLLOWERS }>,
     /// How many: the only cost of a message when there are none.
     len: AtomicUsize,
     /// Messages that a follower was too slow for.

@@ -24,11 +24,11 @@ use crate::engine::Engine;
 use crate::engine::execute::LOADING;
 use crate::error::Failure;
 use crate::loading::Loading;
+use crate::lock::{Mutex, rank};
 use crate::shutdown::Shutdown;
 use crate::signal::Signal;
 use crate::store::Scope;
 use crate::store::effect::Seq;
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -73,8 +73,8 @@ pub struct Role {
     /// The node that this one has handed the lead to, and the last record before.
     handed_over: Mutex<Option<(String, Seq)>>,
     /// Held while the role changes.
-    changing: Mutex<()>,
-    orders: Mutex<FollowState>,
+    changing: Mutex<(), { rank::ROLE_CHANGE }>,
+    orders: Mutex<FollowState, { rank::ORDERS }>,
     /// An order has come, a link has ended, a leader was dialled. Shutdown wakes it, too.
     pub moved: Arc<Signal>,
     /// The link to the leader.

@@ -12,9 +12,9 @@
 
 use super::progress::{Progress, ReplicaProgress};
 use crate::engine::{Client, ClientId};
+use crate::lock::Mutex;
 use crate::shutdown::Shutdown;
 use crate::signal::Signal;
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -10,8 +10,8 @@
 //! withdrawing a wish exclude each other: after PROMOTE has answered that nothing came of it, nothing does,
 //! even if an offer is still on its way over the link.
 
+use crate::lock::Mutex;
 use crate::signal::Signal;
-use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// The wishes to lead.

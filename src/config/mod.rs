@@ -54,7 +54,7 @@ use std::time::Duration;
 
 use crate::error::Failure;
 use crate::glob::Pattern;
-use parking_lot::{Mutex, RwLock};
+use crate::lock::{Mutex, RwLock, rank};
 
 pub use error::{ConfigError, RequestError};
 pub use help::help;
@@ -78,7 +78,7 @@ pub struct Config {
     /// Moved by each change, so that a reader of many settings knows when to read them again.
     generation: AtomicU64,
     /// Held while values are changed or written to the file. Readers do not take it.
-    changing: Mutex<()>,
+    changing: Mutex<(), { rank::CONFIG_CHANGE }>,
 }
 
 /// Where one value is kept.

@@ -13,12 +13,12 @@ use crate::clock::{Stopwatch, UnixMillis};
 use crate::config::{Config, Id};
 use crate::error::Failure;
 use crate::loading::Loading;
+use crate::lock::{Mutex, rank};
 use crate::replication::replica::settle_copy;
 use crate::store::effect;
 use crate::store::effect::Seq;
 use crate::store::{Scope, Store};
 use crossbeam_channel::bounded;
-use parking_lot::Mutex;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,7 +51,7 @@ pub struct Persistence {
     pub(crate) gate: Gate,
     /// Held while files are replaced or read back: reading must not find one gone in the middle.
     /// Taken before any shard's lock.
-    pub(crate) files: Mutex<()>,
+    pub(crate) files: Mutex<(), { rank::FILES }>,
     /// The sync thread is to end.
     pub(crate) is_stopping: AtomicBool,
     /// Bytes that recovery put aside at this start.
@@ -160,9 +160,11 @@ impl Persistence {
     }
 
     fn reload_all(&self, store: &Store) -> Result<(), Failure> {
-        let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now);
         let failed = |error: &dyn std::fmt::Display| Failure::new(format!("ERR reload: {error}"));
+        // Before the shards are locked, because a sync may not start after that.
         self.log.sync().map_err(|error| failed(&error))?;
+        let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now);
+        self.log.ensure_written(self.log.appended()).map_err(|error| failed(&error))?;
         // All of it is judged before memory is given up for it.
         recovery::load(&self.dir, &self.loading, |payload| effect::check(payload).map(drop))
             .map_err(|error| failed(&error))?;

@@ -45,6 +45,7 @@ use crate::aof::recovery::RecoveryError;
 use crate::clock::{UnixMillis, WallClock};
 use crate::config::{Config, Id};
 use crate::loading::Loading;
+use crate::lock::{Mutex, rank};
 use crate::memory::evict::Evictor;
 use crate::metrics::Metrics;
 use crate::observe::latency::Latency;
@@ -54,7 +55,6 @@ use crate::pubsub::{PubSub, Subscriptions};
 use crate::random;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
-use parking_lot::Mutex;
 use pause::Pause;
 use snapshot::ConfigSnapshot;
 use std::sync::Arc;
@@ -103,7 +103,7 @@ pub struct Engine {
     pub(crate) active_expire: AtomicBool,
     pub(crate) pause: Pause,
     /// Taken before any shard's lock.
-    pub(crate) evictor: Mutex<Evictor>,
+    pub(crate) evictor: Mutex<Evictor, { rank::EVICTOR }>,
     /// The most memory that was ever seen in use.
     pub(crate) memory_peak: AtomicUsize,
     /// What is resident beyond the count, as far as it counts.

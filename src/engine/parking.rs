@@ -16,11 +16,11 @@
 use crate::clients::Client;
 use crate::clock::Stopwatch;
 use crate::config::OutputLimit;
+use crate::lock::{Mutex, rank};
 use crate::observe::probe::Unsettled;
 use crate::protocol::{Mark, Reply};
 use crate::signal::Signal;
 use crate::store::effect::Seq;
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
@@ -60,7 +60,7 @@ pub struct Parking {
     /// How many are parked.
     count: AtomicUsize,
     /// Held while replies leave: two threads that took some each could change a connection's order.
-    leaving: Mutex<()>,
+    leaving: Mutex<(), { rank::PARKING }>,
     /// Notified after some have left.
     left: Signal,
 }

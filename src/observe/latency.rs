@@ -17,9 +17,9 @@ use crate::config::{Config, Id};
 use crate::engine::Engine;
 use crate::engine::table::{ADMIN, Row, ServerCall, container, sub, subcommands};
 use crate::error::Failure;
+use crate::lock::Mutex;
 use crate::metrics::HistogramSnapshot;
 use crate::protocol::Args;
-use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Samples that are kept of one kind of event.

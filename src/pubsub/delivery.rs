@@ -3,8 +3,9 @@
 use super::{List, Name, PubSub, Subscriber, Subscription};
 use crate::clients::outbox::SendError;
 use crate::config::OutputLimit;
+use crate::lock::{Mutex, rank};
 use crate::protocol::{Dialect, Reply};
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::Condvar;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -14,7 +15,7 @@ pub const LANES: usize = 16;
 /// Where publishers wait for each other.
 #[derive(Debug, Default)]
 pub struct Lane {
-    state: Mutex<LaneState>,
+    state: Mutex<LaneState, { rank::LANE }>,
     /// Signalled when messages have been sent.
     progress: Condvar,
 }
@@ -45,18 +46,22 @@ impl Lane {
         let own = state.entered;
         while state.left < own {
             if state.is_busy {
-                self.progress.wait(&mut state);
+                self.progress.wait(state.raw());
                 continue;
             }
             state.is_busy = true;
             let mut seen = if state.is_crowded { 0 } else { state.entered };
             while seen < state.entered {
                 seen = state.entered;
-                MutexGuard::unlocked(&mut state, std::thread::yield_now);
+                drop(state);
+                std::thread::yield_now();
+                state = self.state.lock();
             }
             state.is_crowded = state.waiting.len() > own_len;
             let (all, upto) = (std::mem::take(&mut state.waiting), state.entered);
-            MutexGuard::unlocked(&mut state, || send(&all));
+            drop(state);
+            send(&all);
+            state = self.state.lock();
             (state.is_busy, state.left) = (false, upto);
             self.progress.notify_all();
         }

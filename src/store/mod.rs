@@ -45,7 +45,7 @@ pub use tx::{Scope, Tx};
 pub use watch::Watches;
 
 use crate::clock::UnixMillis;
-use parking_lot::RwLock;
+use crate::lock::{RwLock, rank};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -67,7 +67,7 @@ pub struct KeyHash {
 /// All keys and values.
 #[derive(Debug)]
 pub struct Store {
-    shards: Box<[RwLock<Shard>]>,
+    shards: Box<[RwLock<Shard, { rank::SHARD }>]>,
     /// Each shard's watched keys.
     watched: Box<[Arc<Watched>]>,
     seed: RandomState,

@@ -12,7 +12,7 @@
 
 use super::Store;
 use crate::clock::UnixMillis;
-use parking_lot::Mutex;
+use crate::lock::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};

@@ -38,10 +38,10 @@ pub use super::record::Tail;
 use super::record::{Epoch, PAYLOAD_BYTES_MAX, Position, append_header};
 use super::stats::{LogStats, Stages};
 use crate::clock::UnixMillis;
+use crate::lock::{Mutex, RwLock, rank};
 use crate::signal::Signal;
 use crate::store::effect::Seq;
 pub use history::Still;
-use parking_lot::{Mutex, RwLock};
 pub use retention::{Pin, Retention};
 use std::io;
 use std::sync::Arc;
@@ -62,10 +62,10 @@ const BUFFER_BYTES_KEEP: usize = 1 << 20;
 pub struct Log {
     disk: Box<dyn Disk>,
     segment_size: AtomicU64,
-    pending: Mutex<Pending>,
-    writer: Mutex<Writer>,
+    pending: Mutex<Pending, { rank::PENDING }>,
+    writer: Mutex<Writer, { rank::WRITER }>,
     /// Held by whoever syncs or begins a segment; what the last sync took.
-    syncing: Mutex<Stages>,
+    syncing: Mutex<Stages, { rank::SYNCING }>,
     mark: Mark,
     /// Whether the segment has reached its size.
     is_full: AtomicBool,
@@ -80,7 +80,7 @@ pub struct Log {
     failed: AtomicBool,
     error: Mutex<Option<LogError>>,
     /// The leaderships so far; changed while `pending` is held.
-    epochs: RwLock<Epochs>,
+    epochs: RwLock<Epochs, { rank::EPOCHS }>,
     /// How often the log has gone on elsewhere, or is about to: who has read from it before reads something
     /// else now.
     histories: AtomicU64,

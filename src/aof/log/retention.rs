@@ -7,8 +7,8 @@
 //!   lags further loses its place and gets a full copy, so that it cannot fill the leader's disk.
 
 use super::{Log, files};
+use crate::lock::Mutex;
 use crate::store::effect::Seq;
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -3,8 +3,8 @@
 use super::{Log, LogError, LogFile};
 use crate::aof::stats::Stages;
 use crate::clock::Stopwatch;
+use crate::lock::MutexGuard;
 use crate::store::effect::Seq;
-use parking_lot::MutexGuard;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Release;
 
