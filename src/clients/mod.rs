@@ -1,15 +1,17 @@
 //! The clients that are connected: what CLIENT LIST shows and CLIENT KILL ends.
 
+pub(crate) mod blocked;
 pub mod outbox;
+pub(crate) mod pause;
 
 use crate::clock::Stopwatch;
 use crate::config::{ClientClass, OutputLimit};
-use crate::engine::blocked::Blocked;
 use crate::lock::Mutex;
 use crate::memory::account::{Held, Sum};
 use crate::protocol::{Dialect, Reply};
 use crate::pubsub::{Kind, Subscriber};
 use crate::signal::Signal;
+use blocked::Blocked;
 use outbox::{Outbox, SendError};
 use std::collections::BTreeMap;
 use std::fmt::Write;

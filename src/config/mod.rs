@@ -45,6 +45,7 @@ mod load;
 mod quoting;
 mod rewrite;
 mod settings;
+mod snapshot;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -64,6 +65,7 @@ pub use limits::{ClientClass, OutputLimit};
 use limits::{OutputLimits, change_limits, show_limits};
 pub use settings::{Id, SETTINGS, Setting};
 use settings::{find, nearest};
+pub use snapshot::ConfigSnapshot;
 
 /// The value of every setting. Shared by all threads; see the module's header.
 pub struct Config {

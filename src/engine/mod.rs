@@ -15,21 +15,19 @@
 //!
 //! Out of scope: sockets (the server's), what a command means (its handler's).
 
-pub(crate) mod blocked;
 pub mod compactor;
 pub(crate) mod durability;
 pub(crate) mod execute;
 pub(crate) mod gate;
 pub(crate) mod parking;
-pub(crate) mod pause;
 pub(crate) mod queue;
 pub(crate) mod sending;
 pub(crate) mod session;
-pub(crate) mod snapshot;
 pub(crate) mod sweeper;
 pub mod syncer;
 pub mod table;
 pub(crate) mod transaction;
+pub(crate) mod waiting;
 
 pub use crate::clients::{Client, ClientId, Clients, Registration};
 pub use crate::cluster::link::Link;
@@ -42,8 +40,9 @@ pub use sweeper::sweep;
 pub use table::{Commands, Run};
 
 use crate::aof::recovery::RecoveryError;
+use crate::clients::pause::Pause;
 use crate::clock::{UnixMillis, WallClock};
-use crate::config::{Config, Id};
+use crate::config::{Config, ConfigSnapshot, Id};
 use crate::loading::Loading;
 use crate::lock::{Mutex, rank};
 use crate::memory::evict::Evictor;
@@ -55,8 +54,6 @@ use crate::pubsub::{PubSub, Subscriptions};
 use crate::random;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
-use pause::Pause;
-use snapshot::ConfigSnapshot;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering::Relaxed};
 

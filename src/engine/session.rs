@@ -2,15 +2,14 @@
 
 use super::Engine;
 use super::parking::UncertainReplies;
-use super::pause::PauseKind;
 use super::queue::{Queue, discarded};
-use super::snapshot::ConfigSnapshot;
 use super::table::Resolved;
 use crate::aof::record::Epoch;
 use crate::clients::Client;
+use crate::clients::pause::PauseKind;
 use crate::clock::Reading;
 use crate::commands::{Flags, Spec};
-use crate::config::OutputLimit;
+use crate::config::{ConfigSnapshot, OutputLimit};
 use crate::error::Failure;
 use crate::metrics::timeline::Step;
 use crate::observe::monitor::Monitoring;
@@ -223,7 +222,7 @@ impl Session {
 
     /// How much may wait for this client.
     pub(crate) fn output_limit(&self) -> OutputLimit {
-        self.config.output_limit(&self.client)
+        self.config.output_limit(self.client.class())
     }
 
     /// Gives back the memory of an unusually large request.

@@ -15,12 +15,12 @@
 use crate::admin::log_command::log_of;
 use crate::aof::epochs::EpochStart;
 use crate::aof::record::{Epoch, canonical_number, parse_crc};
+use crate::clients::blocked::Wait;
 use crate::cluster::progress::ReplicaProgress;
 use crate::cluster::role::LeaderAddr;
 use crate::commands::Family::Replication;
 use crate::commands::Flags;
 use crate::config::Fsync;
-use crate::engine::blocked::Wait;
 use crate::engine::session::{Ending, Mode};
 use crate::engine::table::{ADMIN, FAST, Row, ServerCall, row};
 use crate::engine::{Client, Engine, Session, gate};

@@ -1,8 +1,7 @@
 //! The settings that a batch of requests reads: copied once, so that the path of a request takes no lock for
 //! them and all of a batch runs under the same ones.
 
-use crate::clients::Client;
-use crate::config::{ClientClass, Config, Id, OutputLimit};
+use super::{ClientClass, Config, Id, OutputLimit};
 
 /// A copy of the settings as of a generation of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -52,8 +51,8 @@ impl ConfigSnapshot {
         }
     }
 
-    /// How much may wait for this client.
-    pub fn output_limit(&self, client: &Client) -> OutputLimit {
-        self.output[client.class() as usize]
+    /// How much may wait for a client of this class.
+    pub fn output_limit(&self, class: ClientClass) -> OutputLimit {
+        self.output[class as usize]
     }
 }
