@@ -11,7 +11,7 @@ use crate::clock::Stopwatch;
 use crate::commands::extra::usage::explain_failure;
 use crate::commands::{self, Call, Flags, Handler, Spec};
 use crate::config::Id;
-use crate::error::{Failure, NO_AUTH};
+use crate::error::{Failure, Kind, LOADING, NO_AUTH};
 use crate::metrics::timeline::Step;
 use crate::protocol::{Args, Dialect, Mark, Reply};
 use crate::pubsub::commands::check_subscriber;
@@ -20,8 +20,6 @@ use crate::store::Tx;
 use crate::store::effect::Seq;
 use std::sync::atomic::Ordering::Relaxed;
 
-pub(crate) const LOADING: Failure =
-    Failure::fixed("LOADING Redis is loading the dataset in memory");
 const NOT_IN_MULTI: Failure = Failure::fixed("ERR Command not allowed inside a transaction");
 const TOO_FEW_REPLICAS: Failure = Failure::fixed("NOREPLICAS Not enough good replicas to write.");
 
@@ -178,7 +176,11 @@ impl Engine {
         if flags.has(Flags::WRITE) {
             let wanted = self.config.int(Id::MinReplicasToWrite) as usize;
             let is_enough = wanted == 0 || self.good_followers() >= wanted;
-            return if is_enough { Ok(()) } else { Err(TOO_FEW_REPLICAS) };
+            return if is_enough {
+                Ok(())
+            } else {
+                Err(TOO_FEW_REPLICAS.of_kind(Kind::Unavailable))
+            };
         }
         if flags.has(Flags::READONLY) { self.role.may_read(&self.config) } else { Ok(()) }
     }

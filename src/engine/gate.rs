@@ -24,7 +24,7 @@ use crate::aof::log::LogError;
 use crate::aof::stats::Stages;
 use crate::clients::outbox::SendError;
 use crate::config::Fsync;
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::protocol::Reply;
 use crate::store::effect::Seq;
 use std::sync::Arc;
@@ -244,5 +244,6 @@ fn refuse(reply: &mut Reply, uncertain: Option<UncertainReplies>, error: &LogErr
 
 /// The refusal of a write while the log cannot be written.
 pub fn misconf(error: &LogError) -> Failure {
-    Failure::new(format!("MISCONF Errors writing to the AOF file: {error}"))
+    let refusal = Failure::new(format!("MISCONF Errors writing to the AOF file: {error}"));
+    refusal.of_kind(Kind::Unavailable)
 }
