@@ -182,7 +182,11 @@ impl Engine {
                 Err(TOO_FEW_REPLICAS.of_kind(Kind::Unavailable))
             };
         }
-        if flags.has(Flags::READONLY) { self.role.may_read(&self.config) } else { Ok(()) }
+        if flags.has(Flags::READONLY) {
+            self.role.may_read(&self.config, || self.uptime_ms())
+        } else {
+            Ok(())
+        }
     }
 
     /// The part of [`Engine::check_role`] that is asked again under the locks. Stepping down and loading take
@@ -191,15 +195,16 @@ impl Engine {
         if flags.has(Flags::WRITE) && self.role.is_follower() {
             return Err(self.role.readonly());
         }
-        if self.role.is_loading() && !flags.has(Flags::LOADING) { Err(LOADING) } else { Ok(()) }
+        if self.loading.is_active() && !flags.has(Flags::LOADING) { Err(LOADING) } else { Ok(()) }
     }
 
     /// Followers that keep up: connected, and heard of lately (`min-replicas-max-lag`).
     pub fn good_followers(&self) -> usize {
         let silent_ms_max = self.config.int(Id::MinReplicasMaxLag) as u64 * 1000;
+        let now = self.uptime_ms();
         self.followers.count(|follower| {
             follower.online.load(Relaxed)
-                && (silent_ms_max == 0 || follower.silent_ms() <= silent_ms_max)
+                && (silent_ms_max == 0 || follower.silent_ms(now) <= silent_ms_max)
         })
     }
 
@@ -343,7 +348,7 @@ fn end_reply(session: &mut Session, mark: Mark, reply: &mut Reply) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::role::LeaderAddr;
+    use crate::cluster::state::LeaderAddr;
     use crate::config::Config;
     use crate::protocol::{Decoder, Limits, Step as Decoded};
     use std::net::{TcpListener, TcpStream};

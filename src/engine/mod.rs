@@ -30,9 +30,6 @@ pub(crate) mod transaction;
 pub(crate) mod waiting;
 
 pub use crate::clients::{Client, ClientId, Clients, Registration};
-pub use crate::cluster::link::Link;
-pub use crate::cluster::progress::{Forwarded, Lag, Progress, ReplicaProgress};
-pub use crate::cluster::role::{FollowTarget, LeaderAddr, Role};
 pub use compactor::Compactor;
 pub use durability::Persistence;
 pub use session::{Ending, Mode, ReplyMode, Session};
@@ -41,7 +38,9 @@ pub use table::{Commands, Run};
 
 use crate::aof::recovery::RecoveryError;
 use crate::clients::pause::Pause;
-use crate::clock::{UnixMillis, WallClock};
+use crate::clock::{Stopwatch, UnixMillis, WallClock};
+use crate::cluster::progress::Progress;
+use crate::cluster::role::Role;
 use crate::config::{Config, ConfigSnapshot, Id};
 use crate::loading::Loading;
 use crate::lock::{Mutex, rank};
@@ -76,7 +75,9 @@ pub struct Engine {
     pub clients: Clients,
     /// Leader or follower.
     pub role: Role,
-    /// Who follows this node.
+    /// How far data that is being read back has come.
+    pub loading: Arc<Loading>,
+    /// How far each follower has come.
     pub followers: Progress,
     /// Who listens to what.
     pub pubsub: Arc<PubSub>,
@@ -84,6 +85,8 @@ pub struct Engine {
     pub shutdown: Shutdown,
     /// The wall clock of commands, and of the server's own deletions.
     pub clock: WallClock,
+    /// See [`Engine::uptime_ms`].
+    uptime: Stopwatch,
     /// Memory that the process had before there was any data.
     pub(crate) startup_bytes: usize,
     /// What the store counts while there is no key in it.
@@ -139,17 +142,16 @@ impl Engine {
             log::warn!("appendonly no: nothing is written to disk; all data is lost at the end");
             None
         };
-        let (role, shutdown) = (Role::new(&config, loading), Shutdown::new());
+        let role = Role::new(&config);
+        let shutdown = Shutdown::new();
         let compactor = Compactor::default();
-        shutdown.wakes(&role.moved);
+        shutdown.wakes(&role.changed);
         shutdown.wakes(&compactor.wanted);
         if let Some(persistence) = persistence.as_ref().filter(|_| !role.is_follower()) {
             let begun = persistence.begin_epoch(UnixMillis::now());
             begun.map_err(|error| RecoveryError::Io(persistence.dir.clone(), error))?;
         }
         let followers = Progress::default();
-        shutdown.wakes(&role.wishes.changed);
-        shutdown.wakes(&followers.twins.changed);
         let engine = Engine {
             store,
             persistence,
@@ -158,11 +160,13 @@ impl Engine {
             metrics,
             clients: Clients::default(),
             role,
+            loading,
             followers,
             config,
             pubsub: Arc::default(),
             shutdown,
             clock: WallClock::default(),
+            uptime: Stopwatch::start(),
             startup_bytes,
             empty_store_bytes,
             run_id: random::hex40(),
@@ -192,6 +196,11 @@ impl Engine {
             self.shutdown.wakes(&persistence.log.written_moved);
             self.shutdown.wakes(&persistence.log.progress);
         }
+    }
+
+    /// Milliseconds on this process's own clock, which no one can set. 0 is its start.
+    pub fn uptime_ms(&self) -> u64 {
+        self.uptime.micros() / 1000
     }
 
     /// How many clients may be connected at once.
