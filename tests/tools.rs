@@ -209,7 +209,7 @@ fn repair_keeps_what_is_before_the_damage_and_saves_the_rest() {
     drop(other);
 
     let said = succeeds(&["check", &dir, "--repair"]);
-    assert!(said.contains("LOST       record 150 and all behind it"), "{said}");
+    assert!(said.contains("LOST       record 150 and all after it"), "{said}");
     assert!(said.contains("up to record 301, written 2"), "{said}");
     // Nothing of what there was is gone: kept and saved files together have every byte.
     let size = |files: &BTreeMap<PathBuf, Vec<u8>>| {
@@ -223,7 +223,7 @@ fn repair_keeps_what_is_before_the_damage_and_saves_the_rest() {
     let cut = fs::read(&path).expect("the segment");
     assert_eq!(cut, before[&path][..offset]);
     assert!(
-        succeeds(&["check", &dir]).contains("OK         a server would start behind record 149")
+        succeeds(&["check", &dir]).contains("OK         a server would start after record 149")
     );
     assert_eq!(keys_in(&dir), 148);
 }
