@@ -21,8 +21,7 @@ use super::wishes::Wishes;
 use crate::aof::replacement;
 use crate::config::{Config, Id};
 use crate::engine::Engine;
-use crate::engine::execute::LOADING;
-use crate::error::Failure;
+use crate::error::{Failure, Kind, LOADING};
 use crate::loading::Loading;
 use crate::lock::{Mutex, rank};
 use crate::shutdown::Shutdown;
@@ -185,9 +184,10 @@ impl Role {
             return Ok(());
         }
         if !self.link.is_up() && !config.flag(Id::ReplicaServeStaleData) {
-            return Err(Failure::fixed(
+            let refusal = Failure::fixed(
                 "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
-            ));
+            );
+            return Err(refusal.of_kind(Kind::Unavailable));
         }
         let allowed = config.int(Id::ReplicaMaxStaleness) as u64;
         match self.link.staleness_ms() {
@@ -203,6 +203,7 @@ impl Role {
             format!(" The leader is {}:{}", leader.host, leader.port)
         });
         Failure::new(format!("READONLY You can't write against a read only replica.{leader}"))
+            .of_kind(Kind::ReadOnly)
     }
 
     fn stale(&self, behind: Option<u64>) -> Failure {
@@ -211,6 +212,7 @@ impl Role {
             .leader()
             .map_or("unknown".to_string(), |leader| format!("{}:{}", leader.host, leader.port));
         Failure::new(format!("STALE this follower is {behind} behind its leader, {leader}"))
+            .of_kind(Kind::Unavailable)
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Engine, Session};
 use crate::commands::extra::usage::explain_failure;
 use crate::commands::{self, Call, Flags, Handler, Spec};
 use crate::config::Id;
-use crate::error::{Failure, NO_AUTH};
+use crate::error::{Failure, Kind, LOADING, NO_AUTH};
 use crate::metrics::timeline::Step;
 use crate::protocol::{Args, Dialect, Mark, Reply};
 use crate::pubsub::commands as pubsub_command;
@@ -14,8 +14,6 @@ use crate::pubsub::notify::Notice;
 use crate::store::Tx;
 use std::sync::atomic::Ordering::Relaxed;
 
-pub(crate) const LOADING: Failure =
-    Failure::fixed("LOADING Redis is loading the dataset in memory");
 const NOT_IN_MULTI: Failure = Failure::fixed("ERR Command not allowed inside a transaction");
 
 impl Engine {
@@ -200,7 +198,8 @@ impl Engine {
         if wanted == 0 || self.good_followers() >= wanted {
             return Ok(());
         }
-        Err(Failure::fixed("NOREPLICAS Not enough good replicas to write."))
+        let refusal = Failure::fixed("NOREPLICAS Not enough good replicas to write.");
+        Err(refusal.of_kind(Kind::Unavailable))
     }
 
     /// Followers that keep up: connected, and heard of lately (`min-replicas-max-lag`).

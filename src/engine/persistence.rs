@@ -31,7 +31,7 @@ use crate::aof::recovery::{self, Recovered, RecoveryError};
 use crate::aof::stats::Stages;
 use crate::clock::{Stopwatch, UnixMillis};
 use crate::config::{Config, Fsync, Id, OutputLimit};
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::loading::Loading;
 use crate::lock::{Mutex, RwLock, rank};
 use crate::observe::probe::Pending;
@@ -356,7 +356,8 @@ pub fn refuse(reply: &mut Reply, at_stake: Option<AtStake>, error: &LogError) {
 
 /// The refusal of a write while the log cannot be written.
 pub fn misconf(error: &LogError) -> Failure {
-    Failure::new(format!("MISCONF Errors writing to the AOF file: {error}"))
+    let refusal = Failure::new(format!("MISCONF Errors writing to the AOF file: {error}"));
+    refusal.of_kind(Kind::Unavailable)
 }
 
 /// A node that has led wrote a record of that epoch. It may have given that up for another leader, and a mark

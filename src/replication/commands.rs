@@ -24,7 +24,7 @@ use crate::engine::blocked::Wait;
 use crate::engine::session::{Ending, Mode};
 use crate::engine::table::{ADMIN, FAST, Row, ServerCall, row};
 use crate::engine::{Client, Engine, Persistence, Session, persistence};
-use crate::error::{Failure, NOT_AN_INTEGER};
+use crate::error::{Failure, Kind, NOT_AN_INTEGER};
 use crate::protocol::{Args, integer};
 use crate::store::effect::Seq;
 use std::sync::atomic::Ordering::Relaxed;
@@ -320,10 +320,11 @@ fn stale(engine: &Engine, token: &Token) -> Failure {
     let leader = engine.role.leader().map_or("this node leads".to_string(), |leader| {
         format!("the leader is {}:{}", leader.host, leader.port)
     });
-    Failure::new(format!(
+    let refusal = Failure::new(format!(
         "STALE this node has come to record {applied} and not yet to {}; {leader}",
         token.seq
-    ))
+    ));
+    refusal.of_kind(Kind::Unavailable)
 }
 
 /// What LASTSEQ gives and WAITSEQ takes.

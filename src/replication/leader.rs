@@ -20,7 +20,7 @@ use crate::cluster::progress::ReplicaProgress;
 use crate::cluster::role::LeaderAddr;
 use crate::config::Id;
 use crate::engine::{Client, Engine, Persistence};
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::store::effect::Seq;
 use std::cell::Cell;
 use std::fs::File;
@@ -64,7 +64,8 @@ pub fn serve(
         return Err(SAME_NODE);
     }
     if engine.role.is_loading() {
-        return Err(Failure::fixed("LOADING a full copy of the leader's data is being loaded"));
+        let refusal = Failure::fixed("LOADING a full copy of the leader's data is being loaded");
+        return Err(refusal.of_kind(Kind::Unavailable));
     }
     let Request { node_id, run_id, .. } = request;
     let claimed = engine.followers.claim(client, node_id, run_id, &engine.shutdown);

@@ -17,6 +17,7 @@ use crate::aof::replacement::{self, Pending, Purpose};
 use crate::cluster::role::LeaderAddr;
 use crate::config::Id;
 use crate::engine::Persistence;
+use crate::error::NO_PASSWORD_SET;
 use crate::protocol::quote;
 use crate::store::effect::Seq;
 use std::io::{self, Write};
@@ -133,7 +134,7 @@ impl LeaderLink<'_> {
         let line = incoming.line()?;
         match line.strip_prefix(b"-") {
             // A leader without a password needs none.
-            Some(refusal) if !refusal.starts_with(b"ERR AUTH <password> called without") => {
+            Some(refusal) if !refusal.starts_with(NO_PASSWORD_SET.bytes()) => {
                 Err(LinkError::Refused(String::from_utf8_lossy(refusal).into_owned()))
             }
             _ => Ok(()),
