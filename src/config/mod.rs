@@ -57,7 +57,7 @@ use crate::lock::{Mutex, RwLock, rank};
 
 pub use error::ConfigError;
 use error::{not_set, unknown_option};
-pub use help::help;
+pub use help::{help, wrap};
 pub use kind::Kind;
 use kind::Value;
 pub use limits::{ClientClass, OutputLimit};
