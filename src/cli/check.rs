@@ -23,7 +23,7 @@ would start with it. Changes nothing; a server may be using DIR.
 
   --repair   if the log is damaged: keeps the records before the damage, and moves the damaged one
              and all after it to DIR/quarantine. If the log has lost records that the file 'synced'
-             proves: accepts the loss. What is cut off or lowered is saved in DIR/quarantine first.
+             proves: accepts the loss. Whatever it cuts off or lowers is saved in DIR/quarantine first.
              No server may be using DIR. A damaged base cannot be repaired: it needs a backup.
 
 Exit code: 0 a server would start, 1 it would not (or, with --repair, will not), 2 wrong usage.
