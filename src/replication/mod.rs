@@ -62,7 +62,7 @@
 //! - Nodes that follow each other in a circle notice it, for each heartbeat tells how far away the leader is,
 //!   and in a circle that grows. Their links count as down, and say why.
 //! - Two followers with one node id, of which one has a copy of the other's directory, are not counted as one:
-//!   the second is refused (`engine/twins.rs`).
+//!   the second is refused (`cluster/twins.rs`).
 //!
 //! # What is not
 //!
