@@ -130,15 +130,31 @@ class Crate:
                 titles = re.findall(r"^#+ (.*)$", text, flags=re.M)
                 if anchor not in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}:
                     yield f"{page.relative_to(self.root)} links to #{anchor}"
-        names = {path.name for folder in ("src", "tests") for path in (self.root / folder).rglob("*.rs")}
+        sources = [path.relative_to(self.root).as_posix()
+                   for folder in ("src", "tests") for path in (self.root / folder).rglob("*.rs")]
+        by_module = self.modules()
         for path in self.files:
-            header = "\n".join(line for line in self.lines[path] if line.startswith("//!"))
-            for named in re.findall(r"`((?:src|tests|scripts)/[\w./-]*\w/?)`", header):
+            comments = "\n".join(line for line in self.lines[path] if line.strip().startswith(("//!", "///")))
+            for named in re.findall(r"`((?:src|tests|scripts)/[\w./-]*\w/?)`", comments):
                 if not (self.root / named).exists():
                     yield f"src/{self.name(path)} names {named}"
-            for named in re.findall(r"`((?:\w+/)*\w+\.rs)`", header):
-                if named.split("/")[-1] not in names:
+            for named in re.findall(r"`(\w+(?:/\w+)*\.rs)`", comments):
+                if not any(f"/{source}".endswith(f"/{named}") for source in sources):
                     yield f"src/{self.name(path)} names {named}"
+            for named in re.findall(r"`([a-z_]+(?:::\w+)+)`", comments):
+                if self.is_missing(tuple(named.split("::")), by_module):
+                    yield f"src/{self.name(path)} names {named}"
+
+    def is_missing(self, named, by_module):
+        """True for a path `module::item` whose module is there and has no such item."""
+        ends = (end for end in range(len(named), 0, -1) if named[:end] in by_module)
+        end = next(ends, len(named))
+        if end == len(named):
+            return False
+        module = by_module[named[:end]]
+        around = module.parent.rglob("*.rs") if module.name == "mod.rs" else [module]
+        word = re.compile(rf"\b{named[end]}\b")
+        return not any(word.search("\n".join(self.lines.get(path, []))) for path in around)
 
     def locks(self):
         """The names of all fields that are locks, each with its file; of a tuple's, the type's name."""

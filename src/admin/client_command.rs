@@ -213,7 +213,7 @@ fn kill(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
             victim.kill();
         }
     }
-    let link = usize::from(filter.means_leader() && engine.role.link.cut());
+    let link = usize::from(filter.means_leader() && engine.role.cut_link());
     match (by_address, victims.is_empty()) {
         (true, true) => return Err(Failure::fixed("ERR No such client")),
         (true, false) => reply.ok(),
