@@ -58,7 +58,7 @@ use crate::lock::{Mutex, RwLock, rank};
 
 pub use error::ConfigError;
 use error::{not_set, unknown_option};
-pub use help::help;
+pub use help::{help, wrap};
 pub use kind::Kind;
 use kind::Value;
 pub use limits::{ClientClass, OutputLimit};
@@ -137,7 +137,7 @@ pub enum Fsync {
     Always,
     /// Once in this interval.
     Every(Duration),
-    /// When the operating system likes.
+    /// Only when the operating system chooses to.
     Never,
 }
 
@@ -162,7 +162,7 @@ impl Config {
         }
     }
 
-    /// Whether a yes/no setting says yes. One relaxed load.
+    /// True if a yes/no setting is yes. One relaxed load.
     pub fn flag(&self, id: Id) -> bool {
         debug_assert!(matches!(id.setting().kind, Kind::YesNo), "{id:?} is not yes or no");
         self.int(id) != 0
@@ -318,7 +318,7 @@ impl Config {
     }
 }
 
-/// Whether a setting's value must not be shown in the slow log, MONITOR and the like.
+/// True if the setting's value must not be shown in the slow log, MONITOR and the like.
 pub fn is_secret(name: &[u8]) -> bool {
     let row = str::from_utf8(name).ok().and_then(find);
     row.is_some_and(|row| matches!(row.kind, Kind::Secret))

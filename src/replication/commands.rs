@@ -43,10 +43,12 @@ pub const COMMANDS: &[Row] = &[
         .help("token milliseconds", "Waits until this node has the write of a token: then it can be read here.",
             "WAITSEQ 0.00000000:0 1000 -> OK"),
     row(Replication, "wait", 3, Flags::BLOCKS, wait)
-        .help("numreplicas milliseconds", "Waits until so many followers have this connection's writes; answers how many do.",
+        .help("numreplicas milliseconds",
+            "Waits until so many followers have this connection's writes; answers how many do.",
             "SET name Ada; WAIT 0 1000 -> 0"),
     row(Replication, "waitaof", 4, Flags::BLOCKS, waitaof)
-        .help("numlocal numreplicas milliseconds", "Waits until this connection's writes are on the disk, here and on so many followers.",
+        .help("numlocal numreplicas milliseconds",
+            "Waits until this connection's writes are on the disk, here and on so many followers.",
             "WAITAOF 1 0 1000 -> 1) 1\n2) 0"),
     row(Replication, "role", 1, FAST, role)
         .help("", "Whether this node leads or follows, and how far all are.",
@@ -56,10 +58,12 @@ pub const COMMANDS: &[Row] = &[
     row(Replication, "slaveof", 3, ADMIN, replicaof)
         .help("host port | NO ONE", "REPLICAOF under its old name.", "SLAVEOF NO ONE -> OK"),
     row(Replication, "promote", -1, ADMIN.and(Flags::NO_MULTI).and(Flags::BLOCKS), promote)
-        .help("[milliseconds]", "Makes this follower the leader without losing a write: the old leader hands over and follows.",
+        .help("[milliseconds]",
+            "Makes this follower the leader without losing a write: the old leader hands over and follows.",
             "PROMOTE -> OK this node leads already"),
     row(Replication, "replicate", -6, TAKES_OVER, replicate)
-        .help("node-id seq epoch crc port [host [run-id]]", "What a follower sends: from here on this connection carries the log.",
+        .help("node-id seq epoch crc port [host [run-id]]",
+            "What a follower sends: from here on this connection carries the log.",
             "REPLICATE 0123456789abcdef0123456789abcdef01234567 0 0 00000000 0 -> (CONTINUE, and the log)"),
 ];
 

@@ -41,8 +41,8 @@ const SESSIONS: usize = 3;
 const BYTES_MAX: usize = 4 << 20;
 const LIMITS: Limits = Limits { bulk_len_max: 1 << 20, unauthenticated: false };
 
-/// What CONFIG SET may not be left to change: it would lift the limits that keep a run small, or lock us
-/// out.
+/// Settings that CONFIG SET must not change: that would lift the limits that keep a run small, or lock
+/// us out.
 const FIXED_SETTINGS: &[(&[u8], &[u8])] = &[(b"proto-max-bulk-len", b"1mb"), (b"requirepass", b"")];
 
 struct Fuzzer<'g> {
@@ -50,7 +50,7 @@ struct Fuzzer<'g> {
     rng: Rng,
     replay: Replay,
     engine: Engine,
-    /// What the engine has on disk.
+    /// The engine's directory.
     dir: TempDir,
     listener: TcpListener,
     /// With the far ends of their sockets.
@@ -130,7 +130,7 @@ impl<'g> Fuzzer<'g> {
         }
     }
 
-    /// What a session says next. A transaction is not left open for long: what is in it is not run.
+    /// The next command of a session. A transaction is not left open for long: its commands are not run.
     fn words(&mut self, at: usize) -> Vec<Vec<u8>> {
         let queues = matches!(self.sessions[at].0.mode, Mode::Queueing(_));
         if queues && self.rng.chance(15) {
