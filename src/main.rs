@@ -1,4 +1,4 @@
-//! The program: reads the arguments, starts logging, dispatches.
+//! The program: reads the arguments, starts logging, dispatches to a tool or the server.
 
 use kvstore::admin::log_level;
 use kvstore::cli;
@@ -28,11 +28,11 @@ fn run(args: &[String]) -> Result<ExitCode, Box<dyn std::error::Error>> {
     }
     let has = |name: &str| args.iter().any(|arg| arg == name);
     if has("--help") || has("-h") {
-        print(&format!("{}{}", cli::OVERVIEW, config::help()));
+        cli::print(&format!("{}{}", cli::OVERVIEW, config::help()));
         return Ok(ExitCode::SUCCESS);
     }
     if has("--version") || has("-V") {
-        print(&format!("kvstore {}\n", env!("CARGO_PKG_VERSION")));
+        cli::print(&format!("kvstore {}\n", env!("CARGO_PKG_VERSION")));
         return Ok(ExitCode::SUCCESS);
     }
     let options = match args.first().map(String::as_str) {
@@ -57,11 +57,6 @@ fn serve(options: &[String]) -> Result<ExitCode, Box<dyn std::error::Error>> {
         std::process::exit(0);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Prints to standard output; a reader that has left (`kvstore --help | head -1`) is no error.
-fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// A tool logs for the person who waits for it: the bare message, such as the progress of reading.
