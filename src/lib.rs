@@ -13,7 +13,7 @@
 //!  store::Tx::apply     changes the table: the only place that does
 //!  aof::Log::append     adds the effect to the log, still under the shard's lock
 //!  engine::gate         waits until the log is as safe as `appendfsync` promises
-//!  engine::outbox       sends the reply, never blocking on the client
+//!  clients::outbox      sends the reply, never blocking on the client
 //! ```
 //!
 //! # Modules, in reading order
@@ -42,7 +42,7 @@
 //! | `aof-sync` | parked replies, and the syncing of the log | `Log::work`, the disk | after the last connection, with a last sync |
 //! | `sweeper` | expired keys; memory and output limits between commands | shutdown, with a timeout | at shutdown |
 //! | `compactor` | the base that replaces old segments | a request, with a timeout | at shutdown |
-//! | `repl-in` | the link to the leader | `read`, or an order | at shutdown |
+//! | `repl-in` | the link to the leader | `read`, or a node to follow | at shutdown |
 //! | `repl-dial` ≤ 1 | a connection that is being opened | a name server, `connect` | when it is open or has failed; shutdown does not wait for it |
 //! | `repl-out-<n>` | the position of one follower in the log | new records, or its socket | when the link ends, or at shutdown |
 //! | `http` | the listener of the status page | `accept` | at shutdown, after the last client |
@@ -64,10 +64,10 @@
 //! | `WRITER` | `Log::writer` | the end of the log's file | one `write` |
 //! | `PENDING` | `Log::pending` | records that are not yet written | a memcpy |
 //! | `EPOCHS` | `Log::epochs` | where each epoch begins | a look-up |
-//! | `ORDERS` | `Role::orders` | the node to follow | a look-up |
 //! | `FOLLOWERS` | `Progress::all` | the list of followers | a walk over it |
 //! | `FEEDS` | `Monitors::feeds` | the list of MONITOR clients | a memcpy to each |
 //! | `LANE` | `Lane::state`, 16 | messages that wait to be sent | an entry |
+//! | `PARKING` | `Parking::leaving` | the order in which parked replies leave | sending them, which does not block |
 //! | `OUTBOX` | `Outbox::queue`, one per client | bytes that wait for the client | one `send` that does not block; a SUBSCRIBE |
 //! | `LEAF` | all others, below | one value each | a look-up or an entry |
 //! | `SIGNAL` | `Signal::lock` | the sleep of those who wait | no time |
@@ -75,10 +75,10 @@
 //! While a leaf is held, nothing but a signal may be taken. The leaves:
 //!
 //! - store and log: `Watched::keys` of each shard, `Log::error`, `Retention::pins`, `Aside::times`
-//! - engine and server: `Persistence::policy`, `Compactor::began` and `last_error`, `Clients::by_id`,
+//! - engine and server: `Parking::waiting`, `Compactor::began` and `last_error`, `Clients::by_id`,
 //!   `Client::labels`, `Blocked`, `Pause::pause`, `Pool::connection_tx`, `Shutdown::woken`, `Rarely`
-//! - cluster and pubsub: `Role::handed_over`, `Wishes::state`, `Twins::claims`, `Link::socket`, `awaited`,
-//!   `diverged_file` and `error`, `ReplicaProgress::points`, `checkpoint` and `messages`, `PubSub::registry`
+//! - cluster and pubsub: `Role::state` and `figures`, `Freshness::awaited`, `Progress::claims`,
+//!   `ReplicaProgress::state`, `PubSub::registry`
 //! - reference: `Cell::Text` and `Limits` of each setting, `Metrics::errors` and `rates`, `Latency`, `Ring`,
 //!   `Observed::timeline`, `Feed::lines`, the status page's `listeners`
 //!
@@ -100,6 +100,7 @@
 pub mod admin;
 pub mod aof;
 pub mod cli;
+pub mod clients;
 pub mod clock;
 pub mod cluster;
 pub mod commands;

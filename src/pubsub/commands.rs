@@ -1,11 +1,11 @@
 //! The commands: SUBSCRIBE, PUBLISH and others. The module's header says what they promise.
 
 use super::{Kind, NAME_BYTES_MAX, SUBSCRIPTIONS_MAX, Subscriptions};
+use crate::clients::outbox::SendError;
 use crate::commands::Family::PubSub;
 use crate::commands::{Flags, Spec};
 use crate::config::{ClientClass, OutputLimit};
 use crate::engine::Session;
-use crate::engine::outbox::SendError;
 use crate::engine::session::Ending;
 use crate::engine::table::{FAST, Row, ServerCall, container, row, sub, subcommands};
 use crate::error::Failure;
@@ -23,7 +23,8 @@ pub const COMMANDS: &[Row] = &[
         .help("channel message", "Sends a message to a channel's subscribers; answers how many there are.",
             "PUBLISH news hello world -> 0"),
     row(PubSub, "subscribe", -2, LISTEN, |call, args| subscribe(call, Kind::Channel, args))
-        .help("channel [channel ...]", "Subscribes to channels; RESET ends it.", "SUBSCRIBE news -> subscribe news 1"),
+        .help("channel [channel ...]", "Subscribes to channels; RESET ends it.",
+            "SUBSCRIBE news -> subscribe news 1"),
     row(PubSub, "unsubscribe", -1, LISTEN, |call, args| unsubscribe(call, Kind::Channel, args))
         .help("[channel [channel ...]]", "Unsubscribes from these channels, or from all.",
             "SUBSCRIBE news; UNSUBSCRIBE news -> unsubscribe news 0"),
@@ -34,10 +35,12 @@ pub const COMMANDS: &[Row] = &[
         .help("[pattern [pattern ...]]", "Unsubscribes from these patterns, or from all.",
             "PUNSUBSCRIBE -> punsubscribe (nil) 0"),
     container(PubSub, "pubsub", FAST, subcommands, "Shows channels and their subscribers.", "PUBSUB NUMSUB news -> 1) news\n2) 0"),
-    sub(PubSub, "pubsub|channels", -2, FAST, channels, "[pattern]", "Channels with subscribers by name."),
+    sub(PubSub, "pubsub|channels", -2, FAST, channels, "[pattern]",
+        "Channels with subscribers by name."),
     sub(PubSub, "pubsub|help", 2, FAST, subcommands, "", "Lists the subcommands."),
     sub(PubSub, "pubsub|numpat", 2, FAST, numpat, "", "Number of patterns with subscribers."),
-    sub(PubSub, "pubsub|numsub", -2, FAST, numsub, "[channel [channel ...]]", "Numbers of subscribers to channels by name."),
+    sub(PubSub, "pubsub|numsub", -2, FAST, numsub, "[channel [channel ...]]",
+        "Numbers of subscribers to channels by name."),
 ];
 
 fn subscribe(call: &mut ServerCall<'_>, kind: Kind, args: Args<'_>) -> Result<(), Failure> {
@@ -72,7 +75,7 @@ fn change(
     match change(&mut session.subscriptions, reply.dialect(), limit) {
         Ok(bytes) => engine.metrics.output_bytes.add(bytes as u64),
         Err(error) => {
-            engine.note_cut(session.client.addr, &error);
+            engine.record_cut(session.client.addr, &error);
             session.ending = Ending::Now;
         }
     }
@@ -116,7 +119,11 @@ fn numpat(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
 
 /// Checks that a subscriber may send a command. In RESP2 and in text, a reply and a message differ only in
 /// their form, so it may send few.
-pub fn check_allowed(session: &Session, command: &Spec, dialect: Dialect) -> Result<(), Failure> {
+pub fn check_subscriber(
+    session: &Session,
+    command: &Spec,
+    dialect: Dialect,
+) -> Result<(), Failure> {
     if session.subscriptions.is_empty()
         || dialect == Dialect::Resp3
         || command.flags.has(Flags::SUBSCRIBED)
