@@ -4,11 +4,11 @@
 //! answered before must have left: also what is parked with the sync thread.
 
 use super::{Kind, NAME_BYTES_MAX, SUBSCRIPTIONS_MAX};
+use crate::clients::outbox::SendError;
 use crate::commands::Family::PubSub;
 use crate::commands::{Flags, Spec};
 use crate::config::ClientClass;
 use crate::engine::Session;
-use crate::engine::outbox::SendError;
 use crate::engine::session::Ending;
 use crate::engine::table::{FAST, Row, ServerCall, container, row, sub, subcommands};
 use crate::error::Failure;
@@ -26,7 +26,8 @@ pub const COMMANDS: &[Row] = &[
         .help("channel message", "Sends a message to all who listen to a channel now; answers how many.",
             "PUBLISH news hello world -> 0"),
     row(PubSub, "subscribe", -2, LISTEN, subscribe)
-        .help("channel [channel ...]", "Listens to channels; RESET ends it.", "SUBSCRIBE news -> subscribe news 1"),
+        .help("channel [channel ...]", "Listens to channels; RESET ends it.",
+            "SUBSCRIBE news -> subscribe news 1"),
     row(PubSub, "unsubscribe", -1, LISTEN, unsubscribe)
         .help("[channel [channel ...]]", "Stops listening to these channels, or to all.",
             "SUBSCRIBE news; UNSUBSCRIBE news -> unsubscribe news 0"),
@@ -37,10 +38,12 @@ pub const COMMANDS: &[Row] = &[
         .help("[pattern [pattern ...]]", "Stops listening to these patterns, or to all.",
             "PUNSUBSCRIBE -> punsubscribe (nil) 0"),
     container(PubSub, "pubsub", FAST, subcommands, "Tells who listens.", "PUBSUB NUMSUB news -> 1) news\n2) 0"),
-    sub(PubSub, "pubsub|channels", -2, FAST, channels, "[pattern]", "The channels that somebody listens to by name."),
+    sub(PubSub, "pubsub|channels", -2, FAST, channels, "[pattern]",
+        "The channels that somebody listens to by name."),
     sub(PubSub, "pubsub|help", 2, FAST, subcommands, "", "Lists the subcommands."),
     sub(PubSub, "pubsub|numpat", 2, FAST, numpat, "", "How many patterns are listened to."),
-    sub(PubSub, "pubsub|numsub", -2, FAST, numsub, "[channel [channel ...]]", "How many listen to channels by name."),
+    sub(PubSub, "pubsub|numsub", -2, FAST, numsub, "[channel [channel ...]]",
+        "How many listen to channels by name."),
 ];
 
 fn subscribe(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
@@ -95,7 +98,7 @@ fn answer_first(call: &mut ServerCall<'_>) {
 fn note_sent(call: &mut ServerCall<'_>, sent: Result<usize, SendError>) {
     match sent {
         Ok(bytes) => return call.engine.metrics.output_bytes.add(bytes as u64),
-        Err(error) => call.engine.note_cut(call.session.client.addr, &error),
+        Err(error) => call.engine.record_cut(call.session.client.addr, &error),
     }
     call.session.ending = Ending::Now;
 }
@@ -137,7 +140,11 @@ fn numpat(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
 }
 
 /// What a subscriber may send: in RESP2 and in text nothing tells a reply from a message but its form.
-pub fn check_allowed(session: &Session, command: &Spec, dialect: Dialect) -> Result<(), Failure> {
+pub fn check_subscriber(
+    session: &Session,
+    command: &Spec,
+    dialect: Dialect,
+) -> Result<(), Failure> {
     if session.subscriptions.is_empty()
         || dialect == Dialect::Resp3
         || command.flags.has(Flags::SUBSCRIBED)

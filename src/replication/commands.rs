@@ -5,20 +5,18 @@ use super::token::Token;
 use super::wire::Request;
 use crate::admin::log_command::log_of;
 use crate::aof::epochs::EpochStart;
-use crate::aof::record::Epoch;
+use crate::clients::blocked::Wait;
 use crate::cluster::progress::ReplicaProgress;
 use crate::cluster::state::LeaderAddr;
 use crate::commands::Family::Replication;
 use crate::commands::Flags;
 use crate::config::Fsync;
-use crate::engine::blocked::Wait;
 use crate::engine::session::{Ending, Mode, Serve};
 use crate::engine::table::{ADMIN, FAST, Row, ServerCall, row};
-use crate::engine::{Client, Engine, Persistence, Session, persistence};
+use crate::engine::{Client, Engine, Session, gate};
 use crate::error::{Failure, Kind, NOT_AN_INTEGER};
 use crate::protocol::{Args, integer};
 use crate::store::effect::Seq;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 const TAKES_OVER: Flags = ADMIN.and(Flags::NO_MULTI).and(Flags::CONNECTION);
@@ -33,10 +31,12 @@ pub const COMMANDS: &[Row] = &[
         .help("token milliseconds", "Waits until this node has the write of a token: then it can be read here.",
             "WAITSEQ 0.00000000:0 1000 -> OK"),
     row(Replication, "wait", 3, Flags::BLOCKS, wait)
-        .help("numreplicas milliseconds", "Waits until so many followers have this connection's writes; answers how many do.",
+        .help("numreplicas milliseconds",
+            "Waits until so many followers have this connection's writes; answers how many do.",
             "SET name Ada; WAIT 0 1000 -> 0"),
     row(Replication, "waitaof", 4, Flags::BLOCKS, waitaof)
-        .help("numlocal numreplicas milliseconds", "Waits until this connection's writes are on the disk, here and on so many followers.",
+        .help("numlocal numreplicas milliseconds",
+            "Waits until this connection's writes are on the disk, here and on so many followers.",
             "WAITAOF 1 0 1000 -> 1) 1\n2) 0"),
     row(Replication, "role", 1, FAST, role)
         .help("", "Whether this node leads or follows, and how far all are.",
@@ -46,10 +46,12 @@ pub const COMMANDS: &[Row] = &[
     row(Replication, "slaveof", 3, ADMIN, replicaof)
         .help("host port | NO ONE", "REPLICAOF under its old name.", "SLAVEOF NO ONE -> OK"),
     row(Replication, "promote", -1, ADMIN.and(Flags::NO_MULTI).and(Flags::BLOCKS), promote)
-        .help("[milliseconds]", "Makes this follower the leader without losing a write: the old leader hands over and follows.",
+        .help("[milliseconds]",
+            "Makes this follower the leader without losing a write: the old leader hands over and follows.",
             "PROMOTE -> OK this node leads already"),
     row(Replication, "replicate", -6, TAKES_OVER, replicate)
-        .help("node-id seq epoch crc port [host [run-id]]", "What a follower sends: from here on this connection carries the log.",
+        .help("node-id seq epoch crc port [host [run-id]]",
+            "What a follower sends: from here on this connection carries the log.",
             "REPLICATE 0123456789abcdef0123456789abcdef01234567 0 0 00000000 0 -> (CONTINUE, and the log)"),
 ];
 
@@ -202,8 +204,8 @@ fn waitaof(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let (log, seq) = (&persistence.log, session.last_write);
     if local > 0 && is_here(engine, session) {
         // At an interval the sync thread syncs; under other policies perhaps no thread does.
-        if !matches!(persistence.policy(), Fsync::Every(_)) {
-            log.sync().map_err(|error| persistence::misconf(&error))?;
+        if !matches!(persistence.gate.policy(), Fsync::Every(_)) {
+            log.sync().map_err(|error| gate::misconf(&error))?;
         }
         if !matches!(session.mode, Mode::Executing) {
             let is_over = || log.durable() >= seq || log.check().is_err();
@@ -360,13 +362,5 @@ impl Engine {
             self.followers.count(&condition) >= wanted || self.role.is_follower()
         };
         self.block(client, Wait::Asked, &self.followers.acknowledged, deadline, is_over).map(drop)
-    }
-
-    /// Records a session's last write with its epoch: after a change of role, the seq alone could name
-    /// another record.
-    pub(crate) fn note_write(&self, session: &mut Session, persistence: &Persistence, seq: Seq) {
-        session.last_write = seq;
-        let (epoch, crc) = (&persistence.own_epoch, &persistence.own_epoch_crc);
-        session.last_write_epoch = (Epoch(epoch.load(Relaxed)), crc.load(Relaxed));
     }
 }

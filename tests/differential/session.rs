@@ -11,12 +11,12 @@ use super::vocabulary::KEYS;
 use crate::common::note;
 use crate::common::resp::{Resp, Value, command_line, encode, quote};
 use crate::common::server::is_stand_in;
-use kvstore::commands::absent::reason;
+use kvstore::admin::commands;
 use std::collections::{BTreeSet, VecDeque};
 
 pub type Args = Vec<Vec<u8>>;
 
-/// What may have ended a MULTI.
+/// The commands that may have ended a MULTI.
 const ENDS_OF_A_QUEUE: [&str; 3] = ["EXEC", "DISCARD", "RESET"];
 
 const DIFFERENCES_MAX: usize = 25;
@@ -36,18 +36,18 @@ pub struct Session {
     /// Commands since both servers were last emptied, with their place in the run.
     history: VecDeque<(String, Args)>,
     sent: usize,
-    /// Who says what is sent now, where there are several.
+    /// The connection that sends now, if there are several.
     pub speaker: String,
-    /// What is queued on this connection since MULTI.
+    /// The commands queued on this connection since MULTI.
     pub queued: Vec<Args>,
-    /// How many EXECs ran, were refused for a watched key, or for an error.
+    /// The number of EXECs that ran, were refused for a watched key, or for an error.
     pub transactions: [usize; 3],
     /// Readable reports of what was found, no two for the same command with the same wrong reply.
     differences: Vec<String>,
     seen: BTreeSet<String>,
-    /// How many replies were errors.
+    /// The number of replies that were errors.
     errors: usize,
-    /// How many commands fell under a row of the list of deviations.
+    /// The number of commands that fell under a row of the list of deviations.
     inexact: usize,
     /// Which rows that were.
     rows_met: BTreeSet<usize>,
@@ -284,7 +284,7 @@ fn as_if_unknown(args: &Args, mut reply: Reply) -> Reply {
         if let Some(at) = place {
             reply.raw[at..at + sent_name.len()].copy_from_slice(&args[0]);
         }
-        let reason = reason(&args[0]).filter(|_| !is_stand_in());
+        let reason = commands().why_absent(&args[0]).filter(|_| !is_stand_in());
         if let Some(reason) = reason.filter(|_| reply.raw.starts_with(b"-ERR unknown command")) {
             let end = reply.raw.len() - 2;
             reply.raw.splice(end..end, format!("({reason})").bytes());
