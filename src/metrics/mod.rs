@@ -51,44 +51,33 @@ impl Counter {
 
 /// The plain counters of a server: `metrics[Stat::InputBytes].add(n)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are those of INFO")]
 pub enum Stat {
-    /// Connections accepted.
     ConnectionsReceived,
-    /// Connections refused at `maxclients`.
     ConnectionsRejected,
-    /// Commands that ran.
     CommandsProcessed,
-    /// Reads that found their key.
     KeyspaceHits,
-    /// Reads that did not find their key.
     KeyspaceMisses,
-    /// Keys deleted at their deadline.
     ExpiredKeys,
-    /// Keys deleted to make room in memory.
     EvictedKeys,
-    /// Microseconds that the sweeper worked.
+    /// The time that the sweeper worked.
     ExpireCycleMicros,
-    /// Bytes received, from clients and followers.
+    /// From clients and followers.
     InputBytes,
-    /// Bytes sent, to clients and followers.
+    /// To clients and followers.
     OutputBytes,
-    /// Error replies.
     ErrorReplies,
-    /// Wrong passwords.
     AuthFailures,
-    /// Requests with malformed framing.
     ProtocolErrors,
-    /// Clients cut off over `client-query-buffer-limit`.
     QueryLimitDisconnections,
-    /// Clients cut off over `client-output-buffer-limit`, subscribers included.
+    /// Subscribers included.
     OutputLimitDisconnections,
-    /// The subscribers among them.
     SubscriberLimitDisconnections,
     /// Clients cut off because no thread could be started to send to them.
     PushThreadFailures,
-    /// Messages published by clients.
+    /// By clients, with PUBLISH.
     MessagesPublished,
-    /// Messages delivered: one for each subscriber and matching name.
+    /// One for each subscriber and matching name.
     MessagesDelivered,
 }
 

@@ -66,10 +66,8 @@ const SERVER: &[Figure] = &[
     info("uptime_in_days", |s| (s.metrics.uptime.micros() / 86_400_000_000).into()),
     info("hz", |s| s.int(Id::Hz)),
     info("configured_hz", |s| s.int(Id::Hz)),
-    other(|_| number(process::open_files()))
-        .gauge("kvstore_process_open_fds", "Files and sockets that the process has open."),
-    other(|_| number(process::threads()))
-        .gauge("kvstore_process_threads", "Threads of the process."),
+    other(|_| number(process::open_files())).gauge("kvstore_process_open_fds", "Files and sockets that the process has open."),
+    other(|_| number(process::threads())).gauge("kvstore_process_threads", "Threads of the process."),
 ];
 
 #[rustfmt::skip]
@@ -92,8 +90,7 @@ const MEMORY: &[Figure] = &[
     info("used_memory_rss", |s| s.memory.resident.into()).status("memory.resident")
         .gauge("kvstore_process_resident_memory_bytes", "Memory of the process in RAM."),
     info("used_memory_rss_human", |s| human(s.memory.resident)),
-    info("used_memory_peak", |s| s.memory.peak.into())
-        .gauge("kvstore_memory_peak_bytes", "The most memory that was in use."),
+    info("used_memory_peak", |s| s.memory.peak.into()).gauge("kvstore_memory_peak_bytes", "The most memory that was in use."),
     info("used_memory_peak_human", |s| human(s.memory.peak)),
     info("used_memory_peak_perc", |s| percent(s.memory.used, s.memory.peak)),
     info("used_memory_overhead", |s| s.memory.used.saturating_sub(s.memory.data.bytes).into()),
@@ -109,8 +106,7 @@ const MEMORY: &[Figure] = &[
     info("number_of_cached_scripts", |_| 0.into()),
     info("number_of_functions", |_| 0.into()),
     info("number_of_libraries", |_| 0.into()),
-    info("maxmemory_policy", |s| literal(s.config.choice(Id::MaxmemoryPolicy)))
-        .status("memory.policy"),
+    info("maxmemory_policy", |s| literal(s.config.choice(Id::MaxmemoryPolicy))).status("memory.policy"),
     info("mem_fragmentation_ratio", |s| decimal(s.memory.resident as f64 / s.memory.used.max(1) as f64)),
     info("mem_fragmentation_bytes", |s| (s.memory.resident as i64 - s.memory.used as i64).into()),
     info("mem_not_counted_for_evict", |_| 0.into()),
@@ -127,12 +123,10 @@ const MEMORY: &[Figure] = &[
 // A snapshot and a rewrite of the log are two things in Redis and one here.
 #[rustfmt::skip]
 const PERSISTENCE: &[Figure] = &[
-    info("loading", |s| Value::Flag(s.engine.loading.is_active()))
-        .gauge("kvstore_loading", "1 while data is being loaded."),
+    info("loading", |s| Value::Flag(s.engine.loading.is_active())).gauge("kvstore_loading", "1 while data is being loaded."),
     info("async_loading", |_| 0.into()),
     info("rdb_changes_since_last_save", |s| s.engine.store.changes().into()),
-    info("rdb_bgsave_in_progress", |s| Value::Flag(s.engine.compactor.running.load(Relaxed)))
-        .status("log.compacting")
+    info("rdb_bgsave_in_progress", |s| Value::Flag(s.engine.compactor.running.load(Relaxed))).status("log.compacting")
         .gauge("kvstore_compaction_running", "1 while the log is compacted."),
     info("rdb_last_save_time", |s| s.engine.compactor.last_success.load(Relaxed).into()),
     info("rdb_last_bgsave_status", |s| ok_or_err(s.compaction_error.is_none())),
@@ -175,8 +169,7 @@ const PERSISTENCE: &[Figure] = &[
     info("kvstore_durable_seq", |s| s.of_log(|log| log.durable)).status("log.durable")
         .gauge("kvstore_log_durable_seq", "The last record that is on the disk."),
     other(|s| text(s.config.text(Id::Appendfsync))).status("log.policy"),
-    info("kvstore_written_bytes", |s| s.of_log(|log| log.log.stats.written_bytes.get()))
-        .status("log.written_bytes")
+    info("kvstore_written_bytes", |s| s.of_log(|log| log.log.stats.written_bytes.get())).status("log.written_bytes")
         .counter("kvstore_log_written_bytes_total", "Bytes written to the log."),
     info("kvstore_fsyncs", |s| s.of_log(|log| log.fsyncs.count())),
     info("kvstore_fsync_usec_mean", |s| s.of_log(|log| log.per_fsync(log.fsyncs.sum))),
@@ -187,8 +180,7 @@ const PERSISTENCE: &[Figure] = &[
         .histogram("kvstore_log_write_duration_seconds", "Writes of the log to the kernel."),
     other(|s| s.of_log(|log| Value::Histogram(log.fsyncs.clone(), &SECONDS))).status("log.fsyncs")
         .histogram("kvstore_log_fsync_duration_seconds", "Syncs of the log to the disk."),
-    other(|s| s.of_log(|log| Value::Histogram(log.log.stats.fsync_records.snapshot(), &RECORDS)))
-        .status("log.batches")
+    other(|s| s.of_log(|log| Value::Histogram(log.log.stats.fsync_records.snapshot(), &RECORDS))).status("log.batches")
         .histogram("kvstore_log_fsync_records", "Records that a sync of the log made durable."),
     info("kvstore_gate_waits", |s| s.of_log(|_| s.metrics.gate_wait.count())),
     info("kvstore_gate_wait_usec_p99", |s| s.of_log(|_| s.metrics.gate_wait.snapshot().percentile(0.99))),
@@ -222,8 +214,7 @@ const PERSISTENCE: &[Figure] = &[
 
 #[rustfmt::skip]
 const STATS: &[Figure] = &[
-    info("total_connections_received", |s| s.stat(Stat::ConnectionsReceived))
-        .status("clients.received")
+    info("total_connections_received", |s| s.stat(Stat::ConnectionsReceived)).status("clients.received")
         .counter("kvstore_connections_received_total", "Connections that came."),
     info("total_commands_processed", |s| s.stat(Stat::CommandsProcessed)),
     info("instantaneous_ops_per_sec", |s| (s.rates[0].round() as u64).into()),
@@ -248,11 +239,9 @@ const STATS: &[Figure] = &[
         .gauge("kvstore_pubsub_channels", "Channels that somebody listens to by name."),
     info("pubsub_patterns", |s| s.subscribed.1.into()).status("pubsub.patterns")
         .gauge("kvstore_pubsub_patterns", "Patterns that somebody listens to."),
-    info("kvstore_messages_published", |s| s.stat(Stat::MessagesPublished))
-        .status("pubsub.published")
+    info("kvstore_messages_published", |s| s.stat(Stat::MessagesPublished)).status("pubsub.published")
         .counter("kvstore_pubsub_messages_published_total", "Messages that clients published."),
-    info("kvstore_messages_delivered", |s| s.stat(Stat::MessagesDelivered))
-        .status("pubsub.delivered")
+    info("kvstore_messages_delivered", |s| s.stat(Stat::MessagesDelivered)).status("pubsub.delivered")
         .counter("kvstore_pubsub_messages_delivered_total",
             "Messages sent to subscribers, one for each."),
     info("pubsubshard_channels", |_| 0.into()),
@@ -260,22 +249,18 @@ const STATS: &[Figure] = &[
     info("total_forks", |_| 0.into()),
     info("sync_full", |s| s.engine.followers.full_copies.get().into())
         .counter("kvstore_replication_full_copies_total", "Full copies that followers were sent."),
-    info("sync_partial_ok", |s| s.engine.followers.continued.get().into())
-        .counter("kvstore_replication_continued_total",
+    info("sync_partial_ok", |s| s.engine.followers.continued.get().into()).counter("kvstore_replication_continued_total",
             "Links of followers that went on where they were."),
     info("evicted_clients", |_| 0.into()),
     info("slave_expires_tracked_keys", |_| 0.into()),
     info("total_error_replies", |s| s.stat(Stat::ErrorReplies)),
     info("protocol_errors", |s| s.stat(Stat::ProtocolErrors))
         .counter("kvstore_protocol_errors_total", "Requests that nobody could read."),
-    info("acl_access_denied_auth", |s| s.stat(Stat::AuthFailures))
-        .counter("kvstore_auth_failures_total", "Wrong passwords."),
-    samples(by_limit)
-        .counter("kvstore_disconnections_total", "Clients cut off, by the limit they were over."),
+    info("acl_access_denied_auth", |s| s.stat(Stat::AuthFailures)).counter("kvstore_auth_failures_total", "Wrong passwords."),
+    samples(by_limit).counter("kvstore_disconnections_total", "Clients cut off, by the limit they were over."),
     info("client_query_buffer_limit_disconnections", |s| s.stat(Stat::QueryLimitDisconnections)),
     info("kvstore_subscriber_limit_disconnections", |s| s.stat(Stat::SubscriberLimitDisconnections)),
-    info("kvstore_push_thread_failures", |s| s.stat(Stat::PushThreadFailures))
-        .counter("kvstore_push_thread_failures_total",
+    info("kvstore_push_thread_failures", |s| s.stat(Stat::PushThreadFailures)).counter("kvstore_push_thread_failures_total",
             "Clients cut off because no thread could be had to send to them."),
     info("client_output_buffer_limit_disconnections", |s| s.stat(Stat::OutputLimitDisconnections)),
     other(|s| Value::Histogram(s.metrics.lock_wait.snapshot(), &SECONDS))
@@ -286,19 +271,15 @@ const STATS: &[Figure] = &[
 #[rustfmt::skip]
 const REPLICATION: &[Figure] = &[
     info("role", |s| literal(if s.engine.role.is_follower() { "slave" } else { "master" })),
-    other(|s| Value::Flag(!s.engine.role.is_follower()))
-        .gauge("kvstore_leader", "1 on a leader, 0 on a follower."),
+    other(|s| Value::Flag(!s.engine.role.is_follower())).gauge("kvstore_leader", "1 on a leader, 0 on a follower."),
     // A follower's link to its leader.
     info("master_host", |s| s.of_link(|_| text(leader_addr(s).0))),
     info("master_port", |s| s.of_link(|_| leader_addr(s).1)),
-    other(|s| s.of_link(|_| text(format!("{}:{}", leader_addr(s).0, leader_addr(s).1))))
-        .status("leader.address"),
+    other(|s| s.of_link(|_| text(format!("{}:{}", leader_addr(s).0, leader_addr(s).1)))).status("leader.address"),
     other(|s| s.of_link(|link| literal(link.state))).status("leader.state"),
     info("master_link_status", |s| s.of_link(|link| literal(if link.is_up { "up" } else { "down" }))),
-    other(|s| s.of_link(|link| u8::from(link.is_up)))
-        .gauge("kvstore_leader_link_up", "1 if this follower hears its leader."),
-    other(|s| s.of_link(|link| link.hops))
-        .gauge("kvstore_leader_hops",
+    other(|s| s.of_link(|link| u8::from(link.is_up))).gauge("kvstore_leader_link_up", "1 if this follower hears its leader."),
+    other(|s| s.of_link(|link| link.hops)).gauge("kvstore_leader_hops",
             "Links from here to the node that leads; 33: a circle, no node leads."),
     info("master_last_io_seconds_ago", |s| s.of_link(|link| known(link.is_up.then(|| s.seconds_since(link.figures.heard_at))))),
     info("master_sync_in_progress", |s| s.of_link(|link| u8::from(link.state == "sync"))),
@@ -314,8 +295,7 @@ const REPLICATION: &[Figure] = &[
     info("replica_announced", |s| s.of_link(|_| 1)),
     info("kvstore_leader_seq", |s| s.of_link(|link| link.figures.leader_seq)).status("leader.seq"),
     info("kvstore_lag_records", |s| s.of_link(|link| link.figures.leader_seq.0.saturating_sub(s.appended().0))).gauge("kvstore_lag_records", "Records that this follower lacks."),
-    info("kvstore_lag_ms", |s| s.of_link(|link| link.staleness_ms.map_or(Value::Unknown, Value::Millis)))
-        .status("leader.lag_ms")
+    info("kvstore_lag_ms", |s| s.of_link(|link| link.staleness_ms.map_or(Value::Unknown, Value::Millis))).status("leader.lag_ms")
         .gauge("kvstore_lag_seconds", "How old this follower's state is, if it knows."),
     // The followers of this node.
     info("connected_slaves", |s| s.engine.followers.all().len().into()),
@@ -359,8 +339,7 @@ const CPU: &[Figure] = &[
     // There are no child processes.
     info("used_cpu_sys_children", |_| literal("0.000000")),
     info("used_cpu_user_children", |_| literal("0.000000")),
-    samples(by_mode)
-        .counter("kvstore_process_cpu_seconds_total", "CPU time of the process, by mode."),
+    samples(by_mode).counter("kvstore_process_cpu_seconds_total", "CPU time of the process, by mode."),
 ];
 
 #[rustfmt::skip]
@@ -386,10 +365,8 @@ const KEYSPACE: &[Figure] = &[
         let shown = || format!("keys={},expires={},avg_ttl=0", data.keys, data.volatile);
         text((data.keys > 0).then(shown))
     }),
-    other(|s| s.memory.data.keys.into()).status("keys.total")
-        .gauge("kvstore_keys", "Keys in the table."),
-    other(|s| s.memory.data.volatile.into()).status("keys.volatile")
-        .gauge("kvstore_keys_with_deadline", "Keys that will expire."),
+    other(|s| s.memory.data.keys.into()).status("keys.total").gauge("kvstore_keys", "Keys in the table."),
+    other(|s| s.memory.data.volatile.into()).status("keys.volatile").gauge("kvstore_keys_with_deadline", "Keys that will expire."),
 ];
 
 /// Host and port of the leader, on a follower.

@@ -4,6 +4,7 @@ use super::pool::Pool;
 use crate::config::Id;
 use crate::engine::Engine;
 use crate::metrics::Stat;
+use crate::shutdown::Shutdown as Latch;
 use rustix::net::{SendFlags, sockopt};
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -14,22 +15,32 @@ use std::time::Duration;
 const BACK_OFF: Duration = Duration::from_millis(100);
 const TOO_MANY: &[u8] = b"-ERR max number of clients reached\r\n";
 
-/// Accepts until shutdown.
+/// Accepts clients until shutdown.
 pub fn accept(listener: &TcpListener, pool: &Pool) {
-    let engine = &pool.engine;
+    let shutdown = &pool.engine.shutdown;
+    accept_all(listener, shutdown, "connections", |socket, addr| admit(pool, socket, addr));
+}
+
+/// Accepts until the latch is closed. `what` is what an error prevents, for the log.
+pub(crate) fn accept_all(
+    listener: &TcpListener,
+    closed: &Latch,
+    what: &str,
+    admit: impl Fn(TcpStream, SocketAddr),
+) {
     loop {
         let accepted = listener.accept();
-        if engine.shutdown.is_requested() {
+        if closed.is_requested() {
             return;
         }
         match accepted {
-            Ok((socket, addr)) => admit(pool, socket, addr),
+            Ok((socket, addr)) => admit(socket, addr),
             // The peer left again between the kernel's accept and ours.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
-                log::error!("cannot accept connections: {error}; trying again");
-                engine.shutdown.wait_for(BACK_OFF);
+                log::error!("cannot accept {what}: {error}; trying again");
+                closed.wait_for(BACK_OFF);
             }
         }
     }

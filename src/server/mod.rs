@@ -15,7 +15,7 @@
 //! A second signal exits at once. `signals.rs` says what SIGHUP does.
 
 pub(crate) mod connection;
-mod listener;
+pub(crate) mod listener;
 mod pool;
 mod signals;
 mod threads;

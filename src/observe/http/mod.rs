@@ -34,12 +34,13 @@ use crate::engine::Engine;
 use crate::loading::Loading;
 use crate::lock::Mutex;
 use crate::server::connection::linger;
+use crate::server::listener::{accept_all, close};
 use crate::shutdown::Shutdown;
 use answer::{Answer, answer};
 use request::Request;
-use rustix::net::{SendFlags, shutdown};
+use rustix::net::SendFlags;
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -56,8 +57,6 @@ const CHECK_TIME_MAX: Duration = Duration::from_millis(500);
 const TIME_MAX: Duration = Duration::from_secs(5);
 /// Enough for a head and a page: no call here is deep.
 const STACK_BYTES: usize = 256 << 10;
-/// The pause after an `accept` that failed.
-const BACK_OFF: Duration = Duration::from_millis(100);
 const BUSY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
@@ -125,7 +124,10 @@ impl HttpState {
     pub fn accepting(self: &Arc<Self>) -> Vec<impl FnOnce() + Send + 'static> {
         let accepting = |listener: &Arc<TcpListener>| {
             let (state, listener) = (Arc::clone(self), Arc::clone(listener));
-            move || accept(&state, &listener)
+            move || {
+                let what = "on the status page's port";
+                accept_all(&listener, &state.closed, what, |socket, _| admit(&state, socket));
+            }
         };
         self.listeners.lock().iter().map(accepting).collect()
     }
@@ -145,10 +147,8 @@ impl HttpState {
     /// Stops listening. An answer that is on its way may be cut off by the end of the process.
     pub fn close(&self) {
         self.closed.request();
-        for listener in std::mem::take(&mut *self.listeners.lock()) {
-            // This wakes the thread that accepts. It fails only if it has happened already.
-            let _ = shutdown(&listener, rustix::net::Shutdown::Both);
-        }
+        let listeners = std::mem::take(&mut *self.listeners.lock());
+        listeners.iter().for_each(|listener| close(listener));
     }
 
     fn engine(&self) -> Option<&Engine> {
@@ -233,24 +233,6 @@ fn listen(config: &Config) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> 
         }
     }
     Ok(listeners)
-}
-
-fn accept(state: &Arc<HttpState>, listener: &TcpListener) {
-    loop {
-        let accepted = listener.accept();
-        if state.closed.is_requested() {
-            return;
-        }
-        match accepted {
-            Ok((socket, _)) => admit(state, socket),
-            Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => {
-                log::error!("cannot accept on the status page's port: {error}; trying again");
-                state.closed.wait_for(BACK_OFF);
-            }
-        }
-    }
 }
 
 fn admit(state: &Arc<HttpState>, socket: TcpStream) {
