@@ -276,26 +276,26 @@ const REPLICATION: &[Figure] = &[
     info("master_host", |s| s.of_link(|_| text(leader_addr(s).0))),
     info("master_port", |s| s.of_link(|_| leader_addr(s).1)),
     other(|s| s.of_link(|_| text(format!("{}:{}", leader_addr(s).0, leader_addr(s).1)))).status("leader.address"),
-    other(|s| s.of_link(|link| literal(link.state))).status("leader.state"),
-    info("master_link_status", |s| s.of_link(|link| literal(if link.is_up { "up" } else { "down" }))),
-    other(|s| s.of_link(|link| u8::from(link.is_up))).gauge("kvstore_leader_link_up", "1 if this follower hears its leader."),
-    other(|s| s.of_link(|link| link.hops)).gauge("kvstore_leader_hops",
+    other(|s| s.of_link(|role| literal(role.link_state()))).status("leader.state"),
+    info("master_link_status", |s| s.of_link(|role| literal(if role.link_is_up() { "up" } else { "down" }))),
+    other(|s| s.of_link(|role| u8::from(role.link_is_up()))).gauge("kvstore_leader_link_up", "1 if this follower hears its leader."),
+    other(|s| s.of_link(|role| role.hops())).gauge("kvstore_leader_hops",
             "Links from here to the node that leads; 33: a circle, no node leads."),
-    info("master_last_io_seconds_ago", |s| s.of_link(|link| known(link.is_up.then(|| s.seconds_since(link.figures.heard_at))))),
-    info("master_sync_in_progress", |s| s.of_link(|link| u8::from(link.state == "sync"))),
+    info("master_last_io_seconds_ago", |s| s.of_link(|role| known(role.link_is_up().then(|| s.seconds_since(s.link.heard_at))))),
+    info("master_sync_in_progress", |s| s.of_link(|role| u8::from(role.link_state() == "sync"))),
     info("slave_read_repl_offset", |s| s.of_link(|_| s.appended())),
     info("slave_repl_offset", |s| s.of_link(|_| s.appended())),
-    info("master_link_down_since_seconds", |s| s.of_link(|link| number((!link.is_up).then(|| s.seconds_since(link.figures.changed_at))))),
-    info("kvstore_link_error", |s| s.of_link(|link| {
-        let error = if link.is_up { None } else { link.figures.error.clone() };
+    info("master_link_down_since_seconds", |s| s.of_link(|role| number((!role.link_is_up()).then(|| s.seconds_since(s.link.changed_at))))),
+    info("kvstore_link_error", |s| s.of_link(|role| {
+        let error = if role.link_is_up() { None } else { s.link.error.clone() };
         text(error.map(|error| error.replace(['\r', '\n'], " ")))
     })),
     info("slave_priority", |s| s.of_link(|_| s.int(Id::ReplicaPriority))),
     info("slave_read_only", |s| s.of_link(|_| 1)),
     info("replica_announced", |s| s.of_link(|_| 1)),
-    info("kvstore_leader_seq", |s| s.of_link(|link| link.figures.leader_seq)).status("leader.seq"),
-    info("kvstore_lag_records", |s| s.of_link(|link| link.figures.leader_seq.0.saturating_sub(s.appended().0))).gauge("kvstore_lag_records", "Records that this follower lacks."),
-    info("kvstore_lag_ms", |s| s.of_link(|link| link.staleness_ms.map_or(Value::Unknown, Value::Millis))).status("leader.lag_ms")
+    info("kvstore_leader_seq", |s| s.of_link(|_| s.link.leader_seq)).status("leader.seq"),
+    info("kvstore_lag_records", |s| s.of_link(|_| s.link.leader_seq.0.saturating_sub(s.appended().0))).gauge("kvstore_lag_records", "Records that this follower lacks."),
+    info("kvstore_lag_ms", |s| s.of_link(|role| role.freshness.staleness_ms(s.now).map_or(Value::Unknown, Value::Millis))).status("leader.lag_ms")
         .gauge("kvstore_lag_seconds", "How old this follower's state is, if it knows."),
     // The followers of this node.
     info("connected_slaves", |s| s.engine.followers.all().len().into()),
@@ -324,12 +324,12 @@ const REPLICATION: &[Figure] = &[
     info("repl_backlog_histlen", |s| s.records_kept().into()),
     info("kvstore_full_copies_sent", |s| s.engine.followers.full_copies.get().into()),
     info("kvstore_links_continued", |s| s.engine.followers.continued.get().into()),
-    info("kvstore_links", |s| s.link.figures.links.into()),
-    info("kvstore_full_copies_received", |s| s.link.figures.full_copies.into()),
-    info("kvstore_rejected", |s| s.link.figures.rejected.into()),
-    info("kvstore_diverged_records", |s| s.link.figures.diverged_records.into())
+    info("kvstore_links", |s| s.link.links.into()),
+    info("kvstore_full_copies_received", |s| s.link.full_copies.into()),
+    info("kvstore_rejected", |s| s.link.rejected.into()),
+    info("kvstore_diverged_records", |s| s.link.diverged_records.into())
         .counter("kvstore_diverged_records_total", "Records that only this node had, and gave up."),
-    info("kvstore_diverged_file", |s| text(s.link.figures.diverged_file.clone())),
+    info("kvstore_diverged_file", |s| text(s.link.diverged_file.clone())),
 ];
 
 #[rustfmt::skip]

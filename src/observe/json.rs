@@ -6,14 +6,10 @@ use std::fmt::{Display, Write};
 /// A JSON document that is being written.
 #[derive(Default)]
 pub(super) struct Json {
-    text: String,
+    pub(super) text: String,
 }
 
 impl Json {
-    pub(super) fn finish(self) -> String {
-        self.text
-    }
-
     /// A comma follows a value; nothing follows an opening bracket or a colon.
     fn separate(&mut self) {
         if !self.text.is_empty() && !self.text.ends_with(['{', '[', ':']) {

@@ -4,6 +4,7 @@ use super::value::Value;
 use crate::aof::log::Log;
 use crate::cluster::link::LinkFigures;
 use crate::cluster::progress::{Lag, ReplicaProgress};
+use crate::cluster::role::Role;
 use crate::config::{Config, Id};
 use crate::engine::{Engine, Persistence};
 use crate::loading::LoadProgress;
@@ -34,15 +35,6 @@ impl LogSeen<'_> {
     }
 }
 
-/// The link to the leader at the moment of the look.
-pub(crate) struct LinkSeen {
-    pub(super) is_up: bool,
-    pub(super) state: &'static str,
-    pub(super) hops: u64,
-    pub(super) staleness_ms: Option<u64>,
-    pub(super) figures: LinkFigures,
-}
-
 /// The server at one moment.
 pub(crate) struct Seen<'a> {
     pub(super) engine: &'a Engine,
@@ -50,7 +42,8 @@ pub(crate) struct Seen<'a> {
     pub(super) metrics: &'a Metrics,
     pub(super) memory: Memory,
     pub(super) log: Option<LogSeen<'a>>,
-    pub(super) link: LinkSeen,
+    /// The link to the leader.
+    pub(super) link: LinkFigures,
     /// The load that is going on.
     pub(super) load: Option<LoadProgress>,
     /// Why the last compaction failed, if it did.
@@ -77,14 +70,7 @@ impl<'a> Seen<'a> {
             let fsyncs = log.stats.fsync.snapshot();
             LogSeen { persistence, log, durable, written, appended, error, fsyncs }
         });
-        let (role, now) = (&engine.role, engine.uptime_ms());
-        let link = LinkSeen {
-            is_up: role.link_is_up(),
-            state: role.link_state(),
-            hops: role.hops(),
-            staleness_ms: role.freshness.staleness_ms(now),
-            figures: role.figures.lock().clone(),
-        };
+        let now = engine.uptime_ms();
         Seen {
             engine,
             config: &engine.config,
@@ -92,7 +78,7 @@ impl<'a> Seen<'a> {
             memory: engine.memory(),
             replicas: replicas(engine, log.as_ref(), now),
             log,
-            link,
+            link: engine.role.figures.lock().clone(),
             now,
             load: engine.loading.progress(),
             compaction_error: engine.compactor.last_error.lock().clone(),
@@ -116,8 +102,9 @@ impl<'a> Seen<'a> {
     }
 
     /// A figure of the link to the leader. A leader has none.
-    pub(super) fn of_link<T: Into<Value>>(&self, read: impl Fn(&LinkSeen) -> T) -> Value {
-        if self.engine.role.is_follower() { read(&self.link).into() } else { Value::None }
+    pub(super) fn of_link<T: Into<Value>>(&self, read: impl Fn(&Role) -> T) -> Value {
+        let role = &self.engine.role;
+        if role.is_follower() { read(role).into() } else { Value::None }
     }
 
     /// Seconds since a moment of the process's clock.
@@ -137,8 +124,7 @@ impl<'a> Seen<'a> {
 
     /// The records kept for followers.
     pub(super) fn records_kept(&self) -> u64 {
-        let kept = |log: &LogSeen<'_>| log.persistence.records_kept(log.appended);
-        self.log.as_ref().map_or(0, kept)
+        self.log.as_ref().map_or(0, |log| log.persistence.records_kept(log.appended))
     }
 }
 

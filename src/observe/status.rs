@@ -52,14 +52,14 @@ pub fn page(engine: &Engine, state: &str, may_show_data: bool) -> String {
         json.key("replicas", |json| json.array(|json| write_replicas(seen, json)));
         write_objects(seen, LAST_OBJECTS, json);
     });
-    json.finish()
+    json.text
 }
 
 /// The document while there is no engine yet.
 pub fn loading_page(state: &str, load: Option<LoadProgress>) -> String {
     let mut json = Json::default();
     json.object(|json| state_and_load(json, state, load));
-    json.finish()
+    json.text
 }
 
 fn state_and_load(json: &mut Json, state: &str, load: Option<LoadProgress>) {
