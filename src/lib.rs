@@ -42,7 +42,7 @@
 //! | `aof-sync` | parked replies, and the syncing of the log | `Log::work`, the disk | after the last connection, with a last sync |
 //! | `sweeper` | expired keys; memory and output limits between commands | shutdown, with a timeout | at shutdown |
 //! | `compactor` | the base that replaces old segments | a request, with a timeout | at shutdown |
-//! | `repl-in` | the link to the leader | `read`, or an order | at shutdown |
+//! | `repl-in` | the link to the leader | `read`, or a node to follow | at shutdown |
 //! | `repl-dial` ≤ 1 | a connection that is being opened | a name server, `connect` | when it is open or has failed; shutdown does not wait for it |
 //! | `repl-out-<n>` | the position of one follower in the log | new records, or its socket | when the link ends, or at shutdown |
 //! | `http` | the listener of the status page | `accept` | at shutdown, after the last client |
@@ -64,7 +64,6 @@
 //! | `WRITER` | `Log::writer` | the end of the log's file | one `write` |
 //! | `PENDING` | `Log::pending` | records that are not yet written | a memcpy |
 //! | `EPOCHS` | `Log::epochs` | where each epoch begins | a look-up |
-//! | `ORDERS` | `Role::orders` | the node to follow | a look-up |
 //! | `FOLLOWERS` | `Progress::all` | the list of followers | a walk over it |
 //! | `FEEDS` | `Monitors::feeds` | the list of MONITOR clients | a memcpy to each |
 //! | `LANE` | `Lane::state`, 16 | messages that wait to be sent | an entry |
@@ -77,8 +76,8 @@
 //! - store and log: `Watched::keys` of each shard, `Log::error`, `Retention::pins`, `Aside::times`
 //! - engine and server: `Persistence::policy`, `Compactor::began` and `last_error`, `Clients::by_id`,
 //!   `Client::labels`, `Blocked`, `Pause::pause`, `Pool::connection_tx`, `Shutdown::woken`, `Rarely`
-//! - cluster and pubsub: `Role::handed_over`, `Wishes::state`, `Twins::claims`, `Link::socket`, `awaited`,
-//!   `diverged_file` and `error`, `ReplicaProgress::points`, `checkpoint` and `messages`, `PubSub::registry`
+//! - cluster and pubsub: `Role::state` and `figures`, `Freshness::awaited`, `Progress::claims`,
+//!   `ReplicaProgress::state`, `PubSub::registry`
 //! - reference: `Cell::Text` and `Limits` of each setting, `Metrics::errors` and `rates`, `Latency`, `Ring`,
 //!   `Observed::timeline`, `Feed::lines`, the status page's `listeners`
 //!

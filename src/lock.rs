@@ -42,7 +42,6 @@ ranks! {
     WRITER "`Log::writer`"
     PENDING "`Log::pending`"
     EPOCHS "`Log::epochs`"
-    ORDERS "`Role::orders`"
     FOLLOWERS "`Progress::all`"
     FEEDS "`Monitors::feeds`"
     LANE "`Lane::state`"

@@ -29,14 +29,13 @@ pub const COMMANDS: &[Row] = &[
     row(Connection, "echo", 2, FAST, echo).rest(1)
         .help("message", "Answers with the message.", "ECHO hello world -> hello world"),
     row(Connection, "hello", -1, FREE, hello).secrets(Secrets::AfterAuth)
-        .help("[protover [AUTH username password] [SETNAME clientname]]", "Agrees on RESP2 or RESP3, for programs; answers are RESP from then on, until RESET.",
+        .help("[protover [AUTH username password] [SETNAME clientname]]",
+            "Agrees on RESP2 or RESP3, for programs; answers are RESP from then on, until RESET.",
             "HELLO 3 -> (names and values that describe the server)"),
     row(Connection, "ping", -1, Flags::FAST.and(Flags::SUBSCRIBED), ping).rest(1)
         .help("[message]", "Answers, if the server is there.", "PING -> PONG"),
-    row(Connection, "quit", -1, ALWAYS, quit)
-        .help("", "Ends the connection.", "QUIT -> OK"),
-    row(Connection, "exit", -1, ALWAYS, quit)
-        .help("", "Ends the connection, as QUIT.", "EXIT -> OK"),
+    row(Connection, "quit", -1, ALWAYS, quit).help("", "Ends the connection.", "QUIT -> OK"),
+    row(Connection, "exit", -1, ALWAYS, quit).help("", "Ends the connection, as QUIT.", "EXIT -> OK"),
     row(Connection, "reset", 1, ALWAYS, reset)
         .help("", "Makes the connection as new; one that has sent RESP still gets RESP.", "RESET -> RESET"),
     row(Connection, "select", 2, FAST.and(Flags::CONNECTION), select)

@@ -13,77 +13,45 @@ const READ: Flags = Flags::READONLY.and(Flags::FAST);
 const FAST: Flags = Flags::WRITE.and(Flags::FAST);
 
 /// The family's rows that take or give whole values.
+#[rustfmt::skip]
 pub const COMMANDS: &[Row<Handler>] = &[
-    row(Family::String, "get", 2, READ, Keys::ONE, get).help(
-        "key",
-        "The value of a key.",
-        "SET name Ada; GET name -> Ada",
-    ),
-    row(Family::String, "set", -3, WRITE, Keys::ONE, set)
-        .on_keys(&["RW access update variable_flags"])
-        .rest(2)
+    row(Family::String, "get", 2, READ, Keys::ONE, get)
+        .help("key", "The value of a key.", "SET name Ada; GET name -> Ada"),
+    row(Family::String, "set", -3, WRITE, Keys::ONE, set).on_keys(&["RW access update variable_flags"]).rest(2)
         .help(
             "key value [NX | XX | IFEQ comparison | IFNE comparison] [GET] [EX seconds | PX milliseconds | \
-         EXAT unix-seconds | PXAT unix-milliseconds | KEEPTTL]",
-            "Sets a key to a value, which may be several words.",
-            "SET greeting hello big world EX 60 -> OK",
-        ),
-    row(Family::String, "setnx", 3, WRITE.and(FAST), Keys::ONE, setnx)
-        .on_keys(&["OW insert"])
-        .rest(2)
-        .help(
-            "key value",
-            "Sets a key that is not there yet; answers 1 if it did.",
-            "SETNX lock me -> 1",
-        ),
-    row(Family::String, "setex", 4, WRITE, Keys::ONE, setex).on_keys(&["OW update"]).rest(3).help(
-        "key seconds value",
-        "Sets a key that expires after some seconds.",
-        "SETEX code 60 1234 -> OK",
-    ),
-    row(Family::String, "psetex", 4, WRITE, Keys::ONE, setex).on_keys(&["OW update"]).rest(3).help(
-        "key milliseconds value",
-        "Sets a key that expires after some milliseconds.",
-        "PSETEX code 60000 1234 -> OK",
-    ),
-    row(Family::String, "getset", 3, WRITE.and(FAST), Keys::ONE, getset).rest(2).help(
-        "key value",
-        "Sets a key and answers with its old value.",
-        "SET name Ada; GETSET name Grace -> Ada",
-    ),
-    row(Family::String, "getdel", 2, FAST, Keys::ONE, getdel).on_keys(&["RW access delete"]).help(
-        "key",
-        "Deletes a key and answers with its value.",
-        "SET name Ada; GETDEL name -> Ada",
-    ),
-    row(Family::String, "delex", -2, FAST, Keys::ONE, delex)
-        .on_keys(&["RM delete"])
-        .rest(3)
-        .help(
-            "key [IFEQ value | IFNE value]",
+             EXAT unix-seconds | PXAT unix-milliseconds | KEEPTTL]",
+            "Sets a key to a value, which may be several words.", "SET greeting hello big world EX 60 -> OK"),
+    row(Family::String, "setnx", 3, WRITE.and(FAST), Keys::ONE, setnx).on_keys(&["OW insert"]).rest(2)
+        .help("key value", "Sets a key that is not there yet; answers 1 if it did.", "SETNX lock me -> 1"),
+    row(Family::String, "setex", 4, WRITE, Keys::ONE, setex).on_keys(&["OW update"]).rest(3)
+        .help("key seconds value", "Sets a key that expires after some seconds.", "SETEX code 60 1234 -> OK"),
+    row(Family::String, "psetex", 4, WRITE, Keys::ONE, setex).on_keys(&["OW update"]).rest(3)
+        .help("key milliseconds value", "Sets a key that expires after some milliseconds.",
+            "PSETEX code 60000 1234 -> OK"),
+    row(Family::String, "getset", 3, WRITE.and(FAST), Keys::ONE, getset).rest(2)
+        .help("key value", "Sets a key and answers with its old value.",
+            "SET name Ada; GETSET name Grace -> Ada"),
+    row(Family::String, "getdel", 2, FAST, Keys::ONE, getdel).on_keys(&["RW access delete"])
+        .help("key", "Deletes a key and answers with its value.", "SET name Ada; GETDEL name -> Ada"),
+    row(Family::String, "delex", -2, FAST, Keys::ONE, delex).on_keys(&["RM delete"]).rest(3)
+        .help("key [IFEQ value | IFNE value]",
             "Deletes a key, on a condition on its value; answers 1 if it did.",
-            "SET lock me; DELEX lock IFEQ me -> 1",
-        ),
-    row(Family::String, "getex", -2, FAST, Keys::ONE, getex).help(
-        "key [EX seconds | PX milliseconds | EXAT unix-seconds | PXAT unix-milliseconds | PERSIST]",
-        "The value of a key, whose expiry is set or removed.",
-        "SET name Ada; GETEX name EX 60 -> Ada",
-    ),
-    row(Family::String, "mget", -2, READ, Keys::ALL, mget).help(
-        "key [key ...]",
-        "The values of several keys.",
-        "SET name Ada; MGET name nobody -> 1) Ada\n2) (nil)",
-    ),
-    row(Family::String, "mset", -3, WRITE, Keys::PAIRS, mset).on_keys(&["OW update"]).help(
-        "key value [key value ...]",
-        "Sets several keys at once: nobody sees only some. Quote a value of several words.",
-        "MSET name Ada city London -> OK",
-    ),
-    row(Family::String, "msetnx", -3, WRITE, Keys::PAIRS, msetnx).on_keys(&["OW insert"]).help(
-        "key value [key value ...]",
-        "Sets several keys if none of them is there yet; answers 1 if it did.",
-        "MSETNX name Ada city London -> 1",
-    ),
+            "SET lock me; DELEX lock IFEQ me -> 1"),
+    row(Family::String, "getex", -2, FAST, Keys::ONE, getex)
+        .help("key [EX seconds | PX milliseconds | EXAT unix-seconds | PXAT unix-milliseconds | PERSIST]",
+            "The value of a key, whose expiry is set or removed.", "SET name Ada; GETEX name EX 60 -> Ada"),
+    row(Family::String, "mget", -2, READ, Keys::ALL, mget)
+        .help("key [key ...]", "The values of several keys.",
+            "SET name Ada; MGET name nobody -> 1) Ada\n2) (nil)"),
+    row(Family::String, "mset", -3, WRITE, Keys::PAIRS, mset).on_keys(&["OW update"])
+        .help("key value [key value ...]",
+            "Sets several keys at once: nobody sees only some. Quote a value of several words.",
+            "MSET name Ada city London -> OK"),
+    row(Family::String, "msetnx", -3, WRITE, Keys::PAIRS, msetnx).on_keys(&["OW insert"])
+        .help("key value [key value ...]",
+            "Sets several keys if none of them is there yet; answers 1 if it did.",
+            "MSETNX name Ada city London -> 1"),
 ];
 
 fn get(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {

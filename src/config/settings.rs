@@ -341,23 +341,8 @@ pub fn find(name: &str) -> Option<&'static Setting> {
 pub fn nearest(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_lowercase();
     let known = SETTINGS.iter().flat_map(Setting::names);
-    let (distance, best) = known.map(|k| (edits(&name, k), k)).min()?;
+    let (distance, best) = known.map(|k| (strsim::levenshtein(&name, k), k)).min()?;
     (distance <= 2.max(best.len() / 3) && distance < best.len()).then_some(best)
-}
-
-/// Levenshtein's distance: how many bytes to insert, delete or replace to turn `a` into `b`.
-fn edits(a: &str, b: &str) -> usize {
-    // row[j] is the distance between what was read of `a` and the first j bytes of `b`.
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

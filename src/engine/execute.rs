@@ -180,7 +180,11 @@ impl Engine {
         if flags.has(Flags::WRITE) {
             return self.check_followers();
         }
-        if flags.has(Flags::READONLY) { self.role.may_read(&self.config) } else { Ok(()) }
+        if flags.has(Flags::READONLY) {
+            self.role.may_read(&self.config, || self.uptime_ms())
+        } else {
+            Ok(())
+        }
     }
 
     /// What is asked once more when the locks are held: a step down and a load take all of them, so only
@@ -189,7 +193,7 @@ impl Engine {
         if flags.has(Flags::WRITE) && self.role.is_follower() {
             return Err(self.role.readonly());
         }
-        if self.role.is_loading() && !flags.has(Flags::LOADING) { Err(LOADING) } else { Ok(()) }
+        if self.loading.is_active() && !flags.has(Flags::LOADING) { Err(LOADING) } else { Ok(()) }
     }
 
     /// `min-replicas-to-write`.
@@ -205,9 +209,10 @@ impl Engine {
     /// Followers that keep up: connected, and heard of lately (`min-replicas-max-lag`).
     pub fn good_followers(&self) -> usize {
         let silent_ms_max = self.config.int(Id::MinReplicasMaxLag) as u64 * 1000;
+        let now = self.uptime_ms();
         self.followers.count(|follower| {
             follower.online.load(Relaxed)
-                && (silent_ms_max == 0 || follower.silent_ms() <= silent_ms_max)
+                && (silent_ms_max == 0 || follower.silent_ms(now) <= silent_ms_max)
         })
     }
 
@@ -220,7 +225,7 @@ impl Engine {
     }
 
     /// Takes the locks, and asks once more whether the command may run: only with the locks held is the
-    /// answer certain (see `role.rs` and `pause.rs`).
+    /// answer certain (see `cluster/role.rs` and `pause.rs`).
     pub(crate) fn begin_admitted<'s>(
         &'s self,
         session: &mut Session,
@@ -323,7 +328,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::role::LeaderAddr;
+    use crate::cluster::state::LeaderAddr;
     use crate::config::Config;
     use crate::protocol::{Decoder, Limits, Step as Decoded};
     use std::net::{TcpListener, TcpStream};

@@ -1,6 +1,6 @@
 //! Errors for people: the error, and what to type instead.
 
-use crate::commands::{Shape, Spec, Table, absent};
+use crate::commands::{Shape, Spec, Table};
 use crate::error::{Failure, Kind};
 use crate::protocol::Args;
 
@@ -39,7 +39,7 @@ pub fn explain_failure<F: Copy>(commands: &Table<F>, failure: Failure, args: Arg
 
 pub fn explain_unknown<F: Copy>(commands: &Table<F>, name: &[u8]) -> Failure {
     let typed = &name[..name.len().min(64)];
-    if let Some(reason) = absent::reason(name) {
+    if let Some(reason) = commands.why_absent(name) {
         let rest = format!("': {reason} (HELP lists the commands)");
         return Failure::new([b"ERR unknown command '", typed, rest.as_bytes()].concat());
     }

@@ -210,7 +210,7 @@ impl House {
             return State::ShuttingDown;
         }
         // A follower that is taking over a full copy.
-        if engine.role.is_loading() {
+        if engine.loading.is_active() {
             return State::Loading;
         }
         let failure = engine.persistence.as_ref().and_then(|p| p.log.check().err());
