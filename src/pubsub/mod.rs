@@ -28,7 +28,7 @@
 //! The registry maps a name to a list of subscriptions. A publisher takes a reference to the lists and
 //! unlocks the registry before it sends; a change of a list in use copies it. So a list may be out of date
 //! when it is used. What counts is the subscription's own `live` flag, read and changed only during the
-//! subscriber's turn to send ([`Outbox::turn`](crate::engine::outbox::Outbox::turn)). SUBSCRIBE enters the
+//! subscriber's turn to send ([`Outbox::turn`](crate::clients::outbox::Outbox::turn)). SUBSCRIBE enters the
 //! registry and sends its confirmation in one turn, UNSUBSCRIBE clears the flag and sends its confirmation
 //! in one turn, a publisher reads the flag and sends in one turn.
 //!
@@ -67,7 +67,7 @@ pub const SUBSCRIPTIONS_MAX: usize = 10_000;
 /// The longest name of a channel, and the longest pattern. It also bounds the time that matching takes.
 pub use crate::glob::PATTERN_BYTES_MAX as NAME_BYTES_MAX;
 
-/// What a subscription names.
+/// The kind of name in a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A channel.
@@ -100,7 +100,7 @@ impl PubSub {
         self.registry.read().channels.keys().cloned().collect()
     }
 
-    /// How many clients are subscribed to a channel by name.
+    /// The number of clients subscribed to a channel by name.
     pub fn listeners(&self, channel: &[u8]) -> usize {
         self.registry.read().channels.get(channel).map_or(0, |list| list.len())
     }

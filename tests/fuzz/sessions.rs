@@ -16,7 +16,6 @@ use kvstore::clock::UnixMillis;
 use kvstore::commands::Shape;
 use kvstore::commands::text;
 use kvstore::config::Config;
-use kvstore::config::OutputLimit;
 use kvstore::engine::Ending;
 use kvstore::engine::Engine;
 use kvstore::engine::Mode;
@@ -41,7 +40,6 @@ const SESSIONS: usize = 3;
 /// Values are small by far, so more than this is a lot of them.
 const BYTES_MAX: usize = 4 << 20;
 const LIMITS: Limits = Limits { bulk_len_max: 1 << 20, unauthenticated: false };
-const NO_LIMIT: OutputLimit = OutputLimit { hard_bytes: 0, soft_bytes: 0, soft_seconds: 0 };
 
 /// Settings that CONFIG SET must not change: that would lift the limits that keep a run small, or lock
 /// us out.
@@ -115,7 +113,7 @@ impl<'g> Fuzzer<'g> {
             session.subscriptions.leave_all();
         }
         let is_over = self.receive(at, &wire, is_intact.then_some(&words));
-        let is_open = self.engine.gate(&mut self.sessions[at].0, &mut self.reply, NO_LIMIT);
+        let is_open = self.engine.pass_gate(&mut self.sessions[at].0, &mut self.reply);
         assert!(is_open.expect("within no limit"), "parked");
         if is_over || self.sessions[at].0.client.is_killed() {
             let new = self.connect();
@@ -245,7 +243,7 @@ impl<'g> Fuzzer<'g> {
         assert!(matches!(decoder.step(&wire, LIMITS), Step::Resp(_)));
         self.reply.set_dialect(Dialect::Resp2);
         self.engine.execute(&mut session, decoder.args(&wire), &mut self.reply);
-        let is_open = self.engine.gate(&mut session, &mut self.reply, NO_LIMIT);
+        let is_open = self.engine.pass_gate(&mut session, &mut self.reply);
         assert!(is_open.expect("within no limit"), "parked");
         drop(self.engine.clients.hold(session.client));
         self.reply.take()
