@@ -23,27 +23,27 @@ const LISTEN: Flags =
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     row(PubSub, "publish", 3, FAST.and(Flags::MAY_REPLICATE), publish).rest(2)
-        .help("channel message", "Sends a message to all who listen to a channel now; answers how many.",
+        .help("channel message", "Sends a message to the subscribers of a channel; returns their number.",
             "PUBLISH news hello world -> 0"),
     row(PubSub, "subscribe", -2, LISTEN, subscribe)
-        .help("channel [channel ...]", "Listens to channels; RESET ends it.",
+        .help("channel [channel ...]", "Subscribes to channels; RESET unsubscribes from all.",
             "SUBSCRIBE news -> subscribe news 1"),
     row(PubSub, "unsubscribe", -1, LISTEN, unsubscribe)
-        .help("[channel [channel ...]]", "Stops listening to these channels, or to all.",
+        .help("[channel [channel ...]]", "Unsubscribes from these channels, or from all.",
             "SUBSCRIBE news; UNSUBSCRIBE news -> unsubscribe news 0"),
     row(PubSub, "psubscribe", -2, LISTEN, psubscribe)
-        .help("pattern [pattern ...]", "Listens to all channels whose names match glob patterns.",
+        .help("pattern [pattern ...]", "Subscribes to all channels that match glob patterns.",
             "PSUBSCRIBE news.* -> psubscribe news.* 1"),
     row(PubSub, "punsubscribe", -1, LISTEN, punsubscribe)
-        .help("[pattern [pattern ...]]", "Stops listening to these patterns, or to all.",
+        .help("[pattern [pattern ...]]", "Unsubscribes from these patterns, or from all.",
             "PUNSUBSCRIBE -> punsubscribe (nil) 0"),
-    container(PubSub, "pubsub", FAST, subcommands, "Tells who listens.", "PUBSUB NUMSUB news -> 1) news\n2) 0"),
+    container(PubSub, "pubsub", FAST, subcommands, "Describes channels and their subscribers.", "PUBSUB NUMSUB news -> 1) news\n2) 0"),
     sub(PubSub, "pubsub|channels", -2, FAST, channels, "[pattern]",
-        "The channels that somebody listens to by name."),
+        "Returns the channels with subscribers."),
     sub(PubSub, "pubsub|help", 2, FAST, subcommands, "", "Lists the subcommands."),
-    sub(PubSub, "pubsub|numpat", 2, FAST, numpat, "", "How many patterns are listened to."),
+    sub(PubSub, "pubsub|numpat", 2, FAST, numpat, "", "Returns the number of patterns with subscribers."),
     sub(PubSub, "pubsub|numsub", -2, FAST, numsub, "[channel [channel ...]]",
-        "How many listen to channels by name."),
+        "Returns the number of subscribers of channels."),
 ];
 
 fn subscribe(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
