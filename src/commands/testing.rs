@@ -1,6 +1,9 @@
 //! For the tests of this folder: runs a line against a store as the engine would, without its guards.
 
-use super::{Call, FAMILIES, Family, Flags, Handler, Resolved, Row, Shape, Table, lock, text};
+use super::spec::row;
+use super::{
+    Call, FAMILIES, Family, Flags, Handler, Keys, Resolved, Row, Shape, Table, lock, text,
+};
 use crate::clock::UnixMillis;
 use crate::protocol::{Args, Decoder, Dialect, Limits, Reply, Step};
 use crate::store::Store;
@@ -73,9 +76,9 @@ impl Bench {
 
 /// The commands on keys, and the container of DEBUG OBJECT, which is a command about the server.
 pub fn table() -> Table<Handler> {
-    const DEBUG: Row<Handler> =
-        Row::new(Family::Server, "debug", -2, Flags::NONE, |_, _| Ok(())).shape(Shape::Container);
-    const DEBUG_FAMILY: &[Row<Handler>] = &[DEBUG];
-    let rows = FAMILIES.iter().copied().chain([DEBUG_FAMILY]).flatten();
+    const DEBUG: &[Row<Handler>] =
+        &[row(Family::Server, "debug", -2, Flags::NONE, Keys::NONE, |_, _| Ok(()))
+            .shape(Shape::Container)];
+    let rows = FAMILIES.iter().copied().chain([DEBUG]).flatten();
     Table::new(rows.map(|row| (&row.spec, row.run)), &[])
 }
