@@ -270,12 +270,11 @@ impl Engine {
     }
 
     /// Gives a new transaction what it needs of the session.
-    pub(crate) fn prepare<'s>(&self, session: &mut Session, tx: Tx<'s>, write: bool) -> Tx<'s> {
+    pub(crate) fn prepare<'s>(&self, session: &mut Session, mut tx: Tx<'s>, write: bool) -> Tx<'s> {
         if tx.waited_for_locks() {
             self.metrics.lock_wait.record(session.probe.waited(Step::Lock) / 1000);
         }
-        let mut tx =
-            tx.without_touch(session.client.no_touch.load(Relaxed)).with_tracking(self.tracking());
+        tx.track_accesses(self.tracking(), !session.client.no_touch.load(Relaxed));
         self.collect_events(&mut tx);
         if write && self.persistence.is_some() {
             tx.record_into(std::mem::take(&mut session.record));
