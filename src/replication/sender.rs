@@ -18,6 +18,7 @@ use crate::cluster::progress::ReplicaProgress;
 use crate::cluster::state::LeaderAddr;
 use crate::config::Id;
 use crate::engine::{Client, Engine, Persistence};
+use crate::metrics::Stat;
 use crate::store::effect::Seq;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -265,7 +266,7 @@ impl Sender<'_> {
                 Err(error) => return Err(error),
             }
         }
-        self.engine.metrics.output_bytes.add(bytes.len() as u64);
+        self.engine.metrics[Stat::OutputBytes].add(bytes.len() as u64);
         Ok(())
     }
 }
