@@ -12,6 +12,7 @@ use crate::commands::extra::usage::explain_failure;
 use crate::commands::{self, Call, Flags, Handler, Spec};
 use crate::config::Id;
 use crate::error::{Failure, Kind, LOADING, NO_AUTH};
+use crate::metrics::Stat;
 use crate::metrics::timeline::Step;
 use crate::protocol::{Args, Dialect, Mark, Reply};
 use crate::pubsub::commands::check_subscriber;
@@ -298,7 +299,7 @@ impl Engine {
         let result = handler(&mut call, args);
         session.probe.step(Step::Run);
         if command.flags.has(Flags::WRITE) {
-            self.metrics.expired_keys.add(tx.reap(command.keys(args)) as u64);
+            self.metrics[Stat::ExpiredKeys].add(tx.reap(command.keys(args)) as u64);
         }
         let found = tx.take_hits_and_misses();
         if command.flags.has(Flags::READONLY) {
