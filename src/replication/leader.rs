@@ -202,7 +202,7 @@ fn take_line(engine: &Engine, follower: &ReplicaProgress, line: &[u8]) -> Result
     }
     let Ack { received, applied, durable, bytes, clock } = Ack::parse(line).ok_or(NO_ACK)?;
     let now = engine.uptime_ms();
-    follower.note_clock(clock, now);
+    follower.record_clock(clock, now);
     if follower.stream_is_corrupt(bytes, received) {
         return Err("what it has received is not what was sent");
     }

@@ -132,7 +132,7 @@ impl Sender<'_> {
         let end = log.end();
         let last = end.last.seq;
         if last > state.sent {
-            self.follower.note_end(last, end.bytes, self.engine.uptime_ms());
+            self.follower.record_end(last, end.bytes, self.engine.uptime_ms());
             state.sent = last;
         }
         loop {
@@ -234,7 +234,7 @@ impl Sender<'_> {
         let unix_ms = UnixMillis::now().0;
         let heartbeat = Heartbeat { epoch, seq, unix_ms, behind_ms, echo, hops };
         self.send(state, &heartbeat.line())?;
-        self.follower.note_sent(state.sent_bytes, state.sent);
+        self.follower.record_checkpoint(state.sent_bytes, state.sent);
         state.beaten = state.sent;
         state.last_beat = Instant::now();
         Ok(())
