@@ -94,11 +94,11 @@ pub struct Evictor {
     /// Evictions until the odds are counted again.
     odds_last: usize,
     random: Rng,
-    /// What the evictions leave to their caller.
+    /// For the caller.
     pub spoils: Spoils,
 }
 
-/// What evictions leave to their caller.
+/// What evictions hand to their caller.
 #[derive(Debug, Default)]
 pub struct Spoils {
     /// The buffer for records, used again.

@@ -25,8 +25,6 @@ const OBJECTS: &[(&str, &[&str])] = &[
     ("memory", &["used", "resident", "data", "clients", "limit", "policy"]),
     ("keys", &["total", "volatile", "expired", "evicted", "hits", "misses"]),
 ];
-
-/// As [`OBJECTS`], on a follower and on a node with a log.
 #[rustfmt::skip]
 const LAST_OBJECTS: &[(&str, &[&str])] = &[
     ("leader", &["address", "state", "seq", "lag_ms"]),
