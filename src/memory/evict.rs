@@ -22,8 +22,7 @@
 //!   running at one time add. An eviction is an effect like any other: memory after a restart is memory before it.
 //!   Recovery evicts nothing; the first write after it does. A writer waits for at most one eviction at a shard, a
 //!   reader for none.
-//! - **Not promised.** That the least used key goes; that a limit lowered by a lot is reached before the next
-//!   writer has waited for it.
+//! - **Not promised.** That the least used key goes; that a limit lowered by a lot is reached at once.
 
 use super::evictor::{Candidate, Policy, Spoils, decay_minutes};
 use super::recency::Tracking;

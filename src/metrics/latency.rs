@@ -1,7 +1,6 @@
 //! Slow events by kind, with their times, for LATENCY.
 //!
-//! The longest event of a second is that second's sample. Each kind keeps 160 samples, as in Redis. Kinds
-//! have Redis's names if they mean the same:
+//! The longest event of a second is its sample. Kinds have Redis's names if they mean the same:
 //!
 //! | event | slow operation |
 //! |---|---|
@@ -16,7 +15,7 @@ use crate::config::{Config, Id};
 use crate::lock::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Samples that are kept of one kind of event.
+/// Samples that are kept of one kind of event, as in Redis.
 const SAMPLES_MAX: usize = 160;
 
 /// The latest slow events.

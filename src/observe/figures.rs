@@ -201,10 +201,7 @@ const PERSISTENCE: &[Figure] = &[
         .gauge("kvstore_quarantine_bytes", "Bytes of all files in quarantine/."),
     info("kvstore_diverged_size", |s| s.of_log(|log| log.persistence.aside.diverged_bytes()))
         .gauge("kvstore_diverged_bytes", "Bytes of all files in diverged/."),
-    info("kvstore_set_aside_warning", |s| {
-        let warn_size = s.config.int(Id::SetAsideWarnSize) as u64;
-        s.of_log(|log| u8::from(log.persistence.aside.is_over(warn_size)))
-    }),
+    info("kvstore_set_aside_warning", |s| s.of_log(|log| u8::from(log.persistence.aside.is_over(s.config.int(Id::SetAsideWarnSize) as u64)))),
     info("kvstore_compaction_error", |s| s.of_log(|_| text(s.compaction_error.clone()))),
     other(|s| Value::Millis(s.engine.compactor.last_millis.load(Relaxed)))
         .gauge("kvstore_compaction_last_duration_seconds", "How long the last compaction took."),
@@ -286,9 +283,8 @@ const REPLICATION: &[Figure] = &[
     info("slave_read_repl_offset", |s| s.of_link(|_| s.appended())),
     info("slave_repl_offset", |s| s.of_link(|_| s.appended())),
     info("master_link_down_since_seconds", |s| s.of_link(|role| number((!role.link_is_up()).then(|| s.seconds_since(s.link.changed_at))))),
-    info("kvstore_link_error", |s| s.of_link(|role| {
-        let error = if role.link_is_up() { None } else { s.link.error.clone() };
-        text(error.map(|error| error.replace(['\r', '\n'], " ")))
+    info("kvstore_link_error", |s| s.of_link(|role| if role.link_is_up() { Value::None } else {
+        text(s.link.error.as_ref().map(|error| error.replace(['\r', '\n'], " ")))
     })),
     info("slave_priority", |s| s.of_link(|_| s.int(Id::ReplicaPriority))),
     info("slave_read_only", |s| s.of_link(|_| 1)),
@@ -317,10 +313,7 @@ const REPLICATION: &[Figure] = &[
     info("repl_backlog_active", |s| Value::Flag(s.log.is_some())),
     info("repl_backlog_size", |s| s.int(Id::ReplBacklogSize)),
     // In records, as all offsets.
-    info("repl_backlog_first_byte_offset", |s| match s.records_kept() {
-        0 => 0.into(),
-        kept => (s.appended().0 + 1 - kept).into(),
-    }),
+    info("repl_backlog_first_byte_offset", |s| match s.records_kept() { 0 => 0, kept => s.appended().0 + 1 - kept }.into()),
     info("repl_backlog_histlen", |s| s.records_kept().into()),
     info("kvstore_full_copies_sent", |s| s.engine.followers.full_copies.get().into()),
     info("kvstore_links_continued", |s| s.engine.followers.continued.get().into()),
