@@ -9,9 +9,8 @@
 //!               └─────────────────── still over ────────────────────────────────┘ nothing may go: -OOM
 //! ```
 //!
-//! A command that may need memory (DENYOOM in the table) makes room before it locks anything. All others run as
-//! usual, so a full server still reads, deletes and expires. Memory that grows without such a command (replies
-//! that wait, a limit that is lowered) is reclaimed by the sweeper within a tenth of a second.
+//! A command that may need memory (DENYOOM in the table) makes room before it locks anything. All others run as usual:
+//! a full server still reads, deletes and expires. The sweeper sees to memory that grows without such a command.
 //!
 //! - **The log.** Records that wait to be written count as memory (see `limit.rs`), and each deletion is a record.
 //!   So they are written before keys go for them; otherwise each deletion would call for the next.

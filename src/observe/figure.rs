@@ -14,8 +14,7 @@ pub(crate) enum Read {
     Samples(fn(&Seen<'_>, &mut Samples<'_>)),
 }
 
-/// A family of `/metrics`. Names and units follow Prometheus's advice: `kvstore_` first, seconds and bytes;
-/// counters end in `_total`.
+/// A family of `/metrics`, in seconds and bytes. Names begin with `kvstore_`; those of counters end in `_total`.
 pub(crate) struct Family {
     pub(super) name: &'static str,
     pub(super) kind: &'static str,

@@ -106,7 +106,7 @@ const MEMORY: &[Figure] = &[
     info("number_of_cached_scripts", |_| 0.into()),
     info("number_of_functions", |_| 0.into()),
     info("number_of_libraries", |_| 0.into()),
-    info("maxmemory_policy", |s| literal(s.config.choice(Id::MaxmemoryPolicy))).status("memory.policy"),
+    info("maxmemory_policy", |s| literal(s.engine.config.choice(Id::MaxmemoryPolicy))).status("memory.policy"),
     info("mem_fragmentation_ratio", |s| decimal(s.memory.resident as f64 / s.memory.used.max(1) as f64)),
     info("mem_fragmentation_bytes", |s| (s.memory.resident as i64 - s.memory.used as i64).into()),
     info("mem_not_counted_for_evict", |_| 0.into()),
@@ -168,7 +168,7 @@ const PERSISTENCE: &[Figure] = &[
         .gauge("kvstore_log_written_seq", "The last record that the kernel has."),
     info("kvstore_durable_seq", |s| s.of_log(|log| log.durable)).status("log.durable")
         .gauge("kvstore_log_durable_seq", "The last record that is on the disk."),
-    other(|s| text(s.config.text(Id::Appendfsync))).status("log.policy"),
+    other(|s| text(s.engine.config.text(Id::Appendfsync))).status("log.policy"),
     info("kvstore_written_bytes", |s| s.of_log(|log| log.log.stats.written_bytes.get())).status("log.written_bytes")
         .counter("kvstore_log_written_bytes_total", "Bytes written to the log."),
     info("kvstore_fsyncs", |s| s.of_log(|log| log.fsyncs.count())),
@@ -201,7 +201,7 @@ const PERSISTENCE: &[Figure] = &[
         .gauge("kvstore_quarantine_bytes", "Bytes of all files in quarantine/."),
     info("kvstore_diverged_size", |s| s.of_log(|log| log.persistence.aside.diverged_bytes()))
         .gauge("kvstore_diverged_bytes", "Bytes of all files in diverged/."),
-    info("kvstore_set_aside_warning", |s| s.of_log(|log| u8::from(log.persistence.aside.is_over(s.config.int(Id::SetAsideWarnSize) as u64)))),
+    info("kvstore_set_aside_warning", |s| s.of_log(|log| u8::from(log.persistence.aside.is_over(s.engine.config.int(Id::SetAsideWarnSize) as u64)))),
     info("kvstore_compaction_error", |s| s.of_log(|_| text(s.compaction_error.clone()))),
     other(|s| Value::Millis(s.engine.compactor.last_millis.load(Relaxed)))
         .gauge("kvstore_compaction_last_duration_seconds", "How long the last compaction took."),
@@ -296,7 +296,7 @@ const REPLICATION: &[Figure] = &[
     // The followers of this node.
     info("connected_slaves", |s| s.engine.followers.all().len().into()),
     other(|s| s.replicas.len().into()).gauge("kvstore_replicas", "Followers that are linked."),
-    info("min_slaves_good_slaves", |s| number((s.config.int(Id::MinReplicasToWrite) > 0).then(|| s.engine.good_followers()))),
+    info("min_slaves_good_slaves", |s| number((s.engine.config.int(Id::MinReplicasToWrite) > 0).then(|| s.engine.good_followers()))),
     fields(follower_fields),
     samples(|s, out| by_replica(s, out, |lag| lag.records as f64))
         .gauge("kvstore_replica_lag_records", "Records that a follower lacks."),
