@@ -69,6 +69,7 @@ impl Change<'_> {
     /// Follows a node; the link to another one is cut. Writes have been stopped. `handed_over` is
     /// the new leader's id and the last record before it, if this node has handed over to it.
     pub fn follow(&self, leader: LeaderAddr, handed_over: Option<(String, Seq)>, now: u64) {
+        assert!(self.role.is_follower(), "a node that takes writes must not follow");
         self.role.drop_link(now, |state| state.follow(leader, handed_over));
     }
 
@@ -229,7 +230,7 @@ impl Role {
 
     /// The leader said how many links lie between it and the node that leads. Returns whether that node has
     /// just been found (true) or lost to a circle (false).
-    pub fn note_hops(&self, hops: u64, now: u64) -> Option<bool> {
+    pub fn record_hops(&self, hops: u64, now: u64) -> Option<bool> {
         let next = Phase::Up { hops: hops.saturating_add(1).min(HOPS_MAX + 1) };
         if self.read(|state| state.link.phase) == next {
             return None;
@@ -318,12 +319,12 @@ mod tests {
     fn a_new_target_ends_the_link_to_the_old_one() {
         let (role, target) = following();
         assert_eq!(target.leader, leader());
-        assert!(role.begin_link(&target, Cut::new(|| true)));
+        assert!(role.begin_link(&target, Box::new(|| true)));
         let before = role.begin_change().stop_following(0);
         assert!(!role.is_in_force(&target) && role.is_linked(), "its thread has not ended it yet");
         role.end_link(0);
         assert!(!role.is_linked());
-        assert!(!role.begin_link(&target, Cut::new(|| true)), "an old target links no more");
+        assert!(!role.begin_link(&target, Box::new(|| true)), "an old target links no more");
         role.begin_change().resume(before);
         let again = role.target().unwrap();
         assert_eq!((again.leader, again.number), (leader(), target.number + 1));
@@ -332,7 +333,7 @@ mod tests {
     #[test]
     fn a_link_that_was_cut_is_down_until_it_has_ended() {
         let (role, target) = following();
-        assert!(role.begin_link(&target, Cut::new(|| true)));
+        assert!(role.begin_link(&target, Box::new(|| true)));
         assert_eq!(role.link_state(), "connecting");
         role.link_copies();
         assert_eq!(role.link_state(), "sync");
@@ -351,19 +352,19 @@ mod tests {
     fn a_leader_that_gets_further_away_without_end_does_not_exist() {
         let linked = || {
             let (role, target) = following();
-            assert!(role.begin_link(&target, Cut::new(|| true)));
+            assert!(role.begin_link(&target, Box::new(|| true)));
             role.link_came_up(0);
             role
         };
         // Two nodes that tell each other how far away the leader is.
         let (one, other) = (linked(), linked());
-        assert_eq!((one.note_hops(0, 1), one.hops()), (None, 1));
+        assert_eq!((one.record_hops(0, 1), one.hops()), (None, 1));
         let rounds = 2 * HOPS_MAX;
-        let turns =
-            (0..rounds).map(|_| (one.note_hops(other.hops(), 2), other.note_hops(one.hops(), 2)));
+        let turns = (0..rounds)
+            .map(|_| (one.record_hops(other.hops(), 2), other.record_hops(one.hops(), 2)));
         let lost = turns.filter(|turn| turn.0 == Some(false) || turn.1 == Some(false)).count();
         assert!((1..=2).contains(&lost) && !one.link_is_up() && !other.link_is_up());
-        assert_eq!(one.note_hops(0, 3), Some(true), "a node leads again");
+        assert_eq!(one.record_hops(0, 3), Some(true), "a node leads again");
         assert!(one.link_is_up());
     }
 }

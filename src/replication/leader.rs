@@ -18,6 +18,7 @@ use crate::cluster::progress::{LinkId, ReplicaProgress};
 use crate::config::Id;
 use crate::engine::{Client, Engine, Persistence};
 use crate::error::{Failure, Kind};
+use crate::metrics::Stat;
 use crate::store::effect::Seq;
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
@@ -107,25 +108,21 @@ fn link(
     feed: Feed<'_>,
     early: &[u8],
 ) {
-    let counter = match feed.answer {
-        Answer::Full { .. } => &engine.followers.full_copies,
-        _ => &engine.followers.continued,
-    };
+    let followers = &engine.followers;
+    let is_copy = matches!(feed.answer, Answer::Full { .. });
+    let counter = if is_copy { &followers.full_copies } else { &followers.continued };
     counter.increment();
     let host = match request.host.as_str() {
         "" => client.addr.ip().to_canonical().to_string(),
         host => host.to_string(),
     };
-    let (online, seq) = match feed.answer {
-        Answer::Full { .. } => (false, Seq(0)),
-        _ => (true, request.last.seq),
-    };
+    let seq = if is_copy { Seq(0) } else { request.last.seq };
     let link = LinkId(client.id.0);
     let node_id = request.node_id.clone();
     let now = engine.uptime_ms();
     let address = (host, request.port);
-    let follower = ReplicaProgress::new(link, node_id, address, online, seq, now);
-    let registration = engine.followers.register(follower);
+    let follower = ReplicaProgress::new(link, node_id, address, !is_copy, seq, now);
+    let registration = followers.register(follower);
     let follower = &registration.follower;
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -175,7 +172,7 @@ fn read_acks(engine: &Engine, client: &Client, follower: &ReplicaProgress, early
         match (&*socket).read(&mut chunk) {
             Ok(0) => return "it closed the link".to_string(),
             Ok(n) => {
-                engine.metrics.input_bytes.add(n as u64);
+                engine.metrics[Stat::InputBytes].add(n as u64);
                 client.note_input(0, 0);
                 bytes.extend_from_slice(&chunk[..n]);
             }
@@ -205,7 +202,7 @@ fn take_line(engine: &Engine, follower: &ReplicaProgress, line: &[u8]) -> Result
     }
     let Ack { received, applied, durable, bytes, clock } = Ack::parse(line).ok_or(NO_ACK)?;
     let now = engine.uptime_ms();
-    follower.note_clock(clock, now);
+    follower.record_clock(clock, now);
     if follower.stream_is_corrupt(bytes, received) {
         return Err("what it has received is not what was sent");
     }

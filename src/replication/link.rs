@@ -17,7 +17,6 @@ use super::copy;
 use super::incoming::{Incoming, Item, LinkError};
 use super::wire::{self, Ack, DECLINE, HANDOVER, Heartbeat};
 use crate::aof::record::Position;
-use crate::cluster::link::Cut;
 use crate::cluster::state::{FollowTarget, LeaderAddr};
 use crate::config::{Fsync, Id};
 use crate::engine::{Engine, Persistence};
@@ -82,7 +81,7 @@ impl LeaderLink<'_> {
             }
             if matches!(error, LinkError::Lead) {
                 let led = self.engine.take_lead(self.target);
-                role.settle_offer();
+                role.close_offer();
                 match led {
                     Ok(()) => return,
                     Err(error) => log::error!("{error}"),
@@ -132,7 +131,7 @@ impl LeaderLink<'_> {
         socket.set_read_timeout(Some(timeout))?;
         socket.set_write_timeout(Some(timeout))?;
         let cut = socket.try_clone()?;
-        let cut = Cut::new(move || cut.shutdown(Shutdown::Both).is_ok());
+        let cut = Box::new(move || cut.shutdown(Shutdown::Both).is_ok());
         // A shutdown that came before this has not cut the link.
         let is_begun = self.engine.role.begin_link(self.target, cut);
         if !is_begun || self.engine.shutdown.is_requested() {
@@ -167,7 +166,7 @@ impl LeaderLink<'_> {
         while !self.engine.shutdown.is_requested() {
             // The first time, a copy may have left something in the buffer.
             let has_heartbeat = self.apply_waiting(incoming)?;
-            self.settle()?;
+            self.make_safe()?;
             role.freshness.reached(self.persistence.log.appended());
             // A heartbeat without news is answered now and then. In the middle of a large record, too, the
             // leader must know that this node is alive.
@@ -208,7 +207,7 @@ impl LeaderLink<'_> {
     /// Sends subscribers the events of what was applied, once it is as safe as is promised.
     fn announce(&self, events: &mut Vec<Event>) -> Result<(), LinkError> {
         if !events.is_empty() {
-            self.settle()?;
+            self.make_safe()?;
             self.engine.publish_events(std::mem::take(events));
         }
         Ok(())
@@ -228,7 +227,7 @@ impl LeaderLink<'_> {
             match item {
                 Item::NeedMore => return Ok(has_heartbeat),
                 Item::Heartbeat(heartbeat) => {
-                    self.note_heartbeat(&heartbeat);
+                    self.record_heartbeat(&heartbeat);
                     has_heartbeat = true;
                 }
                 Item::Message(channel, payload) => {
@@ -252,13 +251,13 @@ impl LeaderLink<'_> {
         }
     }
 
-    fn note_heartbeat(&self, heartbeat: &Heartbeat) {
+    fn record_heartbeat(&self, heartbeat: &Heartbeat) {
         let Heartbeat { seq, behind_ms, echo, hops, .. } = *heartbeat;
         let role = &self.engine.role;
         let now = self.engine.uptime_ms();
         role.figures.lock().leader_seq = seq;
         role.freshness.heartbeat(seq, behind_ms, echo, now);
-        if let Some(is_found) = role.note_hops(hops, now) {
+        if let Some(is_found) = role.record_hops(hops, now) {
             self.report_circle(is_found);
         }
     }
@@ -282,7 +281,7 @@ impl LeaderLink<'_> {
     }
 
     /// Makes what was applied as safe as this node's policy says.
-    fn settle(&self) -> Result<(), LinkError> {
+    fn make_safe(&self) -> Result<(), LinkError> {
         let log = &self.persistence.log;
         let result = match self.persistence.gate.policy() {
             Fsync::Always => log.sync(),
