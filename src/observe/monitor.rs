@@ -120,11 +120,11 @@ impl Feed {
             self.overflown.store(true, Relaxed);
             return;
         }
-        let (before, behind): (&[u8], &[u8]) = match self.is_text.load(Relaxed) {
-            true => (b"", b"\n"),
-            false => (b"+", b"\r\n"),
-        };
-        [before, line, behind].into_iter().for_each(|part| lines.extend_from_slice(part));
+        let is_text = self.is_text.load(Relaxed);
+        let (prefix, end) = if is_text { ("", "\n") } else { ("+", "\r\n") };
+        [prefix.as_bytes(), line, end.as_bytes()]
+            .into_iter()
+            .for_each(|part| lines.extend_from_slice(part));
         self.held.set(lines.capacity());
     }
 }

@@ -111,7 +111,7 @@ pub fn answer(state: &HttpState, request: &Request<'_>, local: IpAddr) -> Answer
     }
 }
 
-/// Whether a client may call us by this name. An attacker can point a name of his at us (DNS rebinding), but not
+/// True if a client may call us by this name. An attacker can point a name of his at us (DNS rebinding), but not
 /// make a browser send the address itself.
 fn is_our_name(host: &str, local: IpAddr, more: &[String]) -> bool {
     let host = host.to_ascii_lowercase();

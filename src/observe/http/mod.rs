@@ -56,7 +56,7 @@ const STACK_BYTES: usize = 256 << 10;
 const BUSY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
-/// What the server can do at the moment.
+/// The state that health checks and the page show.
 #[derive(Debug)]
 pub enum State {
     /// The data is being read.
@@ -164,7 +164,7 @@ impl HttpState {
         State::Ready(failure.map(|error| error.to_string()))
     }
 
-    /// A reader of the page could read all data anyway: only this machine reaches it, and there is no password.
+    /// A reader of the page could read all data anyway: it is for this machine only, and no password is set.
     fn may_show_data(&self, engine: &Engine) -> bool {
         let is_private = |addr: &SocketAddr| addr.ip().to_canonical().is_loopback();
         self.addresses.iter().all(is_private) && engine.config.text(Id::Requirepass).is_empty()

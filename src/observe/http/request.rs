@@ -1,7 +1,7 @@
 //! A strict parser for the head of an HTTP request: anything irregular is refused.
 //!
 //! Lenient parsers invite request smuggling: a bare line feed, a folded line or a blank before a colon
-//! means one thing to a proxy and another to the server behind it. No honest client sends any of them.
+//! means one thing to a proxy and another to its server. No honest client sends any of them.
 //! Bodies are not read, since no request here needs one.
 
 /// The longest head, in bytes. Browsers send one or two thousand.
