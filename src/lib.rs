@@ -29,7 +29,7 @@
 //! about the server · [`config`] settings · [`cli`] tools beside the server.
 //!
 //! Leaves, imported by anyone: [`clock`], [`digits`], [`error`], [`event`], [`file_error`], [`glob`], [`loading`],
-//! [`random`], [`rarely`], [`shutdown`], [`signal`].
+//! [`random`], [`rarely`], [`replace`], [`shutdown`], [`signal`].
 //!
 //! # Threads
 //!
@@ -60,7 +60,7 @@
 //! | `Log::pending` | the log's pending bytes | a memcpy |
 //!
 //! `Log::syncing` → `Log::writer` → `Log::pending` are for those who write and sync; no shard is locked
-//! then, but by `repl-in` when it starts over elsewhere (`Log::hold_still`, before the shards). `Log::epochs`
+//! then, but by `repl-in` when it starts over elsewhere (`Log::freeze`, before the shards). `Log::epochs`
 //! is a leaf after `Log::pending`, and a shard's registry of watched keys is one after the shard.
 //! `Role::changing` comes before all shards. A subscriber's
 //! `Outbox::queue` → `PubSub::registry` is the order of SUBSCRIBE. The registries of clients, of followers
@@ -106,6 +106,7 @@ pub mod protocol;
 pub mod pubsub;
 pub mod random;
 pub mod rarely;
+pub mod replace;
 pub mod replication;
 pub mod server;
 pub mod shutdown;

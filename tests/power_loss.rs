@@ -15,9 +15,9 @@ use kvstore::aof::compaction::compact;
 use kvstore::aof::disk::Directory;
 use kvstore::aof::log::Log;
 use kvstore::aof::log::LogError;
-use kvstore::aof::log::Tail;
 use kvstore::aof::record::Epoch;
 use kvstore::aof::record::Position;
+use kvstore::aof::record::ResumePoint;
 use kvstore::aof::recovery;
 use kvstore::store::effect::Effect;
 use kvstore::store::effect::Seq;
@@ -32,7 +32,7 @@ fn seed() -> u64 {
 }
 
 fn open(disk: &MemoryDisk) -> Result<Log, String> {
-    let tail = Tail { last: Position::default(), segment: None };
+    let tail = ResumePoint { last: Position::default(), segment: None };
     let disk = Box::new(disk.clone());
     Log::open(disk, tail, Epoch(1), SEGMENT_BYTES, 0, NOW).map_err(|error| error.to_string())
 }
@@ -87,7 +87,7 @@ fn check(told: &Told, dir: &Path, context: &str) {
     let (recovered, state) = recover(dir).unwrap_or_else(|error| {
         panic!("{context}: the server does not start: {error}\n{}", listing(dir))
     });
-    let last = recovered.tail.last;
+    let last = recovered.end.last;
     assert!(
         last.seq >= told.durable,
         "{context}: {} is durable, {} is there",
@@ -99,10 +99,10 @@ fn check(told: &Told, dir: &Path, context: &str) {
 
     recovery::settle(dir, &recovered).unwrap_or_else(|error| panic!("{context}: {error}"));
     let disk = Box::new(Directory::open(dir).expect("it is there"));
-    let log = Log::open(disk, recovered.tail, Epoch(recovered.epoch.0 + 1), SEGMENT_BYTES, 0, NOW);
+    let log = Log::open(disk, recovered.end, Epoch(recovered.epoch.0 + 1), SEGMENT_BYTES, 0, NOW);
     log.unwrap_or_else(|error| panic!("{context}: {error}"));
     let (again, state) = recover(dir).unwrap_or_else(|error| panic!("{context}, again: {error}"));
-    assert_eq!((again.tail.last.seq.0, &state), (last.seq.0 + 1, expected), "{context}, again");
+    assert_eq!((again.end.last.seq.0, &state), (last.seq.0 + 1, expected), "{context}, again");
     assert!(again.torn.is_none(), "{context}, again: {:?}", again.torn);
 }
 
@@ -206,7 +206,7 @@ fn with_many_writers_at_once() {
             let context = format!("KVSTORE_SEED={seed}, round {round}, {loss:?}");
             let (recovered, _) = recover(dir.path())
                 .unwrap_or_else(|error| panic!("{context}: {error}\n{}", listing(dir.path())));
-            let (last, acked) = (recovered.tail.last.seq.0, acked.load(SeqCst));
+            let (last, acked) = (recovered.end.last.seq.0, acked.load(SeqCst));
             assert!(last >= acked, "{context}: {acked} is durable, {last} is there");
         }
     }

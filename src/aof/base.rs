@@ -16,9 +16,11 @@
 
 use super::disk::{Disk, LogFile, write_all_at};
 use super::epochs::{self, Epochs};
-use super::files::{UNFINISHED, base_name};
-use super::record::{Epoch, Position, append_header, canonical_number, hex, parse_crc, seal};
+use super::files::base_name;
+use super::numbers::{Words, hex};
+use super::record::{Position, append_header, seal};
 use crate::clock::UnixMillis;
+use crate::replace::UNFINISHED;
 use crate::store::effect::Seq;
 use std::io;
 
@@ -142,11 +144,9 @@ pub fn first_line(position: Position) -> Vec<u8> {
 
 /// Reads what [`first_line`] wrote.
 pub fn parse_first_line(line: &[u8]) -> Option<Position> {
-    let mut words = line.strip_prefix(b"#base ")?.split(|&byte| byte == b' ');
-    let seq = Seq(canonical_number(words.next()?)?);
-    let epoch = Epoch(canonical_number(words.next()?)?);
-    let crc = parse_crc(words.next()?)?;
-    words.next().is_none().then_some(Position { seq, epoch, crc })
+    let mut words = Words::after(b"#base ", line)?;
+    let position = words.position()?;
+    words.end(position)
 }
 
 /// `#end <records> <keys> <end seq> <crc>␍␊`
@@ -161,17 +161,16 @@ fn last_line(last: Position, keys: u64, end_seq: Seq) -> Vec<u8> {
 /// Reads what `last_line` wrote, without its line end. Returns keys and end seq, or None if the line does
 /// not belong to a base whose last record is `last`.
 pub fn parse_last_line(line: &[u8], last: Position) -> Option<(u64, Seq)> {
-    let mut words = line.strip_prefix(b"#end ")?.split(|&byte| byte == b' ');
-    let _records = canonical_number(words.next()?)?;
-    let keys = canonical_number(words.next()?)?;
-    let end_seq = Seq(canonical_number(words.next()?)?);
+    let mut words = Words::after(b"#end ", line)?;
+    let (_records, keys, end_seq) = (words.number()?, words.number()?, words.seq()?);
     let expected = last_line(last, keys, end_seq);
-    (expected.strip_suffix(b"\r\n")? == line).then_some((keys, end_seq))
+    if expected.strip_suffix(b"\r\n")? == line { Some((keys, end_seq)) } else { None }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aof::record::Epoch;
 
     #[test]
     fn frame_lines_read_back_and_show_damage() {

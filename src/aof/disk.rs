@@ -146,17 +146,6 @@ pub fn require_same(path: &Path, directory: &File) -> io::Result<()> {
     ))
 }
 
-/// Makes a directory's entries durable.
-pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-/// Makes the directory's entry for this file or directory durable.
-pub fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    sync_dir(parent.unwrap_or(Path::new(".")))
-}
-
 /// Writes all of `bytes` at `offset`.
 pub fn write_all_at(file: &dyn LogFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {

@@ -13,7 +13,8 @@
 //!
 //! The list is rebuilt from the log at each start; a base carries the part that compaction takes away.
 
-use super::record::{Epoch, canonical_number, hex, parse_crc};
+use super::numbers::{Words, hex};
+use super::record::Epoch;
 use crate::store::effect::Seq;
 
 /// Older epochs are forgotten: their tokens are refused, and a node that was away for so many
@@ -111,11 +112,9 @@ pub fn line(start: &EpochStart) -> Vec<u8> {
 
 /// Reads what [`line()`] wrote.
 pub fn parse_line(line: &[u8]) -> Option<EpochStart> {
-    let mut words = line.strip_prefix(b"#epoch ")?.split(|&byte| byte == b' ');
-    let epoch = Epoch(canonical_number(words.next()?)?);
-    let first = Seq(canonical_number(words.next()?)?);
-    let crc = parse_crc(words.next()?)?;
-    words.next().is_none().then_some(EpochStart { epoch, first, crc })
+    let mut words = Words::after(b"#epoch ", line)?;
+    let start = EpochStart { epoch: words.epoch()?, first: words.seq()?, crc: words.crc()? };
+    words.end(start)
 }
 
 #[cfg(test)]

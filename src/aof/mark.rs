@@ -9,11 +9,12 @@
 //! mark is lowered first, durably. Without a readable mark nothing is known: any damage may have been synced,
 //! and any end of the log may be its end.
 
-use super::disk::{Disk, LogFile, make_dir, sync_dir, write_all_at};
-use super::files::{self, QUARANTINE};
-use super::record::{canonical_number, hex, parse_crc};
+use super::disk::{Disk, LogFile, make_dir, write_all_at};
+use super::files::QUARANTINE;
+use super::numbers::hex;
 use crate::clock::UnixMillis;
 use crate::file_error::named;
+use crate::replace::{replace, sync_dir};
 use crate::store::effect::Seq;
 use std::fs;
 use std::io;
@@ -70,7 +71,7 @@ pub fn read(dir: &Path) -> io::Result<Option<Seq>> {
 
 /// Sets the mark of a directory that no server uses.
 pub fn write(dir: &Path, synced: Seq) -> io::Result<()> {
-    files::replace(&dir.join(MARK), &line(synced))
+    replace(&dir.join(MARK), &line(synced))
 }
 
 /// Lowers the mark to `last` if it is ahead, in a directory that no server uses. Saves the old one in the
@@ -80,7 +81,7 @@ pub fn lower(dir: &Path, last: Seq) -> io::Result<Option<(PathBuf, Seq)>> {
     let quarantine = dir.join(QUARANTINE);
     make_dir(&quarantine)?;
     let saved = quarantine.join(format!("{MARK}-{}", UnixMillis::now()));
-    files::replace(&saved, &line(old))?;
+    replace(&saved, &line(old))?;
     sync_dir(dir)?;
     write(dir, last)?;
     Ok(Some((saved, old)))
@@ -96,11 +97,9 @@ fn line(synced: Seq) -> Vec<u8> {
 }
 
 fn parse(text: &[u8]) -> Option<Seq> {
-    let digits = text.get(..SEQ_DIGITS)?;
-    let crc = parse_crc(text.get(SEQ_DIGITS + 1..SEQ_DIGITS + 9)?)?;
-    let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
-    let seq = Seq(canonical_number(&digits[zeros.min(SEQ_DIGITS - 1)..])?);
-    (crc == crc32fast::hash(&text[..=SEQ_DIGITS]) && line(seq) == text).then_some(seq)
+    let digits = std::str::from_utf8(text.get(..SEQ_DIGITS)?).ok()?;
+    let seq = Seq(digits.parse().ok()?);
+    if line(seq) == text { Some(seq) } else { None }
 }
 
 #[cfg(test)]

@@ -68,19 +68,20 @@
 //! Compression, encryption, checksums on the way from memory to here, direct I/O, a file per core. Each
 //! would be faster or safer somewhere, and none is needed to lose nothing.
 
-pub mod aside;
 pub mod base;
 pub mod compaction;
 pub mod disk;
-pub mod divergence;
 pub mod epochs;
 mod failure;
 pub mod files;
+pub mod lock;
 pub mod log;
 pub mod mark;
+pub mod node;
+pub mod numbers;
 pub mod record;
 pub mod recovery;
-pub mod replacement;
 pub mod scan;
 mod settle;
 pub mod stats;
+pub mod truncate;

@@ -19,7 +19,7 @@ use super::epochs::{self, EpochStart, Epochs};
 pub use super::failure::RecoveryError;
 use super::files::{self, Listing, base_name, segment_name};
 use super::mark;
-use super::record::{Epoch, Header, Position, Tail, seal};
+use super::record::{Epoch, Header, Position, ResumePoint, seal};
 use super::scan::{Damage, Found, Scanner};
 pub use super::settle::{cut_off, settle};
 use crate::clock::UnixMillis;
@@ -37,7 +37,7 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Recovered {
     /// Where to go on.
-    pub tail: Tail,
+    pub end: ResumePoint,
     /// The newest epoch in the log.
     pub epoch: Epoch,
     /// When the last record was written.
@@ -125,7 +125,7 @@ pub enum Then {
     /// Take it, and read on.
     GoOn,
     /// Take it, as the last one.
-    StopBehind,
+    StopAfter,
     /// The record before was the last one.
     StopBefore,
 }
@@ -175,7 +175,7 @@ fn read_from(
     let leftovers = leftovers(&listing, base.map(|base| base.position.seq));
     let Reader { records, bytes, epochs, at, .. } = reader;
     let epoch = tail.last.epoch;
-    Ok(Recovered { tail, epoch, at, epochs, base, records, bytes, torn, segments, leftovers })
+    Ok(Recovered { end: tail, epoch, at, epochs, base, records, bytes, torn, segments, leftovers })
 }
 
 fn read_mark(dir: &Path) -> Result<Option<Seq>, RecoveryError> {
@@ -184,7 +184,7 @@ fn read_mark(dir: &Path) -> Result<Option<Seq>, RecoveryError> {
 
 /// The log ends before the mark. A follower that gives up the end of its log lowers the mark before it cuts,
 /// so the mark is read again: beside such a server nothing is lost.
-fn require_synced(dir: &Path, tail: Tail) -> Result<(), RecoveryError> {
+fn require_synced(dir: &Path, tail: ResumePoint) -> Result<(), RecoveryError> {
     let (last, next) = (tail.last.seq, Seq(tail.last.seq.0 + 1));
     let Some(synced) = read_mark(dir)?.filter(|synced| *synced > last) else { return Ok(()) };
     let path = dir.join(segment_name(tail.segment.map_or(next, |(first, _)| first)));
@@ -343,9 +343,9 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
         &mut self,
         segments: &[Seq],
         start: Position,
-    ) -> Result<(Tail, Option<Torn>), RecoveryError> {
+    ) -> Result<(ResumePoint, Option<Torn>), RecoveryError> {
         let mut last = start;
-        let mut tail = Tail { last, segment: None };
+        let mut tail = ResumePoint { last, segment: None };
         for (at, &first) in segments.iter().enumerate() {
             let is_last = at + 1 == segments.len();
             let path = self.dir.join(segment_name(first));
@@ -377,10 +377,10 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
         path: &Path,
         first: Seq,
         is_last: bool,
-    ) -> Result<(Tail, Option<Torn>), RecoveryError> {
+    ) -> Result<(ResumePoint, Option<Torn>), RecoveryError> {
         loop {
             let offset = scanner.offset();
-            let tail = Tail { last: scanner.last(), segment: Some((first, offset)) };
+            let tail = ResumePoint { last: scanner.last(), segment: Some((first, offset)) };
             let damage =
                 match scanner.read_next().map_err(|error| RecoveryError::Io(path.into(), error))? {
                     Found::End => {
@@ -399,7 +399,7 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
                                 self.stopped = true;
                                 return Ok((tail, None));
                             }
-                            Ok(then) => self.stopped = then == Then::StopBehind,
+                            Ok(then) => self.stopped = then == Then::StopAfter,
                             Err(Malformed(what)) => {
                                 let (path, what) = (path.into(), what.to_string());
                                 return Err(RecoveryError::Corrupt { path, offset, seq, what });
@@ -409,7 +409,7 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
                         self.records += 1;
                         if self.stopped {
                             let segment = Some((first, scanner.offset()));
-                            return Ok((Tail { last: scanner.last(), segment }, None));
+                            return Ok((ResumePoint { last: scanner.last(), segment }, None));
                         }
                         self.report(path, scanner);
                         continue;

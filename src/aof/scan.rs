@@ -3,9 +3,8 @@
 //! One scanner reads segments and bases, for recovery, `kvstore check`, `kvstore log` and followers that
 //! catch up. A length in a header is checked against the file's length before memory is allocated for it.
 
-use super::record::{
-    HEADER_LEN_MAX, Header, Position, SEAL_AND_LINE_END, line_len, parse_crc, seal,
-};
+use super::numbers::parse_crc;
+use super::record::{HEADER_LEN_MAX, Header, Position, SEAL_AND_LINE_END, line_len, seal};
 use crate::store::effect::Seq;
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;

@@ -1,15 +1,16 @@
 //! After recovery has judged a directory: makes the files what recovery has read.
 
-use super::disk::{make_dir, sync_dir};
+use super::disk::make_dir;
 use super::files::{self, QUARANTINE, segment_name};
 use super::record::Position;
 use super::recovery::{Recovered, RecoveryError};
 use super::scan::Scanner;
 use crate::clock::UnixMillis;
 use crate::file_error::named;
+use crate::replace::sync_dir;
 use crate::store::effect::Seq;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Makes the directory as recovery read it: moves the torn tail aside and removes leftovers.
@@ -86,7 +87,7 @@ pub fn cut_off(dir: &Path, segment: Seq, offset: u64) -> io::Result<PathBuf> {
     file.seek(SeekFrom::Start(offset))?;
     let saved = quarantine.join(format!("log-{segment}-{offset}-{}.aof", UnixMillis::now()));
     let mut copy = File::create_new(&saved)?;
-    io::copy(&mut Read::by_ref(&mut file), &mut copy)?;
+    io::copy(&mut file, &mut copy)?;
     copy.sync_all()?;
     sync_dir(&quarantine)?;
     sync_dir(dir)?;

@@ -1,12 +1,14 @@
 //! `kvstore check`: judges a directory as recovery does, and keeps what can be kept.
 
 use super::{Arguments, Error, Tool, Verdict, at, say, steadily};
-use crate::aof::disk::sync_dir;
 use crate::aof::files::{self, base_name, segment_name};
+use crate::aof::lock::{self, Lock};
 use crate::aof::mark;
+use crate::aof::node::Node;
 use crate::aof::record::{Epoch, HEADER_LEN_MAX, Header};
 use crate::aof::recovery::{self, Record, Recovered, RecoveryError, Then, Torn};
 use crate::clock::UnixMillis;
+use crate::replace::sync_dir;
 use crate::store::effect;
 use crate::store::effect::Seq;
 use std::fs::{self, File};
@@ -40,7 +42,7 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
     if arguments.has("repair") {
         // Before the lock, which would make the directory.
         fs::read_dir(dir).map_err(at(dir))?;
-        let _lock = files::lock(dir).map_err(at(dir))?;
+        let _lock = Lock::hold(dir).map_err(at(dir))?;
         if let Err(error) = judge(dir).0 {
             repair(dir, error)?;
         }
@@ -101,7 +103,7 @@ fn report(dir: &Path) -> Result<Verdict, Error> {
             return Ok(Verdict::Damaged);
         }
     };
-    let node = files::read_node(dir).map_err(at(dir))?;
+    let node = Node::read(dir).map_err(at(dir))?;
     // Before the first start there is no node yet.
     if node.epoch > Epoch(0) {
         say(format!("node       {} in epoch {}", node.id, node.epoch.0))?;
@@ -112,7 +114,7 @@ fn report(dir: &Path) -> Result<Verdict, Error> {
     for name in &recovered.leftovers {
         say(format!("left over  {name}: a server removes it when it starts"))?;
     }
-    say(format!("OK         a server would start behind record {}", recovered.tail.last.seq))?;
+    say(format!("OK         a server would start behind record {}", recovered.end.last.seq))?;
     Ok(Verdict::Fine)
 }
 
@@ -130,7 +132,7 @@ fn describe_torn(dir: &Path, torn: &Torn) -> Result<String, Error> {
     let Torn { segment, damage, len } = torn;
     let (name, offset, seq, what) =
         (segment_name(*segment), damage.offset, damage.seq, damage.what);
-    let fate = match files::holder(dir).map_err(at(dir))? {
+    let fate = match lock::holder(dir).map_err(at(dir))? {
         Some(process) => format!("{process} may be writing it just now"),
         None => "a server moves it to quarantine when it starts".to_string(),
     };

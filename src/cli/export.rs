@@ -2,8 +2,8 @@
 
 use super::point::{self, Until, until_help};
 use super::{Arguments, Error, Progress, Tool, Verdict, at, printing, steadily};
-use crate::aof::disk::sync_parent;
 use crate::clock::UnixMillis;
+use crate::replace::sync_parent;
 use crate::store::effect;
 use crate::store::effect::Effect;
 use crate::store::{Scope, Store};
@@ -44,7 +44,7 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
             effect::decode(payload, |effect| tx.apply(effect)).map(drop)
         })?;
         drop(tx);
-        Ok((store, recovered.tail.last.seq))
+        Ok((store, recovered.end.last.seq))
     })?;
     let keys = match arguments.words[1].as_str() {
         "-" => {

@@ -18,12 +18,12 @@
 
 use super::link::Link;
 use super::wishes::Wishes;
-use crate::aof::replacement;
 use crate::config::{Config, Id};
 use crate::engine::Engine;
 use crate::engine::execute::LOADING;
 use crate::error::Failure;
 use crate::loading::Loading;
+use crate::replication::replacement;
 use crate::shutdown::Shutdown;
 use crate::signal::Signal;
 use crate::store::Scope;

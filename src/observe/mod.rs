@@ -8,6 +8,7 @@ pub mod observed;
 pub(crate) mod probe;
 pub mod prometheus;
 pub(crate) mod replication_info;
+pub mod set_aside;
 pub(crate) mod slowlog;
 pub mod status;
 pub(crate) mod trace;

@@ -55,7 +55,7 @@ fn followers(engine: &Engine, page: &mut String, persistence: Option<&Persistenc
     if engine.config.int(Id::MinReplicasToWrite) > 0 {
         field(page, "min_slaves_good_slaves", engine.good_followers());
     }
-    let bytes = persistence.map_or(0, |persistence| persistence.log.end().bytes);
+    let bytes = persistence.map_or(0, |persistence| persistence.log.readable_end().bytes);
     for (number, follower) in followers.iter().enumerate() {
         let lag = follower.lag(appended, bytes);
         let state = if follower.online.load(Relaxed) { "online" } else { "send_bulk" };
@@ -110,7 +110,8 @@ impl Engine {
     /// links to one, of which the older is about to end, the newer counts.
     pub(crate) fn lags(&self) -> BTreeMap<String, (bool, Lag)> {
         let log = self.persistence.as_ref().map(|persistence| &persistence.log);
-        let (appended, bytes) = log.map_or((Seq(0), 0), |log| (log.appended(), log.end().bytes));
+        let (appended, bytes) =
+            log.map_or((Seq(0), 0), |log| (log.appended(), log.readable_end().bytes));
         let lag = |follower: &Arc<Follower>| {
             let address = format!("{}:{}", follower.host, follower.port);
             (address, (follower.online.load(Relaxed), follower.lag(appended, bytes)))

@@ -48,7 +48,7 @@ impl Engine {
         let behind = persistence.log.appended();
         let message = Forwarded::new(behind, channel, payload, self.clients.memory());
         self.followers.forward(message);
-        persistence.log.wake_tailing();
+        persistence.log.wake_readers();
     }
 
     /// Delivers what a client of the leader published, to the subscribers of this server and of those that

@@ -14,7 +14,8 @@
 
 use crate::admin::log_command::log_of;
 use crate::aof::epochs::EpochStart;
-use crate::aof::record::{Epoch, canonical_number, parse_crc};
+use crate::aof::numbers::{canonical_number, parse_crc};
+use crate::aof::record::Epoch;
 use crate::cluster::progress::Follower;
 use crate::cluster::role::Leader;
 use crate::config::Fsync;
@@ -269,13 +270,13 @@ fn look(engine: &Engine, token: &Token) -> Result<Seen, Failure> {
     }
     let log = &log_of(engine)?.log;
     // Looked at in this order, and not believed if the log goes on elsewhere meanwhile.
-    let histories = log.histories();
+    let generation = log.generation();
     let loading = engine.role.is_loading();
     let applied = log.appended();
     let (own, newest) = log.with_epochs(|epochs| (epochs.of(token.seq), epochs.last()));
     let matches = |start: &EpochStart| start.epoch == token.epoch && start.crc == token.crc;
     let is_here = token.seq <= applied && !loading;
-    if log.histories() != histories {
+    if log.generation() != generation {
         return Ok(Seen::NotYet);
     }
     match (own, newest) {
@@ -359,7 +360,7 @@ impl Engine {
             if let (false, Some(persistence)) =
                 (std::mem::replace(&mut asked, true), &self.persistence)
             {
-                persistence.log.wake_tailing();
+                persistence.log.wake_readers();
             }
             self.followers.count(&condition) >= wanted || self.role.is_follower()
         };

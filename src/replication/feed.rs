@@ -20,8 +20,8 @@ const JUDGE_WAIT: Duration = Duration::from_millis(500);
 pub struct Feed<'l> {
     /// The answer to its request.
     pub answer: Answer,
-    /// See `Log::histories`.
-    pub histories: u64,
+    /// See `Log::generation`.
+    pub generation: u64,
     /// The base, if it gets one, with its length.
     pub base: Option<(File, u64)>,
     /// Where it goes on.
@@ -60,15 +60,15 @@ fn find<'l>(
     follows: bool,
 ) -> io::Result<(Seq, Found<'l>)> {
     let (log, dir) = (&persistence.log, &*persistence.dir);
-    let histories = log.histories();
+    let generation = log.generation();
     let last = request.last;
     // What is not written yet cannot be read from the files. An error is somebody else's to tell.
     let _ = log.ensure_written(log.appended());
     // One end for all that is decided here: what is behind it may be half written.
-    let end = log.end();
+    let end = log.readable_end();
     if let Some(cursor) = Cursor::behind(log, dir, &end, last)? {
         let answer = Answer::Continue(log.epoch());
-        return Ok((end.last.seq, Found::Feed(Feed { answer, histories, base: None, cursor })));
+        return Ok((end.last.seq, Found::Feed(Feed { answer, generation, base: None, cursor })));
     }
     let oldest = files::list(dir)?.segments.first().copied().unwrap_or_default();
     let common = log.with_epochs(|epochs| {
@@ -95,7 +95,7 @@ fn find<'l>(
 fn full(persistence: &Persistence) -> io::Result<Feed<'_>> {
     const TRIES: usize = 5;
     let (log, dir) = (&persistence.log, &*persistence.dir);
-    let histories = log.histories();
+    let generation = log.generation();
     // Until the base is chosen, a compaction may remove nothing.
     let _all = log.pin(Seq(1));
     for _ in 0..TRIES {
@@ -110,10 +110,10 @@ fn full(persistence: &Persistence) -> io::Result<Feed<'_>> {
                 }
             },
         };
-        if let Some(cursor) = Cursor::behind(log, dir, &log.end(), position)? {
+        if let Some(cursor) = Cursor::behind(log, dir, &log.readable_end(), position)? {
             let bytes = base.as_ref().map_or(0, |(_, len)| *len);
             let answer = Answer::Full { seq: position.seq, bytes };
-            return Ok(Feed { answer, histories, base, cursor });
+            return Ok(Feed { answer, generation, base, cursor });
         }
     }
     Err(io::Error::other("no base with the log behind it can be found"))

@@ -47,7 +47,7 @@ pub fn run(engine: &Engine) {
             let mut link = Follower { engine, persistence, order: &order, said: &said };
             let error = link.run();
             engine.role.end_link();
-            persistence.log.wake_tailing();
+            persistence.log.wake_readers();
             if engine.role.link.links.get() > links {
                 wait = BACK_OFF_MIN;
             }

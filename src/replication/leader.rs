@@ -159,7 +159,7 @@ fn link(
         }
         done.store(true, Relaxed);
         client.outbox.cut();
-        persistence.log.wake_tailing();
+        persistence.log.wake_readers();
     });
 }
 
@@ -249,7 +249,7 @@ impl Sender<'_> {
     }
 
     fn send_all(&self, feed: Feed<'_>) -> io::Result<()> {
-        let Feed { base, mut cursor, histories, .. } = feed;
+        let Feed { base, mut cursor, generation, .. } = feed;
         let timeout = Duration::from_secs(self.engine.config.int(Id::ReplTimeout) as u64);
         self.client.outbox.socket().set_write_timeout(Some(timeout))?;
         let mut buffer = vec![0; CHUNK_BYTES];
@@ -262,7 +262,7 @@ impl Sender<'_> {
         loop {
             // Asked before the end is: behind the last connection's end, that is final.
             let done = self.is_done();
-            let end = log.end();
+            let end = log.readable_end();
             let last = end.last.seq;
             if last > sent {
                 self.follower.note_end(last, end.bytes);
@@ -270,7 +270,7 @@ impl Sender<'_> {
             }
             loop {
                 let n = cursor.read(&end, &mut buffer)?;
-                if log.histories() != histories {
+                if log.generation() != generation {
                     return Err(io::Error::other("this node's history has become another"));
                 }
                 if n == 0 {
@@ -305,7 +305,7 @@ impl Sender<'_> {
             let pace = if sent > beaten { BEAT_BUSY } else { BEAT_IDLE };
             let due = || {
                 self.is_done()
-                    || log.histories() != histories
+                    || log.generation() != generation
                     || self.follower.asks_to_lead.load(Relaxed)
                     || told_to_lead != Some(sent)
                         && self.engine.role.has_handed_over(&self.follower.node_id, sent)
@@ -336,7 +336,7 @@ impl Sender<'_> {
             .ensure_written(last)
             .map_err(|error| io::Error::other(error.to_string()))
             .and_then(|_| {
-                let end = log.end();
+                let end = log.readable_end();
                 loop {
                     match cursor.read(&end, buffer)? {
                         0 => return Ok(()),

@@ -41,7 +41,7 @@
 //! many rounds as there were leaderships since, mostly one.
 //!
 //! What is kept for followers is [`crate::aof::log::Retention`]; a full copy is received into a directory of its
-//! own (`copy.rs`) and then takes the log's place ([`crate::aof::replacement`]).
+//! own (`copy.rs`) and then takes the log's place ([`replacement`]).
 //!
 //! # What is promised
 //!
@@ -93,10 +93,12 @@
 pub(crate) mod commands;
 mod copy;
 pub mod cursor;
+pub mod diverged;
 mod feed;
 pub mod follower;
 mod incoming;
 pub mod leader;
 mod rejoin;
+pub mod replacement;
 pub(crate) mod replica;
 pub mod wire;

@@ -7,13 +7,13 @@
 //! others may have lost it.
 
 use super::copy::{self, Arrived};
+use super::diverged::{self, DIVERGED, Lost};
 use super::follower::Follower;
 use super::incoming::{Incoming, LinkError};
+use super::replacement::{self, Pending, Purpose};
 use super::wire::{Answer, Request};
-use crate::aof::divergence::{self, Lost};
-use crate::aof::files::DIVERGED;
 use crate::aof::record::{Epoch, Position};
-use crate::aof::replacement::{self, Pending, Purpose};
+use crate::aof::truncate;
 use crate::cluster::role::Leader;
 use crate::config::Id;
 use crate::engine::Persistence;
@@ -156,23 +156,23 @@ impl Follower<'_> {
         let seq = seq.min(log.last().seq);
         let seq = log.with_epochs(|epochs| epochs.last_before(seq, epoch));
         let Some(seq) = seq else { return Ok(Position::default()) };
-        if !divergence::can_rewind(dir, seq).map_err(own_error)? {
+        if !truncate::can_rewind(dir, seq).map_err(own_error)? {
             return Ok(Position::default());
         }
-        Ok(divergence::position_at(dir, seq)?.unwrap_or_default())
+        Ok(truncate::position_at(dir, seq)?.unwrap_or_default())
     }
 
     /// Saves, reports and cuts off what only this node has, and dials again. If the state before it cannot
     /// be rebuilt from what is here, nothing is cut off.
     fn give_up_behind(&self, last: Seq, end: Position) -> Result<(), LinkError> {
         let Persistence { log, dir, .. } = self.persistence;
-        if !divergence::can_rewind(dir, last).map_err(own_error)? {
+        if !truncate::can_rewind(dir, last).map_err(own_error)? {
             return Ok(());
         }
         log.sync().map_err(own_error)?;
-        let path = divergence::save(dir, last, end)?;
+        let path = diverged::save(dir, last, end)?;
         self.persistence.aside.note_change();
-        self.report(&divergence::lost_after(dir, last, || ())?, &path);
+        self.report(&diverged::lost_after(dir, last, || ())?, &path);
         let rewound = self.persistence.rewind(&self.engine.store, last, || self.starts_over());
         // Else a compaction has just made a base that is too new; the next try finds that.
         let Some(position) = rewound.map_err(LinkError::Own)? else { return Err(LinkError::Again) };
@@ -235,7 +235,7 @@ impl Follower<'_> {
         if shared == own.seq {
             return Ok(String::new());
         }
-        let lost = divergence::lost_after(dir, shared, working)?;
+        let lost = diverged::lost_after(dir, shared, working)?;
         if lost.writes == 0 && !lost.based {
             return Ok(String::new());
         }
@@ -254,7 +254,7 @@ impl Follower<'_> {
             return Err(LinkError::Again);
         }
         engine.role.set_loading(false);
-        persistence.log.wake_tailing();
+        persistence.log.wake_readers();
         let position = taken.map_err(LinkError::Own)?;
         log::info!("a full copy of the leader's data has been taken over, up to {}", position.seq);
         Ok(())

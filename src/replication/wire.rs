@@ -20,7 +20,8 @@
 //! Each line ends in a seal, the CRC-32 of what is before it. The seal of an answer also covers the request,
 //! as the leader understood it, so a bit that flips on the way there cannot cause a needless full copy.
 
-use crate::aof::record::{Epoch, Position, canonical_number, hex, parse_crc};
+use crate::aof::numbers::{canonical_number, hex, parse_crc};
+use crate::aof::record::{Epoch, Position};
 use crate::store::effect::Seq;
 
 /// No line is longer.

@@ -1,11 +1,11 @@
 //! The log as one of several copies: new leaderships, records that come from a leader, and starting
 //! over at another place.
 
-use super::{Log, LogError, Tail};
-use crate::aof::divergence;
+use super::{Log, LogError, ResumePoint};
 use crate::aof::epochs::{EpochStart, Epochs};
 use crate::aof::record::{Epoch, Header, Position};
 use crate::aof::stats::Stages;
+use crate::aof::truncate;
 use crate::clock::UnixMillis;
 use crate::store::effect::Seq;
 use parking_lot::MutexGuard;
@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 
 /// As long as it is held, nobody syncs and nobody begins a segment: the files can be replaced or cut off.
-pub struct Still<'l> {
+pub struct Frozen<'l> {
     log: &'l Log,
     _syncing: MutexGuard<'l, Stages>,
 }
@@ -60,16 +60,16 @@ impl Log {
     }
 
     /// The files are about to be replaced or cut off. Nobody appends meanwhile.
-    pub fn hold_still(&self) -> Still<'_> {
-        let still = Still { log: self, _syncing: self.syncing.lock() };
-        self.histories.fetch_add(1, SeqCst);
-        self.wake_tailing();
-        still
+    pub fn freeze(&self) -> Frozen<'_> {
+        let frozen = Frozen { log: self, _syncing: self.syncing.lock() };
+        self.generation.fetch_add(1, SeqCst);
+        self.wake_readers();
+        frozen
     }
 
     /// Changes when the log goes on elsewhere than at its end.
-    pub fn histories(&self) -> u64 {
-        self.histories.load(SeqCst)
+    pub fn generation(&self) -> u64 {
+        self.generation.load(SeqCst)
     }
 
     /// The seqs of the log's records that are of one epoch with `seq`, and where that epoch began; None if
@@ -79,25 +79,25 @@ impl Log {
     }
 }
 
-impl Still<'_> {
+impl Frozen<'_> {
     /// Whether everything that was appended is in the files.
     pub fn is_settled(&self) -> bool {
         let writer = self.log.writer.lock();
         writer.is_idle() && self.log.pending.lock().bytes.is_empty()
     }
 
-    /// Cuts the files off behind a record; [`Still::restart_at`] must follow.
-    pub fn cut_behind(&self, dir: &Path, last: Seq) -> io::Result<()> {
+    /// Cuts the files off behind a record; [`Frozen::resume_at`] must follow.
+    pub fn cut_after(&self, dir: &Path, last: Seq) -> io::Result<()> {
         // First, so that the mark is never ahead of the log.
         self.log.mark.set(last)?;
-        divergence::cut_behind(dir, last)
+        truncate::cut_after(dir, last)
     }
 
     /// Goes on behind another place: the files have been replaced or cut off there.
     ///
     /// # Panics
-    /// If something is pending: it would belong to a history that is gone ([`Still::is_settled`]).
-    pub fn restart_at(self, tail: Tail, epochs: Epochs, size: u64) -> io::Result<()> {
+    /// If something is pending: it would belong to a history that is gone ([`Frozen::is_settled`]).
+    pub fn resume_at(self, tail: ResumePoint, epochs: Epochs, size: u64) -> io::Result<()> {
         let log = self.log;
         let mut writer = log.writer.lock();
         let mut pending = log.pending.lock();
@@ -105,7 +105,7 @@ impl Still<'_> {
             pending.bytes.is_empty() && writer.is_idle(),
             "records are pending that belong to a history which is gone"
         );
-        let Tail { last, .. } = tail;
+        let ResumePoint { last, .. } = tail;
         // The mark must never be ahead of the log, not even over a power cut.
         log.mark.set(last.seq)?;
         writer.move_to(&*log.disk, tail)?;
@@ -117,9 +117,9 @@ impl Still<'_> {
             reached.store(last.seq.0, Release);
         }
         // Once more: who looked in between may have seen some of this and some of that.
-        log.histories.fetch_add(1, SeqCst);
+        log.generation.fetch_add(1, SeqCst);
         drop((pending, writer));
-        log.wake_tailing();
+        log.wake_readers();
         log.progress.notify();
         Ok(())
     }

@@ -34,13 +34,13 @@ use super::epochs::Epochs;
 pub use super::failure::LogError;
 use super::files;
 use super::mark::Mark;
-pub use super::record::Tail;
+pub use super::record::ResumePoint;
 use super::record::{Epoch, PAYLOAD_BYTES_MAX, Position, append_header};
 use super::stats::{LogStats, Stages};
 use crate::clock::UnixMillis;
 use crate::signal::Signal;
 use crate::store::effect::Seq;
-pub use history::Still;
+pub use history::Frozen;
 use parking_lot::{Mutex, RwLock};
 pub use retention::{Pin, Retention};
 use std::io;
@@ -48,7 +48,7 @@ use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
-pub use writing::End;
+pub use writing::ReadableEnd;
 use writing::Writer;
 
 /// Writers wait before they lock anything, while more than this is pending: a slow disk slows them
@@ -83,9 +83,9 @@ pub struct Log {
     epochs: RwLock<Epochs>,
     /// How often the log has gone on elsewhere, or is about to: who has read from it before reads something
     /// else now.
-    histories: AtomicU64,
+    generation: AtomicU64,
     retention: Retention,
-    /// Notified when `written` has moved, and by [`Log::wake_tailing`].
+    /// Notified when `written` has moved, and by [`Log::wake_readers`].
     pub written_moved: Arc<Signal>,
     /// Notified when `durable` or `pending_bytes` has moved, and when an error comes or goes.
     pub progress: Arc<Signal>,
@@ -112,7 +112,7 @@ impl Log {
     /// Goes on behind `tail`, with files of `size` bytes, as the leader of a new epoch.
     pub fn open(
         disk: Box<dyn Disk>,
-        tail: Tail,
+        tail: ResumePoint,
         epoch: Epoch,
         segment_size: u64,
         size: u64,
@@ -126,7 +126,7 @@ impl Log {
     /// Goes on behind `tail`, in the epoch that it is of.
     pub fn resume(
         disk: Box<dyn Disk>,
-        tail: Tail,
+        tail: ResumePoint,
         epochs: Epochs,
         segment_size: u64,
         size: u64,
@@ -157,7 +157,7 @@ impl Log {
             failed: AtomicBool::new(false),
             error: Mutex::new(None),
             epochs: RwLock::new(epochs),
-            histories: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
             retention: Retention::default(),
             written_moved: Arc::default(),
             progress: Arc::default(),

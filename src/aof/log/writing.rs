@@ -1,6 +1,6 @@
 //! Handing records to the kernel, and going from one segment to the next.
 
-use super::{BUFFER_BYTES_KEEP, Disk, Log, LogError, LogFile, Position, Tail, files};
+use super::{BUFFER_BYTES_KEEP, Disk, Log, LogError, LogFile, Position, ResumePoint, files};
 use crate::aof::stats::Stages;
 use crate::clock::Stopwatch;
 use crate::store::effect::Seq;
@@ -27,12 +27,12 @@ pub(super) struct Writer {
     /// A new segment could not be begun; it is tried again when this one is so long.
     retry_at: u64,
     /// As of the last write that left nothing half done.
-    end: End,
+    end: ReadableEnd,
 }
 
 /// How far the log can be read by others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct End {
+pub struct ReadableEnd {
     /// The segment that is being written, by its first record.
     pub segment: Seq,
     /// Its length; it ends with a whole record.
@@ -45,7 +45,7 @@ pub struct End {
 
 impl Writer {
     /// Goes on behind `tail`, in its segment or, if it names none, in a new one.
-    pub(super) fn at(disk: &dyn Disk, tail: Tail) -> io::Result<Writer> {
+    pub(super) fn at(disk: &dyn Disk, tail: ResumePoint) -> io::Result<Writer> {
         let next = Seq(tail.last.seq.0 + 1);
         let (segment, len) = tail.segment.unwrap_or((next, 0));
         let name = files::segment_name(segment);
@@ -59,7 +59,7 @@ impl Writer {
             dirty_end: false,
             is_new: true,
             retry_at: 0,
-            end: End { segment, len, last: tail.last, bytes: 0 },
+            end: ReadableEnd { segment, len, last: tail.last, bytes: 0 },
         })
     }
 
@@ -69,7 +69,7 @@ impl Writer {
     }
 
     /// Goes on elsewhere.
-    pub(super) fn move_to(&mut self, disk: &dyn Disk, tail: Tail) -> io::Result<()> {
+    pub(super) fn move_to(&mut self, disk: &dyn Disk, tail: ResumePoint) -> io::Result<()> {
         let bytes = self.end.bytes;
         *self = Writer::at(disk, tail)?;
         self.end.bytes = bytes;
@@ -153,17 +153,17 @@ impl Log {
     }
 
     /// How far others can read.
-    pub fn end(&self) -> End {
+    pub fn readable_end(&self) -> ReadableEnd {
         self.writer.lock().end
     }
 
     /// Wakes those who wait for something to be written: there is another reason to look.
-    pub fn wake_tailing(&self) {
+    pub fn wake_readers(&self) {
         self.written_moved.notify();
     }
 
     /// Waits until something after `seq` is written, for at most so long: for whoever sends the log on.
-    /// `unless` there is another reason to go on, of which [`Log::wake_tailing`] tells.
+    /// `unless` there is another reason to go on, of which [`Log::wake_readers`] tells.
     pub fn wait_written(&self, seq: Seq, at_most: Duration, unless: impl Fn() -> bool) {
         let deadline = Instant::now().checked_add(at_most);
         self.written_moved.wait_until(deadline, || self.written() > seq || unless());
@@ -213,7 +213,7 @@ impl Log {
     /// Tells everyone how far the log is written now.
     fn note_written(&self, writer: &mut Writer) {
         let bytes = self.stats.written_bytes.get();
-        writer.end = End { len: writer.len, last: writer.last, bytes, ..writer.end };
+        writer.end = ReadableEnd { len: writer.len, last: writer.last, bytes, ..writer.end };
         // Sequentially consistent with the sync thread's wait: either it is seen waiting here, or it sees this.
         self.written.store(writer.last.seq.0, SeqCst);
         self.written_moved.notify();

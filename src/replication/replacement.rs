@@ -15,11 +15,14 @@
 //!
 //! Once `clearing` is there, the only way is on: each step can be repeated, and a start repeats them.
 
-use super::disk::{self, Directory, sync_dir};
-use super::files::{self, DIVERGED, Listing};
-use super::mark::Mark;
-use super::record::{Epoch, Position, canonical_number, hex, parse_crc};
+use super::diverged::DIVERGED;
+use crate::aof::disk::{self, Directory};
+use crate::aof::files::{self, Listing};
+use crate::aof::mark::Mark;
+use crate::aof::numbers::{Words, canonical_number};
+use crate::aof::record::Position;
 use crate::clock::UnixMillis;
+use crate::replace::{replace, sync_dir, sync_parent};
 use crate::store::effect::Seq;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -48,19 +51,14 @@ pub struct Purpose {
 impl Purpose {
     fn text(&self) -> String {
         let Position { seq, epoch, crc } = self.replaces;
-        let crc = String::from_utf8_lossy(&hex(crc)).into_owned();
         let Purpose { leader, reaches, aside, .. } = self;
-        format!("{leader}\n{seq} {} {crc}\n{reaches}\n{aside}\n", epoch.0)
+        format!("{leader}\n{seq} {} {crc:08x}\n{reaches}\n{aside}\n", epoch.0)
     }
 
     fn parse(text: &str) -> Option<Purpose> {
         let mut lines = text.lines().map(str::to_string);
         let leader = lines.next()?;
-        let replaces = lines.next()?;
-        let mut words = replaces.split(' ').map(str::as_bytes);
-        let seq = Seq(canonical_number(words.next()?)?);
-        let epoch = Epoch(canonical_number(words.next()?)?);
-        let replaces = Position { seq, epoch, crc: parse_crc(words.next()?)? };
+        let replaces = Words::of(lines.next()?.as_bytes()).position()?;
         let reaches = Seq(canonical_number(lines.next()?.as_bytes())?);
         Some(Purpose { leader, replaces, reaches, aside: lines.next()? })
     }
@@ -84,7 +82,7 @@ pub struct Pending {
 /// Makes the copy in `incoming/` one that is complete.
 pub fn commit(dir: &Path, purpose: &Purpose) -> io::Result<()> {
     let incoming = dir.join(INCOMING);
-    files::replace(&incoming.join(REPLACES), purpose.text().as_bytes())?;
+    replace(&incoming.join(REPLACES), purpose.text().as_bytes())?;
     fs::rename(incoming, dir.join(REPLACEMENT))?;
     sync_dir(dir)
 }
@@ -185,12 +183,13 @@ pub fn set_aside(dir: &Path) -> io::Result<PathBuf> {
 
 fn create(path: &Path) -> io::Result<()> {
     File::create(path)?.sync_all()?;
-    disk::sync_parent(path)
+    sync_parent(path)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aof::record::Epoch;
 
     fn purpose(aside: &str) -> Purpose {
         let replaces = Position { seq: Seq(7), epoch: Epoch(2), crc: 0xab };
@@ -275,7 +274,7 @@ mod tests {
             let purpose = Purpose { reaches, ..purpose("") };
             commit(dir.path(), &purpose).unwrap();
             begin(dir.path(), &purpose).unwrap();
-            let mark = super::super::mark::read(dir.path()).unwrap();
+            let mark = crate::aof::mark::read(dir.path()).unwrap();
             assert_eq!(mark, Some(reaches.min(purpose.replaces.seq)));
         }
     }
