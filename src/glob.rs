@@ -238,7 +238,7 @@ fn class(pattern: &[u8]) -> (Set, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::Random;
+    use fastrand::Rng;
 
     fn matches(pattern: &[u8], text: &[u8]) -> bool {
         Pattern::parse(pattern).expect("short enough").matches(text)
@@ -357,10 +357,10 @@ mod tests {
 
     #[test]
     fn agrees_with_redis_on_any_pattern() {
-        let mut random = Random::new();
+        let mut random = Rng::new();
         let mut word = |alphabet: &[u8], len_max: u64| -> Vec<u8> {
-            let len = random.next_u64() % (len_max + 1);
-            (0..len).map(|_| alphabet[random.next_u64() as usize % alphabet.len()]).collect()
+            let len = random.u64(..) % (len_max + 1);
+            (0..len).map(|_| alphabet[random.u64(..) as usize % alphabet.len()]).collect()
         };
         for _ in 0..200_000 {
             let (pattern, text) = (word(b"ab*?[]^-\\", 12), word(b"ab]-", 12));
@@ -372,14 +372,14 @@ mod tests {
 
     #[test]
     fn long_pieces_are_found_where_short_ones_are() {
-        let mut random = Random::new();
+        let mut random = Rng::new();
         for round in 0..300 {
-            let piece_len = 1 + random.next_u64() as usize % 200;
-            let text: Vec<u8> = (0..2000).map(|_| b"ab"[random.next_u64() as usize % 2]).collect();
-            let start = random.next_u64() as usize % (text.len() - piece_len);
+            let piece_len = 1 + random.u64(..) as usize % 200;
+            let text: Vec<u8> = (0..2000).map(|_| b"ab"[random.u64(..) as usize % 2]).collect();
+            let start = random.u64(..) as usize % (text.len() - piece_len);
             let mut piece = Vec::new();
             for &byte in &text[start..start + piece_len] {
-                match random.next_u64() % 4 {
+                match random.u64(..) % 4 {
                     0 => piece.push(b'?'),
                     1 => piece.extend([b'[', byte, b'x', b']']),
                     _ => piece.push(byte),

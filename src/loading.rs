@@ -19,7 +19,7 @@ pub struct Loading {
 
 /// One look at a load.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Progress {
+pub struct LoadProgress {
     /// Unix seconds.
     pub started: u64,
     /// Bytes of the files that are read.
@@ -71,7 +71,7 @@ impl Loading {
     }
 
     /// How far the present load is, if there is one.
-    pub fn progress(&self) -> Option<Progress> {
+    pub fn progress(&self) -> Option<LoadProgress> {
         if !self.is_active() {
             return None;
         }
@@ -80,7 +80,7 @@ impl Loading {
         let elapsed = UnixMillis::now().seconds().saturating_sub(started);
         let left = u128::from(elapsed) * u128::from(total.saturating_sub(loaded));
         let eta = if elapsed == 0 { 1 } else { left / u128::from(loaded.max(1)) };
-        Some(Progress {
+        Some(LoadProgress {
             started,
             total_bytes: total,
             loaded_bytes: loaded,

@@ -2,6 +2,7 @@
 
 use kvstore::admin::log_level;
 use kvstore::cli;
+use kvstore::clock::UnixMillis;
 use kvstore::config;
 use kvstore::config::Config;
 use kvstore::config::Id;
@@ -79,7 +80,7 @@ fn start_logging(config: &Config) {
         .format(|out, record| {
             let thread = std::thread::current();
             let name = thread.name().unwrap_or("-").to_string();
-            let time = out.timestamp_millis();
+            let time = UnixMillis::now().utc();
             writeln!(out, "{time} {:<5} [{name}] {}", record.level(), record.args())
         })
         .init();

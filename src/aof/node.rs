@@ -3,7 +3,7 @@
 use super::numbers::canonical_number;
 use super::record::Epoch;
 use crate::file_error::{about, named};
-use crate::random::Random;
+use crate::random;
 use crate::replace::replace;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -27,7 +27,7 @@ impl Node {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Ok(Node { id: Random::new().hex40(), epoch: Epoch(0) });
+                return Ok(Node { id: random::hex40(), epoch: Epoch(0) });
             }
             Err(error) => return Err(named(&path)(error)),
         };

@@ -18,7 +18,7 @@ use crate::aof::record::{Epoch, Position};
 use crate::clock::UnixMillis;
 use crate::commands::{Call, Commands, Flags, Run};
 use crate::protocol::{Args, Decoder, Dialect, Limits, Reply, Step, quote};
-use crate::random::Random;
+use crate::random;
 use crate::store::effect::Seq;
 use crate::store::{Scope, Store};
 use std::fs::File;
@@ -189,7 +189,7 @@ fn describe(args: Args<'_>) -> String {
 /// missed if it was lost, nor would a follower that has no record ask for it. No other import has the same
 /// crc, so their histories are never taken for one.
 fn write_base(store: &Store, dir: &Path) -> Result<u64, Error> {
-    let first = Position { seq: Seq(1), epoch: Epoch(0), crc: Random::new().next_u64() as u32 };
+    let first = Position { seq: Seq(1), epoch: Epoch(0), crc: random::generator().u32(..) };
     let disk = Directory::open(dir).map_err(at(dir))?;
     let mut base = BaseWriter::begin(&disk, first, &Epochs::default()).map_err(at(dir))?;
     let now = UnixMillis::now();

@@ -7,7 +7,7 @@ use crate::aof::mark;
 use crate::aof::node::Node;
 use crate::aof::record::Position;
 use crate::aof::recovery::{self, Recovered};
-use crate::random::Random;
+use crate::random;
 use crate::store::effect;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -67,7 +67,7 @@ fn copy(dir: &Path, new: &Path, recovered: &Recovered) -> Result<(), Error> {
     // Another node from here on, but one whose epochs are newer than all that DIR has seen: the two
     // histories can be told apart.
     let epoch = Node::read(dir).map_err(at(dir))?.epoch.max(recovered.epoch);
-    let node = Node { id: Random::new().hex40(), epoch };
+    let node = Node { id: random::hex40(), epoch };
     node.write(new).map_err(at(new))?;
     // All of it is on the disk by now.
     mark::write(new, recovered.end.last.seq).map_err(at(new))

@@ -45,7 +45,7 @@ struct Messages {
 
 /// One follower, as long as its link is there.
 #[derive(Debug)]
-pub struct Follower {
+pub struct ReplicaProgress {
     /// The connection's number.
     pub client: ClientId,
     /// Its node's id.
@@ -57,7 +57,7 @@ pub struct Follower {
     /// Whether the full copy, if there was one, is sent.
     pub online: AtomicBool,
     /// PROMOTE was typed there.
-    pub asks_to_lead: AtomicBool,
+    pub handover_requested: AtomicBool,
     received: AtomicU64,
     applied: AtomicU64,
     durable: AtomicU64,
@@ -69,7 +69,7 @@ pub struct Follower {
     clock_ahead: AtomicI64,
     points: Mutex<VecDeque<Point>>,
     /// With so many bytes of the link, the log up to here was sent; to be compared with an acknowledgement.
-    probe: Mutex<Option<(u64, Seq)>>,
+    checkpoint: Mutex<Option<(u64, Seq)>>,
     messages: Mutex<Messages>,
 }
 
@@ -94,7 +94,7 @@ pub struct Lag {
     pub millis: u64,
 }
 
-impl Follower {
+impl ReplicaProgress {
     /// A follower whose log ends at `seq`.
     pub fn new(
         client: ClientId,
@@ -103,15 +103,15 @@ impl Follower {
         port: u16,
         online: bool,
         seq: Seq,
-    ) -> Follower {
+    ) -> ReplicaProgress {
         let at = || AtomicU64::new(seq.0);
-        Follower {
+        ReplicaProgress {
             client,
             node_id,
             host,
             port,
             online: AtomicBool::new(online),
-            asks_to_lead: AtomicBool::new(false),
+            handover_requested: AtomicBool::new(false),
             received: at(),
             applied: at(),
             durable: at(),
@@ -120,7 +120,7 @@ impl Follower {
             acked_at: AtomicU64::new(0),
             clock_ahead: AtomicI64::new(i64::MIN),
             points: Mutex::default(),
-            probe: Mutex::default(),
+            checkpoint: Mutex::default(),
             messages: Mutex::default(),
         }
     }
@@ -164,14 +164,14 @@ impl Follower {
 
     /// The first so many bytes of the link hold the log up to here.
     pub fn note_sent(&self, bytes: u64, seq: Seq) {
-        self.probe.lock().get_or_insert((bytes, seq));
+        self.checkpoint.lock().get_or_insert((bytes, seq));
     }
 
     /// Whether what it has received cannot be what was sent to it. A bit that flips in a length makes it wait
     /// for bytes that never come, and only here can that be told from a slow link.
-    pub fn is_astray(&self, bytes: u64, received: Seq) -> bool {
-        let mut probe = self.probe.lock();
-        let reached = probe.take_if(|(sent, _)| *sent <= bytes);
+    pub fn stream_is_corrupt(&self, bytes: u64, received: Seq) -> bool {
+        let mut checkpoint = self.checkpoint.lock();
+        let reached = checkpoint.take_if(|(sent, _)| *sent <= bytes);
         reached.is_some_and(|(_, seq)| received < seq)
     }
 
@@ -257,8 +257,8 @@ impl Forwarded {
 
 /// All of them.
 #[derive(Debug, Default)]
-pub struct Followers {
-    all: Mutex<Vec<Arc<Follower>>>,
+pub struct Progress {
+    all: Mutex<Vec<Arc<ReplicaProgress>>>,
     /// How many: the only cost of a message when there are none.
     len: AtomicUsize,
     /// Messages that a follower was too slow for.
@@ -280,9 +280,9 @@ pub struct Followers {
 
 /// Takes the follower out of the list when its link ends, however it ends.
 pub struct Registration<'f> {
-    followers: &'f Followers,
+    followers: &'f Progress,
     /// The follower.
-    pub follower: Arc<Follower>,
+    pub follower: Arc<ReplicaProgress>,
 }
 
 impl Drop for Registration<'_> {
@@ -295,9 +295,9 @@ impl Drop for Registration<'_> {
     }
 }
 
-impl Followers {
+impl Progress {
     /// Adds one for the life of its link.
-    pub fn register(&self, follower: Follower) -> Registration<'_> {
+    pub fn register(&self, follower: ReplicaProgress) -> Registration<'_> {
         let follower = Arc::new(follower);
         let mut all = self.all.lock();
         all.push(Arc::clone(&follower));
@@ -308,7 +308,7 @@ impl Followers {
     }
 
     /// All of them, oldest link first.
-    pub fn all(&self) -> Vec<Arc<Follower>> {
+    pub fn all(&self) -> Vec<Arc<ReplicaProgress>> {
         self.all.lock().clone()
     }
 
@@ -338,7 +338,13 @@ impl Followers {
     }
 
     /// Notes an acknowledgement.
-    pub fn acknowledge(&self, follower: &Follower, received: Seq, applied: Seq, durable: Seq) {
+    pub fn acknowledge(
+        &self,
+        follower: &ReplicaProgress,
+        received: Seq,
+        applied: Seq,
+        durable: Seq,
+    ) {
         follower.acknowledge(received, applied, durable);
         self.twins.changed.notify();
         self.acknowledged.notify();
@@ -350,7 +356,7 @@ impl Followers {
     }
 
     /// How many satisfy a condition. A node with two links, one of which it has lost, counts once.
-    pub fn count(&self, condition: impl Fn(&Follower) -> bool) -> usize {
+    pub fn count(&self, condition: impl Fn(&ReplicaProgress) -> bool) -> usize {
         let all = self.all.lock();
         let mut nodes: Vec<&str> = Vec::with_capacity(all.len());
         for follower in all.iter().filter(|follower| condition(follower)) {
@@ -366,8 +372,8 @@ impl Followers {
 mod tests {
     use super::*;
 
-    fn follower() -> Follower {
-        Follower::new(ClientId(1), "n".into(), "h".into(), 1, true, Seq(0))
+    fn follower() -> ReplicaProgress {
+        ReplicaProgress::new(ClientId(1), "n".into(), "h".into(), 1, true, Seq(0))
     }
 
     #[test]
@@ -385,7 +391,7 @@ mod tests {
 
     #[test]
     fn messages_come_behind_what_was_written_before_them_and_are_bounded() {
-        let (followers, follower) = (Followers::default(), follower());
+        let (followers, follower) = (Progress::default(), follower());
         let registration = followers.register(follower);
         let memory = Sum::default();
         let message =
@@ -403,10 +409,10 @@ mod tests {
 
     #[test]
     fn a_node_with_two_links_counts_once() {
-        let followers = Followers::default();
+        let followers = Progress::default();
         let add = |client, node: &str| {
             let id = ClientId(client);
-            followers.register(Follower::new(id, node.into(), "h".into(), 1, true, Seq(0)))
+            followers.register(ReplicaProgress::new(id, node.into(), "h".into(), 1, true, Seq(0)))
         };
         let _links = [add(1, "a"), add(2, "b"), add(3, "a")];
         assert_eq!(followers.count(|_| true), 2);
@@ -416,14 +422,14 @@ mod tests {
     #[test]
     fn bytes_without_the_records_in_them_are_not_what_was_sent() {
         let follower = follower();
-        assert!(!follower.is_astray(1000, Seq(0)));
+        assert!(!follower.stream_is_corrupt(1000, Seq(0)));
         follower.note_sent(500, Seq(7));
         follower.note_sent(900, Seq(9));
-        assert!(!follower.is_astray(499, Seq(0)), "they are on their way");
-        assert!(follower.is_astray(500, Seq(6)));
-        assert!(!follower.is_astray(500, Seq(6)), "said once");
+        assert!(!follower.stream_is_corrupt(499, Seq(0)), "they are on their way");
+        assert!(follower.stream_is_corrupt(500, Seq(6)));
+        assert!(!follower.stream_is_corrupt(500, Seq(6)), "said once");
         follower.note_sent(900, Seq(9));
-        assert!(!follower.is_astray(950, Seq(9)));
+        assert!(!follower.stream_is_corrupt(950, Seq(9)));
     }
 
     #[test]

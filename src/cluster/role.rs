@@ -1,4 +1,4 @@
-//! Leader or follower: which of the two this node is, and how that changes.
+//! LeaderAddr or follower: which of the two this node is, and how that changes.
 //!
 //! A **leader** takes writes; each restart and each promotion begins a new epoch. A **follower** takes none
 //! but what its leader sends; the thread `repl-in` carries out its orders: whom to follow, or nobody.
@@ -38,7 +38,7 @@ const STOP_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Whom to follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leader {
+pub struct LeaderAddr {
     /// Its name or address, as it was given.
     pub host: String,
     /// Its port.
@@ -47,16 +47,16 @@ pub struct Leader {
 
 /// What `repl-in` is to do.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub struct FollowTarget {
     /// Whom to follow.
-    pub leader: Leader,
+    pub leader: LeaderAddr,
     /// Counts orders: a link of an older one is to end.
     pub number: u64,
 }
 
 #[derive(Debug, Default)]
-struct Orders {
-    leader: Option<Leader>,
+struct FollowState {
+    leader: Option<LeaderAddr>,
     number: u64,
     /// `repl-in` has a link, and so may come to the log.
     linked: bool,
@@ -74,7 +74,7 @@ pub struct Role {
     handed_over: Mutex<Option<(String, Seq)>>,
     /// Held while the role changes.
     changing: Mutex<()>,
-    orders: Mutex<Orders>,
+    orders: Mutex<FollowState>,
     /// An order has come, a link has ended, a leader was dialled. Shutdown wakes it, too.
     pub moved: Arc<Signal>,
     /// The link to the leader.
@@ -88,7 +88,7 @@ impl Role {
         if let Some((host, port)) = config.leader() {
             role.follower.store(true, Relaxed);
             *role.orders.lock() =
-                Orders { leader: Some(Leader { host, port }), number: 1, linked: false };
+                FollowState { leader: Some(LeaderAddr { host, port }), number: 1, linked: false };
         }
         role
     }
@@ -120,29 +120,29 @@ impl Role {
     }
 
     /// Whom this node follows.
-    pub fn leader(&self) -> Option<Leader> {
+    pub fn leader(&self) -> Option<LeaderAddr> {
         self.orders.lock().leader.clone()
     }
 
     /// For `repl-in`, which has nothing to do: waits for an order. None at shutdown.
-    pub fn next_order(&self, shutdown: &Shutdown) -> Option<Order> {
+    pub fn next_order(&self, shutdown: &Shutdown) -> Option<FollowTarget> {
         let mut order = None;
         self.moved.wait_until(None, || {
-            let Orders { leader, number, .. } = &*self.orders.lock();
-            order = leader.clone().map(|leader| Order { leader, number: *number });
+            let FollowState { leader, number, .. } = &*self.orders.lock();
+            order = leader.clone().map(|leader| FollowTarget { leader, number: *number });
             order.is_some() || shutdown.is_requested()
         });
         order.filter(|_| !shutdown.is_requested())
     }
 
     /// Whether an order is still in force.
-    pub fn is_in_force(&self, order: &Order) -> bool {
+    pub fn is_in_force(&self, order: &FollowTarget) -> bool {
         self.orders.lock().number == order.number
     }
 
     /// A link has been dialled: from here on, a promotion waits for its end. Not before, for dialling a
     /// host that is gone takes its time. Returns false if the order is no longer in force.
-    pub fn begin_link(&self, order: &Order) -> bool {
+    pub fn begin_link(&self, order: &FollowTarget) -> bool {
         let mut orders = self.orders.lock();
         orders.linked = orders.number == order.number;
         orders.linked
@@ -157,14 +157,14 @@ impl Role {
     }
 
     /// Waits before the next try, unless the order changes or the server ends.
-    pub fn pause(&self, order: &Order, time: Duration, shutdown: &Shutdown) {
+    pub fn pause(&self, order: &FollowTarget, time: Duration, shutdown: &Shutdown) {
         let deadline = Instant::now() + time;
         let over = || !self.is_in_force(order) || shutdown.is_requested();
         self.moved.wait_until(Some(deadline), over);
     }
 
     /// Replaces the order and cuts the link of the one before.
-    fn give_order(&self, leader: Option<Leader>) {
+    fn give_order(&self, leader: Option<LeaderAddr>) {
         let mut orders = self.orders.lock();
         orders.leader = leader;
         orders.number += 1;
@@ -217,7 +217,7 @@ impl Role {
 impl Engine {
     /// Follows another node from now on; what only this one has is saved and given up once that is known.
     /// Returns false if it does so already.
-    pub fn follow(&self, leader: Leader) -> Result<bool, Failure> {
+    pub fn follow(&self, leader: LeaderAddr) -> Result<bool, Failure> {
         if self.persistence.is_none() {
             return Err(Failure::fixed("ERR a follower needs a log: start with appendonly yes"));
         }
@@ -260,7 +260,7 @@ impl Engine {
     }
 
     /// For `repl-in`, whose leader has handed over: leads from now on.
-    pub fn take_lead(&self, order: &Order) -> Result<(), Failure> {
+    pub fn take_lead(&self, order: &FollowTarget) -> Result<(), Failure> {
         let _changing = self.role.changing.lock();
         if !self.role.is_in_force(order) {
             return Ok(());
@@ -337,7 +337,7 @@ mod tests {
     #[test]
     fn a_new_order_ends_what_the_old_one_said() {
         let (role, shutdown) = (Role::default(), Shutdown::new());
-        let leader = Leader { host: "a".to_string(), port: 1 };
+        let leader = LeaderAddr { host: "a".to_string(), port: 1 };
         role.give_order(Some(leader.clone()));
         let order = role.next_order(&shutdown).unwrap();
         assert_eq!(order.leader, leader);

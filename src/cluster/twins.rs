@@ -10,7 +10,7 @@
 //!   sends several a second. A dead one sends none, but some may be on their way, so a few are waited for. The
 //!   link of a dead one is ended: should it wake up, it has to ask again.
 
-use super::progress::{Follower, Followers};
+use super::progress::{Progress, ReplicaProgress};
 use crate::engine::{Client, ClientId};
 use crate::shutdown::Shutdown;
 use crate::signal::Signal;
@@ -51,7 +51,7 @@ impl Drop for Claimed<'_> {
     }
 }
 
-impl Followers {
+impl Progress {
     /// Claims a node id for a connection, and ends older ones that are dead. An error is the address of the
     /// living follower that has the id.
     pub fn claim(
@@ -82,7 +82,7 @@ impl Followers {
         &self,
         claims: impl Iterator<Item = &'c Claim>,
         shutdown: &Shutdown,
-    ) -> Option<Arc<Follower>> {
+    ) -> Option<Arc<ReplicaProgress>> {
         let find = |client| self.all().into_iter().find(|follower| follower.client == client);
         let before: Vec<(ClientId, u64)> = claims
             .map(|claim| claim.client.id)
@@ -90,7 +90,7 @@ impl Followers {
             .collect();
         let living = || {
             let is_alive =
-                |follower: &Arc<Follower>, acks: u64| follower.acks() >= acks + ACKS_ALIVE;
+                |follower: &Arc<ReplicaProgress>, acks: u64| follower.acks() >= acks + ACKS_ALIVE;
             before.iter().find_map(|(client, acks)| find(*client).filter(|it| is_alive(it, *acks)))
         };
         let all_gone = || {

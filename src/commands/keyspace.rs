@@ -8,8 +8,8 @@ use super::{Call, Command, Family, Flags, Keys};
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
 use crate::glob::Pattern;
 use crate::protocol::{Args, Reply, integer};
-use crate::random::Random;
 use crate::store::effect::Effect;
+use fastrand::Rng;
 
 const READ: Flags = Flags::READONLY.and(Flags::ALL_KEYS);
 const FLUSH: Flags = Flags::WRITE.and(Flags::ALL_KEYS);
@@ -204,7 +204,7 @@ impl ScanOptions {
 }
 
 fn randomkey(call: &mut Call<'_, '_>, _: Args<'_>) -> Result<(), Failure> {
-    let key = call.tx.random_key(&mut Random::new());
+    let key = call.tx.random_key(&mut Rng::new());
     call.reply.bulk_or_nil(key.as_deref());
     Ok(())
 }

@@ -330,7 +330,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::role::Leader;
+    use crate::cluster::role::LeaderAddr;
     use crate::config::Config;
     use crate::protocol::{Decoder, Limits, Step as Decoded};
     use std::net::{TcpListener, TcpStream};
@@ -361,7 +361,7 @@ mod tests {
         run_late(&engine, &mut session, set).unwrap();
         let buffer = session.record.capacity();
         assert!(buffer > 0);
-        engine.follow(Leader { host: "127.0.0.1".into(), port: 1 }).unwrap();
+        engine.follow(LeaderAddr { host: "127.0.0.1".into(), port: 1 }).unwrap();
         let refused = run_late(&engine, &mut session, set).unwrap_err();
         assert!(refused.bytes().starts_with(b"READONLY "));
         assert_eq!(session.record.capacity(), buffer);

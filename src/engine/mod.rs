@@ -29,8 +29,8 @@ pub(crate) mod transaction;
 
 pub use crate::admin::server_command::log_level;
 pub use crate::cluster::link::Link;
-pub use crate::cluster::progress::{Follower, Followers, Forwarded, Lag};
-pub use crate::cluster::role::{Leader, Order, Role};
+pub use crate::cluster::progress::{Forwarded, Lag, Progress, ReplicaProgress};
+pub use crate::cluster::role::{FollowTarget, LeaderAddr, Role};
 pub use clients::{Client, ClientId, Clients, Registration};
 pub use compactor::Compactor;
 pub use persistence::Persistence;
@@ -51,7 +51,7 @@ use crate::observe::observed::Ring;
 use crate::observe::probe::Pending;
 use crate::protocol::Reply;
 use crate::pubsub::{PubSub, Subscriptions};
-use crate::random::Random;
+use crate::random;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::effect::Seq;
@@ -82,7 +82,7 @@ pub struct Engine {
     /// Leader or follower.
     pub role: Role,
     /// Who follows this node.
-    pub followers: Followers,
+    pub followers: Progress,
     /// Who listens to what.
     pub pubsub: Arc<PubSub>,
     /// The latch for the end.
@@ -149,7 +149,7 @@ impl Engine {
             let begun = persistence.begin_epoch(UnixMillis::now());
             begun.map_err(|error| RecoveryError::Io(persistence.dir.clone(), error))?;
         }
-        let followers = Followers::default();
+        let followers = Progress::default();
         shutdown.wakes(&role.wishes.changed);
         shutdown.wakes(&followers.twins.changed);
         let engine = Engine {
@@ -167,7 +167,7 @@ impl Engine {
             clock: WallClock::default(),
             startup_bytes,
             empty_store_bytes,
-            run_id: Random::new().hex40(),
+            run_id: random::hex40(),
             port: AtomicU16::new(0),
             metrics_port: AtomicU16::new(0),
             connections_possible: AtomicUsize::new(usize::MAX),

@@ -41,8 +41,8 @@ use crate::config::{Config, Id};
 use crate::engine::Engine;
 use crate::error::Failure;
 use crate::event::Event;
-use crate::random::Random;
 use crate::store::{Odds, Sample, Tracking};
+use fastrand::Rng;
 
 const OUT_OF_MEMORY: Failure =
     Failure::fixed("OOM command not allowed when used memory > 'maxmemory'.");
@@ -134,7 +134,7 @@ pub struct Evictor {
     odds: Odds,
     /// After so many evictions the odds are taken anew.
     odds_last: usize,
-    random: Random,
+    random: Rng,
     /// Kept from one record to the next.
     record: Vec<u8>,
     /// To be announced when the lock is released.
@@ -289,8 +289,8 @@ mod tests {
 
     #[test]
     fn the_pool_keeps_the_best_of_all_that_it_was_offered() {
-        let (mut pool, mut random) = (Pool::default(), Random::new());
-        let mut offered: Vec<u64> = (0..1000).map(|_| random.next_u64() >> 40).collect();
+        let (mut pool, mut random) = (Pool::default(), Rng::new());
+        let mut offered: Vec<u64> = (0..1000).map(|_| random.u64(..) >> 40).collect();
         for (place, score) in offered.iter().enumerate() {
             pool.offer(candidate(place as u32, *score));
         }

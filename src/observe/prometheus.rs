@@ -11,7 +11,7 @@ use crate::aof::stats::LogStats;
 use crate::cluster::link::Link;
 use crate::cluster::progress::Lag;
 use crate::engine::{Engine, Persistence};
-use crate::loading::Progress;
+use crate::loading::LoadProgress;
 use crate::memory::limit::Memory;
 use crate::metrics::{CommandStats, Histogram, HistogramSnapshot};
 use std::collections::BTreeMap;
@@ -214,7 +214,7 @@ static FAMILIES: &[Family] = &[
 ];
 
 /// The page at the start, while there is nothing but the load itself.
-pub fn loading(load: Progress) -> String {
+pub fn loading(load: LoadProgress) -> String {
     let samples = [
         ("kvstore_loading", 1),
         ("kvstore_loading_total_bytes", load.total_bytes),

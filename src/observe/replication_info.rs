@@ -2,7 +2,7 @@
 
 use super::info::field;
 use crate::aof::epochs::EpochStart;
-use crate::cluster::progress::{Follower, Lag};
+use crate::cluster::progress::{Lag, ReplicaProgress};
 use crate::config::Id;
 use crate::engine::{Engine, Persistence};
 use crate::store::effect::Seq;
@@ -112,7 +112,7 @@ impl Engine {
         let log = self.persistence.as_ref().map(|persistence| &persistence.log);
         let (appended, bytes) =
             log.map_or((Seq(0), 0), |log| (log.appended(), log.readable_end().bytes));
-        let lag = |follower: &Arc<Follower>| {
+        let lag = |follower: &Arc<ReplicaProgress>| {
             let address = format!("{}:{}", follower.host, follower.port);
             (address, (follower.online.load(Relaxed), follower.lag(appended, bytes)))
         };

@@ -4,7 +4,7 @@ use super::observed::as_typed;
 use crate::clock::UnixMillis;
 use crate::config::Id;
 use crate::engine::{Engine, Persistence};
-use crate::loading::Progress;
+use crate::loading::LoadProgress;
 use crate::memory::limit::Memory;
 use crate::metrics::Histogram;
 use crate::metrics::timeline::Timeline;
@@ -48,13 +48,13 @@ pub fn page(engine: &Engine, state: &str, open_book: bool) -> String {
 }
 
 /// The document while there is no engine yet.
-pub fn loading_page(state: &str, load: Option<Progress>) -> String {
+pub fn loading_page(state: &str, load: Option<LoadProgress>) -> String {
     let mut json = Json::default();
     json.object(|json| state_and_load(json, state, load));
     json.text
 }
 
-fn state_and_load(json: &mut Json, state: &str, load: Option<Progress>) {
+fn state_and_load(json: &mut Json, state: &str, load: Option<LoadProgress>) {
     json.text("state", state);
     let Some(load) = load else { return };
     json.key("loading", |json| {

@@ -26,7 +26,7 @@ use super::observed::{write_all, write_timeline};
 use super::probe::Timing;
 use super::slowlog;
 use crate::clock::Stopwatch;
-use crate::cluster::progress::Follower;
+use crate::cluster::progress::ReplicaProgress;
 use crate::commands::Flags;
 use crate::engine::{Engine, Session, persistence};
 use crate::error::{Failure, NOT_AN_INTEGER};
@@ -114,7 +114,8 @@ fn follow(engine: &Engine, session: &Session, timeline: &mut Timeline) -> Result
         return Ok(());
     }
     let (watch, seq) = (Stopwatch::start(), Seq(timeline.seq));
-    let has_it = |follower: &Follower| follower.online.load(Relaxed) && follower.applied() >= seq;
+    let has_it =
+        |follower: &ReplicaProgress| follower.online.load(Relaxed) && follower.applied() >= seq;
     let deadline = Instant::now() + FOLLOWERS_WAIT_MAX;
     engine.wait_for_followers(&session.client, online, Some(deadline), has_it)?;
     timeline.add(Step::Replicas, watch.nanos());

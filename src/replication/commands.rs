@@ -16,8 +16,8 @@ use crate::admin::log_command::log_of;
 use crate::aof::epochs::EpochStart;
 use crate::aof::numbers::{canonical_number, parse_crc};
 use crate::aof::record::Epoch;
-use crate::cluster::progress::Follower;
-use crate::cluster::role::Leader;
+use crate::cluster::progress::ReplicaProgress;
+use crate::cluster::role::LeaderAddr;
 use crate::config::Fsync;
 use crate::engine::blocked::Wait;
 use crate::engine::session::{Ending, Mode};
@@ -46,7 +46,7 @@ pub fn replicaof(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(
         !host.is_empty() && host.len() < 256 && host.bytes().all(|byte| byte.is_ascii_graphic())
     });
     let host = host.ok_or(Failure::fixed("ERR Invalid master host"))?;
-    if engine.follow(Leader { host, port })? {
+    if engine.follow(LeaderAddr { host, port })? {
         reply.ok();
     } else {
         reply.simple("OK Already connected to specified master");
@@ -183,7 +183,7 @@ pub fn waitaof(
             engine.block(&session.client, Wait::Asked, &log.progress, deadline, is_over)?;
         }
     }
-    let has_it = |follower: &Follower| follower.durable() >= seq;
+    let has_it = |follower: &ReplicaProgress| follower.durable() >= seq;
     let count = wait_for(engine, session, replicas as usize, deadline, has_it)?;
     reply.array(2);
     reply.flag(is_here(engine, session) && log.durable() >= seq);
@@ -198,7 +198,7 @@ fn wait_for(
     session: &Session,
     wanted: usize,
     deadline: Option<Instant>,
-    condition: impl Fn(&Follower) -> bool,
+    condition: impl Fn(&ReplicaProgress) -> bool,
 ) -> Result<usize, Failure> {
     let Some(persistence) = &engine.persistence else { return Ok(0) };
     // After a change of roles, another record may have the number of a write that was given up.
@@ -352,7 +352,7 @@ impl Engine {
         client: &Client,
         wanted: usize,
         deadline: Option<Instant>,
-        condition: impl Fn(&Follower) -> bool,
+        condition: impl Fn(&ReplicaProgress) -> bool,
     ) -> Result<(), Failure> {
         let mut asked = false;
         let is_over = || {

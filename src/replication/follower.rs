@@ -17,13 +17,13 @@ use super::copy;
 use super::incoming::{Incoming, Item, LinkError};
 use super::wire::{Ack, Decline, Handover, Lead};
 use crate::aof::record::Position;
-use crate::cluster::role::{Leader, Order};
+use crate::cluster::role::{FollowTarget, LeaderAddr};
 use crate::config::{Fsync, Id};
 use crate::engine::{Engine, Persistence};
 use crate::event::Event;
-use crate::random::Random;
 use crate::rarely::Rarely;
 use crossbeam_channel::bounded;
+use fastrand::Rng;
 use std::io::{self, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
@@ -38,13 +38,13 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Runs until shutdown.
 pub fn run(engine: &Engine) {
     let Some(persistence) = &engine.persistence else { return };
-    let mut random = Random::new();
+    let mut random = Rng::new();
     while let Some(order) = engine.role.next_order(&engine.shutdown) {
         let said = Rarely::default();
         let mut wait = BACK_OFF_MIN;
         while engine.role.is_in_force(&order) && !engine.shutdown.is_requested() {
             let links = engine.role.link.links.get();
-            let mut link = Follower { engine, persistence, order: &order, said: &said };
+            let mut link = LeaderLink { engine, persistence, order: &order, said: &said };
             let error = link.run();
             engine.role.end_link();
             persistence.log.wake_readers();
@@ -71,7 +71,7 @@ pub fn run(engine: &Engine) {
             if said.is_due(&text) {
                 log::warn!("{text}; trying again");
             }
-            let jitter = random.below(wait.as_millis() as usize + 1) as u64;
+            let jitter = random.usize(..wait.as_millis() as usize + 1) as u64;
             let pause = wait / 2 + Duration::from_millis(jitter / 2);
             engine.role.pause(&order, pause, &engine.shutdown);
             wait = (2 * wait).min(BACK_OFF_MAX);
@@ -80,15 +80,15 @@ pub fn run(engine: &Engine) {
 }
 
 /// One link.
-pub struct Follower<'e> {
+pub struct LeaderLink<'e> {
     pub(super) engine: &'e Engine,
     pub(super) persistence: &'e Persistence,
-    pub(super) order: &'e Order,
+    pub(super) order: &'e FollowTarget,
     /// Complaints about this leader that are in the log.
     pub(super) said: &'e Rarely,
 }
 
-impl Follower<'_> {
+impl LeaderLink<'_> {
     /// Follows until something is wrong; tells what.
     fn run(&mut self) -> LinkError {
         // With a full disk there is no use for a link.
@@ -125,7 +125,7 @@ impl Follower<'_> {
     /// Waits for a thread that dials: neither a name server nor a connection in the making can be
     /// interrupted, and a shutdown waits for neither. Then that thread is left to itself.
     fn connect(&self) -> io::Result<TcpStream> {
-        let Leader { host, port } = self.order.leader.clone();
+        let LeaderAddr { host, port } = self.order.leader.clone();
         let (moved, shutdown) = (Arc::clone(&self.engine.role.moved), &self.engine.shutdown);
         let (dialled_tx, dialled_rx) = bounded(1);
         let dial = move || {
@@ -223,7 +223,7 @@ impl Follower<'_> {
 
     /// Says when the nodes that are followed turn out to follow each other, and when one leads again.
     fn look_for_a_leader(&self, hops: u64) {
-        let (link, Leader { host, port }) = (&self.engine.role.link, &self.order.leader);
+        let (link, LeaderAddr { host, port }) = (&self.engine.role.link, &self.order.leader);
         match link.note_hops(hops) {
             None => {}
             Some(true) => {

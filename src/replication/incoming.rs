@@ -197,9 +197,9 @@ mod tests {
     use super::*;
     use crate::aof::record::{Epoch, append_header};
     use crate::clock::UnixMillis;
-    use crate::random::Random;
     use crate::replication::wire;
     use crate::store::effect::Seq;
+    use fastrand::Rng;
 
     const START: Position = Position { seq: Seq(41), epoch: Epoch(1), crc: 0xfeed };
 
@@ -250,14 +250,14 @@ mod tests {
 
     #[test]
     fn a_stream_is_the_same_however_it_is_cut() {
-        let (bytes, mut random) = (stream(), Random::new());
+        let (bytes, mut random) = (stream(), Rng::new());
         let whole = items(&bytes, &[]);
         assert_eq!(whole.len(), 8, "{whole:#?}");
         let each: Vec<usize> = (1..bytes.len()).collect();
         assert_eq!(items(&bytes, &each), whole);
         for _ in 0..2000 {
             let mut pieces: Vec<usize> =
-                (0..random.below(12)).map(|_| random.below(bytes.len())).collect();
+                (0..random.usize(..12)).map(|_| random.usize(..bytes.len())).collect();
             pieces.sort_unstable();
             assert_eq!(items(&bytes, &pieces), whole, "{pieces:?}");
         }
@@ -265,12 +265,12 @@ mod tests {
 
     #[test]
     fn nothing_that_a_flipped_bit_has_touched_is_handed_over() {
-        let (bytes, mut random) = (stream(), Random::new());
+        let (bytes, mut random) = (stream(), Rng::new());
         let whole = items(&bytes, &[]);
         for bit in 0..bytes.len() * 8 {
             let mut bad = bytes.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            for pieces in [vec![], vec![random.below(bytes.len())]] {
+            for pieces in [vec![], vec![random.usize(..bytes.len())]] {
                 let good = items(&bad, &pieces);
                 assert!(good.len() < whole.len(), "bit {bit} is not noticed: {good:#?}");
                 assert_eq!(good, whole[..good.len()], "bit {bit}");

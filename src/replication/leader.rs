@@ -16,8 +16,8 @@ use super::feed::{Feed, Found, judge};
 use super::wire::{self, Ack, Answer, Decline, Handover, Heartbeat, LINE_LEN_MAX, Lead, Request};
 use crate::aof::record::Position;
 use crate::clock::UnixMillis;
-use crate::cluster::progress::Follower;
-use crate::cluster::role::Leader;
+use crate::cluster::progress::ReplicaProgress;
+use crate::cluster::role::LeaderAddr;
 use crate::config::Id;
 use crate::engine::{Client, Engine, Persistence};
 use crate::error::Failure;
@@ -133,7 +133,7 @@ fn link(
         _ => (true, request.last.seq),
     };
     let node_id = request.node_id.clone();
-    let follower = Follower::new(client.id, node_id, host, request.port, online, seq);
+    let follower = ReplicaProgress::new(client.id, node_id, host, request.port, online, seq);
     let registration = engine.followers.register(follower);
     let follower = &registration.follower;
     let done = AtomicBool::new(false);
@@ -164,7 +164,7 @@ fn link(
 }
 
 /// Reads acknowledgements until the link ends; tells why it did.
-fn read_acks(engine: &Engine, client: &Client, follower: &Follower, early: &[u8]) -> String {
+fn read_acks(engine: &Engine, client: &Client, follower: &ReplicaProgress, early: &[u8]) -> String {
     let timeout = Duration::from_secs(engine.config.int(Id::ReplTimeout) as u64);
     let socket = client.outbox.socket();
     if let Err(error) = socket.set_read_timeout(Some(timeout)) {
@@ -177,7 +177,7 @@ fn read_acks(engine: &Engine, client: &Client, follower: &Follower, early: &[u8]
             let line: Vec<u8> = bytes.drain(..=len).collect();
             let line = line.strip_suffix(b"\r\n").unwrap_or_default();
             if Handover::parse(line).is_some() {
-                follower.asks_to_lead.store(true, Relaxed);
+                follower.handover_requested.store(true, Relaxed);
                 continue;
             }
             if let Some(Decline(seq)) = Decline::parse(line) {
@@ -192,7 +192,7 @@ fn read_acks(engine: &Engine, client: &Client, follower: &Follower, early: &[u8]
                 return "it sent something that is no acknowledgement".to_string();
             };
             follower.note_clock(clock);
-            if follower.is_astray(bytes, received) {
+            if follower.stream_is_corrupt(bytes, received) {
                 return "what it has received is not what was sent".to_string();
             }
             if applied > Seq(0) {
@@ -223,7 +223,7 @@ struct Sender<'e> {
     engine: &'e Engine,
     persistence: &'e Persistence,
     client: &'e Client,
-    follower: &'e Follower,
+    follower: &'e ReplicaProgress,
     /// The link has ended.
     done: &'e AtomicBool,
     /// Bytes sent behind the answer.
@@ -241,7 +241,7 @@ impl Sender<'_> {
         if let Err(error) = result
             && !self.done.load(Relaxed)
         {
-            let Follower { host, port, .. } = self.follower;
+            let ReplicaProgress { host, port, .. } = self.follower;
             log::warn!("follower {host}:{port}: cannot send to it: {error}");
         }
         // Wakes the thread that reads from it.
@@ -293,7 +293,9 @@ impl Sender<'_> {
             if done {
                 return Ok(());
             }
-            if self.follower.asks_to_lead.swap(false, Relaxed) && !self.engine.role.is_follower() {
+            if self.follower.handover_requested.swap(false, Relaxed)
+                && !self.engine.role.is_follower()
+            {
                 sent = self.hand_over(&mut cursor, &mut buffer)?;
             }
             // The link may have broken in the middle of handing over: then it has to be said again.
@@ -306,7 +308,7 @@ impl Sender<'_> {
             let due = || {
                 self.is_done()
                     || log.generation() != generation
-                    || self.follower.asks_to_lead.load(Relaxed)
+                    || self.follower.handover_requested.load(Relaxed)
                     || told_to_lead != Some(sent)
                         && self.engine.role.has_handed_over(&self.follower.node_id, sent)
                     || self.follower.has_messages()
@@ -349,7 +351,7 @@ impl Sender<'_> {
             return Err(error);
         }
         log::warn!("handing over to {}:{} behind record {last}", follower.host, follower.port);
-        let leader = Leader { host: follower.host.clone(), port: follower.port };
+        let leader = LeaderAddr { host: follower.host.clone(), port: follower.port };
         self.engine.follow(leader).map_err(|failure| io::Error::other(failure.to_string()))?;
         self.engine.role.note_handed_over(follower.node_id.clone(), last);
         Ok(last)

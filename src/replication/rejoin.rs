@@ -8,13 +8,13 @@
 
 use super::copy::{self, Arrived};
 use super::diverged::{self, DIVERGED, Lost};
-use super::follower::Follower;
+use super::follower::LeaderLink;
 use super::incoming::{Incoming, LinkError};
 use super::replacement::{self, Pending, Purpose};
 use super::wire::{Answer, Request};
 use crate::aof::record::{Epoch, Position};
 use crate::aof::truncate;
-use crate::cluster::role::Leader;
+use crate::cluster::role::LeaderAddr;
 use crate::config::Id;
 use crate::engine::Persistence;
 use crate::protocol::quote;
@@ -26,7 +26,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Each round goes back by an epoch at least; beyond these, a full copy is cheaper.
 const ROUNDS_MAX: usize = 64;
-impl Follower<'_> {
+impl LeaderLink<'_> {
     /// Agrees with the leader on where to go on.
     pub fn agree(&self, incoming: &mut Incoming) -> Result<(), LinkError> {
         self.settle_copy()?;
@@ -108,7 +108,7 @@ impl Follower<'_> {
     /// Says that the leader's log ends before this node's, if it does.
     fn warn_of_end(&self, end: Seq, own: Seq) {
         if end < own && self.said.is_due("end") {
-            let Leader { host, port } = &self.order.leader;
+            let LeaderAddr { host, port } = &self.order.leader;
             log::warn!(
                 "the log of the leader {host}:{port} ends at record {end}, before this node's last, {own}: \
                  it has lost records, or never had them. Nothing is given up here before it is saved in \

@@ -9,7 +9,7 @@ use super::usage::Usage;
 use super::{Shard, Store};
 use crate::clock::UnixMillis;
 use crate::event::Classes;
-use crate::random::Random;
+use fastrand::Rng;
 
 /// A key, met in passing. It is known by its hash: of keys whose hashes are equal, any will do.
 #[derive(Clone, Copy, Debug)]
@@ -48,11 +48,11 @@ impl Odds {
     }
 
     /// A shard, if there is any key.
-    pub fn draw(&self, random: &mut Random) -> Option<usize> {
+    pub fn draw(&self, random: &mut Rng) -> Option<usize> {
         if self.total() == 0 {
             return None;
         }
-        let ticket = random.below(self.total());
+        let ticket = random.usize(..self.total());
         Some(self.up_to.partition_point(|&up_to| up_to <= ticket))
     }
 }
@@ -76,7 +76,7 @@ impl Store {
     }
 
     /// A random key of a shard; if `volatile`, one with a deadline.
-    pub fn sample(&self, number: usize, volatile: bool, random: &mut Random) -> Option<Sample> {
+    pub fn sample(&self, number: usize, volatile: bool, random: &mut Rng) -> Option<Sample> {
         let shard = self.shards[number].read();
         let mut slot = shard.random_slot(volatile, random);
         let found = slot.map(|at| Sample::of(&shard, number, at, volatile));
@@ -129,7 +129,7 @@ mod tests {
 
     /// How often each key is drawn, as the evictor draws.
     fn draws(store: &Store, volatile: bool, draws: usize) -> BTreeMap<(usize, u32), usize> {
-        let (mut random, mut drawn) = (Random::new(), BTreeMap::new());
+        let (mut random, mut drawn) = (Rng::new(), BTreeMap::new());
         let odds = store.odds(volatile);
         for _ in 0..draws {
             let shard = odds.draw(&mut random).unwrap();
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn nothing_is_drawn_where_nothing_is() {
-        let mut random = Random::new();
+        let mut random = Rng::new();
         for (store, volatile) in [(Store::new(), false), (filled(300, |_| None), true)] {
             assert!((0..SHARDS).all(|n| store.sample(n, volatile, &mut random).is_none()));
         }
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn only_what_is_still_there_and_still_the_same_is_evicted() {
         let store = filled(1, |_| None);
-        let mut random = Random::new();
+        let mut random = Rng::new();
         let shard = store.odds(false).draw(&mut random).unwrap();
         let sample = store.sample(shard, false, &mut random).unwrap();
         let mut tx = store.begin_shard(shard, || NOW);

@@ -7,7 +7,7 @@ use super::table::Table;
 use super::usage::Use;
 use super::watch::Watched;
 use crate::clock::UnixMillis;
-use crate::random::Random;
+use fastrand::Rng;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -205,14 +205,14 @@ impl Shard {
 
     /// A slot with a key, each as likely as any other; if `volatile`, of those with a deadline. Of the
     /// latter it may find none for all the leftovers in the list.
-    pub fn random_slot(&self, volatile: bool, random: &mut Random) -> Option<usize> {
+    pub fn random_slot(&self, volatile: bool, random: &mut Rng) -> Option<usize> {
         if !volatile {
             return self.table.random_taken(random);
         }
         let listed = self.deadlines.as_slice();
         let tries = if listed.is_empty() { 0 } else { RANDOM_TRIES_MAX };
         (0..tries).find_map(|_| {
-            let Reverse((_, reversed)) = listed[random.below(listed.len())];
+            let Reverse((_, reversed)) = listed[random.usize(..listed.len())];
             self.table
                 .slots_of(reversed.reverse_bits())
                 .find(|&at| self.table.entry(at).deadline().is_some())

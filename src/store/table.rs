@@ -19,7 +19,7 @@
 
 use super::entry::Entry;
 use super::usage::{Usage, Use};
-use crate::random::Random;
+use fastrand::Rng;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// The table grows when it has more entries than this share of its homes: above it, runs become long.
@@ -182,16 +182,16 @@ impl Table {
     }
 
     /// A random taken slot, each with the same probability.
-    pub fn random_taken(&self, random: &mut Random) -> Option<usize> {
+    pub fn random_taken(&self, random: &mut Rng) -> Option<usize> {
         if self.len == 0 {
             return None;
         }
         // After a free slot, try another random one: taking the next entry would favour entries after a
         // gap. That fallback is likely only in a table that is nearly empty.
         (0..RANDOM_TRIES_MAX)
-            .map(|_| random.below(self.slots.len()))
+            .map(|_| random.usize(..self.slots.len()))
             .find(|&at| self.slots[at].entry.is_some())
-            .or_else(|| self.next_taken(random.below(self.slots.len())))
+            .or_else(|| self.next_taken(random.usize(..self.slots.len())))
     }
 
     /// The hash of a taken slot's entry.
@@ -277,7 +277,7 @@ fn extent(slots: &[Slot], homes: usize) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::Random;
+    use fastrand::Rng;
     use std::collections::BTreeMap;
 
     const NEVER: Usage = Usage(0);
@@ -299,11 +299,11 @@ mod tests {
 
     /// Random inserts and removals, checked against a BTreeMap. Few `hash_bits` force collisions.
     fn against_model(hash_bits: u32, steps: usize) {
-        let mut random = Random::new();
+        let mut random = Rng::new();
         let mut table = Table::new();
         let mut model = BTreeMap::new();
         for step in 0..steps {
-            let key = (random.next_u64() % (steps as u64 / 2)).to_string().into_bytes();
+            let key = (random.u64(..) % (steps as u64 / 2)).to_string().into_bytes();
             let hash = crc32fast::hash(&key) >> (32 - hash_bits) << (32 - hash_bits);
             let growing = (step / (steps / 4)).is_multiple_of(2);
             match table.find(hash, &key) {

@@ -10,7 +10,7 @@ use super::told::Told;
 use super::usage::{Tracking, Usage, Use};
 use super::{KeyHash, SHARDS, Store, Totals};
 use crate::clock::UnixMillis;
-use crate::random::Random;
+use fastrand::Rng;
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -436,7 +436,7 @@ impl<'s> Tx<'s> {
     }
 
     /// A random live key, if there is one.
-    pub fn random_key(&self, random: &mut Random) -> Option<Vec<u8>> {
+    pub fn random_key(&self, random: &mut Rng) -> Option<Vec<u8>> {
         let odds = Odds::new(self.sizes());
         // Redis gives up looking for a live one among expired ones after 100 tries, too.
         for _ in 0..100 {
@@ -600,7 +600,7 @@ mod tests {
         assert_eq!(tx.key_count(), 2);
         assert_eq!((0..SHARDS).map(|shard| tx.expire(shard, 10)).sum::<usize>(), 1);
         assert_eq!(tx.key_count(), 1);
-        assert_eq!(tx.random_key(&mut Random::new()).as_deref(), Some(&b"here"[..]));
+        assert_eq!(tx.random_key(&mut Rng::new()).as_deref(), Some(&b"here"[..]));
     }
 
     #[test]

@@ -21,7 +21,6 @@
 //! would go before it had a chance.
 
 use crate::clock::UnixMillis;
-use crate::random;
 
 /// What is noted of each use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,7 +58,7 @@ impl Use {
 
     /// A key with these uses, after one more.
     pub fn after(self, before: Usage) -> Usage {
-        before.used(self.now, self.tracking, random::dice)
+        before.used(self.now, self.tracking, fastrand::f64)
     }
 }
 
@@ -147,7 +146,7 @@ fn increment(counter: u8, log_factor: u32, dice: impl FnOnce() -> f64) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::Random;
+    use fastrand::Rng;
 
     const LFU: Tracking = Tracking::Frequency { log_factor: 10, decay_minutes: 1 };
     const DAY_MS: u64 = 86_400_000;
@@ -188,16 +187,16 @@ mod tests {
 
     #[test]
     fn the_counter_obeys_the_law_of_redis() {
-        let mut random = Random::new();
+        let mut random = Rng::new();
         for _ in 0..100_000 {
-            let counter = random.below(256) as u8;
-            let (factor, decay) = (random.below(101) as u32, random.below(4) as u32);
-            let dice = random.unit();
+            let counter = random.usize(..256) as u8;
+            let (factor, decay) = (random.usize(..101) as u32, random.usize(..4) as u32);
+            let dice = random.f64();
             let grown = increment(counter, factor, || dice);
             assert_eq!(u32::from(grown), redis_increment(counter.into(), factor, dice));
 
-            let ldt = random.below(65_000);
-            let now = ldt + random.below(500);
+            let ldt = random.usize(..65_000);
+            let now = ldt + random.usize(..500);
             let usage = Usage::counted(counter, UnixMillis(ldt as u64 * 60_000 + 59_999));
             let decayed = usage.frequency(UnixMillis(now as u64 * 60_000), decay);
             let expected = redis_decrement(counter.into(), ldt as u32, now as u32, decay);
@@ -208,11 +207,11 @@ mod tests {
     /// The table in redis.conf: with factor 10, 100 hits give 10, 1,000 give 18, 100,000 give 142.
     #[test]
     fn the_counter_grows_as_redis_conf_says() {
-        let mut random = Random::new();
+        let mut random = Rng::new();
         let mut mean = |hits: u32| {
             let grow = |_| {
                 let start = Usage::new(UnixMillis(0), LFU);
-                let use_once = |usage: Usage, _| usage.used(UnixMillis(0), LFU, || random.unit());
+                let use_once = |usage: Usage, _| usage.used(UnixMillis(0), LFU, || random.f64());
                 f64::from((0..hits).fold(start, use_once).frequency(UnixMillis(0), 1))
             };
             (0..40).map(grow).sum::<f64>() / 40.0

@@ -7,7 +7,7 @@
 use super::request::{Refusal, Request};
 use super::{House, State};
 use crate::observe::{prometheus as exposition, status};
-use crate::random::Random;
+use crate::random;
 use std::fmt::Write;
 use std::net::IpAddr;
 
@@ -123,7 +123,7 @@ fn is_our_name(host: &str, local: IpAddr, more: &[String]) -> bool {
 }
 
 fn page() -> Answer {
-    let nonce = Random::new().hex40();
+    let nonce = random::hex40();
     let body = PAGE.replace("{nonce}", &nonce);
     Answer { nonce: Some(nonce), ..Answer::typed("text/html; charset=utf-8", body) }
 }
