@@ -9,6 +9,7 @@ mod common;
 
 use common::history::{History, NOW, recover};
 use common::memory_disk::memory_backed;
+use kvstore::aof::cleanup;
 use kvstore::aof::compaction::compact;
 use kvstore::aof::disk::Directory;
 use kvstore::aof::log::Log;
@@ -16,7 +17,6 @@ use kvstore::aof::record::Epoch;
 use kvstore::aof::record::Header;
 use kvstore::aof::record::Position;
 use kvstore::aof::record::ResumePoint;
-use kvstore::aof::recovery;
 use kvstore::aof::recovery::RecoveryError;
 use kvstore::store::effect::Seq;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -123,7 +123,7 @@ impl Healthy {
         assert_eq!(torn.damage.offset, start as u64, "{context}: {:?}", torn.damage);
         assert_eq!(recovered.end.last.seq.0 + 1, seq.0, "{context}: too much or too little");
         assert_eq!(&state, &self.history.states[seq.0 as usize - 1], "{context}: a wrong state");
-        recovery::settle(dir, &recovered).unwrap_or_else(|error| panic!("{context}: {error}"));
+        cleanup::clean_up(dir, &recovered).unwrap_or_else(|error| panic!("{context}: {error}"));
         let (again, same) = recover(dir).unwrap_or_else(|error| panic!("{context}: {error}"));
         assert_eq!((again.end.last, same), (recovered.end.last, state), "{context}, again");
         assert!(again.torn.is_none(), "{context}, again: {:?}", again.torn);

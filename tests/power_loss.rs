@@ -11,6 +11,7 @@ use common::history::{History, NOW, recover};
 use common::memory_disk::{Call, Loss, MemoryDisk, memory_backed};
 use common::rng::{Rng, fresh_seed};
 use common::{long_form, note, number_from_env};
+use kvstore::aof::cleanup;
 use kvstore::aof::compaction::compact;
 use kvstore::aof::disk::Directory;
 use kvstore::aof::log::Log;
@@ -18,7 +19,6 @@ use kvstore::aof::log::LogError;
 use kvstore::aof::record::Epoch;
 use kvstore::aof::record::Position;
 use kvstore::aof::record::ResumePoint;
-use kvstore::aof::recovery;
 use kvstore::store::effect::Effect;
 use kvstore::store::effect::Seq;
 use std::path::Path;
@@ -71,7 +71,7 @@ fn tell_on(told: &mut Told, disk: &MemoryDisk, always: bool) -> Result<(), Strin
             log.rotate_if_full();
         }
         if round == 1 {
-            compact(&log, |base| told.history.walk(&log, base))?;
+            compact(&log, |base| told.history.walk(&log, base)).map_err(|e| e.to_string())?;
             told.durable = log.durable();
         }
     }
@@ -97,7 +97,7 @@ fn check(told: &Told, dir: &Path, context: &str) {
     let expected = &told.history.states[last.seq.0 as usize];
     assert_eq!(&state, expected, "{context}: not the state after record {}", last.seq);
 
-    recovery::settle(dir, &recovered).unwrap_or_else(|error| panic!("{context}: {error}"));
+    cleanup::clean_up(dir, &recovered).unwrap_or_else(|error| panic!("{context}: {error}"));
     let disk = Box::new(Directory::open(dir).expect("it is there"));
     let log = Log::open(disk, recovered.end, Epoch(recovered.epoch.0 + 1), SEGMENT_BYTES, 0, NOW);
     log.unwrap_or_else(|error| panic!("{context}: {error}"));

@@ -68,15 +68,14 @@ impl<'d> BaseWriter<'d> {
             result => result?,
         };
         let mut buffer = first_line(position);
-        let mut crc = crc32fast::hash(&buffer);
+        let mut last = chain_start(position, &buffer);
         buffer.extend_from_slice(b"\r\n");
         for start in epochs.upto(position.seq) {
             let line = epochs::line(start);
-            crc = seal(crc, &line, 0);
+            last = chain_line(last, &line);
             buffer.extend_from_slice(&line);
             buffer.extend_from_slice(b"\r\n");
         }
-        let last = Position { seq: Seq(0), epoch: position.epoch, crc };
         Ok(BaseWriter { disk, file, position, last, keys: 0, len: 0, synced: 0, buffer })
     }
 
@@ -133,6 +132,16 @@ impl<'d> BaseWriter<'d> {
 
 fn unfinished_name(seq: Seq) -> String {
     base_name(seq) + UNFINISHED
+}
+
+/// The chain of a base's records begins with its first line.
+pub(super) fn chain_start(position: Position, first_line: &[u8]) -> Position {
+    Position { seq: Seq(0), epoch: position.epoch, crc: crc32fast::hash(first_line) }
+}
+
+/// An `#epoch` line is part of the chain: damage to it shows at the next record or at the last line.
+pub(super) fn chain_line(last: Position, line: &[u8]) -> Position {
+    Position { crc: seal(last.crc, line, 0), ..last }
 }
 
 /// `#base <seq> <epoch> <crc>`, without the line end.

@@ -111,7 +111,7 @@ impl LogFile for File {
 pub fn names(dir: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).map_err(named(dir))? {
-        names.extend(entry?.file_name().into_string());
+        names.extend(entry.map_err(named(dir))?.file_name().into_string());
     }
     Ok(names)
 }

@@ -42,12 +42,16 @@ impl Epochs {
     /// # Panics
     /// If it is not newer than the others.
     pub fn note(&mut self, start: EpochStart) {
-        let follows = |last: &EpochStart| last.epoch < start.epoch && last.first < start.first;
-        assert!(self.0.last().is_none_or(follows), "an epoch must follow the ones before it");
+        assert!(self.can_note(&start), "an epoch must follow the ones before it");
         self.0.push(start);
         if self.0.len() > EPOCHS_MAX {
             self.0.remove(0);
         }
+    }
+
+    /// True if it is newer than the others.
+    pub fn can_note(&self, start: &EpochStart) -> bool {
+        self.last().is_none_or(|last| last.epoch < start.epoch && last.first < start.first)
     }
 
     /// The epoch that this record is of, if it is still known.

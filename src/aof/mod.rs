@@ -69,19 +69,21 @@
 //! would be faster or safer somewhere, and none is needed to lose nothing.
 
 pub mod base;
+pub mod cleanup;
 pub mod compaction;
+pub mod damage;
 pub mod disk;
 pub mod epochs;
-mod failure;
+pub mod errors;
 pub mod files;
 pub mod lock;
 pub mod log;
 pub mod mark;
 pub mod node;
 pub mod numbers;
+mod reader;
 pub mod record;
 pub mod recovery;
 pub mod scan;
-mod settle;
 pub mod stats;
 pub mod truncate;

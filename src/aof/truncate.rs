@@ -16,7 +16,7 @@ use std::path::Path;
 /// True if the state at this record can be rebuilt from the directory: the base is not newer, and had been
 /// finished by then.
 pub fn can_rewind(dir: &Path, last: Seq) -> Result<bool, RecoveryError> {
-    let listing = files::list(dir).map_err(|error| RecoveryError::Io(dir.into(), error))?;
+    let listing = files::list(dir)?;
     match listing.bases.last() {
         None => Ok(listing.segments.first().is_none_or(|first| *first == Seq(1))),
         Some(base) if *base > last => Ok(false),

@@ -1,6 +1,7 @@
 //! `kvstore check`: judges a directory as recovery does, and keeps what can be kept.
 
 use super::{Arguments, Error, Tool, Verdict, at, say, steadily};
+use crate::aof::cleanup;
 use crate::aof::files::{self, base_name, segment_name};
 use crate::aof::lock::{self, Lock};
 use crate::aof::mark;
@@ -164,12 +165,12 @@ fn repair(dir: &Path, error: RecoveryError) -> Result<(), Error> {
     let mut saved = Vec::new();
     // From the end on, so that a crash in between leaves a shorter log and no gap in it.
     for &segment in plan.removed.iter().rev() {
-        saved.push(recovery::cut_off(dir, segment, 0).map_err(at(dir))?);
+        saved.push(cleanup::cut_off(dir, segment, 0).map_err(at(dir))?);
         fs::remove_file(dir.join(segment_name(segment))).map_err(at(dir))?;
         sync_dir(dir).map_err(at(dir))?;
     }
     if let Some((segment, offset)) = plan.cut {
-        saved.push(recovery::cut_off(dir, segment, offset).map_err(at(dir))?);
+        saved.push(cleanup::cut_off(dir, segment, offset).map_err(at(dir))?);
     }
     if files::list(dir).map_err(at(dir))?.segments.is_empty() {
         // Behind a base there must be a log, or nobody could tell that it was lost.

@@ -21,6 +21,7 @@
 //! with `-MISCONF` and that are logged when there is space again.
 
 use super::Client;
+use crate::aof::cleanup;
 use crate::aof::disk::Directory;
 use crate::aof::files;
 use crate::aof::lock::Lock;
@@ -141,7 +142,7 @@ impl Persistence {
     ) -> Result<Persistence, RecoveryError> {
         let dir = PathBuf::from(config.text(Id::Dir));
         let named = dir.clone();
-        let io_error = |error| RecoveryError::Io(named.clone(), error);
+        let io_error = RecoveryError::at(&named);
         let lock = Lock::hold(&dir).map_err(io_error)?;
         let node = Node::read(&dir).map_err(io_error)?;
         let leader = config.leader().map(|(host, port)| format!("{host} {port}"));
@@ -150,7 +151,7 @@ impl Persistence {
         let recovered = load(&dir, store, &loading)?;
         loading.set_active(false);
         store.loaded(recovered.records);
-        recovery::settle(&dir, &recovered)?;
+        cleanup::clean_up(&dir, &recovered)?;
         let millis = watch.micros() / 1000;
         if node.epoch > recovered.epoch {
             warn_of_older_log(&dir, node.epoch, &recovered).map_err(io_error)?;

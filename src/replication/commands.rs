@@ -180,7 +180,7 @@ pub fn waitaof(
         }
         if !matches!(session.mode, Mode::Executing) {
             let is_over = || log.durable() >= seq || log.check().is_err();
-            engine.block(&session.client, Wait::Asked, &log.progress, deadline, is_over)?;
+            engine.block(&session.client, Wait::Asked, log.progress(), deadline, is_over)?;
         }
     }
     let has_it = |follower: &ReplicaProgress| follower.durable() >= seq;
@@ -242,7 +242,7 @@ pub fn waitseq(
         Mode::Executing => Some(Instant::now()),
         _ => deadline(Duration::from_millis(positive(&args[2])?)),
     };
-    let moved = &log_of(engine)?.log.written_moved;
+    let moved = log_of(engine)?.log.written_moved();
     let mut seen = Ok(Seen::NotYet);
     engine.block(&session.client, Wait::Asked, moved, deadline, || {
         seen = look(engine, &token);

@@ -115,7 +115,11 @@ impl Persistence {
     fn hold_log(&self) -> Result<Frozen<'_>, String> {
         self.log.sync().map_err(|error| error.to_string())?;
         let frozen = self.log.freeze();
-        if frozen.is_settled() { Ok(frozen) } else { Err("records wait to be written".to_string()) }
+        if frozen.is_complete() {
+            Ok(frozen)
+        } else {
+            Err("records wait to be written".to_string())
+        }
     }
 
     fn restart_from(
@@ -125,8 +129,7 @@ impl Persistence {
         working: impl FnMut(),
         change: impl FnOnce(&Frozen<'_>) -> io::Result<()>,
     ) -> Position {
-        let io_error = |error| RecoveryError::Io(self.dir.clone(), error);
-        let changed = change(&frozen).map_err(io_error);
+        let changed = change(&frozen).map_err(RecoveryError::at(&self.dir));
         changed.and_then(|()| self.rebuild(store, frozen, working)).unwrap_or_else(|error| {
             if self.loading.is_given_up() {
                 // The files are in order and all was synced; memory is a part of them, and is not seen any more.
@@ -156,7 +159,7 @@ impl Persistence {
         let last = recovered.end.last;
         frozen
             .resume_at(recovered.end, recovered.epochs, recovered.bytes)
-            .map_err(|error| RecoveryError::Io(self.dir.clone(), error))?;
+            .map_err(RecoveryError::at(&self.dir))?;
         tx.forget_changes();
         store.loaded(recovered.records);
         self.log.continue_after(recovered.at);
@@ -170,7 +173,7 @@ impl Persistence {
 /// At the start, before the log is read: finishes taking over a full copy, or sets it aside if this node no
 /// longer follows the `leader` that it came from, or has gone on without it.
 pub fn settle_copy(dir: &Path, leader: Option<&str>) -> Result<(), RecoveryError> {
-    let io_error = |error| RecoveryError::Io(dir.into(), error);
+    let io_error = RecoveryError::at(dir);
     let Some(Pending { purpose, begun }) = replacement::pending(dir).map_err(io_error)? else {
         return Ok(());
     };

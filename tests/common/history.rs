@@ -3,6 +3,7 @@
 
 use super::rng::Rng;
 use kvstore::aof::base::BaseWriter;
+use kvstore::aof::errors::CompactError;
 use kvstore::aof::log::Log;
 use kvstore::aof::recovery;
 use kvstore::aof::recovery::Recovered;
@@ -90,7 +91,7 @@ impl History {
     }
 
     /// Walks over the state as a compaction does: in two parts, between which writers go on.
-    pub fn walk(&mut self, log: &Log, base: &mut BaseWriter<'_>) -> Result<(), String> {
+    pub fn walk(&mut self, log: &Log, base: &mut BaseWriter<'_>) -> Result<(), CompactError> {
         let middle = b"c".to_vec();
         let early = self.now().range(..middle.clone());
         add(base, &early.map(|(k, v)| (k.clone(), v.clone())).collect())?;
@@ -99,7 +100,7 @@ impl History {
         }
         // A part of what the base is about to know is not even written yet, let alone durable.
         let seq = self.append(log);
-        log.ensure_written(Seq(seq.0 - 2)).map_err(|error| error.to_string())?;
+        log.ensure_written(Seq(seq.0 - 2)).map_err(CompactError::Log)?;
         self.append(log);
         let late = self.now().range(middle..);
         add(base, &late.map(|(k, v)| (k.clone(), v.clone())).collect())
@@ -130,11 +131,11 @@ fn random_effect(rng: &mut Rng, state: &mut State, payload: &mut Vec<u8>) {
     apply(state, effect);
 }
 
-fn add(base: &mut BaseWriter<'_>, part: &State) -> Result<(), String> {
+fn add(base: &mut BaseWriter<'_>, part: &State) -> Result<(), CompactError> {
     let mut payload = Vec::new();
     for (key, (value, deadline)) in part {
         let deadline = deadline.map(UnixMillis);
         Effect::Set { key, value, deadline }.encode(&mut payload);
     }
-    base.add(&payload, part.len() as u64, NOW).map_err(|error| error.to_string())
+    Ok(base.add(&payload, part.len() as u64, NOW)?)
 }

@@ -6,7 +6,8 @@
 //! - Segments that a connected follower still needs are **pinned**, up to `pinned` bytes. A follower that
 //!   lags further loses its place and gets a full copy, so that it cannot fill the leader's disk.
 
-use super::{Log, files};
+use super::Log;
+use crate::aof::files;
 use crate::store::effect::Seq;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;

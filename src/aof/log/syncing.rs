@@ -1,61 +1,71 @@
-//! Making the log durable, alone or for many at once.
+//! Making the log durable, alone or for many at once: group commit.
 
-use super::{Log, LogError, LogFile};
+use super::{Log, LogError};
+use crate::aof::disk::LogFile;
 use crate::aof::stats::Stages;
 use crate::clock::Stopwatch;
 use crate::store::effect::Seq;
 use parking_lot::MutexGuard;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Release;
+
+/// The turn to sync: its holder alone moves `durable`, begins segments and replaces files. Holds the figures of
+/// the last sync.
+pub(super) struct SyncTurn<'l>(MutexGuard<'l, Stages>);
 
 impl Log {
     /// Makes everything appended so far durable, alone or together with others' records.
     pub fn sync(&self) -> Result<Stages, LogError> {
-        self.sync_holding(&mut self.syncing.lock())
+        self.sync_in(&mut self.sync_turn())
     }
 
-    /// As [`Log::sync`], unless somebody is syncing already.
+    /// As [`Log::sync`]; None if another thread is syncing.
     pub fn try_sync(&self) -> Option<Result<Stages, LogError>> {
-        Some(self.sync_holding(&mut self.syncing.try_lock()?))
+        let mut turn = SyncTurn(self.segments.syncing.try_lock()?);
+        Some(self.sync_in(&mut turn))
     }
 
-    pub(super) fn sync_holding(
-        &self,
-        last: &mut MutexGuard<'_, Stages>,
-    ) -> Result<Stages, LogError> {
+    /// Waits for the turn to sync.
+    pub(super) fn sync_turn(&self) -> SyncTurn<'_> {
+        SyncTurn(self.segments.syncing.lock())
+    }
+
+    pub(super) fn sync_in(&self, turn: &mut SyncTurn<'_>) -> Result<Stages, LogError> {
         if let Err(error @ LogError::Sync(_)) = self.check() {
             return Err(error);
         }
-        let (file, is_new, upto, write) = {
-            let mut writer = self.writer.lock();
-            let write = self.write_timed(&mut writer)?;
-            if self.durable() == self.written() {
-                // Somebody synced for all while we waited for our turn.
-                return Ok(**last);
-            }
-            let is_new = writer.take_is_new();
-            (Arc::clone(&writer.file), is_new, self.written(), write)
-        };
-        **last = Stages { write, ..self.sync_file(&*file, is_new, upto)? };
-        Ok(**last)
+        let mut writer = self.segments.writer.lock();
+        let write = self.write_timed(&mut writer)?;
+        let upto = self.written();
+        if self.durable() == upto {
+            // Another thread synced for all while this one waited for its turn.
+            return Ok(*turn.0);
+        }
+        let is_new = writer.take_is_new();
+        let file = Arc::clone(&writer.file);
+        // Other threads may write meanwhile.
+        drop(writer);
+        *turn.0 = Stages { write, ..self.sync_file(turn, &*file, is_new, upto)? };
+        Ok(*turn.0)
     }
 
     /// Syncs a segment, and its name if that is new, and marks what is in it as durable.
     pub(super) fn sync_file(
         &self,
+        _turn: &mut SyncTurn<'_>,
         file: &dyn LogFile,
         is_new: bool,
         upto: Seq,
     ) -> Result<Stages, LogError> {
-        let watch = Stopwatch::start();
+        let stopwatch = Stopwatch::start();
         let result = file.sync().and_then(|()| if is_new { self.disk.sync_dir() } else { Ok(()) });
-        let (fsync, records) = (watch.nanos(), upto.0 - self.durable().0);
+        let (fsync, records) = (stopwatch.nanos(), upto.0 - self.durable().0);
         let stages = Stages { fsync, records, ..Stages::default() };
         self.stats.note_fsync(stages);
         result.map_err(|error| self.fail(LogError::Sync(error.to_string())))?;
-        self.durable.store(upto.0, Release);
-        self.mark.note(upto);
-        self.progress.notify();
+        self.watermarks.set_durable(upto);
+        // After `durable`: the mark must never be ahead of it.
+        self.segments.mark.note(upto);
+        self.watermarks.progress.notify();
         Ok(stages)
     }
 }

@@ -1,0 +1,112 @@
+//! The end of the log in memory: records for which no write call has been made yet.
+
+use crate::aof::epochs::{EpochStart, Epochs};
+use crate::aof::record::{Epoch, Header, Position, append_header};
+use crate::clock::UnixMillis;
+use crate::store::effect::Seq;
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Writers wait before they lock anything while more than this is pending: a slow disk slows them down instead
+/// of filling the memory. A limit on memory lowers it, see `Log::set_pending_max`.
+pub const PENDING_BYTES_MAX: u64 = 64 << 20;
+
+/// Takes records, in the order in which their effects are applied.
+#[derive(Debug)]
+pub(super) struct Appender {
+    /// A leaf lock, held for a memcpy.
+    pending: Mutex<Pending>,
+    /// Bytes appended and not yet written, those that the writer has taken included.
+    pub pending_bytes: AtomicU64,
+    /// `Log::admit` waits above this.
+    pub pending_bytes_max: AtomicU64,
+    /// Every epoch so far. Changed only while `pending` is locked; otherwise a leaf lock.
+    pub epochs: RwLock<Epochs>,
+}
+
+/// The pending records.
+///
+/// - Each record follows the one before: the next seq, no older epoch, no earlier time, the crc chained.
+/// - When the writer takes `bytes`, it takes all of it. So if `bytes` is empty and the writer has written all it
+///   took, then the last record is written (asserted in `Log::write`).
+#[derive(Debug)]
+pub(super) struct Pending {
+    bytes: Vec<u8>,
+    /// The last record appended.
+    pub last: Position,
+    /// The epoch of the next record.
+    pub epoch: Epoch,
+    /// The time of the last record.
+    pub at: UnixMillis,
+}
+
+impl Appender {
+    pub fn new(last: Position, epochs: Epochs) -> Appender {
+        let pending = Pending { bytes: Vec::new(), last, epoch: last.epoch, at: UnixMillis(0) };
+        Appender {
+            pending: Mutex::new(pending),
+            pending_bytes: AtomicU64::new(0),
+            pending_bytes_max: AtomicU64::new(PENDING_BYTES_MAX),
+            epochs: RwLock::new(epochs),
+        }
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock()
+    }
+
+    /// True while more is pending than may be.
+    pub fn is_over(&self) -> bool {
+        self.pending_bytes.load(Relaxed) > self.pending_bytes_max.load(Relaxed)
+    }
+
+    /// Adds a record of this node's own.
+    pub fn add(&self, pending: &mut Pending, payload: &[u8], payload_crc: u32, now: UnixMillis) {
+        let before = pending.bytes.len();
+        pending.at = pending.at.max(now);
+        let Pending { bytes, last, epoch, at } = pending;
+        *last = append_header(bytes, *last, *epoch, *at, payload.len(), payload_crc);
+        bytes.extend_from_slice(payload);
+        self.pending_bytes.fetch_add((bytes.len() - before) as u64, Relaxed);
+    }
+
+    /// Adds a record of the leader's as it is.
+    ///
+    /// # Panics
+    /// If it does not follow the last record: the copies would differ from then on.
+    pub fn add_record(&self, pending: &mut Pending, header: &Header, record: &[u8]) {
+        let follows = header.seq == pending.last.next() && header.epoch >= pending.last.epoch;
+        assert!(follows, "a record of the leader's must follow the last one");
+        if header.epoch > pending.last.epoch {
+            let (epoch, first, crc) = (header.epoch, header.seq, header.crc);
+            self.epochs.write().note(EpochStart { epoch, first, crc });
+            pending.epoch = epoch;
+        }
+        pending.bytes.extend_from_slice(record);
+        pending.last = header.position();
+        pending.at = pending.at.max(header.at);
+        self.pending_bytes.fetch_add(record.len() as u64, Relaxed);
+    }
+}
+
+impl Pending {
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Moves the pending bytes to `buffer`, which is empty; returns the last record's position.
+    pub fn take(&mut self, buffer: &mut Vec<u8>) -> Position {
+        std::mem::swap(&mut self.bytes, buffer);
+        self.last
+    }
+
+    /// Continues after another record.
+    pub fn resume_at(&mut self, last: Position) {
+        (self.last, self.epoch) = (last, last.epoch);
+    }
+
+    /// The number of the last record.
+    pub fn seq(&self) -> Seq {
+        self.last.seq
+    }
+}
