@@ -95,7 +95,6 @@ pub mod config;
 pub mod digits;
 pub mod engine;
 pub mod error;
-pub mod event;
 pub mod file_error;
 pub mod glob;
 pub mod loading;

@@ -8,17 +8,16 @@ mod common;
 
 use common::server::Server;
 use common::text::Text;
-use kvstore::commands::Command;
-use kvstore::commands::Commands;
+use kvstore::admin::commands;
+use kvstore::commands::Spec;
 
 #[test]
 fn each_example_gives_the_answer_that_it_shows() {
-    let wrong: Vec<String> =
-        Commands::new().rows().iter().filter_map(|row| check(row).err()).collect();
+    let wrong: Vec<String> = commands().rows().iter().filter_map(|row| check(row).err()).collect();
     assert!(wrong.is_empty(), "examples that are not true:\n{}", wrong.join("\n"));
 }
 
-fn check(row: &Command) -> Result<(), String> {
+fn check(row: &Spec) -> Result<(), String> {
     if row.example.is_empty() {
         return Ok(());
     }
@@ -48,7 +47,7 @@ fn check(row: &Command) -> Result<(), String> {
 }
 
 /// `CLIENT ID` is a call of `client|id`, and will do as an example of `client`.
-fn is_a_call_of(call: &str, row: &Command) -> bool {
+fn is_a_call_of(call: &str, row: &Spec) -> bool {
     let mut words = call.split(' ').map(str::to_lowercase);
     row.name.split('|').all(|name| words.next().as_deref() == Some(name))
 }

@@ -1,38 +1,70 @@
 //! CLIENT: looking at connections, naming, pausing and ending them.
 
+use crate::commands::Family::Connection;
+use crate::commands::Flags;
 use crate::config::ClientClass;
+use crate::engine::blocked::Unblock;
 use crate::engine::pause::PauseKind;
 use crate::engine::session::{Ending, Mode, ReplyMode};
-use crate::engine::{Client, ClientId, Engine, Session};
-use crate::error::{Failure, SYNTAX};
+use crate::engine::table::{ADMIN, FAST, Row, ServerCall, container, sub, subcommands};
+use crate::engine::{Client, ClientId, Engine};
+use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
 use crate::protocol::{Args, Reply, integer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-pub fn getname(session: &Session, reply: &mut Reply) -> Result<(), Failure> {
-    let name = session.client.labels().name;
-    reply.bulk_or_nil(Some(name.as_bytes()).filter(|name| !name.is_empty()));
+/// The rows of these commands.
+#[rustfmt::skip]
+pub const COMMANDS: &[Row] = &[
+    container(Connection, "client", FAST, subcommands, "Looks at and changes connections.", "CLIENT ID -> (the number of this connection)"),
+    sub(Connection, "client|getname", 2, FAST, getname, "", "The name given to this connection."),
+    sub(Connection, "client|help", 2, FAST, subcommands, "", "Lists the subcommands."),
+    sub(Connection, "client|id", 2, FAST, id, "", "The number of this connection."),
+    sub(Connection, "client|info", 2, FAST, info, "", "This connection's line of CLIENT LIST."),
+    sub(Connection, "client|kill", -3, ADMIN, kill,
+        "ip:port | [ID client-id] [TYPE NORMAL | MASTER | REPLICA | PUBSUB] [USER username] [ADDR ip:port] [LADDR ip:port] [SKIPME yes/no]",
+        "Ends connections."),
+    sub(Connection, "client|list", -2, ADMIN, list,
+        "[TYPE NORMAL | MASTER | REPLICA | PUBSUB] [ID client-id [client-id ...]]", "Lists the connections."),
+    sub(Connection, "client|no-evict", 3, ADMIN, no_evict, "ON | OFF", "Spares this connection when memory is short."),
+    sub(Connection, "client|no-touch", 3, FAST, no_touch,
+        "ON | OFF", "Reads of this connection do not count as uses of a key."),
+    sub(Connection, "client|pause", -3, ADMIN.and(Flags::UNPAUSED), pause,
+        "milliseconds [WRITE | ALL]", "Makes commands of all connections wait."),
+    sub(Connection, "client|reply", 3, FAST.and(Flags::CONNECTION), reply_mode,
+        "ON | OFF | SKIP", "Whether this connection is answered."),
+    sub(Connection, "client|setinfo", 4, FAST, setinfo,
+        "LIB-NAME name | LIB-VER version", "Tells which library this client uses."),
+    sub(Connection, "client|setname", 3, FAST, setname, "name", "Names this connection."),
+    sub(Connection, "client|unblock", -3, ADMIN, unblock,
+        "client-id [TIMEOUT | ERROR]", "Wakes a connection that waits in a command."),
+    sub(Connection, "client|unpause", 2, ADMIN.and(Flags::UNPAUSED), unpause, "", "Ends CLIENT PAUSE."),
+];
+
+fn getname(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    let name = call.session.client.labels().name;
+    call.reply.bulk_or_nil(Some(name.as_bytes()).filter(|name| !name.is_empty()));
     Ok(())
 }
 
-pub fn id(session: &Session, reply: &mut Reply) -> Result<(), Failure> {
-    reply.int(session.client.id.0 as i64);
+fn id(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    call.reply.int(call.session.client.id.0 as i64);
     Ok(())
 }
 
-pub fn info(engine: &Engine, session: &Session, reply: &mut Reply) -> Result<(), Failure> {
-    reply.page(&(describe(engine, &session.client) + "\n"));
+fn info(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    call.reply.page(&(describe(call.engine, &call.session.client) + "\n"));
     Ok(())
 }
 
-pub fn setname(session: &Session, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+fn setname(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let name = valid_name(&args[2])?;
-    session.client.set_labels(|labels| labels.name = name);
-    reply.ok();
+    call.session.client.set_labels(|labels| labels.name = name);
+    call.reply.ok();
     Ok(())
 }
 
-pub fn setinfo(session: &Session, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+fn setinfo(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let valid = |option: &str| {
         printable(&args[3]).ok_or_else(|| {
             Failure::new(format!(
@@ -42,14 +74,14 @@ pub fn setinfo(session: &Session, args: Args<'_>, reply: &mut Reply) -> Result<(
     };
     if args.is(2, "lib-name") {
         let library = valid("lib-name")?;
-        session.client.set_labels(|labels| labels.library = library);
+        call.session.client.set_labels(|labels| labels.library = library);
     } else if args.is(2, "lib-ver") {
         let version = valid("lib-ver")?;
-        session.client.set_labels(|labels| labels.library_version = version);
+        call.session.client.set_labels(|labels| labels.library_version = version);
     } else {
         return Err(Failure::quoting("ERR Unrecognized option '", &args[2], "'"));
     }
-    reply.ok();
+    call.reply.ok();
     Ok(())
 }
 
@@ -65,8 +97,8 @@ fn printable(word: &[u8]) -> Option<String> {
     printable.then(|| String::from_utf8_lossy(word).into_owned())
 }
 
-pub fn list(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
-    let mut clients = connected(engine);
+fn list(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    let mut clients = connected(call.engine);
     if args.is(2, "type") && args.len() == 4 {
         let class = class(&args[3])?;
         clients.retain(|client| class == Some(client.class()));
@@ -77,8 +109,8 @@ pub fn list(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Fa
     } else if args.len() > 2 {
         return Err(SYNTAX);
     }
-    let lines = clients.iter().map(|client| describe(engine, client) + "\n");
-    reply.page(&lines.collect::<String>());
+    let lines = clients.iter().map(|client| describe(call.engine, client) + "\n");
+    call.reply.page(&lines.collect::<String>());
     Ok(())
 }
 
@@ -159,12 +191,8 @@ impl Filter {
     }
 }
 
-pub fn kill(
-    engine: &Engine,
-    session: &mut Session,
-    args: Args<'_>,
-    reply: &mut Reply,
-) -> Result<(), Failure> {
+fn kill(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    let ServerCall { engine, session, reply } = call;
     let by_address = args.len() == 3;
     let filter = if by_address {
         Filter { addr: Some(args[2].to_vec()), ..Filter::default() }
@@ -199,12 +227,12 @@ fn yes_or_no(word: &[u8]) -> Result<bool, Failure> {
     }
 }
 
-pub fn no_evict(session: &Session, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
-    on_or_off(&session.client.no_evict, args, reply)
+fn no_evict(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    on_or_off(&call.session.client.no_evict, args, call.reply)
 }
 
-pub fn no_touch(session: &Session, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
-    on_or_off(&session.client.no_touch, args, reply)
+fn no_touch(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    on_or_off(&call.session.client.no_touch, args, call.reply)
 }
 
 fn on_or_off(flag: &AtomicBool, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
@@ -217,24 +245,19 @@ fn on_or_off(flag: &AtomicBool, args: Args<'_>, reply: &mut Reply) -> Result<(),
     Ok(())
 }
 
-pub fn reply_mode(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
-    session.reply_mode = match args[2].to_ascii_lowercase().as_slice() {
+fn reply_mode(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    call.session.reply_mode = match args[2].to_ascii_lowercase().as_slice() {
         b"on" => ReplyMode::On,
         b"off" => ReplyMode::Off,
-        b"skip" if session.reply_mode == ReplyMode::Off => ReplyMode::Off,
+        b"skip" if call.session.reply_mode == ReplyMode::Off => ReplyMode::Off,
         b"skip" => ReplyMode::SkipNext,
         _ => return Err(SYNTAX),
     };
-    reply.ok();
+    call.reply.ok();
     Ok(())
 }
 
-pub fn pause(
-    engine: &Engine,
-    session: &mut Session,
-    args: Args<'_>,
-    reply: &mut Reply,
-) -> Result<(), Failure> {
+fn pause(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let kind = match args.get(3).map(<[u8]>::to_ascii_lowercase).as_deref() {
         None | Some(b"all") => PauseKind::All,
         Some(b"write") => PauseKind::Writes,
@@ -244,17 +267,33 @@ pub fn pause(
         integer(&args[2]).ok_or(Failure::fixed("ERR timeout is not an integer or out of range"))?;
     let millis = u64::try_from(millis).map_err(|_| Failure::fixed("ERR timeout is negative"))?;
     // Its own EXEC is not held up.
-    match session.mode {
-        Mode::Executing => session.pauses.push((kind, millis)),
-        _ => engine.begin_pause(kind, millis),
+    match call.session.mode {
+        Mode::Executing => call.session.pauses.push((kind, millis)),
+        _ => call.engine.begin_pause(kind, millis),
     }
-    reply.ok();
+    call.reply.ok();
     Ok(())
 }
 
-pub fn unpause(engine: &Engine, session: &mut Session, reply: &mut Reply) -> Result<(), Failure> {
-    session.pauses.clear();
-    engine.pause.end();
-    reply.ok();
+fn unpause(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    call.session.pauses.clear();
+    call.engine.pause.end();
+    call.reply.ok();
+    Ok(())
+}
+
+/// `CLIENT UNBLOCK client-id [TIMEOUT | ERROR]`
+fn unblock(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    let how = match args.get(3) {
+        None => Unblock::Timeout,
+        Some(_) if args.is(3, "timeout") => Unblock::Timeout,
+        Some(_) if args.is(3, "error") => Unblock::Error,
+        Some(_) => {
+            return Err(Failure::fixed("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
+        }
+    };
+    let id = integer(&args[2]).ok_or(NOT_AN_INTEGER)?;
+    let found = call.engine.clients.all().into_iter().find(|client| client.id.0 as i64 == id);
+    call.reply.flag(found.is_some_and(|client| client.blocked.unblock(how)));
     Ok(())
 }

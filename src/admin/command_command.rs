@@ -1,29 +1,50 @@
 //! COMMAND: the table, for programs.
 
 use super::key_specs;
-use crate::commands::{Command, Flags};
+use crate::commands::Family::Server;
+use crate::commands::Shape;
+use crate::commands::{Flags, Spec};
 use crate::engine::Engine;
+use crate::engine::table::{FAST, Row, ServerCall, row, sub, subcommands};
 use crate::error::Failure;
 use crate::glob::Pattern;
 use crate::protocol::{Args, Reply};
 
+/// The rows of these commands.
+#[rustfmt::skip]
+pub const COMMANDS: &[Row] = &[
+    row(Server, "command", -1, FAST, all).shape(Shape::ContainerOr)
+        .help("[subcommand [argument ...]]", "Describes the commands to programs; people want HELP.",
+            "COMMAND COUNT -> (a number)"),
+    sub(Server, "command|count", 2, FAST, count, "", "How many commands there are."),
+    sub(Server, "command|docs", -2, FAST, docs, "[command-name [command-name ...]]", "Documentation of commands."),
+    sub(Server, "command|getkeys", -4, FAST, getkeys, "command argument [argument ...]", "The keys of a call."),
+    sub(Server, "command|getkeysandflags", -4, FAST, getkeysandflags,
+        "command argument [argument ...]", "The keys of a call, and what is done to them."),
+    sub(Server, "command|help", 2, FAST, subcommands, "", "Lists the subcommands."),
+    sub(Server, "command|info", -2, FAST, info, "[command-name [command-name ...]]", "The rows of commands."),
+    sub(Server, "command|list", -2, FAST, list,
+        "[FILTERBY MODULE module-name | ACLCAT category | PATTERN pattern]", "The names of all commands."),
+];
+
 const INVALID_COMMAND: Failure = Failure::fixed("ERR Invalid command specified");
 
-pub fn all(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
-    let rows = top_rows(engine);
-    reply.array(rows.len());
-    rows.iter().for_each(|row| describe(engine, row, reply));
+fn all(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    let rows = top_rows(call.engine);
+    call.reply.array(rows.len());
+    rows.iter().for_each(|row| describe(call.engine, row, call.reply));
     Ok(())
 }
 
-pub fn count(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
-    reply.count(top_rows(engine).len());
+fn count(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    call.reply.count(top_rows(call.engine).len());
     Ok(())
 }
 
-pub fn info(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+fn info(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    let ServerCall { engine, reply, .. } = call;
     if args.len() == 2 {
-        return all(engine, reply);
+        return all(call, args);
     }
     reply.array(args.len() - 2);
     for name in args.from(2) {
@@ -35,9 +56,9 @@ pub fn info(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Fa
     Ok(())
 }
 
-pub fn list(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+fn list(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     // As Redis 7: with the subcommands, which COMMAND COUNT does not count.
-    let mut rows = engine.commands.rows().to_vec();
+    let mut rows = call.engine.commands.rows().to_vec();
     if args.len() > 2 {
         if args.len() != 5 || !args.is(2, "filterby") {
             return Err(crate::error::SYNTAX);
@@ -54,14 +75,15 @@ pub fn list(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Fa
             return Err(crate::error::SYNTAX);
         }
     }
-    reply.array(rows.len());
-    rows.iter().for_each(|row| reply.bulk(row.name.as_bytes()));
+    call.reply.array(rows.len());
+    rows.iter().for_each(|row| call.reply.bulk(row.name.as_bytes()));
     Ok(())
 }
 
 /// What `redis-cli` makes its hints and its help of.
-pub fn docs(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
-    let rows: Vec<&Command> = if args.len() == 2 {
+fn docs(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    let ServerCall { engine, reply, .. } = call;
+    let rows: Vec<&Spec> = if args.len() == 2 {
         top_rows(engine)
     } else {
         args.from(2)
@@ -77,8 +99,8 @@ pub fn docs(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Fa
     Ok(())
 }
 
-fn document(engine: &Engine, row: &Command, reply: &mut Reply) {
-    let subcommands: Vec<&Command> = engine.commands.subcommands(row.name).collect();
+fn document(engine: &Engine, row: &Spec, reply: &mut Reply) {
+    let subcommands: Vec<&Spec> = engine.commands.subcommands(row.name).collect();
     let words = grammar_words(row.grammar);
     reply.map(3 + usize::from(!words.is_empty()) + usize::from(!subcommands.is_empty()));
     for (name, value) in
@@ -123,14 +145,15 @@ pub fn grammar_words(grammar: &str) -> Vec<String> {
     words
 }
 
-pub fn getkeys(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
-    let (_, keys) = keys_of_call(engine, args)?;
-    reply.array(keys.len());
-    keys.iter().for_each(|key| reply.bulk(key));
+fn getkeys(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    let (_, keys) = keys_of_call(call.engine, args)?;
+    call.reply.array(keys.len());
+    keys.iter().for_each(|key| call.reply.bulk(key));
     Ok(())
 }
 
-pub fn getkeysandflags(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+fn getkeysandflags(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    let ServerCall { engine, reply, .. } = call;
     let (command, keys) = keys_of_call(engine, args)?;
     reply.array(keys.len());
     for (index, key) in keys.into_iter().enumerate() {
@@ -144,7 +167,7 @@ pub fn getkeysandflags(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Re
 fn keys_of_call<'a>(
     engine: &Engine,
     args: Args<'a>,
-) -> Result<(&'static Command, Vec<&'a [u8]>), Failure> {
+) -> Result<(&'static Spec, Vec<&'a [u8]>), Failure> {
     const NO_KEYS: Failure = Failure::fixed("ERR The command has no key arguments");
     let call = args.skip(2);
     // To Redis, DEBUG is one command without keys. Ours of DEBUG OBJECT is for the locks.
@@ -161,11 +184,11 @@ fn keys_of_call<'a>(
     Ok((command, command.keys(call).collect()))
 }
 
-fn top_rows(engine: &Engine) -> Vec<&'static Command> {
-    engine.commands.rows().iter().copied().filter(|row| !row.name.contains('|')).collect()
+fn top_rows(engine: &Engine) -> Vec<&'static Spec> {
+    engine.commands.top_rows().collect()
 }
 
-fn flag_names(row: &Command) -> impl Iterator<Item = &'static str> {
+fn flag_names(row: &Spec) -> impl Iterator<Item = &'static str> {
     let names = [
         (Flags::WRITE, "write"),
         (Flags::READONLY, "readonly"),
@@ -181,7 +204,7 @@ fn flag_names(row: &Command) -> impl Iterator<Item = &'static str> {
     names.into_iter().filter(move |(flag, _)| flags.has(*flag)).map(|(_, name)| name)
 }
 
-fn categories(row: &Command) -> impl Iterator<Item = String> {
+fn categories(row: &Spec) -> impl Iterator<Item = String> {
     let access = if row.flags.has(Flags::WRITE) {
         Some("@write")
     } else if row.flags.has(Flags::READONLY) {
@@ -196,7 +219,7 @@ fn categories(row: &Command) -> impl Iterator<Item = String> {
 }
 
 /// A row as Redis 7 prints it: ten elements.
-fn describe(engine: &Engine, row: &Command, reply: &mut Reply) {
+fn describe(engine: &Engine, row: &Spec, reply: &mut Reply) {
     reply.array(10);
     reply.bulk(row.name.as_bytes());
     reply.int(i64::from(row.arity));
@@ -212,7 +235,7 @@ fn describe(engine: &Engine, row: &Command, reply: &mut Reply) {
     // Tips for proxies: none.
     reply.set(0);
     key_specs::describe(row, reply);
-    let subcommands: Vec<&Command> = engine.commands.subcommands(row.name).collect();
+    let subcommands: Vec<&Spec> = engine.commands.subcommands(row.name).collect();
     // To Redis, what is empty is a set here.
     match subcommands.len() {
         0 => reply.set(0),

@@ -2,8 +2,11 @@
 
 use super::client_command;
 use crate::clock::Stopwatch;
+use crate::commands::Family::Connection;
+use crate::commands::{Flags, Secrets};
 use crate::config::Id;
 use crate::engine::session::{Ending, ReplyMode};
+use crate::engine::table::{FAST, Row, ServerCall, row};
 use crate::engine::{Engine, Session};
 use crate::error::{DB_OUT_OF_RANGE, Failure, INT_OUT_OF_RANGE, NOT_AN_INTEGER, SYNTAX};
 use crate::protocol::{Args, Dialect, Reply, integer};
@@ -11,6 +14,32 @@ use crate::pubsub::commands as pubsub_command;
 use std::hint::black_box;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
+
+const FREE: Flags = FAST.and(Flags::NO_AUTH).and(Flags::CONNECTION);
+/// For what ends a transaction and subscriptions too.
+const ALWAYS: Flags = FREE.and(Flags::UNQUEUED).and(Flags::SUBSCRIBED);
+
+/// The rows of these commands.
+#[rustfmt::skip]
+pub const COMMANDS: &[Row] = &[
+    row(Connection, "auth", -2, FREE, auth).secrets(Secrets::All)
+        .help("[username] password", "Gives the password.", "CONFIG SET requirepass secret; AUTH secret -> OK"),
+    row(Connection, "echo", 2, FAST, echo).rest(1)
+        .help("message", "Answers with the message.", "ECHO hello world -> hello world"),
+    row(Connection, "hello", -1, FREE, hello).secrets(Secrets::AfterAuth)
+        .help("[protover [AUTH username password] [SETNAME clientname]]", "Agrees on RESP2 or RESP3, for programs; answers are RESP from then on, until RESET.",
+            "HELLO 3 -> (names and values that describe the server)"),
+    row(Connection, "ping", -1, Flags::FAST.and(Flags::SUBSCRIBED), ping).rest(1)
+        .help("[message]", "Answers, if the server is there.", "PING -> PONG"),
+    row(Connection, "quit", -1, ALWAYS, quit)
+        .help("", "Ends the connection.", "QUIT -> OK"),
+    row(Connection, "exit", -1, ALWAYS, quit)
+        .help("", "Ends the connection, as QUIT.", "EXIT -> OK"),
+    row(Connection, "reset", 1, ALWAYS, reset)
+        .help("", "Makes the connection as new; one that has sent RESP still gets RESP.", "RESET -> RESET"),
+    row(Connection, "select", 2, FAST.and(Flags::CONNECTION), select)
+        .help("index", "Chooses a database; there is only number 0.", "SELECT 0 -> OK"),
+];
 
 const WRONG_PASSWORD: Failure =
     Failure::fixed("WRONGPASS invalid username-password pair or user is disabled.");
@@ -27,7 +56,8 @@ const HELLO_NEEDS_AUTH: Failure = Failure::fixed(
 const AUTH_DELAY_MS: u64 = 50;
 const AUTH_DELAY_MAX_MS: u64 = 1600;
 
-pub fn ping(session: &Session, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+fn ping(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    let ServerCall { session, reply, .. } = call;
     let listens = !session.subscriptions.is_empty() && reply.dialect() != Dialect::Resp3;
     match args.len() {
         1 | 2 if listens => pubsub_command::pong(args, reply),
@@ -38,22 +68,22 @@ pub fn ping(session: &Session, args: Args<'_>, reply: &mut Reply) -> Result<(), 
     Ok(())
 }
 
-pub fn echo(args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
-    reply.bulk(&args[1]);
+fn echo(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    call.reply.bulk(&args[1]);
     Ok(())
 }
 
-pub fn quit(session: &mut Session, reply: &mut Reply) -> Result<(), Failure> {
-    session.ending = Ending::AfterReply;
-    reply.ok();
+fn quit(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    call.session.ending = Ending::AfterReply;
+    call.reply.ok();
     Ok(())
 }
 
-pub fn select(args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+fn select(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     match integer(&args[1]) {
         None => Err(NOT_AN_INTEGER),
         Some(0) => {
-            reply.ok();
+            call.reply.ok();
             Ok(())
         }
         Some(index) if i32::try_from(index).is_err() => Err(INT_OUT_OF_RANGE),
@@ -61,7 +91,8 @@ pub fn select(args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
     }
 }
 
-pub fn reset(engine: &Engine, session: &mut Session, reply: &mut Reply) -> Result<(), Failure> {
+fn reset(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    let ServerCall { engine, session, reply } = call;
     session.authenticated = engine.config.text(Id::Requirepass).is_empty();
     session.subscriptions.leave_all();
     session.resp = Dialect::Resp2;
@@ -80,31 +111,22 @@ pub fn reset(engine: &Engine, session: &mut Session, reply: &mut Reply) -> Resul
     Ok(())
 }
 
-pub fn auth(
-    engine: &Engine,
-    session: &mut Session,
-    args: Args<'_>,
-    reply: &mut Reply,
-) -> Result<(), Failure> {
+fn auth(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let (user, password) = match args.len() {
-        2 if engine.config.text(Id::Requirepass).is_empty() => return Err(NO_PASSWORD_SET),
+        2 if call.engine.config.text(Id::Requirepass).is_empty() => return Err(NO_PASSWORD_SET),
         2 => (&b"default"[..], &args[1]),
         3 => (&args[1], &args[2]),
         _ => return Err(SYNTAX),
     };
-    check_password(engine, session, user, password)?;
-    reply.ok();
+    check_password(call.engine, call.session, user, password)?;
+    call.reply.ok();
     Ok(())
 }
 
 /// `HELLO [protover [AUTH user password] [SETNAME name]]`. All of it is checked before any of it is
 /// done, but AUTH, as in Redis, counts even if SETNAME then fails.
-pub fn hello(
-    engine: &Engine,
-    session: &mut Session,
-    args: Args<'_>,
-    reply: &mut Reply,
-) -> Result<(), Failure> {
+fn hello(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    let ServerCall { engine, session, reply } = call;
     let version = match args.get(1) {
         None => None,
         Some(digits) => Some(

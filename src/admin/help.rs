@@ -1,10 +1,21 @@
 //! HELP, and errors for people, from the command table.
 
 use super::command_command::grammar_words;
-use crate::commands::{Command, Family, Run, absent};
+use crate::commands::Family::Server;
+use crate::commands::extra::usage::explain_unknown;
+use crate::commands::{Family, Spec};
 use crate::engine::Engine;
-use crate::error::{DB_OUT_OF_RANGE, Failure, NO_AUTH};
-use crate::protocol::{Args, Reply};
+use crate::engine::table::{FAST, Row, ServerCall, row};
+use crate::error::Failure;
+use crate::protocol::Args;
+
+/// The rows of these commands.
+#[rustfmt::skip]
+pub const COMMANDS: &[Row] = &[
+    row(Server, "help", -1, FAST, help)
+        .help("[command | family]", "Lists the commands, or those of a family, or explains one; ? is the same.",
+            "HELP SET -> (its grammar, its meaning, an example)"),
+];
 
 /// Columns that a listing fills.
 const WIDTH: usize = 78;
@@ -12,7 +23,8 @@ const WIDTH: usize = 78;
 const INDENT_MAX: usize = 6;
 
 /// `HELP`, `HELP SET`, `HELP CLIENT KILL`, `HELP strings`.
-pub fn help(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+fn help(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    let ServerCall { engine, reply, .. } = call;
     if args.len() == 1 {
         reply.page(&overview(engine));
         return Ok(());
@@ -22,86 +34,17 @@ pub fn help(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Fa
         (Some(row), Some(family)) => explain(engine, row) + &list(engine, family),
         (Some(row), None) => explain(engine, row),
         (None, Some(family)) => list(engine, family),
-        (None, None) => return Err(explain_unknown(engine, &args[1])),
+        (None, None) => return Err(explain_unknown(&engine.commands, &args[1])),
     };
     reply.page(&page);
     Ok(())
 }
 
-/// `CLIENT HELP` and its like: for programs one line per element, as in Redis.
-pub fn subcommands(engine: &Engine, container: &str, reply: &mut Reply) -> Result<(), Failure> {
-    let mut lines = vec![format!(
-        "{} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-        container.to_uppercase()
-    )];
-    for row in engine.commands.subcommands(container) {
-        let (_, name) = row.name.split_once('|').unwrap_or_default();
-        lines.push(format!("{} {}", name.to_uppercase(), row.grammar).trim_end().to_string());
-        lines.push(format!("    {}", row.summary));
-    }
-    reply.lines(&lines);
-    Ok(())
-}
-
-/// The error with what to type instead, for people.
-pub fn explain_failure(engine: &Engine, failure: Failure, args: Args<'_>) -> Failure {
-    if failure == NO_AUTH {
-        return Failure::fixed("NOAUTH Authentication required: type AUTH <password>");
-    }
-    if failure == DB_OUT_OF_RANGE {
-        let advice = "there is one database, number 0; prefixes keep keys apart, as in app1:name, or a \
-                      second server does";
-        return Failure::new(format!("{failure}: {advice}"));
-    }
-    let mut row = engine.commands.row_of(args);
-    let mut name = &args[0];
-    if row.is_some_and(|row| matches!(row.run, Run::Prefix(_))) && args.len() > 1 {
-        (row, name) = (engine.commands.row_of(args.skip(1)), &args[1]);
-    }
-    let Some(row) = row else { return explain_unknown(engine, name) };
-
-    let text = failure.text();
-    let what = if text.starts_with("ERR wrong number of arguments") {
-        "ERR wrong number of arguments"
-    } else if text.to_lowercase().starts_with("err syntax error") {
-        &text
-    } else {
-        return failure;
-    };
-    let more = match engine.commands.subcommands(row.name).next() {
-        Some(_) => format!("; HELP {} lists the subcommands", row.name.to_uppercase()),
-        None => String::new(),
-    };
-    Failure::new(format!("{what}; usage: {}{more}", usage(row)))
-}
-
-fn explain_unknown(engine: &Engine, name: &[u8]) -> Failure {
-    let typed = &name[..name.len().min(64)];
-    if let Some(reason) = absent::reason(name) {
-        let rest = format!("': {reason} (HELP lists the commands)");
-        return Failure::new([b"ERR unknown command '", typed, rest.as_bytes()].concat());
-    }
-    let hint = match engine.commands.nearest(name) {
-        Some(near) => format!("did you mean {}? ", near.to_uppercase()),
-        None => String::new(),
-    };
-    let rest = format!("'; {hint}HELP lists the commands");
-    Failure::new([b"ERR unknown command '", typed, rest.as_bytes()].concat())
-}
-
-/// `SET key value [NX | XX] …`
-fn usage(row: &Command) -> String {
-    let name = row.name.replace('|', " ").to_uppercase();
-    format!("{name} {}", row.grammar).trim_end().to_string()
-}
-
 fn overview(engine: &Engine) -> String {
     let mut page = String::new();
     for family in Family::ALL {
-        let rows = engine.commands.rows().iter();
-        let names = rows
-            .filter(|row| row.family == family && !row.name.contains('|'))
-            .map(|row| row.name.to_uppercase());
+        let rows = engine.commands.top_rows().filter(|row| row.family == family);
+        let names = rows.map(|row| row.name.to_uppercase());
         page.push_str(&wrap(&format!("{:<13}", family.name()), &" ".repeat(13), names));
     }
     page.push_str(
@@ -123,8 +66,7 @@ fn family(name: &[u8]) -> Option<Family> {
 
 /// The commands of a family with a line each.
 fn list(engine: &Engine, family: Family) -> String {
-    let rows = engine.commands.rows().iter();
-    let rows: Vec<_> = rows.filter(|row| row.family == family && !row.name.contains('|')).collect();
+    let rows: Vec<_> = engine.commands.top_rows().filter(|row| row.family == family).collect();
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
     let mut page = format!("{}\n", family.name());
     for row in rows {
@@ -133,7 +75,7 @@ fn list(engine: &Engine, family: Family) -> String {
     page
 }
 
-fn explain(engine: &Engine, row: &Command) -> String {
+fn explain(engine: &Engine, row: &Spec) -> String {
     let mut page = signature(row) + &format!("  {}\n", row.summary);
     if let Some((calls, answer)) = row.example.split_once(" -> ") {
         page.push_str("  Example:\n");
@@ -147,7 +89,7 @@ fn explain(engine: &Engine, row: &Command) -> String {
 }
 
 /// The usage on as many lines as it needs; what is in brackets stays together.
-fn signature(row: &Command) -> String {
+fn signature(row: &Spec) -> String {
     let name = row.name.replace('|', " ").to_uppercase();
     let indent = " ".repeat(name.len().min(INDENT_MAX));
     wrap(&name, &indent, grammar_words(row.grammar).into_iter())

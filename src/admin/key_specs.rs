@@ -5,14 +5,14 @@
 //! The flags are Redis's. `RO`, `RW`, `OW` (overwrites) and `RM` (removes) describe the key; `access`,
 //! `update`, `insert` and `delete` describe the data under it.
 
-use crate::commands::{Command, Flags};
+use crate::commands::{Flags, Spec};
 use crate::protocol::{Args, Reply};
 
 const READS: &str = "RO access";
 const READS_AND_WRITES: &str = "RW access update";
 
 /// The flags of a command's keys, in order. The last entry is also for all keys after it.
-fn flags_of(row: &Command) -> &[&'static str] {
+fn flags_of(row: &Spec) -> &[&'static str] {
     match row.on_keys {
         [] if row.flags.has(Flags::WRITE) => &[READS_AND_WRITES],
         [] => &[READS],
@@ -21,7 +21,7 @@ fn flags_of(row: &Command) -> &[&'static str] {
 }
 
 /// The flags of the key with this index in a call. They depend on the arguments of SET and BITFIELD.
-pub fn in_call(row: &Command, call: Args<'_>, index: usize) -> &'static str {
+pub fn in_call(row: &Spec, call: Args<'_>, index: usize) -> &'static str {
     match row.name {
         "set" if (3..call.len()).any(|at| call.is(at, "get")) => READS_AND_WRITES,
         "set" => "OW update",
@@ -54,7 +54,7 @@ pub fn flags(words: &str, reply: &mut Reply) {
 }
 
 /// Replies with a command's specifications.
-pub fn describe(row: &Command, reply: &mut Reply) {
+pub fn describe(row: &Spec, reply: &mut Reply) {
     let specs = if row.keys.first == 0 { &[] } else { flags_of(row) };
     reply.set(specs.len());
     for (index, words) in specs.iter().enumerate() {

@@ -1,9 +1,27 @@
 //! Commands about the log: compaction, waiting for the disk, reading back.
 
+use crate::commands::Family::Server;
+use crate::commands::Flags;
+use crate::engine::table::{FAST, Row, ServerCall, row};
 use crate::engine::{Engine, Persistence};
 use crate::error::{Failure, SYNTAX};
-use crate::protocol::{Args, Reply};
+use crate::protocol::Args;
 use std::sync::atomic::Ordering::Relaxed;
+
+/// The rows of these commands.
+#[rustfmt::skip]
+pub const COMMANDS: &[Row] = &[
+    row(Server, "bgrewriteaof", 1, Flags::ADMIN, bgrewriteaof)
+        .help("", "Compacts the log in the background: replaces it by the state it leads to.",
+            "BGREWRITEAOF -> Background append only file rewriting started"),
+    row(Server, "bgsave", -1, Flags::ADMIN, bgsave)
+        .help("[SCHEDULE]", "The same as BGREWRITEAOF, for tools that ask for a snapshot.",
+            "BGSAVE -> Background saving started"),
+    row(Server, "save", 1, Flags::ADMIN.and(Flags::NO_MULTI), save)
+        .help("", "Compacts the log and answers when it is done; other connections go on.", "SAVE -> OK"),
+    row(Server, "lastsave", 1, FAST, lastsave)
+        .help("", "When the log was last compacted, in Unix seconds.", "LASTSAVE -> (a number)"),
+];
 
 const NO_LOG: Failure =
     Failure::fixed("ERR there is no log: the server was started with appendonly no");
@@ -13,51 +31,51 @@ pub(crate) fn log_of(engine: &Engine) -> Result<&Persistence, Failure> {
     engine.persistence.as_ref().ok_or(NO_LOG)
 }
 
-pub fn bgrewriteaof(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
-    log_of(engine)?;
-    if !engine.compactor.request() {
+fn bgrewriteaof(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    log_of(call.engine)?;
+    if !call.engine.compactor.request() {
         let text = "ERR Background append only file rewriting already in progress";
         return Err(Failure::fixed(text));
     }
-    reply.simple("Background append only file rewriting started");
+    call.reply.simple("Background append only file rewriting started");
     Ok(())
 }
 
-pub fn bgsave(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+fn bgsave(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let scheduled = args.len() == 2 && args.is(1, "schedule");
     if args.len() > 1 && !scheduled {
         return Err(SYNTAX);
     }
-    log_of(engine)?;
-    if !engine.compactor.request() && !scheduled {
+    log_of(call.engine)?;
+    if !call.engine.compactor.request() && !scheduled {
         return Err(Failure::fixed("ERR Background save already in progress"));
     }
-    reply.simple("Background saving started");
+    call.reply.simple("Background saving started");
     Ok(())
 }
 
-pub fn save(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
-    log_of(engine)?;
-    let saved = engine.compactor.request_and_wait(&engine.shutdown);
+fn save(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    log_of(call.engine)?;
+    let saved = call.engine.compactor.request_and_wait(&call.engine.shutdown);
     saved.map_err(|why| Failure::new(format!("ERR {why}")))?;
-    reply.ok();
+    call.reply.ok();
     Ok(())
 }
 
-pub fn lastsave(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
-    reply.int(engine.compactor.last_success.load(Relaxed) as i64);
+fn lastsave(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    call.reply.int(call.engine.compactor.last_success.load(Relaxed) as i64);
     Ok(())
 }
 
 /// Redis's options are about what it does and we do not: forget what is in memory and not on disk, keep
 /// keys that are on disk and not in memory. Here both hold the same.
-pub fn debug_reload(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+pub(super) fn debug_reload(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let known = ["merge", "noflush", "nosave"];
     if !(2..args.len()).all(|at| known.iter().any(|option| args.is(at, option))) {
         let text = "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.";
         return Err(Failure::fixed(text));
     }
-    log_of(engine)?.reload(&engine.store)?;
-    reply.ok();
+    log_of(call.engine)?.reload(&call.engine.store)?;
+    call.reply.ok();
     Ok(())
 }

@@ -1,47 +1,78 @@
 //! Commands about the server: INFO, CONFIG, DEBUG, SHUTDOWN, TIME, LOLWUT.
 
+use super::log_command::debug_reload;
 use crate::clock;
+use crate::commands::Family::Server;
+use crate::commands::{Flags, Secrets};
 use crate::config::Id;
 use crate::engine::session::Ending;
-use crate::engine::{Engine, Session};
+use crate::engine::table::{ADMIN, FAST, Row, ServerCall, container, row, sub, subcommands};
 use crate::error::{Failure, NOT_A_FLOAT, SYNTAX};
 use crate::observe::info;
-use crate::protocol::{Args, Reply};
+use crate::protocol::Args;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-pub fn time(reply: &mut Reply) -> Result<(), Failure> {
+const TAKES_OVER: Flags = ADMIN.and(Flags::NO_MULTI).and(Flags::CONNECTION);
+
+/// The rows of these commands.
+#[rustfmt::skip]
+pub const COMMANDS: &[Row] = &[
+    container(Server, "config", ADMIN, subcommands, "Reads and changes the settings.", "CONFIG GET maxclients -> 1) maxclients\n2) 10000"),
+    sub(Server, "config|get", -3, ADMIN, config_get, "pattern [pattern ...]", "The settings that match."),
+    sub(Server, "config|help", 2, ADMIN, subcommands, "", "Lists the subcommands."),
+    sub(Server, "config|resetstat", 2, ADMIN, config_resetstat, "", "Sets the counters of INFO to zero."),
+    sub(Server, "config|rewrite", 2, ADMIN, config_rewrite, "", "Writes the settings to the configuration file."),
+    sub(Server, "config|set", -4, ADMIN, config_set,
+        "parameter value [parameter value ...]", "Changes settings, all or none.").secrets(Secrets::Settings),
+    container(Server, "debug", ADMIN, subcommands, "For tests of the server.", "DEBUG SLEEP 0.5 -> OK"),
+    sub(Server, "debug|help", 2, ADMIN, subcommands, "", "Lists the subcommands."),
+    sub(Server, "debug|loadaof", 2, ADMIN, debug_reload, "", "Reads everything back from disk, as a restart would."),
+    sub(Server, "debug|reload", -2, ADMIN, debug_reload,
+        "[MERGE] [NOFLUSH] [NOSAVE]", "Reads everything back from disk, as a restart would."),
+    sub(Server, "debug|set-active-expire", 3, ADMIN, debug_set_active_expire, "0 | 1", "Turns the sweeper off and on."),
+    sub(Server, "debug|sleep", 3, ADMIN, debug_sleep, "seconds", "Keeps this connection waiting; the others go on."),
+    row(Server, "info", -1, FAST, info)
+        .help("[section [section ...]]", "State and counters of the server.", "INFO clients -> (lines of name:value)"),
+    row(Server, "lolwut", -1, Flags::FAST, lolwut)
+        .help("[VERSION version]", "A picture, and the version.", "LOLWUT -> (a picture)"),
+    row(Server, "monitor", 1, TAKES_OVER, monitor)
+        .help("", "Shows every command of every client as it runs, until RESET or the end.", "MONITOR -> OK"),
+    row(Server, "shutdown", -1, TAKES_OVER.and(Flags::UNPAUSED), shutdown)
+        .help("[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]", "Ends the server in order.",
+            "SHUTDOWN -> (the connection closes)"),
+    row(Server, "time", 1, FAST, time)
+        .help("", "The server's clock: Unix seconds and microseconds.", "TIME -> (seconds and microseconds)"),
+];
+
+fn time(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     let micros = clock::unix_micros();
-    reply.array(2);
-    reply.bulk((micros / 1_000_000).to_string().as_bytes());
-    reply.bulk((micros % 1_000_000).to_string().as_bytes());
+    call.reply.array(2);
+    call.reply.bulk((micros / 1_000_000).to_string().as_bytes());
+    call.reply.bulk((micros % 1_000_000).to_string().as_bytes());
     Ok(())
 }
 
-pub fn info(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+fn info(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let sections: Vec<String> =
         args.from(1).map(|name| String::from_utf8_lossy(name).to_lowercase()).collect();
-    reply.page(&info::page(engine, &sections));
+    call.reply.page(&info::page(call.engine, &sections));
     Ok(())
 }
 
-pub fn config_get(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+fn config_get(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let patterns: Vec<&[u8]> = args.from(2).collect();
-    let found = engine.config.get(&patterns)?;
-    reply.map(found.len());
+    let found = call.engine.config.get(&patterns)?;
+    call.reply.map(found.len());
     for (name, value) in found {
-        reply.bulk(name.as_bytes());
-        reply.bulk(value.as_bytes());
+        call.reply.bulk(name.as_bytes());
+        call.reply.bulk(value.as_bytes());
     }
     Ok(())
 }
 
-pub fn config_set(
-    engine: &Engine,
-    session: &mut Session,
-    args: Args<'_>,
-    reply: &mut Reply,
-) -> Result<(), Failure> {
+fn config_set(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    let ServerCall { engine, session, reply } = call;
     if !args.len().is_multiple_of(2) {
         return Err(Failure::arity("config|set"));
     }
@@ -73,50 +104,46 @@ pub fn log_level(name: &str) -> log::LevelFilter {
     }
 }
 
-pub fn config_resetstat(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
-    engine.metrics.reset();
-    if let Some(persistence) = &engine.persistence {
+fn config_resetstat(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    call.engine.metrics.reset();
+    if let Some(persistence) = &call.engine.persistence {
         persistence.log.stats.reset();
     }
-    reply.ok();
+    call.reply.ok();
     Ok(())
 }
 
 /// The lines begin behind this answer: see [`Engine::flush`].
-pub fn monitor(session: &mut Session, reply: &mut Reply) -> Result<(), Failure> {
-    if session.monitoring.is_none() {
-        session.begins_monitoring = Some(reply.dialect());
+fn monitor(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    if call.session.monitoring.is_none() {
+        call.session.begins_monitoring = Some(call.reply.dialect());
     }
-    reply.ok();
+    call.reply.ok();
     Ok(())
 }
 
-pub fn config_rewrite(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
-    engine.config.rewrite()?;
-    reply.ok();
+fn config_rewrite(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    call.engine.config.rewrite()?;
+    call.reply.ok();
     Ok(())
 }
 
-pub fn debug_sleep(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+fn debug_sleep(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let seconds: Option<f64> = std::str::from_utf8(&args[2]).ok().and_then(|s| s.parse().ok());
     let time = Duration::try_from_secs_f64(seconds.ok_or(NOT_A_FLOAT)?).map_err(|_| NOT_A_FLOAT)?;
-    engine.shutdown.wait_for(time);
-    reply.ok();
+    call.engine.shutdown.wait_for(time);
+    call.reply.ok();
     Ok(())
 }
 
-pub fn debug_set_active_expire(
-    engine: &Engine,
-    args: Args<'_>,
-    reply: &mut Reply,
-) -> Result<(), Failure> {
-    engine.active_expire.store(&args[2] != b"0", Relaxed);
-    reply.ok();
+fn debug_set_active_expire(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    call.engine.active_expire.store(&args[2] != b"0", Relaxed);
+    call.reply.ok();
     Ok(())
 }
 
 /// Ends the server in order; the connection closes without a reply, as in Redis.
-pub fn shutdown(engine: &Engine, session: &mut Session, args: Args<'_>) -> Result<(), Failure> {
+fn shutdown(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let known = ["nosave", "save", "now", "force", "abort"];
     let all_known = (1..args.len()).all(|at| known.iter().any(|word| args.is(at, word)));
     let has = |word: &str| (1..args.len()).any(|at| args.is(at, word));
@@ -126,9 +153,9 @@ pub fn shutdown(engine: &Engine, session: &mut Session, args: Args<'_>) -> Resul
     if has("abort") {
         return Err(Failure::fixed("ERR No shutdown in progress."));
     }
-    log::info!("client {} asks for shutdown", session.client.addr);
-    session.ending = Ending::AfterReply;
-    engine.shutdown.request();
+    log::info!("client {} asks for shutdown", call.session.client.addr);
+    call.session.ending = Ending::AfterReply;
+    call.engine.shutdown.request();
     Ok(())
 }
 
@@ -144,7 +171,7 @@ const PICTURE: &str = r"
   memory is its materialised view
 ";
 
-pub fn lolwut(reply: &mut Reply) -> Result<(), Failure> {
-    reply.page(&format!("{PICTURE}\nkvstore ver. {}\n", env!("CARGO_PKG_VERSION")));
+fn lolwut(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    call.reply.page(&format!("{PICTURE}\nkvstore ver. {}\n", env!("CARGO_PKG_VERSION")));
     Ok(())
 }

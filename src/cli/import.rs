@@ -9,6 +9,7 @@
 
 use super::export::each_part;
 use super::{Arguments, Error, Progress, Tool, Verdict, at, make_directory, say};
+use crate::admin;
 use crate::aof::base::BaseWriter;
 use crate::aof::disk::{Directory, Disk};
 use crate::aof::epochs::Epochs;
@@ -16,11 +17,12 @@ use crate::aof::files::segment_name;
 use crate::aof::mark;
 use crate::aof::record::{Epoch, Position};
 use crate::clock::UnixMillis;
-use crate::commands::{Call, Commands, Flags, Run};
+use crate::commands::{Call, lock};
+use crate::engine::{Commands, Run};
 use crate::protocol::{Args, Decoder, Dialect, Limits, Reply, Step, quote};
 use crate::random;
+use crate::store::Store;
 use crate::store::effect::Seq;
-use crate::store::{Scope, Store};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -54,7 +56,7 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
     let (dir, sources) = arguments.words.split_last().expect("the row says at least two words");
     let dir = Path::new(dir);
     let (keys, commands) = make_directory(dir, |unfinished| {
-        let mut import = Import::default();
+        let mut import = Import::new();
         for path in sources {
             import.read(Path::new(path))?;
         }
@@ -65,7 +67,6 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
 }
 
 /// The state so far.
-#[derive(Default)]
 struct Import {
     store: Store,
     commands: Commands,
@@ -75,6 +76,11 @@ struct Import {
 }
 
 impl Import {
+    fn new() -> Import {
+        let (store, commands) = (Store::default(), admin::commands());
+        Import { store, commands, commands_run: 0, in_multi: false }
+    }
+
     fn read(&mut self, path: &Path) -> Result<(), Error> {
         let mut file = File::open(path).map_err(at(path))?;
         let file_len = file.metadata().map_err(at(path))?.len();
@@ -147,18 +153,12 @@ impl Import {
             self.in_multi = args.is(0, "multi");
             return Ok(());
         }
-        let command = self.commands.resolve(args).map_err(|failure| failure.to_string())?.command;
-        let Run::Data(handler) = command.run else {
+        let found = self.commands.resolve(args).map_err(|failure| failure.to_string())?;
+        let (command, Run::Data(handler)) = (found.command, found.run) else {
             return Err("a command that changes no data".into());
         };
         let now = if is_relative(args) { UnixMillis::now() } else { UnixMillis(0) };
-        let write = command.flags.has(Flags::WRITE);
-        let mut tx = if command.flags.has(Flags::ALL_KEYS) {
-            let scope = if write { Scope::All } else { Scope::Fleeting };
-            self.store.begin_scope(scope, write, || now)
-        } else {
-            self.store.begin(command.keys(args), write, || now)
-        };
+        let mut tx = lock(&self.store, command, args, || now);
         let mut reply = Reply::new(Dialect::Resp2);
         let value_len_max = BULK_LEN_MAX as usize;
         let mut call = Call { tx: &mut tx, reply: &mut reply, value_len_max, name: command.name };

@@ -1,10 +1,10 @@
 //! Keys, whatever they hold: commands that name the keys they work on.
 
-use super::{Call, Command, Family, Flags, Keys};
+use super::spec::row;
+use super::{Call, Family, Flags, Handler, Keys, Row};
 use crate::error::{
     DB_OUT_OF_RANGE, Failure, INT_OUT_OF_RANGE, NO_SUCH_KEY, NOT_AN_INTEGER, SYNTAX,
 };
-use crate::event::Classes;
 use crate::protocol::{Args, integer};
 use crate::store::Tx;
 use crate::store::effect::Effect;
@@ -15,52 +15,52 @@ const FAST_WRITE: Flags = Flags::WRITE.and(Flags::FAST);
 const READ: Flags = Flags::READONLY.and(Flags::FAST);
 
 /// The family's rows.
-pub const COMMANDS: &[Command] = &[
-    Command::data(Family::Generic, "del", -2, WRITE, Keys::ALL, del).on_keys(&["RM delete"]).help(
+pub const COMMANDS: &[Row<Handler>] = &[
+    row(Family::Generic, "del", -2, WRITE, Keys::ALL, del).on_keys(&["RM delete"]).help(
         "key [key ...]",
         "Removes keys; answers how many there were.",
         "MSET name Ada city London; DEL name city -> 2",
     ),
-    Command::data(Family::Generic, "delete", -2, WRITE, Keys::ALL, del)
-        .on_keys(&["RM delete"])
-        .help("key [key ...]", "DEL under its full name.", "SET name Ada; DELETE name -> 1"),
-    Command::data(Family::Generic, "unlink", -2, FAST_WRITE, Keys::ALL, del)
-        .on_keys(&["RM delete"])
-        .help(
-            "key [key ...]",
-            "DEL under the name that Redis has for removing without a pause.",
-            "SET name Ada; UNLINK name -> 1",
-        ),
-    Command::data(Family::Generic, "exists", -2, READ, Keys::ALL, exists).on_keys(&["RO"]).help(
+    row(Family::Generic, "delete", -2, WRITE, Keys::ALL, del).on_keys(&["RM delete"]).help(
+        "key [key ...]",
+        "DEL under its full name.",
+        "SET name Ada; DELETE name -> 1",
+    ),
+    row(Family::Generic, "unlink", -2, FAST_WRITE, Keys::ALL, del).on_keys(&["RM delete"]).help(
+        "key [key ...]",
+        "DEL under the name that Redis has for removing without a pause.",
+        "SET name Ada; UNLINK name -> 1",
+    ),
+    row(Family::Generic, "exists", -2, READ, Keys::ALL, exists).on_keys(&["RO"]).help(
         "key [key ...]",
         "How many of the keys are there; one named twice counts twice.",
         "SET name Ada; EXISTS name city -> 1",
     ),
-    Command::data(Family::Generic, "type", 2, READ, Keys::ONE, kind).on_keys(&["RO"]).help(
+    row(Family::Generic, "type", 2, READ, Keys::ONE, kind).on_keys(&["RO"]).help(
         "key",
         "The kind of a key's value: string, or none if the key is not there.",
         "SET name Ada; TYPE name -> string",
     ),
-    Command::data(Family::Generic, "touch", -2, READ, Keys::ALL, touch).on_keys(&["RO"]).help(
+    row(Family::Generic, "touch", -2, READ, Keys::ALL, touch).on_keys(&["RO"]).help(
         "key [key ...]",
         "Marks keys as just used; answers how many there were.",
         "SET name Ada; TOUCH name city -> 1",
     ),
-    Command::data(Family::Generic, "rename", 3, WRITE, Keys::TWO, rename)
+    row(Family::Generic, "rename", 3, WRITE, Keys::TWO, rename)
         .on_keys(&["RW access delete", "OW update"])
         .help(
             "key newkey",
             "Gives a key another name, over whatever had it before.",
             "SET name Ada; RENAME name first_name -> OK",
         ),
-    Command::data(Family::Generic, "renamenx", 3, FAST_WRITE, Keys::TWO, renamenx)
+    row(Family::Generic, "renamenx", 3, FAST_WRITE, Keys::TWO, renamenx)
         .on_keys(&["RW access delete", "OW insert"])
         .help(
             "key newkey",
             "RENAME if the new name is free; answers 1 if it was.",
             "SET name Ada; RENAMENX name first_name -> 1",
         ),
-    Command::data(Family::Generic, "copy", -3, WRITE.and(Flags::DENYOOM), Keys::TWO, copy)
+    row(Family::Generic, "copy", -3, WRITE.and(Flags::DENYOOM), Keys::TWO, copy)
         .on_keys(&["RO access", "OW update"])
         .help(
             "source destination [DB destination-db] [REPLACE]",
@@ -76,7 +76,7 @@ fn del(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     for key in args.from(1) {
         // A key that is named twice is removed once.
         if call.tx.exists(key) && (args.len() == 2 || named.insert(key)) {
-            call.tx.tell(Classes::GENERIC, "del", key);
+            call.tx.emit("del", key);
             keys.push(key);
         }
     }
@@ -138,7 +138,7 @@ fn copy(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let copies = call.tx.value(from).is_some() && (replace || !call.tx.exists(to));
     if copies {
         copy_key(call.tx, from, to);
-        call.tx.tell(Classes::GENERIC, "copy_to", to);
+        call.tx.emit("copy_to", to);
     }
     call.reply.flag(copies);
     Ok(())
@@ -165,8 +165,8 @@ fn parse_copy_options(args: Args<'_>) -> Result<bool, Failure> {
 fn move_key(tx: &mut Tx<'_>, from: &[u8], to: &[u8]) {
     copy_key(tx, from, to);
     tx.apply(Effect::Del { keys: &[from] });
-    tx.tell(Classes::GENERIC, "rename_from", from);
-    tx.tell(Classes::GENERIC, "rename_to", to);
+    tx.emit("rename_from", from);
+    tx.emit("rename_to", to);
 }
 
 /// Makes `to` what `from` is, deadline included. There is no effect that says "the same as that key":
@@ -181,16 +181,16 @@ fn copy_key(tx: &mut Tx<'_>, from: &[u8], to: &[u8]) {
 /// A key that takes another's place is told of as new, as in Redis, which removes the other first.
 pub(super) fn tell_replacement(tx: &Tx<'_>, key: &[u8]) {
     if tx.exists(key) {
-        tx.tell(Classes::NEW, "new", key);
+        tx.emit("new", key);
     }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use crate::clock::UnixMillis;
-    use crate::commands::{Call, Commands, Flags, Run};
+    use crate::commands::{Call, lock, testing};
     use crate::protocol::{Args, Dialect, Reply, Span};
-    use crate::store::{Scope, Store};
+    use crate::store::Store;
 
     /// Runs a command at a point in time; its answer is text.
     pub(in crate::commands) fn run_words(store: &Store, now: u64, words: &[&[u8]]) -> String {
@@ -201,19 +201,12 @@ pub(super) mod tests {
         }
         let args = Args::new(&bytes, &spans);
         let mut reply = Reply::new(Dialect::Text);
-        let outcome = Commands::new().resolve(args).and_then(|found| {
+        let outcome = testing::table().resolve(args).and_then(|found| {
             let row = found.command;
-            let Run::Data(handler) = row.run else { panic!("{} is no data command", row.name) };
-            let (write, now) = (row.flags.has(Flags::WRITE), UnixMillis(now));
-            let scope = if write { Scope::All } else { Scope::Fleeting };
-            let mut tx = if row.flags.has(Flags::ALL_KEYS) {
-                store.begin_scope(scope, write, || now)
-            } else {
-                store.begin(row.keys(args), write, || now)
-            };
+            let mut tx = lock(store, row, args, || UnixMillis(now));
             let name = row.name;
             let mut call = Call { tx: &mut tx, reply: &mut reply, value_len_max: 1 << 20, name };
-            let outcome = handler(&mut call, args);
+            let outcome = (found.run)(&mut call, args);
             assert!(outcome.is_ok() || tx.effects() == 0, "{name} failed and changed something");
             outcome
         });

@@ -4,9 +4,11 @@
 //! [`HOLD_STEPS`] of matching. So they hold nobody up for long, and what they tell is of slightly different
 //! moments. In an EXEC, which is one moment, they run under its locks.
 
-use super::{Call, Command, Family, Flags, Keys};
+use super::spec::row;
+use super::{Call, Family, Flags, Handler, Keys, Row};
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
 use crate::glob::Pattern;
+use crate::memory::sample;
 use crate::protocol::{Args, Reply, integer};
 use crate::store::effect::Effect;
 use fastrand::Rng;
@@ -15,33 +17,33 @@ const READ: Flags = Flags::READONLY.and(Flags::ALL_KEYS);
 const FLUSH: Flags = Flags::WRITE.and(Flags::ALL_KEYS);
 
 /// The family's rows.
-pub const COMMANDS: &[Command] = &[
-    Command::data(Family::Generic, "keys", 2, READ, Keys::NONE, keys).help(
+pub const COMMANDS: &[Row<Handler>] = &[
+    row(Family::Generic, "keys", 2, READ, Keys::NONE, keys).help(
         "pattern",
         "All keys that match a glob pattern; SCAN does it in steps.",
         "MSET user:7 Ada city London; KEYS user:* -> 1) user:7",
     ),
-    Command::data(Family::Generic, "scan", -2, READ, Keys::NONE, scan).help(
+    row(Family::Generic, "scan", -2, READ, Keys::NONE, scan).help(
         "cursor [MATCH pattern] [COUNT count] [TYPE type]",
         "Some keys, and the cursor to go on from; start with 0, end at 0.",
         "MSET user:7 Ada city London; SCAN 0 MATCH user:* COUNT 100 -> 1) 0\n2) 1) user:7",
     ),
-    Command::data(Family::Generic, "randomkey", 1, READ, Keys::NONE, randomkey).help(
+    row(Family::Generic, "randomkey", 1, READ, Keys::NONE, randomkey).help(
         "",
         "Any key, or nil if there is none.",
         "SET name Ada; RANDOMKEY -> name",
     ),
-    Command::data(Family::Server, "dbsize", 1, READ.and(Flags::FAST), Keys::NONE, dbsize).help(
+    row(Family::Server, "dbsize", 1, READ.and(Flags::FAST), Keys::NONE, dbsize).help(
         "",
         "How many keys there are.",
         "MSET name Ada city London; DBSIZE -> 2",
     ),
-    Command::data(Family::Server, "flushdb", -1, FLUSH, Keys::NONE, flush).help(
+    row(Family::Server, "flushdb", -1, FLUSH, Keys::NONE, flush).help(
         "[ASYNC | SYNC]",
         "Removes all keys, as FLUSHALL: there is one database.",
         "FLUSHDB -> OK",
     ),
-    Command::data(Family::Server, "flushall", -1, FLUSH, Keys::NONE, flush).help(
+    row(Family::Server, "flushall", -1, FLUSH, Keys::NONE, flush).help(
         "[ASYNC | SYNC]",
         "Removes all keys.",
         "FLUSHALL -> OK",
@@ -204,7 +206,7 @@ impl ScanOptions {
 }
 
 fn randomkey(call: &mut Call<'_, '_>, _: Args<'_>) -> Result<(), Failure> {
-    let key = call.tx.random_key(&mut Rng::new());
+    let key = sample::random_key(call.tx, &mut Rng::new());
     call.reply.bulk_or_nil(key.as_deref());
     Ok(())
 }

@@ -3,37 +3,37 @@
 //! The log gets the sum, not the addition, so replaying a record twice does no harm.
 
 use super::extra::float80::Float80;
-use super::{Call, Command, Family, Flags, Keys};
+use super::spec::row;
+use super::{Call, Family, Flags, Handler, Keys, Row};
 use crate::error::{Failure, NOT_A_FLOAT, NOT_AN_INTEGER, OVERFLOW};
-use crate::event::Classes;
 use crate::protocol::{Args, integer};
 use crate::store::effect::Effect;
 
 const WRITE: Flags = Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST);
 
 /// The string family's rows for arithmetic.
-pub const COMMANDS: &[Command] = &[
-    Command::data(Family::String, "incr", 2, WRITE, Keys::ONE, incr).help(
+pub const COMMANDS: &[Row<Handler>] = &[
+    row(Family::String, "incr", 2, WRITE, Keys::ONE, incr).help(
         "key",
         "Adds one to a number; a key that is not there counts as 0.",
         "INCR visits -> 1",
     ),
-    Command::data(Family::String, "decr", 2, WRITE, Keys::ONE, decr).help(
+    row(Family::String, "decr", 2, WRITE, Keys::ONE, decr).help(
         "key",
         "Subtracts one from a number.",
         "SET stock 10; DECR stock -> 9",
     ),
-    Command::data(Family::String, "incrby", 3, WRITE, Keys::ONE, incrby).help(
+    row(Family::String, "incrby", 3, WRITE, Keys::ONE, incrby).help(
         "key increment",
         "Adds to a number.",
         "INCR visits; INCRBY visits 10 -> 11",
     ),
-    Command::data(Family::String, "decrby", 3, WRITE, Keys::ONE, decrby).help(
+    row(Family::String, "decrby", 3, WRITE, Keys::ONE, decrby).help(
         "key decrement",
         "Subtracts from a number.",
         "SET stock 10; DECRBY stock 4 -> 6",
     ),
-    Command::data(Family::String, "incrbyfloat", 3, WRITE, Keys::ONE, incrbyfloat).help(
+    row(Family::String, "incrbyfloat", 3, WRITE, Keys::ONE, incrbyfloat).help(
         "key increment",
         "Adds to a number that need not be whole.",
         "INCRBYFLOAT price 10.5 -> 10.5",
@@ -64,7 +64,7 @@ fn add(call: &mut Call<'_, '_>, key: &[u8], increment: i64) -> Result<(), Failur
     let sum = old.checked_add(increment).ok_or(OVERFLOW)?;
     let deadline = live.and_then(|live| live.deadline);
     call.tx.apply(Effect::Set { key, value: sum.to_string().as_bytes(), deadline });
-    call.tx.tell(Classes::STRING, "incrby", key);
+    call.tx.emit("incrby", key);
     call.reply.int(sum);
     Ok(())
 }
@@ -78,7 +78,7 @@ fn incrbyfloat(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let sum = old.checked_add(increment).ok_or(NOT_FINITE)?.to_string();
     let deadline = live.and_then(|live| live.deadline);
     call.tx.apply(Effect::Set { key, value: sum.as_bytes(), deadline });
-    call.tx.tell(Classes::STRING, "incrbyfloat", key);
+    call.tx.emit("incrbyfloat", key);
     call.reply.bulk(sum.as_bytes());
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! Commands that read or write part of a value, from an offset on.
 
-use super::{Call, Command, Family, Flags, Keys};
+use super::spec::row;
+use super::{Call, Family, Flags, Handler, Keys, Row};
 use crate::error::{Failure, NOT_AN_INTEGER, TOO_LONG};
-use crate::event::Classes;
 use crate::protocol::{Args, integer};
 use crate::store::Tx;
 use crate::store::effect::Effect;
@@ -10,8 +10,8 @@ use crate::store::effect::Effect;
 const WRITE: Flags = Flags::WRITE.and(Flags::DENYOOM);
 
 /// The string family's rows for parts of values.
-pub const COMMANDS: &[Command] = &[
-    Command::data(Family::String, "append", 3, WRITE.and(Flags::FAST), Keys::ONE, append)
+pub const COMMANDS: &[Row<Handler>] = &[
+    row(Family::String, "append", 3, WRITE.and(Flags::FAST), Keys::ONE, append)
         .on_keys(&["RW insert"])
         .rest(2)
         .help(
@@ -19,10 +19,10 @@ pub const COMMANDS: &[Command] = &[
             "Appends to a value, which is empty if the key is not there; answers with the length.",
             "SET greeting hello; APPEND greeting \" world\" -> 11",
         ),
-    Command::data(Family::String, "strlen", 2, Flags::READONLY.and(Flags::FAST), Keys::ONE, strlen)
+    row(Family::String, "strlen", 2, Flags::READONLY.and(Flags::FAST), Keys::ONE, strlen)
         .on_keys(&["RO"])
         .help("key", "The length of a value in bytes.", "SET name Ada; STRLEN name -> 3"),
-    Command::data(Family::String, "setrange", 4, WRITE, Keys::ONE, setrange)
+    row(Family::String, "setrange", 4, WRITE, Keys::ONE, setrange)
         .on_keys(&["RW update"])
         .rest(3)
         .help(
@@ -30,12 +30,12 @@ pub const COMMANDS: &[Command] = &[
             "Overwrites part of a value, padded with zero bytes; answers with the length.",
             "SET greeting hello world; SETRANGE greeting 6 there -> 11",
         ),
-    Command::data(Family::String, "getrange", 4, Flags::READONLY, Keys::ONE, getrange).help(
+    row(Family::String, "getrange", 4, Flags::READONLY, Keys::ONE, getrange).help(
         "key start end",
         "Part of a value, both ends included; negative indexes count from the end.",
         "SET name Ada; GETRANGE name 0 1 -> Ad",
     ),
-    Command::data(Family::String, "substr", 4, Flags::READONLY, Keys::ONE, getrange).help(
+    row(Family::String, "substr", 4, Flags::READONLY, Keys::ONE, getrange).help(
         "key start end",
         "The old name of GETRANGE.",
         "SET name Ada; SUBSTR name -2 -1 -> da",
@@ -83,7 +83,7 @@ fn append(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let old_len = call.tx.peek(key).map_or(0, |live| live.value.len());
     let len = checked_len(call, old_len, bytes)?;
     write_at(call.tx, key, old_len, bytes);
-    call.tx.tell(Classes::STRING, "append", key);
+    call.tx.emit("append", key);
     call.reply.count(len);
     Ok(())
 }
@@ -106,7 +106,7 @@ fn setrange(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     }
     let len = checked_len(call, offset, bytes)?.max(old_len);
     write_at(call.tx, key, offset, bytes);
-    call.tx.tell(Classes::STRING, "setrange", key);
+    call.tx.emit("setrange", key);
     call.reply.count(len);
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! Strings: values that are read and written whole.
 
 use super::expiry::{Expiry, Unit};
-use super::{Call, Command, Family, Flags, Keys};
+use super::spec::row;
+use super::{Call, Family, Flags, Handler, Keys, Row};
 use crate::error::{Failure, SYNTAX};
-use crate::event::Classes;
 use crate::protocol::{Args, integer};
 use crate::store::effect::Effect;
 
@@ -13,13 +13,13 @@ const READ: Flags = Flags::READONLY.and(Flags::FAST);
 const FAST: Flags = Flags::WRITE.and(Flags::FAST);
 
 /// The family's rows that take or give whole values.
-pub const COMMANDS: &[Command] = &[
-    Command::data(Family::String, "get", 2, READ, Keys::ONE, get).help(
+pub const COMMANDS: &[Row<Handler>] = &[
+    row(Family::String, "get", 2, READ, Keys::ONE, get).help(
         "key",
         "The value of a key.",
         "SET name Ada; GET name -> Ada",
     ),
-    Command::data(Family::String, "set", -3, WRITE, Keys::ONE, set)
+    row(Family::String, "set", -3, WRITE, Keys::ONE, set)
         .on_keys(&["RW access update variable_flags"])
         .rest(2)
         .help(
@@ -28,7 +28,7 @@ pub const COMMANDS: &[Command] = &[
             "Sets a key to a value, which may be several words.",
             "SET greeting hello big world EX 60 -> OK",
         ),
-    Command::data(Family::String, "setnx", 3, WRITE.and(FAST), Keys::ONE, setnx)
+    row(Family::String, "setnx", 3, WRITE.and(FAST), Keys::ONE, setnx)
         .on_keys(&["OW insert"])
         .rest(2)
         .help(
@@ -36,58 +36,46 @@ pub const COMMANDS: &[Command] = &[
             "Sets a key that is not there yet; answers 1 if it did.",
             "SETNX lock me -> 1",
         ),
-    Command::data(Family::String, "setex", 4, WRITE, Keys::ONE, setex)
-        .on_keys(&["OW update"])
-        .rest(3)
-        .help(
-            "key seconds value",
-            "Sets a key that expires after some seconds.",
-            "SETEX code 60 1234 -> OK",
-        ),
-    Command::data(Family::String, "psetex", 4, WRITE, Keys::ONE, setex)
-        .on_keys(&["OW update"])
-        .rest(3)
-        .help(
-            "key milliseconds value",
-            "Sets a key that expires after some milliseconds.",
-            "PSETEX code 60000 1234 -> OK",
-        ),
-    Command::data(Family::String, "getset", 3, WRITE.and(FAST), Keys::ONE, getset).rest(2).help(
+    row(Family::String, "setex", 4, WRITE, Keys::ONE, setex).on_keys(&["OW update"]).rest(3).help(
+        "key seconds value",
+        "Sets a key that expires after some seconds.",
+        "SETEX code 60 1234 -> OK",
+    ),
+    row(Family::String, "psetex", 4, WRITE, Keys::ONE, setex).on_keys(&["OW update"]).rest(3).help(
+        "key milliseconds value",
+        "Sets a key that expires after some milliseconds.",
+        "PSETEX code 60000 1234 -> OK",
+    ),
+    row(Family::String, "getset", 3, WRITE.and(FAST), Keys::ONE, getset).rest(2).help(
         "key value",
         "Sets a key and answers with its old value.",
         "SET name Ada; GETSET name Grace -> Ada",
     ),
-    Command::data(Family::String, "getdel", 2, FAST, Keys::ONE, getdel)
-        .on_keys(&["RW access delete"])
-        .help(
-            "key",
-            "Deletes a key and answers with its value.",
-            "SET name Ada; GETDEL name -> Ada",
-        ),
-    Command::data(Family::String, "getex", -2, FAST, Keys::ONE, getex).help(
+    row(Family::String, "getdel", 2, FAST, Keys::ONE, getdel).on_keys(&["RW access delete"]).help(
+        "key",
+        "Deletes a key and answers with its value.",
+        "SET name Ada; GETDEL name -> Ada",
+    ),
+    row(Family::String, "getex", -2, FAST, Keys::ONE, getex).help(
         "key [EX seconds | PX milliseconds | EXAT unix-seconds | PXAT unix-milliseconds | PERSIST]",
         "The value of a key, whose expiry is set or removed.",
         "SET name Ada; GETEX name EX 60 -> Ada",
     ),
-    Command::data(Family::String, "mget", -2, READ, Keys::ALL, mget).help(
+    row(Family::String, "mget", -2, READ, Keys::ALL, mget).help(
         "key [key ...]",
         "The values of several keys.",
         "SET name Ada; MGET name nobody -> 1) Ada\n2) (nil)",
     ),
-    Command::data(Family::String, "mset", -3, WRITE, Keys::PAIRS, mset)
-        .on_keys(&["OW update"])
-        .help(
-            "key value [key value ...]",
-            "Sets several keys at once: nobody sees only some. Quote a value of several words.",
-            "MSET name Ada city London -> OK",
-        ),
-    Command::data(Family::String, "msetnx", -3, WRITE, Keys::PAIRS, msetnx)
-        .on_keys(&["OW insert"])
-        .help(
-            "key value [key value ...]",
-            "Sets several keys if none of them is there yet; answers 1 if it did.",
-            "MSETNX name Ada city London -> 1",
-        ),
+    row(Family::String, "mset", -3, WRITE, Keys::PAIRS, mset).on_keys(&["OW update"]).help(
+        "key value [key value ...]",
+        "Sets several keys at once: nobody sees only some. Quote a value of several words.",
+        "MSET name Ada city London -> OK",
+    ),
+    row(Family::String, "msetnx", -3, WRITE, Keys::PAIRS, msetnx).on_keys(&["OW insert"]).help(
+        "key value [key value ...]",
+        "Sets several keys if none of them is there yet; answers 1 if it did.",
+        "MSETNX name Ada city London -> 1",
+    ),
 ];
 
 fn get(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
@@ -221,7 +209,7 @@ fn set(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
         Some(expiry) => Some(expiry.deadline(call.tx.now(), call.name)?),
     };
     if options.get && old.is_none() {
-        call.tx.tell(Classes::MISS, "keymiss", key);
+        call.tx.emit("keymiss", key);
     }
     let met = match options.condition {
         Condition::Always => true,
@@ -236,9 +224,9 @@ fn set(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     }
     if met {
         call.tx.apply(Effect::Set { key, value, deadline });
-        call.tx.tell(Classes::STRING, "set", key);
+        call.tx.emit("set", key);
         if !matches!(options.expiry, None | Some(Expiry::Keep)) {
-            call.tx.tell(Classes::GENERIC, "expire", key);
+            call.tx.emit("expire", key);
         }
     }
     Ok(())
@@ -259,8 +247,8 @@ fn setex(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let deadline = Expiry::At(&args[2], unit).deadline(call.tx.now(), call.name)?;
     let key = &args[1];
     call.tx.apply(Effect::Set { key, value: &args[3], deadline: Some(deadline) });
-    call.tx.tell(Classes::STRING, "set", key);
-    call.tx.tell(Classes::GENERIC, "expire", key);
+    call.tx.emit("set", key);
+    call.tx.emit("expire", key);
     call.reply.ok();
     Ok(())
 }
@@ -276,7 +264,7 @@ fn getdel(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     call.reply.bulk_or_nil(value);
     if value.is_some() {
         call.tx.apply(Effect::Del { keys: &[&args[1]] });
-        call.tx.tell(Classes::GENERIC, "del", &args[1]);
+        call.tx.emit("del", &args[1]);
     }
     Ok(())
 }
@@ -294,7 +282,7 @@ fn getex(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     };
     let Some(value) = value else {
         if option.is_some() {
-            call.tx.tell(Classes::MISS, "keymiss", key);
+            call.tx.emit("keymiss", key);
         }
         // As Redis: what the expiry says is not looked at then.
         call.reply.nil();
@@ -314,7 +302,7 @@ fn getex(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     call.reply.bulk(value);
     if let Some((effect, event)) = effect {
         call.tx.apply(effect);
-        call.tx.tell(Classes::GENERIC, event, key);
+        call.tx.emit(event, key);
     }
     Ok(())
 }
@@ -357,7 +345,7 @@ fn set_pairs(call: &mut Call<'_, '_>, args: Args<'_>) {
 
 fn set_and_tell(call: &mut Call<'_, '_>, key: &[u8], value: &[u8]) {
     call.tx.apply(Effect::Set { key, value, deadline: None });
-    call.tx.tell(Classes::STRING, "set", key);
+    call.tx.emit("set", key);
 }
 
 #[cfg(test)]

@@ -1,85 +1,76 @@
 //! The command table: all rows, found by name.
 
-use super::extra::{bitfield, bits, dump, lcs, object};
-use super::{Command, Run, absent, builtins, keys, keyspace, numbers};
-use super::{ranges, replication, strings, ttl};
+use super::{Shape, Spec, absent};
 use crate::error::Failure;
 use crate::protocol::Args;
 use std::fmt;
 
-/// The rows of all families, in the order of `HELP`.
-const FAMILIES: &[&[Command]] = &[
-    strings::COMMANDS,
-    ranges::COMMANDS,
-    numbers::COMMANDS,
-    lcs::COMMANDS,
-    bits::COMMANDS,
-    bitfield::COMMANDS,
-    keys::COMMANDS,
-    keyspace::COMMANDS,
-    ttl::COMMANDS,
-    dump::COMMANDS,
-    object::COMMANDS,
-    replication::COMMANDS,
-    builtins::COMMANDS,
-];
-
 /// A row, and where in the table it is: the index of the command's counters.
 #[derive(Clone, Copy)]
-pub struct Resolved {
+pub struct Resolved<F> {
     /// The row.
-    pub command: &'static Command,
+    pub command: &'static Spec,
+    /// Its function.
+    pub run: F,
     /// Its index.
     pub index: usize,
 }
 
-/// An index over the table: open addressing by a hash of the lower-case name.
-pub struct Commands {
-    rows: Vec<&'static Command>,
+/// The command table: rows, found by name. `F` is the type of their functions.
+///
+/// The index uses open addressing by a hash of the lower-case name.
+pub struct Table<F> {
+    specs: Vec<&'static Spec>,
+    functions: Vec<F>,
     slots: Vec<u16>,
 }
 
 const EMPTY: u16 = u16::MAX;
 
-impl Commands {
-    /// Indexes the table.
+impl<F: Copy> Table<F> {
+    /// Indexes these rows.
     ///
     /// # Panics
     /// If two rows have one name.
-    pub fn new() -> Commands {
-        let rows: Vec<&Command> = FAMILIES.iter().flat_map(|family| family.iter()).collect();
-        let mut slots = vec![EMPTY; (rows.len() * 4).next_power_of_two()];
-        for (index, row) in rows.iter().enumerate() {
-            let mut at = hash(row.name.bytes()) & (slots.len() - 1);
+    pub fn new(rows: impl IntoIterator<Item = (&'static Spec, F)>) -> Table<F> {
+        let (specs, functions): (Vec<&Spec>, Vec<F>) = rows.into_iter().unzip();
+        let mut slots = vec![EMPTY; (specs.len() * 4).next_power_of_two()];
+        for (index, spec) in specs.iter().enumerate() {
+            let mut at = hash(spec.name.bytes()) & (slots.len() - 1);
             while slots[at] != EMPTY {
-                assert_ne!(rows[slots[at] as usize].name, row.name, "two rows with one name");
+                assert_ne!(specs[slots[at] as usize].name, spec.name, "two rows with one name");
                 at = (at + 1) & (slots.len() - 1);
             }
             slots[at] = index as u16;
         }
-        Commands { rows, slots }
+        Table { specs, functions, slots }
     }
 
     /// All rows, subcommands included.
-    pub fn rows(&self) -> &[&'static Command] {
-        &self.rows
+    pub fn rows(&self) -> &[&'static Spec] {
+        &self.specs
+    }
+
+    /// The rows that are no subcommands.
+    pub fn top_rows(&self) -> impl Iterator<Item = &'static Spec> {
+        self.specs.iter().copied().filter(|row| !row.is_subcommand())
     }
 
     /// The subcommands of a container.
-    pub fn subcommands(&self, name: &str) -> impl Iterator<Item = &'static Command> {
-        self.rows.iter().copied().filter(move |row| {
+    pub fn subcommands(&self, name: &str) -> impl Iterator<Item = &'static Spec> {
+        self.specs.iter().copied().filter(move |row| {
             row.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('|'))
         })
     }
 
     /// The row with this name, `container|subcommand` for a subcommand, in upper or lower case.
-    pub fn find(&self, name: &[u8]) -> Option<Resolved> {
+    pub fn find(&self, name: &[u8]) -> Option<Resolved<F>> {
         self.probe(name.iter().copied())
     }
 
     /// The row of a command by the name that a request begins with: `?` is HELP, and a subcommand's name with
     /// its bar is not a command.
-    pub fn named(&self, name: &[u8]) -> Option<Resolved> {
+    pub fn named(&self, name: &[u8]) -> Option<Resolved<F>> {
         match name {
             b"?" => self.find(b"help"),
             _ if name.contains(&b'|') => None,
@@ -89,19 +80,18 @@ impl Commands {
 
     /// The row that a request names, a subcommand's where there is one; how many arguments follow is
     /// not looked at.
-    pub fn lookup(&self, args: Args<'_>) -> Option<Resolved> {
+    pub fn lookup(&self, args: Args<'_>) -> Option<Resolved<F>> {
         let found = self.named(&args[0])?;
-        match (found.command.run, args.get(1)) {
-            (Run::Container | Run::ContainerOr(_), Some(name)) => {
-                self.subcommand(found.command, name)
-            }
-            (Run::Prefix(_), Some(name)) => self.subcommand(found.command, name).or(Some(found)),
-            _ => Some(found),
+        let Some(name) = args.get(1) else { return Some(found) };
+        match found.command.shape {
+            Shape::Plain => Some(found),
+            Shape::Container | Shape::ContainerOr => self.subcommand(found.command, name),
+            Shape::Prefix => self.subcommand(found.command, name).or(Some(found)),
         }
     }
 
     /// The row that a request asks for, with its arity checked.
-    pub fn resolve(&self, args: Args<'_>) -> Result<Resolved, Failure> {
+    pub fn resolve(&self, args: Args<'_>) -> Result<Resolved<F>, Failure> {
         let found = self.lookup(args).ok_or_else(|| match self.named(&args[0]) {
             Some(container) => unknown_subcommand(container.command.name, &args[1]),
             None => unknown(args),
@@ -114,13 +104,13 @@ impl Commands {
     }
 
     /// The row that a request is most likely about, whatever is wrong with it.
-    pub fn row_of(&self, args: Args<'_>) -> Option<&'static Command> {
+    pub fn row_of(&self, args: Args<'_>) -> Option<&'static Spec> {
         let found = self.named(args.get(0)?)?.command;
         let subcommand = args.get(1).and_then(|name| self.subcommand(found, name));
         Some(subcommand.map_or(found, |found| found.command))
     }
 
-    fn subcommand(&self, container: &Command, name: &[u8]) -> Option<Resolved> {
+    fn subcommand(&self, container: &Spec, name: &[u8]) -> Option<Resolved<F>> {
         self.probe(container.name.bytes().chain([b'|']).chain(name.iter().copied()))
     }
 
@@ -133,22 +123,21 @@ impl Commands {
         if typed.len() > 32 {
             return None;
         }
-        self.rows
-            .iter()
-            .filter(|row| !row.name.contains('|'))
+        self.top_rows()
             .map(|row| (distance(&typed, row.name.as_bytes()), row.name))
             .min()
             .filter(|(distance, name)| *distance <= distance_max && *distance < name.len())
             .map(|(_, name)| name)
     }
 
-    fn probe(&self, name: impl Iterator<Item = u8> + Clone) -> Option<Resolved> {
+    fn probe(&self, name: impl Iterator<Item = u8> + Clone) -> Option<Resolved<F>> {
         let mut at = hash(name.clone()) & (self.slots.len() - 1);
         while self.slots[at] != EMPTY {
             let index = self.slots[at] as usize;
             let lower = name.clone().map(|byte| byte.to_ascii_lowercase());
-            if lower.eq(self.rows[index].name.bytes()) {
-                return Some(Resolved { command: self.rows[index], index });
+            if lower.eq(self.specs[index].name.bytes()) {
+                let (command, run) = (self.specs[index], self.functions[index]);
+                return Some(Resolved { command, run, index });
             }
             at = (at + 1) & (self.slots.len() - 1);
         }
@@ -156,21 +145,15 @@ impl Commands {
     }
 }
 
-impl fmt::Debug for Resolved {
+impl<F> fmt::Debug for Resolved<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.command.name)
     }
 }
 
-impl fmt::Debug for Commands {
+impl<F> fmt::Debug for Table<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Commands({} rows)", self.rows.len())
-    }
-}
-
-impl Default for Commands {
-    fn default() -> Self {
-        Self::new()
+        write!(f, "Table({} rows)", self.specs.len())
     }
 }
 
@@ -241,48 +224,4 @@ fn distance(a: &[u8], b: &[u8]) -> usize {
         before = std::mem::replace(&mut above, row);
     }
     above[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::commands::Flags;
-
-    #[test]
-    fn every_row_is_complete() {
-        for row in Commands::new().rows() {
-            assert_eq!(row.name, row.name.to_lowercase());
-            assert!(row.arity != 0 && !row.summary.is_empty(), "{}", row.name);
-            assert!(row.summary.ends_with('.'), "{}: {}", row.name, row.summary);
-            assert!(!(row.flags.has(Flags::WRITE) && row.flags.has(Flags::READONLY)));
-            assert!(
-                row.name.contains('|') || !row.example.is_empty(),
-                "{} has no example",
-                row.name
-            );
-            if matches!(row.run, Run::Data(_)) {
-                let accesses = row.flags.has(Flags::WRITE) || row.flags.has(Flags::READONLY);
-                assert!(accesses, "{} neither reads nor writes", row.name);
-            }
-            if let Some((container, _)) = row.name.split_once('|') {
-                let found = Commands::new().find(container.as_bytes()).expect("a container");
-                assert!(!matches!(found.command.run, Run::Data(_) | Run::Engine(_)));
-            }
-        }
-    }
-
-    #[test]
-    fn names_are_found_in_any_case() {
-        let commands = Commands::new();
-        assert_eq!(commands.find(b"sEt").map(|found| found.command.name), Some("set"));
-        assert!(commands.find(b"sett").is_none());
-        for row in commands.rows().iter().filter(|row| row.name.contains('|')) {
-            assert!(commands.named(row.name.as_bytes()).is_none(), "{} is called", row.name);
-        }
-        assert_eq!(commands.named(b"?").map(|found| found.command.name), Some("help"));
-        assert_eq!(commands.nearest(b"GTE"), Some("get"));
-        assert_eq!(commands.nearest(b"expre"), Some("expire"));
-        assert_eq!(commands.nearest(b"NOPE"), None);
-        assert_eq!(commands.nearest(b"frobnicate"), None);
-    }
 }

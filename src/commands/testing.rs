@@ -1,13 +1,13 @@
 //! For the tests of this folder: runs a line against a store as the engine would, without its guards.
 
-use super::{Call, Command, Commands, Flags, Run, text};
+use super::{Call, FAMILIES, Handler, Resolved, Table, lock, text};
 use crate::clock::UnixMillis;
 use crate::protocol::{Args, Decoder, Dialect, Limits, Reply, Step};
-use crate::store::{Scope, Store};
+use crate::store::Store;
 
 /// A store, and a clock that stands still until it is moved.
 pub struct Bench {
-    commands: Commands,
+    commands: Table<Handler>,
     store: Store,
     /// When the next command runs.
     pub now_ms: u64,
@@ -21,7 +21,7 @@ impl Bench {
     /// An empty store, some time after 1970.
     pub fn new() -> Bench {
         Bench {
-            commands: Commands::new(),
+            commands: table(),
             store: Store::new(),
             now_ms: 1_000_000_000_000,
             value_len_max: 512 << 20,
@@ -46,7 +46,7 @@ impl Bench {
 
         let mut reply = Reply::new(self.dialect);
         let effects = match self.commands.resolve(args) {
-            Ok(found) => self.call(found.command, args, &mut reply),
+            Ok(found) => self.call(found, args, &mut reply),
             Err(failure) => {
                 reply.error(&failure);
                 0
@@ -57,17 +57,11 @@ impl Bench {
     }
 
     /// Runs the command; returns how many effects it took.
-    fn call(&self, command: &'static Command, args: Args<'_>, reply: &mut Reply) -> usize {
-        let Run::Data(handler) = command.run else { panic!("{} needs an engine", command.name) };
-        let (write, now) = (command.flags.has(Flags::WRITE), UnixMillis(self.now_ms));
-        let mut tx = if command.flags.has(Flags::ALL_KEYS) {
-            self.store.begin_scope(Scope::All, write, || now)
-        } else {
-            self.store.begin(command.keys(args), write, || now)
-        };
-        let (value_len_max, name) = (self.value_len_max, command.name);
+    fn call(&self, found: Resolved<Handler>, args: Args<'_>, reply: &mut Reply) -> usize {
+        let mut tx = lock(&self.store, found.command, args, || UnixMillis(self.now_ms));
+        let (value_len_max, name) = (self.value_len_max, found.command.name);
         let mut call = Call { tx: &mut tx, reply, value_len_max, name };
-        let result = handler(&mut call, args);
+        let result = (found.run)(&mut call, args);
         let effects = tx.effects();
         if let Err(failure) = result {
             assert_eq!(effects, 0, "{name} failed and changed something");
@@ -75,4 +69,9 @@ impl Bench {
         }
         effects
     }
+}
+
+/// The commands on keys.
+pub fn table() -> Table<Handler> {
+    Table::new(FAMILIES.iter().copied().flatten().map(|row| (&row.spec, row.run)))
 }

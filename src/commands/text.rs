@@ -1,18 +1,22 @@
 //! From a line's words to arguments: a command whose last argument is a free value takes the rest of
 //! the line as it was typed.
 
-use super::{Command, Commands, Run, strings};
+use super::{Shape, Spec, Table, strings};
 use crate::error::Failure;
 use crate::protocol::{Span, Word};
 
 /// The arguments of a line. Behind `TRACE` stands a command with its own.
-pub fn arguments(commands: &Commands, line: &[u8], words: &[Word]) -> Result<Vec<Span>, Failure> {
+pub fn arguments<F: Copy>(
+    commands: &Table<F>,
+    line: &[u8],
+    words: &[Word],
+) -> Result<Vec<Span>, Failure> {
     let row = |words: &[Word]| {
         let name = words.first()?.span;
         commands.named(&line[name.start..name.end]).map(|found| found.command)
     };
     match (row(words), words) {
-        (Some(prefix), [name, words @ ..]) if matches!(prefix.run, Run::Prefix(_)) => {
+        (Some(prefix), [name, words @ ..]) if prefix.shape == Shape::Prefix => {
             let arguments = arguments_of(row(words), line, words)?;
             Ok(std::iter::once(name.span).chain(arguments).collect())
         }
@@ -23,11 +27,7 @@ pub fn arguments(commands: &Commands, line: &[u8], words: &[Word]) -> Result<Vec
 /// The arguments of a call of this command: its words, with the rest of the line as one argument where the row says
 /// so and the value is not quoted. For SET, the longest run of words at the end that forms valid
 /// options is not part of the value.
-fn arguments_of(
-    command: Option<&Command>,
-    line: &[u8],
-    words: &[Word],
-) -> Result<Vec<Span>, Failure> {
+fn arguments_of(command: Option<&Spec>, line: &[u8], words: &[Word]) -> Result<Vec<Span>, Failure> {
     let mut spans: Vec<Span> = words.iter().map(|word| word.span).collect();
     let Some((command, rest)) = command.and_then(|command| Some((command, command.rest?))) else {
         return Ok(spans);

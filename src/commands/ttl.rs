@@ -4,10 +4,10 @@
 //! the key at once, so that the log tells of a removal and not of a key that was never seen again.
 
 use super::expiry::Unit;
-use super::{Call, Command, Family, Flags, Keys};
+use super::spec::row;
+use super::{Call, Family, Flags, Handler, Keys, Row};
 use crate::clock::UnixMillis;
 use crate::error::{Failure, NOT_AN_INTEGER};
-use crate::event::Classes;
 use crate::protocol::{Args, integer};
 use crate::store::effect::Effect;
 
@@ -15,62 +15,54 @@ const WRITE: Flags = Flags::WRITE.and(Flags::FAST);
 const READ: Flags = Flags::READONLY.and(Flags::FAST);
 
 /// The family's rows.
-pub const COMMANDS: &[Command] = &[
-    Command::data(Family::Generic, "expire", -3, WRITE, Keys::ONE, expire)
-        .on_keys(&["RW update"])
-        .help(
-            "key seconds [NX | XX | GT | LT]",
-            "Lets a key expire in so many seconds; answers 1 if it will.",
-            "SET session x; EXPIRE session 60 -> 1",
-        ),
-    Command::data(Family::Generic, "pexpire", -3, WRITE, Keys::ONE, pexpire)
-        .on_keys(&["RW update"])
-        .help(
-            "key milliseconds [NX | XX | GT | LT]",
-            "EXPIRE with milliseconds.",
-            "SET session x; PEXPIRE session 1500 -> 1",
-        ),
-    Command::data(Family::Generic, "expireat", -3, WRITE, Keys::ONE, expireat)
-        .on_keys(&["RW update"])
-        .help(
-            "key unix-seconds [NX | XX | GT | LT]",
-            "Lets a key expire at a Unix time in seconds; answers 1 if it will.",
-            "SET session x; EXPIREAT session 4102444800 -> 1",
-        ),
-    Command::data(Family::Generic, "pexpireat", -3, WRITE, Keys::ONE, pexpireat)
+pub const COMMANDS: &[Row<Handler>] = &[
+    row(Family::Generic, "expire", -3, WRITE, Keys::ONE, expire).on_keys(&["RW update"]).help(
+        "key seconds [NX | XX | GT | LT]",
+        "Lets a key expire in so many seconds; answers 1 if it will.",
+        "SET session x; EXPIRE session 60 -> 1",
+    ),
+    row(Family::Generic, "pexpire", -3, WRITE, Keys::ONE, pexpire).on_keys(&["RW update"]).help(
+        "key milliseconds [NX | XX | GT | LT]",
+        "EXPIRE with milliseconds.",
+        "SET session x; PEXPIRE session 1500 -> 1",
+    ),
+    row(Family::Generic, "expireat", -3, WRITE, Keys::ONE, expireat).on_keys(&["RW update"]).help(
+        "key unix-seconds [NX | XX | GT | LT]",
+        "Lets a key expire at a Unix time in seconds; answers 1 if it will.",
+        "SET session x; EXPIREAT session 4102444800 -> 1",
+    ),
+    row(Family::Generic, "pexpireat", -3, WRITE, Keys::ONE, pexpireat)
         .on_keys(&["RW update"])
         .help(
             "key unix-milliseconds [NX | XX | GT | LT]",
             "EXPIREAT with milliseconds.",
             "SET session x; PEXPIREAT session 4102444800000 -> 1",
         ),
-    Command::data(Family::Generic, "ttl", 2, READ, Keys::ONE, ttl).help(
+    row(Family::Generic, "ttl", 2, READ, Keys::ONE, ttl).help(
         "key",
         "Seconds until a key expires; -1 if it does not, -2 if it is not there.",
         "SET session x EX 60; TTL session -> (60, and less each second)",
     ),
-    Command::data(Family::Generic, "pttl", 2, READ, Keys::ONE, pttl).help(
+    row(Family::Generic, "pttl", 2, READ, Keys::ONE, pttl).help(
         "key",
         "TTL in milliseconds.",
         "SET session x EX 60; PTTL session -> (60000 at most)",
     ),
-    Command::data(Family::Generic, "expiretime", 2, READ, Keys::ONE, expiretime).help(
+    row(Family::Generic, "expiretime", 2, READ, Keys::ONE, expiretime).help(
         "key",
         "The Unix time in seconds at which a key expires; -1 and -2 as TTL.",
         "SET session x EXAT 4102444800; EXPIRETIME session -> 4102444800",
     ),
-    Command::data(Family::Generic, "pexpiretime", 2, READ, Keys::ONE, pexpiretime).help(
+    row(Family::Generic, "pexpiretime", 2, READ, Keys::ONE, pexpiretime).help(
         "key",
         "EXPIRETIME in milliseconds.",
         "SET session x PXAT 4102444800123; PEXPIRETIME session -> 4102444800123",
     ),
-    Command::data(Family::Generic, "persist", 2, WRITE, Keys::ONE, persist)
-        .on_keys(&["RW update"])
-        .help(
-            "key",
-            "Lets a key never expire; answers 1 if it would have.",
-            "SET session x EX 60; PERSIST session -> 1",
-        ),
+    row(Family::Generic, "persist", 2, WRITE, Keys::ONE, persist).on_keys(&["RW update"]).help(
+        "key",
+        "Lets a key never expire; answers 1 if it would have.",
+        "SET session x EX 60; PERSIST session -> 1",
+    ),
 ];
 
 /// What must be true of a key's present deadline for EXPIRE to change it.
@@ -141,10 +133,10 @@ fn set_deadline(call: &mut Call<'_, '_>, args: Args<'_>, unit: Unit) -> Result<(
     if changes {
         if at > now.0 as i64 {
             call.tx.apply(Effect::PexpireAt { key, deadline: UnixMillis(at as u64) });
-            call.tx.tell(Classes::GENERIC, "expire", key);
+            call.tx.emit("expire", key);
         } else {
             call.tx.apply(Effect::Del { keys: &[key] });
-            call.tx.tell(Classes::GENERIC, "del", key);
+            call.tx.emit("del", key);
         }
     }
     call.reply.flag(changes);
@@ -194,7 +186,7 @@ fn persist(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let changes = call.tx.peek(key).is_some_and(|live| live.deadline.is_some());
     if changes {
         call.tx.apply(Effect::Persist { key });
-        call.tx.tell(Classes::GENERIC, "persist", key);
+        call.tx.emit("persist", key);
     }
     call.reply.flag(changes);
     Ok(())

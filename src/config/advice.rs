@@ -6,7 +6,7 @@
 
 use super::limits::ClientClass;
 use super::{Config, Fsync, Id};
-use crate::event::Classes;
+use crate::pubsub::classes::Classes;
 
 /// An array longer than this is an everyday reply: COMMAND's is.
 const OUTPUT_BYTES_MIN: u64 = 64 << 10;
@@ -99,7 +99,7 @@ impl Config {
         let classes = Classes::from_bits(self.int(Id::NotifyKeyspaceEvents));
         let ways = Classes::parse("KE").unwrap_or_default();
         let names_classes = classes.bits() & !ways.bits() != 0;
-        if classes != Classes::NONE && (!classes.are_told() || !names_classes) {
+        if classes != Classes::NONE && (!classes.have_a_channel() || !names_classes) {
             say(
                 &[Id::NotifyKeyspaceEvents],
                 "notify-keyspace-events publishes nothing: it takes K or E, and a class of events such \

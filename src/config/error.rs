@@ -1,59 +1,27 @@
-//! What can be wrong: at start, for the operator ([`ConfigError`]); later, for a client
-//! ([`RequestError`]). Each is one line that says what, where, and what to do.
+//! Errors: at start, for the operator ([`ConfigError`]); later, for a client ([`RequestError`]). Each is
+//! one line that says where, what is wrong, and what to do.
 
 use crate::error::Failure;
-use crate::file_error::describe;
 use std::fmt;
-use std::io;
-use std::net::IpAddr;
-use std::path::PathBuf;
 
-/// Why the server does not start. `Display` leaves it to the program to put its name in front.
+/// Why the server does not start. No value is repeated in it: that may be a password.
 #[derive(Debug)]
-pub enum ConfigError {
-    /// Something was written that cannot be used: change it where it stands.
-    Invalid {
-        /// `--port`, `KVSTORE_PORT`, `/etc/kv.conf:3: port`.
-        at: String,
-        /// What is wrong, without repeating a value: it may be a password.
-        problem: String,
-    },
-    /// A file that was asked for cannot be read: see to the file.
-    Unreadable {
-        /// What the file is for.
-        what: &'static str,
-        /// Where it should be.
-        path: PathBuf,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// Other machines could connect without a password: decide whether they may.
-    OpenToOthers {
-        /// The address at which they could.
-        address: IpAddr,
-    },
-}
+pub struct ConfigError(String);
 
 impl ConfigError {
-    pub(super) fn invalid(at: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self::Invalid { at: at.into(), problem: problem.into() }
+    pub(super) fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// `at` is the place to change: `--port`, `KVSTORE_PORT`, `/etc/kv.conf:3: port`.
+    pub(super) fn at(at: impl fmt::Display, problem: impl fmt::Display) -> Self {
+        Self(format!("{at}: {problem}"))
     }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Invalid { at, problem } => write!(f, "{at}: {problem}"),
-            Self::Unreadable { what, path, error } => {
-                write!(f, "cannot read {what} {}", describe(path, error))
-            }
-            Self::OpenToOthers { address } => write!(
-                f,
-                "bind {address}: other machines could connect without a password; set one \
-                 (--requirepass-file FILE), or say --no-password if all of them may read and \
-                 erase everything"
-            ),
-        }
+        f.write_str(&self.0)
     }
 }
 

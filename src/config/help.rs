@@ -1,5 +1,6 @@
 //! The text of `--help`, generated from the table of settings.
 
+use super::settings::KEEP_IT;
 use super::{SETTINGS, Setting};
 
 /// The width to which the text is wrapped, in characters.
@@ -35,16 +36,18 @@ pub fn help() -> String {
 
 fn describe(row: &Setting, text: &mut String) {
     text.push_str(&format!("\n  --{} {}\n", row.name, row.kind.placeholder()));
-    wrap(row.meaning, text);
-    if !row.alternatives.is_empty() {
-        wrap(&format!("Alternatives: {}", row.alternatives), text);
+    let mut lines = row.help.lines();
+    wrap(lines.next().unwrap_or_default(), text);
+    let alternatives = lines.next();
+    if let Some(alternatives) = alternatives {
+        wrap(&format!("Alternatives: {alternatives}"), text);
     }
     let default = if row.default.is_empty() { "\"\"" } else { row.default };
     let fixed = if row.at_run_time { "" } else { " It can only be set at start." };
     let alias = row.alias.map(|name| format!(" Also called {name}.")).unwrap_or_default();
     wrap(&format!("Default: {default}.{fixed}{alias}"), text);
-    if !row.if_unsure.is_empty() {
-        wrap(&format!("If unsure, {}", row.if_unsure), text);
+    if alternatives.is_some() {
+        wrap(&format!("If unsure, {}", lines.next().unwrap_or(KEEP_IT)), text);
     }
 }
 
@@ -74,7 +77,7 @@ mod tests {
         let help = help();
         let unwrapped = help.split_whitespace().collect::<Vec<_>>().join(" ");
         for row in SETTINGS {
-            for part in [row.name, row.meaning, row.alternatives, row.default, row.if_unsure] {
+            for part in [row.name, row.default].into_iter().chain(row.help.lines()) {
                 let part = part.split_whitespace().collect::<Vec<_>>().join(" ");
                 assert!(unwrapped.contains(&part), "{}: `{part}` is missing", row.name);
             }

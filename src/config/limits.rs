@@ -1,6 +1,6 @@
 //! `client-output-buffer-limit`: how much may wait for a client that is slow to read.
 
-use super::kind::parse_memory;
+use super::checks::parse_memory;
 
 /// What kind of client waits for the bytes. The number of a variant is its place in a list of
 /// limits.

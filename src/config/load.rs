@@ -1,23 +1,24 @@
 //! Reading the configuration at start: flags, environment, file.
 //!
-//! Each source becomes a list of assignments, and the lists are carried out from the weakest to
-//! the strongest. That is all there is to precedence.
+//! Each source becomes a list of assignments. The lists are carried out from the weakest source to the
+//! strongest, which is all there is to precedence.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::quoting::split_words;
 use super::{Config, ConfigError, Id, Kind, Setting, Value, find, nearest};
+use crate::file_error::describe;
 
-/// A value that somebody gave to a setting.
+/// A value that was given to a setting.
 pub(super) struct Assignment {
-    /// Where, for the errors.
+    /// The place, for errors: `--port`, `KVSTORE_PORT`, `kv.conf:3: port`.
     at: String,
     pub(super) setting: &'static Setting,
     value: String,
 }
 
-/// What one source says.
+/// The content of the flags or the environment.
 #[derive(Default)]
 struct Given {
     assignments: Vec<Assignment>,
@@ -25,9 +26,58 @@ struct Given {
     file: Option<PathBuf>,
 }
 
+impl Given {
+    /// Adds a value, or says why not. The name `config` is the configuration file's.
+    fn take(&mut self, source: Source, name: &str, value: Option<&str>) -> Result<(), ConfigError> {
+        let at = source.spell(name);
+        let setting = find(name);
+        if setting.is_none() && name != "config" {
+            return Err(source.unknown(&at, name));
+        }
+        let Some(value) = value else {
+            return Err(ConfigError::at(at, "a value is missing (kvstore --help)"));
+        };
+        match setting {
+            Some(setting) => {
+                self.assignments.push(Assignment { at, setting, value: value.to_string() });
+            }
+            None => self.file = Some(value.into()),
+        }
+        Ok(())
+    }
+}
+
+/// Where a value comes from, which decides how names are written.
+#[derive(Clone, Copy)]
+enum Source {
+    Flag,
+    Variable,
+    File,
+}
+
+impl Source {
+    /// Writes a setting's name as this source does.
+    fn spell(self, name: &str) -> String {
+        match self {
+            Source::Flag => format!("--{name}"),
+            Source::Variable => {
+                format!("KVSTORE_{}", name.to_ascii_uppercase().replace('-', "_"))
+            }
+            Source::File => name.to_string(),
+        }
+    }
+
+    /// The error for a name that no setting has.
+    fn unknown(self, at: &str, name: &str) -> ConfigError {
+        let hint = nearest(name).map(|known| format!("; did you mean {}?", self.spell(known)));
+        let hint = hint.unwrap_or_default();
+        ConfigError::at(at, format!("no such option{hint} (kvstore --help lists them)"))
+    }
+}
+
 impl Config {
-    /// Reads the configuration from the arguments after `serve`, the environment, and the file
-    /// that one of them names.
+    /// Reads the configuration from the arguments after `serve`, the environment, and the file that one
+    /// of them names.
     pub fn load(
         args: &[String],
         env: impl Iterator<Item = (String, String)>,
@@ -60,7 +110,7 @@ impl Config {
     pub(super) fn assign_all(&self, assignments: Vec<Assignment>) -> Result<(), ConfigError> {
         for Assignment { at, setting, value } in assignments {
             let value = setting.kind.parse(&value).map_err(|problem| {
-                ConfigError::invalid(at, problem + " (kvstore --help explains it)")
+                ConfigError::at(at, problem + " (kvstore --help explains it)")
             })?;
             self.change(setting.id, value);
         }
@@ -78,7 +128,7 @@ impl Config {
         if password.is_empty() {
             let problem = "its first line, which should hold the password, is empty; write it \
                            there, or do not give requirepass-file";
-            return Err(ConfigError::invalid(path, problem));
+            return Err(ConfigError::at(path, problem));
         }
         self.change(Id::Requirepass, Value::Text(password.to_string()));
         self.password_from_file = Some(password.to_string());
@@ -86,56 +136,36 @@ impl Config {
     }
 }
 
-/// Reads `--name value`, `--name=value` and, for yes/no, a bare `--name`.
+/// Reads `--name value`, `--name=value` and, for yes/no, a bare `--name`. Text that looks like the next
+/// flag is not taken for a value.
 fn read_flags(args: &[String]) -> Result<Given, ConfigError> {
     let mut given = Given::default();
-    let mut rest = args;
-    while let [arg, after @ ..] = rest {
+    let mut rest = args.iter().enumerate().peekable();
+    while let Some((index, arg)) = rest.next() {
         let Some(flag) = arg.strip_prefix("--") else {
-            return Err(not_an_option(args.len() - after.len()));
+            // The argument is not shown: it may be the end of a password that has blanks.
+            let problem = "options begin with --, and a value that has blanks needs quotes (kvstore \
+                           --help lists the options)";
+            return Err(ConfigError::at(format!("argument {}", index + 1), problem));
         };
-        let (name, inline) = match flag.split_once('=') {
-            Some((name, value)) => (name, Some(value)),
-            None => (flag, None),
-        };
-        let at = format!("--{name}");
-        let setting = find(name);
-        if setting.is_none() && name != "config" {
-            return Err(unknown(at, name, flag_name));
+        if let Some((name, value)) = flag.split_once('=') {
+            given.take(Source::Flag, name, Some(value))?;
+            continue;
         }
-        let (value, after) = match inline {
-            Some(value) => (Some(value), after),
-            None => flag_value(setting, after),
-        };
-        let Some(value) = value else {
-            return Err(ConfigError::invalid(at, "a value is missing (kvstore --help)"));
-        };
-        given.take(at, setting, value.to_string());
-        rest = after;
+        let bare_means_yes = find(flag).is_some_and(|row| matches!(row.kind, Kind::YesNo));
+        let value = rest.next_if(|(_, next)| match next.as_str() {
+            "yes" | "no" => true,
+            next => !bare_means_yes && !next.starts_with("--"),
+        });
+        let value = value.map(|(_, value)| value.as_str());
+        given.take(Source::Flag, flag, value.or(bare_means_yes.then_some("yes")))?;
     }
     Ok(given)
 }
 
-/// The value of a flag that was given without `=`, and the arguments that remain. What looks like
-/// the next flag is not taken for a value.
-fn flag_value<'a>(
-    setting: Option<&Setting>,
-    after: &'a [String],
-) -> (Option<&'a str>, &'a [String]) {
-    let bare_means_yes = setting.is_some_and(|s| matches!(s.kind, Kind::YesNo));
-    match after {
-        [value, rest @ ..] if bare_means_yes && matches!(value.as_str(), "yes" | "no") => {
-            (Some(value), rest)
-        }
-        _ if bare_means_yes => (Some("yes"), after),
-        [value, rest @ ..] if !value.starts_with("--") => (Some(value), rest),
-        _ => (None, after),
-    }
-}
-
-/// Reads the variables that begin with `KVSTORE_`. A name that we do not know is no error, for
-/// others set such variables too (Kubernetes does for a service called kvstore); one that looks
-/// like a slip is worth a warning.
+/// Reads the variables that begin with `KVSTORE_`. An unknown name is no error, because others set such
+/// variables too (Kubernetes does for a service called kvstore). One that looks like a slip is worth a
+/// warning.
 fn read_environment(
     env: impl Iterator<Item = (String, String)>,
     warnings: &mut Vec<String>,
@@ -144,27 +174,15 @@ fn read_environment(
     for (variable, value) in env {
         let Some(name) = variable.strip_prefix("KVSTORE_") else { continue };
         let name = name.to_ascii_lowercase().replace('_', "-");
-        match find(&name) {
-            None if name != "config" => {
-                // Kubernetes's are no slips, near as they may be to metrics-port.
-                if nearest(&name).is_some() && !name.starts_with("service-") {
-                    warnings.push(format!("ignored {}", unknown(variable, &name, variable_name)));
-                }
-            }
-            setting => given.take(variable, setting, value),
+        if let Err(unknown) = given.take(Source::Variable, &name, Some(&value))
+            // Kubernetes's are no slips, near as they may be to metrics-port.
+            && nearest(&name).is_some()
+            && !name.starts_with("service-")
+        {
+            warnings.push(format!("ignored {unknown}"));
         }
     }
     given
-}
-
-impl Given {
-    /// Notes a value; without a setting, it is the configuration file's path.
-    fn take(&mut self, at: String, setting: Option<&'static Setting>, value: String) {
-        match setting {
-            Some(setting) => self.assignments.push(Assignment { at, setting, value }),
-            None => self.file = Some(value.into()),
-        }
-    }
 }
 
 /// Reads a configuration file's text. `path` is for the errors.
@@ -183,48 +201,26 @@ pub(super) fn parse_line(
     if text.trim_ascii_start().starts_with('#') {
         return Ok(None);
     }
-    let words = split_words(text).map_err(|problem| ConfigError::invalid(&at, problem))?;
+    let words = split_words(text).map_err(|problem| ConfigError::at(&at, problem))?;
     let Some((name, values)) = words.split_first() else { return Ok(None) };
     let at = format!("{at}: {name}");
-    let Some(setting) = find(name) else { return Err(unknown(at, name, str::to_string)) };
+    let Some(setting) = find(name) else { return Err(Source::File.unknown(&at, name)) };
     let value = match values {
         [value] => value.clone(),
         [_, ..] if setting.kind.takes_words() => values.join(" "),
-        [] => return Err(ConfigError::invalid(at, "a value is missing; \"\" is the empty one")),
+        [] => return Err(ConfigError::at(at, "a value is missing; \"\" is the empty one")),
         _ => {
             let problem = "several values; quote one that has blanks, and give a comment its own \
                            line";
-            return Err(ConfigError::invalid(at, problem));
+            return Err(ConfigError::at(at, problem));
         }
     };
     Ok(Some(Assignment { at, setting, value }))
 }
 
-fn read(what: &'static str, path: &Path) -> Result<String, ConfigError> {
-    let unreadable = |error| ConfigError::Unreadable { what, path: path.to_path_buf(), error };
-    fs::read_to_string(path).map_err(unreadable)
-}
-
-/// No setting has this name. `spell` writes a name the way its source does.
-fn unknown(at: String, name: &str, spell: impl Fn(&str) -> String) -> ConfigError {
-    let hint = nearest(name).map(|known| format!("; did you mean {}?", spell(known)));
-    let hint = hint.unwrap_or_default();
-    ConfigError::invalid(at, format!("no such option{hint} (kvstore --help lists them)"))
-}
-
-/// The argument itself is not shown: it may be the end of a password that has blanks.
-fn not_an_option(position: usize) -> ConfigError {
-    let problem = "options begin with --, and a value that has blanks needs quotes (kvstore --help \
-                   lists the options)";
-    ConfigError::invalid(format!("argument {position}"), problem)
-}
-
-fn flag_name(name: &str) -> String {
-    format!("--{name}")
-}
-
-fn variable_name(name: &str) -> String {
-    format!("KVSTORE_{}", name.to_ascii_uppercase().replace('-', "_"))
+fn read(what: &str, path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path)
+        .map_err(|error| ConfigError::new(format!("cannot read {what} {}", describe(path, &error))))
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@
 //! configuration), and re-reading the file while the server runs.
 
 mod advice;
+mod checks;
 mod error;
 mod help;
 mod kind;
@@ -191,7 +192,7 @@ impl Config {
     pub fn fsync(&self) -> Fsync {
         match self.text(Id::Appendfsync).as_str() {
             "always" => Fsync::Always,
-            policy => kind::fsync_interval(policy).map_or(Fsync::Never, Fsync::Every),
+            policy => checks::fsync_interval(policy).map_or(Fsync::Never, Fsync::Every),
         }
     }
 
@@ -219,14 +220,15 @@ impl Config {
     /// Refuses settings that are fine one by one but not together.
     pub fn validate(&self) -> Result<(), ConfigError> {
         if self.leader().is_some() && !self.flag(Id::Appendonly) {
-            return Err(ConfigError::invalid(
-                "replicaof".to_string(),
-                "a follower keeps its leader's log, so it cannot do with appendonly no".to_string(),
-            ));
+            let problem = "a follower keeps its leader's log, so it cannot run with appendonly no";
+            return Err(ConfigError::at("replicaof", problem));
         }
         match self.address_for_others() {
             Some(address) if self.text(Id::Requirepass).is_empty() => {
-                Err(ConfigError::OpenToOthers { address })
+                let problem = "other machines could connect without a password; set one \
+                               (--requirepass-file FILE), or say --no-password if all of them may \
+                               read and erase everything";
+                Err(ConfigError::at(format!("bind {address}"), problem))
             }
             _ => Ok(()),
         }
@@ -395,7 +397,7 @@ mod tests {
             match row.kind {
                 Kind::YesNo => assert_eq!(config.flag(row.id), text == "yes"),
                 Kind::Choice(_) => assert_eq!(config.choice(row.id), text),
-                Kind::Int { .. } | Kind::Bytes { .. } => {
+                Kind::Int(..) | Kind::Bytes(_) => {
                     assert_eq!(config.int(row.id).to_string(), text);
                 }
                 _ => {}

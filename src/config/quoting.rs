@@ -4,6 +4,10 @@
 //! backslash for itself. Single quotes, and quotes inside a word, are refused: redis.conf gives them
 //! a meaning, so they must not become part of a value.
 
+use crate::protocol::{self, unescape};
+
+const NOT_CLOSED: &str = "a quote that is not closed";
+
 /// Splits a line into its words.
 pub fn split_words(line: &str) -> Result<Vec<String>, &'static str> {
     let mut words = Vec::new();
@@ -33,18 +37,15 @@ fn take_quoted(text: &str) -> Result<(String, &str), &'static str> {
     let mut bytes = text.as_bytes();
     loop {
         bytes = match bytes {
-            [] | [b'\\'] => return Err("a quote that is not closed"),
+            [] => return Err(NOT_CLOSED),
             [b'"', rest @ ..] => {
                 let word = String::from_utf8(word).map_err(|_| "a value that is not UTF-8")?;
                 return Ok((word, &text[text.len() - rest.len()..]));
             }
-            [b'\\', b'x', a, b, rest @ ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => {
-                word.push(16 * hex_digit(*a) + hex_digit(*b));
-                rest
-            }
-            [b'\\', escaped, rest @ ..] => {
-                word.push(unescape(*escaped));
-                rest
+            [b'\\', rest @ ..] => {
+                let (byte, len) = unescape(rest).ok_or(NOT_CLOSED)?;
+                word.push(byte);
+                &rest[len..]
             }
             [byte, rest @ ..] => {
                 word.push(*byte);
@@ -54,39 +55,13 @@ fn take_quoted(text: &str) -> Result<(String, &str), &'static str> {
     }
 }
 
-fn hex_digit(digit: u8) -> u8 {
-    char::from(digit).to_digit(16).map_or(0, |value| value as u8)
-}
-
-fn unescape(escaped: u8) -> u8 {
-    match escaped {
-        b'n' => b'\n',
-        b'r' => b'\r',
-        b't' => b'\t',
-        b'b' => 8,
-        b'a' => 7,
-        itself => itself,
-    }
-}
-
 /// Formats a value for a configuration file: bare if it reads back unchanged, otherwise quoted.
 pub fn quote(value: &str) -> String {
     let bare = |c: char| !c.is_ascii_control() && !matches!(c, ' ' | '"' | '\'' | '\\' | '#');
     if !value.is_empty() && value.chars().all(bare) {
         return value.to_string();
     }
-    let mut quoted = String::from('"');
-    for c in value.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            c if c.is_ascii_control() => quoted.push_str(&format!("\\x{:02x}", c as u32)),
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
+    protocol::quote(value.as_bytes())
 }
 
 #[cfg(test)]

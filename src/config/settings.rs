@@ -1,107 +1,41 @@
 //! The table of settings: the one place where an option is described.
 //!
-//! Flags, `KVSTORE_…` variables, the configuration file, CONFIG GET, SET and REWRITE, and `--help`
-//! are all read from [`SETTINGS`]. To add a setting, add a variant to [`Id`] and, at the same place
-//! in the table, a row; nothing else. A setting bears redis.conf's name where it means the same.
-//! A row is shown to everyone, so it arrives together with the feature that obeys it.
+//! Flags, `KVSTORE_…` variables, the configuration file, CONFIG GET, SET and REWRITE, and `--help` are
+//! all read from [`SETTINGS`]. To add a setting, add one row. It bears redis.conf's name if it means
+//! the same. `--help` shows a row to everyone, so a row arrives together with the feature that obeys it.
 
-use super::kind::{
-    Kind, address, bind_addresses, fsync_policy, host_names, metrics_port, no_save_points,
-    percentiles,
+use std::ops::RangeInclusive;
+
+use super::Kind;
+use super::checks::{
+    address, bind_addresses, fsync_policy, host_names, metrics_port, no_save_points, percentiles,
 };
-
-/// Names a setting in code. The number of a variant is the index of its row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "a variant means what its row says")]
-pub enum Id {
-    Port,
-    Bind,
-    Maxclients,
-    Timeout,
-    TcpKeepalive,
-    TcpBacklog,
-    WorkerIdleTimeout,
-    MetricsPort,
-    MetricsBind,
-    MetricsHost,
-    Requirepass,
-    RequirepassFile,
-    NoPassword,
-    InlineReplies,
-    ProtoMaxBulkLen,
-    ClientQueryBufferLimit,
-    ClientOutputBufferLimit,
-    Maxmemory,
-    MaxmemoryPolicy,
-    MaxmemorySamples,
-    LfuLogFactor,
-    LfuDecayTime,
-    Loglevel,
-    Hz,
-    NotifyKeyspaceEvents,
-    ShutdownTimeout,
-    SlowlogLogSlowerThan,
-    SlowlogMaxLen,
-    LatencyMonitorThreshold,
-    LatencyTracking,
-    LatencyTrackingInfoPercentiles,
-    Appendonly,
-    Dir,
-    Appendfsync,
-    SegmentSize,
-    AutoCompactPercentage,
-    AutoCompactMinSize,
-    CompactRate,
-    SetAsideWarnSize,
-    Replicaof,
-    Masterauth,
-    ReplTimeout,
-    ReplBacklogSize,
-    ReplRetentionBytes,
-    ReplicaServeStaleData,
-    ReplicaMaxStaleness,
-    ReplicaPriority,
-    ReplicaAnnounceIp,
-    ReplicaAnnouncePort,
-    MinReplicasToWrite,
-    MinReplicasMaxLag,
-    Databases,
-    Save,
-    ReplicaReadOnly,
-}
-
-impl Id {
-    /// The row that describes this setting.
-    pub fn setting(self) -> &'static Setting {
-        &SETTINGS[self as usize]
-    }
-}
 
 /// One row of the table.
 pub struct Setting {
-    /// What code calls it.
+    /// The name in code.
     pub id: Id,
-    /// What people call it: lower case, words joined by `-`.
+    /// The name for people: lower case, words joined by `-`.
     pub name: &'static str,
     /// A second name that is understood everywhere, usually an older one of Redis's.
     pub alias: Option<&'static str>,
-    /// Which values there are, and how they are written.
+    /// The values that are accepted, and how they are written.
     pub kind: Kind,
-    /// The value if nobody gives one, written as in a configuration file.
+    /// The default, written as in a configuration file.
     pub default: &'static str,
     /// Whether CONFIG SET may change it while the server runs.
     pub at_run_time: bool,
     /// The heading of the group that this row opens in `--help`.
     pub heading: Option<&'static str>,
-    /// For `--help`: what it is.
-    pub meaning: &'static str,
-    /// For `--help`: what the other values would do.
-    pub alternatives: &'static str,
-    /// For `--help`: what to do if unsure; completes "If unsure, …".
-    pub if_unsure: &'static str,
+    /// For `--help`, a line each: the meaning; the alternatives; the advice that completes
+    /// "If unsure, …", which is [`KEEP_IT`] if there is no third line.
+    pub help: &'static str,
 }
 
-/// In the order in which Redis names them.
+/// The advice of a setting whose default suits nearly everyone.
+pub(super) const KEEP_IT: &str = "keep it.";
+
+/// The eviction policies, in the order in which Redis names them.
 const POLICIES: &[&str] = &[
     "volatile-lru",
     "volatile-lfu",
@@ -113,369 +47,323 @@ const POLICIES: &[&str] = &[
     "noeviction",
 ];
 
-const MB: i64 = 1024 * 1024;
-/// A key's length and a record's have 32 bits. A record holds what a transaction has written when its last
-/// command begins, and what that command writes: a request, a key and a value at most.
-const REQUEST_BYTES: Kind = Kind::Capped { min: MB, cap: 1 << 30 };
+/// A key's length and a record's length have 32 bits. A record holds what a transaction has written when
+/// its last command begins, and what that command writes: a request, a key and a value at most.
+const REQUEST_BYTES: Kind = Kind::RecordBytes(1 << 20..=1 << 30);
 /// Redis's bound of its `int` settings.
 const INT_MAX: i64 = i32::MAX as i64;
 
-/// Every setting, in the order of [`Id`], of CONFIG GET and of `--help`.
-pub static SETTINGS: &[Setting] = &[
-    setting(Id::Port, "port", number(0, 65_535), "8080")
-        .heading("Network")
-        .only_at_start()
-        .means("The TCP port to listen on.")
-        .alternatives("0 takes any free port and logs which.")
-        .if_unsure("keep it."),
-    setting(Id::Bind, "bind", Kind::Checked("ADDRESSES", bind_addresses), "127.0.0.1")
-        .only_at_start()
-        .means("The addresses to listen on, separated by blanks: IPv4, IPv6 or localhost.")
-        .alternatives(
-            "* (or 0.0.0.0) listens on every IPv4 address. An address that other machines can \
-             reach needs a password, or no-password.",
-        )
-        .if_unsure("keep it: only programs on this machine can connect."),
-    setting(Id::Maxclients, "maxclients", number(1, u32::MAX as i64), "10000")
-        .means("How many clients may be connected at once. One more is told so and closed.")
-        .alternatives("Fewer where memory is short: each client costs a thread and its stack.")
-        .if_unsure("keep it. It is lowered to what the limit on open files allows."),
-    setting(Id::Timeout, "timeout", seconds(0, INT_MAX), "0")
-        .means("A client that is silent for this many seconds is disconnected.")
-        .alternatives("0 lets clients be silent for ever.")
-        .if_unsure("keep it: tcp-keepalive already finds the dead ones."),
-    setting(Id::TcpKeepalive, "tcp-keepalive", seconds(0, INT_MAX), "300")
-        .means("After this many silent seconds the kernel probes whether the peer is alive.")
-        .alternatives("0 turns the probes off; less than 300 finds dead peers sooner.")
-        .if_unsure("keep it."),
-    setting(Id::TcpBacklog, "tcp-backlog", number(1, INT_MAX), "511")
-        .only_at_start()
-        .means("How many connections may wait in the kernel to be accepted.")
-        .alternatives("More for bursts of connections; the kernel caps it at net.core.somaxconn.")
-        .if_unsure("keep it."),
-    setting(Id::WorkerIdleTimeout, "worker-idle-timeout", seconds(1, INT_MAX), "60")
-        .means("A worker thread that has served no client for this many seconds ends.")
-        .alternatives("More saves starting threads when connections come in waves.")
-        .if_unsure("keep it."),
-    setting(Id::MetricsPort, "metrics-port", Kind::Checked("PORT", metrics_port), "auto")
-        .heading("Status page and metrics")
-        .only_at_start()
-        .means(
-            "The port of the status page (/), of Prometheus's /metrics, of /healthz, /readyz and \
-             /status.json. auto is the one after port, so 8081; it is done without if that is taken, \
-             and left to a kvstore that is started later and needs it.",
-        )
-        .alternatives("0 turns all of them off. A number is used or refused, never given up.")
-        .if_unsure("keep it; give a number where something scrapes the metrics."),
-    setting(Id::MetricsBind, "metrics-bind", Kind::Checked("ADDRESSES", bind_addresses), "127.0.0.1")
-        .only_at_start()
-        .means("The addresses that the status page listens on, written as those of bind.")
-        .alternatives(
-            "Others let other machines read it, and no password is asked for. It shows names of \
-             commands, figures and addresses of clients; keys and values only while it is on loopback \
-             and there is no password. It runs no command and changes nothing.",
-        )
-        .if_unsure("keep it."),
-    setting(Id::MetricsHost, "metrics-host", Kind::Checked("NAMES", host_names), "")
-        .only_at_start()
-        .means(
-            "Host names under which browsers and Prometheus may ask for the status page, besides \
-             localhost and the address that they connected to. Others are refused: a web page \
-             elsewhere could make its own name point here (DNS rebinding).",
-        )
-        .alternatives("* takes any name, for a proxy that checks them.")
-        .if_unsure("leave it empty."),
-    setting(Id::Requirepass, "requirepass", Kind::Secret, "")
-        .heading("Access")
-        .means("The password that clients must give with AUTH before anything else.")
-        .alternatives("Empty asks for none. A flag is visible in `ps`: prefer requirepass-file.")
-        .if_unsure("leave it empty while bind is 127.0.0.1."),
-    setting(Id::RequirepassFile, "requirepass-file", Kind::Text("FILE"), "")
-        .only_at_start()
-        .means("A file whose first line is the password. It is read once, at start.")
-        .alternatives("Empty reads none. A requirepass that is not empty wins over it.")
-        .if_unsure("use this for the password, with a file that only the server can read."),
-    setting(Id::NoPassword, "no-password", Kind::YesNo, "no")
-        .only_at_start()
-        .means("Allows serving other machines without a password.")
-        .alternatives("yes, if everyone who can reach the port may read and erase everything.")
-        .if_unsure("keep it and set a password."),
-    setting(Id::InlineReplies, "inline-replies", Kind::Choice(&["text", "resp"]), "text")
-        .heading("Protocol and limits")
-        .means("How a command typed as a plain line is answered.")
-        .alternatives(
-            "text is for people and shell scripts; resp is for tools that begin with a plain PING and \
-             expect +PONG, as Redis answers. A connection that has sent RESP, or a line with HELLO 2 or \
-             HELLO 3, gets RESP either way.",
-        )
-        .if_unsure("keep it."),
-    setting(Id::ProtoMaxBulkLen, "proto-max-bulk-len", REQUEST_BYTES, "512mb")
-        .means("The longest single argument that a client may send, in bytes.")
-        .alternatives("Less protects memory; more allows larger values.")
-        .if_unsure("keep it."),
-    setting(Id::ClientQueryBufferLimit, "client-query-buffer-limit", REQUEST_BYTES, "1gb")
-        .means("How many bytes of unfinished requests one client may have in memory.")
-        .alternatives("Less protects memory from many clients that send large requests.")
-        .if_unsure("keep it."),
-    setting(
-        Id::ClientOutputBufferLimit,
-        "client-output-buffer-limit",
-        Kind::OutputLimits,
-        "normal 256mb 0 0 replica 256mb 64mb 60 pubsub 32mb 8mb 60",
-    )
-    .means(
-        "How many bytes of replies may wait for a client that is slow to read, as `class hard \
-         soft seconds` for the classes normal, replica and pubsub. A client over hard, or over \
-         soft for that many seconds, is disconnected. A reply counts while it is made; only one that \
-         is a single value may exceed hard.",
-    )
-    .alternatives(
-        "0 means no limit; classes that are not named stay as they are. Unlike Redis, normal is \
-         bounded by default: a client that pipelines for ever and never reads would otherwise \
-         take all memory.",
-    )
-    .if_unsure("keep it."),
-    setting(Id::Maxmemory, "maxmemory", bytes(0, i64::MAX), "0")
-        .heading("Memory")
-        .means(
-            "How much memory may be in use: keys and values, what clients wait to send or read and \
-             subscribe to, and what waits to be written to the log or sent to followers. Over it, \
-             maxmemory-policy decides.",
-        )
-        .alternatives("0 means no limit.")
-        .if_unsure("give a cache two thirds of the memory that you can spare."),
-    setting(Id::MaxmemoryPolicy, "maxmemory-policy", Kind::Choice(POLICIES), "noeviction")
-        .means("Which keys go when memory is over maxmemory.")
-        .alternatives(
-            "noeviction: none; commands that need memory are refused. allkeys-lru: those not used for \
-             longest. allkeys-lfu: those used least often. allkeys-random: any. volatile-…: the same \
-             among keys with a deadline; volatile-ttl: those that would expire soonest.",
-        )
-        .if_unsure("keep it for data, and take allkeys-lru or allkeys-lfu for a cache."),
-    setting(Id::MaxmemorySamples, "maxmemory-samples", number(1, INT_MAX), "5")
-        .means("Among how many random keys the next one to go is looked for.")
-        .alternatives("10 is nearer to the true order and costs more CPU; over 64 count as 64.")
-        .if_unsure("keep it."),
-    setting(Id::LfuLogFactor, "lfu-log-factor", number(0, INT_MAX), "10")
-        .means("How slowly the counter of a key's uses grows under an LFU policy.")
-        .alternatives("10 tells up to a million uses apart, 100 ten million; 0 counts up to 255.")
-        .if_unsure("keep it."),
-    setting(Id::LfuDecayTime, "lfu-decay-time", Kind::Int { min: 0, max: INT_MAX, unit: "MINUTES" }, "1")
-        .means("How many minutes without a use take one off that counter.")
-        .alternatives("More remembers longer; 0 never forgets.")
-        .if_unsure("keep it."),
-    setting(
-        Id::Loglevel,
-        "loglevel",
-        Kind::Choice(&["debug", "verbose", "notice", "warning"]),
-        "notice",
-    )
-    .heading("Operation")
-    .means("The least serious messages to log.")
-    .alternatives("debug tells most, warning least.")
-    .if_unsure("keep it."),
-    setting(Id::Hz, "hz", number(1, 500), "10")
-        .means("How many times a second the sweeper looks for expired keys.")
-        .alternatives("More frees memory sooner and costs more CPU while nothing happens.")
-        .if_unsure("keep it."),
-    setting(Id::NotifyKeyspaceEvents, "notify-keyspace-events", Kind::EventClasses, "")
-        .means(
-            "Which events about keys are published: K on channels __keyspace@0__:<key>, E on \
-             __keyevent@0__:<event>, and of these classes: g generic, $ string, x expired, \
-             e evicted, n new, m missed; A is all but n and m. A follower publishes what it applies, by \
-             its own setting.",
-        )
-        .alternatives("Empty, or without K and E, publishes nothing and costs nothing.")
-        .if_unsure("keep it empty."),
-    setting(Id::ShutdownTimeout, "shutdown-timeout", seconds(0, INT_MAX), "10")
-        .means(
-            "How many seconds a shutdown may take: for clients to take their last replies, followers the \
-             rest of the log, and threads to end. Only the last sync of the log has all the time that the \
-             disk needs.",
-        )
-        .alternatives("0 waits for nobody.")
-        .if_unsure("keep it."),
-    setting(Id::SlowlogLogSlowerThan, "slowlog-log-slower-than", number(-1, i64::MAX), "10000")
-        .heading("Seeing")
-        .means(
-            "A command that takes so many microseconds, by itself or until the log is as safe as \
-             promised, is kept for SLOWLOG GET.",
-        )
-        .alternatives("0 keeps every command, -1 none.")
-        .if_unsure("keep it."),
-    setting(Id::SlowlogMaxLen, "slowlog-max-len", number(0, i64::MAX), "128")
-        .means("How many slow commands are kept. The oldest are forgotten.")
-        .alternatives("More shows a longer past; each takes up to 4 KiB.")
-        .if_unsure("keep it."),
-    setting(Id::LatencyMonitorThreshold, "latency-monitor-threshold", number(0, i64::MAX), "0")
-        .means("Events that take so many milliseconds are kept for LATENCY LATEST and HISTORY.")
-        .alternatives("0 keeps none.")
-        .if_unsure("keep it, and set it to 10 or 100 when something seems to be slow."),
-    setting(Id::LatencyTracking, "latency-tracking", Kind::YesNo, "yes")
-        .means("Whether INFO latencystats and LATENCY HISTOGRAM show how long commands take.")
-        .alternatives("no hides it. It is counted all the same: that costs nothing to speak of.")
-        .if_unsure("keep it."),
-    setting(
-        Id::LatencyTrackingInfoPercentiles,
-        "latency-tracking-info-percentiles",
-        Kind::Checked("PERCENTILES", percentiles),
-        "50 99 99.9",
-    )
-    .means("Which percentiles INFO latencystats shows, separated by blanks.")
-    .alternatives("Any numbers from 0 to 100; none shows none.")
-    .if_unsure("keep it."),
-    setting(Id::Appendonly, "appendonly", Kind::YesNo, "yes")
-        .heading("Durability")
-        .only_at_start()
-        .means("Whether writes are logged to disk and are there again after a restart.")
-        .alternatives("no makes a pure cache: nothing is written, everything is lost at the end.")
-        .if_unsure("keep it."),
-    setting(Id::Dir, "dir", Kind::Text("DIR"), "data")
-        .only_at_start()
-        .means("The directory that holds the data. It is made if it is not there.")
-        .alternatives("A directory serves one server at a time; a second one is refused.")
-        .if_unsure("keep it, or name a directory on a disk that you back up."),
-    setting(Id::Appendfsync, "appendfsync", Kind::Checked("POLICY", fsync_policy), "everysec")
-        .means(
-            "When the log is forced to the disk. Whatever is chosen, killing the server loses \
-             nothing that it acknowledged; this is about power cuts and crashes of the system.",
-        )
-        .alternatives(
-            "always: before each acknowledgement. An interval such as 100ms (everysec is 1s): a \
-             power cut may lose that much. no: whenever the system likes.",
-        )
-        .if_unsure("keep it, or take always if a lost second is one too many."),
-    setting(Id::SegmentSize, "segment-size", bytes(1 << 10, 1 << 40), "64mb")
-        .means("The log goes on in a new file when one has reached this size.")
-        .alternatives("Less frees disk space in smaller steps; more makes fewer files.")
-        .if_unsure("keep it."),
-    setting(Id::AutoCompactPercentage, "auto-compact-percentage", number(0, INT_MAX), "100")
-        .alias("auto-aof-rewrite-percentage")
-        .means("The log is compacted when it has grown by this much since the last time, in %.")
-        .alternatives("0 never compacts by itself; BGREWRITEAOF always does.")
-        .if_unsure("keep it."),
-    setting(Id::AutoCompactMinSize, "auto-compact-min-size", bytes(0, 1 << 50), "64mb")
-        .alias("auto-aof-rewrite-min-size")
-        .means("A log smaller than this is not compacted by itself.")
-        .alternatives("Less keeps small logs smaller; it is seldom worth the work.")
-        .if_unsure("keep it."),
-    setting(Id::CompactRate, "compact-rate", bytes(0, 1 << 40), "48mb")
-        .means("How many bytes a second a compaction writes at most.")
-        .alternatives("0 is as fast as it goes, at the expense of the clients' latency.")
-        .if_unsure("keep it."),
-    setting(Id::SetAsideWarnSize, "set-aside-warn-size", bytes(0, 1 << 50), "1gb")
-        .means(
-            "Above this size of quarantine/ and diverged/ together, the log and INFO warn: they hold \
-             writes that were cut off or given up, and the server never removes them.",
-        )
-        .alternatives("0 never warns.")
-        .if_unsure("keep it."),
-    setting(Id::Replicaof, "replicaof", Kind::Checked("HOST:PORT", address), "")
-        .alias("slaveof")
-        .heading("Replication")
-        .only_at_start()
-        .means("The leader that this node follows: it copies all of the leader's data.")
-        .alternatives("Empty makes this node a leader. REPLICAOF changes it while the server runs.")
-        .if_unsure("leave it empty."),
-    setting(Id::Masterauth, "masterauth", Kind::Secret, "")
-        .means("The password that this node gives to its leader.")
-        .alternatives("Empty gives requirepass, if there is one.")
-        .if_unsure("leave it empty and give all nodes the same requirepass."),
-    setting(Id::ReplTimeout, "repl-timeout", seconds(1, INT_MAX), "10")
-        .means(
-            "A replication link that is silent for this many seconds is given up and dialled anew.",
-        )
-        .alternatives("More for links that stall for long.")
-        .if_unsure("keep it."),
-    setting(Id::ReplBacklogSize, "repl-backlog-size", bytes(0, 1 << 50), "64mb")
-        .means(
-            "How many bytes of log are kept behind a compaction, so that a follower that was away \
-             can go on where it was.",
-        )
-        .alternatives("More spares full copies after a longer absence; 0 keeps nothing.")
-        .if_unsure("keep it."),
-    setting(Id::ReplRetentionBytes, "repl-retention-bytes", bytes(0, 1 << 50), "1gb")
-        .means("How many bytes of log are kept behind a compaction for connected followers.")
-        .alternatives("A follower that falls further behind is given a full copy.")
-        .if_unsure("keep it, or give as much as the disk can spare."),
-    setting(Id::ReplicaServeStaleData, "replica-serve-stale-data", Kind::YesNo, "yes")
-        .alias("slave-serve-stale-data")
-        .means("Whether a follower that has lost its leader goes on answering reads.")
-        .alternatives("no answers them with -MASTERDOWN.")
-        .if_unsure("keep it."),
-    setting(Id::ReplicaMaxStaleness, "replica-max-staleness", millis(0, INT_MAX), "0")
-        .means("A follower that is further behind its leader answers reads with -STALE.")
-        .alternatives("0 answers them however old the data is.")
-        .if_unsure("keep it."),
-    setting(Id::ReplicaPriority, "replica-priority", number(0, INT_MAX), "100")
-        .alias("slave-priority")
-        .means("Sentinel prefers the follower with the lowest number as the next leader.")
-        .alternatives("0 is never made leader.")
-        .if_unsure("keep it."),
-    setting(Id::ReplicaAnnounceIp, "replica-announce-ip", Kind::Text("ADDRESS"), "")
-        .alias("slave-announce-ip")
-        .means("The address under which others reach this node, told to its leader.")
-        .alternatives("Empty lets the leader see where the connection comes from.")
-        .if_unsure("leave it empty unless there is address translation in between."),
-    setting(Id::ReplicaAnnouncePort, "replica-announce-port", number(0, 65_535), "0")
-        .alias("slave-announce-port")
-        .means("The port under which others reach this node, told to its leader.")
-        .alternatives("0 tells the port that is listened on.")
-        .if_unsure("keep it."),
-    setting(Id::MinReplicasToWrite, "min-replicas-to-write", number(0, INT_MAX), "0")
-        .alias("min-slaves-to-write")
-        .means("A leader with fewer followers that keep up refuses writes with -NOREPLICAS.")
-        .alternatives("0 asks for none.")
-        .if_unsure("keep it."),
-    setting(Id::MinReplicasMaxLag, "min-replicas-max-lag", seconds(0, INT_MAX), "10")
-        .alias("min-slaves-max-lag")
-        .means(
-            "A follower that was last heard of more than this many seconds ago does not keep up.",
-        )
-        .alternatives("0 counts every connected follower.")
-        .if_unsure("keep it."),
-    setting(Id::Databases, "databases", number(1, 1), "1")
-        .heading("Fixed: there because clients ask")
-        .only_at_start()
-        .means("How many numbered databases there are: only database 0."),
-    setting(Id::Save, "save", Kind::Checked("\"\"", no_save_points), "")
-        .means("Redis's snapshot schedule. There is none here, so only the empty value is taken."),
-    setting(Id::ReplicaReadOnly, "replica-read-only", Kind::Choice(&["yes"]), "yes")
-        .alias("slave-read-only")
-        .only_at_start()
-        .means("A replica takes no writes from clients."),
-];
+/// Makes [`Id`] and [`SETTINGS`] from the rows, so that both have the same order.
+macro_rules! settings {
+    ($($id:ident: $row:expr,)*) => {
+        /// Names a setting in code. The number of a variant is the index of its row.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[allow(missing_docs, reason = "a variant means what its row says")]
+        pub enum Id {
+            $($id,)*
+        }
 
-/// A row with nothing said about it yet; the methods below say it.
-const fn setting(id: Id, name: &'static str, kind: Kind, default: &'static str) -> Setting {
-    Setting {
-        id,
-        name,
-        alias: None,
-        kind,
-        default,
-        at_run_time: true,
-        heading: None,
-        meaning: "",
-        alternatives: "",
-        if_unsure: "",
-    }
+        /// Every setting, in the order of [`Id`], of CONFIG GET and of `--help`.
+        pub static SETTINGS: &[Setting] = &[$(Setting { id: Id::$id, ..$row },)*];
+    };
 }
 
-const fn number(min: i64, max: i64) -> Kind {
-    Kind::Int { min, max, unit: "NUMBER" }
+settings! {
+    Port: setting("port", number(0..=65_535), "8080").only_at_start().heading("Network").help(
+        "The TCP port to listen on.\n\
+         0 takes any free port and logs which."
+    ),
+    Bind: setting("bind", Kind::Checked("ADDRESSES", bind_addresses), "127.0.0.1").only_at_start().help(
+        "The addresses to listen on, separated by blanks: IPv4, IPv6 or localhost.\n\
+         * (or 0.0.0.0) listens on every IPv4 address. An address that other machines can reach needs a \
+         password, or no-password.\n\
+         keep it: only programs on this machine can connect."
+    ),
+    Maxclients: setting("maxclients", number(1..=u32::MAX as i64), "10000").help(
+        "How many clients may be connected at once. One more gets an error and is closed.\n\
+         Fewer where memory is short: each client costs a thread and its stack.\n\
+         keep it. The server lowers it to what the limit on open files allows."
+    ),
+    Timeout: setting("timeout", seconds(0..=INT_MAX), "0").help(
+        "A client that is silent for this many seconds is disconnected.\n\
+         0 lets clients be silent for ever.\n\
+         keep it: tcp-keepalive already finds dead clients."
+    ),
+    TcpKeepalive: setting("tcp-keepalive", seconds(0..=INT_MAX), "300").help(
+        "After this many silent seconds the kernel probes whether the peer is alive.\n\
+         0 turns the probes off; less than 300 finds dead peers sooner."
+    ),
+    TcpBacklog: setting("tcp-backlog", number(1..=INT_MAX), "511").only_at_start().help(
+        "How many connections may wait in the kernel to be accepted.\n\
+         More for bursts of connections; the kernel caps it at net.core.somaxconn."
+    ),
+    WorkerIdleTimeout: setting("worker-idle-timeout", seconds(1..=INT_MAX), "60").help(
+        "A worker thread that has served no client for this many seconds ends.\n\
+         More saves starting threads when connections come in waves."
+    ),
+    MetricsPort: setting("metrics-port", Kind::Checked("PORT", metrics_port), "auto")
+        .only_at_start().heading("Status page and metrics").help(
+        "The port of the status page (/), of Prometheus's /metrics, of /healthz, /readyz and \
+         /status.json. auto is the port after the command port, so 8081. If that port is taken, the \
+         server starts without it; a kvstore that starts later and needs the port gets it.\n\
+         0 turns all of them off. A number is used or refused, and never given up.\n\
+         keep it; give a number where something scrapes the metrics."
+    ),
+    MetricsBind: setting("metrics-bind", Kind::Checked("ADDRESSES", bind_addresses), "127.0.0.1")
+        .only_at_start().help(
+        "The addresses that the status page listens on, written as those of bind.\n\
+         Others let other machines read it without a password. It shows names of commands, figures and \
+         addresses of clients; it shows keys and values only while it is on loopback and there is no \
+         password. It runs no command and changes nothing."
+    ),
+    MetricsHost: setting("metrics-host", Kind::Checked("NAMES", host_names), "").only_at_start().help(
+        "Host names under which browsers and Prometheus may ask for the status page, besides localhost \
+         and the address that they connected to. Others are refused: a web page elsewhere could make \
+         its own name point here (DNS rebinding).\n\
+         * takes any name, for a proxy that checks them.\n\
+         leave it empty."
+    ),
+    Requirepass: setting("requirepass", Kind::Secret, "").heading("Access").help(
+        "The password that clients must give with AUTH before anything else.\n\
+         Empty asks for none. A flag is visible in `ps`: prefer requirepass-file.\n\
+         leave it empty while bind is 127.0.0.1."
+    ),
+    RequirepassFile: setting("requirepass-file", Kind::Text("FILE"), "").only_at_start().help(
+        "A file whose first line is the password. It is read once, at start.\n\
+         Empty reads none. A requirepass that is not empty wins over it.\n\
+         use this for the password, with a file that only the server can read."
+    ),
+    NoPassword: setting("no-password", Kind::YesNo, "no").only_at_start().help(
+        "Allows serving other machines without a password.\n\
+         yes, if everyone who can reach the port may read and erase everything.\n\
+         keep it and set a password."
+    ),
+    InlineReplies: setting("inline-replies", Kind::Choice(&["text", "resp"]), "text")
+        .heading("Protocol and limits").help(
+        "How a command typed as a plain line is answered.\n\
+         text is for people and shell scripts; resp is for tools that begin with a plain PING and \
+         expect +PONG, as Redis answers. A connection that has sent RESP, or a line with HELLO 2 or \
+         HELLO 3, gets RESP either way."
+    ),
+    ProtoMaxBulkLen: setting("proto-max-bulk-len", REQUEST_BYTES, "512mb").help(
+        "The longest single argument that a client may send, in bytes.\n\
+         Less protects memory; more allows larger values."
+    ),
+    ClientQueryBufferLimit: setting("client-query-buffer-limit", REQUEST_BYTES, "1gb").help(
+        "How many bytes of unfinished requests one client may have in memory.\n\
+         Less protects memory from many clients that send large requests."
+    ),
+    ClientOutputBufferLimit: setting("client-output-buffer-limit", Kind::OutputLimits,
+        "normal 256mb 0 0 replica 256mb 64mb 60 pubsub 32mb 8mb 60").help(
+        "How many bytes of replies may wait for a client that is slow to read, as `class hard soft \
+         seconds` for the classes normal, replica and pubsub. A client over hard, or over soft for that \
+         many seconds, is disconnected. A reply counts while it is made; only a reply that is a single \
+         value may exceed hard.\n\
+         0 means no limit; classes that are not named stay as they are. Unlike in Redis, normal has a \
+         limit by default: a client that pipelines for ever and never reads would otherwise take all \
+         memory."
+    ),
+    Maxmemory: setting("maxmemory", Kind::Bytes(0..=i64::MAX), "0").heading("Memory").help(
+        "How much memory may be in use: keys and values, what clients wait to send or read and \
+         subscribe to, and what waits to be written to the log or sent to followers. Over it, \
+         maxmemory-policy decides.\n\
+         0 means no limit.\n\
+         give a cache two thirds of the memory that you can spare."
+    ),
+    MaxmemoryPolicy: setting("maxmemory-policy", Kind::Choice(POLICIES), "noeviction").help(
+        "Which keys are evicted when memory is over maxmemory.\n\
+         noeviction: none; commands that need memory are refused. allkeys-lru: those not used for \
+         longest. allkeys-lfu: those used least often. allkeys-random: any. volatile-…: the same among \
+         keys with a deadline; volatile-ttl: those that would expire soonest.\n\
+         keep it for data, and take allkeys-lru or allkeys-lfu for a cache."
+    ),
+    MaxmemorySamples: setting("maxmemory-samples", number(1..=INT_MAX), "5").help(
+        "How many random keys are compared to find the next one to evict.\n\
+         10 is nearer to the true order and costs more CPU; over 64 count as 64."
+    ),
+    LfuLogFactor: setting("lfu-log-factor", number(0..=INT_MAX), "10").help(
+        "How slowly the counter of a key's uses grows under an LFU policy.\n\
+         10 tells up to a million uses apart, 100 ten million; 0 counts up to 255."
+    ),
+    LfuDecayTime: setting("lfu-decay-time", Kind::Int(0..=INT_MAX, "MINUTES"), "1").help(
+        "After how many minutes without a use that counter is lowered by one.\n\
+         More remembers longer; 0 never forgets."
+    ),
+    Loglevel: setting("loglevel", Kind::Choice(&["debug", "verbose", "notice", "warning"]), "notice")
+        .heading("Operation").help(
+        "The least serious messages to log.\n\
+         debug logs most, warning least."
+    ),
+    Hz: setting("hz", number(1..=500), "10").help(
+        "How many times a second the sweeper looks for expired keys.\n\
+         More frees memory sooner and costs more CPU while nothing happens."
+    ),
+    NotifyKeyspaceEvents: setting("notify-keyspace-events", Kind::EventClasses, "").help(
+        "Which events about keys are published: K on channels __keyspace@0__:<key>, E on \
+         __keyevent@0__:<event>, and of these classes: g generic, $ string, x expired, e evicted, n \
+         new, m missed; A is all but n and m. A follower publishes the events of what it applies, as its \
+         own setting says.\n\
+         Empty, or without K and E, publishes nothing and costs nothing.\n\
+         keep it empty."
+    ),
+    ShutdownTimeout: setting("shutdown-timeout", seconds(0..=INT_MAX), "10").help(
+        "How many seconds a shutdown may take: for clients to take their last replies, followers the \
+         rest of the log, and threads to end. Only the last sync of the log has all the time that the \
+         disk needs.\n\
+         0 waits for no client, follower or thread."
+    ),
+    SlowlogLogSlowerThan: setting("slowlog-log-slower-than", number(-1..=i64::MAX), "10000")
+        .heading("Observability").help(
+        "A command that takes so many microseconds, by itself or until the log is as safe as promised, \
+         is kept for SLOWLOG GET.\n\
+         0 keeps every command, -1 none."
+    ),
+    SlowlogMaxLen: setting("slowlog-max-len", number(0..=i64::MAX), "128").help(
+        "How many slow commands are kept. The oldest are forgotten.\n\
+         More shows a longer past; each takes up to 4 KiB."
+    ),
+    LatencyMonitorThreshold: setting("latency-monitor-threshold", number(0..=i64::MAX), "0").help(
+        "Events that take so many milliseconds are kept for LATENCY LATEST and HISTORY.\n\
+         0 keeps none.\n\
+         keep it, and set it to 10 or 100 when something seems to be slow."
+    ),
+    LatencyTracking: setting("latency-tracking", Kind::YesNo, "yes").help(
+        "Whether INFO latencystats and LATENCY HISTOGRAM show how long commands take.\n\
+         no hides it. It is counted all the same, at next to no cost."
+    ),
+    LatencyTrackingInfoPercentiles: setting("latency-tracking-info-percentiles",
+        Kind::Checked("PERCENTILES", percentiles), "50 99 99.9").help(
+        "Which percentiles INFO latencystats shows, separated by blanks.\n\
+         Any numbers from 0 to 100; an empty value shows none."
+    ),
+    Appendonly: setting("appendonly", Kind::YesNo, "yes").only_at_start().heading("Durability").help(
+        "Whether writes are logged to disk and are there again after a restart.\n\
+         no makes a pure cache: nothing is written, everything is lost at the end."
+    ),
+    Dir: setting("dir", Kind::Text("DIR"), "data").only_at_start().help(
+        "The directory that holds the data. It is made if it is not there.\n\
+         A directory serves one server at a time; a second one is refused.\n\
+         keep it, or name a directory on a disk that you back up."
+    ),
+    Appendfsync: setting("appendfsync", Kind::Checked("POLICY", fsync_policy), "everysec").help(
+        "When the log is forced to the disk. Under every policy, killing the server loses nothing that \
+         it acknowledged; this is about power cuts and crashes of the system.\n\
+         always: before each acknowledgement. An interval such as 100ms (everysec is 1s): a power cut \
+         may lose that much. no: whenever the system likes.\n\
+         keep it, or take always if a lost second is one too many."
+    ),
+    SegmentSize: setting("segment-size", Kind::Bytes(1 << 10..=1 << 40), "64mb").help(
+        "The log goes on in a new file when one has reached this size.\n\
+         Less frees disk space in smaller steps; more makes fewer files."
+    ),
+    AutoCompactPercentage: setting("auto-compact-percentage", number(0..=INT_MAX), "100")
+        .alias("auto-aof-rewrite-percentage").help(
+        "The log is compacted when it has grown by this much since the last time, in %.\n\
+         0 never compacts automatically; BGREWRITEAOF always does."
+    ),
+    AutoCompactMinSize: setting("auto-compact-min-size", Kind::Bytes(0..=1 << 50), "64mb")
+        .alias("auto-aof-rewrite-min-size").help(
+        "A log smaller than this is not compacted automatically.\n\
+         Less keeps small logs smaller; it is seldom worth the work."
+    ),
+    CompactRate: setting("compact-rate", Kind::Bytes(0..=1 << 40), "48mb").help(
+        "How many bytes a second a compaction writes at most.\n\
+         0 is as fast as possible, at the expense of the clients' latency."
+    ),
+    SetAsideWarnSize: setting("set-aside-warn-size", Kind::Bytes(0..=1 << 50), "1gb").help(
+        "When quarantine/ and diverged/ together are larger than this, the log and INFO warn. They hold \
+         writes that were cut off or given up, and the server never removes them.\n\
+         0 never warns."
+    ),
+    Replicaof: setting("replicaof", Kind::Checked("HOST:PORT", address), "")
+        .alias("slaveof").only_at_start().heading("Replication").help(
+        "The leader that this node follows: it copies all of the leader's data.\n\
+         Empty makes this node a leader. REPLICAOF changes it while the server runs.\n\
+         leave it empty."
+    ),
+    Masterauth: setting("masterauth", Kind::Secret, "").help(
+        "The password that this node gives to its leader.\n\
+         Empty gives requirepass, if there is one.\n\
+         leave it empty and give all nodes the same requirepass."
+    ),
+    ReplTimeout: setting("repl-timeout", seconds(1..=INT_MAX), "10").help(
+        "A replication link that is silent for this many seconds is given up and dialled anew.\n\
+         More for links that stall for long."
+    ),
+    ReplBacklogSize: setting("repl-backlog-size", Kind::Bytes(0..=1 << 50), "64mb").help(
+        "How many bytes of log are kept after a compaction, so that a follower that was away can go on \
+         where it was.\n\
+         More spares full copies after a longer absence; 0 keeps nothing."
+    ),
+    ReplRetentionBytes: setting("repl-retention-bytes", Kind::Bytes(0..=1 << 50), "1gb").help(
+        "How many bytes of log are kept after a compaction for connected followers.\n\
+         A follower that lags by more than this is given a full copy.\n\
+         keep it, or give as much as the disk can spare."
+    ),
+    ReplicaServeStaleData: setting("replica-serve-stale-data", Kind::YesNo, "yes")
+        .alias("slave-serve-stale-data").help(
+        "Whether a follower that has lost its leader goes on answering reads.\n\
+         no answers them with -MASTERDOWN."
+    ),
+    ReplicaMaxStaleness: setting("replica-max-staleness", millis(0..=INT_MAX), "0").help(
+        "A follower that lags its leader by more than this answers reads with -STALE.\n\
+         0 answers them however old the data is."
+    ),
+    ReplicaPriority: setting("replica-priority", number(0..=INT_MAX), "100").alias("slave-priority").help(
+        "Sentinel prefers the follower with the lowest number as the next leader.\n\
+         0 is never made leader."
+    ),
+    ReplicaAnnounceIp: setting("replica-announce-ip", Kind::Text("ADDRESS"), "")
+        .alias("slave-announce-ip").help(
+        "The address under which others reach this node, told to its leader.\n\
+         Empty lets the leader see where the connection comes from.\n\
+         leave it empty unless there is address translation in between."
+    ),
+    ReplicaAnnouncePort: setting("replica-announce-port", number(0..=65_535), "0")
+        .alias("slave-announce-port").help(
+        "The port under which others reach this node, told to its leader.\n\
+         0 tells the port that is listened on."
+    ),
+    MinReplicasToWrite: setting("min-replicas-to-write", number(0..=INT_MAX), "0")
+        .alias("min-slaves-to-write").help(
+        "A leader with fewer followers that keep up refuses writes with -NOREPLICAS.\n\
+         0 asks for none."
+    ),
+    MinReplicasMaxLag: setting("min-replicas-max-lag", seconds(0..=INT_MAX), "10")
+        .alias("min-slaves-max-lag").help(
+        "A follower that was last heard of more than this many seconds ago does not keep up.\n\
+         0 counts every connected follower."
+    ),
+    Databases: setting("databases", number(1..=1), "1")
+        .only_at_start().heading("Fixed: there because clients ask").help(
+        "How many numbered databases there are: only database 0."
+    ),
+    Save: setting("save", Kind::Checked("\"\"", no_save_points), "").help(
+        "Redis's snapshot schedule. kvstore has none, so only the empty value is taken."
+    ),
+    ReplicaReadOnly: setting("replica-read-only", Kind::Choice(&["yes"]), "yes")
+        .alias("slave-read-only").only_at_start().help(
+        "A replica takes no writes from clients."
+    ),
 }
 
-const fn seconds(min: i64, max: i64) -> Kind {
-    Kind::Int { min, max, unit: "SECONDS" }
+/// A row that only has what every row needs; the methods below add the rest.
+const fn setting(name: &'static str, kind: Kind, default: &'static str) -> Setting {
+    // The table replaces the id.
+    let (id, alias, heading) = (Id::Port, None, None);
+    Setting { id, name, alias, kind, default, at_run_time: true, heading, help: "" }
 }
 
-const fn millis(min: i64, max: i64) -> Kind {
-    Kind::Int { min, max, unit: "MILLISECONDS" }
+const fn number(range: RangeInclusive<i64>) -> Kind {
+    Kind::Int(range, "NUMBER")
 }
 
-const fn bytes(min: i64, max: i64) -> Kind {
-    Kind::Bytes { min, max }
+const fn seconds(range: RangeInclusive<i64>) -> Kind {
+    Kind::Int(range, "SECONDS")
+}
+
+const fn millis(range: RangeInclusive<i64>) -> Kind {
+    Kind::Int(range, "MILLISECONDS")
 }
 
 impl Setting {
@@ -491,21 +379,20 @@ impl Setting {
         Self { at_run_time: false, ..self }
     }
 
-    const fn means(self, meaning: &'static str) -> Self {
-        Self { meaning, ..self }
+    const fn help(self, help: &'static str) -> Self {
+        Self { help, ..self }
     }
 
-    const fn alternatives(self, alternatives: &'static str) -> Self {
-        Self { alternatives, ..self }
-    }
-
-    const fn if_unsure(self, if_unsure: &'static str) -> Self {
-        Self { if_unsure, ..self }
-    }
-
-    /// The setting's names: its own, then its alias.
+    /// The setting's names: its name, then its alias.
     pub fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
         std::iter::once(self.name).chain(self.alias)
+    }
+}
+
+impl Id {
+    /// The row that describes this setting.
+    pub fn setting(self) -> &'static Setting {
+        &SETTINGS[self as usize]
     }
 }
 
@@ -553,7 +440,9 @@ mod tests {
     fn every_row_is_well_formed() {
         for row in SETTINGS {
             assert!(row.kind.parse(row.default).is_ok(), "{}: its default is refused", row.name);
-            assert!(row.meaning.ends_with('.'), "{}: say what it means", row.name);
+            for line in row.help.lines() {
+                assert!(line.ends_with('.'), "{}: `{line}` is no sentence", row.name);
+            }
             for name in row.names() {
                 let tidy = name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
                 assert!(tidy, "{name}: names are lower case with dashes");
@@ -565,8 +454,10 @@ mod tests {
     #[test]
     fn every_choice_is_explained() {
         for row in SETTINGS.iter().take(Id::Databases as usize) {
-            assert!(!row.alternatives.is_empty(), "{}: name the alternatives", row.name);
-            assert!(!row.if_unsure.is_empty(), "{}: say what to do if unsure", row.name);
+            let lines: Vec<&str> = row.help.lines().collect();
+            let told = matches!(lines[..], [_, _] | [_, _, _]);
+            assert!(told, "{}: say what it means and name the alternatives", row.name);
+            assert_ne!(lines.get(2), Some(&KEEP_IT), "{}: this is said without it", row.name);
         }
     }
 

@@ -14,8 +14,7 @@
 //! it. Redis drops the client; here it is still answered, because `nc -N` closes its end and reads on.
 
 use super::{Client, Clients, Engine};
-use crate::error::{Failure, NOT_AN_INTEGER};
-use crate::protocol::{Args, Reply, integer};
+use crate::error::Failure;
 use crate::signal::Signal;
 use parking_lot::Mutex;
 use rustix::net::{RecvFlags, recv};
@@ -68,7 +67,7 @@ impl Blocked {
     }
 
     /// Ends the wait, if the client has asked for one that has not been ended yet; returns whether.
-    fn unblock(&self, how: Unblock) -> bool {
+    pub(crate) fn unblock(&self, how: Unblock) -> bool {
         let mut waiting = self.0.lock();
         let is_free = |w: &&mut WaitState| w.why == Wait::Asked && w.unblocked.is_none();
         let Some(waiting) = waiting.as_mut().filter(is_free) else { return false };
@@ -137,20 +136,4 @@ impl Engine {
     pub(crate) fn ends(&self, client: &Client) -> bool {
         client.is_killed() || self.shutdown.is_requested()
     }
-}
-
-/// `CLIENT UNBLOCK client-id [TIMEOUT | ERROR]`
-pub fn unblock(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
-    let how = match args.get(3) {
-        None => Unblock::Timeout,
-        Some(_) if args.is(3, "timeout") => Unblock::Timeout,
-        Some(_) if args.is(3, "error") => Unblock::Error,
-        Some(_) => {
-            return Err(Failure::fixed("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
-        }
-    };
-    let id = integer(&args[2]).ok_or(NOT_AN_INTEGER)?;
-    let found = engine.clients.all().into_iter().find(|client| client.id.0 as i64 == id);
-    reply.flag(found.is_some_and(|client| client.blocked.unblock(how)));
-    Ok(())
 }

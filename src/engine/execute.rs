@@ -1,16 +1,17 @@
 //! The path of a request: guards from cheap to expensive, then the command under its locks.
 
 use super::session::Ending;
-use super::{Engine, Session, pause};
-use crate::admin::help;
-use crate::commands::{Call, Command, Flags, Resolved, Run};
+use super::table::{Resolved, Run, ServerCall};
+use super::{Engine, Session};
+use crate::commands::extra::usage::explain_failure;
+use crate::commands::{self, Call, Flags, Handler, Spec};
 use crate::config::Id;
 use crate::error::{Failure, NO_AUTH};
 use crate::metrics::timeline::Step;
 use crate::protocol::{Args, Dialect, Mark, Reply};
 use crate::pubsub::commands as pubsub_command;
-use crate::pubsub::notices::Notice;
-use crate::store::{Scope, Tx};
+use crate::pubsub::notify::Notice;
+use crate::store::Tx;
 use std::sync::atomic::Ordering::Relaxed;
 
 pub(crate) const LOADING: Failure =
@@ -57,7 +58,7 @@ impl Engine {
         self.metrics.count_error(failure.code());
         // Programs get Redis's words only.
         let failure = match reply.dialect() {
-            Dialect::Text => help::explain_failure(self, failure, args),
+            Dialect::Text => explain_failure(&self.commands, failure, args),
             _ => failure,
         };
         reply.error(&failure);
@@ -130,10 +131,10 @@ impl Engine {
     }
 
     /// Waits where a command has to, before any lock is taken: for the end of a pause, for the disk.
-    fn admit_waiting(&self, session: &mut Session, command: &Command) -> Result<(), Failure> {
+    fn admit_waiting(&self, session: &mut Session, command: &Spec) -> Result<(), Failure> {
         let flags = session.flags_of(command);
         let mut waited =
-            !pause::is_exempt(command) && self.wait_while_paused(&session.client, flags)?;
+            !flags.has(Flags::UNPAUSED) && self.wait_while_paused(&session.client, flags)?;
         if let Some(persistence) = self.persistence.as_ref().filter(|_| flags.has(Flags::WRITE)) {
             waited |= persistence.admit()?;
         }
@@ -156,23 +157,19 @@ impl Engine {
         reply: &mut Reply,
     ) -> Result<(), Failure> {
         let command = found.command;
-        let result = match command.run {
-            Run::Data(_) => {
+        let result = match found.run {
+            Run::Data(handler) => {
                 let begin = |session: &mut Session| self.begin(session, command, args);
                 match self.begin_admitted(session, command.flags, begin) {
                     Ok(mut tx) => {
-                        let result = self.run_data(session, &mut tx, command, args, reply);
+                        let result = self.run_data(session, &mut tx, command, handler, args, reply);
                         self.finish(session, tx);
                         result
                     }
                     Err(failure) => Err(failure),
                 }
             }
-            Run::Engine(builtin) => self.run_builtin(builtin, session, args, reply),
-            Run::ContainerOr(builtin) | Run::Prefix(builtin) => {
-                self.run_builtin(builtin, session, args, reply)
-            }
-            Run::Container => unreachable!("resolve finds the subcommand or fails"),
+            Run::Server(handler) => handler(&mut ServerCall { engine: self, session, reply }, args),
         };
         self.end_command(session, found, args, result.is_err());
         result
@@ -246,20 +243,17 @@ impl Engine {
 
     /// Locks what the command works on. Its time is that of the moment when the locks were held: the end of the
     /// command before, unless there was a wait.
-    fn begin(&self, session: &mut Session, command: &Command, args: Args<'_>) -> Tx<'_> {
+    fn begin<'s>(&'s self, session: &mut Session, command: &Spec, args: Args<'s>) -> Tx<'s> {
         let write = command.flags.has(Flags::WRITE);
         let waited = std::mem::take(&mut session.waited);
-        let tx = if command.flags.has(Flags::ALL_KEYS) {
-            let scope = if write { Scope::All } else { Scope::Fleeting };
-            self.store.begin_scope(scope, write, || self.clock.now())
-        } else {
-            let now = self.clock.at_start_of(&session.stopwatch, &mut session.reading);
-            let tx = self.store.begin(command.keys(args), write, move || now);
-            if waited || tx.waited_for_locks() {
-                tx.set_now(self.clock.now());
-            }
-            tx
-        };
+        let all_keys = command.flags.has(Flags::ALL_KEYS);
+        let at_start =
+            (!all_keys).then(|| self.clock.at_start_of(&session.stopwatch, &mut session.reading));
+        let now = move || at_start.unwrap_or_else(|| self.clock.now());
+        let tx = commands::lock(&self.store, command, args, now);
+        if waited || tx.waited_for_locks() {
+            tx.set_now(self.clock.now());
+        }
         self.prepare(session, tx, write)
     }
 
@@ -271,7 +265,7 @@ impl Engine {
         }
         let mut tx =
             tx.without_touch(session.client.no_touch.load(Relaxed)).with_tracking(self.tracking());
-        tx.tell_events(self.told_classes());
+        self.collect_events(&mut tx);
         if write && self.persistence.is_some() {
             tx.record_into(std::mem::take(&mut session.record));
         }
@@ -283,13 +277,13 @@ impl Engine {
         &self,
         session: &mut Session,
         tx: &mut Tx<'_>,
-        command: &Command,
+        command: &Spec,
+        handler: Handler,
         args: Args<'_>,
         reply: &mut Reply,
     ) -> Result<(), Failure> {
-        let Run::Data(handler) = command.run else { unreachable!("the caller has looked") };
         let value_len_max = self.config.int(Id::ProtoMaxBulkLen) as usize;
-        tx.telling_of(command.flags.has(Flags::WRITE));
+        tx.set_command_kind(command.flags.has(Flags::WRITE));
         let mut call = Call { tx, reply, value_len_max, name: command.name };
         let result = handler(&mut call, args);
         session.time(Step::Run);
@@ -350,7 +344,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let options = [format!("--dir={}", dir.path().display())];
         let config = Config::load(&options, std::iter::empty()).unwrap();
-        let engine = Engine::open(config).unwrap();
+        let engine = Engine::open(config, crate::admin::commands()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let _peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, addr) = listener.accept().unwrap();

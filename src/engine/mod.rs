@@ -25,9 +25,9 @@ pub(crate) mod persistence;
 pub(crate) mod session;
 pub(crate) mod sweeper;
 pub mod syncer;
+pub mod table;
 pub(crate) mod transaction;
 
-pub use crate::admin::server_command::log_level;
 pub use crate::cluster::link::Link;
 pub use crate::cluster::progress::{Forwarded, Lag, Progress, ReplicaProgress};
 pub use crate::cluster::role::{FollowTarget, LeaderAddr, Role};
@@ -36,10 +36,10 @@ pub use compactor::Compactor;
 pub use persistence::Persistence;
 pub use session::{Ending, Mode, ReplyMode, Session};
 pub use sweeper::sweep;
+pub use table::{Commands, Run};
 
 use crate::aof::recovery::RecoveryError;
 use crate::clock::{Stopwatch, UnixMillis, WallClock};
-use crate::commands::Commands;
 use crate::config::{Config, Id, OutputLimit};
 use crate::engine::outbox::SendError;
 use crate::loading::Loading;
@@ -124,13 +124,16 @@ pub struct Engine {
 
 impl Engine {
     /// An engine with what the log holds, or, without a log, with nothing.
-    pub fn open(config: Config) -> Result<Engine, RecoveryError> {
-        Engine::load(config, Arc::default())
+    pub fn open(config: Config, commands: Commands) -> Result<Engine, RecoveryError> {
+        Engine::load(config, commands, Arc::default())
     }
 
     /// As [`Engine::open`]; `loading` tells others how far it has come.
-    pub fn load(config: Config, loading: Arc<Loading>) -> Result<Engine, RecoveryError> {
-        let commands = Commands::new();
+    pub fn load(
+        config: Config,
+        commands: Commands,
+        loading: Arc<Loading>,
+    ) -> Result<Engine, RecoveryError> {
         let metrics = Metrics::new(commands.rows().len());
         let store = Arc::new(Store::new());
         let startup_bytes = crate::observe::info::resident_bytes().unwrap_or(0);

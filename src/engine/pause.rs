@@ -10,7 +10,7 @@
 
 use super::blocked::Wait;
 use super::{Client, Engine};
-use crate::commands::{Builtin, Command, Flags, Run};
+use crate::commands::Flags;
 use crate::error::Failure;
 use crate::signal::Signal;
 use crate::store::Scope;
@@ -94,12 +94,6 @@ impl Pause {
 
 fn is_over((_, until): &(PauseKind, Option<Instant>), now: Instant) -> bool {
     until.is_some_and(|until| until <= now)
-}
-
-/// True for a command with which an operator ends the pause, or the server.
-pub(crate) fn is_exempt(command: &Command) -> bool {
-    use Builtin::{ClientPause, ClientUnpause, Shutdown};
-    matches!(command.run, Run::Engine(ClientUnpause | ClientPause | Shutdown))
 }
 
 impl Engine {

@@ -11,7 +11,7 @@ use crate::observe::monitor::Monitoring;
 use crate::observe::probe::{Tally, Timing, Watch};
 use crate::protocol::{Args, Dialect};
 use crate::pubsub::Subscriptions;
-use crate::pubsub::notices::Notice;
+use crate::pubsub::notify::Notice;
 use crate::store::effect::Seq;
 use crate::store::{Store, Watches};
 use std::sync::Arc;

@@ -75,7 +75,7 @@ fn expire(engine: &Engine, shard: usize) -> usize {
     }
     let events = tx.take_events();
     drop(tx);
-    engine.announce(events);
+    engine.publish_events(events);
     expired
 }
 

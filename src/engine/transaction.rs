@@ -25,18 +25,18 @@
 
 use super::Engine;
 use super::session::{Mode, Session};
-use crate::commands::{Builtin, Command, Flags, Resolved, Run};
+use super::table::{Resolved, Run};
+use crate::commands::{Flags, Spec};
 use crate::config::Id;
 use crate::error::Failure;
 use crate::protocol::{Args, Reply, Span};
-use crate::store::{Scope, Tx, Watches};
+use crate::store::{Scope, Tx};
 
 const ABORTED: Failure =
     Failure::fixed("EXECABORT Transaction discarded because of previous errors.");
 const QUEUE_FULL: Failure = Failure::fixed(
     "ERR the commands of this transaction exceed client-query-buffer-limit; it is aborted",
 );
-const WATCHES_FULL: Failure = Failure::fixed("ERR watched keys exceed client-query-buffer-limit");
 const RECORD_FULL: Failure =
     Failure::fixed("ERR what this transaction has written exceeds client-query-buffer-limit");
 
@@ -111,9 +111,9 @@ fn size(args: Args<'_>) -> usize {
 
 impl Session {
     /// What the guards must know of a command: EXEC is all that is queued.
-    pub(crate) fn flags_of(&self, command: &Command) -> Flags {
-        match (&self.mode, command.run) {
-            (Mode::Queueing(queue), Run::Engine(Builtin::Exec)) => {
+    pub(crate) fn flags_of(&self, command: &Spec) -> Flags {
+        match &self.mode {
+            Mode::Queueing(queue) if command.name == "exec" => {
                 command.flags.without(Flags::LOADING).and(queue.flags())
             }
             _ => command.flags,
@@ -121,19 +121,8 @@ impl Session {
     }
 
     /// Whether a command is not to run now but at EXEC.
-    pub(crate) fn queues(&self, command: &Command) -> bool {
-        let at_once = matches!(
-            command.run,
-            Run::Engine(
-                Builtin::Multi
-                    | Builtin::Exec
-                    | Builtin::Discard
-                    | Builtin::Watch
-                    | Builtin::Quit
-                    | Builtin::Reset
-            )
-        );
-        matches!(self.mode, Mode::Queueing(_)) && !at_once
+    pub(crate) fn queues(&self, command: &Spec) -> bool {
+        matches!(self.mode, Mode::Queueing(_)) && !command.flags.has(Flags::UNQUEUED)
     }
 
     /// Ends a transaction, or what might have become one.
@@ -157,7 +146,7 @@ impl Session {
         failure
     }
 
-    fn note_transaction(&self) {
+    pub(crate) fn note_transaction(&self) {
         let (commands, bytes) = match &self.mode {
             Mode::Queueing(queue) => (queue.commands.len() as i64, queue.allocated_bytes()),
             _ => (-1, 0),
@@ -172,58 +161,6 @@ fn discarded(failure: Failure) -> Failure {
     Failure::new([b"EXECABORT Transaction discarded because of: ", why].concat())
 }
 
-pub fn multi(session: &mut Session, reply: &mut Reply) -> Result<(), Failure> {
-    match session.mode {
-        Mode::Direct => session.mode = Mode::Queueing(Queue::default()),
-        _ => return Err(Failure::fixed("ERR MULTI calls can not be nested")),
-    }
-    session.note_transaction();
-    reply.ok();
-    Ok(())
-}
-
-pub fn discard(session: &mut Session, reply: &mut Reply) -> Result<(), Failure> {
-    match session.mode {
-        Mode::Queueing(_) => session.leave_transaction(),
-        _ => return Err(Failure::fixed("ERR DISCARD without MULTI")),
-    }
-    reply.ok();
-    Ok(())
-}
-
-pub fn watch(
-    engine: &Engine,
-    session: &mut Session,
-    args: Args<'_>,
-    reply: &mut Reply,
-) -> Result<(), Failure> {
-    match session.mode {
-        Mode::Direct => {}
-        _ => return Err(Failure::fixed("ERR WATCH inside MULTI is not allowed")),
-    }
-    let needed: usize = args.from(1).map(Watches::bytes_for).sum();
-    if session.watches.bytes() + needed > engine.transaction_bytes_max() {
-        return Err(WATCHES_FULL);
-    }
-    if engine.role.is_loading() {
-        session.watches.lose();
-    }
-    // What is lost already need not be watched.
-    if !session.watches.is_flagged() {
-        args.from(1).for_each(|key| session.watches.add(key, || engine.clock.now()));
-    }
-    session.note_transaction();
-    reply.ok();
-    Ok(())
-}
-
-pub fn unwatch(session: &mut Session, reply: &mut Reply) -> Result<(), Failure> {
-    session.watches.clear();
-    session.note_transaction();
-    reply.ok();
-    Ok(())
-}
-
 /// A place in the answer to EXEC that is filled in later.
 struct Hole {
     index: usize,
@@ -231,7 +168,7 @@ struct Hole {
 }
 
 impl Engine {
-    fn transaction_bytes_max(&self) -> usize {
+    pub(crate) fn transaction_bytes_max(&self) -> usize {
         self.config.int(Id::ClientQueryBufferLimit) as usize
     }
 
@@ -299,7 +236,7 @@ impl Engine {
         }
         let begin = |session: &mut Session| self.begin_transaction(session, queue);
         let mut tx = self.begin_admitted(session, queue.flags(), begin).map_err(discarded)?;
-        if session.watches.have_fired(&tx) {
+        if tx.has_fired(&session.watches) {
             reply.nil_array();
             self.finish(session, tx);
             return Ok(holes);
@@ -310,16 +247,16 @@ impl Engine {
         let own = std::mem::take(&mut session.watch.timeline);
         reply.array(queue.commands.len());
         for (index, (found, args)) in queue.commands().enumerate() {
-            if !matches!(found.command.run, Run::Data(_)) {
+            let Run::Data(handler) = found.run else {
                 holes.push(Hole { index, position: reply.bytes().len() });
                 reply.skip_element();
                 continue;
-            }
+            };
             let mark = reply.mark();
             let writes = found.command.flags.has(Flags::WRITE);
             let result = match writes && tx.payload_len() > record_bytes_max {
                 true => Err(RECORD_FULL),
-                false => self.run_data(session, &mut tx, found.command, args, reply),
+                false => self.run_data(session, &mut tx, found.command, handler, args, reply),
             };
             self.end_command(session, found, args, result.is_err());
             self.answer_failure(result, &mark, args, reply);
@@ -337,7 +274,7 @@ impl Engine {
             self.store.begin_scope(Scope::All, write, || self.clock.now())
         } else {
             let keys = queue.commands().flat_map(|(found, args)| found.command.keys(args));
-            self.store.begin(keys.chain(session.watches.keys()), write, || self.clock.now())
+            self.store.begin_several(keys.chain(session.watches.keys()), write, || self.clock.now())
         };
         self.prepare(session, tx, write)
     }

@@ -40,8 +40,9 @@ use crate::clock::{Stopwatch, UnixMillis};
 use crate::config::{Config, Id};
 use crate::engine::Engine;
 use crate::error::Failure;
-use crate::event::Event;
-use crate::store::{Odds, Sample, Tracking};
+use crate::memory::recency::Tracking;
+use crate::memory::sample::{self, Odds, Sample};
+use crate::store::Event;
 use fastrand::Rng;
 
 const OUT_OF_MEMORY: Failure =
@@ -89,8 +90,8 @@ impl Policy {
     /// The higher, the sooner the key goes. It rises while a key is not used, and falls when it is.
     fn score(self, key: Sample, now: UnixMillis, decay_minutes: u32) -> u64 {
         match self.order {
-            Order::IdleLongest => key.usage.idle_millis(now),
-            Order::UsedLeast => u64::from(u8::MAX - key.usage.frequency(now, decay_minutes)),
+            Order::IdleLongest => key.recency.idle_millis(now),
+            Order::UsedLeast => u64::from(u8::MAX - key.recency.frequency(now, decay_minutes)),
             Order::ExpiringSoonest => u64::MAX - key.deadline.map_or(u64::MAX, |at| at.0),
             Order::Random => 0,
         }
@@ -166,7 +167,7 @@ impl Evictor {
     /// Adds random keys to the pool; returns whether there are any.
     fn draw(&mut self, engine: &Engine, policy: Policy, now: UnixMillis) -> bool {
         if self.odds_last == 0 {
-            self.odds = engine.store.odds(policy.volatile);
+            self.odds = Odds::of(&engine.store, policy.volatile);
             // Of thousands of keys a few more or fewer are no matter, and 256 looks are not for each.
             self.odds_last = self.odds.total() / 64;
         }
@@ -176,7 +177,8 @@ impl Evictor {
         };
         for _ in 0..samples {
             let Some(shard) = self.odds.draw(&mut self.random) else { return false };
-            if let Some(key) = engine.store.sample(shard, policy.volatile, &mut self.random) {
+            if let Some(key) = Sample::draw(&engine.store, shard, policy.volatile, &mut self.random)
+            {
                 let score = policy.score(key, now, engine.decay_minutes());
                 self.pool.offer(Candidate { score, key });
             }
@@ -194,7 +196,7 @@ impl Evictor {
         }
         tx.record_into(std::mem::take(&mut self.record));
         let goes = |key| policy.score(key, now, decay_minutes) >= candidate.score;
-        let evicted = tx.evict(candidate.key, goes);
+        let evicted = sample::evict(&mut tx, candidate.key, goes);
         let append = |payload: &[u8]| match &engine.persistence {
             Some(persistence) => persistence.log.append(payload, now),
             None => Default::default(),
@@ -259,7 +261,7 @@ impl Engine {
         if let Some(persistence) = &self.persistence {
             persistence.log.work.notify();
         }
-        self.announce(events);
+        self.publish_events(events);
         if any_may_go { Ok(()) } else { Err(OUT_OF_MEMORY) }
     }
 
@@ -280,10 +282,10 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Usage;
+    use crate::memory::recency::Recency;
 
     fn candidate(place: u32, score: u64) -> Candidate {
-        let key = Sample { shard: 0, place, usage: Usage::default(), deadline: None };
+        let key = Sample { shard: 0, place, recency: Recency::default(), deadline: None };
         Candidate { score, key }
     }
 
@@ -312,17 +314,17 @@ mod tests {
         assert_eq!(Policy::of(&config), None, "by default nothing goes");
         let now = UnixMillis(1_000_000_000);
         let lru = Tracking::Time;
-        let used = |millis| Usage::new(UnixMillis(now.0 - millis), lru);
-        let key = |usage, deadline| Sample { shard: 0, place: 0, usage, deadline };
+        let used = |millis| Recency::new(UnixMillis(now.0 - millis), lru);
+        let key = |recency, deadline| Sample { shard: 0, place: 0, recency, deadline };
         let set = |policy: &str| {
             config.set_many(&[(b"maxmemory-policy", policy.as_bytes())]).expect("a policy");
             let policy = Policy::of(&config).expect("keys go");
-            move |usage, deadline| policy.score(key(usage, deadline), now, 1)
+            move |recency, deadline| policy.score(key(recency, deadline), now, 1)
         };
         let score = set("volatile-lru");
         assert!(score(used(9000), None) > score(used(100), None));
         let score = set("allkeys-lfu");
-        let counted = |counter| Usage::counted(counter, now);
+        let counted = |counter| Recency::counted(counter, now);
         assert!(score(counted(3), None) > score(counted(200), None));
         let score = set("volatile-ttl");
         let soon = |millis| Some(UnixMillis(now.0 + millis));

@@ -4,3 +4,5 @@ pub mod account;
 pub mod arenas;
 pub(crate) mod evict;
 pub(crate) mod limit;
+pub mod recency;
+pub mod sample;

@@ -12,11 +12,13 @@
 //! A sync in the background is not an event, since no client waits for it.
 
 use crate::clock::UnixMillis;
+use crate::commands::Family::Server;
 use crate::config::{Config, Id};
 use crate::engine::Engine;
+use crate::engine::table::{ADMIN, Row, ServerCall, container, sub, subcommands};
 use crate::error::Failure;
 use crate::metrics::HistogramSnapshot;
-use crate::protocol::{Args, Reply};
+use crate::protocol::Args;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -74,8 +76,23 @@ impl Latency {
     }
 }
 
+/// The rows of these commands.
+#[rustfmt::skip]
+pub const COMMANDS: &[Row] = &[
+    container(Server, "latency", ADMIN, subcommands, "What took long, by kind of event; how long commands take.", "LATENCY LATEST -> (empty)"),
+    sub(Server, "latency|doctor", 2, ADMIN, doctor, "", "What took long, in words, with advice."),
+    sub(Server, "latency|help", 2, ADMIN, subcommands, "", "Lists the subcommands."),
+    sub(Server, "latency|histogram", -2, ADMIN, histogram,
+        "[command-name [command-name ...]]", "How many calls of a command took less than so many microseconds."),
+    sub(Server, "latency|history", 3, ADMIN, history,
+        "event", "When events of this kind took long, and how many milliseconds."),
+    sub(Server, "latency|latest", 2, ADMIN, latest, "", "Of each kind of event: when, the latest, the longest."),
+    sub(Server, "latency|reset", -2, ADMIN, reset, "[event [event ...]]", "Forgets events; answers how many kinds."),
+];
+
 /// `LATENCY LATEST`
-pub fn latest(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
+fn latest(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    let ServerCall { engine, reply, .. } = call;
     let events = engine.latency.events();
     reply.array(events.len());
     for (name, event) in events {
@@ -88,7 +105,8 @@ pub fn latest(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
 }
 
 /// `LATENCY HISTORY event`
-pub fn history(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+fn history(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    let ServerCall { engine, reply, .. } = call;
     let events = engine.latency.events();
     let event = events.into_iter().find(|(name, _)| name.as_bytes() == &args[2]);
     let samples = event.map(|(_, event)| event.samples).unwrap_or_default();
@@ -102,16 +120,17 @@ pub fn history(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(),
 }
 
 /// `LATENCY RESET [event ...]`
-pub fn reset(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+fn reset(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let named = args.from(2);
     let is_meant =
         |event: &str| named.len() == 0 || named.clone().any(|name| name == event.as_bytes());
-    reply.count(engine.latency.reset(is_meant));
+    call.reply.count(call.engine.latency.reset(is_meant));
     Ok(())
 }
 
 /// `LATENCY HISTOGRAM [command ...]`: cumulative counts below doubling bounds, for the commands called.
-pub fn histogram(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+fn histogram(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    let ServerCall { engine, reply, .. } = call;
     let wanted = args.from(2);
     let is_wanted = |name: &str| {
         let container = name.split('|').next().unwrap_or_default();
@@ -155,10 +174,10 @@ pub fn called(
 }
 
 /// `LATENCY DOCTOR`
-pub fn doctor(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
-    let events = engine.latency.events();
+fn doctor(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    let events = call.engine.latency.events();
     let mut page = String::new();
-    if engine.config.int(Id::LatencyMonitorThreshold) == 0 {
+    if call.engine.config.int(Id::LatencyMonitorThreshold) == 0 {
         page.push_str(
             "Nothing is being watched. CONFIG SET latency-monitor-threshold <milliseconds> \
              watches.\n",
@@ -175,7 +194,7 @@ pub fn doctor(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
             advice(name)
         ));
     }
-    reply.page(&page);
+    call.reply.page(&page);
     Ok(())
 }
 

@@ -16,13 +16,13 @@
 
 use super::observed::shown;
 use crate::clock;
-use crate::commands::{Command, Flags};
+use crate::commands::{Flags, Spec};
 use crate::config::OutputLimit;
 use crate::engine::Client;
 use crate::memory::account::{Held, Sum};
-use crate::protocol::{Args, Dialect};
+use crate::protocol::{Args, Dialect, Escaping, escape};
 use parking_lot::Mutex;
-use std::io::Write;
+use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -114,13 +114,13 @@ impl Monitors {
     }
 
     /// Tells all of them of a command that has run.
-    pub fn tell(&self, addr: SocketAddr, command: &Command, args: Args<'_>) {
+    pub fn tell(&self, addr: SocketAddr, command: &Spec, args: Args<'_>) {
         if command.flags.has(Flags::ADMIN) {
             return;
         }
         let line = line(addr, command, args);
         for feed in self.feeds.lock().iter() {
-            feed.add(&line);
+            feed.add(line.as_bytes());
         }
     }
 }
@@ -168,19 +168,19 @@ impl Drop for Monitoring {
 }
 
 /// `1339518083.107412 [0 127.0.0.1:60866] "keys" "*"`
-fn line(addr: SocketAddr, command: &Command, args: Args<'_>) -> Vec<u8> {
+fn line(addr: SocketAddr, command: &Spec, args: Args<'_>) -> String {
     let micros = clock::unix_micros();
-    let mut line = Vec::with_capacity(128);
+    let mut line = String::with_capacity(128);
     let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
     let _ = write!(line, "{seconds}.{micros:06} [0 {addr}]");
     for (index, word) in args.from(0).take(WORDS_MAX).enumerate() {
         let word = shown(command, args, index, word);
-        line.extend_from_slice(b" \"");
-        push_escaped(&mut line, &word[..word.len().min(WORD_BYTES_MAX)]);
+        line.push_str(" \"");
+        escape(&mut line, &word[..word.len().min(WORD_BYTES_MAX)], Escaping::Redis);
         if word.len() > WORD_BYTES_MAX {
             let _ = write!(line, "... ({} more bytes)", word.len() - WORD_BYTES_MAX);
         }
-        line.push(b'"');
+        line.push('"');
     }
     if args.len() > WORDS_MAX {
         let _ = write!(line, " \"... ({} more arguments)\"", args.len() - WORDS_MAX);
@@ -188,26 +188,9 @@ fn line(addr: SocketAddr, command: &Command, args: Args<'_>) -> Vec<u8> {
     line
 }
 
-/// Redis's way of quoting, which clients take apart again.
-fn push_escaped(line: &mut Vec<u8>, word: &[u8]) {
-    for &byte in word {
-        match byte {
-            b'"' | b'\\' => line.extend_from_slice(&[b'\\', byte]),
-            b'\n' => line.extend_from_slice(b"\\n"),
-            b'\r' => line.extend_from_slice(b"\\r"),
-            b'\t' => line.extend_from_slice(b"\\t"),
-            7 => line.extend_from_slice(b"\\a"),
-            8 => line.extend_from_slice(b"\\b"),
-            b' '..=b'~' => line.push(byte),
-            _ => _ = write!(line, "\\x{byte:02x}"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::Commands;
     use crate::protocol::Span;
 
     fn line_of(request: &[&[u8]]) -> String {
@@ -218,9 +201,9 @@ mod tests {
             spans.push(Span { start, end: bytes.len() });
         }
         let args = Args::new(&bytes, &spans);
-        let found = Commands::new().lookup(args).expect("a command");
+        let found = crate::admin::commands().lookup(args).expect("a command");
         let addr = "127.0.0.1:7".parse().expect("an address");
-        let line = String::from_utf8(line(addr, found.command, args)).expect("ASCII");
+        let line = line(addr, found.command, args);
         line.split_once(' ').expect("a time, then the rest").1.to_owned()
     }
 

@@ -6,7 +6,7 @@
 
 use crate::aof::stats::Stages;
 use crate::clock::{Stopwatch, UnixMillis};
-use crate::commands::{Builtin, Command, Run};
+use crate::commands::{Secrets, Spec};
 use crate::config;
 use crate::engine::Client;
 use crate::metrics::timeline::{Step, Timeline};
@@ -206,14 +206,14 @@ pub struct Words {
 
 impl Words {
     /// Those of this call.
-    pub fn of(command: &Command, args: Args<'_>) -> Words {
+    pub fn of(command: &Spec, args: Args<'_>) -> Words {
         let mut words = Words::default();
         words.fill(command, args);
         words
     }
 
     /// Replaces them by those of this call.
-    pub fn fill(&mut self, command: &Command, args: Args<'_>) {
+    pub fn fill(&mut self, command: &Spec, args: Args<'_>) {
         self.bytes.clear();
         self.ends.clear();
         let whole = if args.len() > WORDS_MAX { WORDS_MAX - 1 } else { args.len() };
@@ -244,13 +244,12 @@ impl Words {
 }
 
 /// A word of a call, as others may see it: passwords are hidden, as in Redis.
-pub fn shown<'a>(command: &Command, args: Args<'a>, index: usize, word: &'a [u8]) -> &'a [u8] {
-    let Run::Engine(builtin) = command.run else { return word };
-    let is_secret = match builtin {
-        Builtin::Auth => index > 0,
-        Builtin::Hello => (1..=2).any(|back| index > back + 1 && args.is(index - back, "auth")),
-        Builtin::ConfigSet => index > 2 && index % 2 == 1 && config::is_secret(&args[index - 1]),
-        _ => false,
+pub fn shown<'a>(command: &Spec, args: Args<'a>, index: usize, word: &'a [u8]) -> &'a [u8] {
+    let is_secret = match command.secrets {
+        Secrets::None => false,
+        Secrets::All => index > 0,
+        Secrets::AfterAuth => (1..=2).any(|back| index > back + 1 && args.is(index - back, "auth")),
+        Secrets::Settings => index > 2 && index % 2 == 1 && config::is_secret(&args[index - 1]),
     };
     if is_secret { REDACTED } else { word }
 }
@@ -258,7 +257,6 @@ pub fn shown<'a>(command: &Command, args: Args<'a>, index: usize, word: &'a [u8]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::Commands;
     use crate::protocol::Span;
 
     fn words(request: &[&str]) -> Vec<String> {
@@ -269,7 +267,7 @@ mod tests {
             spans.push(Span { start, end: bytes.len() });
         }
         let args = Args::new(&bytes, &spans);
-        let commands = Commands::new();
+        let commands = crate::admin::commands();
         let words = Words::of(commands.lookup(args).expect("a command").command, args);
         words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect()
     }

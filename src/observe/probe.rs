@@ -22,8 +22,9 @@
 use super::observed::{Observed, Words};
 use crate::aof::stats::Stages;
 use crate::clock::Stopwatch;
-use crate::commands::{Builtin, Command, Flags, Resolved, Run};
+use crate::commands::{Flags, Spec};
 use crate::config::Id;
+use crate::engine::table::Resolved;
 use crate::engine::{Client, Engine, Persistence, Session};
 use crate::metrics::LocalHistogram;
 use crate::metrics::timeline::{Step, Timeline};
@@ -189,7 +190,7 @@ impl Engine {
     fn look_at(
         &self,
         session: &mut Session,
-        command: &'static Command,
+        command: &'static Spec,
         args: Args<'_>,
         nanos: u64,
         waits: bool,
@@ -198,10 +199,12 @@ impl Engine {
         let timing = std::mem::take(&mut watch.timing);
         let mut timeline = std::mem::take(&mut watch.timeline);
         timeline.up_to(Step::Run, nanos);
+        // It waits because it was asked to; TRACE is shown as the command that it runs.
+        let blocks = command.flags.has(Flags::BLOCKS);
         let is_fast = command.flags.has(Flags::FAST);
         self.latency.note(&self.config, if is_fast { "fast-command" } else { "command" }, nanos);
         let (ended, client) = (session.stopwatch, &session.client);
-        let is_slow = timeline.total() / 1000 >= watch.slow_from && !waits_by_itself(command);
+        let is_slow = timeline.total() / 1000 >= watch.slow_from && !blocks;
         if is_slow {
             let max = self.config.int(Id::SlowlogMaxLen) as usize;
             let words = Words::of(command, args);
@@ -217,7 +220,7 @@ impl Engine {
         match timing {
             Timing::Off => {}
             Timing::Trace => watch.timeline = timeline,
-            Timing::Sample if waits_by_itself(command) => {}
+            Timing::Sample if blocks => {}
             Timing::Sample => {
                 let words = Words::of(command, args);
                 let kept =
@@ -292,10 +295,3 @@ impl Engine {
 
 /// Samples kept; older ones are forgotten.
 const SAMPLES_MAX: usize = 128;
-
-/// Whether a command's time is no news: it waits because it was asked to, or it is TRACE, and what it
-/// runs is kept in its place.
-fn waits_by_itself(command: &Command) -> bool {
-    use Builtin::{Promote, Trace, Wait, Waitaof, Waitseq};
-    matches!(command.run, Run::Prefix(Trace) | Run::Engine(Promote | Wait | Waitaof | Waitseq))
-}

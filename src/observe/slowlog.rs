@@ -1,16 +1,27 @@
 //! SLOWLOG: the commands that took long. What is kept, and when, is in `probe.rs`.
 
 use super::observed::write_all;
-use crate::engine::Engine;
+use crate::commands::Family::Server;
+use crate::engine::table::{ADMIN, Row, ServerCall, container, sub, subcommands};
 use crate::error::Failure;
-use crate::protocol::{Args, Dialect, Reply, integer};
+use crate::protocol::{Args, Dialect, integer};
+
+/// The rows of these commands.
+#[rustfmt::skip]
+pub const COMMANDS: &[Row] = &[
+    container(Server, "slowlog", ADMIN, subcommands, "The commands that took long, and where their time went.", "SLOWLOG LEN -> 0"),
+    sub(Server, "slowlog|get", -2, ADMIN, get, "[count] [TIMELINE]", "The newest ones, 10 or so many; -1 is all."),
+    sub(Server, "slowlog|help", 2, ADMIN, subcommands, "", "Lists the subcommands."),
+    sub(Server, "slowlog|len", 2, ADMIN, len, "", "How many are kept."),
+    sub(Server, "slowlog|reset", 2, ADMIN, reset, "", "Forgets them."),
+];
 
 /// How many entries are shown unless a number is given.
 const COUNT_DEFAULT: usize = 10;
 
 /// `SLOWLOG GET [count] [TIMELINE]`. Programs that know Redis get its six elements; TIMELINE adds a
 /// seventh. People get it anyway.
-pub fn get(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+fn get(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let with_timeline = args.is(args.len() - 1, "timeline");
     let counts = args.len() - 2 - usize::from(with_timeline);
     let count = match counts {
@@ -21,8 +32,8 @@ pub fn get(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Fai
             return Err(Failure::quoting(beginning, &args[1], "'. Try SLOWLOG HELP."));
         }
     };
-    let as_text = reply.dialect() == Dialect::Text;
-    write_all(&engine.slowlog.newest(count), reply, with_timeline, as_text);
+    let as_text = call.reply.dialect() == Dialect::Text;
+    write_all(&call.engine.slowlog.newest(count), call.reply, with_timeline, as_text);
     Ok(())
 }
 
@@ -35,13 +46,13 @@ pub fn count(word: &[u8]) -> Result<usize, Failure> {
     }
 }
 
-pub fn len(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
-    reply.count(engine.slowlog.len());
+fn len(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    call.reply.count(call.engine.slowlog.len());
     Ok(())
 }
 
-pub fn reset(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
-    engine.slowlog.clear();
-    reply.ok();
+fn reset(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    call.engine.slowlog.clear();
+    call.reply.ok();
     Ok(())
 }

@@ -27,7 +27,9 @@ use super::probe::Timing;
 use super::slowlog;
 use crate::clock::Stopwatch;
 use crate::cluster::progress::ReplicaProgress;
-use crate::commands::Flags;
+use crate::commands::Family::Server;
+use crate::commands::{Flags, Shape};
+use crate::engine::table::{ADMIN, Row, ServerCall, row, sub, subcommands};
 use crate::engine::{Engine, Session, persistence};
 use crate::error::{Failure, NOT_AN_INTEGER};
 use crate::metrics::timeline::{Step, Timeline};
@@ -36,6 +38,19 @@ use crate::store::effect::Seq;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+/// The rows of these commands.
+#[rustfmt::skip]
+pub const COMMANDS: &[Row] = &[
+    row(Server, "trace", -2, ADMIN.and(Flags::CONNECTION).and(Flags::NO_MULTI).and(Flags::BLOCKS), run).shape(Shape::Prefix)
+        .help("command [argument ...]", "Runs a command and shows where its time went.",
+            "TRACE SET name Ada -> (OK, and a picture)"),
+    sub(Server, "trace|help", 2, ADMIN, subcommands, "", "Lists the subcommands."),
+    sub(Server, "trace|list", -2, ADMIN, list, "[count]", "The newest samples, 10 or so many; -1 is all."),
+    sub(Server, "trace|reset", 2, ADMIN, reset, "", "Forgets the samples."),
+    sub(Server, "trace|sample", 3, ADMIN, sample,
+        "n", "Keeps the timeline of one in n commands of everybody; 0 ends that."),
+];
+
 /// Followers that are slower than this are not waited for.
 const FOLLOWERS_WAIT_MAX: Duration = Duration::from_millis(200);
 const NOT_TRACEABLE: Failure = Failure::fixed(
@@ -43,12 +58,8 @@ const NOT_TRACEABLE: Failure = Failure::fixed(
 );
 
 /// `TRACE command [argument ...]`
-pub fn run(
-    engine: &Engine,
-    session: &mut Session,
-    args: Args<'_>,
-    reply: &mut Reply,
-) -> Result<(), Failure> {
+fn run(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    let ServerCall { engine, session, reply } = call;
     let args = args.skip(1);
     if engine.commands.resolve(args)?.command.flags.has(Flags::CONNECTION) {
         return Err(NOT_TRACEABLE);
@@ -136,33 +147,28 @@ fn send(engine: &Engine, session: &mut Session, reply: &mut Reply, timeline: &mu
 }
 
 /// `TRACE SAMPLE n`
-pub fn sample(
-    engine: &Engine,
-    session: &mut Session,
-    args: Args<'_>,
-    reply: &mut Reply,
-) -> Result<(), Failure> {
+fn sample(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let every = integer(&args[2]).and_then(|every| u32::try_from(every).ok());
-    engine.sample_every.store(every.ok_or(NOT_AN_INTEGER)?, Relaxed);
-    engine.read_limits(session);
-    reply.ok();
+    call.engine.sample_every.store(every.ok_or(NOT_AN_INTEGER)?, Relaxed);
+    call.engine.read_limits(call.session);
+    call.reply.ok();
     Ok(())
 }
 
 /// `TRACE LIST [count]`
-pub fn list(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+fn list(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let count = args.get(2).map_or(Ok(10), slowlog::count)?;
     if args.len() > 3 {
         return Err(Failure::arity("trace|list"));
     }
-    let as_text = reply.dialect() == Dialect::Text;
-    write_all(&engine.samples.newest(count), reply, true, as_text);
+    let as_text = call.reply.dialect() == Dialect::Text;
+    write_all(&call.engine.samples.newest(count), call.reply, true, as_text);
     Ok(())
 }
 
 /// `TRACE RESET`
-pub fn reset(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
-    engine.samples.clear();
-    reply.ok();
+fn reset(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    call.engine.samples.clear();
+    call.reply.ok();
     Ok(())
 }

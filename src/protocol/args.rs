@@ -1,4 +1,4 @@
-//! The words of one request, where they lie in the bytes received: nothing is copied to read them.
+//! The arguments of one request, where they lie in the bytes received: nothing is copied.
 
 use std::ops::Index;
 
@@ -7,7 +7,7 @@ use std::ops::Index;
 pub struct Span {
     /// Offset of its first byte.
     pub start: usize,
-    /// Offset behind its last byte.
+    /// Offset after its last byte.
     pub end: usize,
 }
 
@@ -24,17 +24,17 @@ impl<'a> Args<'a> {
         Args { bytes, spans }
     }
 
-    /// How many, with the command's name.
+    /// How many, including the command's name.
     pub fn len(&self) -> usize {
         self.spans.len()
     }
 
-    /// Whether there is none at all.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }
 
-    /// The argument at this index, if there is one. It lives as long as the request's bytes.
+    /// The argument at this index, if there is one.
     pub fn get(&self, index: usize) -> Option<&'a [u8]> {
         self.spans.get(index).map(|span| &self.bytes[span.start..span.end])
     }
@@ -50,7 +50,7 @@ impl<'a> Args<'a> {
         self.get(index).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
     }
 
-    /// Without the first `count` arguments: what a command sees of the command in it.
+    /// Without the first `count` arguments: the command inside a command.
     pub fn skip(&self, count: usize) -> Args<'a> {
         Args { bytes: self.bytes, spans: self.spans.get(count..).unwrap_or_default() }
     }

@@ -7,22 +7,28 @@
 //! SET k hello big world␊           anything else: a line of text, answered in text
 //! ```
 //!
-//! - `request` takes one request at a time off the bytes received so far ([`Decoder`]).
-//! - `text` is the grammar of a line: words, quotes, telnet's control sequences.
-//! - `reply` writes one answer in any of the three dialects ([`Reply`]).
+//! - `request` takes one request at a time from the bytes received so far ([`Decoder`]).
+//! - `line` is the grammar of a line of text: words, quotes, telnet's control sequences.
+//! - `reply` writes a reply in any of the three dialects ([`Reply`]); `levels` numbers arrays in text.
+//! - `quoting` has the escapes for all of them.
 //!
-//! What is promised: a length that a client announces is never trusted for an allocation, so memory
-//! grows with the bytes that were really received; a request that comes in a thousand pieces is looked
-//! at once; whatever text prints, `text` can read back, and no value can forge a reply.
+//! Promised:
 //!
-//! Out of scope: what commands mean. Inline requests of Redis are our text lines.
+//! - An announced length is never trusted for an allocation: memory grows with the bytes received.
+//! - A request that arrives in a thousand pieces is parsed once.
+//! - A value that text prints in quotes reads back to the same bytes, and no value can forge a reply.
+//!
+//! Out of scope: what commands mean. Redis's inline requests are our text lines.
 
 mod args;
+mod levels;
+mod line;
+mod quoting;
 mod reply;
 mod request;
-mod text;
 
 pub use args::{Args, Span};
+pub use line::Word;
+pub use quoting::{Escaping, escape, quote, unescape};
 pub use reply::{Dialect, Mark, Reply};
 pub use request::{Decoder, Limits, Step, integer};
-pub use text::{Word, quote};

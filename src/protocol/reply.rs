@@ -12,7 +12,8 @@
 //!    2) array
 //! ```
 
-use super::text::{Level, is_word, needs_quotes, printable, quote};
+use super::levels::Levels;
+use super::quoting::{Escaping, escape, is_word, needs_quotes, quote};
 use crate::digits::decimal;
 use crate::error::Failure;
 
@@ -32,11 +33,11 @@ pub enum Dialect {
 pub struct Reply {
     bytes: Vec<u8>,
     dialect: Dialect,
-    levels: Vec<Level>,
     /// Bytes that may be collected, beside the largest value that is a whole reply.
     len_max: usize,
-    /// Where the present reply begins.
+    /// Where the current reply begins.
     start: usize,
+    levels: Levels,
     /// Bytes of the largest reply here that is one value.
     largest_value: usize,
     /// Something was left out.
@@ -47,7 +48,7 @@ pub struct Reply {
 #[derive(Debug)]
 pub struct Mark {
     len: usize,
-    levels: Vec<Level>,
+    levels: Levels,
     largest_value: usize,
     is_cut_short: bool,
 }
@@ -65,9 +66,9 @@ impl Reply {
         Reply {
             bytes: Vec::new(),
             dialect,
-            levels: Vec::new(),
             len_max: usize::MAX,
             start: 0,
+            levels: Levels::new(),
             largest_value: 0,
             is_cut_short: false,
         }
@@ -95,7 +96,7 @@ impl Reply {
         self.len_max = len_max;
     }
 
-    /// Whether something was, or will be, left out.
+    /// Whether the limit was exceeded, so that something was or will be left out.
     pub fn is_over_limit(&self) -> bool {
         self.is_cut_short || self.bytes.len() > self.bytes_max()
     }
@@ -114,36 +115,38 @@ impl Reply {
         self.len_max.saturating_add(self.largest_value)
     }
 
-    /// Whether a part of a reply fits. After one that does not, none does.
+    /// Whether a part of a reply fits. After one that does not fit, none does.
     pub fn fits(&mut self, bytes: usize) -> bool {
         self.is_cut_short |= bytes > self.room();
         !self.is_cut_short
     }
 
-    /// Whether nothing of the present reply has been written.
+    /// Whether nothing of the current reply has been written.
     fn is_at_start(&self) -> bool {
         self.levels.is_empty() && self.bytes.len() == self.start
     }
 
-    /// Bytes that are no reply, between two replies, or that are one already.
+    /// Bytes between two replies that are not a reply, or are one already.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// What has been written and not yet taken.
+    /// The bytes written so far.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Forgets what was written (it has been sent) and keeps a little memory for the next replies.
+    /// Empties the buffer after its bytes were sent, and keeps a little memory for the next replies.
     pub fn clear(&mut self) {
         const KEEP_MAX: usize = 16 << 10;
         self.bytes.clear();
         self.bytes.shrink_to(KEEP_MAX);
-        (self.start, self.largest_value, self.is_cut_short) = (0, 0, false);
+        self.start = 0;
+        self.largest_value = 0;
+        self.is_cut_short = false;
     }
 
-    /// Takes what was written out of the buffer.
+    /// Takes the bytes out of the buffer.
     pub fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }
@@ -158,11 +161,12 @@ impl Reply {
         }
     }
 
-    /// Takes back all that was written since the mark.
+    /// Removes everything written since the mark.
     pub fn rewind(&mut self, mark: &Mark) {
         self.bytes.truncate(mark.len);
         self.levels.clone_from(&mark.levels);
-        (self.largest_value, self.is_cut_short) = (mark.largest_value, mark.is_cut_short);
+        self.largest_value = mark.largest_value;
+        self.is_cut_short = mark.is_cut_short;
     }
 
     /// `OK`.
@@ -179,12 +183,13 @@ impl Reply {
     pub fn error(&mut self, failure: &Failure) {
         // A line end in the text (it may quote what the client sent) would forge a second reply, and
         // a terminal would act on any other control character.
-        let is_line_end = |byte: u8| byte == b'\r' || byte == b'\n';
-        let text = match self.dialect {
-            Dialect::Text => printable(failure.bytes()).into_bytes(),
-            _ => failure.bytes().iter().map(|&b| if is_line_end(b) { b' ' } else { b }).collect(),
-        };
-        self.line(b'-', &text);
+        if self.dialect == Dialect::Text {
+            let mut text = String::new();
+            escape(&mut text, failure.bytes(), Escaping::Controls);
+            return self.line(b'-', text.as_bytes());
+        }
+        let without_line_end = |&byte: &u8| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte };
+        self.line(b'-', &failure.bytes().iter().map(without_line_end).collect::<Vec<_>>());
     }
 
     /// An integer.
@@ -204,7 +209,7 @@ impl Reply {
         self.int(value as i64);
     }
 
-    /// Yes or no as the integers 1 and 0.
+    /// 1 for true, 0 for false.
     pub fn flag(&mut self, value: bool) {
         self.int(i64::from(value));
     }
@@ -222,8 +227,7 @@ impl Reply {
         }
     }
 
-    /// A text of several lines, or none, for people to read: as it is in text but for its line ends,
-    /// a verbatim string in RESP3.
+    /// Several lines for people to read, in one string: as they are in text, a verbatim string in RESP3.
     pub fn page(&mut self, text: &str) {
         match self.dialect {
             Dialect::Text if self.levels.is_empty() => {
@@ -239,7 +243,7 @@ impl Reply {
         }
     }
 
-    /// Several lines for people to read: as they are in text, an array for programs.
+    /// Several lines for people to read: as they are in text, an array in RESP.
     pub fn lines(&mut self, lines: &[impl AsRef<str>]) {
         let lines = lines.iter().map(AsRef::as_ref);
         if self.dialect == Dialect::Text {
@@ -254,12 +258,12 @@ impl Reply {
         self.raw_nil(b"$-1");
     }
 
-    /// No array: RESP2 has a nil of its own for it.
+    /// No array, which RESP2 writes differently from no value.
     pub fn nil_array(&mut self) {
         self.raw_nil(b"*-1");
     }
 
-    /// A floating-point number: a string of its own kind in RESP3.
+    /// A floating-point number, which only RESP3 has: a string elsewhere.
     pub fn double(&mut self, value: f64) {
         match self.dialect {
             Dialect::Resp3 => self.line(b',', value.to_string().as_bytes()),
@@ -282,37 +286,29 @@ impl Reply {
         self.aggregate(b'~', len, len);
     }
 
-    /// Begins a push, a message that answers no request. An array in RESP2. In text its elements make
-    /// one line: words, quoted where they would read as several, and at the end a value as it is
-    /// everywhere else. So a line's first word tells what it is, and nothing in it makes another line.
+    /// Begins a push, a message that answers no request. An array in RESP2. In text it is one line: words,
+    /// quoted where they would read as several, and last a value written as everywhere else. So a line's
+    /// first word says what it is, and a value cannot forge another line.
     pub fn push(&mut self, len: usize) {
         self.aggregate(b'>', len, len);
     }
 
-    /// Leaves out the array's next element: [`Reply::element`] writes it, and its place is where this
-    /// was called.
+    /// Leaves a place for the array's next element, which [`Reply::element`] writes later.
     pub fn skip_element(&mut self) {
-        self.leave_out();
+        self.levels.skip_element();
     }
 
-    fn leave_out(&mut self) {
-        if let Some(level) = self.levels.last_mut() {
-            level.written += 1;
-        }
-        self.end_complete();
-    }
-
-    /// A buffer of its own for one element of an array that is no other's element.
+    /// A buffer for one element of an outermost array.
     pub fn element(&self, index: usize, len: usize) -> Reply {
         let levels = match self.dialect {
-            Dialect::Text => vec![Level { written: index, len, indent: 0, is_line: false }],
-            _ => Vec::new(),
+            Dialect::Text => Levels::of_element(index, len),
+            _ => Levels::new(),
         };
-        // Never at the start of a reply: an element is not a whole one.
+        // An element is not a whole reply, so it is never at the start of one.
         Reply { levels, len_max: self.room(), start: usize::MAX, ..Reply::new(self.dialect) }
     }
 
-    /// Adds an element written by [`Reply::element`]; nothing, once something was left out.
+    /// Adds an element written with [`Reply::element`], unless something was left out before.
     pub fn add_element(&mut self, element: &Reply) {
         self.is_cut_short |= element.is_over_limit();
         if self.fits(element.bytes.len()) {
@@ -320,24 +316,19 @@ impl Reply {
         }
     }
 
-    /// Takes off what was written from `position` on, between two elements.
+    /// Removes and returns everything from `position` on.
     pub fn cut(&mut self, position: usize) -> Vec<u8> {
         self.bytes.split_off(position)
     }
 
     fn aggregate(&mut self, resp3_type: u8, resp3_len: usize, elements: usize) {
-        self.begin();
+        self.levels.begin_element(&mut self.bytes);
         match self.dialect {
             Dialect::Text if elements == 0 => {
                 self.bytes.extend_from_slice(b"(empty)");
                 self.end_line();
             }
-            Dialect::Text => {
-                let indent =
-                    self.levels.last().map_or(0, |above| above.indent + above.digits() + 2);
-                let is_line = resp3_type == b'>';
-                self.levels.push(Level { written: 0, len: elements, indent, is_line });
-            }
+            Dialect::Text => self.levels.open(elements, resp3_type == b'>'),
             Dialect::Resp2 => self.header(b'*', elements),
             Dialect::Resp3 => self.header(resp3_type, resp3_len),
         }
@@ -352,7 +343,7 @@ impl Reply {
             self.header(resp_type, tag.len() + value.len());
             self.bytes.extend_from_slice(tag);
             self.bytes.extend_from_slice(value);
-        } else if needs_quotes(value) || (self.is_inside_line() && !is_word(value)) {
+        } else if needs_quotes(value) || (self.levels.is_inside_line() && !is_word(value)) {
             self.bytes.extend_from_slice(quote(value).as_bytes());
         } else {
             self.bytes.extend_from_slice(value);
@@ -400,50 +391,24 @@ impl Reply {
         self.bytes.extend_from_slice(decimal(value.unsigned_abs(), &mut [0; 20]));
     }
 
-    /// Begins a part of so many bytes. One that does not fit is left out, unless it is all of the reply.
+    /// Begins a part of so many bytes. A part that does not fit is left out, unless it is a whole reply.
     fn begin_if_it_fits(&mut self, bytes: usize) -> bool {
         let fits = self.is_at_start() || self.fits(bytes);
         if fits {
-            self.begin()
+            self.levels.begin_element(&mut self.bytes);
         } else {
-            self.leave_out()
+            self.skip_element();
         }
         fits
     }
 
-    /// In text: writes the number of the element that begins here.
-    fn begin(&mut self) {
-        let Some(level) = self.levels.last_mut() else { return };
-        level.written += 1;
-        let level = *level;
-        if level.is_line {
-            let blank = usize::from(level.written > 1);
-            return self.bytes.extend_from_slice(&b" "[..blank]);
-        }
-        // The first element stands on the line of its array's own number.
-        let indent = if level.written == 1 { 0 } else { level.indent };
-        let number = format!("{:indent$}{:>2$}) ", "", level.written, level.digits());
-        self.bytes.extend_from_slice(number.as_bytes());
-    }
-
-    /// Whether a push is being written, in text, of which this element is not the last.
-    fn is_inside_line(&self) -> bool {
-        self.levels.last().is_some_and(|level| level.is_line && level.written < level.len)
-    }
-
-    /// Ends a reply that is no array, and with it the arrays that it completes.
+    /// Ends an element, and the arrays that it completes.
     fn end_line(&mut self) {
-        if self.is_inside_line() {
+        if self.levels.is_inside_line() {
             return;
         }
         self.bytes.extend_from_slice(if self.dialect == Dialect::Text { b"\n" } else { b"\r\n" });
-        self.end_complete();
-    }
-
-    fn end_complete(&mut self) {
-        while self.levels.last().is_some_and(|level| level.written == level.len) {
-            self.levels.pop();
-        }
+        self.levels.end_element();
     }
 }
 

@@ -1,18 +1,17 @@
-//! Takes requests, one at a time, off the bytes received so far.
+//! Takes requests, one at a time, from the bytes received so far.
 //!
-//! The decoder keeps its place within an unfinished request, so a request that arrives in pieces is not
-//! read again from its start for each of them: a million arguments in 64 KiB pieces would otherwise take
-//! minutes.
+//! The decoder keeps its place in an unfinished request, so a request that arrives in pieces is not read
+//! again from its start for each piece: a million arguments in pieces of 64 KiB would take minutes.
 
 use super::args::{Args, Span};
-use super::text::{self, Word};
+use super::line::{self, Word};
 use crate::error::Failure;
 
 /// The longest line of text, without its end.
 pub const LINE_LEN_MAX: usize = 64 << 10;
 /// The longest line that announces a length.
 const HEADER_LEN_MAX: usize = 64 << 10;
-/// Before AUTH: no command that is allowed then needs more.
+/// Before AUTH. No command that is allowed then needs more.
 const UNAUTHENTICATED_ARGS_MAX: i64 = 10;
 const UNAUTHENTICATED_BULK_MAX: i64 = 16 << 10;
 
@@ -21,7 +20,7 @@ const UNAUTHENTICATED_BULK_MAX: i64 = 16 << 10;
 pub struct Limits {
     /// The longest argument, in bytes.
     pub bulk_len_max: u64,
-    /// Whether the client still has to give its password: then requests must be small.
+    /// Whether the client still has to authenticate: then requests must be small.
     pub unauthenticated: bool,
 }
 
@@ -34,11 +33,11 @@ pub enum Step {
     Resp(usize),
     /// A line of this many bytes with at least one word; see [`Decoder::words`].
     Text(usize),
-    /// This many bytes that ask for nothing.
+    /// This many bytes without a request.
     Skip(usize),
-    /// A line of this many bytes that makes no sense. The connection goes on.
+    /// A line of this many bytes that cannot be parsed. The connection goes on.
     BadLine(usize, Failure),
-    /// The framing is lost: say so and close.
+    /// The framing is lost: answer this and close.
     Fatal(Failure),
 }
 
@@ -47,9 +46,9 @@ pub enum Step {
 enum State {
     /// Before its first byte.
     Start,
-    /// In an array; this many arguments are missing.
+    /// In an array; so many arguments are missing.
     Array(i64),
-    /// In an argument whose length has been read.
+    /// In an array; so many arguments are missing, and the next has this length.
     Bulk(i64, usize),
     /// In a line that is too long, up to its end.
     Overlong,
@@ -59,13 +58,13 @@ enum State {
 #[derive(Debug)]
 pub struct Decoder {
     state: State,
-    /// How far into the unfinished request everything is understood.
+    /// How many bytes of the unfinished request have been parsed.
     at: usize,
     spans: Vec<Span>,
     words: Vec<Word>,
-    /// A line with the quoted words' meaning behind it; its spans point here.
+    /// A line and after it the meaning of its quoted words. The words' spans point here.
     line: Vec<u8>,
-    /// What telnet waits for before it shows anything again.
+    /// Refusals that telnet waits for before it shows anything again.
     telnet_answers: Vec<u8>,
 }
 
@@ -82,8 +81,8 @@ impl Decoder {
         }
     }
 
-    /// Looks at `input`, which begins where the last request ended (or is the same, grown, after
-    /// [`Step::NeedMore`]).
+    /// Parses `input`, which begins where the last request ended. After [`Step::NeedMore`] it is the same
+    /// input, grown.
     pub fn step(&mut self, input: &[u8], limits: Limits) -> Step {
         if self.state == State::Start {
             self.spans.clear();
@@ -132,7 +131,7 @@ impl Decoder {
         (!self.telnet_answers.is_empty()).then(|| std::mem::take(&mut self.telnet_answers))
     }
 
-    /// Bytes that the decoder holds beside the input, to be counted as the client's.
+    /// Bytes that the decoder holds beside the input. They count as the client's memory.
     pub fn allocated_bytes(&self) -> usize {
         self.spans.capacity() * size_of::<Span>()
             + self.words.capacity() * size_of::<Word>()
@@ -140,8 +139,8 @@ impl Decoder {
             + self.telnet_answers.capacity()
     }
 
-    /// Gives back what an unusually large request needed. Called between requests; what the last one
-    /// consisted of is forgotten.
+    /// Frees what an unusually large request needed. Called between requests: the last one's arguments are
+    /// gone afterwards.
     pub fn shrink(&mut self) {
         const KEEP_MAX: usize = 16 << 10;
         if self.allocated_bytes() <= KEEP_MAX {
@@ -154,8 +153,8 @@ impl Decoder {
         self.line = Vec::new();
     }
 
-    /// `*<n>␍␊` and then n times `$<len>␍␊<bytes>␍␊`. As Redis 7, the bytes' own line end is not looked
-    /// at, and a negative or zero n asks for nothing.
+    /// `*<n>␍␊` and then n times `$<len>␍␊<bytes>␍␊`. As in Redis 7, the line end after the bytes is not
+    /// checked, and n ≤ 0 is not a request.
     fn array(&mut self, input: &[u8], limits: Limits) -> Result<Option<Step>, Failure> {
         loop {
             match self.state {
@@ -201,12 +200,12 @@ impl Decoder {
     }
 
     fn take_line(&mut self, input: &[u8]) -> Step {
-        if let Some(len) = text::leading_control(input) {
-            text::strip_telnet(&mut input[..len].to_vec(), &mut self.telnet_answers);
+        if let Some(len) = line::leading_control(input) {
+            line::strip_telnet(&mut input[..len].to_vec(), &mut self.telnet_answers);
             return Step::Skip(len);
         }
         let searched = &input[..input.len().min(LINE_LEN_MAX + 2)];
-        let Some((len, end)) = text::line_end(searched) else {
+        let Some((len, end)) = line::line_end(searched) else {
             if input.len() <= LINE_LEN_MAX + 1 {
                 return Step::NeedMore;
             }
@@ -216,9 +215,9 @@ impl Decoder {
         };
         self.line.clear();
         self.line.extend_from_slice(&input[..len]);
-        text::strip_telnet(&mut self.line, &mut self.telnet_answers);
+        line::strip_telnet(&mut self.line, &mut self.telnet_answers);
         self.words.clear();
-        match text::split(&mut self.line, &mut self.words) {
+        match line::split(&mut self.line, &mut self.words) {
             Err(failure) => Step::BadLine(len + end, failure),
             Ok(()) if self.words.is_empty() => Step::Skip(len + end),
             Ok(()) => Step::Text(len + end),
@@ -226,7 +225,7 @@ impl Decoder {
     }
 
     fn skip_line(&mut self, input: &[u8]) -> Step {
-        match (text::line_end(input), without_last_cr(input)) {
+        match (line::line_end(input), without_last_cr(input)) {
             (Some((len, end)), _) => {
                 self.state = State::Start;
                 Step::Skip(len + end)
@@ -262,7 +261,7 @@ fn expected_dollar(line: &[u8]) -> Failure {
 
 /// The line at the start of `input` without its end, if all of it is there.
 fn header<'a>(input: &'a [u8], what: &str) -> Result<Option<&'a [u8]>, Failure> {
-    // As Redis, the end is at the first CR; the byte behind it is not looked at.
+    // As in Redis, the line ends at the first CR, and the byte after it is not checked.
     let searched = &input[..input.len().min(HEADER_LEN_MAX)];
     match searched.iter().position(|&byte| byte == b'\r') {
         Some(len) if len + 1 < input.len() => Ok(Some(&input[..len])),
@@ -317,13 +316,17 @@ mod tests {
                     }
                     Step::Resp(used) => {
                         let args = decoder.args(&buffer);
-                        found.push(args.from(0).map(text::quote).collect::<Vec<_>>().join(" "));
+                        found.push(
+                            args.from(0).map(crate::protocol::quote).collect::<Vec<_>>().join(" "),
+                        );
                         used
                     }
                     Step::Text(used) => {
                         let spans: Vec<Span> = decoder.words().iter().map(|w| w.span).collect();
                         let args = decoder.line_args(&spans);
-                        found.push(args.from(0).map(text::quote).collect::<Vec<_>>().join(" "));
+                        found.push(
+                            args.from(0).map(crate::protocol::quote).collect::<Vec<_>>().join(" "),
+                        );
                         used
                     }
                     Step::BadLine(used, failure) => {

@@ -45,9 +45,10 @@
 //!
 //! Out of scope: sharded channels; telling other nodes (`engine::messages`).
 
+pub(crate) mod classes;
 pub(crate) mod commands;
 pub(crate) mod delivery;
-pub(crate) mod notices;
+pub(crate) mod notify;
 
 pub use delivery::{Delivered, Message};
 

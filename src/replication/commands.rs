@@ -18,15 +18,50 @@ use crate::aof::numbers::{canonical_number, parse_crc};
 use crate::aof::record::Epoch;
 use crate::cluster::progress::ReplicaProgress;
 use crate::cluster::role::LeaderAddr;
+use crate::commands::Family::Replication;
+use crate::commands::Flags;
 use crate::config::Fsync;
 use crate::engine::blocked::Wait;
 use crate::engine::session::{Ending, Mode};
+use crate::engine::table::{ADMIN, FAST, Row, ServerCall, row};
 use crate::engine::{Client, Engine, Persistence, Session, persistence};
 use crate::error::{Failure, NOT_AN_INTEGER};
-use crate::protocol::{Args, Reply, integer};
+use crate::protocol::{Args, integer};
 use crate::store::effect::Seq;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
+
+const TAKES_OVER: Flags = ADMIN.and(Flags::NO_MULTI).and(Flags::CONNECTION);
+
+/// The rows of these commands.
+#[rustfmt::skip]
+pub const COMMANDS: &[Row] = &[
+    row(Replication, "lastseq", 1, FAST, lastseq)
+        .help("", "A token of this connection's last write, for WAITSEQ on another node.",
+            "SET name Ada; LASTSEQ -> (a token)"),
+    row(Replication, "waitseq", 3, Flags::LOADING.and(Flags::BLOCKS), waitseq)
+        .help("token milliseconds", "Waits until this node has the write of a token: then it can be read here.",
+            "WAITSEQ 0.00000000:0 1000 -> OK"),
+    row(Replication, "wait", 3, Flags::BLOCKS, wait)
+        .help("numreplicas milliseconds", "Waits until so many followers have this connection's writes; answers how many do.",
+            "SET name Ada; WAIT 0 1000 -> 0"),
+    row(Replication, "waitaof", 4, Flags::BLOCKS, waitaof)
+        .help("numlocal numreplicas milliseconds", "Waits until this connection's writes are on the disk, here and on so many followers.",
+            "WAITAOF 1 0 1000 -> 1) 1\n2) 0"),
+    row(Replication, "role", 1, FAST, role)
+        .help("", "Whether this node leads or follows, and how far all are.",
+            "ROLE -> (master or slave, and positions)"),
+    row(Replication, "replicaof", 3, ADMIN, replicaof)
+        .help("host port | NO ONE", "Makes this node follow another, or lead.", "REPLICAOF NO ONE -> OK"),
+    row(Replication, "slaveof", 3, ADMIN, replicaof)
+        .help("host port | NO ONE", "REPLICAOF under its old name.", "SLAVEOF NO ONE -> OK"),
+    row(Replication, "promote", -1, ADMIN.and(Flags::NO_MULTI).and(Flags::BLOCKS), promote)
+        .help("[milliseconds]", "Makes this follower the leader without losing a write: the old leader hands over and follows.",
+            "PROMOTE -> OK this node leads already"),
+    row(Replication, "replicate", -6, TAKES_OVER, replicate)
+        .help("node-id seq epoch crc port [host [run-id]]", "What a follower sends: from here on this connection carries the log.",
+            "REPLICATE 0123456789abcdef0123456789abcdef01234567 0 0 00000000 0 -> (CONTINUE, and the log)"),
+];
 
 const ON_FOLLOWER: &str = "cannot be used with replica instances. Please also note that since Redis 4.0 if \
                            a replica is configured to be writable (which is not the default) writes to \
@@ -34,7 +69,8 @@ const ON_FOLLOWER: &str = "cannot be used with replica instances. Please also no
 /// How long PROMOTE tries, unless it is told.
 const PROMOTE_MS: u64 = 10_000;
 
-pub fn replicaof(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+fn replicaof(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    let ServerCall { engine, reply, .. } = call;
     if args.is(1, "no") && args.is(2, "one") {
         engine.lead()?;
         reply.ok();
@@ -55,7 +91,8 @@ pub fn replicaof(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(
 }
 
 /// Asks the leader, over the link, to hand over; the link's threads do it.
-pub fn promote(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+fn promote(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    let ServerCall { engine, reply, .. } = call;
     let timeout = match args.get(1) {
         Some(millis) => positive(millis)?,
         None => PROMOTE_MS,
@@ -89,14 +126,15 @@ pub fn promote(engine: &Engine, args: Args<'_>, reply: &mut Reply) -> Result<(),
 }
 
 /// The connection's thread does the rest: it becomes a follower's link.
-pub fn replicate(session: &mut Session, args: Args<'_>) -> Result<(), Failure> {
-    session.ending = Ending::Replicate(args.from(1).map(<[u8]>::to_vec).collect());
+fn replicate(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    call.session.ending = Ending::Replicate(args.from(1).map(<[u8]>::to_vec).collect());
     Ok(())
 }
 
 /// As Redis: `master`, a position, and the followers; or `slave`, the leader, the link's state, a position.
 /// Positions are seqs.
-pub fn role(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
+fn role(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    let ServerCall { engine, reply, .. } = call;
     let appended =
         engine.persistence.as_ref().map_or(Seq(0), |persistence| persistence.log.appended());
     if engine.role.is_follower() {
@@ -124,12 +162,8 @@ pub fn role(engine: &Engine, reply: &mut Reply) -> Result<(), Failure> {
 }
 
 /// `WAIT numreplicas timeout`: 0 waits for as long as it takes.
-pub fn wait(
-    engine: &Engine,
-    session: &Session,
-    args: Args<'_>,
-    reply: &mut Reply,
-) -> Result<(), Failure> {
+fn wait(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    let ServerCall { engine, session, reply } = call;
     if engine.role.is_follower() {
         return Err(Failure::new(format!("ERR WAIT {ON_FOLLOWER}")));
     }
@@ -143,12 +177,8 @@ pub fn wait(
 
 /// `WAITAOF numlocal numreplicas timeout`: whether this connection's last write is on this node's disk, and
 /// on how many followers'.
-pub fn waitaof(
-    engine: &Engine,
-    session: &Session,
-    args: Args<'_>,
-    reply: &mut Reply,
-) -> Result<(), Failure> {
+fn waitaof(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    let ServerCall { engine, session, reply } = call;
     let number = |at: usize| integer(&args[at]).ok_or(NOT_AN_INTEGER);
     let (local, replicas) = (number(1)?, number(2)?);
     if !(0..=1).contains(&local) || replicas < 0 {
@@ -219,9 +249,9 @@ fn is_here(engine: &Engine, session: &Session) -> bool {
     matches!(look(engine, &last_token(session)), Ok(Seen::Here))
 }
 
-pub fn lastseq(engine: &Engine, session: &Session, reply: &mut Reply) -> Result<(), Failure> {
-    log_of(engine)?;
-    reply.bulk(last_token(session).text().as_bytes());
+fn lastseq(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    log_of(call.engine)?;
+    call.reply.bulk(last_token(call.session).text().as_bytes());
     Ok(())
 }
 
@@ -231,12 +261,8 @@ fn last_token(session: &Session) -> Token {
     Token { epoch, crc, seq }
 }
 
-pub fn waitseq(
-    engine: &Engine,
-    session: &Session,
-    args: Args<'_>,
-    reply: &mut Reply,
-) -> Result<(), Failure> {
+fn waitseq(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    let ServerCall { engine, session, reply } = call;
     let token = Token::parse(&args[1]).ok_or(Failure::fixed("ERR this is no token of LASTSEQ"))?;
     let deadline = match session.mode {
         Mode::Executing => Some(Instant::now()),

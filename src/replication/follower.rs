@@ -20,8 +20,8 @@ use crate::aof::record::Position;
 use crate::cluster::role::{FollowTarget, LeaderAddr};
 use crate::config::{Fsync, Id};
 use crate::engine::{Engine, Persistence};
-use crate::event::Event;
 use crate::rarely::Rarely;
+use crate::store::Event;
 use crossbeam_channel::bounded;
 use fastrand::Rng;
 use std::io::{self, Write};
@@ -178,7 +178,7 @@ impl LeaderLink<'_> {
     fn announce(&self, events: &mut Vec<Event>) -> Result<(), LinkError> {
         if !events.is_empty() {
             self.settle()?;
-            self.engine.announce(std::mem::take(events));
+            self.engine.publish_events(std::mem::take(events));
         }
         Ok(())
     }

@@ -16,7 +16,8 @@ use crate::aof::recovery::RecoveryError;
 use crate::aof::truncate;
 use crate::clock::UnixMillis;
 use crate::engine::{Engine, Persistence};
-use crate::event::Event;
+use crate::pubsub::notify;
+use crate::store::Event;
 use crate::store::effect;
 use crate::store::effect::{Effect, Malformed, Seq};
 use crate::store::{Scope, Store};
@@ -50,8 +51,8 @@ impl Engine {
         } else {
             self.store.begin_scope(Scope::All, true, || header.at)
         };
-        tx.tell_events(self.told_classes());
-        effect::decode(payload, |effect| tx.apply_telling(effect))?;
+        self.collect_events(&mut tx);
+        effect::decode(payload, |effect| notify::apply(&mut tx, effect))?;
         tx.commit_record(|| persistence.log.append_record(header, record));
         Ok(tx.take_events())
     }

@@ -21,6 +21,7 @@ mod pool;
 mod signals;
 mod threads;
 
+use crate::admin;
 use crate::aof::recovery::RecoveryError;
 use crate::config::{Config, Id};
 use crate::engine::{self, Engine};
@@ -88,7 +89,8 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
     let loading = Arc::new(Loading::default());
     let http = Http::start(&config, &loading)?;
     // Read the log.
-    let engine = Arc::new(Engine::load(config, loading).map_err(StartError::Recovery)?);
+    let engine =
+        Arc::new(Engine::load(config, admin::commands(), loading).map_err(StartError::Recovery)?);
     engine.port.store(addresses.first().map_or(0, SocketAddr::port), Relaxed);
     http.open(&engine);
     limit_connections(&engine);

@@ -1,8 +1,9 @@
-//! Guards of one shard, of several, or of all.
+//! Shard locks. Several are locked only here, in ascending order, so there is no deadlock.
 
 use super::shard::Shard;
 use super::{SHARDS, Store};
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
+use std::slice;
 
 /// A held lock. One type for reading and writing, so that handlers need not be written twice.
 pub(crate) enum Guard<'s> {
@@ -10,12 +11,15 @@ pub(crate) enum Guard<'s> {
     Write(RwLockWriteGuard<'s, Shard>),
 }
 
-/// The held locks, ascending by shard.
+/// The held locks with their shards' numbers, ascending.
 pub(crate) enum Guards<'s> {
     /// For a command with one key, the usual case: needs no allocation.
-    One(usize, Guard<'s>),
+    One((usize, Guard<'s>)),
     Many(Vec<(usize, Guard<'s>)>),
 }
+
+pub(super) const NOT_LOCKED: &str =
+    "a command touched a key that its row in the table does not name";
 
 impl Guard<'_> {
     pub(crate) fn shard(&self) -> &Shard {
@@ -34,49 +38,41 @@ impl Guard<'_> {
 }
 
 impl<'s> Guards<'s> {
-    pub(crate) fn held(&self, shard: usize) -> Option<&Guard<'s>> {
+    pub(crate) fn all(&self) -> &[(usize, Guard<'s>)] {
         match self {
-            Guards::One(held, guard) => (*held == shard).then_some(guard),
-            Guards::Many(all) => Some(&all[index_of(shard, all)?].1),
+            Guards::One(one) => slice::from_ref(one),
+            Guards::Many(many) => many,
         }
+    }
+
+    pub(crate) fn all_mut(&mut self) -> &mut [(usize, Guard<'s>)] {
+        match self {
+            Guards::One(one) => slice::from_mut(one),
+            Guards::Many(many) => many,
+        }
+    }
+
+    pub(crate) fn held(&self, shard: usize) -> Option<&Guard<'s>> {
+        Some(&self.all()[self.index_of(shard)?].1)
     }
 
     pub(crate) fn held_mut(&mut self, shard: usize) -> Option<&mut Guard<'s>> {
-        match self {
-            Guards::One(held, guard) => (*held == shard).then_some(guard),
-            Guards::Many(all) => {
-                let at = index_of(shard, all)?;
-                Some(&mut all[at].1)
-            }
-        }
+        let at = self.index_of(shard)?;
+        Some(&mut self.all_mut()[at].1)
     }
 
-    pub(crate) fn each(&self, mut visit: impl FnMut(&Guard<'s>)) {
+    fn index_of(&self, shard: usize) -> Option<usize> {
         match self {
-            Guards::One(_, guard) => visit(guard),
-            Guards::Many(all) => all.iter().for_each(|(_, guard)| visit(guard)),
+            Guards::One((held, _)) => (*held == shard).then_some(0),
+            Guards::Many(all) if all.len() == SHARDS => Some(shard),
+            Guards::Many(many) => many.binary_search_by_key(&shard, |(held, _)| *held).ok(),
         }
     }
-
-    pub(crate) fn each_mut(&mut self, mut visit: impl FnMut(&mut Guard<'s>)) {
-        match self {
-            Guards::One(_, guard) => visit(guard),
-            Guards::Many(all) => all.iter_mut().for_each(|(_, guard)| visit(guard)),
-        }
-    }
-}
-
-/// The index of a shard's lock in an ascending list of held locks.
-fn index_of(shard: usize, all: &[(usize, Guard<'_>)]) -> Option<usize> {
-    if all.len() == SHARDS {
-        return Some(shard);
-    }
-    all.binary_search_by_key(&shard, |(held, _)| *held).ok()
 }
 
 impl Store {
-    /// Locks these shards, which must be ascending. Only here are several locked at the same time.
-    pub(crate) fn lock_all(
+    /// Locks these shards, which must be ascending. Sets `waited` if another thread held one of the locks.
+    pub(super) fn lock_all(
         &self,
         shards: impl Iterator<Item = usize>,
         write: bool,

@@ -28,20 +28,20 @@
 
 pub mod effect;
 pub(crate) mod entry;
-pub(crate) mod locks;
-pub(crate) mod sample;
+mod locks;
+mod notify;
+mod read;
 pub(crate) mod shard;
 pub(crate) mod table;
-pub(crate) mod told;
-pub(crate) mod tx;
-pub(crate) mod usage;
-pub(crate) mod watch;
+mod tx;
+mod watch;
+mod write;
 
 pub use entry::Entry;
-pub use sample::{Odds, Sample};
+pub use notify::Event;
+pub use read::Live;
 pub use shard::Shard;
-pub use tx::{Live, Scope, Tx};
-pub use usage::{Tracking, Usage};
+pub use tx::{Scope, Tx};
 pub use watch::Watches;
 
 use crate::clock::UnixMillis;
@@ -123,17 +123,6 @@ impl Store {
         self.bytes.load(Relaxed)
     }
 
-    /// Adds, or, with numbers that wrap around, subtracts.
-    fn change_totals(&self, change: Totals) {
-        let Totals { keys, volatile, bytes } = change;
-        for (sum, change) in [(&self.keys, keys), (&self.volatile, volatile), (&self.bytes, bytes)]
-        {
-            if change != 0 {
-                sum.fetch_add(change, Relaxed);
-            }
-        }
-    }
-
     /// Changes since the last base: a key that is set or changed or goes is one.
     pub fn changes(&self) -> u64 {
         self.changes.load(Relaxed)
@@ -161,18 +150,6 @@ impl Store {
     /// Whether a deadline in this shard has passed: a short look, for the sweeper.
     pub fn has_expired(&self, shard: usize, now: UnixMillis) -> bool {
         self.shards[shard].read().next_deadline().is_some_and(|due| due < now)
-    }
-}
-
-impl Totals {
-    /// Adds the difference between two other totals; numbers may wrap around.
-    fn add_change(&mut self, from: Totals, to: Totals) {
-        let add = |sum: &mut usize, from: usize, to: usize| {
-            *sum = sum.wrapping_add(to.wrapping_sub(from));
-        };
-        add(&mut self.keys, from.keys, to.keys);
-        add(&mut self.volatile, from.volatile, to.volatile);
-        add(&mut self.bytes, from.bytes, to.bytes);
     }
 }
 

@@ -4,9 +4,9 @@ use super::Totals;
 use super::effect::Seq;
 use super::entry::Entry;
 use super::table::Table;
-use super::usage::Use;
 use super::watch::Watched;
 use crate::clock::UnixMillis;
+use crate::memory::recency::Access;
 use fastrand::Rng;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -80,7 +80,7 @@ impl Shard {
     }
 
     /// What the store's sums should have for this shard.
-    pub(super) fn totals(&self) -> Totals {
+    pub(crate) fn totals(&self) -> Totals {
         Totals { keys: self.table.len(), volatile: self.volatile, bytes: self.allocated_bytes() }
     }
 
@@ -100,19 +100,19 @@ impl Shard {
         key: &[u8],
         value: &[u8],
         deadline: Option<UnixMillis>,
-        using: Use,
+        access: Access,
     ) {
         self.watched.changed(key);
         match self.table.find(hash, key) {
             Some(at) => {
-                self.table.touch(at, using);
+                self.table.touch(at, access);
                 self.change(at, hash, |entry| {
                     if !entry.overwrite(value, deadline) {
                         *entry = Entry::new(key, value, deadline);
                     }
                 });
             }
-            None => self.insert(hash, Entry::new(key, value, deadline), using),
+            None => self.insert(hash, Entry::new(key, value, deadline), access),
         }
     }
 
@@ -122,18 +122,18 @@ impl Shard {
         key: &[u8],
         offset: usize,
         bytes: &[u8],
-        using: Use,
+        access: Access,
     ) {
         self.watched.changed(key);
         match self.table.find(hash, key) {
             Some(at) => {
-                self.table.touch(at, using);
+                self.table.touch(at, access);
                 self.change(at, hash, |entry| entry.set_range(offset, bytes));
             }
             None => {
                 let mut entry = Entry::new(key, b"", None);
                 entry.set_range(offset, bytes);
-                self.insert(hash, entry, using);
+                self.insert(hash, entry, access);
             }
         }
     }
@@ -143,11 +143,11 @@ impl Shard {
         hash: u32,
         key: &[u8],
         deadline: Option<UnixMillis>,
-        using: Use,
+        access: Access,
     ) {
         if let Some(at) = self.table.find(hash, key) {
             self.watched.changed(key);
-            self.table.touch(at, using);
+            self.table.touch(at, access);
             self.change(at, hash, |entry| entry.set_deadline(deadline));
         }
     }
@@ -219,10 +219,10 @@ impl Shard {
         })
     }
 
-    fn insert(&mut self, hash: u32, entry: Entry, using: Use) {
+    fn insert(&mut self, hash: u32, entry: Entry, access: Access) {
         self.entry_bytes += entry.allocated_bytes();
         let deadline = entry.deadline();
-        self.table.insert(hash, entry, using.first());
+        self.table.insert(hash, entry, access.new_key());
         self.volatile += usize::from(deadline.is_some());
         self.note_deadline(hash, None, deadline);
     }
@@ -252,7 +252,7 @@ impl Shard {
 
     /// Drops the leftovers. Amortised: it runs only after as many pushes as make up an eighth of the
     /// table.
-    pub(super) fn rebuild_deadlines(&mut self) {
+    pub(crate) fn rebuild_deadlines(&mut self) {
         self.deadlines = self
             .table
             .entries_from(0)
@@ -266,7 +266,7 @@ mod tests {
     use super::*;
 
     fn set(shard: &mut Shard, n: u32, deadline: Option<u64>) {
-        shard.set(n, &n.to_le_bytes(), b"value", deadline.map(UnixMillis), Use::default());
+        shard.set(n, &n.to_le_bytes(), b"value", deadline.map(UnixMillis), Access::default());
     }
 
     #[test]
@@ -275,7 +275,7 @@ mod tests {
         (0..10).for_each(|n| set(&mut shard, n, Some(100)));
         set(&mut shard, 3, Some(500));
         set(&mut shard, 4, None);
-        shard.set_deadline(5, &5u32.to_le_bytes(), Some(UnixMillis(50)), Use::default());
+        shard.set_deadline(5, &5u32.to_le_bytes(), Some(UnixMillis(50)), Access::default());
         let expired = shard.take_expired(UnixMillis(51), 100);
         assert_eq!(expired, [5u32.to_le_bytes()]);
         shard.remove(5, &5u32.to_le_bytes());
@@ -300,7 +300,7 @@ mod tests {
     fn counts_bytes_exactly() {
         let mut shard = Shard::default();
         (0..100).for_each(|n| set(&mut shard, n, None));
-        shard.set_range(7, &7u32.to_le_bytes(), 100, b"x", Use::default());
+        shard.set_range(7, &7u32.to_le_bytes(), 100, b"x", Access::default());
         set(&mut shard, 8, Some(1));
         let sum: usize =
             shard.table.entries_from(0).map(|(_, entry)| entry.allocated_bytes()).sum();

@@ -18,7 +18,7 @@
 //! Out of scope: tombstones (after a removal, the run moves back), keys other than bytes.
 
 use super::entry::Entry;
-use super::usage::{Usage, Use};
+use crate::memory::recency::{Access, Recency};
 use fastrand::Rng;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -40,8 +40,8 @@ const RANDOM_TRIES_MAX: usize = 64;
 struct Slot {
     /// Position in hash order; meaningful only if there is an entry.
     hash: u32,
-    /// The entry's [`Usage`].
-    usage: AtomicU32,
+    /// The entry's [`Recency`].
+    recency: AtomicU32,
     entry: Option<Entry>,
 }
 
@@ -109,25 +109,25 @@ impl Table {
     }
 
     /// Records a use of the entry. If two readers do so at once, one use may be lost.
-    pub fn touch(&self, at: usize, using: Use) {
-        self.set_usage(at, using.after(self.usage(at)));
+    pub fn touch(&self, at: usize, access: Access) {
+        self.set_recency(at, access.after(self.recency(at)));
     }
 
-    /// The entry's usage.
-    pub fn usage(&self, at: usize) -> Usage {
-        Usage(self.slots[at].usage.load(Relaxed))
+    /// The entry's recency.
+    pub fn recency(&self, at: usize) -> Recency {
+        Recency(self.slots[at].recency.load(Relaxed))
     }
 
-    /// Sets the entry's usage. Writes only if it differs, so that the cache line does not move between the
+    /// Sets the entry's recency. Writes only if it differs, so that the cache line does not move between the
     /// cores of two readers.
-    pub fn set_usage(&self, at: usize, usage: Usage) {
-        if self.usage(at) != usage {
-            self.slots[at].usage.store(usage.0, Relaxed);
+    pub fn set_recency(&self, at: usize, recency: Recency) {
+        if self.recency(at) != recency {
+            self.slots[at].recency.store(recency.0, Relaxed);
         }
     }
 
     /// Adds an entry whose key is not in the table yet.
-    pub fn insert(&mut self, hash: u32, entry: Entry, usage: Usage) {
+    pub fn insert(&mut self, hash: u32, entry: Entry, recency: Recency) {
         if (self.len + 1) * 100 > self.homes * LOAD_MAX_PERCENT {
             self.rebuild((self.len + 1) * 100 / LOAD_NEW_PERCENT);
         }
@@ -141,7 +141,7 @@ impl Table {
             // A run has reached the end of the slots. More homes make it shorter.
             self.rebuild(self.homes * 5 / 4);
         };
-        self.slots[at] = Slot { hash, usage: AtomicU32::new(usage.0), entry: Some(entry) };
+        self.slots[at] = Slot { hash, recency: AtomicU32::new(recency.0), entry: Some(entry) };
         self.len += 1;
     }
 
@@ -280,7 +280,7 @@ mod tests {
     use fastrand::Rng;
     use std::collections::BTreeMap;
 
-    const NEVER: Usage = Usage(0);
+    const NEVER: Recency = Recency(0);
 
     fn check(table: &Table) {
         let mut last = 0;

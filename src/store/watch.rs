@@ -11,7 +11,6 @@
 //! Out of scope: what comes of a raised flag (the engine's).
 
 use super::Store;
-use super::tx::Tx;
 use crate::clock::UnixMillis;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -177,20 +176,14 @@ impl Watches {
         2 * key.len() + size_of::<Box<[u8]>>() * 2 + size_of::<Watchers>() + size_of::<Watcher>()
     }
 
-    /// Whether a key has been changed. Expiry is not looked for; [`Watches::have_fired`] does.
+    /// Whether a key has been changed. Expiry is not looked for; [`Tx::has_fired`](super::Tx::has_fired) does.
     pub fn is_flagged(&self) -> bool {
         self.flag.load(Relaxed)
     }
 
-    /// Whether a key has changed or expired; `tx` must hold the shards of all of them.
-    pub fn have_fired(&self, tx: &Tx<'_>) -> bool {
-        let expired_since = |key: &[u8]| {
-            let (shard, place) = tx.shard_of(key);
-            let is_expired = |entry| !tx.is_live(entry);
-            shard.find(place, key).is_some_and(is_expired)
-                && shard.watched.saw_it_live(key, &self.flag)
-        };
-        self.is_flagged() || self.keys().any(expired_since)
+    /// Whether this watch of a key, whose shard is locked, began before the key expired.
+    pub(super) fn saw_it_live(&self, watched: &Watched, key: &[u8]) -> bool {
+        watched.saw_it_live(key, &self.flag)
     }
 }
 

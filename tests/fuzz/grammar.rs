@@ -4,19 +4,19 @@
 
 use super::common::rng::Rng;
 use super::words::{any_word, dump, key, number, value};
-use kvstore::commands::Command;
-use kvstore::commands::Commands;
+use kvstore::admin::commands;
+use kvstore::commands::Spec;
 use kvstore::config::SETTINGS;
 
 pub struct Grammar {
-    rows: Vec<&'static Command>,
+    rows: Vec<&'static Spec>,
     /// The words in capitals of all grammars.
     options: Vec<&'static str>,
 }
 
 impl Grammar {
     pub fn new() -> Grammar {
-        let rows = Commands::new().rows().to_vec();
+        let rows = commands().rows().to_vec();
         let is_option = |word: &&str| word.len() > 1 && is_literal(word);
         let options = rows.iter().flat_map(|row| tokens(row.grammar)).filter(is_option).collect();
         Grammar { rows, options }

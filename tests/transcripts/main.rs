@@ -32,7 +32,7 @@ mod play;
 mod script;
 
 use common::server::Server;
-use kvstore::commands::Commands;
+use kvstore::admin::commands;
 use play::play;
 use script::{Action, Script, Step, matches};
 use std::collections::BTreeSet;
@@ -119,7 +119,7 @@ fn each_command_of_the_table_is_typed_in_a_transcript() {
     let scripts: Vec<Script> = files(&root()).iter().map(|path| Script::read(path)).collect();
     let typed: BTreeSet<String> =
         scripts.iter().flat_map(Script::steps).flat_map(names_typed).collect();
-    let commands = Commands::new();
+    let commands = commands();
     let missing: Vec<&str> =
         commands.rows().iter().map(|row| row.name).filter(|name| !typed.contains(*name)).collect();
     assert!(missing.is_empty(), "no transcript types {missing:?}");

@@ -12,43 +12,29 @@
 
 use super::bits::{BAD_OFFSET, check_offset};
 use crate::commands::ranges::write_at;
-use crate::commands::{Call, Command, Family, Flags, Keys};
+use crate::commands::spec::row;
+use crate::commands::{Call, Family, Flags, Handler, Keys, Row};
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
-use crate::event::Classes;
 use crate::protocol::{Args, integer};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// The family's rows for integers made of bits.
-pub const COMMANDS: &[Command] = &[
-    Command::data(
-        Family::Bitmap,
-        "bitfield",
-        -2,
-        Flags::WRITE.and(Flags::DENYOOM),
-        Keys::ONE,
-        bitfield,
-    )
-    .on_keys(&["RW access update variable_flags"])
-    .help(
-        "key [GET type offset | [OVERFLOW WRAP | SAT | FAIL] SET type offset value | \
+pub const COMMANDS: &[Row<Handler>] = &[
+    row(Family::Bitmap, "bitfield", -2, Flags::WRITE.and(Flags::DENYOOM), Keys::ONE, bitfield)
+        .on_keys(&["RW access update variable_flags"])
+        .help(
+            "key [GET type offset | [OVERFLOW WRAP | SAT | FAIL] SET type offset value | \
          INCRBY type offset increment ...]",
-        "Reads, sets and adds to integers of any width, such as u8 and i16, in a value.",
-        "BITFIELD counters INCRBY u8 #1 200 GET u8 #0 -> 1) 200\n2) 0",
-    ),
-    Command::data(
-        Family::Bitmap,
-        "bitfield_ro",
-        -2,
-        Flags::READONLY.and(Flags::FAST),
-        Keys::ONE,
-        bitfield,
-    )
-    .help(
-        "key [GET type offset ...]",
-        "Reads integers of any width in a value.",
-        "SET counters AB; BITFIELD_RO counters GET u8 #1 -> 1) 66",
-    ),
+            "Reads, sets and adds to integers of any width, such as u8 and i16, in a value.",
+            "BITFIELD counters INCRBY u8 #1 200 GET u8 #0 -> 1) 200\n2) 0",
+        ),
+    row(Family::Bitmap, "bitfield_ro", -2, Flags::READONLY.and(Flags::FAST), Keys::ONE, bitfield)
+        .help(
+            "key [GET type offset ...]",
+            "Reads integers of any width in a value.",
+            "SET counters AB; BITFIELD_RO counters GET u8 #1 -> 1) 66",
+        ),
 ];
 
 /// BITFIELD and BITFIELD_RO.
@@ -77,7 +63,7 @@ fn bitfield(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
         write_at(call.tx, key, offset, &bytes);
     }
     if is_told {
-        call.tx.tell(Classes::STRING, "setbit", key);
+        call.tx.emit("setbit", key);
     }
     Ok(())
 }

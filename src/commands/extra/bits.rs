@@ -2,34 +2,37 @@
 //! the last byte there are zeros without end.
 
 use crate::commands::ranges::{clamp, is_backwards, write_at};
-use crate::commands::{Call, Command, Family, Flags, Keys};
+use crate::commands::spec::row;
+use crate::commands::{Call, Family, Flags, Handler, Keys, Row};
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
-use crate::event::Classes;
 use crate::protocol::{Args, integer};
 use crate::store::effect::Effect;
 
 const WRITE: Flags = Flags::WRITE.and(Flags::DENYOOM);
 
 /// The family's rows for bits.
-pub const COMMANDS: &[Command] = &[
-    Command::data(Family::Bitmap, "setbit", 4, WRITE, Keys::ONE, setbit).help(
+pub const COMMANDS: &[Row<Handler>] = &[
+    row(Family::Bitmap, "setbit", 4, WRITE, Keys::ONE, setbit).help(
         "key offset bit",
         "Sets or clears a bit and answers with what it was.",
         "SETBIT seen 7 1 -> 0",
     ),
-    Command::data(Family::Bitmap, "getbit", 3, Flags::READONLY.and(Flags::FAST), Keys::ONE, getbit)
-        .help("key offset", "A bit.", "SETBIT seen 7 1; GETBIT seen 7 -> 1"),
-    Command::data(Family::Bitmap, "bitcount", -2, Flags::READONLY, Keys::ONE, bitcount).help(
+    row(Family::Bitmap, "getbit", 3, Flags::READONLY.and(Flags::FAST), Keys::ONE, getbit).help(
+        "key offset",
+        "A bit.",
+        "SETBIT seen 7 1; GETBIT seen 7 -> 1",
+    ),
+    row(Family::Bitmap, "bitcount", -2, Flags::READONLY, Keys::ONE, bitcount).help(
         "key [start end [BYTE | BIT]]",
         "How many bits are set, in all of a value or in a range of it.",
         "SETBIT seen 7 1; BITCOUNT seen -> 1",
     ),
-    Command::data(Family::Bitmap, "bitpos", -3, Flags::READONLY, Keys::ONE, bitpos).help(
+    row(Family::Bitmap, "bitpos", -3, Flags::READONLY, Keys::ONE, bitpos).help(
         "key bit [start [end [BYTE | BIT]]]",
         "Where the first bit is that is set, or clear.",
         "SETBIT seen 7 1; BITPOS seen 1 -> 7",
     ),
-    Command::data(Family::Bitmap, "bitop", -4, WRITE, Keys::FROM_SECOND, bitop)
+    row(Family::Bitmap, "bitop", -4, WRITE, Keys::FROM_SECOND, bitop)
         .on_keys(&["OW update", "RO access"])
         .help(
             "AND | OR | XOR | NOT destkey key [key ...]",
@@ -66,7 +69,7 @@ fn setbit(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     if old.is_none() || was_on != on {
         let new = if on { old.unwrap_or(0) | mask } else { old.unwrap_or(0) & !mask };
         write_at(call.tx, &args[1], at, &[new]);
-        call.tx.tell(Classes::STRING, "setbit", &args[1]);
+        call.tx.emit("setbit", &args[1]);
     }
     call.reply.flag(was_on);
     Ok(())
@@ -198,10 +201,10 @@ fn bitop(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let result = combine(operation, &values.collect::<Vec<_>>());
     if !result.is_empty() {
         call.tx.apply(Effect::Set { key, value: &result, deadline: None });
-        call.tx.tell(Classes::STRING, "set", key);
+        call.tx.emit("set", key);
     } else if call.tx.exists(key) {
         call.tx.apply(Effect::Del { keys: &[key] });
-        call.tx.tell(Classes::GENERIC, "del", key);
+        call.tx.emit("del", key);
     }
     call.reply.count(result.len());
     Ok(())

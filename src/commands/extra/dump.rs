@@ -16,35 +16,28 @@
 use crate::clock::UnixMillis;
 use crate::commands::expiry::Unit;
 use crate::commands::keys::tell_replacement;
-use crate::commands::{Call, Command, Family, Flags, Keys};
+use crate::commands::spec::row;
+use crate::commands::{Call, Family, Flags, Handler, Keys, Row};
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
-use crate::event::Classes;
+use crate::memory::recency::{Recency, Tracking};
 use crate::protocol::{Args, integer};
 use crate::store::effect::Effect;
-use crate::store::{Tracking, Usage};
 use std::ops::RangeInclusive;
 
 /// The family's rows.
-pub const COMMANDS: &[Command] = &[
-    Command::data(Family::Generic, "dump", 2, Flags::READONLY, Keys::ONE, dump).help(
+pub const COMMANDS: &[Row<Handler>] = &[
+    row(Family::Generic, "dump", 2, Flags::READONLY, Keys::ONE, dump).help(
         "key",
         "A key's value in a sealed form that RESTORE takes.",
         "SET city Oslo; DUMP city -> \"\\x01Oslo\\xad\\x18\\xc7z\"",
     ),
-    Command::data(
-        Family::Generic,
-        "restore",
-        -4,
-        Flags::WRITE.and(Flags::DENYOOM),
-        Keys::ONE,
-        restore,
-    )
-    .on_keys(&["OW update"])
-    .help(
-        "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
-        "Makes a key of what DUMP gave; ttl is in milliseconds, 0 for none.",
-        "RESTORE town 0 \"\\x01Oslo\\xad\\x18\\xc7z\" -> OK",
-    ),
+    row(Family::Generic, "restore", -4, Flags::WRITE.and(Flags::DENYOOM), Keys::ONE, restore)
+        .on_keys(&["OW update"])
+        .help(
+            "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
+            "Makes a key of what DUMP gave; ttl is in milliseconds, 0 for none.",
+            "RESTORE town 0 \"\\x01Oslo\\xad\\x18\\xc7z\" -> OK",
+        ),
 ];
 
 const VERSION: u8 = 1;
@@ -105,13 +98,13 @@ enum Used {
 
 impl Used {
     /// The uses to note of a restored key. It is new here, also where it replaces another.
-    fn note(used: Option<Used>, now: UnixMillis, tracking: Tracking) -> Usage {
+    fn note(used: Option<Used>, now: UnixMillis, tracking: Tracking) -> Recency {
         match (used, tracking) {
-            (Some(Used::Idle(seconds)), Tracking::Time) => Usage::unused_for(seconds, now),
+            (Some(Used::Idle(seconds)), Tracking::Time) => Recency::unused_for(seconds, now),
             (Some(Used::Frequency(counter)), Tracking::Frequency { .. }) => {
-                Usage::counted(counter, now)
+                Recency::counted(counter, now)
             }
-            _ => Usage::new(now, tracking),
+            _ => Recency::new(now, tracking),
         }
     }
 }
@@ -168,12 +161,12 @@ fn restore(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     if deadline.is_none_or(|at| at > now) {
         tell_replacement(call.tx, key);
         call.tx.apply(Effect::Set { key, value, deadline });
-        call.tx.set_usage(key, Used::note(options.usage, now, call.tx.tracking()));
-        call.tx.tell(Classes::GENERIC, "restore", key);
+        call.tx.set_recency(key, Used::note(options.usage, now, call.tx.tracking()));
+        call.tx.emit("restore", key);
     } else if replaces {
         // It would have expired on the way: only the key that it replaces goes.
         call.tx.apply(Effect::Del { keys: &[key] });
-        call.tx.tell(Classes::GENERIC, "del", key);
+        call.tx.emit("del", key);
     }
     call.reply.ok();
     Ok(())

@@ -4,13 +4,14 @@
 //! its end back to its start. The table takes four bytes for each pair, and may not be larger than the
 //! longest value allowed.
 
-use crate::commands::{Call, Command, Family, Flags, Keys};
+use crate::commands::spec::row;
+use crate::commands::{Call, Family, Flags, Handler, Keys, Row};
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
 use crate::protocol::{Args, Reply, integer};
 
 /// The row of LCS.
-pub const COMMANDS: &[Command] =
-    &[Command::data(Family::String, "lcs", -3, Flags::READONLY, Keys::TWO, lcs).help(
+pub const COMMANDS: &[Row<Handler>] =
+    &[row(Family::String, "lcs", -3, Flags::READONLY, Keys::TWO, lcs).help(
         "key1 key2 [LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]",
         "The longest common subsequence of two values, its length, or where it is in them.",
         "MSET theirs ohmytext ours mynewtext; LCS theirs ours LEN -> 6",

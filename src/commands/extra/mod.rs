@@ -7,3 +7,4 @@ pub(crate) mod dump;
 pub(crate) mod float80;
 pub(crate) mod lcs;
 pub(crate) mod object;
+pub(crate) mod usage;

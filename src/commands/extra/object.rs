@@ -4,88 +4,70 @@
 //! Redis's from the value. None of these commands counts as a use of the key.
 
 use super::dump;
-use crate::commands::{Call, Command, Family, Flags, Keys, Run};
+use crate::commands::spec::row;
+use crate::commands::{Call, Family, Flags, Handler, Keys, Row, Shape};
 use crate::error::{Failure, NO_SUCH_KEY, NOT_AN_INTEGER, SYNTAX};
+use crate::memory::recency::Tracking;
 use crate::protocol::{Args, Reply, integer};
-use crate::store::{Live, Tracking};
+use crate::store::Live;
 
 const READ: Flags = Flags::READONLY;
 const HELP: Flags = Flags::READONLY.and(Flags::LOADING);
 
 /// The family's rows.
-pub const COMMANDS: &[Command] = &[
-    Command {
-        name: "object",
-        arity: -2,
-        flags: Flags::NONE,
-        keys: Keys::NONE,
-        on_keys: &[],
-        run: Run::Container,
-        family: Family::Generic,
-        rest: None,
-        grammar: "subcommand [key]",
-        summary: "Tells about a value: ENCODING, REFCOUNT, IDLETIME, FREQ.",
-        example: "SET name Ada; OBJECT ENCODING name -> embstr",
-    },
-    Command::data(Family::Generic, "object|encoding", 3, READ, Keys::OF_SUBCOMMAND, encoding)
+pub const COMMANDS: &[Row<Handler>] = &[
+    row(Family::Generic, "object", -2, Flags::NONE, Keys::NONE, object_help)
+        .shape(Shape::Container)
+        .help("subcommand [key]", "Tells about a value: ENCODING, REFCOUNT, IDLETIME, FREQ.", "SET name Ada; OBJECT ENCODING name -> embstr"),
+    row(Family::Generic, "object|encoding", 3, READ, Keys::OF_SUBCOMMAND, encoding)
         .on_keys(&["RO"])
         .help(
             "key",
             "How Redis would hold the value: int, embstr or raw.",
             "SET name Ada; OBJECT ENCODING name -> embstr",
         ),
-    Command::data(Family::Generic, "object|refcount", 3, READ, Keys::OF_SUBCOMMAND, refcount)
+    row(Family::Generic, "object|refcount", 3, READ, Keys::OF_SUBCOMMAND, refcount)
         .on_keys(&["RO"])
         .help(
             "key",
             "References to the value: always 1.",
             "SET name Ada; OBJECT REFCOUNT name -> 1",
         ),
-    Command::data(Family::Generic, "object|idletime", 3, READ, Keys::OF_SUBCOMMAND, idletime)
+    row(Family::Generic, "object|idletime", 3, READ, Keys::OF_SUBCOMMAND, idletime)
         .on_keys(&["RO"])
         .help(
             "key",
             "Seconds since the key was last read or written.",
             "SET name Ada; OBJECT IDLETIME name -> (0, and more each second)",
         ),
-    Command::data(Family::Generic, "object|freq", 3, READ, Keys::OF_SUBCOMMAND, freq)
+    row(Family::Generic, "object|freq", 3, READ, Keys::OF_SUBCOMMAND, freq)
         .on_keys(&["RO"])
         .help(
             "key",
             "How often the key was used, on a logarithmic scale, under an LFU maxmemory-policy.",
             "CONFIG SET maxmemory-policy allkeys-lfu; SET name Ada; OBJECT FREQ name -> (5, and more with each use)",
         ),
-    Command::data(Family::Generic, "object|help", 2, HELP, Keys::NONE, object_help).help(
+    row(Family::Generic, "object|help", 2, HELP, Keys::NONE, object_help).help(
         "",
         "Lists the subcommands.",
         "",
     ),
-    Command {
-        name: "memory",
-        arity: -2,
-        flags: Flags::NONE,
-        keys: Keys::NONE,
-        on_keys: &[],
-        run: Run::Container,
-        family: Family::Server,
-        rest: None,
-        grammar: "subcommand [arguments]",
-        summary: "Tells about memory: USAGE.",
-        example: "SET name Ada; MEMORY USAGE name -> (some dozens of bytes)",
-    },
-    Command::data(Family::Server, "memory|usage", -3, READ, Keys::OF_SUBCOMMAND, memory_usage)
+    row(Family::Server, "memory", -2, Flags::NONE, Keys::NONE, memory_help)
+        .shape(Shape::Container)
+        .help("subcommand [arguments]", "Tells about memory: USAGE.", "SET name Ada; MEMORY USAGE name -> (some dozens of bytes)"),
+    row(Family::Server, "memory|usage", -3, READ, Keys::OF_SUBCOMMAND, memory_usage)
         .on_keys(&["RO"])
         .help(
             "key [SAMPLES count]",
             "Bytes that a key and its value take.",
             "SET name Ada; MEMORY USAGE name -> (some dozens of bytes)",
         ),
-    Command::data(Family::Server, "memory|help", 2, HELP, Keys::NONE, memory_help).help(
+    row(Family::Server, "memory|help", 2, HELP, Keys::NONE, memory_help).help(
         "",
         "Lists the subcommands.",
         "",
     ),
-    Command::data(
+    row(
         Family::Server,
         "debug|object",
         3,
@@ -146,7 +128,7 @@ fn encoding_of(value: &[u8]) -> &'static str {
 
 /// Replies with what `write` says about a live key, or with nil.
 fn answer(call: &mut Call<'_, '_>, key: &[u8], write: fn(&mut Reply, Live<'_>)) {
-    match call.tx.look(key) {
+    match call.tx.inspect(key) {
         Some(live) => write(call.reply, live),
         None => call.reply.nil(),
     }
@@ -164,10 +146,10 @@ fn refcount(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
 
 fn idletime(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let (now, tracking) = (call.tx.now(), call.tx.tracking());
-    match (call.tx.look(&args[2]), tracking) {
+    match (call.tx.inspect(&args[2]), tracking) {
         (None, _) => call.reply.nil(),
         (Some(live), Tracking::Time) => {
-            call.reply.int((live.usage.idle_millis(now) / 1000) as i64);
+            call.reply.int((live.recency.idle_millis(now) / 1000) as i64);
         }
         (Some(_), Tracking::Frequency { .. }) => return Err(IDLE_TIME_NOT_KEPT),
     }
@@ -176,10 +158,10 @@ fn idletime(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
 
 fn freq(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let (now, tracking) = (call.tx.now(), call.tx.tracking());
-    match (call.tx.look(&args[2]), tracking) {
+    match (call.tx.inspect(&args[2]), tracking) {
         (None, _) => call.reply.nil(),
         (Some(live), Tracking::Frequency { decay_minutes, .. }) => {
-            call.reply.int(live.usage.frequency(now, decay_minutes).into());
+            call.reply.int(live.recency.frequency(now, decay_minutes).into());
         }
         (Some(_), Tracking::Time) => return Err(FREQ_NOT_COUNTED),
     }
@@ -215,8 +197,8 @@ fn memory_help(call: &mut Call<'_, '_>, _: Args<'_>) -> Result<(), Failure> {
 fn debug_object(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     /// Redis's LRU clock has 24 bits.
     const LRU_MASK: u64 = 0xff_ffff;
-    let live = call.tx.look(&args[2]).ok_or(NO_SUCH_KEY)?;
-    let idle = live.usage.idle_millis(call.tx.now()) / 1000;
+    let live = call.tx.inspect(&args[2]).ok_or(NO_SUCH_KEY)?;
+    let idle = live.recency.idle_millis(call.tx.now()) / 1000;
     let line = format!(
         "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{idle}",
         live.value.as_ptr(),

@@ -1,48 +1,57 @@
-//! Random keys, to find one that may go.
+//! Random keys, for eviction and RANDOMKEY.
 //!
 //! A shard is drawn by how many keys it has, then a key in it, each as likely as any other. So a sample
-//! is even however the keys are spread, and costs one look under one reader's lock.
+//! is even however the keys are spread, and costs one read lock.
 
-use super::effect::Effect;
-use super::tx::Tx;
-use super::usage::Usage;
-use super::{Shard, Store};
+use super::recency::Recency;
 use crate::clock::UnixMillis;
-use crate::event::Classes;
+use crate::store::effect::Effect;
+use crate::store::{SHARDS, Shard, Store, Tx};
 use fastrand::Rng;
 
-/// A key, met in passing. It is known by its hash: of keys whose hashes are equal, any will do.
+/// Redis, too, gives up looking for a live key among expired ones after so many tries.
+const LIVE_TRIES_MAX: usize = 100;
+
+/// A key that was drawn. It is known by its hash: of keys with equal hashes, any will do.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
     /// Its shard.
     pub shard: usize,
     /// Its place in the shard's hash order.
     pub place: u32,
-    /// How it was used.
-    pub usage: Usage,
+    /// When or how often it was used.
+    pub recency: Recency,
     /// Its deadline, if only keys with one were asked for.
     pub deadline: Option<UnixMillis>,
 }
 
-/// Draws shards by how many keys each has. May be somewhat out of date, for the price of evenness.
+/// Draws shards by how many keys each has. The counts may be somewhat out of date; that costs evenness only.
 #[derive(Debug, Default)]
 pub struct Odds {
-    /// For each shard, the keys of it and of those before it.
+    /// For each shard, the number of keys in it and in those before it.
     up_to: Vec<usize>,
 }
 
 impl Odds {
-    /// For shards with so many keys.
+    /// For shards with these numbers of keys.
     pub fn new(counts: impl Iterator<Item = usize>) -> Odds {
-        let mut sum = 0;
-        let add = |count| {
-            sum += count;
-            sum
+        let add = |sum: &mut usize, count| {
+            *sum += count;
+            Some(*sum)
         };
-        Odds { up_to: counts.map(add).collect() }
+        Odds { up_to: counts.scan(0, add).collect() }
     }
 
-    /// All keys.
+    /// For the shards of a store; if `volatile`, by their keys with a deadline.
+    pub fn of(store: &Store, volatile: bool) -> Odds {
+        Odds::new((0..SHARDS).map(|number| {
+            let guard = store.lock(number, false, &mut false);
+            let shard = guard.shard();
+            if volatile { shard.volatile() } else { shard.table().len() }
+        }))
+    }
+
+    /// The number of keys.
     pub fn total(&self) -> usize {
         self.up_to.last().copied().unwrap_or(0)
     }
@@ -58,61 +67,69 @@ impl Odds {
 }
 
 impl Sample {
-    fn of(shard: &Shard, number: usize, at: usize, volatile: bool) -> Sample {
-        let table = shard.table();
-        // Without need, the entry itself is not looked at: it is seldom in the cache.
-        let deadline = if volatile { table.entry(at).deadline() } else { None };
-        Sample { shard: number, place: table.hash_at(at), usage: table.usage(at), deadline }
-    }
-}
-
-impl Store {
-    /// How many keys each shard has; if `volatile`, keys with a deadline.
-    pub fn odds(&self, volatile: bool) -> Odds {
-        Odds::new(self.shards.iter().map(|shard| {
-            let shard = shard.read();
-            if volatile { shard.volatile() } else { shard.table().len() }
-        }))
-    }
-
     /// A random key of a shard; if `volatile`, one with a deadline.
-    pub fn sample(&self, number: usize, volatile: bool, random: &mut Rng) -> Option<Sample> {
-        let shard = self.shards[number].read();
+    pub fn draw(store: &Store, number: usize, volatile: bool, random: &mut Rng) -> Option<Sample> {
+        let guard = store.lock(number, false, &mut false);
+        let shard = guard.shard();
         let mut slot = shard.random_slot(volatile, random);
-        let found = slot.map(|at| Sample::of(&shard, number, at, volatile));
+        let found = slot.map(|at| Sample::at(shard, number, at, volatile));
         if found.is_some() || shard.volatile() == 0 {
             return found;
         }
-        drop(shard);
-        // Few of the listed deadlines are still true. Without the others, the next look finds one.
-        let mut shard = self.shards[number].write();
+        drop(guard);
+        // Few of the listed deadlines are still valid. Once the others are dropped, the next try finds one.
+        let mut guard = store.lock(number, true, &mut false);
+        let shard = guard.shard_mut();
         shard.rebuild_deadlines();
         slot = shard.random_slot(volatile, random);
-        slot.map(|at| Sample::of(&shard, number, at, volatile))
+        slot.map(|at| Sample::at(shard, number, at, volatile))
+    }
+
+    fn at(shard: &Shard, number: usize, at: usize, volatile: bool) -> Sample {
+        let table = shard.table();
+        // The entry is read only if it must be: it is seldom in the cache.
+        let deadline = if volatile { table.entry(at).deadline() } else { None };
+        Sample { shard: number, place: table.hash_at(at), recency: table.recency(at), deadline }
     }
 }
 
-impl Tx<'_> {
-    /// Removes the key at a sample's place, if `goes` says so of what is there by now. Returns the key.
-    pub fn evict(&mut self, old: Sample, goes: impl Fn(Sample) -> bool) -> Option<Vec<u8>> {
-        let volatile = old.deadline.is_some();
-        let shard = self.held(old.shard);
-        let is_still_one = |&at: &usize| {
-            let new = Sample::of(shard, old.shard, at, volatile);
-            new.deadline.is_some() == volatile && goes(new)
-        };
-        let at = shard.table().slots_of(old.place).find(is_still_one)?;
-        let key = shard.table().entry(at).key().to_vec();
-        self.apply(Effect::Del { keys: &[&key] });
-        self.tell(Classes::EVICTED, "evicted", &key);
-        Some(key)
+/// Removes the key at a sample's place, if `goes` says so of the key that is there now. Returns the key.
+pub fn evict(tx: &mut Tx<'_>, old: Sample, goes: impl Fn(Sample) -> bool) -> Option<Vec<u8>> {
+    let volatile = old.deadline.is_some();
+    let shard = tx.held(old.shard);
+    let still_goes = |&at: &usize| {
+        let new = Sample::at(shard, old.shard, at, volatile);
+        new.deadline.is_some() == volatile && goes(new)
+    };
+    let at = shard.table().slots_of(old.place).find(still_goes)?;
+    let key = shard.table().entry(at).key().to_vec();
+    tx.apply(Effect::Del { keys: &[&key] });
+    tx.emit("evicted", &key);
+    Some(key)
+}
+
+/// A random live key, if there is one.
+pub fn random_key(tx: &Tx<'_>, random: &mut Rng) -> Option<Vec<u8>> {
+    let odds = Odds::new(tx.shard_sizes());
+    for _ in 0..LIVE_TRIES_MAX {
+        let found = tx.with_shard(odds.draw(random)?, |shard| {
+            let table = shard.table();
+            let entry = table.entry(table.random_taken(random)?);
+            tx.is_live(entry).then(|| entry.key().to_vec())
+        });
+        if found.is_some() {
+            return found;
+        }
     }
+    let mut found = None;
+    tx.each_live(|entry| found = Some(entry.key().to_vec()));
+    found
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{SHARDS, Scope, Totals};
+    use crate::store::{Scope, Totals};
     use std::collections::BTreeMap;
 
     const NOW: UnixMillis = UnixMillis(1_000_000);
@@ -130,10 +147,10 @@ mod tests {
     /// How often each key is drawn, as the evictor draws.
     fn draws(store: &Store, volatile: bool, draws: usize) -> BTreeMap<(usize, u32), usize> {
         let (mut random, mut drawn) = (Rng::new(), BTreeMap::new());
-        let odds = store.odds(volatile);
+        let odds = Odds::of(store, volatile);
         for _ in 0..draws {
             let shard = odds.draw(&mut random).unwrap();
-            let sample = store.sample(shard, volatile, &mut random).unwrap();
+            let sample = Sample::draw(store, shard, volatile, &mut random).unwrap();
             *drawn.entry((sample.shard, sample.place)).or_default() += 1;
         }
         drawn
@@ -180,7 +197,7 @@ mod tests {
     fn nothing_is_drawn_where_nothing_is() {
         let mut random = Rng::new();
         for (store, volatile) in [(Store::new(), false), (filled(300, |_| None), true)] {
-            assert!((0..SHARDS).all(|n| store.sample(n, volatile, &mut random).is_none()));
+            assert!((0..SHARDS).all(|n| Sample::draw(&store, n, volatile, &mut random).is_none()));
         }
     }
 
@@ -188,20 +205,24 @@ mod tests {
     fn only_what_is_still_there_and_still_the_same_is_evicted() {
         let store = filled(1, |_| None);
         let mut random = Rng::new();
-        let shard = store.odds(false).draw(&mut random).unwrap();
-        let sample = store.sample(shard, false, &mut random).unwrap();
+        let shard = Odds::of(&store, false).draw(&mut random).unwrap();
+        let sample = Sample::draw(&store, shard, false, &mut random).unwrap();
         let mut tx = store.begin_shard(shard, || NOW);
-        assert_eq!(tx.evict(sample, |_| false), None);
-        assert_eq!(tx.evict(sample, |_| true), Some(0u32.to_le_bytes().to_vec()));
-        assert_eq!(tx.evict(sample, |_| true), None);
+        assert_eq!(evict(&mut tx, sample, |_| false), None);
+        assert_eq!(evict(&mut tx, sample, |_| true), Some(0u32.to_le_bytes().to_vec()));
+        assert_eq!(evict(&mut tx, sample, |_| true), None);
     }
 
     #[test]
     fn the_sums_are_those_of_the_shards() {
         let counted = |store: &Store| {
-            store.shards.iter().fold(Totals::default(), |mut sum, shard| {
-                sum.add_change(Totals::default(), shard.read().totals());
-                sum
+            (0..SHARDS).fold(Totals::default(), |sum, number| {
+                let shard = store.lock(number, false, &mut false).shard().totals();
+                Totals {
+                    keys: sum.keys + shard.keys,
+                    volatile: sum.volatile + shard.volatile,
+                    bytes: sum.bytes + shard.bytes,
+                }
             })
         };
         let store = filled(1000, |n| n.is_multiple_of(3).then_some(UnixMillis(NOW.0 + 9)));

@@ -1,8 +1,8 @@
-//! Keyspace events: what can be told about a key (`notify-keyspace-events`), in Redis's names.
+//! Classes of keyspace events, as `notify-keyspace-events` names them.
 
 use std::fmt;
 
-/// A set of classes of events, and of ways to tell them.
+/// A set of classes of events, and of channels to publish them on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Classes(u16);
 
@@ -12,7 +12,7 @@ const LETTERS: &str = "g$lshzxetdnKEm";
 const ALL: Classes = Classes((1 << 10) - 1);
 
 impl Classes {
-    /// None: nothing is told.
+    /// None.
     pub const NONE: Classes = Classes(0);
     /// `g`: commands on keys of any type.
     pub const GENERIC: Classes = Classes(1);
@@ -20,16 +20,28 @@ impl Classes {
     pub const STRING: Classes = Classes(1 << 1);
     /// `x`: a key has expired.
     pub const EXPIRED: Classes = Classes(1 << 6);
-    /// `e`: a key had to go for want of memory.
+    /// `e`: a key was evicted to make room.
     pub const EVICTED: Classes = Classes(1 << 7);
     /// `n`: a key is new.
     pub const NEW: Classes = Classes(1 << 10);
-    /// `K`: told on the channel `__keyspace@0__:<key>`.
+    /// `K`: published on the channel `__keyspace@0__:<key>`.
     pub const KEYSPACE: Classes = Classes(1 << 11);
-    /// `E`: told on the channel `__keyevent@0__:<event>`.
+    /// `E`: published on the channel `__keyevent@0__:<event>`.
     pub const KEYEVENT: Classes = Classes(1 << 12);
-    /// `m`: a key that was read is not there.
+    /// `m`: a key that was read is absent.
     pub const MISS: Classes = Classes(1 << 13);
+
+    /// The class of an event.
+    pub fn of(event: &str) -> Classes {
+        match event {
+            "append" | "incrby" | "incrbyfloat" | "set" | "setbit" | "setrange" => Classes::STRING,
+            "expired" => Classes::EXPIRED,
+            "evicted" => Classes::EVICTED,
+            "new" => Classes::NEW,
+            "keymiss" => Classes::MISS,
+            _ => Classes::GENERIC,
+        }
+    }
 
     /// Reads the letters of the setting.
     pub fn parse(letters: &str) -> Option<Classes> {
@@ -49,19 +61,19 @@ impl Classes {
         i64::from(self.0)
     }
 
-    /// Whether all of those are among these.
+    /// Whether all of `other` are among these.
     pub fn has(self, other: Classes) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Whether there is a way to tell anything.
-    pub fn are_told(self) -> bool {
+    /// Whether anything is published.
+    pub fn have_a_channel(self) -> bool {
         self.has(Classes::KEYSPACE) || self.has(Classes::KEYEVENT)
     }
 }
 
 impl fmt::Display for Classes {
-    /// As CONFIG GET shows it. As in Redis, `n` is not to be seen behind `A`, which does not contain it.
+    /// As CONFIG GET shows it. As in Redis, `n` is not shown after `A`, although `A` does not contain it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hidden = if self.has(ALL) { ALL.0 | Classes::NEW.0 } else { 0 };
         f.write_str(if hidden > 0 { "A" } else { "" })?;
@@ -69,15 +81,6 @@ impl fmt::Display for Classes {
         let mut letters = LETTERS.chars().enumerate().filter(|(bit, _)| shown & 1 << bit != 0);
         letters.try_for_each(|(_, letter)| write!(f, "{letter}"))
     }
-}
-
-/// Something that happened to a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// Redis's name for it.
-    pub name: &'static str,
-    /// The key.
-    pub key: Box<[u8]>,
 }
 
 #[cfg(test)]
@@ -100,7 +103,9 @@ mod tests {
             assert_eq!(Classes::from_bits(classes.bits()), classes);
         }
         assert_eq!(Classes::parse("Kq"), None);
-        assert!(Classes::parse("AKn").is_some_and(|all| all.has(Classes::NEW) && all.are_told()));
-        assert!(Classes::parse("A").is_some_and(|all| !all.are_told()));
+        assert!(
+            Classes::parse("AKn").is_some_and(|all| all.has(Classes::NEW) && all.have_a_channel())
+        );
+        assert!(Classes::parse("A").is_some_and(|all| !all.have_a_channel()));
     }
 }

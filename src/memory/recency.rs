@@ -39,25 +39,25 @@ pub enum Tracking {
 
 /// A key's uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage(pub(super) u32);
+pub struct Recency(pub(crate) u32);
 
 /// One use, of whatever key it is.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Use {
+pub struct Access {
     /// When.
     pub now: UnixMillis,
     /// What is noted of it.
     pub tracking: Tracking,
 }
 
-impl Use {
+impl Access {
     /// A key that is made by this use.
-    pub fn first(self) -> Usage {
-        Usage::new(self.now, self.tracking)
+    pub fn new_key(self) -> Recency {
+        Recency::new(self.now, self.tracking)
     }
 
     /// A key with these uses, after one more.
-    pub fn after(self, before: Usage) -> Usage {
+    pub fn after(self, before: Recency) -> Recency {
         before.used(self.now, self.tracking, fastrand::f64)
     }
 }
@@ -68,34 +68,34 @@ const TIME_UNIT_MS: u64 = 64;
 /// The counter of a new key.
 const FREQUENCY_NEW: u8 = 5;
 
-impl Usage {
+impl Recency {
     /// Of a key that is made now.
-    pub fn new(now: UnixMillis, tracking: Tracking) -> Usage {
+    pub fn new(now: UnixMillis, tracking: Tracking) -> Recency {
         match tracking {
-            Tracking::Time => Usage((now.0 / TIME_UNIT_MS) as u32 & TIME_MASK),
-            Tracking::Frequency { .. } => Usage::counted(FREQUENCY_NEW, now),
+            Tracking::Time => Recency((now.0 / TIME_UNIT_MS) as u32 & TIME_MASK),
+            Tracking::Frequency { .. } => Recency::counted(FREQUENCY_NEW, now),
         }
     }
 
     /// A key with this counter that is used now.
-    pub fn counted(counter: u8, now: UnixMillis) -> Usage {
-        Usage(BY_FREQUENCY | u32::from(minute(now)) << 8 | u32::from(counter))
+    pub fn counted(counter: u8, now: UnixMillis) -> Recency {
+        Recency(BY_FREQUENCY | u32::from(minute(now)) << 8 | u32::from(counter))
     }
 
     /// Of a key that was used last so many seconds ago, or as long ago as can be told.
-    pub fn unused_for(seconds: u64, now: UnixMillis) -> Usage {
+    pub fn unused_for(seconds: u64, now: UnixMillis) -> Recency {
         let units =
             seconds.saturating_mul(1000).div_ceil(TIME_UNIT_MS).min(u64::from(TIME_MASK / 2));
-        Usage(Usage::new(now, Tracking::Time).0.wrapping_sub(units as u32) & TIME_MASK)
+        Recency(Recency::new(now, Tracking::Time).0.wrapping_sub(units as u32) & TIME_MASK)
     }
 
     /// After one more use. `dice` is a random number from 0 to 1; it is drawn only if it is needed.
-    pub fn used(self, now: UnixMillis, tracking: Tracking, dice: impl FnOnce() -> f64) -> Usage {
+    pub fn used(self, now: UnixMillis, tracking: Tracking, dice: impl FnOnce() -> f64) -> Recency {
         match tracking {
-            Tracking::Time => Usage::new(now, tracking),
+            Tracking::Time => Recency::new(now, tracking),
             Tracking::Frequency { log_factor, decay_minutes } => {
                 let counter = self.frequency(now, decay_minutes);
-                Usage::counted(increment(counter, log_factor, dice), now)
+                Recency::counted(increment(counter, log_factor, dice), now)
             }
         }
     }
@@ -105,7 +105,7 @@ impl Usage {
         if self.is_by_frequency() {
             return u64::from(self.idle_minutes(now)) * 60_000;
         }
-        let units = Usage::new(now, Tracking::Time).0.wrapping_sub(self.0) & TIME_MASK;
+        let units = Recency::new(now, Tracking::Time).0.wrapping_sub(self.0) & TIME_MASK;
         if units > TIME_MASK / 2 { 0 } else { u64::from(units) * TIME_UNIT_MS }
     }
 
@@ -155,13 +155,13 @@ mod tests {
     fn idle_times_survive_the_wrap_and_a_clock_that_is_set_back() {
         let wrap = u64::from(BY_FREQUENCY) * TIME_UNIT_MS;
         for start in [0, 1_767_225_600_000, wrap - 1000, 3 * wrap - 64] {
-            let usage = Usage::new(UnixMillis(start), Tracking::Time);
+            let recency = Recency::new(UnixMillis(start), Tracking::Time);
             for later in [0, 1000, 3_600_000, 700 * DAY_MS] {
-                let idle = usage.idle_millis(UnixMillis(start + later));
+                let idle = recency.idle_millis(UnixMillis(start + later));
                 assert!(idle.abs_diff(later) <= TIME_UNIT_MS, "{idle} for {later} from {start}");
             }
             let before = UnixMillis(start.saturating_sub(5000));
-            assert_eq!(usage.idle_millis(before), 0, "set back from {start}");
+            assert_eq!(recency.idle_millis(before), 0, "set back from {start}");
         }
     }
 
@@ -197,8 +197,8 @@ mod tests {
 
             let ldt = random.usize(..65_000);
             let now = ldt + random.usize(..500);
-            let usage = Usage::counted(counter, UnixMillis(ldt as u64 * 60_000 + 59_999));
-            let decayed = usage.frequency(UnixMillis(now as u64 * 60_000), decay);
+            let recency = Recency::counted(counter, UnixMillis(ldt as u64 * 60_000 + 59_999));
+            let decayed = recency.frequency(UnixMillis(now as u64 * 60_000), decay);
             let expected = redis_decrement(counter.into(), ldt as u32, now as u32, decay);
             assert_eq!(u32::from(decayed), expected, "{counter} from {ldt} to {now}, {decay}");
         }
@@ -210,8 +210,9 @@ mod tests {
         let mut random = Rng::new();
         let mut mean = |hits: u32| {
             let grow = |_| {
-                let start = Usage::new(UnixMillis(0), LFU);
-                let use_once = |usage: Usage, _| usage.used(UnixMillis(0), LFU, || random.f64());
+                let start = Recency::new(UnixMillis(0), LFU);
+                let use_once =
+                    |recency: Recency, _| recency.used(UnixMillis(0), LFU, || random.f64());
                 f64::from((0..hits).fold(start, use_once).frequency(UnixMillis(0), 1))
             };
             (0..40).map(grow).sum::<f64>() / 40.0
@@ -225,11 +226,11 @@ mod tests {
     #[test]
     fn each_form_can_be_read_as_the_other() {
         let (then, now) = (UnixMillis(10 * DAY_MS), UnixMillis(10 * DAY_MS + 200_000));
-        let timed = Usage::new(then, Tracking::Time);
+        let timed = Recency::new(then, Tracking::Time);
         assert_eq!(timed.frequency(then, 1), FREQUENCY_NEW);
         assert_eq!(timed.frequency(now, 1), FREQUENCY_NEW - 3);
         assert_eq!(timed.frequency(now, 0), FREQUENCY_NEW);
-        let counted = Usage::counted(200, then);
+        let counted = Recency::counted(200, then);
         assert_eq!(counted.idle_millis(now), 180_000);
         assert_eq!(counted.used(now, Tracking::Time, || 0.0).idle_millis(now), 0);
         assert_eq!(timed.used(now, LFU, || 0.0).frequency(now, 1), FREQUENCY_NEW - 2);

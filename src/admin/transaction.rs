@@ -1,0 +1,83 @@
+//! MULTI, EXEC, DISCARD, WATCH and UNWATCH; see `engine::transaction` for what they do.
+
+use crate::commands::Family::Transactions;
+use crate::commands::{Flags, Keys};
+use crate::engine::session::Mode;
+use crate::engine::table::{FAST, Row, ServerCall, row};
+use crate::engine::transaction::Queue;
+use crate::error::Failure;
+use crate::protocol::Args;
+use crate::store::Watches;
+
+const LATER: Flags = FAST.and(Flags::CONNECTION);
+const AT_ONCE: Flags = LATER.and(Flags::UNQUEUED);
+
+/// The rows of these commands.
+#[rustfmt::skip]
+pub const COMMANDS: &[Row] = &[
+    row(Transactions, "multi", 1, AT_ONCE, multi)
+        .help("", "Begins a transaction: commands are queued, and EXEC runs them as one.", "MULTI -> OK"),
+    row(Transactions, "exec", 1, Flags::LOADING.and(Flags::CONNECTION).and(Flags::UNQUEUED), exec)
+        .help("", "Runs the queued commands at one instant, unless a watched key has changed.",
+            "MULTI; SET a 1; INCR a; EXEC -> 1) OK\n2) 2"),
+    row(Transactions, "discard", 1, AT_ONCE, discard)
+        .help("", "Forgets the queued commands and the watched keys.", "MULTI; SET a 1; DISCARD -> OK"),
+    row(Transactions, "watch", -2, AT_ONCE, watch).keys(Keys::ALL).on_keys(&["RO"])
+        .help("key [key ...]", "Makes the next EXEC do nothing if one of these keys changes before it.",
+            "SET stock 1; WATCH stock -> OK"),
+    row(Transactions, "unwatch", 1, LATER, unwatch)
+        .help("", "Forgets the watched keys.", "WATCH stock; UNWATCH -> OK"),
+];
+
+const WATCHES_FULL: Failure = Failure::fixed("ERR watched keys exceed client-query-buffer-limit");
+
+fn multi(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    if !matches!(call.session.mode, Mode::Direct) {
+        return Err(Failure::fixed("ERR MULTI calls can not be nested"));
+    }
+    call.session.mode = Mode::Queueing(Queue::default());
+    call.session.note_transaction();
+    call.reply.ok();
+    Ok(())
+}
+
+fn exec(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    call.engine.exec(call.session, call.reply)
+}
+
+fn discard(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    if !matches!(call.session.mode, Mode::Queueing(_)) {
+        return Err(Failure::fixed("ERR DISCARD without MULTI"));
+    }
+    call.session.leave_transaction();
+    call.reply.ok();
+    Ok(())
+}
+
+fn watch(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    let ServerCall { engine, session, reply } = call;
+    if !matches!(session.mode, Mode::Direct) {
+        return Err(Failure::fixed("ERR WATCH inside MULTI is not allowed"));
+    }
+    let needed: usize = args.from(1).map(Watches::bytes_for).sum();
+    if session.watches.bytes() + needed > engine.transaction_bytes_max() {
+        return Err(WATCHES_FULL);
+    }
+    if engine.role.is_loading() {
+        session.watches.lose();
+    }
+    // The next EXEC will run nothing, so more keys need not be watched.
+    if !session.watches.is_flagged() {
+        args.from(1).for_each(|key| session.watches.add(key, || engine.clock.now()));
+    }
+    session.note_transaction();
+    reply.ok();
+    Ok(())
+}
+
+fn unwatch(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    call.session.watches.clear();
+    call.session.note_transaction();
+    call.reply.ok();
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! Errors for people: the error, and what to type instead.
+
+use crate::commands::{Shape, Spec, Table, absent};
+use crate::error::{DB_OUT_OF_RANGE, Failure, NO_AUTH};
+use crate::protocol::Args;
+
+/// The error with what to type instead, for people.
+pub fn explain_failure<F: Copy>(commands: &Table<F>, failure: Failure, args: Args<'_>) -> Failure {
+    if failure == NO_AUTH {
+        return Failure::fixed("NOAUTH Authentication required: type AUTH <password>");
+    }
+    if failure == DB_OUT_OF_RANGE {
+        let advice = "there is one database, number 0; prefixes keep keys apart, as in app1:name, or a \
+                      second server does";
+        return Failure::new(format!("{failure}: {advice}"));
+    }
+    let mut row = commands.row_of(args);
+    let mut name = &args[0];
+    if row.is_some_and(|row| row.shape == Shape::Prefix) && args.len() > 1 {
+        (row, name) = (commands.row_of(args.skip(1)), &args[1]);
+    }
+    let Some(row) = row else { return explain_unknown(commands, name) };
+
+    let text = failure.text();
+    let what = if text.starts_with("ERR wrong number of arguments") {
+        "ERR wrong number of arguments"
+    } else if text.to_lowercase().starts_with("err syntax error") {
+        &text
+    } else {
+        return failure;
+    };
+    let more = match commands.subcommands(row.name).next() {
+        Some(_) => format!("; HELP {} lists the subcommands", row.name.to_uppercase()),
+        None => String::new(),
+    };
+    Failure::new(format!("{what}; usage: {}{more}", usage(row)))
+}
+
+pub fn explain_unknown<F: Copy>(commands: &Table<F>, name: &[u8]) -> Failure {
+    let typed = &name[..name.len().min(64)];
+    if let Some(reason) = absent::reason(name) {
+        let rest = format!("': {reason} (HELP lists the commands)");
+        return Failure::new([b"ERR unknown command '", typed, rest.as_bytes()].concat());
+    }
+    let hint = match commands.nearest(name) {
+        Some(near) => format!("did you mean {}? ", near.to_uppercase()),
+        None => String::new(),
+    };
+    let rest = format!("'; {hint}HELP lists the commands");
+    Failure::new([b"ERR unknown command '", typed, rest.as_bytes()].concat())
+}
+
+/// `SET key value [NX | XX] …`
+fn usage(row: &Spec) -> String {
+    let name = row.name.replace('|', " ").to_uppercase();
+    format!("{name} {}", row.grammar).trim_end().to_string()
+}
