@@ -33,7 +33,7 @@ impl Replacement {
         let unfinished = PathBuf::from(unfinished);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(mode);
-        let file = options.open(&unfinished).map_err(named(&unfinished))?;
+        let file = options.open(&unfinished)?;
         Ok(Replacement { path: path.into(), unfinished, file, is_committed: false })
     }
 
@@ -42,15 +42,10 @@ impl Replacement {
         &mut self.file
     }
 
-    /// The new file's path until it is committed, for messages.
-    pub fn unfinished(&self) -> &Path {
-        &self.unfinished
-    }
-
     /// Makes the new file durable and gives it its name.
     pub fn commit(mut self) -> io::Result<()> {
-        self.file.sync_all().map_err(named(&self.unfinished))?;
-        fs::rename(&self.unfinished, &self.path).map_err(named(&self.path))?;
+        self.file.sync_all()?;
+        fs::rename(&self.unfinished, &self.path)?;
         self.is_committed = true;
         sync_parent(&self.path)
     }
@@ -67,9 +62,12 @@ impl Drop for Replacement {
 
 /// Replaces a file atomically and durably.
 pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let mut replacement = Replacement::begin(path, UNFINISHED, 0o666)?;
-    replacement.file.write_all(contents).map_err(named(&replacement.unfinished))?;
-    replacement.commit()
+    let replace = || {
+        let mut replacement = Replacement::begin(path, UNFINISHED, 0o666)?;
+        replacement.file.write_all(contents)?;
+        replacement.commit()
+    };
+    replace().map_err(named(path))
 }
 
 /// Makes a directory's entries durable.

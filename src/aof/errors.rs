@@ -44,12 +44,12 @@ impl fmt::Display for LogError {
 
 impl Error for LogError {}
 
-/// Why a compaction ended early. In each case the log is whole; the old base and segments are used.
+/// Why a compaction ended early. The log is whole, and a later attempt may succeed.
 #[derive(Debug)]
 pub enum CompactError {
     /// The segment after the base could not be begun.
     Segment(LogError),
-    /// The base could not be written. A later attempt may find more space.
+    /// The base could not be written.
     Base(io::Error),
     /// The log could not be made durable up to the base's end.
     Log(LogError),
@@ -65,15 +65,11 @@ impl fmt::Display for CompactError {
             CompactError::Segment(error) => write!(f, "cannot begin a new segment: {error}"),
             CompactError::Base(error) => write!(f, "cannot write the base: {error}"),
             CompactError::Log(error) => error.fmt(f),
-            CompactError::Cleanup(error) => {
-                write!(f, "cannot remove what the new base replaces: {error}")
-            }
+            CompactError::Cleanup(e) => write!(f, "cannot remove what the new base replaces: {e}"),
             CompactError::ShuttingDown => f.write_str("the server is shutting down"),
         }
     }
 }
-
-impl Error for CompactError {}
 
 impl From<io::Error> for CompactError {
     fn from(error: io::Error) -> Self {

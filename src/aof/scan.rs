@@ -118,9 +118,8 @@ impl Scanner {
             return Ok(self.damaged("its header is damaged or cut off"));
         };
         if header.seq != self.last.next() {
-            return Ok(
-                self.misplaced("its seq does not follow the one before: records are missing")
-            );
+            let what = "its seq does not follow the one before: records are missing";
+            return Ok(self.misplaced(what));
         }
         if header.epoch < self.last.epoch {
             return Ok(self.misplaced("its epoch is older than the one before"));
@@ -180,15 +179,13 @@ impl Scanner {
     }
 
     fn damaged(&self, what: &'static str) -> Found<'static> {
-        self.damage(what, true)
+        let (offset, seq) = (self.offset(), self.last.next());
+        Found::Damaged(Damage { offset, seq, what, may_be_torn: true })
     }
 
     fn misplaced(&self, what: &'static str) -> Found<'static> {
-        self.damage(what, false)
-    }
-
-    fn damage(&self, what: &'static str, may_be_torn: bool) -> Found<'static> {
-        Found::Damaged(Damage { offset: self.offset(), seq: self.last.next(), what, may_be_torn })
+        let (offset, seq) = (self.offset(), self.last.next());
+        Found::Damaged(Damage { offset, seq, what, may_be_torn: false })
     }
 
     /// Fills the window with a whole record; false if the file ends before it does.

@@ -59,9 +59,7 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
 /// Writes under another name first: a crash leaves the old file, or the new one.
 fn write_file(store: &Store, path: &Path) -> Result<u64, Error> {
     let mut new = Replacement::begin(path, ".unfinished", 0o666).map_err(at(path))?;
-    let unfinished = new.unfinished().to_path_buf();
-    let keys =
-        each_part(store, |payload, _| new.file().write_all(payload).map_err(at(&unfinished)))?;
+    let keys = each_part(store, |payload, _| new.file().write_all(payload).map_err(at(path)))?;
     new.commit().map_err(at(path))?;
     Ok(keys)
 }

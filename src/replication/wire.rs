@@ -20,7 +20,7 @@
 //! Each line ends in a seal, the CRC-32 of what is before it. The seal of an answer also covers the request,
 //! as the leader understood it, so a bit that flips on the way there cannot cause a needless full copy.
 
-use crate::aof::numbers::{canonical_number, hex, parse_crc};
+use crate::aof::numbers::{Words, canonical_number, hex, parse_crc};
 use crate::aof::record::{Epoch, Position};
 use crate::store::effect::Seq;
 
@@ -141,25 +141,20 @@ impl Answer {
     /// Reads a line without its end, the answer to this request, and where the leader's log ends.
     pub fn parse(line: &[u8], request: &Request) -> Option<(Answer, Seq)> {
         let text = unsealed(line, request.seal())?;
-        let mut words = text.split(|&byte| byte == b' ');
-        let kind = words.next()?;
-        let mut number = || canonical_number(words.next()?);
-        let answer = match kind {
-            b"CONTINUE" => Answer::Continue(Epoch(number()?)),
-            b"FULL" => Answer::Full { seq: Seq(number()?), bytes: number()? },
-            b"DIVERGED" => Answer::Diverged {
-                seq: Seq(number()?),
-                epoch: Epoch(number()?),
-                crc: parse_crc(words.next()?)?,
-            },
-            b"BEHIND" => Answer::Behind {
-                seq: Seq(number()?),
-                epoch: Epoch(number()?),
-                crc: parse_crc(words.next()?)?,
-            },
-            _ => return None,
+        let mut words = Words::of(text);
+        let answer = match words.word()? {
+            b"CONTINUE" => Answer::Continue(words.epoch()?),
+            b"FULL" => Answer::Full { seq: words.seq()?, bytes: words.number()? },
+            kind => {
+                let Position { seq, epoch, crc } = words.position()?;
+                match kind {
+                    b"DIVERGED" => Answer::Diverged { seq, epoch, crc },
+                    b"BEHIND" => Answer::Behind { seq, epoch, crc },
+                    _ => return None,
+                }
+            }
         };
-        Some((answer, Seq(canonical_number(words.next()?)?)))
+        Some((answer, words.seq()?))
     }
 }
 

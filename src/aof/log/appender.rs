@@ -3,7 +3,6 @@
 use crate::aof::epochs::{EpochStart, Epochs};
 use crate::aof::record::{Epoch, Header, Position, append_header};
 use crate::clock::UnixMillis;
-use crate::store::effect::Seq;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -31,7 +30,7 @@ pub(super) struct Appender {
 ///   took, then the last record is written (asserted in `Log::write`).
 #[derive(Debug)]
 pub(super) struct Pending {
-    bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
     /// The last record appended.
     pub last: Position,
     /// The epoch of the next record.
@@ -86,27 +85,5 @@ impl Appender {
         pending.last = header.position();
         pending.at = pending.at.max(header.at);
         self.pending_bytes.fetch_add(record.len() as u64, Relaxed);
-    }
-}
-
-impl Pending {
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    /// Moves the pending bytes to `buffer`, which is empty; returns the last record's position.
-    pub fn take(&mut self, buffer: &mut Vec<u8>) -> Position {
-        std::mem::swap(&mut self.bytes, buffer);
-        self.last
-    }
-
-    /// Continues after another record.
-    pub fn resume_at(&mut self, last: Position) {
-        (self.last, self.epoch) = (last, last.epoch);
-    }
-
-    /// The number of the last record.
-    pub fn seq(&self) -> Seq {
-        self.last.seq
     }
 }

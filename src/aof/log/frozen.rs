@@ -25,8 +25,8 @@ impl Log {
         let mut pending = self.appender.lock();
         pending.epoch = epoch;
         self.appender.add(&mut pending, &[], crc32fast::hash(&[]), now);
-        self.watermarks.set_appended(pending.seq());
         let first = pending.last;
+        self.watermarks.set_appended(first.seq);
         let start = EpochStart { epoch, first: first.seq, crc: first.crc };
         self.appender.epochs.write().note(start);
         drop(pending);
@@ -64,7 +64,7 @@ impl Frozen<'_> {
     /// True if everything that was appended is in the files.
     pub fn is_complete(&self) -> bool {
         let writer = self.log.segments.writer.lock();
-        writer.is_idle() && self.log.appender.lock().is_empty()
+        writer.is_idle() && self.log.appender.lock().bytes.is_empty()
     }
 
     /// Cuts the files off after a record; [`Frozen::resume_at`] must follow.
@@ -83,7 +83,7 @@ impl Frozen<'_> {
         let mut writer = log.segments.writer.lock();
         let mut pending = log.appender.lock();
         assert!(
-            pending.is_empty() && writer.is_idle(),
+            pending.bytes.is_empty() && writer.is_idle(),
             "records are pending that belong to a history which is gone"
         );
         // The mark must never be ahead of the log, not even over a power cut.
@@ -91,7 +91,7 @@ impl Frozen<'_> {
         let bytes = writer.end.bytes;
         *writer = Writer::at(&*log.disk, at)?;
         writer.end.bytes = bytes;
-        pending.resume_at(at.last);
+        (pending.last, pending.epoch) = (at.last, at.last.epoch);
         *log.appender.epochs.write() = epochs;
         log.segments.total_bytes.store(size, Relaxed);
         log.segments.is_full.store(false, Relaxed);

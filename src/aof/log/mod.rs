@@ -127,8 +127,8 @@ impl Log {
         let payload_crc = crc32fast::hash(payload);
         let mut pending = self.appender.lock();
         self.appender.add(&mut pending, payload, payload_crc, now);
-        self.watermarks.set_appended(pending.seq());
-        pending.seq()
+        self.watermarks.set_appended(pending.last.seq);
+        pending.last.seq
     }
 
     /// Records are dated no earlier than this: after recovery, the time of the last one that it read.

@@ -19,14 +19,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct Retention {
     backlog_bytes: AtomicU64,
     pinned_bytes: AtomicU64,
-    pins: Mutex<Pins>,
-}
-
-#[derive(Debug, Default)]
-struct Pins {
-    last_id: u64,
     /// The first record that is still needed, by pin.
-    needed: BTreeMap<u64, Seq>,
+    pins: Mutex<BTreeMap<u64, Seq>>,
 }
 
 /// While held, keeps the log from some record on.
@@ -39,13 +33,13 @@ pub struct Pin<'l> {
 impl Pin<'_> {
     /// Moves the pin: records before `seq` are no longer needed.
     pub fn advance(&self, seq: Seq) {
-        self.retention.pins.lock().needed.insert(self.id, seq);
+        self.retention.pins.lock().insert(self.id, seq);
     }
 }
 
 impl Drop for Pin<'_> {
     fn drop(&mut self) {
-        self.retention.pins.lock().needed.remove(&self.id);
+        self.retention.pins.lock().remove(&self.id);
     }
 }
 
@@ -53,9 +47,8 @@ impl Log {
     /// Keeps the log from `seq` on, as long as the pin is held.
     pub fn pin(&self, seq: Seq) -> Pin<'_> {
         let mut pins = self.retention.pins.lock();
-        pins.last_id += 1;
-        let id = pins.last_id;
-        pins.needed.insert(id, seq);
+        let id = pins.last_key_value().map_or(0, |(last, _)| last + 1);
+        pins.insert(id, seq);
         Pin { retention: &self.retention, id }
     }
 
@@ -76,7 +69,7 @@ impl Log {
             .filter(|pair| pair[1].0 <= base.0 + 1)
             .map(|pair| pair[0])
             .collect();
-        let needed = self.retention.pins.lock().needed.values().min().copied();
+        let needed = self.retention.pins.lock().values().min().copied();
         let backlog = self.retention.backlog_bytes.load(Relaxed);
         let pinned = self.retention.pinned_bytes.load(Relaxed);
         let mut kept_bytes = 0;

@@ -128,21 +128,28 @@ impl Log {
     /// Returns when all records up to `seq` have been handed to the kernel. If no other thread is writing, this
     /// one writes for all.
     pub fn ensure_written(&self, seq: Seq) -> Result<Stages, LogError> {
-        if self.written() >= seq {
-            return Ok(Stages::default());
+        let mut stages = Stages::default();
+        if self.written() < seq {
+            let mut writer = self.segments.writer.lock();
+            if self.written() < seq {
+                self.check()?;
+                stages.write = self.write(&mut writer)?;
+            }
         }
-        let mut writer = self.segments.writer.lock();
-        if self.written() >= seq {
-            return Ok(Stages::default());
-        }
-        self.check()?;
-        Ok(Stages { write: self.write_timed(&mut writer)?, ..Stages::default() })
+        Ok(stages)
     }
 
-    /// As `write`; returns the nanoseconds that it took, 0 if there was nothing to write.
-    pub(super) fn write_timed(&self, writer: &mut Writer) -> Result<u64, LogError> {
+    /// Writes everything that is pending; returns the nanoseconds that it took, 0 if there was nothing.
+    pub(super) fn write(&self, writer: &mut Writer) -> Result<u64, LogError> {
         let (stopwatch, before) = (Stopwatch::start(), writer.len);
-        self.write(writer)?;
+        while !writer.is_idle() || self.take_pending(writer) {
+            let n = writer.write_some();
+            let n = n.map_err(|error| self.fail(LogError::Write(error.to_string())))?;
+            self.segments.total_bytes.fetch_add(n, Relaxed);
+            if writer.is_idle() {
+                self.note_written(writer);
+            }
+        }
         if writer.len == before {
             return Ok(0);
         }
@@ -151,34 +158,20 @@ impl Log {
         Ok(nanos)
     }
 
-    /// Writes everything that is pending.
-    fn write(&self, writer: &mut Writer) -> Result<(), LogError> {
-        loop {
-            if writer.is_idle() && !self.take_pending(writer) {
-                return Ok(());
-            }
-            let n = writer.write_some();
-            let n = n.map_err(|error| self.fail(LogError::Write(error.to_string())))?;
-            self.segments.total_bytes.fetch_add(n, Relaxed);
-            if writer.is_idle() {
-                self.note_written(writer);
-            }
-        }
-    }
-
     /// Takes what is pending into the writer's buffer; false if there is nothing.
     fn take_pending(&self, writer: &mut Writer) -> bool {
         writer.buffer.clear();
         writer.buffer.shrink_to(BUFFER_BYTES_KEEP);
         writer.done = 0;
         let mut pending = self.appender.lock();
-        writer.last = pending.take(&mut writer.buffer);
-        let is_empty = writer.buffer.is_empty();
+        std::mem::swap(&mut pending.bytes, &mut writer.buffer);
+        writer.last = pending.last;
+        let is_new = !writer.buffer.is_empty();
         assert!(
-            !is_empty || self.written() == pending.seq(),
+            is_new || self.written() == writer.last.seq,
             "a record is neither pending nor written"
         );
-        !is_empty
+        is_new
     }
 
     /// The writer's buffer is written: publishes how far the log is written now.

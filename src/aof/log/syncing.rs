@@ -34,7 +34,7 @@ impl Log {
             return Err(error);
         }
         let mut writer = self.segments.writer.lock();
-        let write = self.write_timed(&mut writer)?;
+        let write = self.write(&mut writer)?;
         let upto = self.written();
         if self.durable() == upto {
             // Another thread synced for all while this one waited for its turn.
