@@ -15,20 +15,20 @@ FUZZ_CASES ?= 2000000
 # Rounds of each workload of the benchmark: make bench ROUNDS=3
 ROUNDS ?= 5
 
-help: ## this list
+help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
-run: release ## build in release mode and start the server on 127.0.0.1:8080 (options: ARGS='--port 7000')
+run: release ## build in release mode and start the server on 127.0.0.1:8080 (ARGS='--port 7000')
 	@exec target/release/kvstore serve $(ARGS)
 
 release:
 	@cargo build --release --quiet
 
-test: ## all tests; needs Rust, make and bash, and says what it leaves out for want of more
+test: ## all tests; needs Rust, make and bash, and prints which tests it skips
 	cargo test $(TESTFLAGS)
 
-# The tests come last, so that their result ends the output.
-check: lint scripts-check test ## format, lints, build, docs, scripts, tests: what must pass before a commit
+# The tests come last, so that the output ends with their result.
+check: lint scripts-check test ## format, lints, docs, scripts, sizes, links, tests; must pass before a commit
 
 lint:
 	cargo fmt --check
@@ -56,7 +56,7 @@ scripts-check:
 	    find scripts -name '*.js' -print0 | xargs -0 -n 1 node --check; \
 	fi
 
-diff: ## long differential test against redis-server (DIFF_COMMANDS=200000)
+diff: ## long comparison with redis-server: random commands, same replies (DIFF_COMMANDS=200000)
 	@if command -v redis-server >/dev/null; then \
 	    KVSTORE_DIFF_COMMANDS=$(DIFF_COMMANDS) \
 	        cargo test --release --test differential -- --nocapture; \
@@ -68,39 +68,39 @@ fuzz: ## long fuzz tests of the parser and of whole sessions (FUZZ_CASES=2000000
 	CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true KVSTORE_FUZZ_CASES=$(FUZZ_CASES) \
 	    cargo test --release --test fuzz
 
-crash: ## 220 times kill -9 under load, in all fsync policies; long power-cut and transaction tests
+crash: ## 220 times kill -9 under load, in all fsync policies; long tests of power cuts and transactions
 	KVSTORE_LONG=1 cargo test --release --test crash --test power_loss --test transfers -- --nocapture
 
-chaos: ## 100 rounds of faults of network and nodes, 1,000 of lost files, kills and promotions; long tests of replication
+chaos: ## long tests of replication: network faults, crashes, lost files, promotions
 	KVSTORE_LONG=1 cargo test --release --test replication -- --nocapture
 
-soak: ## long form of the tests of hostile clients, concurrency, the memory limit and Pub/Sub
+soak: ## long tests of hostile clients, concurrency, the memory limit and Pub/Sub
 	KVSTORE_LONG=1 cargo test --release --test hostile --test concurrency --test memory_limit --test pubsub
 
-clients: release ## real clients against kvstore: redis-cli, redis-benchmark, redis-py, node (ARGS=--install first)
+clients: release ## real clients: redis-cli, redis-benchmark, redis-py, node (first: ARGS=--install)
 	@scripts/clients.sh $(ARGS)
 
-observe: release ## Prometheus, promtool and Chromium look at it for a minute and a half (ARGS=--short)
+observe: release ## check metrics and status page with Prometheus, promtool and Chromium, 90 s (ARGS=--short)
 	@if command -v python3 >/dev/null; then python3 scripts/observe.py $(ARGS); \
 	else echo "skipped: no python3 (apt-get install python3)"; fi
 
-lab: release ## what a crash, a torn log, a flipped bit and a full disk do, live, in a minute (ARGS=--step)
+lab: release ## show a crash, a torn log, a flipped bit and a full disk, in a minute (ARGS=--step)
 	@scripts/lab-durability.sh $(ARGS)
 
-cluster: release ## a leader, two followers, and what to type to see replication (ARGS=--demo types it itself)
+cluster: release ## a leader, two followers, and what to type to see replication (ARGS=--demo types it)
 	@scripts/cluster.sh $(ARGS)
 
-sentinel: release ## the same under three Redis Sentinels, which fail it over (ARGS=--demo)
+sentinel: release ## the same under three Redis Sentinels, which promote a follower (ARGS=--demo)
 	@scripts/sentinel.sh $(ARGS)
 
-bench: release ## benchmark beside Redis, 20 minutes (ROUNDS=3: 12; ARGS='--group log', '--only get-50')
+bench: release ## benchmark beside Redis, 20 minutes (ROUNDS=3: 12; ARGS=--write, '--group log', '--old BINARY')
 	@python3 scripts/bench.py --rounds $(ROUNDS) $(ARGS)
 
-bench-quick: release ## smoke run of the benchmark: the figures mean nothing
+bench-quick: release ## smoke run of the benchmark; the figures mean nothing
 	@python3 scripts/bench.py --quick $(ARGS)
 
-size: ## lines of the code by block and folder, circles of imports (ARGS=--circles lists them)
+size: ## lines of code by block and folder (ARGS=--circles, --longest)
 	@python3 scripts/house.py $(ARGS)
 
-clean: ## remove what building left (target/); the server's data stays
+clean: ## remove target/; the server's data stays
 	cargo clean

@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""Side-by-side benchmark of kvstore and Redis (and Valkey where installed), with and without a log.
+"""Benchmark of kvstore beside Redis (and Valkey where installed), with and without a log.
 
-Starts one server at a time on a free port of 127.0.0.1, in a temporary directory below $TMPDIR (or
-/tmp), and stops it again; needs redis-server and redis-benchmark, and a release build of kvstore.
-Five rounds of everything take up to 20 minutes, three about 12; leave the machine alone meanwhile.
-What takes long is measured in every second round only. Ctrl-C cleans up.
+Starts one server at a time on a free port of 127.0.0.1, in a temporary directory below $TMPDIR (or /tmp),
+and stops it again. Needs redis-server, redis-benchmark and a release build of kvstore. Leave the machine
+alone while it runs. Ctrl-C cleans up.
 
-    make bench                              everything, five rounds
+    make bench                              everything, five rounds, about 20 minutes
     make bench ROUNDS=3                     about 12 minutes
-    make bench ARGS='--group log'           only the workloads with a log on disk; or: cache,
-                                            pubsub, replication, seeing
-    make bench ARGS='--only get-50 --rounds 9 --json /tmp/get.json'
+    make bench ARGS=--write                 also writes the tables to scripts/bench/RESULTS.md
+    make bench ARGS='--group log'           only the workloads with a log on disk
+    make bench ARGS='--only get-50 --rounds 9 --json get.json'
+    make bench ARGS='--old target/old/kvstore'         two builds of kvstore, without Redis
     make bench-quick                        a smoke run: do the scripts work?
-    TMPDIR=/mnt/disk make bench ARGS='--group log'      another disk
-    python3 scripts/bench.py --subject redis            Redis against itself: the machine's noise
+    TMPDIR=/mnt/disk make bench ARGS='--group log'      on another disk
+    python3 scripts/bench.py --subject redis            Redis against itself: the noise of the machine
 """
 
 import argparse
@@ -27,8 +27,8 @@ import tempfile
 sys.dont_write_bytecode = True
 
 from bench import BenchError  # noqa: E402  (the package beside this file)
-from bench.report import Report  # noqa: E402
-from bench.servers import Kvstore, Redis, RedisAgain, Valkey, filesystem  # noqa: E402
+from bench.report import RESULTS, Report  # noqa: E402
+from bench.servers import Kvstore, OldKvstore, Redis, RedisAgain, Valkey, filesystem  # noqa: E402
 from bench.workload import CLIENT_SHARE, FIGURES  # noqa: E402
 from bench.workloads import GROUPS, WORKLOADS  # noqa: E402
 
@@ -50,9 +50,16 @@ def parse_arguments():
     )
     parser.add_argument("--group", choices=list(GROUPS), help="only workloads of this group")
     parser.add_argument(
-        "--rounds", type=int, help="rounds per workload (default 5); long ones get half of them"
+        "--rounds", type=int, help="rounds per workload (default 5); long workloads get half as many"
     )
     parser.add_argument("--json", metavar="FILE", help="write every single figure to FILE")
+    parser.add_argument(
+        "--write",
+        metavar="FILE",
+        nargs="?",
+        const=RESULTS,
+        help="replace the tables of the measured groups in FILE (default scripts/bench/RESULTS.md)",
+    )
     parser.add_argument(
         "--subject",
         choices=["kvstore", "redis", "valkey"],
@@ -65,18 +72,29 @@ def parse_arguments():
         default=os.environ.get("KVSTORE", os.path.join(ROOT, "target/release/kvstore")),
         help="the release binary (default $KVSTORE or target/release/kvstore)",
     )
+    parser.add_argument(
+        "--old",
+        metavar="PATH",
+        help="another build of kvstore, which is measured in turn and compared with in place of Redis",
+    )
     arguments = parser.parse_args()
     if arguments.rounds is None:
         arguments.rounds = 1 if arguments.quick else 5
     if arguments.rounds < 1:
         parser.error("--rounds must be at least 1")
-    arguments.kvstore = os.path.abspath(arguments.kvstore)  # servers run in directories of their own
+    if arguments.write == RESULTS and (arguments.quick or arguments.old or arguments.only):
+        parser.error("RESULTS.md is for whole groups beside Redis: name another file to write to")
+    if arguments.old and arguments.subject != "kvstore":
+        parser.error("--old is compared with kvstore only")
+    # Servers run in directories of their own, so a relative path would not be found.
+    arguments.kvstore = os.path.abspath(arguments.kvstore)
+    arguments.old = arguments.old and os.path.abspath(arguments.old)
     arguments.workloads = choose_workloads(arguments, parser)
     return arguments
 
 
 def choose_workloads(arguments, parser):
-    """All, or those that `--group` and `--only` name."""
+    """All workloads, or those that `--group` and `--only` name."""
     wanted = arguments.only or []
     for name in wanted:
         if not any(is_named(workload, name) for workload in WORKLOADS):
@@ -94,12 +112,12 @@ def choose_workloads(arguments, parser):
 
 
 def is_named(workload, name):
-    """Whether `--only name` means this one."""
+    """True if `--only name` means this workload."""
     return (workload.name + "-").startswith(name + "-")
 
 
 def check_disk(workloads):
-    """Under a policy that syncs, memory in the guise of a disk would make every figure a fiction."""
+    """Refuses a temporary directory that is in memory: syncing it would cost nothing."""
     if filesystem() in ("tmpfs", "ramfs") and any(w.durability != "none" for w in workloads):
         raise BenchError(
             f"{tempfile.gettempdir()} is memory, not a disk: set TMPDIR to a directory on a disk, "
@@ -108,12 +126,17 @@ def check_disk(workloads):
 
 
 def find_products(arguments):
-    """(Redis, the subject, [others shown beside them])."""
+    """(what is compared with, the subject, [others shown beside them])."""
     if not os.path.isdir("/proc/self/task"):
         raise BenchError("CPU and memory are read from /proc: this needs Linux")
-    for tool in ("redis-server", "redis-benchmark"):
+    for tool in ["redis-benchmark"] if arguments.old else ["redis-server", "redis-benchmark"]:
         if shutil.which(tool) is None:
             raise BenchError(f"{tool} is not installed: apt-get install redis-server redis-tools")
+    for binary in [arguments.old, arguments.kvstore] if arguments.subject == "kvstore" else []:
+        if binary and not os.access(binary, os.X_OK):
+            raise BenchError(f"{binary} does not exist: cargo build --release")
+    if arguments.old:
+        return OldKvstore(arguments.old), Kvstore(arguments.kvstore), []
     baseline = Redis(shutil.which("redis-server"))
     valkey = shutil.which("valkey-server")
     if arguments.subject == "redis":
@@ -122,8 +145,6 @@ def find_products(arguments):
         if valkey is None:
             raise BenchError("valkey-server is not installed")
         return baseline, Valkey(valkey), []
-    if not os.access(arguments.kvstore, os.X_OK):
-        raise BenchError(f"{arguments.kvstore} is not there: cargo build --release")
     return baseline, Kvstore(arguments.kvstore), [Valkey(valkey)] if valkey else []
 
 
@@ -151,13 +172,16 @@ def run(arguments):
     for workload in arguments.workloads:
         print(f"{workload.name}: {workload.title}", flush=True)
         for number in range(1, workload.rounds(arguments.rounds) + 1):
-            for product in report.products:
-                os.sync()  # nobody pays for what the one before him left to write
+            # Every second round in the opposite order, so that a drift affects both alike.
+            for product in report.products[:: 1 if number % 2 else -1]:
+                os.sync()  # what the server before has left to write does not slow this one
                 figures = workload.measure(product, arguments.quick)
                 report.add(workload, product, figures)
                 show_round(number, product, figures)
     if arguments.json:
         report.save_json(arguments.json)
+    if arguments.write:
+        report.write(arguments.write)
     print("\n" + report.markdown())
     if judged:
         missed = report.missed()
@@ -165,7 +189,7 @@ def run(arguments):
 
 
 def main():
-    """Exit code 1 where a measurement could not be taken; a missed target is a result."""
+    """Exit code 1 if a measurement could not be taken; a missed target is a result."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `with` blocks clean up
     try:
         run(parse_arguments())

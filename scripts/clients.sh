@@ -1,17 +1,16 @@
 #!/usr/bin/env bash
-# Real clients, unchanged, against a kvstore that this script starts itself.
+# Runs real, unchanged Redis clients against kvstore and checks that they work.
 #
-# Starts: target/release/kvstore (or $KVSTORE) up to three times, each on a free port of 127.0.0.1
-#         that it chooses, without persistence: with its defaults, with a password, and with
-#         `inline-replies resp`; then a leader and two followers, and redis-sentinel three times, if it
-#         is installed. Ctrl-C ends them.
+# Starts: target/release/kvstore (or $KVSTORE) three times on free ports of 127.0.0.1, without a log: with
+#         its defaults, with a password, and with `inline-replies resp`. Then a leader and two followers
+#         and, if it is installed, redis-sentinel three times. Ctrl-C ends them all.
 # Type next:
 #   scripts/clients.sh --install     fetch redis-py, node-redis and ioredis into target/clients
 #   scripts/clients.sh               all checks (a million keys through redis-cli --pipe)
 #   scripts/clients.sh --short       the same with a tenth of the load
-#   KVSTORE_SUBJECT=redis scripts/clients.sh     the same against redis-server: are the checks fair?
+#   KVSTORE_SUBJECT=redis scripts/clients.sh     the same against redis-server, to test the checks
 #
-# Prints one line per check and a total. Exit code 1 if any failed; what is not installed is skipped.
+# Prints one line per check and a total. Exit code 1 if one failed. A client that is not installed is skipped.
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -29,8 +28,8 @@ work=
 
 usage() { sed -n '2,/^set -/{s/^# \{0,1\}//;/^set -/d;p}' "${BASH_SOURCE[0]}"; }
 
-# Newest versions, and redis-py 5, the last that speaks RESP2 unless asked; nothing system-wide.
-# What cannot be fetched (no pip, no npm, no network) is skipped by the checks, which say so.
+# Fetches the newest versions, and redis-py 5, the last that uses RESP2 by default. Installs nothing
+# system-wide. The checks skip a client that cannot be fetched (no pip, no npm, no network) and say so.
 install_clients() {
     mkdir -p "$CLIENTS_DIR/node"
     if python3 -m pip --version >/dev/null 2>&1; then
@@ -70,7 +69,7 @@ start_server() {
     mkdir -p "$work/$name"
     for _ in 1 2 3; do
         if [ "$SUBJECT" = redis ]; then
-            # Redis cannot choose its port. A taken one ends it at once: the next is tried.
+            # Redis cannot choose a free port. It ends at once if the port is taken; then try another.
             port=$((20000 + RANDOM % 10000))
             argv=(redis-server --port "$port" --save '' --appendonly no)
         else
@@ -104,7 +103,7 @@ wait_ready() {
     return 1
 }
 
-# Each server ends by itself, with exit code 0, when asked to.
+# Sends SIGTERM to each server; each must end with exit code 0.
 stop_servers() {
     local pid step result=0
     for pid in "${server_pids[@]}"; do
@@ -122,7 +121,7 @@ stop_servers() {
 
 # --- reporting -----------------------------------------------------------------------------------
 
-# check NAME COMMAND… : it passes if the command succeeds; if not, its last output is shown.
+# check NAME COMMAND…: passes if the command succeeds; otherwise prints the end of its output.
 check() {
     local name=$1
     shift
@@ -141,7 +140,7 @@ skip() {
     skipped=$((skipped + 1))
 }
 
-# collect NAME COMMAND… : a script that prints `ok …`, `FAIL …` and `skip …` lines of its own.
+# collect NAME COMMAND…: runs a script that prints `ok …`, `FAIL …` and `skip …` lines, and counts them.
 collect() {
     local name=$1 status=0
     shift
@@ -159,7 +158,7 @@ collect() {
     [ "$status" -eq 0 ] || tail -n 15 "$work/errors" | sed 's/^/     | /'
 }
 
-# expect WANTED COMMAND… : the whole output is WANTED.
+# expect WANTED COMMAND…: the whole output must be WANTED.
 expect() {
     local wanted=$1 got
     shift
@@ -167,7 +166,7 @@ expect() {
     [ "$got" = "$wanted" ] || { echo "$*"; echo "wanted: $wanted"; echo "got: $got"; return 1; }
 }
 
-# expect_match PATTERN COMMAND… : some line matches.
+# expect_match PATTERN COMMAND…: one line of the output must match.
 expect_match() {
     local pattern=$1 got
     shift
@@ -266,7 +265,7 @@ check_redis_cli() {
 
 # --- redis-benchmark -----------------------------------------------------------------------------
 
-# benchmark PORT TESTS OPTION… : each test prints its line, nothing complains.
+# benchmark PORT TESTS OPTION…: each test must print its line, without an error or a warning.
 benchmark() {
     local at=$1 tests=$2 name
     shift 2
@@ -289,7 +288,7 @@ check_redis_benchmark() {
     check "redis-benchmark -t $tests" benchmark "$port" "$tests"
     check "redis-benchmark -t $tests -P 16" benchmark "$port" "$tests" -P 16
     check "redis-benchmark -t set,get -3" benchmark "$port" set,get -3
-    # `-t ping` sends PING as a bare line too and wants the RESP reply to it.
+    # `-t ping` also sends PING as a plain line and expects a RESP reply.
     check "redis-benchmark -t ping,set,get,incr,mset, inline-replies resp" \
         benchmark "$inline_port" ping,set,get,incr,mset
     check "redis-benchmark -t ping_inline -P 16, inline-replies resp" \
@@ -336,7 +335,7 @@ start_sentinel() {
     exit 1
 }
 
-# The check ends the leader; the others must end well with the rest of the servers.
+# The check kills the leader. The other nodes must end normally, together with the other servers.
 check_redis_py_sentinel() {
     local library=$CLIENTS_DIR/redis-py leader_port leader_pid at sentinels=() port
     if ! command -v redis-sentinel >/dev/null; then
@@ -348,7 +347,7 @@ check_redis_py_sentinel() {
     fi
     start_server leader --appendonly yes
     leader_port=$port leader_pid=${server_pids[-1]} at=$((${#server_pids[@]} - 1))
-    # Or bash would report its death, which is just what is wanted.
+    # Otherwise bash would report its death, which is intended.
     disown "$leader_pid"
     start_server follower-1 --appendonly yes --replicaof "127.0.0.1 $leader_port"
     start_server follower-2 --appendonly yes --replicaof "127.0.0.1 $leader_port"
@@ -404,7 +403,7 @@ main() {
         inline_options=()
         password_options=(--requirepass "$PASSWORD")
     else
-        [ -x "$KVSTORE" ] || { echo "$KVSTORE is not there: cargo build --release"; exit 1; }
+        [ -x "$KVSTORE" ] || { echo "$KVSTORE does not exist: cargo build --release"; exit 1; }
         KVSTORE=$(realpath "$KVSTORE") # servers run in directories of their own
         (umask 077 && echo "$PASSWORD" >"$work/password-file")
         inline_options=(--inline-replies resp)

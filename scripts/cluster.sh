@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# A leader and two followers in one terminal, and what to type in others to see how replication works.
+# Starts a leader and two followers, and says what to type in other terminals to see replication work.
 #
-# Starts: target/release/kvstore (or $KVSTORE) three times on 127.0.0.1: A leads on port 8080, B and C
-#         follow on 8081 and 8082 (or the next free ones; status pages 1000 above), each with a
-#         configuration file and its data in a new directory below $TMPDIR (or /tmp). Their logs come to
-#         this terminal, each line behind its node's name. Ctrl-C ends the three, and nothing else.
-# Type next: what it says once they run; it needs `telnet` in other terminals, or `nc`.
-#   scripts/cluster.sh           start and guide
-#   scripts/cluster.sh --demo    types it all itself, shows the real answers, ends; exit code 1 if one is
-#                                not as it says
-#   scripts/cluster.sh --keep    the directory stays; otherwise it is removed
+# Starts: target/release/kvstore (or $KVSTORE) three times on 127.0.0.1. A leads on port 8080; B and C
+#         follow on 8081 and 8082 (or the next free ports; status pages 1000 above). Each has a
+#         configuration file and its data in a new directory below $TMPDIR (or /tmp). Their logs are
+#         shown in this terminal, each line after the node's name. Ctrl-C ends the three nodes only.
+# Type next: what the script prints once the nodes run, with `telnet` or `nc` in other terminals.
+#   scripts/cluster.sh           start the nodes and print the steps
+#   scripts/cluster.sh --demo    type the steps itself and show the real answers; exit code 1 if one
+#                                differs from what it should be
+#   scripts/cluster.sh --keep    keep the directory; otherwise it is removed
 # shellcheck disable=SC1091,SC2154  # nodes.sh is checked by itself and shares its variables
 set -euo pipefail
 
@@ -26,9 +26,9 @@ tour() {
 }
 
 replication() {
-    title "1. Replication: what is written to A is on B and C a moment later"
+    title "1. Replication: a write to A is on B and C a moment later"
     types A 'SET name Ada' '^OK$'
-    say "    WAIT tells how many followers have this connection's writes:"
+    say "    WAIT returns how many followers have this connection's writes:"
     types A 'WAIT 2 5000' '^2$'
     types B 'GET name' '^Ada$'
     types C 'SET name Bea' "^READONLY .* The leader is 127.0.0.1:${port[A]}$"
@@ -36,7 +36,7 @@ replication() {
 }
 
 lag() {
-    title "2. Lag: a follower that falls behind, and by how much"
+    title "2. Lag: how far a stopped follower falls back"
     does pause C
     types A 'SET counter 1' '^OK$'
     types A 'INCR counter' '^2$'
@@ -52,7 +52,7 @@ lag() {
 read_your_writes() {
     local token
     title "3. Read your writes: a token of a write, and a follower that waits for it"
-    say "    C follows B for now, and B stands still. So C is behind, and does not know it:"
+    say "    C follows B for now, and B is stopped. So C lacks new writes and cannot know it:"
     types C "$(follow B)" '^OK$'
     awaits C 'INFO replication' '^master_link_status:up' '^master_(port|link_status)'
     does pause B
@@ -68,10 +68,10 @@ read_your_writes() {
 }
 
 handover() {
-    title "4. Handing over: B leads from now on, without the loss of a write"
+    title "4. Handover: B becomes the leader, and no write is lost"
     awaits B 'INFO replication' '^master_link_status:up' '^master_(port|link_status)'
     types B 'PROMOTE' '^OK$'
-    say "    Else it would follow again after a restart, as its configuration file says:"
+    say "    Without this it would follow again after a restart, as its configuration file says:"
     types B 'CONFIG REWRITE' '^OK$'
     types B 'SET name Bea' '^OK$'
     awaits A 'ROLE' '^4\) connected$'
@@ -82,21 +82,21 @@ handover() {
 
 divergence() {
     local file
-    title "5. A leader dies, another leads, the old one comes back with writes that only it has"
+    title "5. A leader dies, another takes over, and the old one returns with writes that only it has"
     does kill B
     types A 'REPLICAOF NO ONE' '^OK$'
     types C "$(follow A)" '^OK$'
     types A 'SET city Aachen' '^OK$'
     does start B
-    say "    B has not heard the news: it leads as before, and a client who has not either writes to it."
+    say "    B does not know that A leads: it still leads, and a client that does not know either writes to it."
     types B 'SET city Bonn' '^OK$'
     types B "$(follow A)" '^OK$'
     awaits B 'ROLE' '^4\) connected$'
     types B 'GET city' '^Aachen$'
-    say "    What B gave up is counted, and kept:"
+    say "    The records that B gave up are counted and kept:"
     types B 'INFO replication' '^kvstore_diverged_records:1$' '^kvstore_diverged_'
     if [ "$mode" = guide ]; then
-        say "    \$ $KVSTORE log the file that it names"
+        say "    \$ $KVSTORE log FILE, with the file that INFO names"
         return 0
     fi
     file=$(sed -n 's/^kvstore_diverged_file://p' <<<"$answer")

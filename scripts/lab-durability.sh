@@ -1,17 +1,16 @@
 #!/usr/bin/env bash
-# A lab: what a killed server, a torn log, a flipped bit and a full disk cost, shown live in a minute.
+# A lab: shows in a minute what kill -9, a torn log, a flipped bit and a full disk cost.
 #
-# Starts: target/release/kvstore (or $KVSTORE), one at a time, each on a free port of 127.0.0.1 that
-#         it chooses and that is printed, with its data in a new directory below $TMPDIR (or /tmp).
-#         Where it may (root), it mounts a tmpfs of 2 MB in that directory. Ctrl-C ends and removes
-#         all of it; no other process is touched.
+# Starts: target/release/kvstore (or $KVSTORE), one at a time, each on a free port of 127.0.0.1, which
+#         is printed. Data is in a new directory below $TMPDIR (or /tmp). As root it also mounts a tmpfs
+#         of 2 MB there. Ctrl-C ends and removes all of it and touches no other process.
 # Type next:
 #   scripts/lab-durability.sh           the whole lab
-#   scripts/lab-durability.sh --step    the same, waiting for Enter before each part: meanwhile look
-#                                       around with `less`, `kvstore log DIR`, `telnet 127.0.0.1 PORT`
-#   scripts/lab-durability.sh --keep    the same, and the directory stays for you to look at
+#   scripts/lab-durability.sh --step    wait for Enter before each part, so that you can look around
+#                                       with `less`, `kvstore log DIR`, `telnet 127.0.0.1 PORT`
+#   scripts/lab-durability.sh --keep    keep the directory
 #
-# Needs bash and coreutils. Exit code 1 if anything is not as it says it should be.
+# Needs bash and coreutils. Exit code 1 if a result differs from what the lab says.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -22,14 +21,14 @@ READY_SECONDS_MAX=20
 failed=0
 step=no keep=no
 work=
-server=          # the running server's process id, empty if none runs
+server=          # process id of the running server; empty if none runs
 writers=()
 port=
 mounted=
 
 usage() { sed -n '2,/^set -/{s/^# \{0,1\}//;/^set -/d;p}' "${BASH_SOURCE[0]}"; }
 
-# --- what it says --------------------------------------------------------------------------------
+# --- output --------------------------------------------------------------------------------------
 
 title() {
     printf '\n=== %s\n' "$1"
@@ -38,7 +37,7 @@ title() {
 
 say() { printf '    %s\n' "$@"; }
 
-# Its input, folded and indented.
+# shown: prints its input, folded and indented.
 shown() { fold -s -w 92 | sed 's/^/    | /'; }
 
 # expect WHAT COMMAND…: the command must succeed.
@@ -66,10 +65,10 @@ cleanup() {
     fi
 }
 
-# start DIR [OPTION…] starts a server, sets `server` and `port`; returns 1 if it will not serve.
+# start DIR [OPTION…]: starts a server, sets `server` and `port`; returns 1 if it does not serve.
 start() {
     local dir=$1 give_up=$((SECONDS + READY_SECONDS_MAX))
-    # Emptied here and not by the child, or we could still read the port of the server before.
+    # Emptied here, not by the child: otherwise the port of the previous server could still be read.
     : >out
     : >err
     "$KVSTORE" serve --port 0 --bind 127.0.0.1 --dir "$dir" "${@:2}" \
@@ -88,7 +87,7 @@ start() {
     return 1
 }
 
-# start_or_end …: as start; a server that must start and does not ends the lab.
+# start_or_end …: as start, but ends the lab if the server does not serve.
 start_or_end() {
     if ! start "$@"; then
         echo " FAILED: the server does not start:"
@@ -97,7 +96,7 @@ start_or_end() {
     fi
 }
 
-# stop SIGNAL: ends the server that we started, and nothing else.
+# stop SIGNAL: ends the server that this script started.
 stop() {
     [ -n "$server" ] || return 0
     kill "-$1" "$server" 2>/dev/null || true
@@ -105,7 +104,7 @@ stop() {
     server=
 }
 
-# ask LINE…: sends the lines as one would in telnet and prints the answers.
+# ask LINE…: sends the lines as telnet would and prints the answers.
 ask() {
     local link
     exec {link}<>"/dev/tcp/127.0.0.1/$port" || return 1
@@ -115,7 +114,7 @@ ask() {
     exec {link}>&-
 }
 
-# answers LINE REPLY
+# answers LINE REPLY: succeeds if the line gets this reply.
 answers() { [ "$(ask "$1")" = "$2" ]; }
 
 info() { ask 'INFO persistence' | sed -n "s/^$1://p"; }
@@ -124,16 +123,16 @@ newest_segment() { find "$1" -maxdepth 1 -name 'log-*.aof' | sort -V | tail -n 1
 
 quarantined() { find "$1/quarantine" -name '*.aof' -type f | head -n 1; }
 
-# Equal digits: the same files with the same bytes.
+# fingerprint DIR: equal digests mean the same files with the same bytes.
 fingerprint() { (cd "$1" && find . -name '*.aof' -type f -exec cksum {} + | sort | cksum); }
 
 # --- 1: kill -9 ----------------------------------------------------------------------------------
 
-# write_until_killed NAME: SET after SET, each one after the OK to the one before; when the server is
-# gone, the number of OKs is in the file NAME.oks.
+# write_until_killed NAME: sends SETs, each after the OK to the previous one. When the server is gone, the
+# file NAME.oks has the number of OKs.
 write_until_killed() {
     local n=0 reply link
-    # Bash would report the broken connection, which is just what is waited for.
+    # Otherwise bash would report the broken connection, which is expected.
     exec 2>/dev/null
     trap '' PIPE
     exec {link}<>"/dev/tcp/127.0.0.1/$port"
@@ -152,21 +151,21 @@ start_writers() {
     done
 }
 
-# Where the log stands, under the policy $1.
+# tell_marks POLICY: how much of the log is written and how much is on the disk.
 tell_marks() {
     local written durable marks
-    # One INFO for both, or they would be of different moments.
+    # One INFO for both, so that they are of the same moment.
     marks=$(ask 'INFO persistence' | sed -n 's/^kvstore_\(written\|durable\)_seq:\(.*\)/\2/p')
     if [ -z "$marks" ]; then return; fi
     { read -r written; read -r durable; } <<<"$marks"
     say "just before the end: $written records given to the kernel, $durable of them on the disk"
     case $1 in
-        always) say "(the other $((written - durable)) have had no OK yet: it waits for the disk)" ;;
-        *) say "(the other $((written - durable)) are what a power cut could take now)" ;;
+        always) say "(the other $((written - durable)) have no OK yet: it waits for the disk)" ;;
+        *) say "(the other $((written - durable)) could be lost by a power cut now)" ;;
     esac
 }
 
-# kill_under_load DIR OPTION POLICY: sets `acknowledged`.
+# kill_under_load DIR OPTION POLICY: kills a server under load; sets `acknowledged` to the number of OKs.
 kill_under_load() {
     local pid id
     start_or_end "$@"
@@ -184,7 +183,7 @@ kill_under_load() {
     say "$WRITERS clients had received $acknowledged OKs"
 }
 
-# count_lost: how many acknowledged writes are not there, or not with their value.
+# count_lost: how many acknowledged writes are missing or have another value.
 count_lost() {
     local id n count wanted commands lost=0
     for ((id = 1; id <= WRITERS; id++)); do
@@ -201,8 +200,8 @@ count_lost() {
 part_kill() {
     local policy lost
     title "1. kill -9 while $WRITERS clients write"
-    say "A process that is killed writes nothing more. What it had handed to the kernel is kept by the" \
-        "kernel; so the server says OK only when at least that is done, whatever appendfsync is."
+    say "A killed process writes nothing more, but the kernel keeps what the process has given to it. So" \
+        "with every appendfsync the server says OK only after the kernel has the write."
     for policy in always everysec no; do
         echo
         kill_under_load "kill-$policy" --appendfsync "$policy"
@@ -225,9 +224,9 @@ part_kill() {
 part_torn() {
     local dir=torn segment
     title "2. A torn tail: the last record is on the disk only in part"
-    say "That is what a power cut leaves, if it comes between two syncs. We play it: kill -9, then cut" \
-        "five bytes off the newest segment. With appendfsync no, nothing has called that record durable; a" \
-        "log that is cut before what the file 'synced' proves is refused instead."
+    say "A power cut between two syncs can leave this. The lab imitates it: kill -9, then cut five bytes" \
+        "off the newest segment. With appendfsync no that record was never synced. A log that ends before" \
+        "the record that the file 'synced' names would be refused instead."
     start_or_end "$dir" --appendfsync no
     ask 'SET first kept' 'SET second kept' 'SET third torn' >/dev/null
     stop KILL
@@ -237,16 +236,16 @@ part_torn() {
     tail -n 8 "$segment" | tr -d '\r' | shown
     echo
     say "\$ kvstore check $dir"
-    expect "check calls it no damage: a server would start" check_passes "$dir"
+    expect "check finds no damage: a server would start" check_passes "$dir"
     start_or_end "$dir"
     { grep quarantine err || true; } | shown
     expect "the records before it are there" answers 'MGET first second' $'1) kept\n2) kept'
     expect "the torn one is not" answers 'EXISTS third' 0
-    expect "what was cut off is not thrown away: it is in quarantine/" \
+    expect "the torn record is kept: it is in quarantine/" \
         grep -qa third "$(quarantined "$dir")"
-    expect "INFO tells: kvstore_quarantined_bytes is $(info kvstore_quarantined_bytes)" \
+    expect "INFO shows it: kvstore_quarantined_bytes is $(info kvstore_quarantined_bytes)" \
         [ "$(info kvstore_quarantined_bytes)" -gt 0 ]
-    expect "new writes go on behind the last good record" answers 'SET fourth new' OK
+    expect "new writes go on after the last good record" answers 'SET fourth new' OK
     stop TERM
 }
 
@@ -261,7 +260,7 @@ check_fails() { ! check_passes "$@"; }
 
 # --- 3: a flipped bit ----------------------------------------------------------------------------
 
-# flip_bit FILE TEXT: turns the lowest bit of the first byte of TEXT.
+# flip_bit FILE TEXT: flips the lowest bit of the first byte of TEXT.
 flip_bit() {
     local offset byte
     offset=$(grep -abo "$2" "$1" | head -n 1 | cut -d: -f1)
@@ -274,7 +273,7 @@ flip_bit() {
 part_flipped() {
     local dir=flipped segment before
     title "3. A flipped bit in the middle: damage, not a crash"
-    say "Disks rot. Good records stand behind the bad one, so no crash explains it, and nobody knows what" \
+    say "Disks rot. Good records follow the bad one, so no crash explains it, and it is unknown what" \
         "else is wrong. The server does not guess: it does not start, and it changes nothing."
     start_or_end "$dir"
     ask 'SET before kept' 'SET middle damaged' 'SET after intact' >/dev/null
@@ -285,18 +284,18 @@ part_flipped() {
     before=$(fingerprint "$dir")
     expect "the server refuses to start" refuses_to_start "$dir"
     shown <err
-    expect "it has not changed a byte" [ "$(fingerprint "$dir")" = "$before" ]
+    expect "it has not changed any byte" [ "$(fingerprint "$dir")" = "$before" ]
     echo
     say "\$ kvstore check $dir"
-    expect "check finds it, too" check_fails "$dir"
+    expect "check finds it as well" check_fails "$dir"
     echo
-    say "A backup would be the better way out. Without one, keep what is before the damage:" \
+    say "A backup is better. Without one, keep the records before the damage:" \
         "\$ kvstore check $dir --repair"
     expect "the repair succeeds" check_passes "$dir" --repair
     start_or_end "$dir"
-    expect "what was before the damage is there" answers 'GET before' kept
-    expect "what was behind it is not: it may have depended on it" answers 'EXISTS middle after' 0
-    expect "it is in quarantine/, readable" grep -qa intact "$(quarantined "$dir")"
+    expect "the record before the damage is there" answers 'GET before' kept
+    expect "the records after it are not: they may have depended on it" answers 'EXISTS middle after' 0
+    expect "they are in quarantine/ and can be read" grep -qa intact "$(quarantined "$dir")"
     stop TERM
 }
 
@@ -309,7 +308,7 @@ mount_small() {
         mounted=$work/$1
 }
 
-# set_until_refused: SETs of 4 KB until one is refused; sets `acknowledged` and `refusal`.
+# set_until_refused: sends SETs of 4 KB until one is refused; sets `acknowledged` and `refusal`.
 set_until_refused() {
     local value
     value=$(printf '%4096s' '' | tr ' ' x)
@@ -333,11 +332,11 @@ part_full() {
     local disk=small dir=small/data
     title "4. A full disk"
     if ! mount_small "$disk"; then
-        say "skipped: it needs a small disk of its own, and may not mount one here (be root)"
+        say "skipped: it needs to mount a small disk, which only root may do"
         return
     fi
-    say "A write that cannot be logged is refused; what is in memory can be read; when there is space" \
-        "again, service resumes by itself. The disk is a tmpfs of 2 MB, filled up but for 100 KB."
+    say "A write that cannot be logged is refused; reads go on; when there is space again, service resumes" \
+        "by itself. The disk is a tmpfs of 2 MB of which 100 KB are free."
     start_or_end "$dir"
     ask 'SET kept safe' >/dev/null
     dd if=/dev/zero of="$disk/filler" bs=1k status=none \
@@ -347,7 +346,7 @@ part_full() {
     printf '%s\n' "$refusal" | shown
     expect "writes are refused with MISCONF" grep -q MISCONF <<<"$refusal"
     expect "reads go on" answers 'GET kept' safe
-    expect "INFO tells: aof_last_write_status is $(info aof_last_write_status)" \
+    expect "INFO shows it: aof_last_write_status is $(info aof_last_write_status)" \
         [ "$(info aof_last_write_status)" = err ]
     say "\$ rm $disk/filler"
     rm "$disk/filler"
@@ -356,7 +355,7 @@ part_full() {
     say "\$ kill -9"
     start_or_end "$dir"
     expect "after a restart, all $acknowledged acknowledged writes are there" all_big_there
-    expect "and what was written before and after, too" \
+    expect "and so are the writes before and after" \
         answers 'MGET kept afterwards' $'1) safe\n2) fine'
     stop TERM
     umount "$mounted"
@@ -383,7 +382,7 @@ main() {
         esac
     done
     if [ ! -x "$KVSTORE" ]; then
-        echo "lab-durability: $KVSTORE is not there: cargo build --release" >&2
+        echo "lab-durability: $KVSTORE does not exist: cargo build --release" >&2
         exit 1
     fi
     trap cleanup EXIT
@@ -392,7 +391,7 @@ main() {
     work=$(mktemp -d "${TMPDIR:-/tmp}/kvstore-lab.XXXXXX")
     cd "$work"
     say "Servers on free ports of 127.0.0.1, one at a time, data in $work; Ctrl-C cleans up." \
-        "Look on from another terminal (--step waits for you): telnet 127.0.0.1 PORT, and there:" \
+        "Look around from another terminal (--step waits for you): telnet 127.0.0.1 PORT, or:" \
         "cd $work; less torn/log-1.aof; $KVSTORE log torn"
     part_kill
     part_torn

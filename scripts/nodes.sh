@@ -1,8 +1,9 @@
 # shellcheck shell=bash
-# Several nodes in one terminal: what cluster.sh and sentinel.sh have in common. It does nothing by itself.
+# Functions that cluster.sh and sentinel.sh share: several nodes in one terminal. Starts nothing by itself;
+# run one of those two.
 #
-# The steps of a tour are written once. As a guide they say what to type and what should come back; as a
-# demo (--demo) they are typed, the real answers are shown and compared with what they should be.
+# The steps of a tour are written once. As a guide the script prints what to type and what should come back.
+# As a demo (--demo) it types the steps, shows the real answers and compares them with what they should be.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 KVSTORE=$(realpath -m "${KVSTORE:-$ROOT/target/release/kvstore}")
@@ -16,7 +17,7 @@ keep=no
 failed=0
 answer=
 
-# --- what is said ----------------------------------------------------------------------------------
+# --- output ----------------------------------------------------------------------------------------
 
 usage() { sed -n '2,/^# shellcheck/{s/^# \{0,1\}//;/^shellcheck/d;p}' "$0"; }
 
@@ -24,10 +25,10 @@ say() { printf '%s\n' "$@"; }
 
 title() { printf '\n=== %s\n' "$1"; }
 
-# paint CODE TEXT, in a terminal
+# paint CODE TEXT: coloured, if this is a terminal.
 paint() { if [ -t 1 ]; then printf '\e[%sm%s\e[0m' "$1" "$2"; else printf '%s' "$2"; fi; }
 
-# Copies the log of a node or a Sentinel to this terminal, behind its name.
+# prefixed NAME: copies its input to this terminal, each line after the name.
 prefixed() {
     local name line
     name=$(paint "${colour[$1]:-0}" "$1")
@@ -43,7 +44,7 @@ fail() {
 
 is_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# free_ports FIRST COUNT: the first of so many free ports in a row, as near behind FIRST as there are.
+# free_ports FIRST COUNT: prints the first of COUNT free ports in a row, at or after FIRST.
 free_ports() {
     local first offset
     for ((first = $1; first < $1 + 1000; first += 10)); do
@@ -53,11 +54,11 @@ free_ports() {
         echo "$first"
         return 0
     done
-    echo "no $2 free ports in a row behind $1" >&2
+    echo "no $2 free ports in a row after $1" >&2
     return 1
 }
 
-# new_node NAME PORT COLOUR [LINE…]: a directory with a configuration file of these lines.
+# new_node NAME PORT COLOUR [LINE…]: starts a node in a new directory, configured by these lines.
 new_node() {
     local name=$1
     port[$name]=$2 colour[$name]=$3
@@ -66,8 +67,8 @@ new_node() {
     start "$name"
 }
 
-# spawn NAME COMMAND…: a child whose log is kept in a file and, in a guide, shown. It is not of the
-# terminal's process group: Ctrl-C is for this script, which then ends its children in order.
+# spawn NAME COMMAND…: starts a child. Its log goes to a file and, as a guide, to this terminal too. It is
+# not in the terminal's process group: Ctrl-C reaches only this script, which then ends its children.
 spawn() {
     local name=$1
     if [ "$mode" = demo ]; then
@@ -78,7 +79,7 @@ spawn() {
     pid[$name]=$!
 }
 
-# start NAME: where it was, with its configuration file as it is.
+# start NAME: starts a node in its directory, with its configuration file as it is now.
 start() {
     local name=$1 tenths
     if [ -n "${pid[$name]-}" ]; then say "$name runs already"; return 0; fi
@@ -93,16 +94,16 @@ start() {
     exit 1
 }
 
-# hit NAME SIGNAL
+# hit NAME SIGNAL: sends a signal to a node.
 hit() {
     if [ -z "${pid[$1]-}" ]; then say "$1 does not run"; return 0; fi
     kill "-$2" "${pid[$1]}" 2>/dev/null || true
-    # On a busy machine it takes a moment until the last thread has heard of it.
+    # On a busy machine it takes a moment until the last thread has stopped.
     if [ "$2" = STOP ]; then
         while cat "/proc/${pid[$1]}/task/"*/stat | grep -qv ') T '; do sleep 0.01; done
     fi
     if [ "$2" != KILL ]; then return 0; fi
-    # Bash would report the death, which is just what is wanted.
+    # Otherwise bash would report the death, which is intended.
     wait "${pid[$1]}" 2>/dev/null || true
     unset "pid[$1]"
     hang_up "$1"
@@ -124,7 +125,7 @@ cleanup() {
 
 # --- conversations ---------------------------------------------------------------------------------
 
-# One connection per node, kept, as a person keeps a telnet open: WAIT and LASTSEQ are about its own writes.
+# dial NAME: one connection per node, kept open: WAIT and LASTSEQ are about the writes of one connection.
 dial() {
     local fd
     if [ -n "${link[$1]-}" ]; then return 0; fi
@@ -138,7 +139,7 @@ hang_up() {
     unset "link[$1]"
 }
 
-# ask NAME LINE: types a line and prints what comes back. `dial` comes first, and not in a subshell.
+# ask NAME LINE: types a line and prints what comes back. Call `dial` first, outside a subshell.
 ask() {
     local line fd=${link[$1]} end="end-$RANDOM$RANDOM"
     printf '%s\r\nECHO %s\r\n' "$2" "$end" >&"$fd" || return 1
@@ -150,17 +151,17 @@ ask() {
     return 1
 }
 
-# matches TEXT PATTERN: some line matches the extended regular expression.
+# matches TEXT PATTERN: succeeds if a line matches the extended regular expression.
 matches() { grep -Eq -- "$2" <<<"$1"; }
 
-# shown NAME LINE PATTERN: a guide's line.
+# shown NAME LINE PATTERN: prints a step of the guide.
 shown() {
     local wanted=${3//.\*/…}
     printf '    %s> %-38s %s\n' "$(paint "${colour[$1]}" "$1")" "$2" "→ ${wanted//[\\^$]/}"
 }
 
-# types NAME LINE PATTERN [LINES]: what comes back must match; it is all shown, or only the lines that
-# match LINES. Leaves it in `answer`.
+# types NAME LINE PATTERN [LINES]: types a line; the answer must match. Prints the answer, or only its lines
+# that match LINES, and sets `answer`.
 types() {
     if [ "$mode" = guide ]; then shown "$@"; return 0; fi
     printf '    %s> %s\n' "$1" "$2"
@@ -169,7 +170,7 @@ types() {
     matches "$answer" "$3" || fail "this should match: $3"
 }
 
-# awaits NAME LINE PATTERN [LINES]: as types, again and again until it matches.
+# awaits NAME LINE PATTERN [LINES]: as `types`, repeated until the answer matches.
 awaits() {
     local tenths
     if [ "$mode" = guide ]; then shown "$@"; return 0; fi
@@ -181,7 +182,7 @@ awaits() {
     types "$@"
 }
 
-# does VERB NAME: what a person types in the terminal of the script itself.
+# does VERB NAME: a command that a person types in the terminal of this script.
 does() {
     if [ "$mode" = guide ]; then printf '    here> %s %s\n' "$@"; return 0; fi
     printf '    here> %s %s\n' "$@"
@@ -201,13 +202,13 @@ obey() {
         steps:*) tour ;;
         quit:*) exit 0 ;;
         :*) ;;
-        *) say "here one can type: start A, kill A (as kill -9), pause A, go A, steps, quit" ;;
+        *) say "you can type here: start A, kill A (as kill -9), pause A, go A, steps, quit" ;;
     esac
 }
 
 # --- the two forms ---------------------------------------------------------------------------------
 
-# Reads the options and makes the directory.
+# begin OPTION…: reads the options and creates the directory.
 begin() {
     local option
     for option in "$@"; do
@@ -219,7 +220,7 @@ begin() {
         esac
     done
     if [ ! -x "$KVSTORE" ]; then
-        echo "$KVSTORE is not there: cargo build --release" >&2
+        echo "$KVSTORE does not exist: cargo build --release" >&2
         exit 1
     fi
     trap '' PIPE
@@ -230,17 +231,17 @@ begin() {
     work=$(mktemp -d "${TMPDIR:-/tmp}/kvstore-nodes.XXXXXX")
 }
 
-# Takes the tour: in a guide it is printed, then people do as they like until Ctrl-C.
+# finish: takes the tour. As a guide it then reads commands until Ctrl-C.
 finish() {
     local words
     tour
     if [ "$mode" = demo ]; then
-        title "$([ "$failed" = 0 ] && echo "all as it should be ($SECONDS s)" || echo "$failed FAILED")"
+        title "$([ "$failed" = 0 ] && echo "all answers as expected ($SECONDS s)" || echo "$failed FAILED")"
         if [ "$failed" != 0 ]; then tail -n 15 "$work"/*.log; fi
         exit $((failed > 0))
     fi
-    say '' "Here one can type start A, kill A, pause A, go A, steps, quit; Ctrl-C ends all. The logs:" ''
+    say '' "You can type here: start A, kill A, pause A, go A, steps, quit. Ctrl-C ends all. The logs:" ''
     while read -r -a words; do obey "${words[@]}"; done
-    # Without a terminal: until somebody ends us.
+    # Without a terminal: until a signal ends the script.
     while :; do sleep 3600 & wait $!; done
 }

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""What an operator looks at, looked at by what operators use: Prometheus, promtool, Chromium.
+"""Checks metrics and status page with the tools that operators use: Prometheus, promtool, Chromium.
 
-Starts, each on free ports of 127.0.0.1 that it chooses, and ends on Ctrl-C:
+Starts, each on free ports of 127.0.0.1, and ends on Ctrl-C:
   - target/release/kvstore (or $KVSTORE) twice, in temporary directories
-  - prometheus, which scrapes the first each second while clients of known traffic load it
+  - prometheus, which scrapes the first each second while clients load it with known traffic
   - chromium under chromedriver, which watches the status page of the second
 Type next:
   scripts/observe.py                a minute of load
@@ -11,8 +11,8 @@ Type next:
   scripts/observe.py --only page    or metrics: one half of it
   scripts/observe.py --shots DIR    keeps pictures of the page
 
-Prints one line per check and a total. Exit code 1 if any failed; what is not installed is skipped
-(apt-get install prometheus chromium chromium-driver). Needs nothing but Python's standard library.
+Prints one line per check and a total. Exit code 1 if one failed. A tool that is not installed is skipped
+(apt-get install prometheus chromium chromium-driver). Needs only Python's standard library.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main():
     parser.add_argument("--only", choices=["metrics", "page"], help="one half of it")
     parser.add_argument("--shots", metavar="DIR", help="keep pictures of the page here")
     options = parser.parse_args()
-    # So that what was started is ended, too.
+    # As Ctrl-C: ends the started processes, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     checks = Checks()
     if options.only != "page":

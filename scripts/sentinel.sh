@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Redis Sentinel looks after kvstore: three Sentinels notice that the leader is dead and make another.
+# Starts kvstore under three Redis Sentinels, which notice that the leader is dead and promote a follower.
 #
-# Starts: target/release/kvstore (or $KVSTORE) three times on 127.0.0.1: A leads on port 8080, B and C
-#         follow on 8081 and 8082 (or the next free ones; status pages 1000 above); and redis-sentinel
-#         three times, S1 on 26380, S2 and S3 on the next two. Data, logs and configuration are in a new
-#         directory below $TMPDIR (or /tmp). The logs come to this terminal, each line behind its name.
-#         Ctrl-C ends the six, and nothing else.
-# Type next: what it says once they run; it needs `telnet` and `redis-cli` in other terminals.
-#   scripts/sentinel.sh           start and guide
-#   scripts/sentinel.sh --demo    kills the leader itself, shows who does what when, ends; exit code 1 if
-#                                 it does not go as it says
-#   scripts/sentinel.sh --keep    the directory stays; otherwise it is removed
+# Starts: target/release/kvstore (or $KVSTORE) three times on 127.0.0.1: A leads on port 8080; B and C
+#         follow on 8081 and 8082 (or the next free ports; status pages 1000 above). And redis-sentinel
+#         three times: S1 on 26380, S2 and S3 on the next two ports. Data, logs and configuration are in a
+#         new directory below $TMPDIR (or /tmp). The logs are shown in this terminal, each line after the
+#         name. Ctrl-C ends these six processes only.
+# Type next: what the script prints once they run, with `telnet` and `redis-cli` in other terminals.
+#   scripts/sentinel.sh           start them and print the steps
+#   scripts/sentinel.sh --demo    kill the leader itself and show which Sentinel does what and when; exit
+#                                 code 1 if an answer differs from what it should be
+#   scripts/sentinel.sh --keep    keep the directory; otherwise it is removed
 #
 # Needs redis-sentinel and redis-cli: apt-get install redis-sentinel
 # shellcheck disable=SC1091,SC2034,SC2154  # nodes.sh is checked by itself and shares its variables
@@ -27,7 +27,7 @@ tour() {
 }
 
 before() {
-    title "1. Three Sentinels, of whom two must agree, know the leader and its followers"
+    title "1. Three Sentinels, two of which must agree, know the leader and its followers"
     asks_sentinel 'SENTINEL GET-MASTER-ADDR-BY-NAME kv' "^${port[A]}$"
     asks_sentinel 'SENTINEL CKQUORUM kv' '^OK 3 usable Sentinels.*'
     types A 'SET name Ada' '^OK$'
@@ -47,7 +47,7 @@ failover() {
         return 0
     fi
     local killed_ms=$(($(date +%s%N) / 1000000)) new other
-    new=$(first_write) || { fail "nobody takes writes"; return 0; }
+    new=$(first_write) || { fail "no node takes writes"; return 0; }
     say "    first write after $(($(date +%s%N) / 1000000 - killed_ms)) ms, to $new; what S1 to S3 said:"
     timeline "$killed_ms"
     other=$([ "$new" = B ] && echo C || echo B)
@@ -59,19 +59,19 @@ failover() {
 }
 
 coming_back() {
-    title "3. The old leader comes back, and does not know yet: ten seconds later it follows"
+    title "3. The old leader comes back and still leads; about ten seconds later it follows"
     does start A
-    say "    A client who does not ask a Sentinel may write to it now. That write has no future:"
+    say "    A client that does not ask a Sentinel may write to it now. That write will be given up:"
     types A 'SET lost soon' '^OK$'
     awaits A 'ROLE' '^1\) slave$'
     awaits A 'ROLE' '^4\) connected$' '^[34]'
     types A 'GET name' '^Bea$'
     types A 'EXISTS lost' '^0$'
-    say "    but is not gone without a trace, and the new role is in its configuration file:"
+    say "    but it was saved and counted, and the new role is in the configuration file:"
     types A 'INFO replication' '^kvstore_diverged_records:1$' '^kvstore_diverged_'
     if [ "$mode" = guide ]; then return 0; fi
     tail -n 1 "$work/A/kv.conf" | sed 's/^/       /'
-    grep -qx "replicaof 127.0.0.1 ${port[$leader]}" "$work/A/kv.conf" || fail "CONFIG REWRITE wrote it"
+    grep -qx "replicaof 127.0.0.1 ${port[$leader]}" "$work/A/kv.conf" || fail "CONFIG REWRITE should have written this"
 }
 
 # --- Sentinels -------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ asks_sentinel() {
     matches "$answer" "$2" || fail "this should match: $2"
 }
 
-# Until every Sentinel knows the others and both followers.
+# Waits until every Sentinel knows the others and both followers.
 wait_known() {
     local name tenths known
     for ((tenths = 0; tenths < AWAIT_TENTHS_MAX; tenths++)); do
@@ -129,7 +129,7 @@ first_write() {
     return 1
 }
 
-# The Sentinels' words since a time, each with the milliseconds since then.
+# timeline MS: the Sentinels' events since that time, each with the milliseconds since then.
 timeline() {
     local name day time what ms
     for name in S1 S2 S3; do

@@ -1,12 +1,12 @@
-//! Time as a value. `store` and `commands` read no clock: they are given the time as an argument, which
-//! makes them testable and replay exact.
+//! Time as a value. `store` and `commands` read no clock: they take the time as an argument, which makes
+//! them testable and replay exact.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// A point in time: milliseconds since 1970-01-01 UTC. Deadlines are absolute, so that they mean the
-/// same after a restart and on a follower.
+/// A point in time: milliseconds since 1970-01-01 UTC. Deadlines are absolute, so they mean the same
+/// after a restart and on a follower.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixMillis(pub u64);
 
@@ -69,10 +69,10 @@ fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// The wall clock as the engine reads it. Nothing but a test ever stops it.
+/// The wall clock as the engine reads it. Only a test stops it.
 #[derive(Debug, Default)]
 pub struct WallClock {
-    /// The time that a test has stopped it at; 0: it runs.
+    /// The time at which a test has stopped it; 0: it runs.
     stopped_at: AtomicU64,
 }
 
@@ -85,7 +85,8 @@ impl WallClock {
         }
     }
 
-    /// The time at which this stopwatch was started, a moment ago. The reading is taken anew if it is too old.
+    /// The wall clock's time when this stopwatch was started, a moment ago. It is worked out from
+    /// `reading`, which is renewed if it is too old.
     pub fn at_start_of(&self, stopwatch: &Stopwatch, reading: &mut Reading) -> UnixMillis {
         if self.stopped_at.load(Relaxed) > 0 {
             return self.now();
@@ -97,20 +98,20 @@ impl WallClock {
         UnixMillis((reading.wall + since).as_millis() as u64)
     }
 
-    /// For tests: from now on it shows this time, which may be earlier than what it showed before.
+    /// For tests: stops the clock at this time, which may be earlier than the time it showed before.
     pub fn stop_at(&self, now: UnixMillis) {
         self.stopped_at.store(now.0, Relaxed);
     }
 }
 
-/// Both clocks, read at one moment. To work out a later time from it costs no call to the system.
+/// Both clocks, read at one moment. A later time is worked out from it without a call to the system.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading {
     wall: Duration,
     at: Instant,
 }
 
-/// A reading is used for so long: a clock that is set must be noticed.
+/// The age up to which a reading is used: a change of the wall clock must be noticed.
 const READING_AGE_MAX: Duration = Duration::from_millis(1);
 
 impl Reading {

@@ -6,20 +6,48 @@
 use std::borrow::Cow;
 use std::fmt;
 
-/// An error reply, without the leading `-`. A failed command has changed nothing. Bytes, because it may
-/// quote what the client sent.
+/// Kinds of errors, by what the one who gets it may do. The text alone is for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The number of arguments is wrong: correct the call.
+    Arity,
+    /// The arguments make no sense together: correct the call.
+    Syntax,
+    /// A password is needed: AUTH, then repeat the call.
+    NoAuth,
+    /// There is only database 0: use a prefix of keys, or another server.
+    DbOutOfRange,
+    /// This node follows another one: send the write to the leader.
+    ReadOnly,
+    /// This node cannot do it now (LOADING, MISCONF, NOREPLICAS, MASTERDOWN, STALE, OOM): repeat the call later.
+    Unavailable,
+    /// Everything else: the same call will fail again.
+    Other,
+}
+
+/// An error reply, without the leading `-`. A failed command has changed nothing. The text is bytes, because it
+/// may quote what the client sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure(Cow<'static, [u8]>);
+pub struct Failure {
+    kind: Kind,
+    text: Cow<'static, [u8]>,
+}
 
 impl Failure {
     /// An error with a text made for the occasion; line ends in it are replaced when it is sent.
     pub fn new(text: impl Into<Vec<u8>>) -> Failure {
-        Failure(Cow::Owned(text.into()))
+        Failure { kind: Kind::Other, text: Cow::Owned(text.into()) }
     }
 
     /// An error with a fixed text.
     pub const fn fixed(text: &'static str) -> Failure {
-        Failure(Cow::Borrowed(text.as_bytes()))
+        Failure { kind: Kind::Other, text: Cow::Borrowed(text.as_bytes()) }
+    }
+
+    /// The same error as one of this kind.
+    pub const fn of_kind(mut self, kind: Kind) -> Failure {
+        self.kind = kind;
+        self
     }
 
     /// An error that quotes what the client sent: up to a NUL, and without line ends at the error's end,
@@ -33,25 +61,36 @@ impl Failure {
         Failure::new(text)
     }
 
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// True if the same call to the same node may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        self.kind == Kind::Unavailable
+    }
+
     /// The text, beginning with its code.
     pub fn bytes(&self) -> &[u8] {
-        &self.0
+        &self.text
     }
 
     /// The text for people, beginning with its code.
     pub fn text(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(&self.0)
+        String::from_utf8_lossy(&self.text)
     }
 
     /// The first word, by which clients and `INFO errorstats` tell errors apart.
     pub fn code(&self) -> &str {
-        let word = self.0.split(|&byte| byte == b' ').next().unwrap_or_default();
+        let word = self.text.split(|&byte| byte == b' ').next().unwrap_or_default();
         std::str::from_utf8(word).unwrap_or("ERR")
     }
 
     /// The error for a call with too few or too many arguments; `command` is the table's name for it.
     pub fn arity(command: &str) -> Failure {
-        Failure::new(format!("ERR wrong number of arguments for '{command}' command"))
+        let text = format!("ERR wrong number of arguments for '{command}' command");
+        Failure::new(text).of_kind(Kind::Arity)
     }
 
     /// The error for an expiry out of range; `command` is the table's name for it.
@@ -69,7 +108,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// Options that contradict one another, or words that fit nowhere.
-pub const SYNTAX: Failure = Failure::fixed("ERR syntax error");
+pub const SYNTAX: Failure = Failure::fixed("ERR syntax error").of_kind(Kind::Syntax);
 /// An argument, or a stored value, that must be a 64-bit signed integer and is not.
 pub const NOT_AN_INTEGER: Failure = Failure::fixed("ERR value is not an integer or out of range");
 /// An argument that must be a 32-bit signed integer and is a larger one.
@@ -83,8 +122,35 @@ pub const OVERFLOW: Failure = Failure::fixed("ERR increment or decrement would o
 pub const TOO_LONG: Failure =
     Failure::fixed("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
 /// SELECT and COPY with a database other than 0.
-pub const DB_OUT_OF_RANGE: Failure = Failure::fixed("ERR DB index is out of range");
+pub const DB_OUT_OF_RANGE: Failure =
+    Failure::fixed("ERR DB index is out of range").of_kind(Kind::DbOutOfRange);
 /// RENAME, COPY and OBJECT on a key that is not there.
 pub const NO_SUCH_KEY: Failure = Failure::fixed("ERR no such key");
 /// A command before AUTH on a server with a password.
-pub const NO_AUTH: Failure = Failure::fixed("NOAUTH Authentication required.");
+pub const NO_AUTH: Failure =
+    Failure::fixed("NOAUTH Authentication required.").of_kind(Kind::NoAuth);
+/// AUTH with a password on a server that has none.
+pub const NO_PASSWORD_SET: Failure = Failure::fixed(
+    "ERR AUTH <password> called without any password configured for the default user. Are you sure \
+     your configuration is correct?",
+);
+/// A command that needs the data while it is being loaded.
+pub const LOADING: Failure =
+    Failure::fixed("LOADING Redis is loading the dataset in memory").of_kind(Kind::Unavailable);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_pass_is_to_be_repeated() {
+        assert_eq!((LOADING.code(), LOADING.is_retryable()), ("LOADING", true));
+        assert_eq!((NO_AUTH.code(), NO_AUTH.is_retryable()), ("NOAUTH", false));
+        assert_eq!(Failure::arity("get").kind(), Kind::Arity);
+        let quoted = Failure::quoting("ERR Syntax error in '", b"a\0b", "'\r\n");
+        assert_eq!(
+            (quoted.text().as_ref(), quoted.kind()),
+            ("ERR Syntax error in 'a'", Kind::Other)
+        );
+    }
+}

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-/// The inside of an error that says its path already, so that it is not said twice.
+/// The inside of an error whose text has its path already, so that the path is added only once.
 #[derive(Debug)]
 struct Named(String);
 
@@ -16,15 +16,17 @@ impl fmt::Display for Named {
 
 impl std::error::Error for Named {}
 
-/// Adds the path, and what to do, to an error that does not say them yet. Its kind stays.
+/// Adds the path and the advice to an error that lacks them. Its kind stays.
 pub fn named(path: &Path) -> impl Fn(io::Error) -> io::Error + Copy + '_ {
-    move |error| match is_named(&error) {
-        true => error,
-        false => io::Error::new(error.kind(), Named(describe(path, &error))),
+    move |error| {
+        if is_named(&error) {
+            return error;
+        }
+        io::Error::new(error.kind(), Named(describe(path, &error)))
     }
 }
 
-/// An error that is about this path, in these words.
+/// An error about this path, in these words.
 pub fn about(path: &Path, what: impl fmt::Display) -> io::Error {
     io::Error::other(Named(format!("{}: {what}", path.display())))
 }
@@ -34,28 +36,21 @@ pub fn describe(path: &Path, error: &io::Error) -> String {
     if is_named(error) {
         return error.to_string();
     }
-    let (path, what) = (path.display(), plain(error));
-    match advice(error.kind()) {
-        Some(advice) => format!("{path}: {what}; {advice}"),
-        None => format!("{path}: {what}"),
-    }
+    let advice = match error.kind() {
+        ErrorKind::IsADirectory => "; a file should be there: move it away",
+        ErrorKind::NotADirectory => "; a directory should be there: move it away",
+        ErrorKind::PermissionDenied => "; give the user that runs kvstore permission for it",
+        ErrorKind::InvalidData => "; it must be text in UTF-8: correct it, or restore a backup",
+        _ => "",
+    };
+    format!("{}: {}{advice}", path.display(), plain(error))
 }
 
 fn is_named(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<Named>())
 }
 
-fn advice(kind: ErrorKind) -> Option<&'static str> {
-    match kind {
-        ErrorKind::IsADirectory => Some("a file should be there: move it away"),
-        ErrorKind::NotADirectory => Some("a directory should be there: move it away"),
-        ErrorKind::PermissionDenied => Some("give the user that runs kvstore permission for it"),
-        ErrorKind::InvalidData => Some("it must be text in UTF-8: correct it, or restore a backup"),
-        _ => None,
-    }
-}
-
-/// What the system says, without Rust's "(os error 2)" at its end.
+/// The system's message, without Rust's "(os error 2)" at its end.
 pub fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     text.split_once(" (os error").map_or(text.as_str(), |(message, _)| message).to_string()

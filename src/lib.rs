@@ -18,72 +18,83 @@
 //!
 //! # Modules, in reading order
 //!
-//! The core: [`protocol`] bytes ↔ requests and replies · [`store`] effects and the table · [`commands`] what each
-//! everyday command means · [`aof`] the log · [`engine`] the path of a request · [`server`] sockets and threads.
+//! The core: [`protocol`] bytes ↔ requests and replies · [`store`] effects and the table · [`commands`] the
+//! everyday commands · [`aof`] the log · [`engine`] the path of a request · [`server`] sockets and threads.
 //!
-//! More than one node: [`cluster`] this node's role, its link, its followers' progress · [`replication`] the log
-//! on its way to followers · [`pubsub`] messages and events about keys.
+//! More than one node: [`cluster`] this node's role, its link to the leader, its followers' progress ·
+//! [`replication`] the log on its way to followers · [`pubsub`] messages and events about keys.
 //!
 //! Reference, to be read when needed: [`commands::extra`] rare commands · [`memory`] the limit and eviction ·
 //! [`metrics`] counters and histograms · [`observe`] INFO, `/metrics`, SLOWLOG, TRACE, MONITOR · [`admin`] commands
-//! about the server · [`config`] settings · [`cli`] tools beside the server.
+//! about the server · [`config`] settings · [`cli`] tools for a data directory.
 //!
-//! Leaves, imported by anyone: [`clock`], [`digits`], [`error`], [`event`], [`file_error`], [`glob`], [`loading`],
-//! [`random`], [`rarely`], [`replace`], [`shutdown`], [`signal`].
+//! Leaves, which any module may import: [`clock`], [`digits`], [`error`], [`file_error`], [`glob`], [`loading`],
+//! [`lock`], [`random`], [`rarely`], [`replace`], [`shutdown`], [`signal`].
 //!
 //! # Threads
 //!
-//! | thread | owns | blocks on | ends when |
+//! | thread | owns | blocks on | ends |
 //! |---|---|---|---|
-//! | `main` | the wiring | the shutdown latch | last |
-//! | `accept` | a listener | `accept` | shutdown, when `main` shuts the listener |
-//! | `conn-<n>` ≤ maxclients | one socket, its buffers; of a follower, its acknowledgements | `read` | the peer leaves, or shutdown and all is answered |
-//! | `conn-<n>-push` | the replies and messages that a client was too slow to take | `write` | they are sent, or the client is cut |
-//! | `aof-sync` | parked replies | `Log::work`, the disk | after the last connection, with a last sync |
-//! | `sweeper` | – | the latch, with a timeout | shutdown |
-//! | `http` | the status page's listener | `accept` | shutdown, behind the last client |
-//! | `http-conn` ≤ 12 | one request for a page or the metrics | `read`, for 5 s at most | it is answered |
-//! | `repl-out-<n>` | a place in the log, for one follower | new log, or its socket | the link ends, shutdown |
-//! | `repl-in` | the link to the leader | `read`, or for an order | shutdown |
-//! | `signals` | – | a signal | last but `main` |
-//! | `repl-dial` ≤ 1 | a connection in the making | a name server, `connect` | it is there or not; at shutdown it is left behind |
-//! | `compactor` | a base in the making | a request, with a timeout | shutdown |
+//! | `main` | starting and stopping the others | the shutdown signal | last |
+//! | `accept` | a listener | `accept` | at shutdown: `main` shuts the listener |
+//! | `conn-<n>` ≤ maxclients | one client: socket, buffers, session; of a follower, its acknowledgements | `read` | when the client leaves; at shutdown, after the last reply |
+//! | `conn-<n>-push` | output that a client was too slow to take | `write` | when all is sent, or the client is cut off |
+//! | `aof-sync` | parked replies, and the syncing of the log | `Log::work`, the disk | after the last connection, with a last sync |
+//! | `sweeper` | expired keys; memory and output limits between commands | shutdown, with a timeout | at shutdown |
+//! | `compactor` | the base that replaces old segments | a request, with a timeout | at shutdown |
+//! | `repl-in` | the link to the leader | `read`, or a node to follow | at shutdown |
+//! | `repl-dial` ≤ 1 | a connection that is being opened | a name server, `connect` | when it is open or has failed; shutdown does not wait for it |
+//! | `repl-out-<n>` | the position of one follower in the log | new records, or its socket | when the link ends, or at shutdown |
+//! | `http` | the listener of the status page | `accept` | at shutdown, after the last client |
+//! | `http-conn` ≤ 12 | one request for a page or the metrics | `read`, for at most 5 s | when it is answered |
+//! | `signals` | SIGINT, SIGTERM, SIGHUP | a signal | last but `main` |
 //!
 //! # Locks
 //!
-//! Taken in this order, from top to bottom, and never the other way:
+//! A thread takes locks from top to bottom, never the other way. Debug builds check it ([`lock`]).
 //!
-//! | lock | protects | held for |
-//! |---|---|---|
-//! | `Engine::evictor` | keys found that may go | up to 16 evictions |
-//! | `Shard` (256, ascending) | a part of the table | one command, one EXEC, or a part of a walk |
-//! | `Log::pending` | the log's pending bytes | a memcpy |
+//! | rank | lock | protects | held for |
+//! |---|---|---|---|
+//! | `ROLE_CHANGE` | `Role::changing` | a change of role | the change; up to 5 s until a link has ended |
+//! | `CONFIG_CHANGE` | `Config::changing` | several settings, and their file | one CONFIG SET or REWRITE |
+//! | `FILES` | `Persistence::files` | which files the log consists of | a compaction, a reload, a full copy |
+//! | `EVICTOR` | `Engine::evictor` | keys that may be evicted next | up to 16 evictions |
+//! | `SYNCING` | `Log::syncing` | who syncs, and who changes the segment | one `fdatasync`, or a restart of the log |
+//! | `SHARD` | `Store::shards`, 256, ascending | a part of the table | one command, one EXEC, a part of a walk |
+//! | `WRITER` | `Log::writer` | the end of the log's file | one `write` |
+//! | `PENDING` | `Log::pending` | records that are not yet written | a memcpy |
+//! | `EPOCHS` | `Log::epochs` | where each epoch begins | a look-up |
+//! | `FOLLOWERS` | `Progress::all` | the list of followers | a walk over it |
+//! | `FEEDS` | `Monitors::feeds` | the list of MONITOR clients | a memcpy to each |
+//! | `LANE` | `Lane::state`, 16 | messages that wait to be sent | an entry |
+//! | `OUTBOX` | `Outbox::queue`, one per client | bytes that wait for the client | one `send` that does not block; a SUBSCRIBE |
+//! | `LEAF` | all others, below | one value each | a look-up or an entry |
+//! | `SIGNAL` | `Signal::lock` | the sleep of those who wait | no time |
 //!
-//! `Log::syncing` → `Log::writer` → `Log::pending` are for those who write and sync; no shard is locked
-//! then, but by `repl-in` when it starts over elsewhere (`Log::freeze`, before the shards). `Log::epochs`
-//! is a leaf after `Log::pending`, and a shard's registry of watched keys is one after the shard.
-//! `Role::changing` comes before all shards. A subscriber's
-//! `Outbox::queue` → `PubSub::registry` is the order of SUBSCRIBE. The registries of clients, of followers
-//! and of subscriptions, the wishes of PROMOTE, and the lanes of publishers, are leaves: held for a look or an
-//! entry, and never while sending. So are `Pause` and what a client waits for in a command (`engine::blocked`),
-//! the rings of slow and sampled commands, and `Monitors::feeds` → a feed's lines: an EXEC's
-//! commands are noted there while its shards are locked.
+//! While a leaf is held, nothing but a signal may be taken. The leaves:
+//!
+//! - store and log: `Watched::keys` of each shard, `Log::error`, `Retention::pins`, `Aside::times`
+//! - engine and server: `Persistence::policy`, `Compactor::began` and `last_error`, `Clients::by_id`,
+//!   `Client::labels`, `Blocked`, `Pause::pause`, `Pool::connection_tx`, `Shutdown::woken`, `Rarely`
+//! - cluster and pubsub: `Role::state` and `figures`, `Freshness::awaited`, `Progress::claims`,
+//!   `ReplicaProgress::state`, `PubSub::registry`
+//! - reference: `Cell::Text` and `Limits` of each setting, `Metrics::errors` and `rates`, `Latency`, `Ring`,
+//!   `Observed::timeline`, `Feed::lines`, the status page's `listeners`
 //!
 //! # Invariants
 //!
-//! - `protocol`, `store`, `commands` and the record codec do no I/O and read no clock, so that replay
-//!   and tests are exact (`tests/fuzz` runs them in memory).
-//! - State changes only in `Tx::apply`, with an effect that the log gets too: memory after a restart is
+//! - `protocol`, `store`, `commands` and the record codec do no I/O and read no clock, so replay and tests are
+//!   exact (`tests/fuzz` runs them in memory).
+//! - State changes only in `Tx::apply`, with an effect that goes to the log too. So memory after a restart is
 //!   memory before it (`tests/differential` with restarts).
-//! - Effects are appended while the shards are locked: log order is apply order (`tests/concurrency`,
-//!   `tests/crash`).
-//! - Nobody waits for the disk, a queue or a socket while a shard is locked; `Log::admit` waits before
-//!   the lock, the gate behind it.
-//! - Every queue, buffer, thread count and message size has a named limit and a policy
-//!   (`tests/hostile`).
-//! - Only one thread appends at a time: clients' writes on a leader, `repl-in` on a follower; the change
-//!   takes all shard locks (`engine::role`, `tests/replication`).
-//! - Recovery judges everything before it changes anything (`tests/every_byte.rs`).
+//! - Effects are appended while the shards are locked. So the order of the log is the order in which effects
+//!   were applied (`tests/concurrency`, `tests/crash`).
+//! - No thread waits for the disk, a queue or a socket while it holds a shard: `Log::admit` waits before the
+//!   lock, the gate after it. Two exceptions: DEBUG RELOAD and the loading of a full copy read files.
+//! - Every queue, buffer, number of threads and message size has a named limit and a policy (`tests/hostile`).
+//! - Only one kind of writer appends to the log: clients on a leader, `repl-in` on a follower. The change of
+//!   role takes all shards (`cluster::role`, `tests/replication`).
+//! - Recovery checks everything before it changes anything (`tests/every_byte.rs`).
 
 pub mod admin;
 pub mod aof;
@@ -98,6 +109,7 @@ pub mod error;
 pub mod file_error;
 pub mod glob;
 pub mod loading;
+pub mod lock;
 pub mod memory;
 pub mod metrics;
 pub mod observe;

@@ -1,12 +1,12 @@
-//! How far the reading of the data has come: at the start, for a full copy of a leader's, for DEBUG RELOAD.
+//! Progress of a load: at the start, for a full copy of the leader's data, for DEBUG RELOAD.
 //!
-//! Whoever reads tells it; INFO, `/metrics`, the status page and the guards of commands look. All of it is
-//! atomics, so a look never waits for the locks that a load holds.
+//! The thread that reads the data records its progress here. INFO, `/metrics`, the status page and the
+//! guards of commands read it. Everything is atomic, so a reader never waits for the locks of a load.
 
 use crate::clock::UnixMillis;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// Shared by all that read data and all that tell of it.
+/// The state of the current load, if there is one. Shared by loaders and readers.
 #[derive(Debug, Default)]
 pub struct Loading {
     active: AtomicBool,
@@ -17,28 +17,29 @@ pub struct Loading {
     loaded_bytes: AtomicU64,
 }
 
-/// One look at a load.
+/// The progress of a load at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LoadProgress {
     /// Unix seconds.
     pub started: u64,
-    /// Bytes of the files that are read.
+    /// Bytes to read.
     pub total_bytes: u64,
     /// Bytes read so far.
     pub loaded_bytes: u64,
-    /// The same in percent.
+    /// `loaded_bytes` in percent of `total_bytes`.
     pub percent: f64,
     /// Seconds left, at the speed so far; 1 in the first second, as in Redis.
     pub eta_seconds: u64,
 }
 
 impl Loading {
-    /// Whether data is being read: what is in memory is not to be seen.
+    /// Whether a load is going on. Clients must not see the data meanwhile.
     pub fn is_active(&self) -> bool {
         self.active.load(Relaxed)
     }
 
-    /// Begins a load, or ends it. One that was given up never ends: what it leaves in memory is a part.
+    /// Begins or ends a load. A load that was given up never ends, since it leaves only a part of the
+    /// data in memory.
     pub fn set_active(&self, active: bool) {
         if active && !self.active.swap(true, Relaxed) {
             self.begin(0);
@@ -47,7 +48,7 @@ impl Loading {
         }
     }
 
-    /// So many bytes are to be read.
+    /// Begins a load of this many bytes.
     pub fn begin(&self, total_bytes: u64) {
         self.started.store(UnixMillis::now().seconds(), Relaxed);
         self.total_bytes.store(total_bytes, Relaxed);
@@ -55,28 +56,29 @@ impl Loading {
         self.active.store(true, Relaxed);
     }
 
-    /// So many of them have been read.
+    /// Records how many bytes have been read.
     pub fn reached(&self, bytes: u64) {
         self.loaded_bytes.store(bytes, Relaxed);
     }
 
-    /// The server ends: loads stop where they are, and none ends any more.
+    /// Gives up all loads, because the server ends. They stop where they are.
     pub fn give_up(&self) {
         self.given_up.store(true, Relaxed);
     }
 
-    /// Whether loads are to stop.
+    /// Whether loads must stop.
     pub fn is_given_up(&self) -> bool {
         self.given_up.load(Relaxed)
     }
 
-    /// How far the present load is, if there is one.
+    /// The progress of the current load, if there is one.
     pub fn progress(&self) -> Option<LoadProgress> {
         if !self.is_active() {
             return None;
         }
         let started = self.started.load(Relaxed);
-        let (total, loaded) = (self.total_bytes.load(Relaxed), self.loaded_bytes.load(Relaxed));
+        let total = self.total_bytes.load(Relaxed);
+        let loaded = self.loaded_bytes.load(Relaxed);
         let elapsed = UnixMillis::now().seconds().saturating_sub(started);
         let left = u128::from(elapsed) * u128::from(total.saturating_sub(loaded));
         let eta = if elapsed == 0 { 1 } else { left / u128::from(loaded.max(1)) };

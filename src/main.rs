@@ -1,11 +1,9 @@
-//! The program: reads the arguments, starts logging, dispatches.
+//! The program: reads the arguments, starts logging, dispatches to a tool or the server.
 
 use kvstore::admin::log_level;
 use kvstore::cli;
 use kvstore::clock::UnixMillis;
-use kvstore::config;
-use kvstore::config::Config;
-use kvstore::config::Id;
+use kvstore::config::{self, Config, Id};
 use kvstore::memory::arenas;
 use kvstore::server;
 use std::io::Write;
@@ -30,11 +28,11 @@ fn run(args: &[String]) -> Result<ExitCode, Box<dyn std::error::Error>> {
     }
     let has = |name: &str| args.iter().any(|arg| arg == name);
     if has("--help") || has("-h") {
-        print(&format!("{}{}", cli::OVERVIEW, config::help()));
+        cli::print(&format!("{}{}", cli::OVERVIEW, config::help()));
         return Ok(ExitCode::SUCCESS);
     }
     if has("--version") || has("-V") {
-        print(&format!("kvstore {}\n", env!("CARGO_PKG_VERSION")));
+        cli::print(&format!("kvstore {}\n", env!("CARGO_PKG_VERSION")));
         return Ok(ExitCode::SUCCESS);
     }
     let options = match args.first().map(String::as_str) {
@@ -55,18 +53,13 @@ fn serve(options: &[String]) -> Result<ExitCode, Box<dyn std::error::Error>> {
     start_logging(&config);
     let in_time = server::serve(config)?;
     if !in_time {
-        // Connections that did not end in time have threads that did not either; do not wait for them.
+        // The threads of connections that did not end in time still run; do not wait for them.
         std::process::exit(0);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints to standard output; a reader that has left (`kvstore --help | head -1`) is no error.
-fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
-}
-
-/// A tool's log is for whoever waits for it: the progress of reading.
+/// A tool logs for the person who waits for it: the bare message, such as the progress of reading.
 fn start_tool_logging() {
     env_logger::Builder::new()
         .filter_level(log::LevelFilter::Info)
@@ -79,11 +72,11 @@ fn start_logging(config: &Config) {
         .filter_level(log::LevelFilter::Trace)
         .format(|out, record| {
             let thread = std::thread::current();
-            let name = thread.name().unwrap_or("-").to_string();
+            let name = thread.name().unwrap_or("-");
             let time = UnixMillis::now().utc();
             writeln!(out, "{time} {:<5} [{name}] {}", record.level(), record.args())
         })
         .init();
-    // The logger passes everything on; `loglevel` is this, and CONFIG SET changes it.
+    // The logger itself lets everything pass. This is `loglevel`, which CONFIG SET changes.
     log::set_max_level(log_level(config.choice(Id::Loglevel)));
 }

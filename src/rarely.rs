@@ -1,29 +1,29 @@
 //! A limit on repeated log lines: the same complaint is logged only now and then.
 
-use parking_lot::Mutex;
+use crate::lock::Mutex;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// The same thing is said again only after this long.
+/// The time after which a complaint may be logged again.
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
-/// Of more things, all are forgotten: then some are said once too often.
-const THINGS_MAX: usize = 256;
+/// Bounds the memory. At this many complaints all are forgotten, and some are logged once too often.
+const COMPLAINTS_MAX: usize = 256;
 
 /// The complaints so far, and when each was last logged.
 #[derive(Debug, Default)]
 pub struct Rarely(Mutex<BTreeMap<String, Instant>>);
 
 impl Rarely {
-    /// Whether it is time to say this; if so, it counts as said.
-    pub fn is_due(&self, what: &str) -> bool {
-        let mut said = self.0.lock();
-        if said.get(what).is_some_and(|at| at.elapsed() < AGAIN_AFTER) {
+    /// Whether this complaint is to be logged now. If so, it counts as logged.
+    pub fn is_due(&self, complaint: &str) -> bool {
+        let mut logged = self.0.lock();
+        if logged.get(complaint).is_some_and(|at| at.elapsed() < AGAIN_AFTER) {
             return false;
         }
-        if said.len() >= THINGS_MAX {
-            said.clear();
+        if logged.len() >= COMPLAINTS_MAX {
+            logged.clear();
         }
-        said.insert(what.to_string(), Instant::now());
+        logged.insert(complaint.to_string(), Instant::now());
         true
     }
 }

@@ -1,27 +1,27 @@
-//! The latch that everybody who waits for long also waits on.
+//! The latch that is closed when the server is to stop. Every long wait also waits for it.
 
+use crate::lock::Mutex;
 use crate::signal::Signal;
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-/// Closed once, when the server is to stop; never opened again.
+/// Closed once and never opened again.
 #[derive(Debug, Default)]
 pub struct Shutdown {
     requested: AtomicBool,
     changed: Signal,
-    /// Signals whose waiters look at this latch, too.
+    /// Signals whose waiters check this latch too.
     woken: Mutex<Vec<Arc<Signal>>>,
 }
 
 impl Shutdown {
-    /// Not requested.
+    /// A latch that is open.
     pub fn new() -> Shutdown {
         Shutdown::default()
     }
 
-    /// From now on, a request also wakes those who wait for this signal; their condition asks
+    /// Makes a request also wake the waiters of this signal. Their condition must check
     /// [`Shutdown::is_requested`].
     pub fn wakes(&self, signal: &Arc<Signal>) {
         self.woken.lock().push(Arc::clone(signal));
@@ -30,7 +30,7 @@ impl Shutdown {
         }
     }
 
-    /// Requests it. Returns whether this call was the first.
+    /// Requests the shutdown. Returns whether this call was the first.
     pub fn request(&self) -> bool {
         let first = !self.requested.swap(true, SeqCst);
         self.changed.notify();
@@ -38,20 +38,20 @@ impl Shutdown {
         first
     }
 
-    /// Whether it was requested.
+    /// Whether the shutdown was requested.
     pub fn is_requested(&self) -> bool {
         self.requested.load(SeqCst)
     }
 
-    /// Waits until it is requested.
+    /// Waits until the shutdown is requested.
     pub fn wait(&self) {
         self.changed.wait_until(None, || self.is_requested());
     }
 
-    /// Waits this long, or until it is requested; returns whether it is. The server's only way to
-    /// sleep: nothing that waits here holds up the end.
+    /// Waits this long, or until the shutdown is requested; returns whether it is. The server sleeps in
+    /// no other way, so no sleep delays the end.
     pub fn wait_for(&self, time: Duration) -> bool {
-        // A client may ask for a sleep that ends after the end of what the clock can tell: no deadline.
+        // A client may ask for a sleep that ends later than the clock can tell: that is no deadline.
         let deadline = Instant::now().checked_add(time);
         self.changed.wait_until(deadline, || self.is_requested())
     }

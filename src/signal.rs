@@ -1,50 +1,51 @@
-//! One way to wait: for a condition, with a deadline, woken by whoever changes what it looks at.
+//! One way to wait: for a condition, with a deadline, until a change of the state it depends on.
 //!
 //! ```text
-//! waiter    count me ── generation? ── condition? ── no: sleep until the generation moves
-//! notifier           change the state ── move the generation ── anybody counted? wake them
+//! waiter    count me ── read generation ── condition? ── no: sleep until the generation moves
+//! notifier           change the state ── move the generation ── any waiter counted? wake all
 //! ```
 //!
 //! The waiter counts itself before it reads the generation, and the notifier moves the generation before
-//! it reads the count. So either the notifier sees the waiter, or the waiter sees the change: no wake-up is
-//! lost, and a notifier without waiters takes no lock. The condition runs without any lock of the signal's,
-//! so it may take its own.
+//! it reads the count. So either the notifier sees the waiter, or the waiter sees the change. No wake-up
+//! is lost, and a notifier without waiters takes no lock. The condition runs while no lock of the signal
+//! is held, so it may take locks.
 //!
-//! A signal whose waiters must not outlive the server is given to [`crate::shutdown::Shutdown::wakes`].
+//! [`crate::shutdown::Shutdown::wakes`] makes shutdown wake a signal's waiters too.
 
-use parking_lot::{Condvar, Mutex};
+use crate::lock::{Mutex, rank};
+use parking_lot::Condvar;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::Instant;
 
-/// What waiters sleep on, and notifiers move.
+/// Waiters sleep on it until a notifier moves its generation.
 #[derive(Debug, Default)]
 pub struct Signal {
     /// Moved by each notification.
     generation: AtomicU64,
-    /// How many threads wait.
+    /// Number of threads that wait.
     waiters: AtomicUsize,
-    lock: Mutex<()>,
+    lock: Mutex<(), { rank::SIGNAL }>,
     changed: Condvar,
 }
 
 impl Signal {
-    /// Wakes all that wait, to look at their conditions again. Call it *after* the change.
+    /// Wakes all waiters, which check their conditions again. Call it *after* the change.
     pub fn notify(&self) {
         self.generation.fetch_add(1, SeqCst);
         if self.waiters.load(SeqCst) > 0 {
-            // Taken and released: no waiter is between its look at the generation and its sleep.
+            // Once this lock was ours, no waiter is between reading the generation and its sleep.
             drop(self.lock.lock());
             self.changed.notify_all();
         }
     }
 
-    /// Whether anybody waits.
+    /// Whether any thread waits.
     pub fn has_waiters(&self) -> bool {
         self.waiters.load(SeqCst) > 0
     }
 
-    /// Waits until the condition holds (true) or the deadline has passed (false); `None` is no deadline.
-    /// The condition is looked at once at least, and after each notification.
+    /// Waits until the condition holds (true) or the deadline has passed (false); `None` is no
+    /// deadline. The condition is checked at least once, and after each notification.
     pub fn wait_until(
         &self,
         deadline: Option<Instant>,
@@ -62,9 +63,9 @@ impl Signal {
             let mut guard = self.lock.lock();
             while self.generation.load(SeqCst) == seen {
                 match deadline {
-                    None => self.changed.wait(&mut guard),
+                    None => self.changed.wait(guard.raw()),
                     Some(deadline) => {
-                        if self.changed.wait_until(&mut guard, deadline).timed_out() {
+                        if self.changed.wait_until(guard.raw(), deadline).timed_out() {
                             break;
                         }
                     }

@@ -1,5 +1,5 @@
-"""The side-by-side benchmark, in reading order: servers, load, probe and latency, workload,
-throughput, keyspace and log (the kinds of workloads), workloads (the list), report."""
+"""The benchmark beside Redis. Reading order: servers, load, probe, latency, workload; then the kinds of
+workloads: throughput, keyspace, log, replication, pubsub, seeing, memory; then workloads (the list), report."""
 
 
 class BenchError(Exception):

@@ -1,4 +1,4 @@
-"""Workloads about many keys in memory: how large they are, and how they go."""
+"""Workloads about many keys in memory: their size, and their expiry."""
 
 import time
 
@@ -29,7 +29,7 @@ class Memory(Workload):
 
 
 class Expiry(Workload):
-    """A million keys with one deadline: how soon they are gone, and what others feel of it.
+    """A million keys with one deadline: how soon they are removed, and how much that slows other traffic.
 
     Other traffic is `probe.py`: 4,000 GETs a second of keys that stay, latency counted from when
     each was due. "Before" is measured while the million keys wait for their deadline, "meanwhile"
@@ -50,8 +50,8 @@ class Expiry(Workload):
         with Connection(server) as connection:
             connection.load(self.staying_keys, prefix="stay")
             for attempt in range(1, self.ATTEMPTS_MAX + 1):
-                # The deadline must be known before it is known how long loading takes. Keys that
-                # are there already only get a later one.
+                # The deadline is set before it is known how long loading takes. Keys that exist
+                # already only get a later one.
                 deadline_ms = int((time.time() + loading_seconds * attempt + probe_seconds) * 1000)
                 connection.load(keys, deadline_ms=deadline_ms)
                 if time.time() <= deadline_ms / 1000 - probe_seconds:

@@ -1,4 +1,4 @@
-"""The other end of `probe.py`: starts it, ends it, and answers what latency was between two times."""
+"""Runs `probe.py` and returns the latency between two times."""
 
 import array
 import math
@@ -30,7 +30,7 @@ class Probe:
         self.process.stdout.close()
 
     def end(self):
-        """Takes in what it measured."""
+        """Ends the probe and reads its figures."""
         self.process.terminate()
         try:
             output, _ = self.process.communicate(timeout=END_SECONDS_MAX)
@@ -43,12 +43,12 @@ class Probe:
         self.pairs = list(zip(samples[0::2], samples[1::2]))
 
     def p99_ms(self, start, until):
-        """Of the requests that were due from `start` until `until` (Unix times)."""
+        """The percentile over requests that were due from `start` until `until` (Unix times)."""
         return percentile([took for due, took in self.pairs if start <= due < until], 99) * 1000
 
 
 def percentile(values, percent):
-    """Nearest rank."""
+    """By nearest rank."""
     if not values:
         raise BenchError("no samples in the window")
     ranked = sorted(values)

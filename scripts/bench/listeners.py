@@ -1,4 +1,4 @@
-"""Subscribers that do nothing but read, run as a process of its own.
+"""Subscribers that only read, run as a separate process.
 
 Usage: python3 listeners.py PORT CHANNEL LISTENERS STALLED BYTES_EACH SECONDS_MAX
 LISTENERS read until each has received BYTES_EACH; STALLED ones subscribe and never read. Prints `ready`
@@ -21,7 +21,7 @@ CONFIRM_SECONDS_MAX = 60
 
 
 def subscribe(port, channel):
-    """A socket that listens to the channel."""
+    """A socket that is subscribed to the channel."""
     link = socket.create_connection(("127.0.0.1", port), timeout=CONFIRM_SECONDS_MAX)
     name = channel.encode()
     link.sendall(b"*2\r\n$9\r\nSUBSCRIBE\r\n$%d\r\n%s\r\n" % (len(name), name))
@@ -38,7 +38,7 @@ def subscribe(port, channel):
 
 
 def read_all(links, bytes_each, give_up):
-    """Returns when all have it; ends the process when one is cut off, or it takes too long."""
+    """Returns when all have received it. Ends the process if one is cut off or it takes too long."""
     poll = select.epoll()
     left = {}
     for link in links:

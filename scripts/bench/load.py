@@ -1,4 +1,4 @@
-"""Load from outside: redis-benchmark as the neutral generator, and a loader over a plain socket.
+"""Load: redis-benchmark as the neutral generator, and a loader over a plain socket.
 
 redis-benchmark runs single-threaded for every product, so that no product's client is better than
 another's. It is bounded in requests and in time.
@@ -21,7 +21,7 @@ SOCKET_SECONDS_MAX = 60
 
 
 class Connection:
-    """A RESP connection that knows just enough: load in bulk, and ask for one thing at a time."""
+    """A RESP connection that can load many keys and run single commands."""
 
     def __init__(self, server):
         address = ("127.0.0.1", server.port)
@@ -38,7 +38,7 @@ class Connection:
         self.socket.close()
 
     def _read(self, byte_count, at_most=None):
-        """So many bytes, or as many as there are, up to `at_most`."""
+        """Reads this many bytes; or all that are there, up to `at_most`."""
         answer = bytearray()
         while len(answer) < byte_count:
             got = self.socket.recv(at_most or min(1 << 16, byte_count - len(answer)))
@@ -77,14 +77,14 @@ class Connection:
         return len(request)
 
     def expect_ok(self, count):
-        """That many commands were answered with OK."""
+        """Reads the OKs of this many commands."""
         expected = b"+OK\r\n" * count
         answer = self._read(len(expected))
         if answer != expected:
             raise BenchError(f"SET was answered {answer[:200]!r}")
 
     def values(self, count):
-        """For each of so many GETs whether there was a value."""
+        """For each of this many GETs, True if there was a value."""
         for _ in range(count):
             size = int(self.reader.readline()[1:])
             if size >= 0:
@@ -92,7 +92,7 @@ class Connection:
             yield size >= 0
 
     def ask(self, *words):
-        """One command; its reply, unless that is an array, as text."""
+        """Runs one command; returns its reply as text, unless it is an array."""
         parts = [b"$%d\r\n%s\r\n" % (len(word), word.encode()) for word in words]
         self.socket.sendall(b"*%d\r\n" % len(words) + b"".join(parts))
         line = b""
@@ -106,7 +106,7 @@ class Connection:
         return text.decode()
 
     def ask_at_once(self, request, count):
-        """The same request so many times in one packet; the reply lines, for replies of one line."""
+        """Sends the same request this many times in one packet; returns the reply lines."""
         self.socket.sendall(request * count)
         answer = b""
         while answer.count(b"\n") < count:
@@ -131,7 +131,7 @@ class Connection:
 
 
 class Outcome:
-    """What one run of redis-benchmark showed."""
+    """The result of one run of redis-benchmark."""
 
     def __init__(self, output, client_share):
         self.client_share = client_share
@@ -156,14 +156,14 @@ class Outcome:
         return float(found.group(1))
 
     def percentile_ms(self, percent):
-        """The smallest printed latency that at least `percent` of the requests stayed within."""
+        """The smallest printed latency that at least `percent` of the requests did not exceed."""
         requests = max(count for count, _ in self.distribution)
         needed = requests * percent / 100
         return min(latency for count, latency in self.distribution if count >= needed)
 
 
 def redis_benchmark(server, requests, clients, pipeline, arguments):
-    """Runs redis-benchmark to its end. Any error reply fails the measurement."""
+    """Runs redis-benchmark. An error reply fails the measurement."""
     argv = ["redis-benchmark", "-h", "127.0.0.1", "-p", str(server.port), "-n", str(requests)]
     argv += ["-c", str(clients), "-P", str(pipeline), "-d", str(VALUE_BYTES), *arguments]
     started = time.monotonic()
@@ -176,7 +176,7 @@ def redis_benchmark(server, requests, clients, pipeline, arguments):
         raise BenchError(f"{' '.join(argv)} did not end:\n{server.log_tail()}") from error
     after = os.times()
     seconds = time.monotonic() - started
-    # In children_* stands whatever child was waited for meanwhile: this one alone.
+    # children_* count the children that were waited for meanwhile: only this one.
     used = after.children_user - before.children_user
     used += after.children_system - before.children_system
     if done.returncode != 0 or "rror" in done.stderr:

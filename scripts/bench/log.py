@@ -43,7 +43,7 @@ class Recovery(Workload):
 
 
 class Compaction(Workload):
-    """BGREWRITEAOF of a million keys under a write load: what the load and the memory feel of it.
+    """BGREWRITEAOF of a million keys under a write load: how much it slows the load, and its memory.
 
     The load is `probe.py`: 4,000 SETs a second over all keys, latency counted from when each was
     due. Memory includes what a forked child holds (see `Server.memory_mib`).
@@ -68,13 +68,13 @@ class Compaction(Workload):
             start = time.time() + 0.5
             seconds_max = idle_seconds + self.END_SECONDS_MAX + 10
             with Probe(server, "set", "key", keys, start, seconds_max) as probe:
-                # The first writes make room for themselves: not counted.
+                # The first writes allocate memory: not counted.
                 idle_from = start + self.SETTLE_SECONDS
                 memory_before = self._watch_idle(server, connection, idle_from + idle_seconds)
                 began = time.time()
                 memory_peak = self._compact(server, connection)
                 ended = time.time()
-                # The p99 of a quick one must stand on enough requests, too.
+                # The p99 of a quick run needs enough requests, too.
                 time.sleep(max(0.0, began + self.MEANWHILE_SECONDS_MIN - ended))
                 probe.end()
         before = probe.p99_ms(idle_from, began)
@@ -90,7 +90,7 @@ class Compaction(Workload):
         }
 
     def _watch_idle(self, server, connection, until):
-        """Polls as it does while compacting, so that the watching itself costs the same."""
+        """Polls as during the compaction, so that polling costs the same."""
         memory = server.memory_mib()
         while time.time() < until:
             connection.persistence()
@@ -99,7 +99,7 @@ class Compaction(Workload):
         return memory
 
     def _compact(self, server, connection):
-        """Returns the peak of memory."""
+        """Waits until it is done; returns the peak of memory."""
         rewrites_before = int(connection.persistence()["aof_rewrites"])
         give_up = time.time() + self.END_SECONDS_MAX
         connection.ask("BGREWRITEAOF")
@@ -118,7 +118,7 @@ class Compaction(Workload):
 
 
 def size_mib(directory):
-    """Of all files below a directory."""
+    """Size of all files below a directory."""
     sizes = [
         os.path.getsize(os.path.join(path, name))
         for path, _, names in os.walk(directory)

@@ -1,4 +1,4 @@
-"""Workloads about a limit on memory: how good a cache is under it, and whether it holds."""
+"""Workloads about a memory limit: the hit rate under it, and the peak of memory."""
 
 import itertools
 import random
@@ -27,7 +27,7 @@ class HitRatio(Workload):
     limit = "80mb"
     skew = 0.9
     batch = 50
-    # Two points of some 75.
+    # Two points below Redis, which hits about 75 %.
     targets = (Target("hit_percent", 0.973, at_least=True),)
 
     def __init__(self, name, title, policy):
@@ -55,7 +55,7 @@ class HitRatio(Workload):
         return {"hit_percent": 100 * hits / counted, "evictions": int(evicted)}
 
     def _access(self, connection, wanted):
-        """One batch; returns how many keys were not there."""
+        """Runs one batch; returns the number of misses."""
         connection.send([(b"GET", b"key:%d" % key) for key in wanted])
         missing = [key for key, found in zip(wanted, connection.values(len(wanted))) if not found]
         if missing:
@@ -67,7 +67,7 @@ class HitRatio(Workload):
 class Flood(Workload):
     """10 GB written under a limit of 100 MB: values of 10 bytes to 64 KiB, a million keys, 16 clients.
 
-    What counts is the most that the kernel has ever shown as resident.
+    The figure is the peak of resident memory that the kernel reports.
     """
 
     group = GROUP
@@ -100,7 +100,7 @@ class Flood(Workload):
         return {"rss_peak_mib": peak, "written_mib_s": total / 2**20 / seconds, "evictions": evicted}
 
     def _watch(self, server, connection, writers, left):
-        """The peak; meanwhile it keeps the log from filling the disk."""
+        """Returns the peak. Meanwhile it keeps the log from filling the disk."""
         peak, rewritten = 0.0, left[0]
         while any(writer.is_alive() for writer in writers):
             peak = max(peak, server.resident_mib())
@@ -112,7 +112,7 @@ class Flood(Workload):
         return peak
 
     def _write(self, server, left, seed):
-        """Its share. What is left is counted without a lock: a batch more or less is no matter."""
+        """One thread's share. The rest is counted without a lock: one batch more or less does not matter."""
         low, high = self.value_bytes
         draw, noise = random.Random(seed), random.Random(0).randbytes(2 * high)
         with Connection(server) as connection:

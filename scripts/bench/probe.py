@@ -1,4 +1,4 @@
-"""A paced latency probe, run as a process of its own: GETs or SETs at a fixed pace over a few
+"""A paced latency probe, run as a separate process: GETs or SETs at a fixed pace over a few
 connections.
 
 Usage: python3 probe.py PORT get|set PREFIX KEYS START SECONDS_MAX       (START is a Unix time)
@@ -24,7 +24,7 @@ import time
 CONNECTIONS = 8
 INTERVAL_SECONDS = 0.000_25
 VALUE_BYTES = 64
-# No factor in common with a round number of keys, and of a million the golden section: no clusters.
+# A step through the keys that visits all of them and makes no clusters.
 STRIDE = 618_033
 REPLY_HEADS = {"get": b"$%d\r\n" % VALUE_BYTES, "set": b"+OK\r\n"}
 REPLY_BYTES = {"get": len("$64\r\n") + VALUE_BYTES + len("\r\n"), "set": len("+OK\r\n")}
@@ -32,7 +32,7 @@ DRAIN_SECONDS_MAX = 30
 
 
 class Stop:
-    """Set by SIGTERM: from then on nothing more is due."""
+    """Set by SIGTERM: no request is due after that."""
 
     def __init__(self):
         self.at = float("inf")
@@ -43,7 +43,7 @@ class Stop:
 
 
 def request_pattern(verb, prefix):
-    """The request, with a place for the key's number."""
+    """The request, with a placeholder for the key's number."""
     words = [verb.upper().encode(), prefix + b":%012d"] + [b"y" * VALUE_BYTES] * (verb == "set")
     lengths = [len(words[0]), len(prefix) + 13, VALUE_BYTES]
     parts = [b"$%d\r\n%s\r\n" % (length, word) for length, word in zip(lengths, words)]
@@ -91,7 +91,7 @@ def run(port, verb, prefix, keys, start, seconds_max):
                 asked = waiting[link].popleft()
                 samples.extend((asked, now - asked))
                 outstanding -= 1
-    # What was never answered still waited at least this long.
+    # Requests without an answer have waited at least this long.
     for queue in waiting.values():
         for asked in queue:
             samples.extend((asked, time.time() - asked))

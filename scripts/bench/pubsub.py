@@ -1,4 +1,4 @@
-"""Workloads about PUBLISH: how many messages arrive, and what others feel of a storm of them."""
+"""Workloads about PUBLISH: how many messages arrive, and how much a storm slows other traffic."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ def message_bytes(payload_bytes):
 
 
 class Listeners:
-    """`with Listeners(server, 50, bytes_each) as listeners:`; they are subscribed when it begins."""
+    """`with Listeners(server, 50, bytes_each) as listeners:` begins when all are subscribed."""
 
     def __init__(self, server, count, bytes_each, stalled=0):
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "listeners.py")
@@ -43,7 +43,7 @@ class Listeners:
         self.process.stdout.close()
 
     def ended_at(self):
-        """Waits until all have received everything; when that was, in Unix time."""
+        """Waits until all have received everything; returns when that was, as Unix time."""
         line = self.process.stdout.readline()
         if not line:
             raise BenchError("the subscribers failed (see above)")
@@ -51,7 +51,7 @@ class Listeners:
 
 
 class Fanout(Workload):
-    """redis-benchmark's PUBLISH to so many subscribers that read."""
+    """PUBLISH by redis-benchmark to this many subscribers that read."""
 
     group = "pubsub"
     clients = 8
@@ -85,7 +85,7 @@ class Fanout(Workload):
 
 
 class Storm(Workload):
-    """What others feel of 50 subscribers who get 2,000 messages a second, and of one who does not read.
+    """Latency of other traffic while 50 subscribers get 2,000 messages a second and another does not read.
 
     Other traffic is `probe.py`: 4,000 GETs a second, latency counted from when each was due. The one who
     does not read is cut off at its limit while the storm lasts.
@@ -133,7 +133,7 @@ class Storm(Workload):
         }
 
     def _publish(self, connection, messages):
-        """At a steady pace, some at a time; returns how many got the last one."""
+        """Publishes at a steady pace, some at a time; returns how many clients got the last message."""
         words = [b"PUBLISH", CHANNEL.encode(), self.payload.encode()]
         request = b"*3\r\n" + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
         began = time.monotonic()

@@ -1,5 +1,5 @@
-"""Workloads with a leader and one follower: what following costs the leader, how far it is behind, and
-how long a full copy takes."""
+"""Workloads with a leader and one follower: the cost for the leader, the follower's lag, and the time of a
+full copy."""
 
 import time
 
@@ -11,12 +11,12 @@ from bench.workload import Target, Workload
 
 CATCH_UP_SECONDS_MAX = 120.0
 POLL_SECONDS = 0.01
-# Markers of the lag; a real run has hundreds.
+# Markers that measure the lag; a full run has hundreds.
 SAMPLES_MIN = 10
 
 
 class Following(Workload):
-    """What all of them share: servers with a log, a follower of the same product, in its own directory."""
+    """Shared: servers with a log, and a follower of the same product in its own directory."""
 
     durability = "everysec"
     group = "replication"
@@ -27,7 +27,7 @@ class Following(Workload):
 
 
 class Cost(Following):
-    """SETs in a pipeline of 16, without a follower and with one; all share two cores."""
+    """SETs in a pipeline of 16, without and with a follower; all share two cores."""
 
     requests = 1_500_000
     clients = 50
@@ -46,12 +46,12 @@ class Cost(Following):
                 followed = self._load(server, requests)
                 ended = time.monotonic()
                 wait_until_equal(connection, other)
-                behind = time.monotonic() - ended
+                catch_up = time.monotonic() - ended
         return {
             "throughput_alone": alone,
             "throughput_followed": followed,
             "kept_share": followed / alone,
-            "catch_up_s": behind,
+            "catch_up_s": catch_up,
         }
 
     def _load(self, server, requests):
@@ -60,7 +60,7 @@ class Cost(Following):
 
 
 class Lag(Following):
-    """50 unpipelined clients write; a marker is written every 10 ms and looked for on the follower."""
+    """50 unpipelined clients write; a marker is written every 10 ms and read on the follower."""
 
     requests = 300_000
     clients = 50
@@ -87,7 +87,7 @@ class Lag(Following):
                 thread = threading.Thread(target=load)
                 thread.start()
                 time.sleep(0.2)
-                # A smoke run's load may be over before it is looked at.
+                # The load of a smoke run may end before the first look.
                 while not done.is_set() or len(samples) < SAMPLES_MIN:
                     samples.append(marker_delay(leader, other, len(samples)))
                     time.sleep(0.01)
@@ -140,14 +140,14 @@ def replication(connection):
 
 
 def is_equal(leader, follower):
-    """Whether the follower's link is up and it has all that the leader has."""
+    """True if the follower's link is up and it has all of the leader's data."""
     here, there = replication(leader), replication(follower)
     up = there.get("master_link_status") == "up"
     return up and there["slave_repl_offset"] == here["master_repl_offset"]
 
 
 def wait_until_equal(leader, follower):
-    """Returns when it has."""
+    """Waits until it has."""
     give_up = time.monotonic() + CATCH_UP_SECONDS_MAX
     while not is_equal(leader, follower):
         if time.monotonic() > give_up:
@@ -156,7 +156,7 @@ def wait_until_equal(leader, follower):
 
 
 def marker_delay(leader, follower, number):
-    """Seconds from the leader's OK until the follower shows what was written."""
+    """Seconds from the leader's OK until the follower shows the write."""
     leader.ask("SET", "marker", str(number))
     began = time.monotonic()
     while follower.ask("GET", "marker") != str(number):
@@ -167,7 +167,7 @@ def marker_delay(leader, follower, number):
 
 
 def compact(connection, product):
-    """So that nothing but a full copy can be had."""
+    """Makes the leader keep no backlog, so that a follower needs a full copy."""
     for name, value in product.no_backlog:
         connection.ask("CONFIG", "SET", name, value)
     before = int(connection.persistence()["aof_rewrites"])

@@ -1,4 +1,4 @@
-"""Figures to text: medians, pair ratios, the Markdown table, the JSON file."""
+"""Figures to text: medians, pair ratios, the Markdown tables, RESULTS.md, the JSON file."""
 
 import json
 import os
@@ -14,6 +14,10 @@ from bench.workload import CLIENT_SHARE, FIGURES
 from bench.workloads import GROUPS
 
 CLIENT_BOUND_SHARE = 0.95
+HEAD = """# Benchmark results
+
+Written by `make bench ARGS=--write`, which replaces the sections of the groups that it measures."""
+RESULTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "RESULTS.md")
 
 
 def machine():
@@ -60,13 +64,13 @@ class Report:
         by_product.setdefault(product.name, []).append(figures)
 
     def median(self, workload, product, figure):
-        """Over the rounds; not a number where this product does not tell."""
+        """Over the rounds; NaN where this product does not report the figure."""
         rounds = self.measured[workload][product.name]
         values = [figures[figure] for figures in rounds if figure in figures]
         return statistics.median(values) if values else float("nan")
 
     def ratio(self, workload, figure):
-        """Median of the ratios within each round: what drifts between rounds cancels out."""
+        """Median of the ratios within each round, so that a drift between rounds cancels out."""
         subject = self.measured[workload][self.subject.name]
         baseline = self.measured[workload][self.baseline.name]
         pairs = [
@@ -77,9 +81,9 @@ class Report:
         return statistics.median(pairs) if pairs else float("nan")
 
     def verdict(self, workload, figure):
-        """(target, outcome), both empty for a figure without a target."""
+        """(target, outcome), both empty for a figure without a target that applies."""
         for target in workload.targets:
-            if target.figure != figure:
+            if target.figure != figure or (target.of_redis and self.baseline.name != "redis"):
                 continue
             if target.of_redis:
                 value = self.ratio(workload, figure)
@@ -91,7 +95,7 @@ class Report:
         return "", ""
 
     def cell(self, workload, product, figure):
-        """A median, with a mark where the load generator was the limit."""
+        """A median; † where the load generator was the limit."""
         value = self.median(workload, product, figure)
         if value != value:
             return "–"
@@ -101,13 +105,13 @@ class Report:
         return text
 
     def is_client_bound(self, workload, product):
-        """Whether redis-benchmark had no CPU left to ask for more."""
+        """True if redis-benchmark used a whole core, so that the server could have done more."""
         return self.median(workload, product, CLIENT_SHARE) >= CLIENT_BOUND_SHARE
 
     def rows(self, group):
         """One row for each figure of each workload of a group, heading first."""
         heading = ["workload", "figure", *(self.labels[p.name] for p in self.products)]
-        yield [*heading, "ratio to Redis", "target", "outcome"]
+        yield [*heading, f"ratio to {self.baseline.title}", "target", "outcome"]
         for workload, by_product in self.measured.items():
             if workload.group != group:
                 continue
@@ -127,35 +131,60 @@ class Report:
                 title = ""
 
     def markdown(self):
-        """The tables and what they stand on, ready for the README."""
-        measured = {workload.group for workload in self.measured}
-        tables = [self.table(group) for group in GROUPS if group in measured]
+        """All sections, as they are printed."""
+        return "\n\n".join(self.sections().values())
+
+    def sections(self):
+        """For each group that was measured: heading, table, circumstances and method. By heading."""
+        groups = [group for group in GROUPS if any(w.group == group for w in self.measured)]
+        return {
+            GROUPS[group]: "\n\n".join(
+                [f"## {GROUPS[group]}", self.table(group), self.circumstances(), self.method(group)]
+            )
+            for group in groups
+        }
+
+    def write(self, path):
+        """Writes the sections to a file, in place of its older sections of these groups."""
+        sections = self.sections()
+        older = ""
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                older = file.read()
+        head, *kept = re.split(r"^(?=## )", older, flags=re.MULTILINE)
+        for section in kept:
+            sections.setdefault(section.partition("\n")[0].removeprefix("## "), section.strip())
+        order = list(GROUPS.values())
+        titles = sorted(sections, key=lambda title: order.index(title) if title in order else len(order))
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("\n\n".join([head.strip() or HEAD, *(sections[title] for title in titles)]) + "\n")
+
+    def circumstances(self):
+        """Machine, date, commit, command and duration."""
         command = shlex.join(["python3", *sys.argv])
         minutes = (time.monotonic() - self.started) / 60
-        about = f"{machine()}; {self.date}; {commit()}; `{command}`, {minutes:.0f} minutes."
-        if self.quick:
-            about = f"SMOKE RUN: the figures mean nothing. {about}"
-        return "\n\n".join([*tables, about, self.method()])
+        text = f"{machine()}; {self.date}; {commit()}; `{command}`, {minutes:.0f} minutes."
+        return f"SMOKE RUN: the figures mean nothing. {text}" if self.quick else text
 
     def table(self, group):
-        """One group's heading and rows."""
+        """One group's rows as a Markdown table."""
         rows = list(self.rows(group))
         numeric = len(self.products) + 1
         rule = ["---", "---", *["---:"] * numeric, "---:", "---"]
-        lines = ["| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]]]
-        return "\n".join([f"**{GROUPS[group]}**", "", *lines])
+        return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]])
 
-    def method(self):
+    def method(self, group):
         """How it was measured, in a few sentences."""
         rounds = f"{self.rounds} round(s)"
-        long = [w for w in self.measured if w.rounds(self.rounds) < self.rounds]
+        measured = [w for w in self.measured if w.group == group]
+        long = [w for w in measured if w.rounds(self.rounds) < self.rounds]
         if long:
             names = ", ".join(f"`{workload.name}`" for workload in long)
             rounds += f", {long[0].rounds(self.rounds)} of {names}"
         return (
-            f"Medians over {rounds}; servers in turn, each freshly started; "
-            "ratios are the median of the pair ratios of each round. Values of 64 bytes, client "
-            "(redis-benchmark, one thread) on the same machine. "
+            f"Medians over {rounds}. In each round the servers take turns, each freshly started; a ratio is "
+            "the median of the ratios within the rounds. Values of 64 bytes; the client "
+            "(redis-benchmark, one thread) runs on the same machine. "
             f"† marks where the client used {CLIENT_BOUND_SHARE:.0%} of a core or more: the "
             "server could have done more."
         )
@@ -170,7 +199,7 @@ class Report:
         ]
 
     def save_json(self, path):
-        """Every single figure, for whoever wants another statistic."""
+        """Every single figure, for other statistics."""
         content = {
             "machine": machine(),
             "date": self.date,

@@ -1,15 +1,16 @@
-"""Workloads about what looking on costs: each server is compared with itself, looked at and not, in
-alternating rounds on one process, so that neither the machine's mood nor the memory's layout decides."""
+"""Workloads that measure what an observer costs. Each server is compared with itself, with and without the
+observer, in alternating turns on one process: so a drift of the machine affects both."""
 
 import socket
 import threading
 
 from bench.load import Connection, redis_benchmark
+from bench.servers import Kvstore
 from bench.workload import Target, Workload
 
 
 class Looking(Workload):
-    """Throughput alone and looked at, by turns."""
+    """Throughput without and with an observer, in turns."""
 
     group = "seeing"
     turns = 6
@@ -27,7 +28,7 @@ class Looking(Workload):
             connection.load(self.keyspace)
             self._load(server, requests // 4)
             for turn in range(2 * (self.turns_quick if quick else self.turns)):
-                # Off, on, on, off, …: a drift weighs on both alike.
+                # Off, on, on, off, …: a drift affects both.
                 on = turn % 4 in (1, 2)
                 with self.look(server, connection, on):
                     sums[on] += self._load(server, requests)
@@ -43,12 +44,12 @@ class Looking(Workload):
         return redis_benchmark(server, requests, self.clients, self.pipeline, arguments).throughput
 
     def look(self, server, connection, on):
-        """What is on during a turn."""
+        """A context manager: the observer during a turn."""
         raise NotImplementedError
 
 
 class Sampling(Looking):
-    """TRACE SAMPLE 100 beside TRACE SAMPLE 0. Redis has no such thing: its column is its noise."""
+    """TRACE SAMPLE 100 beside TRACE SAMPLE 0. Redis has no such command: its column shows the noise."""
 
     targets = (Target("seen_share", 0.98, at_least=True, of_redis=False),)
 
@@ -57,11 +58,11 @@ class Sampling(Looking):
         self.command, self.pipeline, self.requests = command, pipeline, requests
 
     def look(self, server, connection, on):
-        return _Sampled(connection, on and server.product.name == "kvstore")
+        return _Sampled(connection, on and isinstance(server.product, Kvstore))
 
 
 class Monitored(Looking):
-    """A client that monitors and reads all it gets. The target is Redis's own loss."""
+    """A client runs MONITOR and reads everything. The target is the loss of Redis."""
 
     command = "set"
     targets = (Target("seen_share", 1.0, at_least=True),)
@@ -92,7 +93,7 @@ class _Sampled(_Nobody):
 
 
 class _Monitor(_Nobody):
-    """Reads into one buffer and looks at nothing, so that the reader costs little, and the same for all."""
+    """Reads into one buffer and ignores it, so that the reader costs little, and the same for all."""
 
     def __init__(self, server):
         self.socket = socket.create_connection(("127.0.0.1", server.port))

@@ -1,8 +1,7 @@
-"""The products under test, and one running server of any of them.
+"""The products that are measured, and one running server of any of them.
 
-A product knows its command line. A server is a child process on a loopback port in a temporary
-directory of its own ($TMPDIR, else /tmp); it is stopped by its own pid, and the directory goes with
-it.
+A product knows its command line. A server is a child process on a port of 127.0.0.1. It has a temporary
+directory below $TMPDIR (or /tmp), which is removed when the server is stopped.
 """
 
 import os
@@ -24,12 +23,12 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def filesystem():
-    """The type of the one that servers have their files on."""
+    """The type of the file system that servers have their files on."""
     directory = os.path.realpath(tempfile.gettempdir())
     with open("/proc/self/mounts", encoding="utf-8", errors="replace") as file:
         mounts = [line.split()[1:3] for line in file]
     around = [m for m in mounts if os.path.commonpath([m[0], directory]) == m[0]]
-    # Of two mounts on one place, the later one is seen.
+    # Of two mounts on the same directory, the later one counts.
     return max(enumerate(around), key=lambda found: (len(found[1][0]), found[0]))[1][1]
 
 
@@ -39,7 +38,7 @@ class Product:
     name = ""
     title = ""
     durability_options = {}
-    # Settings of a leader, as pairs for CONFIG SET, with which a new follower needs a full copy at once.
+    # Settings of a leader, as pairs for CONFIG SET, after which a new follower needs a full copy.
     no_backlog = ()
 
     def __init__(self, binary):
@@ -66,11 +65,11 @@ class Product:
         raise NotImplementedError
 
     def loading_seconds(self, stdout_text, persistence):
-        """How long it says that reading back its log took; `persistence` is that part of INFO."""
+        """How long reading back its log took, as it reports. `persistence` is that part of INFO."""
         raise NotImplementedError
 
     def version(self):
-        """`7.0.15`, or a mark that it would not say."""
+        """Its version, such as `7.0.15`; `?` if it does not print one."""
         try:
             answer = subprocess.run(
                 [self.binary, "--version"], capture_output=True, text=True, timeout=10
@@ -90,7 +89,7 @@ class Redis(Product):
 
     name = "redis"
     title = "Redis"
-    # No policy rewrites the log by itself: it would fall into one round and not into another.
+    # The log is never rewritten automatically: a rewrite would disturb some rounds and not others.
     _logged = ["--save", "", "--appendonly", "yes", "--auto-aof-rewrite-percentage", "0"]
     # A leader would wait for a follower that has just been stopped.
     _logged += ["--shutdown-timeout", "0"]
@@ -108,8 +107,8 @@ class Redis(Product):
         return ["--replicaof", "127.0.0.1", str(port)]
 
     def choose_port(self):
-        # Redis takes port 0 for "do not listen". Between this close and its bind somebody else
-        # could take the port; it would then end at once, and the start is tried again.
+        # Redis takes port 0 for "do not listen". Between this close and its bind another process
+        # could take the port. Redis then ends at once, and the start is tried again.
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             return probe.getsockname()[1]
@@ -172,6 +171,13 @@ class Kvstore(Product):
 
     def loading_seconds(self, stdout_text, persistence):
         return int(persistence["kvstore_recovery_milliseconds"]) / 1000
+
+
+class OldKvstore(Kvstore):
+    """Another build, for example of the commit before a change."""
+
+    name = "old"
+    title = "old kvstore"
 
 
 class Server:
@@ -253,11 +259,11 @@ class Server:
             return file.read()
 
     def stdout(self):
-        """What it has printed since its start."""
+        """Its output since its start."""
         return self._read("stdout")
 
     def log_tail(self):
-        """What the server said last, for a failure message."""
+        """The end of the server's log, for a failure message."""
         return (self._read("stdout") + self._read("stderr"))[-2000:]
 
     def cpu_seconds(self):

@@ -1,11 +1,11 @@
-"""Workloads that redis-benchmark drives: as many requests as the server takes."""
+"""Workloads by redis-benchmark: as many requests as the server takes."""
 
 from bench.load import VALUE, Connection, redis_benchmark
 from bench.workload import CLIENT_SHARE, Target, Workload
 
 
 class Throughput(Workload):
-    """redis-benchmark's GET or SET over keys that are all there."""
+    """GET or SET of existing keys."""
 
     keyspace = 100_000
     keyspace_quick = 1_000
@@ -45,7 +45,7 @@ class Throughput(Workload):
 
 
 class Insert(Workload):
-    """SET of keys that are new (but for one in hundreds): does a growing table make a pause?"""
+    """SET of keys of which nearly all are new: does a growing table pause?"""
 
     requests = 5_000_000
     clients = 50
@@ -71,7 +71,7 @@ class Insert(Workload):
 
 
 def records_per_fsync(before, after):
-    """From INFO persistence before and after. Redis does not count its fsyncs: then nothing."""
+    """From INFO persistence before and after. Empty for Redis, which does not count its fsyncs."""
     if "kvstore_fsyncs" not in before:
         return {}
     fsyncs = int(after["kvstore_fsyncs"]) - int(before["kvstore_fsyncs"])

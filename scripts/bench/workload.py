@@ -1,11 +1,11 @@
-"""What every workload is: a name, a way to measure one server once, and targets for its figures."""
+"""A workload: a name, a way to measure one server once, and targets for its figures."""
 
 from dataclasses import dataclass
 
 from bench import BenchError
 from bench.servers import Server
 
-# name -> (what the table calls it, format)
+# name -> (name in the table, format)
 FIGURES = {
     "throughput": ("throughput, requests/s", "{:,.0f}"),
     "p50_ms": ("p50, ms", "{:.3f}"),
@@ -38,14 +38,14 @@ FIGURES = {
     "p99_before_ms": ("p99 of other traffic before, ms", "{:.3f}"),
     "p99_during_ms": ("p99 of other traffic meanwhile, ms", "{:.3f}"),
     "p99_growth": ("the latter over the former", "{:.2f}"),
-    "throughput_unseen": ("throughput, nobody looking, requests/s", "{:,.0f}"),
-    "throughput_seen": ("looked at, requests/s", "{:,.0f}"),
+    "throughput_unseen": ("throughput without an observer, requests/s", "{:,.0f}"),
+    "throughput_seen": ("with one, requests/s", "{:,.0f}"),
     "seen_share": ("the latter over the former", "{:.3f}"),
     "memory_before_mib": ("memory before, children included, MiB", "{:.1f}"),
     "memory_peak_mib": ("its peak meanwhile, MiB", "{:.1f}"),
     "memory_growth": ("the latter over the former", "{:.2f}"),
 }
-# Measured to judge the measurement itself; not a row of the table.
+# Share of a core that the client used. Not a row of the table: it shows if the client was the limit.
 CLIENT_SHARE = "client_share"
 
 
@@ -59,7 +59,7 @@ class Target:
     of_redis: bool = True
 
     def is_met(self, value):
-        """Judged on the unrounded value."""
+        """Compares the value before rounding."""
         return value >= self.bound if self.at_least else value <= self.bound
 
     def text(self):
@@ -70,7 +70,7 @@ class Target:
 class Workload:
     """One line of the list in `workloads.py`.
 
-    `durability` is what the servers are started with, `is_long` says that half the rounds must do.
+    `durability` is the level that the servers are started with. `is_long` means half as many rounds.
     """
 
     durability = "none"
@@ -83,15 +83,15 @@ class Workload:
 
     @property
     def group(self):
-        """`cache`, where nothing is written to disk, or `log`; others say what they are."""
+        """`cache` if nothing is written to disk, else `log`. Other kinds override it."""
         return "cache" if self.durability == "none" else "log"
 
     def rounds(self, wanted):
-        """How many rounds are measured if so many are wanted."""
+        """The number of rounds if `wanted` were asked for."""
         return (wanted + 1) // 2 if self.is_long else wanted
 
     def measure(self, product, quick):
-        """Figures of one fresh server."""
+        """Starts a server and returns its figures."""
         with Server(product, self.durability) as server:
             try:
                 return self.run(server, quick)
@@ -101,5 +101,5 @@ class Workload:
                 ) from error
 
     def run(self, server, quick):
-        """Loads and measures a server that has just been started."""
+        """Loads and measures a server that was just started."""
         raise NotImplementedError

@@ -1,7 +1,7 @@
-"""The list of all workloads, and what each of them should reach.
+"""The list of all workloads, each with its targets.
 
-A workload measures one server once and returns its figures by name (see FIGURES). It says which of
-them have a target, and whether the target is about the ratio to Redis or about the figure.
+A workload measures one server once and returns its figures by name (see FIGURES). A target is a bound
+either on a figure or on its ratio to Redis's figure.
 """
 
 from bench.keyspace import Expiry, Memory
@@ -18,14 +18,14 @@ GROUPS = {
     "cache": "Cache: nothing is written to disk (`appendonly no`)",
     "log": "Log: `appendonly yes`, never rewritten by itself",
     "replication": "Replication: a leader and one follower with logs, `everysec`, all on the two cores",
-    "seeing": "Seeing: each server looked at, and not, by turns",
-    "memory-limit": "Memory limit: keys go to make room",
+    "seeing": "Observers: the same server with and without one",
+    "memory-limit": "Memory limit: keys are evicted to make room",
     "pubsub": "Pub/Sub: PUBLISH to subscribers that read, 64 bytes a message",
 }
 
 
 def at_least(throughput, cpu=None):
-    """Throughput of Redis's at least, CPU per request at most."""
+    """Bounds on ratios to Redis: throughput at least, CPU per request at most."""
     targets = (Target("throughput", throughput, at_least=True),)
     return targets if cpu is None else (*targets, Target("cpu_us", cpu))
 
@@ -43,7 +43,7 @@ def cache_throughput():
 
 
 def log_throughput():
-    """The same three, SET only, with a log. Requests for some seconds: several fsyncs of everysec."""
+    """The same three, SET only, with a log. They run for some seconds, so that `everysec` syncs several times."""
     for policy, suffix, title, clients, pipeline, requests, targets in (
         ("everysec", "1", "1 client", 1, 1, 100_000, at_least(1.1)),
         ("everysec", "50", "50 clients", 50, 1, 250_000, at_least(0.9)),

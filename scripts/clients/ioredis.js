@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// ioredis, unchanged, with its defaults (it asks for INFO and waits for `loading:0`).
+// Checks ioredis, unchanged, with its defaults (it asks for INFO and waits for `loading:0`).
 // Usage: ioredis.js PORT PASSWORD_PORT PASSWORD, with the library on NODE_PATH.
 // Starts nothing; scripts/clients.sh starts the servers.
 "use strict";

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// node-redis, unchanged: with its defaults, and with RESP2 and RESP3 asked for.
+// Checks node-redis, unchanged: with its defaults, with RESP2 and with RESP3.
 // Usage: node_redis.js PORT PASSWORD_PORT PASSWORD, with the library on NODE_PATH.
 // Starts nothing; scripts/clients.sh starts the servers.
 "use strict";
@@ -43,7 +43,7 @@ const checks = {
     await sleep(100);
     assert.equal(await client.get("e"), null);
   },
-  // Commands of one tick leave in one packet, before a reply is read.
+  // Commands of one tick are sent in one packet, before a reply is read.
   async pipeline(client) {
     const count = 20_000;
     const numbers = Array.from({ length: count }, (_, n) => n);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""redis-cli as a person uses it, at a pseudo-terminal, hints enabled.
+"""Uses redis-cli as a person does, at a pseudo-terminal, with hints enabled.
 
 Usage: redis_cli_terminal.py PORT. Starts redis-cli only; scripts/clients.sh starts the server.
 """
@@ -20,23 +20,23 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Terminal:
-    """A child at a pseudo-terminal, and what it has shown since the last look."""
+    """A child at a pseudo-terminal, and its output that has not been matched yet."""
 
     def __init__(self, argv, home):
         self.shown = ""
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            # HOME, so that nobody's own history and preferences take part.
+            # A HOME without history or preferences of a user.
             environment = dict(os.environ, TERM="xterm", HOME=home)
             try:
-                # Without a size linenoise would ask the terminal where its cursor is, and wait.
+                # Without a size, linenoise would ask the terminal for its cursor position and wait.
                 fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 160, 0, 0))
                 os.execvpe(argv[0], argv, environment)
             finally:
                 os._exit(127)
 
     def wait_for(self, pattern):
-        """Reads until the pattern shows; fails after a while. Forgets all up to its end."""
+        """Reads until the pattern appears, and drops the output up to its end. Fails after SECONDS_MAX."""
         give_up = time.monotonic() + SECONDS_MAX
         while True:
             found = re.search(pattern, self.shown)
@@ -61,7 +61,7 @@ class Terminal:
             time.sleep(0.005)
 
     def end(self):
-        """Its exit code, once it has left by itself."""
+        """Waits until it ends by itself; returns its exit code."""
         give_up = time.monotonic() + SECONDS_MAX
         while time.monotonic() < give_up:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -72,7 +72,7 @@ class Terminal:
         raise AssertionError("redis-cli did not leave")
 
     def kill(self):
-        """If it is still there."""
+        """Ends it if it still runs."""
         if self.pid:
             os.kill(self.pid, 9)
             os.waitpid(self.pid, 0)
@@ -80,7 +80,7 @@ class Terminal:
 
 
 def session(terminal, port):
-    """(what is checked, a function that does it) in the order of typing."""
+    """Pairs of a check's name and its function, in the order of typing."""
     prompt = rf"127\.0\.0\.1:{port}> "
 
     def command(line, reply):
@@ -128,7 +128,7 @@ def watch_stat(terminal):
 
 
 def check(name, run):
-    """One line. After a failure the screen's state is unknown, so the script ends."""
+    """Runs one check and prints its line. After a failure the screen is unknown, so the script ends."""
     try:
         run()
     except AssertionError as error:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""redis-py, unchanged: with its defaults, and with RESP2 and RESP3 asked for.
+"""Checks redis-py, unchanged: with its defaults, with RESP2 and with RESP3.
 
 Usage: redis_py.py PORT PASSWORD_PORT PASSWORD, with the library on PYTHONPATH.
 Starts nothing; scripts/clients.sh starts the servers.
@@ -16,12 +16,12 @@ MODES = {"defaults": {}, "RESP2": {"protocol": 2}, "RESP3": {"protocol": 3}}
 
 
 def equal(got, wanted):
-    """An assert that shows both."""
+    """An assert that prints both values."""
     assert got == wanted, f"got {got!r}, wanted {wanted!r}"
 
 
 def raises(kind, text, action):
-    """The action fails with this error, whose text clients match on."""
+    """The action must fail with this error; clients match its text."""
     try:
         action()
     except kind as error:
@@ -31,7 +31,7 @@ def raises(kind, text, action):
 
 
 def strings(r):
-    """Values of all sorts, and what is not there."""
+    """Values of all kinds, and missing keys."""
     equal(r.set("s", "hello big world"), True)
     equal(r.get("s"), b"hello big world")
     equal(r.get("nothing"), None)
@@ -69,7 +69,7 @@ def keys(r):
 
 
 def expiry(r):
-    """Deadlines, and a key that is gone."""
+    """Deadlines, and a key that has expired."""
     r.set("e", "x", ex=100)
     assert 98 <= r.ttl("e") <= 100, "TTL is off"
     equal(r.persist("e"), True)
@@ -117,7 +117,7 @@ def transactions(r):
 
 
 def scan(r):
-    """Each key once or more, and the filters."""
+    """SCAN returns each key at least once; its filters."""
     r.mset({f"scan:{n}": n for n in range(3_000)})
     r.set("other", 1)
     equal(len(set(r.scan_iter())), 3_001)
@@ -135,7 +135,7 @@ def errors(r):
 
 
 def server(r):
-    """What monitoring and the library itself read."""
+    """Fields that monitoring tools and the library itself read."""
     info = r.info()
     assert info["redis_version"] and info["role"] == "master", "INFO lacks fields"
     equal(list(r.config_get("maxclients")), ["maxclients"])
@@ -150,7 +150,7 @@ def server(r):
 
 
 def threads(r):
-    """A pool shared by threads, as web servers do."""
+    """A pool that threads share, as in a web server."""
 
     def work():
         for _ in range(1_000):
@@ -165,7 +165,7 @@ def threads(r):
 
 
 def password(_, options):
-    """In the handshake; and what those get who do not know it."""
+    """A password in the handshake; the errors without it or with a wrong one."""
 
     def connect(**more):
         return redis.Redis(port=PASSWORD_PORT, **options, **more).ping()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""redis-py's Sentinel class, unchanged: it finds the leader, and goes on when that is killed.
+"""Checks redis-py's Sentinel class, unchanged: it finds the leader, and the next one when that is killed.
 
 Usage: redis_py_sentinel.py LEADER_PORT LEADER_PID SENTINEL_PORT…, with the library on PYTHONPATH.
 Starts nothing; scripts/clients.sh starts a leader, two followers and the Sentinels. Ends the leader.
@@ -19,7 +19,7 @@ SECONDS_MAX = 30
 
 
 def eventually(what, action):
-    """Tries until it is true; errors of a failover count as not yet. Returns the seconds it took."""
+    """Tries until it is true; errors during a failover are retried. Returns the seconds that it took."""
     began, last = time.monotonic(), None
     while time.monotonic() - began < SECONDS_MAX:
         try:

@@ -11,9 +11,9 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# Far longer than any answer takes: whoever waits this long has found a hang.
+# Far longer than any answer takes: a wait this long means a hang.
 DEADLINE_SECONDS = 20
-# Nothing here leaves this machine, whatever proxy the environment names.
+# No request leaves this machine, even if the environment names a proxy.
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -25,7 +25,7 @@ class Checks:
 
     @contextlib.contextmanager
     def check(self, name):
-        """The body passes unless it raises."""
+        """A check: the `with` body passes unless it raises."""
         try:
             yield
         except Exception as error:  # whatever it is, it is reported and counted
@@ -48,12 +48,12 @@ class Checks:
 
 
 def equal(got, wanted, what=""):
-    """An assert that shows both."""
+    """An assert that prints both values."""
     assert got == wanted, f"{what}: got {got!r}, wanted {wanted!r}"
 
 
 def wait_until(condition, what):
-    """Polls until the condition gives something true, and returns that."""
+    """Polls until the condition returns a true value, and returns it."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
         value = condition()
@@ -70,7 +70,7 @@ def fetch(url):
 
 @contextlib.contextmanager
 def process(arguments, directory, name):
-    """A child whose output goes to a file; ended with the body, by its own process id only."""
+    """A child process whose output goes to a file. It is ended with the `with` body, by its process id."""
     log = Path(directory, f"{name}.log")
     with log.open("ab") as output:
         child = subprocess.Popen(
@@ -112,7 +112,7 @@ def temporary_directory():
 
 @contextlib.contextmanager
 def kvstore(directory, *options):
-    """A server, in a directory where none has been; its ports are `port` and `page_port`."""
+    """A server in a new directory; its ports are `port` and `page_port`."""
     binary = os.environ.get("KVSTORE", str(ROOT / "target/release/kvstore"))
     binary = str(Path(binary).resolve())
     options = options or ("--port", "0")

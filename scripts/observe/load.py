@@ -1,6 +1,6 @@
 """Clients whose traffic is known to the byte.
 
-Each has keys of its own, so that hits, misses and failures are certain; it pipelines a round of
+Each has its own keys, so that hits, misses and failures are certain; it pipelines a round of
 commands, reads all replies, and waits for its next turn.
 """
 
@@ -14,7 +14,7 @@ ROUNDS_PER_SECOND = 20
 
 
 class Load:
-    """Runs for so many seconds in threads of its own; the figures are whole when it has been joined."""
+    """Runs in its own threads for this many seconds; the figures are complete after `join`."""
 
     def __init__(self, port, seconds):
         self.port, self.rounds, self.value = port, int(seconds * ROUNDS_PER_SECOND), b"v" * 64

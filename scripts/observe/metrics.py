@@ -1,4 +1,4 @@
-"""promtool likes the metrics, and a real Prometheus counts what the clients counted."""
+"""promtool accepts the metrics, and a real Prometheus counts the same as the clients."""
 
 import json
 import shutil
@@ -52,7 +52,7 @@ def scrape(server, directory, seconds):
         wait_until(lambda: prometheus.value("up") == 1, "the first scrape")
         load = Load(server.port, seconds).start()
         load.join()
-        # The sync of the last records, and a scrape behind it.
+        # Time for the sync of the last records and a scrape after it.
         wait_until(
             lambda: prometheus.value("kvstore_log_durable_seq") == load.writes + 1
             and prometheus.value("kvstore_connected_clients") == 0,
@@ -68,7 +68,7 @@ def scrape(server, directory, seconds):
 
 
 def compare(prometheus, load, data):
-    """The last scrape against what the clients did."""
+    """Compares the last scrape with the work of the clients."""
     by_command = prometheus.all("kvstore_commands_total", "command")
     equal(by_command, dict(load.commands), "commands by name")
     for name, wanted in [("failures", load.failures), ("rejections", load.rejections)]:
@@ -89,7 +89,7 @@ def compare(prometheus, load, data):
         "kvstore_keyspace_hits_total": load.hits,
         "kvstore_keyspace_misses_total": load.misses,
         "kvstore_keys": load.keys,
-        # Opening the log is a record, too.
+        # Opening the log also writes a record.
         "kvstore_log_appended_seq": load.writes + 1,
         "kvstore_log_written_seq": load.writes + 1,
         "kvstore_log_pending_bytes": 0,

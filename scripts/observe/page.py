@@ -1,4 +1,4 @@
-"""The status page in a real browser: it renders, moves, and is for everyone."""
+"""The status page in a real browser: it renders, updates, and is accessible."""
 
 import os
 import time
@@ -11,15 +11,15 @@ from .webdriver import browser, missing
 TAB, SPACE = "\ue004", " "
 SCHEMES = ["light", "dark"]
 WIDTHS = [320, 360, 768, 1280]
-# Long enough for all checks that want traffic; bounded by itself.
+# Long enough for all checks that need traffic; the load ends by itself.
 LOAD_SECONDS = 30
 
-# The contrast of each piece of text with what is behind it (WCAG 2.1, 1.4.3); returns the bad ones.
+# The contrast of each piece of text with its background (WCAG 2.1, 1.4.3); returns the bad ones.
 CONTRAST = """
 const light = c => { c /= 255; return c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4; };
 const parts = c => c.match(/[\\d.]+/g).map(Number);
 const luminance = c => .2126 * light(c[0]) + .7152 * light(c[1]) + .0722 * light(c[2]);
-function behind(at) {
+function background(at) {
   for (; at; at = at.parentElement) {
     const c = parts(getComputedStyle(at).backgroundColor);
     if (c.length < 4 || c[3] === 1) return c;
@@ -30,14 +30,14 @@ const bad = [];
 for (const at of document.querySelectorAll('body *')) {
   const own = [...at.childNodes].some(n => n.nodeType === 3 && n.data.trim());
   if (!own || !at.checkVisibility() || at.closest('svg, script, style, noscript')) continue;
-  const a = luminance(parts(getComputedStyle(at).color)), b = luminance(behind(at));
+  const a = luminance(parts(getComputedStyle(at).color)), b = luminance(background(at));
   const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
   if (ratio < 4.5) bad.push(at.textContent + ' ' + ratio.toFixed(2));
 }
 return bad;
 """
 
-# What a screen reader needs; returns what is missing.
+# Elements that a screen reader needs; returns the missing ones.
 STRUCTURE = """
 const bad = [], visible = at => at.checkVisibility();
 for (const name of ['header', 'main', 'footer', 'h1'])

@@ -1,4 +1,4 @@
-"""As much of WebDriver as the checks need: JSON over HTTP to chromedriver."""
+"""The part of WebDriver that the checks need: JSON over HTTP to chromedriver."""
 
 import base64
 import contextlib
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .checks import DEADLINE_SECONDS, OPENER, logged, process
 
-# Nothing that a browser does by itself reaches the network.
+# Keeps the browser's own requests off the network.
 ARGUMENTS = [
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -18,13 +18,13 @@ ARGUMENTS = [
 
 
 def missing():
-    """Which of the programs are not there."""
+    """Programs that are not installed."""
     return [name for name in ["chromium", "chromedriver"] if not shutil.which(name)]
 
 
 @contextlib.contextmanager
 def browser(directory):
-    """A browser, ended with the body."""
+    """A browser, which ends with the `with` body."""
     with process(["chromedriver", "--port=0"], directory, "chromedriver") as driver:
         port = logged(driver, r"started successfully on port (\d+)")
         page = Browser(f"http://127.0.0.1:{port}", directory)
@@ -60,7 +60,7 @@ class Browser:
         self.call("POST", "/url", {"url": url})
 
     def run(self, script, *arguments):
-        """What a function body returns in the page."""
+        """Runs a function body in the page and returns its result."""
         return self.call("POST", "/execute/sync", {"script": script, "args": list(arguments)})
 
     def text(self, name):
@@ -74,7 +74,7 @@ class Browser:
         return None if text[0] == "–" else float(text[0]) * factor
 
     def complaints(self):
-        """What the console has been told since the last time."""
+        """Lines of the console since the last call."""
         return [entry["message"] for entry in self.call("POST", "/se/log", {"type": "browser"})]
 
     def press(self, key):
@@ -85,7 +85,7 @@ class Browser:
         return self.call("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
 
     def look(self, scheme="light", width=1280, motion="no-preference"):
-        """Which scheme and width the page sees."""
+        """Sets the colour scheme and the width that the page sees."""
         features = [("prefers-color-scheme", scheme), ("prefers-reduced-motion", motion)]
         features = [{"name": name, "value": value} for name, value in features]
         self.devtools("Emulation.setEmulatedMedia", features=features)

@@ -16,28 +16,31 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 /// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
-    container(Connection, "client", FAST, subcommands, "Looks at and changes connections.", "CLIENT ID -> (the number of this connection)"),
+    container(Connection, "client", FAST, subcommands, "Looks at and changes connections.",
+        "CLIENT ID -> (the number of this connection)"),
     sub(Connection, "client|getname", 2, FAST, getname, "", "The name given to this connection."),
     sub(Connection, "client|help", 2, FAST, subcommands, "", "Lists the subcommands."),
     sub(Connection, "client|id", 2, FAST, id, "", "The number of this connection."),
     sub(Connection, "client|info", 2, FAST, info, "", "This connection's line of CLIENT LIST."),
     sub(Connection, "client|kill", -3, ADMIN, kill,
-        "ip:port | [ID client-id] [TYPE NORMAL | MASTER | REPLICA | PUBSUB] [USER username] [ADDR ip:port] [LADDR ip:port] [SKIPME yes/no]",
+        "ip:port | [ID client-id] [TYPE NORMAL | MASTER | REPLICA | PUBSUB] [USER username] \
+         [ADDR ip:port] [LADDR ip:port] [SKIPME yes/no]",
         "Ends connections."),
     sub(Connection, "client|list", -2, ADMIN, list,
         "[TYPE NORMAL | MASTER | REPLICA | PUBSUB] [ID client-id [client-id ...]]", "Lists the connections."),
-    sub(Connection, "client|no-evict", 3, ADMIN, no_evict, "ON | OFF", "Spares this connection when memory is short."),
-    sub(Connection, "client|no-touch", 3, FAST, no_touch,
-        "ON | OFF", "Reads of this connection do not count as uses of a key."),
-    sub(Connection, "client|pause", -3, ADMIN.and(Flags::UNPAUSED), pause,
-        "milliseconds [WRITE | ALL]", "Makes commands of all connections wait."),
-    sub(Connection, "client|reply", 3, FAST.and(Flags::CONNECTION), reply_mode,
-        "ON | OFF | SKIP", "Whether this connection is answered."),
-    sub(Connection, "client|setinfo", 4, FAST, setinfo,
-        "LIB-NAME name | LIB-VER version", "Tells which library this client uses."),
+    sub(Connection, "client|no-evict", 3, ADMIN, no_evict, "ON | OFF",
+        "Spares this connection when memory is short."),
+    sub(Connection, "client|no-touch", 3, FAST, no_touch, "ON | OFF",
+        "Reads of this connection do not count as uses of a key."),
+    sub(Connection, "client|pause", -3, ADMIN.and(Flags::UNPAUSED), pause, "milliseconds [WRITE | ALL]",
+        "Makes commands of all connections wait."),
+    sub(Connection, "client|reply", 3, FAST.and(Flags::CONNECTION), reply_mode, "ON | OFF | SKIP",
+        "Whether this connection is answered."),
+    sub(Connection, "client|setinfo", 4, FAST, setinfo, "LIB-NAME name | LIB-VER version",
+        "Tells which library this client uses."),
     sub(Connection, "client|setname", 3, FAST, setname, "name", "Names this connection."),
-    sub(Connection, "client|unblock", -3, ADMIN, unblock,
-        "client-id [TIMEOUT | ERROR]", "Wakes a connection that waits in a command."),
+    sub(Connection, "client|unblock", -3, ADMIN, unblock, "client-id [TIMEOUT | ERROR]",
+        "Wakes a connection that waits in a command."),
     sub(Connection, "client|unpause", 2, ADMIN.and(Flags::UNPAUSED), unpause, "", "Ends CLIENT PAUSE."),
 ];
 
@@ -210,7 +213,7 @@ fn kill(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
             victim.kill();
         }
     }
-    let link = usize::from(filter.means_leader() && engine.role.link.cut());
+    let link = usize::from(filter.means_leader() && engine.role.cut_link());
     match (by_address, victims.is_empty()) {
         (true, true) => return Err(Failure::fixed("ERR No such client")),
         (true, false) => reply.ok(),

@@ -8,7 +8,9 @@ use crate::config::Id;
 use crate::engine::session::{Ending, ReplyMode};
 use crate::engine::table::{FAST, Row, ServerCall, row};
 use crate::engine::{Engine, Session};
-use crate::error::{DB_OUT_OF_RANGE, Failure, INT_OUT_OF_RANGE, NOT_AN_INTEGER, SYNTAX};
+use crate::error::{
+    DB_OUT_OF_RANGE, Failure, INT_OUT_OF_RANGE, Kind, NO_PASSWORD_SET, NOT_AN_INTEGER, SYNTAX,
+};
 use crate::protocol::{Args, Dialect, Reply, integer};
 use crate::pubsub::commands as pubsub_command;
 use std::hint::black_box;
@@ -27,14 +29,13 @@ pub const COMMANDS: &[Row] = &[
     row(Connection, "echo", 2, FAST, echo).rest(1)
         .help("message", "Answers with the message.", "ECHO hello world -> hello world"),
     row(Connection, "hello", -1, FREE, hello).secrets(Secrets::AfterAuth)
-        .help("[protover [AUTH username password] [SETNAME clientname]]", "Agrees on RESP2 or RESP3, for programs; answers are RESP from then on, until RESET.",
+        .help("[protover [AUTH username password] [SETNAME clientname]]",
+            "Agrees on RESP2 or RESP3, for programs; answers are RESP from then on, until RESET.",
             "HELLO 3 -> (names and values that describe the server)"),
     row(Connection, "ping", -1, Flags::FAST.and(Flags::SUBSCRIBED), ping).rest(1)
         .help("[message]", "Answers, if the server is there.", "PING -> PONG"),
-    row(Connection, "quit", -1, ALWAYS, quit)
-        .help("", "Ends the connection.", "QUIT -> OK"),
-    row(Connection, "exit", -1, ALWAYS, quit)
-        .help("", "Ends the connection, as QUIT.", "EXIT -> OK"),
+    row(Connection, "quit", -1, ALWAYS, quit).help("", "Ends the connection.", "QUIT -> OK"),
+    row(Connection, "exit", -1, ALWAYS, quit).help("", "Ends the connection, as QUIT.", "EXIT -> OK"),
     row(Connection, "reset", 1, ALWAYS, reset)
         .help("", "Makes the connection as new; one that has sent RESP still gets RESP.", "RESET -> RESET"),
     row(Connection, "select", 2, FAST.and(Flags::CONNECTION), select)
@@ -43,10 +44,6 @@ pub const COMMANDS: &[Row] = &[
 
 const WRONG_PASSWORD: Failure =
     Failure::fixed("WRONGPASS invalid username-password pair or user is disabled.");
-const NO_PASSWORD_SET: Failure = Failure::fixed(
-    "ERR AUTH <password> called without any password configured for the default user. Are you sure \
-     your configuration is correct?",
-);
 const HELLO_NEEDS_AUTH: Failure = Failure::fixed(
     "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> \
      AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol \
@@ -149,7 +146,8 @@ fn hello(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
             name = Some(client_command::valid_name(&args[at + 1])?);
             at += 2;
         } else {
-            return Err(Failure::quoting("ERR Syntax error in HELLO option '", &args[at], "'"));
+            let refusal = Failure::quoting("ERR Syntax error in HELLO option '", &args[at], "'");
+            return Err(refusal.of_kind(Kind::Syntax));
         }
     }
     if !session.authenticated {

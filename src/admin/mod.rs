@@ -2,6 +2,7 @@
 //!
 //! The command table is assembled here, above everything that has rows in it, and handed to the engine.
 
+mod absent;
 pub(crate) mod client_command;
 pub(crate) mod command_command;
 pub(crate) mod connection;
@@ -19,7 +20,7 @@ use crate::{pubsub, replication};
 
 /// The command table, in the order of HELP.
 pub fn commands() -> Commands {
-    assemble(&[
+    let server = [
         replication::commands::COMMANDS,
         connection::COMMANDS,
         client_command::COMMANDS,
@@ -32,7 +33,8 @@ pub fn commands() -> Commands {
         latency::COMMANDS,
         slowlog::COMMANDS,
         trace::COMMANDS,
-    ])
+    ];
+    assemble(&server, absent::ABSENT)
 }
 
 #[cfg(test)]

@@ -18,22 +18,28 @@ const TAKES_OVER: Flags = ADMIN.and(Flags::NO_MULTI).and(Flags::CONNECTION);
 /// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
-    container(Server, "config", ADMIN, subcommands, "Reads and changes the settings.", "CONFIG GET maxclients -> 1) maxclients\n2) 10000"),
+    container(Server, "config", ADMIN, subcommands, "Reads and changes the settings.",
+        "CONFIG GET maxclients -> 1) maxclients\n2) 10000"),
     sub(Server, "config|get", -3, ADMIN, config_get, "pattern [pattern ...]", "The settings that match."),
     sub(Server, "config|help", 2, ADMIN, subcommands, "", "Lists the subcommands."),
     sub(Server, "config|resetstat", 2, ADMIN, config_resetstat, "", "Sets the counters of INFO to zero."),
-    sub(Server, "config|rewrite", 2, ADMIN, config_rewrite, "", "Writes the settings to the configuration file."),
-    sub(Server, "config|set", -4, ADMIN, config_set,
-        "parameter value [parameter value ...]", "Changes settings, all or none.").secrets(Secrets::Settings),
+    sub(Server, "config|rewrite", 2, ADMIN, config_rewrite, "",
+        "Writes the settings to the configuration file."),
+    sub(Server, "config|set", -4, ADMIN, config_set, "parameter value [parameter value ...]",
+        "Changes settings, all or none.").secrets(Secrets::Settings),
     container(Server, "debug", ADMIN, subcommands, "For tests of the server.", "DEBUG SLEEP 0.5 -> OK"),
     sub(Server, "debug|help", 2, ADMIN, subcommands, "", "Lists the subcommands."),
-    sub(Server, "debug|loadaof", 2, ADMIN, debug_reload, "", "Reads everything back from disk, as a restart would."),
-    sub(Server, "debug|reload", -2, ADMIN, debug_reload,
-        "[MERGE] [NOFLUSH] [NOSAVE]", "Reads everything back from disk, as a restart would."),
-    sub(Server, "debug|set-active-expire", 3, ADMIN, debug_set_active_expire, "0 | 1", "Turns the sweeper off and on."),
-    sub(Server, "debug|sleep", 3, ADMIN, debug_sleep, "seconds", "Keeps this connection waiting; the others go on."),
+    sub(Server, "debug|loadaof", 2, ADMIN, debug_reload, "",
+        "Reads everything back from disk, as a restart would."),
+    sub(Server, "debug|reload", -2, ADMIN, debug_reload, "[MERGE] [NOFLUSH] [NOSAVE]",
+        "Reads everything back from disk, as a restart would."),
+    sub(Server, "debug|set-active-expire", 3, ADMIN, debug_set_active_expire, "0 | 1",
+        "Turns the sweeper off and on."),
+    sub(Server, "debug|sleep", 3, ADMIN, debug_sleep, "seconds",
+        "Keeps this connection waiting; the others go on."),
     row(Server, "info", -1, FAST, info)
-        .help("[section [section ...]]", "State and counters of the server.", "INFO clients -> (lines of name:value)"),
+        .help("[section [section ...]]", "State and counters of the server.",
+            "INFO clients -> (lines of name:value)"),
     row(Server, "lolwut", -1, Flags::FAST, lolwut)
         .help("[VERSION version]", "A picture, and the version.", "LOLWUT -> (a picture)"),
     row(Server, "monitor", 1, TAKES_OVER, monitor)

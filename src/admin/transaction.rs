@@ -63,7 +63,7 @@ fn watch(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     if session.watches.bytes() + needed > engine.transaction_bytes_max() {
         return Err(WATCHES_FULL);
     }
-    if engine.role.is_loading() {
+    if engine.loading.is_active() {
         session.watches.lose();
     }
     // The next EXEC will run nothing, so more keys need not be watched.

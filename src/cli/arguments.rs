@@ -2,17 +2,17 @@
 
 use super::{Error, Tool};
 
-/// What was given to a tool.
+/// The arguments of a tool.
 #[derive(Debug, Default)]
 pub(super) struct Arguments {
-    /// Everything that is no option, in order.
+    /// All arguments that are not options, in order.
     pub words: Vec<String>,
     switches: Vec<String>,
     values: Vec<(String, String)>,
 }
 
 impl Arguments {
-    /// Reads `--name`, `--name value`, `--name=value` and words, as the tool's row says.
+    /// Reads `--name`, `--name value`, `--name=value` and words, as the tool's row describes them.
     pub fn parse(tool: &Tool, args: &[String]) -> Result<Arguments, Error> {
         let mut given = Arguments::default();
         let mut args = args.iter();
@@ -48,7 +48,7 @@ impl Arguments {
         self.switches.iter().any(|given| given == switch)
     }
 
-    /// This option's value; the last one, if it was given several times.
+    /// The option's value; the last one, if it was given several times.
     pub fn value(&self, name: &str) -> Option<&str> {
         let given = self.values.iter().rev().find(|(given, _)| given == name);
         given.map(|(_, value)| value.as_str())

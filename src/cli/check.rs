@@ -2,8 +2,8 @@
 
 use super::{Arguments, Error, Tool, Verdict, at, say, steadily};
 use crate::aof::cleanup;
+use crate::aof::dir_lock::{self, DirLock};
 use crate::aof::files::{self, base_name, segment_name};
-use crate::aof::lock::{self, Lock};
 use crate::aof::mark;
 use crate::aof::node::Node;
 use crate::aof::record::{Epoch, HEADER_LEN_MAX, Header};
@@ -43,7 +43,7 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
     if arguments.has("repair") {
         // Before the lock, which would make the directory.
         fs::read_dir(dir).map_err(at(dir))?;
-        let _lock = Lock::hold(dir).map_err(at(dir))?;
+        let _lock = DirLock::hold(dir).map_err(at(dir))?;
         if let Err(error) = judge(dir).0 {
             repair(dir, error)?;
         }
@@ -133,7 +133,7 @@ fn describe_torn(dir: &Path, torn: &Torn) -> Result<String, Error> {
     let Torn { segment, damage, len } = torn;
     let (name, offset, seq, what) =
         (segment_name(*segment), damage.offset, damage.seq, damage.what);
-    let fate = match lock::holder(dir).map_err(at(dir))? {
+    let fate = match dir_lock::holder(dir).map_err(at(dir))? {
         Some(process) => format!("{process} may be writing it just now"),
         None => "a server moves it to quarantine when it starts".to_string(),
     };

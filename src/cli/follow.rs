@@ -7,7 +7,7 @@
 //! A server that compacts the log may remove a segment before it was read. Then the output continues
 //! after the new base, and a message on stderr names the gap.
 
-use super::show::Printer;
+use super::printer::Printer;
 use super::{Error, at};
 use crate::aof::damage::Damage;
 use crate::aof::files::{self, segment_name};

@@ -1,11 +1,11 @@
-//! `kvstore import`: takes append-only files of Redis.
+//! `kvstore import`: makes a data directory from append-only files of Redis.
 //!
-//! Each command in them runs as it would in the server: the row of the table, its handler, one
-//! transaction. Only then is a directory made, with a base of the state that came of it.
+//! Each command in the files runs as in the server: its row of the table, its handler, one transaction.
+//! After the last one, a directory is made with a base of the resulting state.
 //!
-//! As in a Redis that is loading, nothing expires meanwhile: Redis has logged a DEL for what expired,
-//! and a command that saw the key in Redis must see it here. So the clock of these transactions stands
-//! at 0, except for a command with a time that is relative to now, which Redis never writes.
+//! As in a Redis that is loading, no key expires meanwhile: Redis has logged a DEL for each key that
+//! expired, and a command that saw the key in Redis must see it here. So the clock of these transactions
+//! stands at 0, except for a command with a time that is relative to now, which Redis never writes.
 
 use super::export::each_part;
 use super::{Arguments, Error, Progress, Tool, Verdict, at, make_directory, say};
@@ -35,7 +35,7 @@ kvstore import FILE... DIR
 Makes the data directory DIR, which must not exist or be empty, from an append-only file of Redis in
 RESP form. Redis 7 keeps several, in appendonlydir: name the base and all incr files, in this order.
 
-Redis may write its base as RDB, which is not taken. To have it written as commands:
+Redis may write its base as RDB, which cannot be imported. To have it written as commands:
   redis-cli CONFIG SET aof-use-rdb-preamble no
   redis-cli BGREWRITEAOF        (and wait until INFO says aof_rewrite_in_progress:0)
 
@@ -66,12 +66,12 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
     Ok(Verdict::Fine)
 }
 
-/// The state so far.
+/// The state after the commands so far.
 struct Import {
     store: Store,
     commands: Commands,
     commands_run: u64,
-    /// Between MULTI and EXEC. The commands run all the same: if EXEC is missing, the import fails.
+    /// Between MULTI and EXEC. The commands run at once: if EXEC is missing, the import fails.
     in_multi: bool,
 }
 
@@ -85,14 +85,14 @@ impl Import {
         let mut file = File::open(path).map_err(at(path))?;
         let file_len = file.metadata().map_err(at(path))?.len();
         let mut progress = Progress::new(format!("reading {}", path.display()));
-        let (mut decoder, mut window, mut start) = (Decoder::new(), Vec::new(), 0);
-        // Where in the file the window begins.
-        let mut window_offset = 0u64;
+        let mut decoder = Decoder::new();
+        // The part of the file from `window_offset` on; what is before `start` in it is done.
+        let (mut window, mut window_offset, mut start) = (Vec::new(), 0u64, 0);
+        let failed = |offset: u64, text: &str| {
+            Err(Error::Failed(format!("{}, byte {offset}: {text}", path.display())))
+        };
         loop {
             let offset = window_offset + start as u64;
-            let failed = |text: &str| {
-                Err(Error::Failed(format!("{}, byte {offset}: {text}", path.display())))
-            };
             match self.step(&mut decoder, &window[start..]) {
                 Ok(Some(len)) => start += len,
                 Ok(None) => {
@@ -104,19 +104,19 @@ impl Import {
                         break;
                     }
                 }
-                Err(text) => return failed(&text),
+                Err(text) => return failed(offset, &text),
             }
         }
         if !window.is_empty() || self.in_multi {
             let text = "the file ends within a command or a transaction, as after a crash; \
                         redis-check-aof --fix cuts it to what is whole";
-            return Err(Error::Failed(format!("{}, byte {window_offset}: {text}", path.display())));
+            return failed(window_offset, text);
         }
         Ok(())
     }
 
-    /// Takes one command or annotation off the front of `bytes`; returns its length, or None if it is
-    /// not there as a whole.
+    /// Runs the command or skips the annotation at the front of `bytes`. Returns its length, or None if
+    /// it is incomplete.
     fn step(&mut self, decoder: &mut Decoder, bytes: &[u8]) -> Result<Option<usize>, String> {
         match bytes {
             [] => return Ok(None),
@@ -185,9 +185,9 @@ fn describe(args: Args<'_>) -> String {
     if args.len() > 3 { text + " …" } else { text }
 }
 
-/// Writes a base of record 1, as if that had set all keys. A base in front of the first record would not be
-/// missed if it was lost, nor would a follower that has no record ask for it. No other import has the same
-/// crc, so their histories are never taken for one.
+/// Writes a base of record 1, as if that record had set all keys. A base before the first record would
+/// not be missed if it was lost, and a follower without records would not ask for it. The crc is random,
+/// so the histories of two imports are never taken for one.
 fn write_base(store: &Store, dir: &Path) -> Result<u64, Error> {
     let first = Position { seq: Seq(1), epoch: Epoch(0), crc: random::generator().u32(..) };
     let disk = Directory::open(dir).map_err(at(dir))?;

@@ -1,19 +1,18 @@
-//! Tools beside the server, for a data directory: look at it, mend it, copy it.
+//! Tools for a data directory, without a server: inspect it, repair it, copy it.
 //!
-//! | tool | reads | writes | beside a running server |
+//! | tool | reads | writes | while a server runs |
 //! |---|---|---|---|
 //! | `check` | base and segments, as recovery does | nothing; with `--repair`, cuts | yes; `--repair` no |
 //! | `log` | the same, record by record | lines for people | yes |
 //! | `export` | the same, up to a point | one file for Redis | yes |
-//! | `import` | append-only files of Redis | a new directory | it is new |
+//! | `import` | append-only files of Redis | a new directory | the directory is new |
 //! | `recover` | as `export` | a new directory | yes |
 //!
-//! They read through the log's own scanner and recovery, so they never disagree with the server about
-//! what is whole. What they make appears under its name only when it is complete and on the disk.
+//! The tools read through the log's scanner and recovery, so they never disagree with the server about
+//! what is intact. Their output appears under its name only when it is complete and on the disk.
 //!
-//! Beside a running server, the log may be compacted under a reader's eyes. A reader that then fails
-//! begins again (`steadily`). A last record that is being written is taken for what a crash at that
-//! moment would leave: not there yet.
+//! A running server may compact the log while a tool reads it. A reader that then fails begins again
+//! (`steadily`). A last record that is being written counts as not there yet, as after a crash.
 
 mod arguments;
 mod check;
@@ -21,11 +20,12 @@ mod export;
 mod follow;
 mod import;
 mod point;
+mod printer;
 mod recover;
 mod show;
 
+use crate::aof::dir_lock;
 use crate::aof::files;
-use crate::aof::lock;
 use crate::aof::recovery::RecoveryError;
 use crate::file_error::describe;
 use crate::replace::sync_parent;
@@ -37,23 +37,23 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// What `kvstore --help` says before the options of the server.
+/// The beginning of `kvstore --help`, before the options of the server.
 pub const OVERVIEW: &str = "\
 kvstore [serve] [OPTION]...                 the server
-kvstore check DIR [--repair]                is this data whole? with --repair, keep what is
+kvstore check DIR [--repair]                is this data intact? --repair keeps what is
 kvstore log DIR [--key K] [--follow] ...    the history, readable
 kvstore export DIR FILE [--until POINT]     one file that Redis loads
 kvstore import FILE... DIR                  the reverse
 kvstore recover DIR NEWDIR --until POINT    the data as it was at a record or a time
-Each tool has a --help of its own; here is the server's.
+Each tool explains itself: kvstore check --help. Here is the server's help.
 
 ";
 
-/// A tool: a row of the table that arguments are read by.
+/// A tool: a row of the table of subcommands.
 pub struct Tool {
     name: &'static str,
     help: &'static str,
-    /// At least and at most so many words besides options.
+    /// The least and the greatest number of words besides options.
     words: (usize, usize),
     /// Options that stand alone.
     switches: &'static [&'static str],
@@ -64,23 +64,23 @@ pub struct Tool {
 
 static TOOLS: [Tool; 5] = [check::TOOL, show::TOOL, export::TOOL, import::TOOL, recover::TOOL];
 
-/// How a tool ends that has done its work.
+/// The result of a tool that has done its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     /// All is well: exit code 0.
     Fine,
-    /// It has found damage, and has said so: exit code 1.
+    /// It has found and reported damage: exit code 1.
     Damaged,
 }
 
-/// Why a tool could not do its work.
+/// The reason why a tool could not do its work.
 #[derive(Debug)]
 enum Error {
-    /// The arguments make no sense: exit code 2.
+    /// The arguments are wrong: exit code 2.
     Usage(String),
-    /// Something else: exit code 1.
+    /// Another failure: exit code 1.
     Failed(String),
-    /// Whoever reads our output has left; nobody is there to be told.
+    /// The reader of our output has left, so there is nothing to report to.
     ReaderLeft,
 }
 
@@ -105,12 +105,11 @@ pub fn find(name: &str) -> Option<&'static Tool> {
 }
 
 impl Tool {
-    /// Runs the tool and tells the process's exit code.
+    /// Runs the tool and returns the process's exit code.
     pub fn run(&self, args: &[String]) -> ExitCode {
         let name = self.name;
         if args.iter().any(|arg| arg == "--help" || arg == "-h") {
-            // A reader that has left (`--help | head -1`) is no error.
-            let _ = io::stdout().write_all(self.help.as_bytes());
+            print(self.help);
             return ExitCode::SUCCESS;
         }
         match Arguments::parse(self, args).and_then(|arguments| (self.run)(&arguments)) {
@@ -128,6 +127,11 @@ impl Tool {
     }
 }
 
+/// Prints to standard output. A reader that has left (`kvstore --help | head -1`) is not an error.
+pub fn print(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
 /// Turns an error of the operating system into one that names the file.
 fn at(path: &Path) -> impl Fn(io::Error) -> Error + Copy + '_ {
     move |error| Error::Failed(describe(path, &error))
@@ -141,10 +145,9 @@ fn printing(error: io::Error) -> Error {
     }
 }
 
-/// Reads a directory, again from the start if that fails and the files there are no longer those that
-/// they were.
+/// Reads a directory. If that fails and the files in it have changed meanwhile, reads it again.
 fn steadily<T>(dir: &Path, mut read: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
-    /// A compaction takes longer than a look at the directory; five in a row have another cause.
+    /// A compaction takes longer than listing the directory; five in a row have another cause.
     const TRIES_MAX: usize = 5;
     for _ in 1..TRIES_MAX {
         let before = files::list(dir).map_err(at(dir))?;
@@ -161,8 +164,7 @@ fn say(line: impl fmt::Display) -> Result<(), Error> {
     writeln!(io::stdout(), "{line}").map_err(printing)
 }
 
-/// Makes a directory that has its name only once all of it is there and durable. Where something is
-/// already, nothing is made.
+/// Makes a directory that gets its name once it is complete and durable. Fails if `new` is not empty.
 fn make_directory<T>(new: &Path, make: impl FnOnce(&Path) -> Result<T, Error>) -> Result<T, Error> {
     let is_free = match fs::read_dir(new) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => true,
@@ -171,24 +173,24 @@ fn make_directory<T>(new: &Path, make: impl FnOnce(&Path) -> Result<T, Error>) -
     if !is_free {
         return Err(Error::Failed(format!("{}: not empty; name a new directory", new.display())));
     }
-    if let Some(process) = lock::holder(new).map_err(at(new))? {
+    if let Some(process) = dir_lock::holder(new).map_err(at(new))? {
         let text = format!("{}: another kvstore ({process}) is using it", new.display());
         return Err(Error::Failed(text));
     }
     let unfinished = PathBuf::from(format!("{}.unfinished", new.display()));
     fs::create_dir(&unfinished).map_err(at(&unfinished))?;
     let result = make(&unfinished).and_then(|made| {
-        // Over an empty directory, too.
+        // This also replaces an empty directory.
         fs::rename(&unfinished, new).map_err(at(new))?;
         sync_parent(new).map_err(at(new))?;
         Ok(made)
     });
-    // What is half made is of no use to anybody; what is made has another name now.
+    // A directory that is complete has another name by now; an incomplete one is useless.
     let _ = fs::remove_dir_all(&unfinished);
     result
 }
 
-/// The line that long work prints to stderr once a second.
+/// The progress of long work, printed to stderr once a second.
 struct Progress {
     what: String,
     shown: Instant,

@@ -23,7 +23,7 @@ pub(super) use until_help;
 /// Numbers from here on are Unix milliseconds (of 2001 and later): no log has that many records.
 const MILLIS_MIN: u64 = 1_000_000_000_000;
 
-/// The point at which to stop reading.
+/// The point at which reading stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Until {
     /// At the end.
@@ -56,7 +56,7 @@ impl Until {
     }
 }
 
-/// Reads a directory up to a point, and passes each payload to `apply`, in order. Damage after the point
+/// Reads a directory up to a point and passes each payload to `apply`, in order. Damage after the point
 /// does no harm, because it is not read.
 pub(super) fn read(
     dir: &Path,

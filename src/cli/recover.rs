@@ -1,4 +1,4 @@
-//! `kvstore recover`: the data as it was at a point, in a directory of its own.
+//! `kvstore recover`: copies the data as it was at a point in its history to a new directory.
 
 use super::point::{self, Until, until_help};
 use super::{Arguments, Error, Progress, Tool, Verdict, at, make_directory, say, steadily};
@@ -20,7 +20,7 @@ pub(super) const TOOL: Tool = Tool {
 kvstore recover DIR NEWDIR --until POINT
 
 Makes NEWDIR, which must not exist or be empty, from DIR as it was at a point in its history: the
-base, and the log cut behind one record. DIR stays as it is; a server may be using it. Start a
+base, and the log cut after one record. DIR stays as it is; a server may be using it. Start a
 server on NEWDIR with: kvstore serve --dir NEWDIR
 
 ",
@@ -54,7 +54,7 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
     Ok(Verdict::Fine)
 }
 
-/// Copies what recovery has read, and nothing behind it.
+/// Copies what recovery has read, and nothing after it.
 fn copy(dir: &Path, new: &Path, recovered: &Recovered) -> Result<(), Error> {
     if let Some(base) = &recovered.base {
         copy_start(dir, new, &base_name(base.position.seq), u64::MAX)?;
@@ -64,12 +64,12 @@ fn copy(dir: &Path, new: &Path, recovered: &Recovered) -> Result<(), Error> {
         let len = if Some(*first) == last { len.unwrap_or(0) } else { u64::MAX };
         copy_start(dir, new, &segment_name(*first), len)?;
     }
-    // Another node from here on, but one whose epochs are newer than all that DIR has seen: the two
-    // histories can be told apart.
+    // The copy is another node, whose epochs are newer than all of DIR's: the two histories can be told
+    // apart.
     let epoch = Node::read(dir).map_err(at(dir))?.epoch.max(recovered.epoch);
     let node = Node { id: random::hex40(), epoch };
     node.write(new).map_err(at(new))?;
-    // All of it is on the disk by now.
+    // All of the copy is on the disk by now.
     mark::write(new, recovered.end.last.seq).map_err(at(new))
 }
 
@@ -78,7 +78,7 @@ fn copy_start(dir: &Path, new: &Path, name: &str, len: u64) -> Result<(), Error>
     let (path, copy) = (dir.join(name), new.join(name));
     let mut from = File::open(&path).map_err(at(&path))?;
     let len = from.metadata().map_err(at(&path))?.len().min(len);
-    // A try before this one may have left something.
+    // An earlier try may have left a file.
     let mut to = File::create(&copy).map_err(at(&copy))?;
     let mut progress = Progress::new(format!("copying {name}"));
     let (mut chunk, mut done) = (vec![0; 1 << 20], 0);
@@ -92,7 +92,7 @@ fn copy_start(dir: &Path, new: &Path, name: &str, len: u64) -> Result<(), Error>
     to.sync_all().map_err(at(&copy))
 }
 
-/// Reads the copy back: it must end where the original was to end.
+/// Reads the copy back: it must end at record `last`.
 fn verify(new: &Path, last: Position) -> Result<Position, Error> {
     let copied = recovery::read(new, |_| Ok(()))?;
     if copied.end.last != last || copied.torn.is_some() {

@@ -1,85 +1,75 @@
-//! The followers of this node: how far each has come, and who waits for them.
+//! How far each follower of this node has come.
 //!
-//! A follower's link is fed by a thread `repl-out-<n>` and its acknowledgements are read by the connection's
-//! own thread; both tell it here. INFO, ROLE, WAIT and `min-replicas-to-write` read it.
+//! A thread `repl-out-<n>` sends the log to a follower, and the connection's own thread reads its
+//! acknowledgements; both record here what they see. INFO, ROLE, WAIT and `min-replicas-to-write` read it.
 
-use super::twins::Twins;
-use crate::clock::Stopwatch;
-use crate::engine::ClientId;
+use crate::lock::{Mutex, rank};
 use crate::memory::account::{Held, Sum};
+use crate::metrics::Counter;
 use crate::rarely::Rarely;
 use crate::signal::Signal;
 use crate::store::effect::Seq;
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// Points between what was sent and what was acknowledged, by which the lag is told in milliseconds and
-/// bytes. Of more, every second one is forgotten.
+/// Points between what was sent and what was acknowledged, from which the lag in milliseconds and bytes is
+/// computed. At this many, every second one is dropped.
 const POINTS_MAX: usize = 1024;
 
-/// Messages that wait to be sent on to one follower; of more, the newest are dropped and counted. They are
-/// no history, and a follower that does not take them must not fill the leader's memory.
+/// Bytes of messages that wait to be sent on to one follower. Beyond this, new ones are dropped and counted:
+/// they are not history, and a slow follower must not fill the leader's memory.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
-/// What was published here, for the subscribers of a follower.
-#[derive(Debug)]
-pub struct Forwarded {
-    /// The log went up to here when it was published: what the publisher wrote before is to be there before
-    /// the message is.
-    pub behind: Seq,
-    /// The channel.
-    pub channel: Vec<u8>,
-    /// The message.
-    pub payload: Vec<u8>,
-    /// Its bytes, for the sum over all clients: once, however many followers it waits for.
-    held: Held,
-}
+/// The number of a follower's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkId(pub u64);
 
-#[derive(Debug, Default)]
-struct Messages {
-    queue: VecDeque<Arc<Forwarded>>,
-    bytes: usize,
-}
-
-/// One follower, as long as its link is there.
+/// One follower, as long as its link is open.
 #[derive(Debug)]
 pub struct ReplicaProgress {
-    /// The connection's number.
-    pub client: ClientId,
+    /// Its connection.
+    pub link: LinkId,
     /// Its node's id.
     pub node_id: String,
-    /// The address and the port under which it can be reached.
+    /// The address at which it can be reached.
     pub host: String,
-    /// See `host`.
+    /// The port at which it can be reached.
     pub port: u16,
-    /// Whether the full copy, if there was one, is sent.
+    /// The full copy, if it needed one, is sent.
     pub online: AtomicBool,
-    /// PROMOTE was typed there.
+    /// It asks to lead: PROMOTE was typed there.
     pub handover_requested: AtomicBool,
-    received: AtomicU64,
     applied: AtomicU64,
     durable: AtomicU64,
-    acks: AtomicU64,
-    clock: Stopwatch,
-    /// Milliseconds on `clock` of the last acknowledgement.
+    /// Milliseconds on the process's clock of the last acknowledgement.
     acked_at: AtomicU64,
-    /// What its own clock shows at least, minus what ours does; the lowest number if it has not said.
-    clock_ahead: AtomicI64,
-    points: Mutex<VecDeque<Point>>,
-    /// With so many bytes of the link, the log up to here was sent; to be compared with an acknowledgement.
-    checkpoint: Mutex<Option<(u64, Seq)>>,
-    messages: Mutex<Messages>,
+    state: Mutex<SendState>,
 }
 
-/// The log had come so far at that time.
+/// What the sender and the reader of acknowledgements share.
+#[derive(Debug, Default)]
+struct SendState {
+    /// Acknowledgements so far.
+    acks: u64,
+    /// The follower's clock minus ours, at least; None before it has told its clock.
+    clock_ahead: Option<i64>,
+    points: VecDeque<Point>,
+    /// `(bytes sent, last seq sent)` at a heartbeat. An acknowledgement of that many bytes must report at
+    /// least that seq; otherwise the stream was corrupted.
+    checkpoint: Option<(u64, Seq)>,
+    /// Messages that wait to be sent on, and their bytes.
+    messages: VecDeque<Arc<Forwarded>>,
+    message_bytes: usize,
+}
+
+/// The end of the log at one time.
 #[derive(Clone, Copy, Debug)]
 struct Point {
     seq: Seq,
     /// Bytes of log up to there.
     bytes: u64,
-    /// Milliseconds on the follower's clock.
+    /// Milliseconds on the process's clock.
     at: u64,
 }
 
@@ -88,118 +78,84 @@ struct Point {
 pub struct Lag {
     /// Records appended here and not applied there.
     pub records: u64,
-    /// Bytes of them that were written here and not acknowledged.
+    /// Bytes written here and not acknowledged.
     pub bytes: u64,
-    /// For how long the oldest of them has been on its way.
+    /// Milliseconds since the oldest of these records was sent.
     pub millis: u64,
 }
 
 impl ReplicaProgress {
-    /// A follower whose log ends at `seq`.
+    /// A follower whose log ends at `seq`, which is reached at `host` and `port`.
     pub fn new(
-        client: ClientId,
+        link: LinkId,
         node_id: String,
-        host: String,
-        port: u16,
+        (host, port): (String, u16),
         online: bool,
         seq: Seq,
+        now: u64,
     ) -> ReplicaProgress {
-        let at = || AtomicU64::new(seq.0);
         ReplicaProgress {
-            client,
+            link,
             node_id,
             host,
             port,
             online: AtomicBool::new(online),
             handover_requested: AtomicBool::new(false),
-            received: at(),
-            applied: at(),
-            durable: at(),
-            acks: AtomicU64::new(0),
-            clock: Stopwatch::start(),
-            acked_at: AtomicU64::new(0),
-            clock_ahead: AtomicI64::new(i64::MIN),
-            points: Mutex::default(),
-            checkpoint: Mutex::default(),
-            messages: Mutex::default(),
+            applied: AtomicU64::new(seq.0),
+            durable: AtomicU64::new(seq.0),
+            acked_at: AtomicU64::new(now),
+            state: Mutex::default(),
         }
-    }
-
-    /// Takes the next message, if the follower has been sent all that it must be behind.
-    pub fn next_message(&self, sent: Seq) -> Option<Arc<Forwarded>> {
-        let mut messages = self.messages.lock();
-        let next = messages.queue.pop_front_if(|message| message.behind <= sent)?;
-        messages.bytes -= next.size();
-        Some(next)
-    }
-
-    /// Whether messages wait.
-    pub fn has_messages(&self) -> bool {
-        !self.messages.lock().queue.is_empty()
-    }
-
-    /// Adds a message; returns whether there was room.
-    fn forward(&self, message: &Arc<Forwarded>) -> bool {
-        let mut messages = self.messages.lock();
-        let fits = messages.bytes + message.size() <= MESSAGE_BYTES_MAX;
-        if fits {
-            messages.bytes += message.size();
-            messages.queue.push_back(Arc::clone(message));
-        }
-        fits
     }
 
     /// The log goes up to here; `bytes` counts all of it. Called when more of it is about to be sent.
-    pub fn note_end(&self, seq: Seq, bytes: u64) {
-        let mut points = self.points.lock();
+    pub fn note_end(&self, seq: Seq, bytes: u64, now: u64) {
+        let points = &mut self.state.lock().points;
         if points.len() >= POINTS_MAX {
-            let mut odd = false;
+            let mut index = 0;
             points.retain(|_| {
-                odd = !odd;
-                odd
+                index += 1;
+                index % 2 == 1
             });
         }
-        points.push_back(Point { seq, bytes, at: self.now() });
+        points.push_back(Point { seq, bytes, at: now });
     }
 
-    /// The first so many bytes of the link hold the log up to here.
+    /// The first `bytes` of the link hold the log up to here.
     pub fn note_sent(&self, bytes: u64, seq: Seq) {
-        self.checkpoint.lock().get_or_insert((bytes, seq));
+        self.state.lock().checkpoint.get_or_insert((bytes, seq));
     }
 
     /// Whether what it has received cannot be what was sent to it. A bit that flips in a length makes it wait
-    /// for bytes that never come, and only here can that be told from a slow link.
+    /// for bytes that never come; only here can that be told from a slow link.
     pub fn stream_is_corrupt(&self, bytes: u64, received: Seq) -> bool {
-        let mut checkpoint = self.checkpoint.lock();
+        let checkpoint = &mut self.state.lock().checkpoint;
         let reached = checkpoint.take_if(|(sent, _)| *sent <= bytes);
         reached.is_some_and(|(_, seq)| received < seq)
     }
 
-    /// Its clock showed this, in milliseconds, when it sent what has just come.
-    pub fn note_clock(&self, clock: u64) {
+    /// Its clock, in milliseconds, when it sent what has just come; 0 if it does not tell.
+    pub fn note_clock(&self, clock: u64, now: u64) {
         if clock > 0 {
-            self.clock_ahead.store(clock as i64 - self.now() as i64, Relaxed);
+            self.state.lock().clock_ahead = Some(clock as i64 - now as i64);
         }
     }
 
-    /// What its clock shows at least; 0 if it has not said.
-    pub fn clock(&self) -> u64 {
-        match self.clock_ahead.load(Relaxed) {
-            i64::MIN => 0,
-            ahead => ahead.saturating_add(self.now() as i64).max(0) as u64,
-        }
+    /// What its clock shows at least; 0 is unknown.
+    pub fn clock(&self, now: u64) -> u64 {
+        let ahead = self.state.lock().clock_ahead;
+        ahead.map_or(0, |ahead| ahead.saturating_add(now as i64).max(0) as u64)
     }
 
-    fn acknowledge(&self, received: Seq, applied: Seq, durable: Seq) {
-        self.received.store(received.0, Relaxed);
+    fn acknowledge(&self, applied: Seq, durable: Seq, now: u64) {
         self.applied.store(applied.0, Relaxed);
         self.durable.store(durable.0, Relaxed);
-        self.acked_at.store(self.now(), Relaxed);
-        self.acks.fetch_add(1, Relaxed);
-        let mut points = self.points.lock();
-        // The last one reached stays: it tells the bytes.
-        while points.get(1).is_some_and(|next| next.seq <= applied) {
-            points.pop_front();
+        self.acked_at.store(now, Relaxed);
+        let mut state = self.state.lock();
+        state.acks += 1;
+        // The last one reached stays: the lag in bytes counts from it.
+        while state.points.get(1).is_some_and(|next| next.seq <= applied) {
+            state.points.pop_front();
         }
     }
 
@@ -215,37 +171,71 @@ impl ReplicaProgress {
 
     /// How many acknowledgements have come.
     pub fn acks(&self) -> u64 {
-        self.acks.load(Relaxed)
+        self.state.lock().acks
     }
 
     /// Milliseconds since its last acknowledgement.
-    pub fn silent_ms(&self) -> u64 {
-        self.now().saturating_sub(self.acked_at.load(Relaxed))
+    pub fn silent_ms(&self, now: u64) -> u64 {
+        now.saturating_sub(self.acked_at.load(Relaxed))
     }
 
-    /// How far it is behind a log that ends at `appended`, of which `bytes` are written.
-    pub fn lag(&self, appended: Seq, bytes: u64) -> Lag {
+    /// Takes the next message, if the follower has been sent the records before it.
+    pub fn next_message(&self, sent: Seq) -> Option<Arc<Forwarded>> {
+        let mut state = self.state.lock();
+        let next = state.messages.pop_front_if(|message| message.after <= sent)?;
+        state.message_bytes -= next.size();
+        Some(next)
+    }
+
+    /// Whether messages wait.
+    pub fn has_messages(&self) -> bool {
+        !self.state.lock().messages.is_empty()
+    }
+
+    /// Adds a message. Returns whether there was room.
+    fn forward(&self, message: &Arc<Forwarded>) -> bool {
+        let mut state = self.state.lock();
+        let fits = state.message_bytes + message.size() <= MESSAGE_BYTES_MAX;
+        if fits {
+            state.message_bytes += message.size();
+            state.messages.push_back(Arc::clone(message));
+        }
+        fits
+    }
+
+    /// What it lacks of a log that ends at `appended`, of which `bytes` are written.
+    pub fn lag(&self, appended: Seq, bytes: u64, now: u64) -> Lag {
         let applied = self.applied();
-        let points = self.points.lock();
+        let points = &self.state.lock().points;
         let reached = points.front().filter(|point| point.seq <= applied);
         let missing = points.iter().find(|point| point.seq > applied);
         Lag {
             records: appended.0.saturating_sub(applied.0),
             bytes: reached.map_or(0, |reached| bytes.saturating_sub(reached.bytes)),
-            millis: missing.map_or(0, |missing| self.now().saturating_sub(missing.at)),
+            millis: missing.map_or(0, |missing| now.saturating_sub(missing.at)),
         }
-    }
-
-    fn now(&self) -> u64 {
-        self.clock.micros() / 1000
     }
 }
 
+/// A published message on its way to the subscribers of followers.
+#[derive(Debug)]
+pub struct Forwarded {
+    /// The end of the log when it was published. A follower gets the message after these records, so that it
+    /// has what the publisher wrote before.
+    pub after: Seq,
+    /// The channel.
+    pub channel: Vec<u8>,
+    /// The message.
+    pub payload: Vec<u8>,
+    /// Its bytes in the total of all clients: once, however many followers it waits for.
+    held: Held,
+}
+
 impl Forwarded {
-    /// A message published when the log ended at `behind`. It is part of `memory`.
-    pub fn new(behind: Seq, channel: &[u8], payload: &[u8], memory: &Sum) -> Forwarded {
+    /// A message published when the log ended at `after`. Its bytes count in `memory`.
+    pub fn new(after: Seq, channel: &[u8], payload: &[u8], memory: &Sum) -> Forwarded {
         let (channel, payload) = (channel.to_vec(), payload.to_vec());
-        let message = Forwarded { behind, channel, payload, held: Held::new(memory) };
+        let message = Forwarded { after, channel, payload, held: Held::new(memory) };
         message.held.set(message.size());
         message
     }
@@ -255,30 +245,41 @@ impl Forwarded {
     }
 }
 
-/// All of them.
+/// A process that follows, or is being answered.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// Its connection.
+    pub link: LinkId,
+    /// Its node's id.
+    pub node_id: String,
+    /// 40 hex digits that are new for each process; empty if it does not tell.
+    pub run_id: String,
+}
+
+/// All followers.
 #[derive(Debug, Default)]
 pub struct Progress {
-    all: Mutex<Vec<Arc<ReplicaProgress>>>,
-    /// How many: the only cost of a message when there are none.
+    all: Mutex<Vec<Arc<ReplicaProgress>>, { rank::FOLLOWERS }>,
+    /// How many: without followers, this is the only cost of a published message.
     len: AtomicUsize,
-    /// Messages that a follower was too slow for.
-    pub dropped_messages: AtomicU64,
-    /// Notified by acknowledgements, and when a follower comes or goes. While anybody waits for it,
-    /// acknowledgements are asked for at once.
+    /// Which process uses which node id (see `replication/twins.rs`).
+    pub claims: Mutex<Vec<Claim>>,
+    /// Notified by acknowledgements, and when a follower or a claim comes or goes. While a thread waits for
+    /// it, acknowledgements are asked for at once.
     pub acknowledged: Arc<Signal>,
-    /// Full copies begun.
-    pub full_copies: AtomicU64,
     /// The server ends: the rest of the log is sent, and nothing more.
     closing: AtomicBool,
-    /// Links that went on where they were.
-    pub continued: AtomicU64,
-    /// Which connection has which node id.
-    pub(crate) twins: Twins,
+    /// Full copies begun.
+    pub full_copies: Counter,
+    /// Links that went on from where they were.
+    pub continued: Counter,
+    /// Messages that were dropped because a follower was too slow.
+    pub dropped_messages: Counter,
     /// Complaints about followers that are in the log.
     pub said: Rarely,
 }
 
-/// Takes the follower out of the list when its link ends, however it ends.
+/// A follower's place in [`Progress`], given up when its link ends, however it ends.
 pub struct Registration<'f> {
     followers: &'f Progress,
     /// The follower.
@@ -288,7 +289,7 @@ pub struct Registration<'f> {
 impl Drop for Registration<'_> {
     fn drop(&mut self) {
         let mut all = self.followers.all.lock();
-        all.retain(|other| other.client != self.follower.client);
+        all.retain(|other| other.link != self.follower.link);
         self.followers.len.store(all.len(), Relaxed);
         drop(all);
         self.followers.acknowledged.notify();
@@ -296,7 +297,7 @@ impl Drop for Registration<'_> {
 }
 
 impl Progress {
-    /// Adds one for the life of its link.
+    /// Adds a follower for the life of its link.
     pub fn register(&self, follower: ReplicaProgress) -> Registration<'_> {
         let follower = Arc::new(follower);
         let mut all = self.all.lock();
@@ -312,6 +313,11 @@ impl Progress {
         self.all.lock().clone()
     }
 
+    /// The follower on this link.
+    pub fn find(&self, link: LinkId) -> Option<Arc<ReplicaProgress>> {
+        self.all.lock().iter().find(|follower| follower.link == link).cloned()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len.load(Relaxed) == 0
@@ -322,7 +328,7 @@ impl Progress {
         let message = Arc::new(message);
         for follower in self.all.lock().iter().filter(|follower| follower.online.load(Relaxed)) {
             if !follower.forward(&message) {
-                self.dropped_messages.fetch_add(1, Relaxed);
+                self.dropped_messages.increment();
             }
         }
     }
@@ -337,20 +343,13 @@ impl Progress {
         self.closing.load(Relaxed)
     }
 
-    /// Notes an acknowledgement.
-    pub fn acknowledge(
-        &self,
-        follower: &ReplicaProgress,
-        received: Seq,
-        applied: Seq,
-        durable: Seq,
-    ) {
-        follower.acknowledge(received, applied, durable);
-        self.twins.changed.notify();
+    /// Records an acknowledgement.
+    pub fn acknowledge(&self, follower: &ReplicaProgress, applied: Seq, durable: Seq, now: u64) {
+        follower.acknowledge(applied, durable, now);
         self.acknowledged.notify();
     }
 
-    /// Whether somebody waits for acknowledgements.
+    /// Whether a thread waits for acknowledgements.
     pub fn is_awaited(&self) -> bool {
         self.acknowledged.has_waiters()
     }
@@ -372,37 +371,42 @@ impl Progress {
 mod tests {
     use super::*;
 
+    fn linked(link: u64, node: &str) -> ReplicaProgress {
+        ReplicaProgress::new(LinkId(link), node.into(), ("h".into(), 1), true, Seq(0), 0)
+    }
+
     fn follower() -> ReplicaProgress {
-        ReplicaProgress::new(ClientId(1), "n".into(), "h".into(), 1, true, Seq(0))
+        linked(1, "n")
     }
 
     #[test]
     fn lag_is_told_in_records_and_bytes() {
         let follower = follower();
-        follower.note_end(Seq(0), 0);
-        follower.note_end(Seq(10), 1000);
-        follower.note_end(Seq(20), 2000);
-        follower.acknowledge(Seq(12), Seq(12), Seq(0));
-        let lag = follower.lag(Seq(25), 2500);
-        assert_eq!((lag.records, lag.bytes), (13, 1500));
-        follower.acknowledge(Seq(20), Seq(20), Seq(20));
-        assert_eq!(follower.lag(Seq(20), 2000), Lag::default());
+        follower.note_end(Seq(0), 0, 1);
+        follower.note_end(Seq(10), 1000, 2);
+        follower.note_end(Seq(20), 2000, 3);
+        follower.acknowledge(Seq(12), Seq(0), 7);
+        let lag = follower.lag(Seq(25), 2500, 9);
+        assert_eq!(lag, Lag { records: 13, bytes: 1500, millis: 6 });
+        assert_eq!(follower.silent_ms(9), 2);
+        follower.acknowledge(Seq(20), Seq(20), 9);
+        assert_eq!(follower.lag(Seq(20), 2000, 9), Lag::default());
     }
 
     #[test]
-    fn messages_come_behind_what_was_written_before_them_and_are_bounded() {
+    fn messages_come_after_what_was_written_before_them_and_are_bounded() {
         let (followers, follower) = (Progress::default(), follower());
         let registration = followers.register(follower);
         let memory = Sum::default();
         let message =
-            |behind, payload: Vec<u8>| Forwarded::new(Seq(behind), b"news", &payload, &memory);
+            |after, payload: Vec<u8>| Forwarded::new(Seq(after), b"news", &payload, &memory);
         followers.forward(message(7, b"first".to_vec()));
         assert!(registration.follower.next_message(Seq(6)).is_none());
         assert_eq!(registration.follower.next_message(Seq(7)).unwrap().payload, b"first");
         (0..40).for_each(|_| followers.forward(message(8, vec![0; 1 << 20])));
         assert!((15 << 20..16 << 20).contains(&memory.get()), "{}", memory.get());
         let kept = std::iter::from_fn(|| registration.follower.next_message(Seq(8))).count();
-        assert_eq!((kept as u64, followers.dropped_messages.load(Relaxed)), (15, 25));
+        assert_eq!((kept as u64, followers.dropped_messages.get()), (15, 25));
         assert!(!registration.follower.has_messages());
         assert_eq!(memory.get(), 0);
     }
@@ -410,13 +414,10 @@ mod tests {
     #[test]
     fn a_node_with_two_links_counts_once() {
         let followers = Progress::default();
-        let add = |client, node: &str| {
-            let id = ClientId(client);
-            followers.register(ReplicaProgress::new(id, node.into(), "h".into(), 1, true, Seq(0)))
-        };
+        let add = |link, node: &str| followers.register(linked(link, node));
         let _links = [add(1, "a"), add(2, "b"), add(3, "a")];
         assert_eq!(followers.count(|_| true), 2);
-        assert_eq!(followers.count(|follower| follower.client == ClientId(3)), 1);
+        assert_eq!(followers.count(|follower| follower.link == LinkId(3)), 1);
     }
 
     #[test]
@@ -435,9 +436,9 @@ mod tests {
     #[test]
     fn points_do_not_pile_up() {
         let follower = follower();
-        (0..100_000).for_each(|n| follower.note_end(Seq(n), n * 10));
-        assert!(follower.points.lock().len() <= POINTS_MAX);
-        follower.acknowledge(Seq(99_999), Seq(99_999), Seq(0));
-        assert_eq!(follower.lag(Seq(99_999), 999_990).millis, 0);
+        (0..100_000).for_each(|n| follower.note_end(Seq(n), n * 10, n));
+        assert!(follower.state.lock().points.len() <= POINTS_MAX);
+        follower.acknowledge(Seq(99_999), Seq(0), 100_000);
+        assert_eq!(follower.lag(Seq(99_999), 999_990, 100_000).millis, 0);
     }
 }

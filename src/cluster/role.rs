@@ -1,197 +1,181 @@
-//! LeaderAddr or follower: which of the two this node is, and how that changes.
-//!
-//! A **leader** takes writes; each restart and each promotion begins a new epoch. A **follower** takes none
-//! but what its leader sends; the thread `repl-in` carries out its orders: whom to follow, or nobody.
+//! Leader or follower: this node's role and its link to the leader, as one state under one lock.
 //!
 //! ```text
-//!                 REPLICAOF host port
-//!      ┌──────────────────────────────────────────┐
-//!      │  all shards locked: no write is half done │
-//!   leader                                      follower
-//!      │  the link has ended, a new epoch begins  │
-//!      └──────────────────────────────────────────┘
-//!                 REPLICAOF NO ONE
+//!            stop_writes          follow
+//!  Leading ──────────────▶ Idle ◀────────▶ Following ── link: None ─▶ Open ─▶ Ending ─▶ None
+//!     ▲                     │  stop_following
+//!     └─────── lead ────────┘
 //! ```
 //!
-//! A write looks at the role while it holds the lock of its shard, and the step down takes all those locks.
-//! So behind it no write of ours can come to the log any more, and a look costs one relaxed load.
+//! A **leader** takes writes; each restart and each promotion begins a new epoch. A **follower** takes only
+//! what its leader sends; the thread `repl-in` keeps up its link. Between the two a node is **idle**.
+//!
+//! Invariants:
+//! - Only the holder of the [`Change`] moves the role, so each change is whole before the next one begins.
+//! - A node that leads has no link: only one kind of writer, clients or `repl-in`, can reach the log.
+//! - A link opens only for the target in force. Another target cuts it, and its end is waited for.
+//! - `hot` agrees with the state whenever the lock is free. A write reads it (one relaxed load) with its
+//!   shards locked, and `stop_writes` is called with all shards locked. So after it returns, no local write
+//!   can reach the log.
 
-use super::link::Link;
-use super::wishes::Wishes;
+use super::freshness::Freshness;
+use super::link::{Cut, HOPS_MAX, Link, LinkFigures, Phase};
+use super::state::{FollowState, FollowTarget, LeaderAddr, RoleState, Standing};
 use crate::config::{Config, Id};
-use crate::engine::Engine;
-use crate::engine::execute::LOADING;
-use crate::error::Failure;
-use crate::loading::Loading;
-use crate::replication::replacement;
-use crate::shutdown::Shutdown;
+use crate::error::{Failure, Kind};
+use crate::lock::{Mutex, MutexGuard, rank};
 use crate::signal::Signal;
-use crate::store::Scope;
 use crate::store::effect::Seq;
-use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-/// How long a promotion waits for the link to end: its thread may be taking over a full copy.
-const STOP_WAIT_MAX: Duration = Duration::from_secs(5);
+/// What commands read of the state without its lock.
+const LEADS: u8 = 0;
+const LINK_DOWN: u8 = 1;
+const LINK_UP: u8 = 2;
 
-/// Whom to follow.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaderAddr {
-    /// Its name or address, as it was given.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-}
-
-/// What `repl-in` is to do.
-#[derive(Clone, Debug)]
-pub struct FollowTarget {
-    /// Whom to follow.
-    pub leader: LeaderAddr,
-    /// Counts orders: a link of an older one is to end.
-    pub number: u64,
-}
-
-#[derive(Debug, Default)]
-struct FollowState {
-    leader: Option<LeaderAddr>,
-    number: u64,
-    /// `repl-in` has a link, and so may come to the log.
-    linked: bool,
-}
-
-/// What this node is, and how well it does as a follower.
+/// This node's role, and what belongs to following.
 #[derive(Debug, Default)]
 pub struct Role {
-    follower: AtomicBool,
-    /// Data is being read back: there is nothing to see.
-    pub loading: Arc<Loading>,
-    /// PROMOTEs that wait for the leader to hand over.
-    pub wishes: Wishes,
-    /// The node that this one has handed the lead to, and the last record before.
-    handed_over: Mutex<Option<(String, Seq)>>,
-    /// Held while the role changes.
-    changing: Mutex<()>,
-    orders: Mutex<FollowState>,
-    /// An order has come, a link has ended, a leader was dialled. Shutdown wakes it, too.
-    pub moved: Arc<Signal>,
-    /// The link to the leader.
-    pub link: Link,
+    /// Held while the role changes. It guards no data.
+    changing: Mutex<(), { rank::ROLE_CHANGE }>,
+    state: Mutex<RoleState>,
+    /// `LEADS`, or how a follower's link is.
+    hot: AtomicU8,
+    /// Notified after every change of the state. Shutdown notifies it, too.
+    pub changed: Arc<Signal>,
+    /// How old a follower's data may be.
+    pub freshness: Freshness,
+    /// What operators see of the link.
+    pub figures: Mutex<LinkFigures>,
+}
+
+/// The right to change the role, held by one thread at a time, possibly for seconds.
+pub struct Change<'r> {
+    role: &'r Role,
+    _changing: MutexGuard<'r, ()>,
+}
+
+impl Change<'_> {
+    /// Takes no more writes. The caller holds the locks of all shards.
+    pub fn stop_writes(&self) {
+        self.role.update(|state| {
+            if matches!(state.standing, Standing::Leading) {
+                state.standing = Standing::Idle;
+            }
+        });
+    }
+
+    /// Follows a node; the link to another one is cut. Writes have been stopped. `handed_over` is
+    /// the new leader's id and the last record before it, if this node has handed over to it.
+    pub fn follow(&self, leader: LeaderAddr, handed_over: Option<(String, Seq)>, now: u64) {
+        self.role.drop_link(now, |state| state.follow(leader, handed_over));
+    }
+
+    /// Follows no node; the link is cut. Returns what [`Change::resume`] needs.
+    pub fn stop_following(&self, now: u64) -> Option<FollowState> {
+        self.role.drop_link(now, |state| {
+            match std::mem::replace(&mut state.standing, Standing::Idle) {
+                Standing::Following(before) => Some(before),
+                _ => None,
+            }
+        })
+    }
+
+    /// Follows again, after the attempt to lead has failed.
+    pub fn resume(&self, before: Option<FollowState>) {
+        if let Some(before) = before {
+            self.role.update(|state| state.follow(before.target.leader, before.handed_over));
+        }
+    }
+
+    /// Leads. Its epoch is durable, and there is no link.
+    pub fn lead(&self) {
+        self.role.update(|state| {
+            assert!(state.link.phase == Phase::None, "a leader's log has another writer");
+            state.standing = Standing::Leading;
+        });
+    }
 }
 
 impl Role {
     /// The role that the settings ask for.
-    pub fn new(config: &Config, loading: Arc<Loading>) -> Role {
-        let role = Role { loading, ..Role::default() };
+    pub fn new(config: &Config) -> Role {
+        let role = Role::default();
         if let Some((host, port)) = config.leader() {
-            role.follower.store(true, Relaxed);
-            *role.orders.lock() =
-                FollowState { leader: Some(LeaderAddr { host, port }), number: 1, linked: false };
+            role.update(|state| state.follow(LeaderAddr { host, port }, None));
         }
         role
     }
 
-    /// Whether this node follows another.
+    /// Changes the state, and then all that depends on it.
+    pub(super) fn update<T>(&self, change: impl FnOnce(&mut RoleState) -> T) -> T {
+        let mut state = self.state.lock();
+        let result = change(&mut state);
+        let hot = match state.standing {
+            Standing::Leading => LEADS,
+            _ if state.link.is_up() => LINK_UP,
+            _ => LINK_DOWN,
+        };
+        self.hot.store(hot, Relaxed);
+        drop(state);
+        self.changed.notify();
+        result
+    }
+
+    /// Reads the state.
+    pub(super) fn read<T>(&self, read: impl FnOnce(&mut RoleState) -> T) -> T {
+        read(&mut self.state.lock())
+    }
+
+    /// Waits until no other change of the role is under way.
+    pub fn begin_change(&self) -> Change<'_> {
+        Change { role: self, _changing: self.changing.lock() }
+    }
+
+    /// Whether this node takes no writes.
     pub fn is_follower(&self) -> bool {
-        self.follower.load(Relaxed)
+        self.hot.load(Relaxed) != LEADS
     }
 
-    /// Whether data is being read back.
-    pub fn is_loading(&self) -> bool {
-        self.loading.is_active()
+    /// Whether it takes no writes and follows no node.
+    pub fn is_idle(&self) -> bool {
+        self.read(|state| matches!(state.standing, Standing::Idle))
     }
 
-    /// While a full copy is taken over, reads are refused.
-    pub fn set_loading(&self, loading: bool) {
-        self.loading.set_active(loading);
+    /// The node that this one is to follow.
+    pub fn target(&self) -> Option<FollowTarget> {
+        self.read(|state| state.following().map(|following| following.target.clone()))
     }
 
-    /// This node no longer leads behind a record: another is to.
-    pub fn note_handed_over(&self, node_id: String, last: Seq) {
-        *self.handed_over.lock() = Some((node_id, last));
-    }
-
-    /// Whether that node is to lead behind this record, and has perhaps not heard of it.
-    pub fn has_handed_over(&self, node_id: &str, last: Seq) -> bool {
-        let is_it = |(id, seq): &(String, Seq)| id == node_id && *seq == last;
-        self.is_follower() && self.handed_over.lock().as_ref().is_some_and(is_it)
-    }
-
-    /// Whom this node follows.
+    /// The address of the node that this one follows.
     pub fn leader(&self) -> Option<LeaderAddr> {
-        self.orders.lock().leader.clone()
+        self.target().map(|target| target.leader)
     }
 
-    /// For `repl-in`, which has nothing to do: waits for an order. None at shutdown.
-    pub fn next_order(&self, shutdown: &Shutdown) -> Option<FollowTarget> {
-        let mut order = None;
-        self.moved.wait_until(None, || {
-            let FollowState { leader, number, .. } = &*self.orders.lock();
-            order = leader.clone().map(|leader| FollowTarget { leader, number: *number });
-            order.is_some() || shutdown.is_requested()
-        });
-        order.filter(|_| !shutdown.is_requested())
+    /// Whether a target is still the one to follow.
+    pub fn is_in_force(&self, target: &FollowTarget) -> bool {
+        self.read(|state| state.in_force(target).is_some())
     }
 
-    /// Whether an order is still in force.
-    pub fn is_in_force(&self, order: &FollowTarget) -> bool {
-        self.orders.lock().number == order.number
-    }
-
-    /// A link has been dialled: from here on, a promotion waits for its end. Not before, for dialling a
-    /// host that is gone takes its time. Returns false if the order is no longer in force.
-    pub fn begin_link(&self, order: &FollowTarget) -> bool {
-        let mut orders = self.orders.lock();
-        orders.linked = orders.number == order.number;
-        orders.linked
-    }
-
-    /// The link has ended: nothing that came over it comes to the log any more.
-    pub fn end_link(&self) {
-        self.link.went_down();
-        self.set_loading(false);
-        self.orders.lock().linked = false;
-        self.moved.notify();
-    }
-
-    /// Waits before the next try, unless the order changes or the server ends.
-    pub fn pause(&self, order: &FollowTarget, time: Duration, shutdown: &Shutdown) {
-        let deadline = Instant::now() + time;
-        let over = || !self.is_in_force(order) || shutdown.is_requested();
-        self.moved.wait_until(Some(deadline), over);
-    }
-
-    /// Replaces the order and cuts the link of the one before.
-    fn give_order(&self, leader: Option<LeaderAddr>) {
-        let mut orders = self.orders.lock();
-        orders.leader = leader;
-        orders.number += 1;
-        self.link.went_down();
-        drop(orders);
-        self.moved.notify();
-    }
-
-    /// Waits until the link of the order before has ended.
-    fn wait_unlinked(&self) -> bool {
-        let deadline = Instant::now() + STOP_WAIT_MAX;
-        self.moved.wait_until(Some(deadline), || !self.orders.lock().linked)
-    }
-
-    /// Whether data may be read here, as far as the role is concerned.
-    pub fn may_read(&self, config: &Config) -> Result<(), Failure> {
-        if !self.is_follower() {
+    /// Whether data may be read here, as far as the role is concerned. `now` is asked only on a follower with
+    /// a limit on staleness.
+    pub fn may_read(&self, config: &Config, now: impl FnOnce() -> u64) -> Result<(), Failure> {
+        let hot = self.hot.load(Relaxed);
+        if hot == LEADS {
             return Ok(());
         }
-        if !self.link.is_up() && !config.flag(Id::ReplicaServeStaleData) {
-            return Err(Failure::fixed(
+        if hot == LINK_DOWN && !config.flag(Id::ReplicaServeStaleData) {
+            let refusal = Failure::fixed(
                 "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
-            ));
+            );
+            return Err(refusal.of_kind(Kind::Unavailable));
         }
         let allowed = config.int(Id::ReplicaMaxStaleness) as u64;
-        match self.link.staleness_ms() {
-            _ if allowed == 0 => Ok(()),
+        if allowed == 0 {
+            return Ok(());
+        }
+        match self.freshness.staleness_ms(now()) {
             Some(behind) if behind <= allowed => Ok(()),
             behind => Err(self.stale(behind)),
         }
@@ -199,154 +183,187 @@ impl Role {
 
     /// The refusal of a write on a follower.
     pub fn readonly(&self) -> Failure {
-        let leader = self.leader().map_or(String::new(), |leader| {
-            format!(" The leader is {}:{}", leader.host, leader.port)
-        });
+        let leader =
+            self.leader().map_or(String::new(), |leader| format!(" The leader is {leader}"));
         Failure::new(format!("READONLY You can't write against a read only replica.{leader}"))
+            .of_kind(Kind::ReadOnly)
     }
 
     fn stale(&self, behind: Option<u64>) -> Failure {
         let behind = behind.map_or("an unknown time".to_string(), |ms| format!("{ms} ms"));
-        let leader = self
-            .leader()
-            .map_or("unknown".to_string(), |leader| format!("{}:{}", leader.host, leader.port));
+        let leader = self.leader().map_or("unknown".to_string(), |leader| leader.to_string());
         Failure::new(format!("STALE this follower is {behind} behind its leader, {leader}"))
+            .of_kind(Kind::Unavailable)
     }
 }
 
-impl Engine {
-    /// Follows another node from now on; what only this one has is saved and given up once that is known.
-    /// Returns false if it does so already.
-    pub fn follow(&self, leader: LeaderAddr) -> Result<bool, Failure> {
-        if self.persistence.is_none() {
-            return Err(Failure::fixed("ERR a follower needs a log: start with appendonly yes"));
-        }
-        let _changing = self.role.changing.lock();
-        if self.role.leader().as_ref() == Some(&leader) {
-            return Ok(false);
-        }
-        // To step down takes all shards, which a load holds.
-        if !self.role.is_follower() && self.role.is_loading() {
-            return Err(LOADING);
-        }
-        self.take_no_writes();
-        log::warn!("this node follows {}:{} from now on", leader.host, leader.port);
-        self.config.set_leader(Some((&leader.host, leader.port)));
-        *self.role.handed_over.lock() = None;
-        self.role.give_order(Some(leader));
-        Ok(true)
+/// The link to the leader.
+impl Role {
+    /// A socket is connected to the target: from here on, a promotion waits for [`Role::end_link`]. Not while
+    /// it is dialled, for that takes long if the host is gone. Returns false if the target is no longer in
+    /// force.
+    pub fn begin_link(&self, target: &FollowTarget, cut: Cut) -> bool {
+        self.update(|state| {
+            let is_in_force = state.in_force(target).is_some();
+            if is_in_force {
+                state.link = Link::open(cut);
+            }
+            is_in_force
+        })
     }
 
-    /// From when this returns on, no write of a client's comes to the log.
-    fn take_no_writes(&self) {
-        if !self.role.is_follower() {
-            // With all shards locked, no write is between its look at the role and the log.
-            let all = self.store.begin_scope(Scope::All, true, || self.clock.now());
-            self.role.follower.store(true, Relaxed);
-            drop(all);
-            // WAIT would wait in vain.
-            self.followers.acknowledged.notify();
+    /// A full copy comes in.
+    pub fn link_copies(&self) {
+        self.update(|state| state.link.enter(Phase::Copying));
+        self.figures.lock().full_copies += 1;
+    }
+
+    /// Records come in.
+    pub fn link_came_up(&self, now: u64) {
+        self.update(|state| state.link.enter(Phase::Up { hops: 0 }));
+        let mut figures = self.figures.lock();
+        figures.links += 1;
+        figures.changed_at = now;
+        figures.error = None;
+    }
+
+    /// The leader said how many links lie between it and the node that leads. Returns whether that node has
+    /// just been found (true) or lost to a circle (false).
+    pub fn note_hops(&self, hops: u64, now: u64) -> Option<bool> {
+        let next = Phase::Up { hops: hops.saturating_add(1).min(HOPS_MAX + 1) };
+        if self.read(|state| state.link.phase) == next {
+            return None;
         }
-    }
-
-    /// Takes no writes any more, and follows nobody yet: the first step of handing over.
-    pub fn step_down(&self) -> Result<(), &'static str> {
-        let _changing = self.role.changing.lock();
-        if self.role.is_follower() {
-            return Err("this node does not lead");
+        let was_up = self.link_is_up();
+        self.update(|state| state.link.enter(next));
+        let is_up = self.link_is_up();
+        if was_up == is_up {
+            return None;
         }
-        self.take_no_writes();
-        Ok(())
+        self.figures.lock().changed_at = now;
+        Some(is_up)
     }
 
-    /// For `repl-in`, whose leader has handed over: leads from now on.
-    pub fn take_lead(&self, order: &FollowTarget) -> Result<(), Failure> {
-        let _changing = self.role.changing.lock();
-        if !self.role.is_in_force(order) {
-            return Ok(());
+    /// The link has ended: its thread appends nothing more to the log.
+    pub fn end_link(&self, now: u64) {
+        self.drop_link(now, |state| state.link = Link::default());
+    }
+
+    /// Cuts the link; its thread then ends it. Returns whether there was one.
+    pub fn cut_link(&self) -> bool {
+        self.update(|state| state.link.cut())
+    }
+
+    /// Cuts the link, if there is one, and changes the state.
+    fn drop_link<T>(&self, now: u64, change: impl FnOnce(&mut RoleState) -> T) -> T {
+        let (phase, result) = self.update(|state| {
+            let phase = state.link.phase;
+            state.link.cut();
+            (phase, change(state))
+        });
+        if matches!(phase, Phase::Up { .. }) {
+            self.figures.lock().changed_at = now;
         }
-        self.begin_to_lead().map_err(cannot_lead)?;
-        let mut orders = self.role.orders.lock();
-        (orders.leader, orders.number) = (None, orders.number + 1);
-        Ok(())
+        self.freshness.link_ended();
+        result
     }
 
-    /// Leads from now on, in a new epoch that is durable before the first write. Returns false if it does
-    /// so already.
-    pub fn lead(&self) -> Result<bool, Failure> {
-        let _changing = self.role.changing.lock();
-        self.end_link_and_lead()
+    /// Whether the thread of the link may still append to the log.
+    pub fn is_linked(&self) -> bool {
+        self.read(|state| state.link.phase != Phase::None)
     }
 
-    /// Leads again: the node that this one has handed over to, at this record, has declined.
-    pub fn take_back_lead(&self, node_id: &str, last: Seq) -> Result<(), Failure> {
-        let _changing = self.role.changing.lock();
-        if self.role.has_handed_over(node_id, last) {
-            self.end_link_and_lead()?;
-        }
-        Ok(())
+    /// Whether records come in, or would if there were any, from a node that leads or follows one that does.
+    pub fn link_is_up(&self) -> bool {
+        self.hot.load(Relaxed) == LINK_UP
     }
 
-    /// While the role is locked.
-    fn end_link_and_lead(&self) -> Result<bool, Failure> {
-        if !self.role.is_follower() {
-            return Ok(false);
-        }
-        let before = self.role.leader();
-        self.role.give_order(None);
-        let result = match self.role.wait_unlinked() {
-            true => self.begin_to_lead(),
-            false => Err("a full copy is being taken over; try again later".to_string()),
-        };
-        result.map_err(|why| {
-            self.role.give_order(before);
-            cannot_lead(why)
-        })?;
-        Ok(true)
+    /// The link's state in Redis's words.
+    pub fn link_state(&self) -> &'static str {
+        self.read(|state| match state.link.phase {
+            Phase::Up { hops } if hops <= HOPS_MAX => "connected",
+            Phase::Copying => "sync",
+            Phase::Connecting | Phase::Up { .. } => "connecting",
+            Phase::None | Phase::Ending => "connect",
+        })
     }
 
-    /// `repl-in` has no link: nobody else appends.
-    fn begin_to_lead(&self) -> Result<(), String> {
-        let persistence = self.persistence.as_ref().ok_or("there is no log")?;
-        if self.role.is_loading() {
-            return Err("the data is being loaded".to_string());
-        }
-        // A copy of the leader's data that was not taken over must never replace what is written from now on.
-        replacement::drop_pending(&persistence.dir).map_err(|error| {
-            format!("a full copy of the leader's data waits, and cannot be set aside: {error}")
-        })?;
-        persistence.aside.note_change();
-        let epoch = persistence.begin_epoch(self.clock.now()).map_err(|error| error.to_string())?;
-        self.config.set_leader(None);
-        *self.role.handed_over.lock() = None;
-        self.role.follower.store(false, Relaxed);
-        self.role.wishes.changed.notify();
-        log::warn!("this node leads from now on, in epoch {}", epoch.0);
-        Ok(())
+    /// How many links lie between this node and the one that leads: 0 is unknown, more than [`HOPS_MAX`] a
+    /// circle.
+    pub fn hops(&self) -> u64 {
+        self.read(|state| if let Phase::Up { hops } = state.link.phase { hops } else { 0 })
     }
-}
-
-fn cannot_lead(why: String) -> Failure {
-    Failure::new(format!("ERR cannot lead: {why}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn leader() -> LeaderAddr {
+        LeaderAddr { host: "a".to_string(), port: 1 }
+    }
+
+    fn following() -> (Role, FollowTarget) {
+        let role = Role::default();
+        let change = role.begin_change();
+        change.stop_writes();
+        assert!(role.is_idle() && role.is_follower());
+        change.follow(leader(), None, 0);
+        drop(change);
+        let target = role.target().unwrap();
+        (role, target)
+    }
+
     #[test]
-    fn a_new_order_ends_what_the_old_one_said() {
-        let (role, shutdown) = (Role::default(), Shutdown::new());
-        let leader = LeaderAddr { host: "a".to_string(), port: 1 };
-        role.give_order(Some(leader.clone()));
-        let order = role.next_order(&shutdown).unwrap();
-        assert_eq!(order.leader, leader);
-        assert!(role.begin_link(&order));
-        role.give_order(None);
-        assert!(!role.is_in_force(&order) && role.orders.lock().linked);
-        role.end_link();
-        assert!(role.wait_unlinked() && !role.begin_link(&order), "an old order links no more");
-        shutdown.request();
-        assert!(role.next_order(&shutdown).is_none());
+    fn a_new_target_ends_the_link_to_the_old_one() {
+        let (role, target) = following();
+        assert_eq!(target.leader, leader());
+        assert!(role.begin_link(&target, Cut::new(|| true)));
+        let before = role.begin_change().stop_following(0);
+        assert!(!role.is_in_force(&target) && role.is_linked(), "its thread has not ended it yet");
+        role.end_link(0);
+        assert!(!role.is_linked());
+        assert!(!role.begin_link(&target, Cut::new(|| true)), "an old target links no more");
+        role.begin_change().resume(before);
+        let again = role.target().unwrap();
+        assert_eq!((again.leader, again.number), (leader(), target.number + 1));
+    }
+
+    #[test]
+    fn a_link_that_was_cut_is_down_until_it_has_ended() {
+        let (role, target) = following();
+        assert!(role.begin_link(&target, Cut::new(|| true)));
+        assert_eq!(role.link_state(), "connecting");
+        role.link_copies();
+        assert_eq!(role.link_state(), "sync");
+        role.link_came_up(7);
+        assert_eq!((role.link_state(), role.link_is_up()), ("connected", true));
+        assert!(role.cut_link() && !role.cut_link());
+        role.link_came_up(8);
+        assert_eq!((role.link_state(), role.link_is_up()), ("connect", false));
+        role.end_link(9);
+        role.begin_change().stop_following(9);
+        role.begin_change().lead();
+        assert!(!role.is_follower() && role.target().is_none());
+    }
+
+    #[test]
+    fn a_leader_that_gets_further_away_without_end_does_not_exist() {
+        let linked = || {
+            let (role, target) = following();
+            assert!(role.begin_link(&target, Cut::new(|| true)));
+            role.link_came_up(0);
+            role
+        };
+        // Two nodes that tell each other how far away the leader is.
+        let (one, other) = (linked(), linked());
+        assert_eq!((one.note_hops(0, 1), one.hops()), (None, 1));
+        let rounds = 2 * HOPS_MAX;
+        let turns =
+            (0..rounds).map(|_| (one.note_hops(other.hops(), 2), other.note_hops(one.hops(), 2)));
+        let lost = turns.filter(|turn| turn.0 == Some(false) || turn.1 == Some(false)).count();
+        assert!((1..=2).contains(&lost) && !one.link_is_up() && !other.link_is_up());
+        assert_eq!(one.note_hops(0, 3), Some(true), "a node leads again");
+        assert!(one.link_is_up());
     }
 }

@@ -15,58 +15,37 @@ const FAST_WRITE: Flags = Flags::WRITE.and(Flags::FAST);
 const READ: Flags = Flags::READONLY.and(Flags::FAST);
 
 /// The family's rows.
+#[rustfmt::skip]
 pub const COMMANDS: &[Row<Handler>] = &[
-    row(Family::Generic, "del", -2, WRITE, Keys::ALL, del).on_keys(&["RM delete"]).help(
-        "key [key ...]",
-        "Removes keys; answers how many there were.",
-        "MSET name Ada city London; DEL name city -> 2",
-    ),
-    row(Family::Generic, "delete", -2, WRITE, Keys::ALL, del).on_keys(&["RM delete"]).help(
-        "key [key ...]",
-        "DEL under its full name.",
-        "SET name Ada; DELETE name -> 1",
-    ),
-    row(Family::Generic, "unlink", -2, FAST_WRITE, Keys::ALL, del).on_keys(&["RM delete"]).help(
-        "key [key ...]",
-        "DEL under the name that Redis has for removing without a pause.",
-        "SET name Ada; UNLINK name -> 1",
-    ),
-    row(Family::Generic, "exists", -2, READ, Keys::ALL, exists).on_keys(&["RO"]).help(
-        "key [key ...]",
-        "How many of the keys are there; one named twice counts twice.",
-        "SET name Ada; EXISTS name city -> 1",
-    ),
-    row(Family::Generic, "type", 2, READ, Keys::ONE, kind).on_keys(&["RO"]).help(
-        "key",
-        "The kind of a key's value: string, or none if the key is not there.",
-        "SET name Ada; TYPE name -> string",
-    ),
-    row(Family::Generic, "touch", -2, READ, Keys::ALL, touch).on_keys(&["RO"]).help(
-        "key [key ...]",
-        "Marks keys as just used; answers how many there were.",
-        "SET name Ada; TOUCH name city -> 1",
-    ),
-    row(Family::Generic, "rename", 3, WRITE, Keys::TWO, rename)
-        .on_keys(&["RW access delete", "OW update"])
-        .help(
-            "key newkey",
-            "Gives a key another name, over whatever had it before.",
-            "SET name Ada; RENAME name first_name -> OK",
-        ),
+    row(Family::Generic, "del", -2, WRITE, Keys::ALL, del).on_keys(&["RM delete"])
+        .help("key [key ...]", "Removes keys; answers how many there were.",
+            "MSET name Ada city London; DEL name city -> 2"),
+    row(Family::Generic, "delete", -2, WRITE, Keys::ALL, del).on_keys(&["RM delete"])
+        .help("key [key ...]", "DEL under its full name.", "SET name Ada; DELETE name -> 1"),
+    row(Family::Generic, "unlink", -2, FAST_WRITE, Keys::ALL, del).on_keys(&["RM delete"])
+        .help("key [key ...]", "DEL under the name that Redis has for removing without a pause.",
+            "SET name Ada; UNLINK name -> 1"),
+    row(Family::Generic, "exists", -2, READ, Keys::ALL, exists).on_keys(&["RO"])
+        .help("key [key ...]", "How many of the keys are there; one named twice counts twice.",
+            "SET name Ada; EXISTS name city -> 1"),
+    row(Family::Generic, "type", 2, READ, Keys::ONE, kind).on_keys(&["RO"])
+        .help("key", "The kind of a key's value: string, or none if the key is not there.",
+            "SET name Ada; TYPE name -> string"),
+    row(Family::Generic, "touch", -2, READ, Keys::ALL, touch).on_keys(&["RO"])
+        .help("key [key ...]", "Marks keys as just used; answers how many there were.",
+            "SET name Ada; TOUCH name city -> 1"),
+    row(Family::Generic, "rename", 3, WRITE, Keys::TWO, rename).on_keys(&["RW access delete", "OW update"])
+        .help("key newkey", "Gives a key another name, over whatever had it before.",
+            "SET name Ada; RENAME name first_name -> OK"),
     row(Family::Generic, "renamenx", 3, FAST_WRITE, Keys::TWO, renamenx)
         .on_keys(&["RW access delete", "OW insert"])
-        .help(
-            "key newkey",
-            "RENAME if the new name is free; answers 1 if it was.",
-            "SET name Ada; RENAMENX name first_name -> 1",
-        ),
+        .help("key newkey", "RENAME if the new name is free; answers 1 if it was.",
+            "SET name Ada; RENAMENX name first_name -> 1"),
     row(Family::Generic, "copy", -3, WRITE.and(Flags::DENYOOM), Keys::TWO, copy)
         .on_keys(&["RO access", "OW update"])
-        .help(
-            "source destination [DB destination-db] [REPLACE]",
+        .help("source destination [DB destination-db] [REPLACE]",
             "Copies a value and its expiry to another key; answers 1 if it did.",
-            "SET name Ada; COPY name backup REPLACE -> 1",
-        ),
+            "SET name Ada; COPY name backup REPLACE -> 1"),
 ];
 
 const SAME_OBJECT: Failure = Failure::fixed("ERR source and destination objects are the same");

@@ -17,37 +17,23 @@ const READ: Flags = Flags::READONLY.and(Flags::ALL_KEYS);
 const FLUSH: Flags = Flags::WRITE.and(Flags::ALL_KEYS);
 
 /// The family's rows.
+#[rustfmt::skip]
 pub const COMMANDS: &[Row<Handler>] = &[
-    row(Family::Generic, "keys", 2, READ, Keys::NONE, keys).help(
-        "pattern",
-        "All keys that match a glob pattern; SCAN does it in steps.",
-        "MSET user:7 Ada city London; KEYS user:* -> 1) user:7",
-    ),
-    row(Family::Generic, "scan", -2, READ, Keys::NONE, scan).help(
-        "cursor [MATCH pattern] [COUNT count] [TYPE type]",
-        "Some keys, and the cursor to go on from; start with 0, end at 0.",
-        "MSET user:7 Ada city London; SCAN 0 MATCH user:* COUNT 100 -> 1) 0\n2) 1) user:7",
-    ),
-    row(Family::Generic, "randomkey", 1, READ, Keys::NONE, randomkey).help(
-        "",
-        "Any key, or nil if there is none.",
-        "SET name Ada; RANDOMKEY -> name",
-    ),
-    row(Family::Server, "dbsize", 1, READ.and(Flags::FAST), Keys::NONE, dbsize).help(
-        "",
-        "How many keys there are.",
-        "MSET name Ada city London; DBSIZE -> 2",
-    ),
-    row(Family::Server, "flushdb", -1, FLUSH, Keys::NONE, flush).help(
-        "[ASYNC | SYNC]",
-        "Removes all keys, as FLUSHALL: there is one database.",
-        "FLUSHDB -> OK",
-    ),
-    row(Family::Server, "flushall", -1, FLUSH, Keys::NONE, flush).help(
-        "[ASYNC | SYNC]",
-        "Removes all keys.",
-        "FLUSHALL -> OK",
-    ),
+    row(Family::Generic, "keys", 2, READ, Keys::NONE, keys)
+        .help("pattern", "All keys that match a glob pattern; SCAN does it in steps.",
+            "MSET user:7 Ada city London; KEYS user:* -> 1) user:7"),
+    row(Family::Generic, "scan", -2, READ, Keys::NONE, scan)
+        .help("cursor [MATCH pattern] [COUNT count] [TYPE type]",
+            "Some keys, and the cursor to go on from; start with 0, end at 0.",
+            "MSET user:7 Ada city London; SCAN 0 MATCH user:* COUNT 100 -> 1) 0\n2) 1) user:7"),
+    row(Family::Generic, "randomkey", 1, READ, Keys::NONE, randomkey)
+        .help("", "Any key, or nil if there is none.", "SET name Ada; RANDOMKEY -> name"),
+    row(Family::Server, "dbsize", 1, READ.and(Flags::FAST), Keys::NONE, dbsize)
+        .help("", "How many keys there are.", "MSET name Ada city London; DBSIZE -> 2"),
+    row(Family::Server, "flushdb", -1, FLUSH, Keys::NONE, flush)
+        .help("[ASYNC | SYNC]", "Removes all keys, as FLUSHALL: there is one database.", "FLUSHDB -> OK"),
+    row(Family::Server, "flushall", -1, FLUSH, Keys::NONE, flush)
+        .help("[ASYNC | SYNC]", "Removes all keys.", "FLUSHALL -> OK"),
 ];
 
 const INVALID_CURSOR: Failure = Failure::fixed("ERR invalid cursor");

@@ -10,7 +10,6 @@
 //! about the server have rows of the same kind beside their functions, in the folders above the engine; the
 //! whole table is assembled in `admin`.
 
-pub mod absent;
 pub(crate) mod expiry;
 pub mod extra;
 pub(crate) mod keys;

@@ -10,36 +10,23 @@ use crate::store::effect::Effect;
 const WRITE: Flags = Flags::WRITE.and(Flags::DENYOOM);
 
 /// The string family's rows for parts of values.
+#[rustfmt::skip]
 pub const COMMANDS: &[Row<Handler>] = &[
-    row(Family::String, "append", 3, WRITE.and(Flags::FAST), Keys::ONE, append)
-        .on_keys(&["RW insert"])
-        .rest(2)
-        .help(
-            "key value",
+    row(Family::String, "append", 3, WRITE.and(Flags::FAST), Keys::ONE, append).on_keys(&["RW insert"]).rest(2)
+        .help("key value",
             "Appends to a value, which is empty if the key is not there; answers with the length.",
-            "SET greeting hello; APPEND greeting \" world\" -> 11",
-        ),
-    row(Family::String, "strlen", 2, Flags::READONLY.and(Flags::FAST), Keys::ONE, strlen)
-        .on_keys(&["RO"])
+            "SET greeting hello; APPEND greeting \" world\" -> 11"),
+    row(Family::String, "strlen", 2, Flags::READONLY.and(Flags::FAST), Keys::ONE, strlen).on_keys(&["RO"])
         .help("key", "The length of a value in bytes.", "SET name Ada; STRLEN name -> 3"),
-    row(Family::String, "setrange", 4, WRITE, Keys::ONE, setrange)
-        .on_keys(&["RW update"])
-        .rest(3)
-        .help(
-            "key offset value",
+    row(Family::String, "setrange", 4, WRITE, Keys::ONE, setrange).on_keys(&["RW update"]).rest(3)
+        .help("key offset value",
             "Overwrites part of a value, padded with zero bytes; answers with the length.",
-            "SET greeting hello world; SETRANGE greeting 6 there -> 11",
-        ),
-    row(Family::String, "getrange", 4, Flags::READONLY, Keys::ONE, getrange).help(
-        "key start end",
-        "Part of a value, both ends included; negative indexes count from the end.",
-        "SET name Ada; GETRANGE name 0 1 -> Ad",
-    ),
-    row(Family::String, "substr", 4, Flags::READONLY, Keys::ONE, getrange).help(
-        "key start end",
-        "The old name of GETRANGE.",
-        "SET name Ada; SUBSTR name -2 -1 -> da",
-    ),
+            "SET greeting hello world; SETRANGE greeting 6 there -> 11"),
+    row(Family::String, "getrange", 4, Flags::READONLY, Keys::ONE, getrange)
+        .help("key start end", "Part of a value, both ends included; negative indexes count from the end.",
+            "SET name Ada; GETRANGE name 0 1 -> Ad"),
+    row(Family::String, "substr", 4, Flags::READONLY, Keys::ONE, getrange)
+        .help("key start end", "The old name of GETRANGE.", "SET name Ada; SUBSTR name -2 -1 -> da"),
 ];
 
 /// Writes bytes at an offset in a value, which is created if the key does not exist.

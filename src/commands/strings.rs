@@ -13,69 +13,45 @@ const READ: Flags = Flags::READONLY.and(Flags::FAST);
 const FAST: Flags = Flags::WRITE.and(Flags::FAST);
 
 /// The family's rows that take or give whole values.
+#[rustfmt::skip]
 pub const COMMANDS: &[Row<Handler>] = &[
-    row(Family::String, "get", 2, READ, Keys::ONE, get).help(
-        "key",
-        "The value of a key.",
-        "SET name Ada; GET name -> Ada",
-    ),
-    row(Family::String, "set", -3, WRITE, Keys::ONE, set)
-        .on_keys(&["RW access update variable_flags"])
-        .rest(2)
+    row(Family::String, "get", 2, READ, Keys::ONE, get)
+        .help("key", "The value of a key.", "SET name Ada; GET name -> Ada"),
+    row(Family::String, "set", -3, WRITE, Keys::ONE, set).on_keys(&["RW access update variable_flags"]).rest(2)
         .help(
-            "key value [NX | XX | IFEQ comparison] [GET] [EX seconds | PX milliseconds | \
-         EXAT unix-seconds | PXAT unix-milliseconds | KEEPTTL]",
-            "Sets a key to a value, which may be several words.",
-            "SET greeting hello big world EX 60 -> OK",
-        ),
-    row(Family::String, "setnx", 3, WRITE.and(FAST), Keys::ONE, setnx)
-        .on_keys(&["OW insert"])
-        .rest(2)
-        .help(
-            "key value",
-            "Sets a key that is not there yet; answers 1 if it did.",
-            "SETNX lock me -> 1",
-        ),
-    row(Family::String, "setex", 4, WRITE, Keys::ONE, setex).on_keys(&["OW update"]).rest(3).help(
-        "key seconds value",
-        "Sets a key that expires after some seconds.",
-        "SETEX code 60 1234 -> OK",
-    ),
-    row(Family::String, "psetex", 4, WRITE, Keys::ONE, setex).on_keys(&["OW update"]).rest(3).help(
-        "key milliseconds value",
-        "Sets a key that expires after some milliseconds.",
-        "PSETEX code 60000 1234 -> OK",
-    ),
-    row(Family::String, "getset", 3, WRITE.and(FAST), Keys::ONE, getset).rest(2).help(
-        "key value",
-        "Sets a key and answers with its old value.",
-        "SET name Ada; GETSET name Grace -> Ada",
-    ),
-    row(Family::String, "getdel", 2, FAST, Keys::ONE, getdel).on_keys(&["RW access delete"]).help(
-        "key",
-        "Deletes a key and answers with its value.",
-        "SET name Ada; GETDEL name -> Ada",
-    ),
-    row(Family::String, "getex", -2, FAST, Keys::ONE, getex).help(
-        "key [EX seconds | PX milliseconds | EXAT unix-seconds | PXAT unix-milliseconds | PERSIST]",
-        "The value of a key, whose expiry is set or removed.",
-        "SET name Ada; GETEX name EX 60 -> Ada",
-    ),
-    row(Family::String, "mget", -2, READ, Keys::ALL, mget).help(
-        "key [key ...]",
-        "The values of several keys.",
-        "SET name Ada; MGET name nobody -> 1) Ada\n2) (nil)",
-    ),
-    row(Family::String, "mset", -3, WRITE, Keys::PAIRS, mset).on_keys(&["OW update"]).help(
-        "key value [key value ...]",
-        "Sets several keys at once: nobody sees only some. Quote a value of several words.",
-        "MSET name Ada city London -> OK",
-    ),
-    row(Family::String, "msetnx", -3, WRITE, Keys::PAIRS, msetnx).on_keys(&["OW insert"]).help(
-        "key value [key value ...]",
-        "Sets several keys if none of them is there yet; answers 1 if it did.",
-        "MSETNX name Ada city London -> 1",
-    ),
+            "key value [NX | XX | IFEQ comparison | IFNE comparison] [GET] [EX seconds | PX milliseconds | \
+             EXAT unix-seconds | PXAT unix-milliseconds | KEEPTTL]",
+            "Sets a key to a value, which may be several words.", "SET greeting hello big world EX 60 -> OK"),
+    row(Family::String, "setnx", 3, WRITE.and(FAST), Keys::ONE, setnx).on_keys(&["OW insert"]).rest(2)
+        .help("key value", "Sets a key that is not there yet; answers 1 if it did.", "SETNX lock me -> 1"),
+    row(Family::String, "setex", 4, WRITE, Keys::ONE, setex).on_keys(&["OW update"]).rest(3)
+        .help("key seconds value", "Sets a key that expires after some seconds.", "SETEX code 60 1234 -> OK"),
+    row(Family::String, "psetex", 4, WRITE, Keys::ONE, setex).on_keys(&["OW update"]).rest(3)
+        .help("key milliseconds value", "Sets a key that expires after some milliseconds.",
+            "PSETEX code 60000 1234 -> OK"),
+    row(Family::String, "getset", 3, WRITE.and(FAST), Keys::ONE, getset).rest(2)
+        .help("key value", "Sets a key and answers with its old value.",
+            "SET name Ada; GETSET name Grace -> Ada"),
+    row(Family::String, "getdel", 2, FAST, Keys::ONE, getdel).on_keys(&["RW access delete"])
+        .help("key", "Deletes a key and answers with its value.", "SET name Ada; GETDEL name -> Ada"),
+    row(Family::String, "delex", -2, FAST, Keys::ONE, delex).on_keys(&["RM delete"]).rest(3)
+        .help("key [IFEQ value | IFNE value]",
+            "Deletes a key, on a condition on its value; answers 1 if it did.",
+            "SET lock me; DELEX lock IFEQ me -> 1"),
+    row(Family::String, "getex", -2, FAST, Keys::ONE, getex)
+        .help("key [EX seconds | PX milliseconds | EXAT unix-seconds | PXAT unix-milliseconds | PERSIST]",
+            "The value of a key, whose expiry is set or removed.", "SET name Ada; GETEX name EX 60 -> Ada"),
+    row(Family::String, "mget", -2, READ, Keys::ALL, mget)
+        .help("key [key ...]", "The values of several keys.",
+            "SET name Ada; MGET name nobody -> 1) Ada\n2) (nil)"),
+    row(Family::String, "mset", -3, WRITE, Keys::PAIRS, mset).on_keys(&["OW update"])
+        .help("key value [key value ...]",
+            "Sets several keys at once: nobody sees only some. Quote a value of several words.",
+            "MSET name Ada city London -> OK"),
+    row(Family::String, "msetnx", -3, WRITE, Keys::PAIRS, msetnx).on_keys(&["OW insert"])
+        .help("key value [key value ...]",
+            "Sets several keys if none of them is there yet; answers 1 if it did.",
+            "MSETNX name Ada city London -> 1"),
 ];
 
 fn get(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
@@ -83,15 +59,44 @@ fn get(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// On what condition SET sets.
+/// The condition of a change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Condition<'a> {
     #[default]
     Always,
     Absent,
     Present,
-    /// The key holds just this value.
+    /// The key holds exactly this value.
     Equals(&'a [u8]),
+    /// The key holds another value, or does not exist.
+    Differs(&'a [u8]),
+}
+
+impl<'a> Condition<'a> {
+    /// Reads the condition that begins with `word`. None if the word begins something else.
+    fn parse(
+        word: &[u8],
+        rest: &mut impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Option<Condition<'a>>, Failure> {
+        Ok(Some(match word.to_ascii_uppercase().as_slice() {
+            b"NX" => Condition::Absent,
+            b"XX" => Condition::Present,
+            b"IFEQ" => Condition::Equals(rest.next().ok_or(SYNTAX)?),
+            b"IFNE" => Condition::Differs(rest.next().ok_or(SYNTAX)?),
+            _ => return Ok(None),
+        }))
+    }
+
+    /// True if it holds for the value of a key; None is a key that does not exist.
+    fn holds(self, value: Option<&[u8]>) -> bool {
+        match self {
+            Condition::Always => true,
+            Condition::Absent => value.is_none(),
+            Condition::Present => value.is_some(),
+            Condition::Equals(expected) => value == Some(expected),
+            Condition::Differs(unwanted) => value != Some(unwanted),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -106,23 +111,16 @@ impl<'a> SetOptions<'a> {
     fn parse(mut words: impl Iterator<Item = &'a [u8]>) -> Result<SetOptions<'a>, Failure> {
         let mut options = SetOptions::default();
         while let Some(word) = words.next() {
-            let condition = match word.to_ascii_uppercase().as_slice() {
-                b"NX" => Condition::Absent,
-                b"XX" => Condition::Present,
-                b"IFEQ" => Condition::Equals(words.next().ok_or(SYNTAX)?),
-                b"GET" => {
-                    options.get = true;
-                    continue;
+            if let Some(condition) = Condition::parse(word, &mut words)? {
+                if options.condition != Condition::Always && options.condition != condition {
+                    return Err(SYNTAX);
                 }
-                _ => {
-                    take_expiry(&mut options.expiry, word, &mut words, "KEEPTTL")?;
-                    continue;
-                }
-            };
-            if options.condition != Condition::Always && options.condition != condition {
-                return Err(SYNTAX);
+                options.condition = condition;
+            } else if word.eq_ignore_ascii_case(b"GET") {
+                options.get = true;
+            } else {
+                take_expiry(&mut options.expiry, word, &mut words, "KEEPTTL")?;
             }
-            options.condition = condition;
         }
         Ok(options)
     }
@@ -168,9 +166,10 @@ pub fn options_at_end(words: &[&[u8]]) -> Result<usize, Failure> {
 fn bad_number<'a>(options: &[&'a [u8]]) -> Option<(&'a [u8], &'a [u8])> {
     let mut words = options.iter().copied();
     while let Some(word) = words.next() {
-        if word.eq_ignore_ascii_case(b"IFEQ") {
-            words.next();
-        } else if let Some(Expiry::At(number, _)) = Expiry::parse(word, &mut words, "KEEPTTL")
+        if matches!(Condition::parse(word, &mut words), Ok(Some(_))) {
+            continue;
+        }
+        if let Some(Expiry::At(number, _)) = Expiry::parse(word, &mut words, "KEEPTTL")
             && integer(number).is_none()
         {
             return Some((word, number));
@@ -211,12 +210,7 @@ fn set(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     if options.get && old.is_none() {
         call.tx.emit("keymiss", key);
     }
-    let met = match options.condition {
-        Condition::Always => true,
-        Condition::Absent => old.is_none(),
-        Condition::Present => old.is_some(),
-        Condition::Equals(expected) => old.is_some_and(|old| old.value == expected),
-    };
+    let met = options.condition.holds(old.map(|old| old.value));
     match (options.get, met) {
         (true, _) => call.reply.bulk_or_nil(old.map(|old| old.value)),
         (false, true) => call.reply.ok(),
@@ -266,6 +260,23 @@ fn getdel(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
         call.tx.apply(Effect::Del { keys: &[&args[1]] });
         call.tx.emit("del", &args[1]);
     }
+    Ok(())
+}
+
+fn delex(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    let key = &args[1];
+    let condition = match args.len() {
+        2 => Condition::Always,
+        4 if args.is(2, "ifeq") => Condition::Equals(&args[3]),
+        4 if args.is(2, "ifne") => Condition::Differs(&args[3]),
+        _ => return Err(SYNTAX),
+    };
+    let met = call.tx.peek(key).is_some_and(|live| condition.holds(Some(live.value)));
+    if met {
+        call.tx.apply(Effect::Del { keys: &[key] });
+        call.tx.emit("del", key);
+    }
+    call.reply.flag(met);
     Ok(())
 }
 

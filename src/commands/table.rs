@@ -1,20 +1,23 @@
 //! The command table: all rows, found by name.
 
-use super::{Shape, Spec, absent};
+use super::{Shape, Spec};
 use crate::error::Failure;
 use crate::protocol::Args;
 use std::fmt;
 
-/// A row, and where in the table it is: the index of the command's counters.
+/// A row that was found.
 #[derive(Clone, Copy)]
 pub struct Resolved<F> {
     /// The row.
     pub command: &'static Spec,
     /// Its function.
     pub run: F,
-    /// Its index.
+    /// Its index in the table, which is also that of the command's counters.
     pub index: usize,
 }
+
+/// Names of commands that are left out on purpose, separated by blanks, in groups with one reason.
+pub type Absent = &'static [(&'static str, &'static str)];
 
 /// The command table: rows, found by name. `F` is the type of their functions.
 ///
@@ -23,6 +26,7 @@ pub struct Table<F> {
     specs: Vec<&'static Spec>,
     functions: Vec<F>,
     slots: Vec<u16>,
+    absent: Absent,
 }
 
 const EMPTY: u16 = u16::MAX;
@@ -32,7 +36,7 @@ impl<F: Copy> Table<F> {
     ///
     /// # Panics
     /// If two rows have one name.
-    pub fn new(rows: impl IntoIterator<Item = (&'static Spec, F)>) -> Table<F> {
+    pub fn new(rows: impl IntoIterator<Item = (&'static Spec, F)>, absent: Absent) -> Table<F> {
         let (specs, functions): (Vec<&Spec>, Vec<F>) = rows.into_iter().unzip();
         let mut slots = vec![EMPTY; (specs.len() * 4).next_power_of_two()];
         for (index, spec) in specs.iter().enumerate() {
@@ -43,7 +47,7 @@ impl<F: Copy> Table<F> {
             }
             slots[at] = index as u16;
         }
-        Table { specs, functions, slots }
+        Table { specs, functions, slots, absent }
     }
 
     /// All rows, subcommands included.
@@ -68,8 +72,7 @@ impl<F: Copy> Table<F> {
         self.probe(name.iter().copied())
     }
 
-    /// The row of a command by the name that a request begins with: `?` is HELP, and a subcommand's name with
-    /// its bar is not a command.
+    /// The row for the first word of a request. `?` is HELP; `container|subcommand` is not a command.
     pub fn named(&self, name: &[u8]) -> Option<Resolved<F>> {
         match name {
             b"?" => self.find(b"help"),
@@ -78,8 +81,7 @@ impl<F: Copy> Table<F> {
         }
     }
 
-    /// The row that a request names, a subcommand's where there is one; how many arguments follow is
-    /// not looked at.
+    /// The row for a request: its subcommand's, if it has one. The arity is not checked.
     pub fn lookup(&self, args: Args<'_>) -> Option<Resolved<F>> {
         let found = self.named(&args[0])?;
         let Some(name) = args.get(1) else { return Some(found) };
@@ -90,20 +92,22 @@ impl<F: Copy> Table<F> {
         }
     }
 
-    /// The row that a request asks for, with its arity checked.
+    /// The row for a request, with its arity checked.
     pub fn resolve(&self, args: Args<'_>) -> Result<Resolved<F>, Failure> {
         let found = self.lookup(args).ok_or_else(|| match self.named(&args[0]) {
             Some(container) => unknown_subcommand(container.command.name, &args[1]),
-            None => unknown(args),
+            None => unknown(args, self.why_absent(&args[0])),
         })?;
-        match (found.command.accepts(args.len()), found.command.name.starts_with("debug|")) {
-            (true, _) => Ok(found),
-            (false, false) => Err(Failure::arity(found.command.name)),
-            (false, true) => Err(misused_debug(&args[1])),
+        if found.command.accepts(args.len()) {
+            Ok(found)
+        } else if found.command.name.starts_with("debug|") {
+            Err(misused_debug(&args[1]))
+        } else {
+            Err(Failure::arity(found.command.name))
         }
     }
 
-    /// The row that a request is most likely about, whatever is wrong with it.
+    /// The row for a request that may be wrong: a container's if the subcommand is unknown.
     pub fn row_of(&self, args: Args<'_>) -> Option<&'static Spec> {
         let found = self.named(args.get(0)?)?.command;
         let subcommand = args.get(1).and_then(|name| self.subcommand(found, name));
@@ -114,20 +118,24 @@ impl<F: Copy> Table<F> {
         self.probe(container.name.bytes().chain([b'|']).chain(name.iter().copied()))
     }
 
-    /// The known name with the fewest typing errors away from `name`, if it is near enough to be meant.
+    /// The known name with the fewest typing errors, if `name` was probably meant to be that one.
     pub fn nearest(&self, name: &[u8]) -> Option<&'static str> {
-        // Two errors in four letters are another word: NOPE is not COPY.
+        // Two errors in four letters make another word: NOPE is not COPY.
         const TWO_ERRORS_LEN_MIN: usize = 6;
-        let typed = name.to_ascii_lowercase();
-        let distance_max = if typed.len() < TWO_ERRORS_LEN_MIN { 1 } else { 2 };
-        if typed.len() > 32 {
-            return None;
-        }
-        self.top_rows()
-            .map(|row| (distance(&typed, row.name.as_bytes()), row.name))
-            .min()
-            .filter(|(distance, name)| *distance <= distance_max && *distance < name.len())
-            .map(|(_, name)| name)
+        const LEN_MAX: usize = 32;
+        let typed = std::str::from_utf8(name).ok().filter(|name| name.len() <= LEN_MAX)?;
+        let typed = typed.to_ascii_lowercase();
+        let errors_max = if typed.len() < TWO_ERRORS_LEN_MIN { 1 } else { 2 };
+        let names = self.top_rows().map(|row| row.name);
+        let (errors, name) = names.map(|name| (strsim::osa_distance(&typed, name), name)).min()?;
+        (errors <= errors_max && errors < name.len()).then_some(name)
+    }
+
+    /// The reason why no command has this name, if that is on purpose.
+    pub fn why_absent(&self, name: &[u8]) -> Option<&'static str> {
+        let is_name = |word: &str| word.as_bytes().eq_ignore_ascii_case(name);
+        let group = self.absent.iter().find(|(names, _)| names.split(' ').any(is_name));
+        group.map(|(_, reason)| *reason)
     }
 
     fn probe(&self, name: impl Iterator<Item = u8> + Clone) -> Option<Resolved<F>> {
@@ -157,9 +165,9 @@ impl<F> fmt::Debug for Table<F> {
     }
 }
 
-/// Redis's words for a command that is not there: it shows up to 128 bytes of the name and about as
-/// many of the arguments, each up to a NUL. After them comes the reason for a command that is left out on purpose.
-fn unknown(args: Args<'_>) -> Failure {
+/// Redis's error for an unknown command: up to 128 bytes of the name and about as many of the arguments, each up
+/// to a NUL; then the reason, if the command is left out on purpose.
+fn unknown(args: Args<'_>, reason: Option<&str>) -> Failure {
     const SHOWN_MAX: usize = 128;
     let mut beginning = Vec::new();
     for arg in args.from(1) {
@@ -172,7 +180,7 @@ fn unknown(args: Args<'_>) -> Failure {
         beginning.extend_from_slice(b"' ");
     }
     let name = shown(&args[0], SHOWN_MAX);
-    if let Some(reason) = absent::reason(&args[0]) {
+    if let Some(reason) = reason {
         beginning.extend_from_slice(format!("({reason})").as_bytes());
     }
     let text: [&[u8]; 4] =
@@ -185,8 +193,7 @@ fn shown(bytes: &[u8], max: usize) -> &[u8] {
     bytes.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
-/// To Redis, DEBUG is one command that looks at its arguments itself, and says the same of all that it
-/// cannot use.
+/// In Redis, DEBUG is one command that checks its arguments itself and has one error for all of them.
 fn misused_debug(name: &[u8]) -> Failure {
     let beginning = "ERR unknown subcommand or wrong number of arguments for '";
     Failure::quoting(beginning, shown(name, 128), "'. Try DEBUG HELP.")
@@ -200,28 +207,9 @@ fn unknown_subcommand(container: &str, name: &[u8]) -> Failure {
     Failure::quoting("ERR unknown subcommand '", shown(name, 128), &ending)
 }
 
-/// FNV-1a over the lower-case bytes: names are short and nobody chooses them against us.
+/// FNV-1a over the lower-case bytes. The names are ours, so no client can choose them to collide.
 fn hash(name: impl Iterator<Item = u8>) -> usize {
     name.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
         (hash ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x100_0000_01b3)
     }) as usize
-}
-
-/// Edit distance, with two swapped neighbours as one error (Damerau).
-fn distance(a: &[u8], b: &[u8]) -> usize {
-    let mut before: Vec<usize> = Vec::new();
-    let mut above: Vec<usize> = (0..=b.len()).collect();
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let substitute = above[j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = substitute.min(above[j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(before[j - 2] + 1);
-            }
-            row.push(best);
-        }
-        before = std::mem::replace(&mut above, row);
-    }
-    above[b.len()]
 }

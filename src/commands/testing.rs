@@ -73,5 +73,5 @@ impl Bench {
 
 /// The commands on keys.
 pub fn table() -> Table<Handler> {
-    Table::new(FAMILIES.iter().copied().flatten().map(|row| (&row.spec, row.run)))
+    Table::new(FAMILIES.iter().copied().flatten().map(|row| (&row.spec, row.run)), &[])
 }

@@ -15,54 +15,35 @@ const WRITE: Flags = Flags::WRITE.and(Flags::FAST);
 const READ: Flags = Flags::READONLY.and(Flags::FAST);
 
 /// The family's rows.
+#[rustfmt::skip]
 pub const COMMANDS: &[Row<Handler>] = &[
-    row(Family::Generic, "expire", -3, WRITE, Keys::ONE, expire).on_keys(&["RW update"]).help(
-        "key seconds [NX | XX | GT | LT]",
-        "Lets a key expire in so many seconds; answers 1 if it will.",
-        "SET session x; EXPIRE session 60 -> 1",
-    ),
-    row(Family::Generic, "pexpire", -3, WRITE, Keys::ONE, pexpire).on_keys(&["RW update"]).help(
-        "key milliseconds [NX | XX | GT | LT]",
-        "EXPIRE with milliseconds.",
-        "SET session x; PEXPIRE session 1500 -> 1",
-    ),
-    row(Family::Generic, "expireat", -3, WRITE, Keys::ONE, expireat).on_keys(&["RW update"]).help(
-        "key unix-seconds [NX | XX | GT | LT]",
-        "Lets a key expire at a Unix time in seconds; answers 1 if it will.",
-        "SET session x; EXPIREAT session 4102444800 -> 1",
-    ),
-    row(Family::Generic, "pexpireat", -3, WRITE, Keys::ONE, pexpireat)
-        .on_keys(&["RW update"])
-        .help(
-            "key unix-milliseconds [NX | XX | GT | LT]",
-            "EXPIREAT with milliseconds.",
-            "SET session x; PEXPIREAT session 4102444800000 -> 1",
-        ),
-    row(Family::Generic, "ttl", 2, READ, Keys::ONE, ttl).help(
-        "key",
-        "Seconds until a key expires; -1 if it does not, -2 if it is not there.",
-        "SET session x EX 60; TTL session -> (60, and less each second)",
-    ),
-    row(Family::Generic, "pttl", 2, READ, Keys::ONE, pttl).help(
-        "key",
-        "TTL in milliseconds.",
-        "SET session x EX 60; PTTL session -> (60000 at most)",
-    ),
-    row(Family::Generic, "expiretime", 2, READ, Keys::ONE, expiretime).help(
-        "key",
-        "The Unix time in seconds at which a key expires; -1 and -2 as TTL.",
-        "SET session x EXAT 4102444800; EXPIRETIME session -> 4102444800",
-    ),
-    row(Family::Generic, "pexpiretime", 2, READ, Keys::ONE, pexpiretime).help(
-        "key",
-        "EXPIRETIME in milliseconds.",
-        "SET session x PXAT 4102444800123; PEXPIRETIME session -> 4102444800123",
-    ),
-    row(Family::Generic, "persist", 2, WRITE, Keys::ONE, persist).on_keys(&["RW update"]).help(
-        "key",
-        "Lets a key never expire; answers 1 if it would have.",
-        "SET session x EX 60; PERSIST session -> 1",
-    ),
+    row(Family::Generic, "expire", -3, WRITE, Keys::ONE, expire).on_keys(&["RW update"])
+        .help("key seconds [NX | XX | GT | LT]", "Lets a key expire in so many seconds; answers 1 if it will.",
+            "SET session x; EXPIRE session 60 -> 1"),
+    row(Family::Generic, "pexpire", -3, WRITE, Keys::ONE, pexpire).on_keys(&["RW update"])
+        .help("key milliseconds [NX | XX | GT | LT]", "EXPIRE with milliseconds.",
+            "SET session x; PEXPIRE session 1500 -> 1"),
+    row(Family::Generic, "expireat", -3, WRITE, Keys::ONE, expireat).on_keys(&["RW update"])
+        .help("key unix-seconds [NX | XX | GT | LT]",
+            "Lets a key expire at a Unix time in seconds; answers 1 if it will.",
+            "SET session x; EXPIREAT session 4102444800 -> 1"),
+    row(Family::Generic, "pexpireat", -3, WRITE, Keys::ONE, pexpireat).on_keys(&["RW update"])
+        .help("key unix-milliseconds [NX | XX | GT | LT]", "EXPIREAT with milliseconds.",
+            "SET session x; PEXPIREAT session 4102444800000 -> 1"),
+    row(Family::Generic, "ttl", 2, READ, Keys::ONE, ttl)
+        .help("key", "Seconds until a key expires; -1 if it does not, -2 if it is not there.",
+            "SET session x EX 60; TTL session -> (60, and less each second)"),
+    row(Family::Generic, "pttl", 2, READ, Keys::ONE, pttl)
+        .help("key", "TTL in milliseconds.", "SET session x EX 60; PTTL session -> (60000 at most)"),
+    row(Family::Generic, "expiretime", 2, READ, Keys::ONE, expiretime)
+        .help("key", "The Unix time in seconds at which a key expires; -1 and -2 as TTL.",
+            "SET session x EXAT 4102444800; EXPIRETIME session -> 4102444800"),
+    row(Family::Generic, "pexpiretime", 2, READ, Keys::ONE, pexpiretime)
+        .help("key", "EXPIRETIME in milliseconds.",
+            "SET session x PXAT 4102444800123; PEXPIRETIME session -> 4102444800123"),
+    row(Family::Generic, "persist", 2, WRITE, Keys::ONE, persist).on_keys(&["RW update"])
+        .help("key", "Lets a key never expire; answers 1 if it would have.",
+            "SET session x EX 60; PERSIST session -> 1"),
 ];
 
 /// What must be true of a key's present deadline for EXPIRE to change it.

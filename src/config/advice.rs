@@ -1,26 +1,26 @@
-//! Settings that are accepted and make the server useless, or that contradict each other.
+//! Advice on settings that are accepted but make the server useless, or that contradict each other.
 //!
-//! Each is fine by itself or for somebody, so it is not refused. But who gave it by mistake would look for
-//! the reason for a long time, so the log says it: at the start for whatever was given there, and after a
-//! CONFIG SET for what that changed.
+//! Each of them is valid, and sometimes wanted, so none is refused. But an operator who gave it by mistake
+//! would search long for the reason. So the log says it: at start for the settings given there, after a
+//! CONFIG SET for the settings that it changed.
 
 use super::limits::ClientClass;
 use super::{Config, Fsync, Id};
 use crate::pubsub::classes::Classes;
 
-/// An array longer than this is an everyday reply: COMMAND's is.
+/// The shortest hard limit that everyday replies stay below: COMMAND's reply is about this long.
 const OUTPUT_BYTES_MIN: u64 = 64 << 10;
-/// What the clients and the log of a server with next to no data take, beside the process itself.
+/// Memory for the clients and the log of a server with next to no data, besides the process itself.
 const ROOM_BYTES_MIN: usize = 1 << 20;
 /// A follower hears ten times a second how new its data is.
 const STALENESS_MS_MIN: i64 = 200;
 
-/// What to tell, if one of these settings was given.
+/// A line for the log, and the settings that it is about.
 pub type Advice = (&'static [Id], String);
 
 impl Config {
-    /// What an operator should know of these settings, when an empty server takes `empty_bytes` of memory
-    /// and this one has `used_bytes` in use.
+    /// Advice for the operator on the present settings, when an empty server takes `empty_bytes` of
+    /// memory and this one has `used_bytes` in use.
     pub fn advice(&self, empty_bytes: usize, used_bytes: usize) -> Vec<Advice> {
         let mut all = Vec::new();
         self.advise_on_memory(empty_bytes, used_bytes, &mut all);
@@ -36,32 +36,26 @@ impl Config {
         }
         let needed = empty_bytes + ROOM_BYTES_MIN;
         if limit < needed {
-            all.push((
-                &[Id::Maxmemory],
-                format!(
-                    "maxmemory {limit}: an empty server needs {needed} bytes, so writes will be refused \
-                     with -OOM; give more, or 0 for no limit"
-                ),
-            ));
+            let text = format!(
+                "maxmemory {limit}: an empty server needs {needed} bytes, so writes will be refused \
+                 with -OOM; give more, or 0 for no limit"
+            );
+            all.push((&[Id::Maxmemory], text));
         } else if used_bytes > limit {
-            all.push((
-                &[Id::Maxmemory],
-                format!(
-                    "maxmemory {limit} is less than the {used_bytes} bytes in use: keys will go, or, \
-                     under noeviction, writes will be refused"
-                ),
-            ));
+            let text = format!(
+                "maxmemory {limit} is less than the {used_bytes} bytes in use: keys will be evicted or, \
+                 under noeviction, writes refused"
+            );
+            all.push((&[Id::Maxmemory], text));
         }
         let unread = self.output_limit(ClientClass::Normal).hard_bytes;
         if unread == 0 || unread > limit as u64 {
-            all.push((
-                &[Id::Maxmemory, Id::ClientOutputBufferLimit],
-                format!(
-                    "client-output-buffer-limit normal ({unread}, 0 is none) is above maxmemory \
-                     ({limit}): one client that does not read its replies may take all of it, and keys \
-                     go or writes are refused; lower the former"
-                ),
-            ));
+            let text = format!(
+                "client-output-buffer-limit normal ({unread}, 0 is none) is above maxmemory ({limit}): \
+                 one client that does not read its replies may take all of it, and keys are evicted or \
+                 writes refused; lower the former"
+            );
+            all.push((&[Id::Maxmemory, Id::ClientOutputBufferLimit], text));
         }
     }
 
@@ -69,67 +63,61 @@ impl Config {
         let classes = [ClientClass::Normal, ClientClass::Replica, ClientClass::PubSub];
         for (class, name) in classes.into_iter().zip(["normal", "replica", "pubsub"]) {
             let limit = self.output_limit(class);
-            let about = &[Id::ClientOutputBufferLimit];
             let (hard, soft) = (limit.hard_bytes, limit.soft_bytes);
-            if (1..OUTPUT_BYTES_MIN).contains(&hard) {
-                let text = format!(
-                    "client-output-buffer-limit {name} {hard}: clients will be cut off for everyday \
-                     replies; give 64kb at least, or 0 for no limit"
-                );
-                all.push((about, text));
+            let problem = if (1..OUTPUT_BYTES_MIN).contains(&hard) {
+                format!(
+                    " {hard}: clients will be cut off for everyday replies; give 64kb at least, or 0 for \
+                     no limit"
+                )
             } else if hard > 0 && soft >= hard {
-                let text = format!(
-                    "client-output-buffer-limit {name}: the soft limit ({soft}) is never reached below \
-                     the hard one ({hard})"
-                );
-                all.push((about, text));
-            }
+                format!(": the soft limit ({soft}) is never reached below the hard one ({hard})")
+            } else {
+                continue;
+            };
+            let text = format!("client-output-buffer-limit {name}{problem}");
+            all.push((&[Id::ClientOutputBufferLimit], text));
         }
     }
 
     fn advise_on_the_rest(&self, all: &mut Vec<Advice>) {
-        let mut say = |about, text: &str| all.push((about, text.to_owned()));
-        if self.int(Id::ClientQueryBufferLimit) < self.int(Id::ProtoMaxBulkLen) {
-            say(
-                &[Id::ClientQueryBufferLimit, Id::ProtoMaxBulkLen],
-                "client-query-buffer-limit is below proto-max-bulk-len: a client that sends a value as \
-                 long as the latter allows is cut off",
-            );
-        }
+        let mut advise_if = |applies: bool, about: &'static [Id], text: &str| {
+            if applies {
+                all.push((about, text.to_owned()));
+            }
+        };
+        advise_if(
+            self.int(Id::ClientQueryBufferLimit) < self.int(Id::ProtoMaxBulkLen),
+            &[Id::ClientQueryBufferLimit, Id::ProtoMaxBulkLen],
+            "client-query-buffer-limit is below proto-max-bulk-len: a client that sends a value as long \
+             as the latter allows is cut off",
+        );
         let classes = Classes::from_bits(self.int(Id::NotifyKeyspaceEvents));
         let ways = Classes::parse("KE").unwrap_or_default();
         let names_classes = classes.bits() & !ways.bits() != 0;
-        if classes != Classes::NONE && (!classes.have_a_channel() || !names_classes) {
-            say(
-                &[Id::NotifyKeyspaceEvents],
-                "notify-keyspace-events publishes nothing: it takes K or E, and a class of events such \
-                 as A",
-            );
-        }
-        let staleness = self.int(Id::ReplicaMaxStaleness);
-        if (1..STALENESS_MS_MIN).contains(&staleness) {
-            say(
-                &[Id::ReplicaMaxStaleness],
-                "replica-max-staleness: a follower hears ten times a second how new its data is, so \
-                 below 200 it will refuse reads with -STALE for no other reason",
-            );
-        }
-        if !self.flag(Id::Appendonly) {
-            if self.int(Id::MinReplicasToWrite) > 0 {
-                say(
-                    &[Id::MinReplicasToWrite],
-                    "min-replicas-to-write with appendonly no: without a log there are no followers, so \
-                     every write will be refused with -NOREPLICAS",
-                );
-            }
-            if self.fsync() == Fsync::Always {
-                say(
-                    &[Id::Appendfsync],
-                    "appendfsync always with appendonly no: there is no log to sync, and nothing will be \
-                     there after a restart",
-                );
-            }
-        }
+        advise_if(
+            classes != Classes::NONE && (!classes.have_a_channel() || !names_classes),
+            &[Id::NotifyKeyspaceEvents],
+            "notify-keyspace-events publishes nothing: it takes K or E, and a class of events such as A",
+        );
+        advise_if(
+            (1..STALENESS_MS_MIN).contains(&self.int(Id::ReplicaMaxStaleness)),
+            &[Id::ReplicaMaxStaleness],
+            "replica-max-staleness: a follower hears ten times a second how new its data is, so below \
+             200 it will refuse reads with -STALE for no other reason",
+        );
+        let no_log = !self.flag(Id::Appendonly);
+        advise_if(
+            no_log && self.int(Id::MinReplicasToWrite) > 0,
+            &[Id::MinReplicasToWrite],
+            "min-replicas-to-write with appendonly no: without a log there are no followers, so every \
+             write will be refused with -NOREPLICAS",
+        );
+        advise_if(
+            no_log && self.fsync() == Fsync::Always,
+            &[Id::Appendfsync],
+            "appendfsync always with appendonly no: there is no log to sync, and nothing will be there \
+             after a restart",
+        );
     }
 }
 

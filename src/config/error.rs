@@ -1,10 +1,10 @@
-//! Errors: at start, for the operator ([`ConfigError`]); later, for a client ([`RequestError`]). Each is
-//! one line that says where, what is wrong, and what to do.
+//! Errors: of the start, for the operator ([`ConfigError`]); of CONFIG SET and REWRITE, for a client (a
+//! [`Failure`] in Redis's words). None repeats a value, which may be a password.
 
 use crate::error::Failure;
 use std::fmt;
 
-/// Why the server does not start. No value is repeated in it: that may be a password.
+/// The reason why the server does not start, in one line: where, what is wrong, and what to do.
 #[derive(Debug)]
 pub struct ConfigError(String);
 
@@ -27,55 +27,23 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Why CONFIG SET or CONFIG REWRITE changed nothing. `Display` is the reply to the client.
-#[derive(Debug)]
-pub enum RequestError {
-    /// CONFIG SET: no setting has this name.
-    UnknownOption(Vec<u8>),
-    /// CONFIG SET: the setting cannot be changed, or not to this value.
-    SetFailed {
-        /// The setting's name.
-        name: String,
-        /// Redis's words for what is wrong.
-        reason: String,
-    },
-    /// CONFIG REWRITE: the server was started without a configuration file.
-    NoFile,
-    /// CONFIG REWRITE: the file could not be understood, or not be replaced.
-    RewriteFailed(String),
+/// CONFIG SET: no setting has this name.
+pub(super) fn unknown_option(name: &[u8]) -> Failure {
+    Failure::quoting("ERR Unknown option or number of arguments for CONFIG SET - '", name, "'")
 }
 
-impl RequestError {
-    pub(super) fn set(name: &str, reason: impl Into<String>) -> Self {
-        Self::SetFailed { name: name.to_string(), reason: reason.into() }
-    }
+/// CONFIG SET: this setting cannot be changed, or not to this value.
+pub(super) fn not_set(name: &str, reason: impl fmt::Display) -> Failure {
+    Failure::new(format!(
+        "ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}"
+    ))
 }
 
-const UNKNOWN_OPTION: &str = "ERR Unknown option or number of arguments for CONFIG SET - '";
+/// CONFIG REWRITE: the server was started without a configuration file.
+pub(super) const NO_FILE: Failure =
+    Failure::fixed("ERR The server is running without a config file");
 
-impl fmt::Display for RequestError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnknownOption(name) => {
-                write!(f, "{UNKNOWN_OPTION}{}'", String::from_utf8_lossy(name))
-            }
-            Self::SetFailed { name, reason } => write!(
-                f,
-                "ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}"
-            ),
-            Self::NoFile => f.write_str("ERR The server is running without a config file"),
-            Self::RewriteFailed(why) => write!(f, "ERR Rewriting config file: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for RequestError {}
-
-impl From<RequestError> for Failure {
-    fn from(error: RequestError) -> Failure {
-        match error {
-            RequestError::UnknownOption(name) => Failure::quoting(UNKNOWN_OPTION, &name, "'"),
-            other => Failure::new(other.to_string()),
-        }
-    }
+/// CONFIG REWRITE: the file could not be understood or replaced.
+pub(super) fn not_rewritten(reason: impl fmt::Display) -> Failure {
+    Failure::new(format!("ERR Rewriting config file: {reason}"))
 }

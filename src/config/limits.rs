@@ -1,9 +1,9 @@
-//! `client-output-buffer-limit`: how much may wait for a client that is slow to read.
+//! `client-output-buffer-limit`: the limits on output that waits for a client that is slow to read.
 
 use super::checks::parse_memory;
 
-/// What kind of client waits for the bytes. The number of a variant is its place in a list of
-/// limits.
+/// The class of the client that the output is for. The number of a variant is its place in
+/// [`OutputLimits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientClass {
     /// Sends commands and reads replies.
@@ -14,14 +14,14 @@ pub enum ClientClass {
     PubSub,
 }
 
-/// The limit of one class. A zero means that there is none.
+/// The limit of one class. Zero means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutputLimit {
     /// A client for which more bytes than this wait is disconnected at once.
     pub hard_bytes: u64,
     /// A client for which more bytes than this wait is disconnected after `soft_seconds`.
     pub soft_bytes: u64,
-    /// How long a client may stay over `soft_bytes`, in seconds.
+    /// The time that a client may stay over `soft_bytes`, in seconds.
     pub soft_seconds: u64,
 }
 
@@ -67,7 +67,7 @@ fn parse_limit([hard, soft, seconds]: &[&str; 3]) -> Option<OutputLimit> {
     })
 }
 
-/// Puts the classes that were named into effect.
+/// Changes the limits of the classes that were named.
 pub fn change_limits(limits: &mut OutputLimits, changes: &LimitChanges) {
     for (limit, change) in limits.iter_mut().zip(changes) {
         *limit = change.unwrap_or(*limit);

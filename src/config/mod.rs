@@ -1,10 +1,10 @@
-//! Configuration: what an operator can choose, from where, and how the server reads it.
+//! Configuration: the settings, the places they are given in, and how the server reads them.
 //!
 //! # One table
 //!
-//! Every setting is one row of [`SETTINGS`]: name, kind, default, help. Whatever deals with
-//! settings walks that table, so a new row has a flag, an environment variable, a line in the
-//! configuration file, CONFIG GET, SET and REWRITE, and its text in `--help`, all at once.
+//! Every setting is one row of [`SETTINGS`]: name, kind, default, help. All code about settings walks that
+//! table, so a new row has a flag, an environment variable, a line in the configuration file, CONFIG GET,
+//! SET and REWRITE, and its text in `--help`, all at once.
 //!
 //! ```text
 //!            default  <  file              <  environment        <  flag
@@ -14,26 +14,25 @@
 //!
 //! # Read on the hot path, changed by CONFIG SET
 //!
-//! A running server reads its settings all the time and changes them almost never. So [`Config`]
-//! has one cell per setting, and a setting that can be a number (yes/no and choices can) is an
-//! atomic: reading it is one relaxed load, without a lock. Text stands behind an RwLock of its own.
-//! - Only values that their [`Kind`] has accepted get into a cell.
-//! - Changes are made one at a time, under a mutex that readers never touch.
-//! - CONFIG SET checks all its values before it stores the first, so it changes all or nothing. A
-//!   reader may still see the first new value beside the second old one: settings that only make
-//!   sense together belong into one value, as in `client-output-buffer-limit`.
-//! - Storing is all that happens here. Acting on a change (resizing a pool, say) is for the caller,
-//!   who gets the list of what changed.
+//! A running server reads its settings all the time and changes them almost never. So [`Config`] has one
+//! cell per setting. A setting that can be a number (yes/no and choices can) is an atomic: reading it is
+//! one relaxed load, without a lock. Each text has an RwLock.
+//! - A cell only gets values that the setting's [`Kind`] has accepted.
+//! - Changes are made one at a time, under a mutex that readers never take.
+//! - CONFIG SET checks all its values before it stores the first, so it changes all or nothing. A reader
+//!   may still see the first new value with the second old one: settings that only make sense together
+//!   belong into one value, as in `client-output-buffer-limit`.
+//! - Changes are only stored here. The caller gets the list of what changed and acts on it.
 //!
 //! # Secrets
 //!
-//! A value of kind [`Kind::Secret`] is shown by CONFIG GET, as in Redis, and written by CONFIG
-//! REWRITE. It is in no `Debug` output, and no error message repeats a value, secret or not.
+//! CONFIG GET shows a value of kind [`Kind::Secret`], as in Redis, and CONFIG REWRITE writes it. `Debug`
+//! hides it, and no error message repeats a value, secret or not.
 //!
 //! # Left out
 //!
-//! Redis's `include`, reading the configuration from standard input, CONFIG RESETSTAT (which is no
-//! configuration), and re-reading the file while the server runs.
+//! Redis's `include`, reading the configuration from standard input, and re-reading the file while the
+//! server runs.
 
 mod advice;
 mod checks;
@@ -54,9 +53,10 @@ use std::time::Duration;
 
 use crate::error::Failure;
 use crate::glob::Pattern;
-use parking_lot::{Mutex, RwLock};
+use crate::lock::{Mutex, RwLock, rank};
 
-pub use error::{ConfigError, RequestError};
+pub use error::ConfigError;
+use error::{not_set, unknown_option};
 pub use help::help;
 pub use kind::Kind;
 use kind::Value;
@@ -69,17 +69,17 @@ use settings::{find, nearest};
 pub struct Config {
     /// One cell per row of [`SETTINGS`], in its order.
     cells: Box<[Cell]>,
-    /// The configuration file, if one was given: what CONFIG REWRITE rewrites.
+    /// The configuration file, if one was given. CONFIG REWRITE rewrites it.
     file: Option<PathBuf>,
-    /// What requirepass-file holds, if it was needed: CONFIG REWRITE does not copy it elsewhere.
+    /// The password from requirepass-file, if it was used. CONFIG REWRITE does not copy it elsewhere.
     password_from_file: Option<String>,
-    /// What the operator should be told although the server can start.
+    /// Warnings for the operator that do not keep the server from starting.
     warnings: Vec<String>,
     /// Held while values are changed or written to the file. Readers do not take it.
-    changing: Mutex<()>,
+    changing: Mutex<(), { rank::CONFIG_CHANGE }>,
 }
 
-/// Where one value is kept.
+/// The place of one value.
 enum Cell {
     Number(AtomicI64),
     Text(RwLock<String>),
@@ -110,7 +110,7 @@ impl Cell {
 }
 
 impl Default for Config {
-    /// Every setting as the table has it.
+    /// Every setting at its default.
     fn default() -> Self {
         let default = |row: &Setting| {
             Cell::new(row.kind.parse(row.default).expect("the table's defaults are valid"))
@@ -125,29 +125,29 @@ impl Default for Config {
     }
 }
 
-/// When the log is forced to the disk (`appendfsync`).
+/// The time at which the log is forced to the disk (`appendfsync`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fsync {
     /// Before each reply that depends on it.
     Always,
-    /// At this pace.
+    /// Once in this interval.
     Every(Duration),
     /// When the operating system likes.
     Never,
 }
 
-/// Where the status page listens (`metrics-port`).
+/// The port of the status page (`metrics-port`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricsPort {
-    /// Nowhere.
+    /// There is no status page.
     Off,
-    /// On the port after the command port, because nobody said otherwise; 0 is any that is free.
+    /// `auto`: the port after the command port; 0 is any that is free.
     Beside(u16),
-    /// On this one, because somebody said so.
+    /// The port that the operator chose.
     Fixed(u16),
 }
 
-/// Reading. Asking for a setting in a form that its kind does not have is a bug, and panics.
+/// Reading. Reading a setting in a form that its kind does not have is a bug, and panics.
 impl Config {
     /// A number, in the unit that the table states. One relaxed load.
     pub fn int(&self, id: Id) -> i64 {
@@ -163,7 +163,7 @@ impl Config {
         self.int(id) != 0
     }
 
-    /// The word that was chosen, in the table's spelling. One relaxed load.
+    /// The chosen word, in the table's spelling. One relaxed load.
     pub fn choice(&self, id: Id) -> &'static str {
         match id.setting().kind {
             Kind::Choice(words) => words[self.int(id) as usize],
@@ -180,7 +180,7 @@ impl Config {
         }
     }
 
-    /// How much may wait for a client of this class.
+    /// The limit on output that waits for a client of this class.
     pub fn output_limit(&self, class: ClientClass) -> OutputLimit {
         match &self.cells[Id::ClientOutputBufferLimit as usize] {
             Cell::Limits(cell) => cell.read()[class as usize],
@@ -188,7 +188,7 @@ impl Config {
         }
     }
 
-    /// When the log is forced to the disk.
+    /// The policy of `appendfsync`.
     pub fn fsync(&self) -> Fsync {
         match self.text(Id::Appendfsync).as_str() {
             "always" => Fsync::Always,
@@ -202,7 +202,7 @@ impl Config {
         self.text(id).split(' ').map(parse).collect()
     }
 
-    /// Where the status page listens.
+    /// The port of the status page.
     pub fn metrics_port(&self) -> MetricsPort {
         match (self.text(Id::MetricsPort).parse(), self.int(Id::Port) as u16) {
             (Ok(0), _) | (Err(_), u16::MAX) => MetricsPort::Off,
@@ -212,7 +212,7 @@ impl Config {
         }
     }
 
-    /// What the operator should be told once the log is open, a line each.
+    /// Warnings to log once logging has started, a line each.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
@@ -245,9 +245,9 @@ impl Config {
 
 /// CONFIG GET and SET.
 impl Config {
-    /// The settings whose name or alias matches one of the patterns, each once, in the table's
-    /// order. A pattern that is a plain name gives it back as it was typed, as in Redis. Secrets are
-    /// among them: it is for the caller to let in only who may see them.
+    /// The settings whose name or alias matches one of the patterns, each once, in the table's order.
+    /// As in Redis, a pattern that is a plain name gives it back as it was typed. Secrets are included:
+    /// the caller must let in only clients that may see them.
     pub fn get(&self, patterns: &[&[u8]]) -> Result<Vec<(String, String)>, Failure> {
         let parsed = patterns.iter().map(|typed| Pattern::parse(&typed.to_ascii_lowercase()));
         let parsed = parsed.collect::<Result<Vec<_>, Failure>>()?;
@@ -260,21 +260,21 @@ impl Config {
         Ok(names.filter_map(|(name, id)| Some((shown(name)?, self.text(id)))).collect())
     }
 
-    /// Changes all of these settings or, on an error, none. Returns those whose value is now
-    /// another one, so that the caller can act on them.
-    pub fn set_many(&self, pairs: &[(&[u8], &[u8])]) -> Result<Vec<Id>, RequestError> {
+    /// Changes all of these settings or, on an error, none. Returns those whose value has changed, so
+    /// that the caller can act on them.
+    pub fn set_many(&self, pairs: &[(&[u8], &[u8])]) -> Result<Vec<Id>, Failure> {
         let rows = changeable(pairs.iter().map(|(name, _)| *name))?;
         let _changing = self.changing.lock();
         let mut values = Vec::new();
         for (row, (_, value)) in rows.into_iter().zip(pairs) {
             let value = self.parse_change(row, value);
-            values.push((row.id, value.map_err(|why| RequestError::set(row.name, why))?));
+            values.push((row.id, value.map_err(|why| not_set(row.name, why))?));
         }
         let changed = values.into_iter().filter_map(|(id, value)| self.change(id, value));
         Ok(changed.collect())
     }
 
-    /// Follows a change of role: the leader to follow, or none. CONFIG REWRITE then keeps it.
+    /// Records a change of role: the leader to follow, or none. CONFIG REWRITE then keeps it.
     pub fn set_leader(&self, leader: Option<(&str, u16)>) {
         let _changing = self.changing.lock();
         let text = leader.map_or(String::new(), |(host, port)| format!("{host} {port}"));
@@ -299,7 +299,7 @@ impl Config {
         row.kind.parse(value)
     }
 
-    /// Stores a value, and says whether that made a difference.
+    /// Stores a value. Returns the id if that changed the setting.
     fn change(&self, id: Id, value: Value) -> Option<Id> {
         let before = self.text(id);
         self.cells[id as usize].store(value);
@@ -307,33 +307,31 @@ impl Config {
     }
 }
 
-/// Whether a setting's value is to be hidden from those who only look on.
+/// Whether a setting's value must not be shown in the slow log, MONITOR and the like.
 pub fn is_secret(name: &[u8]) -> bool {
     let row = str::from_utf8(name).ok().and_then(find);
     row.is_some_and(|row| matches!(row.kind, Kind::Secret))
 }
 
-/// The rows that CONFIG SET names, if it may change all of them. As in Redis, the first name that
-/// is wrong gives the error.
-fn changeable<'a>(
-    names: impl Iterator<Item = &'a [u8]>,
-) -> Result<Vec<&'static Setting>, RequestError> {
+/// The rows of these names, if CONFIG SET may change all of them. As in Redis, the first wrong name gives
+/// the error.
+fn changeable<'a>(names: impl Iterator<Item = &'a [u8]>) -> Result<Vec<&'static Setting>, Failure> {
     let mut rows: Vec<&'static Setting> = Vec::new();
     for name in names {
         let known = str::from_utf8(name).ok().and_then(|name| Some((name, find(name)?)));
-        let (name, row) = known.ok_or_else(|| RequestError::UnknownOption(name.to_vec()))?;
+        let (name, row) = known.ok_or_else(|| unknown_option(name))?;
         if !row.at_run_time {
-            return Err(RequestError::set(name, "can't set immutable config"));
+            return Err(not_set(name, "can't set immutable config"));
         }
         if rows.iter().any(|earlier| earlier.id == row.id) {
-            return Err(RequestError::set(name, "duplicate parameter"));
+            return Err(not_set(name, "duplicate parameter"));
         }
         rows.push(row);
     }
     Ok(rows)
 }
 
-/// Names and values, but for secrets.
+/// Names and values, without secrets.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let show = |row: &Setting| match row.kind {

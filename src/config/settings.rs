@@ -69,289 +69,229 @@ macro_rules! settings {
 }
 
 settings! {
-    Port: setting("port", number(0..=65_535), "8080").only_at_start().heading("Network").help(
+    Port: setting("port", number(0..=65_535), "8080",
         "The TCP port to listen on.\n\
-         0 takes any free port and logs which."
-    ),
-    Bind: setting("bind", Kind::Checked("ADDRESSES", bind_addresses), "127.0.0.1").only_at_start().help(
+         0 takes any free port and logs which.").only_at_start().heading("Network"),
+    Bind: setting("bind", Kind::Checked("ADDRESSES", bind_addresses), "127.0.0.1",
         "The addresses to listen on, separated by blanks: IPv4, IPv6 or localhost.\n\
          * (or 0.0.0.0) listens on every IPv4 address. An address that other machines can reach needs a \
          password, or no-password.\n\
-         keep it: only programs on this machine can connect."
-    ),
-    Maxclients: setting("maxclients", number(1..=u32::MAX as i64), "10000").help(
+         keep it: only programs on this machine can connect.").only_at_start(),
+    Maxclients: setting("maxclients", number(1..=u32::MAX as i64), "10000",
         "How many clients may be connected at once. One more gets an error and is closed.\n\
          Fewer where memory is short: each client costs a thread and its stack.\n\
-         keep it. The server lowers it to what the limit on open files allows."
-    ),
-    Timeout: setting("timeout", seconds(0..=INT_MAX), "0").help(
+         keep it. The server lowers it to what the limit on open files allows."),
+    Timeout: setting("timeout", seconds(0..=INT_MAX), "0",
         "A client that is silent for this many seconds is disconnected.\n\
          0 lets clients be silent for ever.\n\
-         keep it: tcp-keepalive already finds dead clients."
-    ),
-    TcpKeepalive: setting("tcp-keepalive", seconds(0..=INT_MAX), "300").help(
+         keep it: tcp-keepalive already finds dead clients."),
+    TcpKeepalive: setting("tcp-keepalive", seconds(0..=INT_MAX), "300",
         "After this many silent seconds the kernel probes whether the peer is alive.\n\
-         0 turns the probes off; less than 300 finds dead peers sooner."
-    ),
-    TcpBacklog: setting("tcp-backlog", number(1..=INT_MAX), "511").only_at_start().help(
+         0 turns the probes off; less than 300 finds dead peers sooner."),
+    TcpBacklog: setting("tcp-backlog", number(1..=INT_MAX), "511",
         "How many connections may wait in the kernel to be accepted.\n\
-         More for bursts of connections; the kernel caps it at net.core.somaxconn."
-    ),
-    WorkerIdleTimeout: setting("worker-idle-timeout", seconds(1..=INT_MAX), "60").help(
+         More for bursts of connections; the kernel caps it at net.core.somaxconn.").only_at_start(),
+    WorkerIdleTimeout: setting("worker-idle-timeout", seconds(1..=INT_MAX), "60",
         "A worker thread that has served no client for this many seconds ends.\n\
-         More saves starting threads when connections come in waves."
-    ),
-    MetricsPort: setting("metrics-port", Kind::Checked("PORT", metrics_port), "auto")
-        .only_at_start().heading("Status page and metrics").help(
+         More saves starting threads when connections come in waves."),
+    MetricsPort: setting("metrics-port", Kind::Checked("PORT", metrics_port), "auto",
         "The port of the status page (/), of Prometheus's /metrics, of /healthz, /readyz and \
          /status.json. auto is the port after the command port, so 8081. If that port is taken, the \
          server starts without it; a kvstore that starts later and needs the port gets it.\n\
          0 turns all of them off. A number is used or refused, and never given up.\n\
-         keep it; give a number where something scrapes the metrics."
-    ),
-    MetricsBind: setting("metrics-bind", Kind::Checked("ADDRESSES", bind_addresses), "127.0.0.1")
-        .only_at_start().help(
+         keep it; give a number where something scrapes the metrics.")
+        .only_at_start().heading("Status page and metrics"),
+    MetricsBind: setting("metrics-bind", Kind::Checked("ADDRESSES", bind_addresses), "127.0.0.1",
         "The addresses that the status page listens on, written as those of bind.\n\
          Others let other machines read it without a password. It shows names of commands, figures and \
          addresses of clients; it shows keys and values only while it is on loopback and there is no \
-         password. It runs no command and changes nothing."
-    ),
-    MetricsHost: setting("metrics-host", Kind::Checked("NAMES", host_names), "").only_at_start().help(
+         password. It runs no command and changes nothing.").only_at_start(),
+    MetricsHost: setting("metrics-host", Kind::Checked("NAMES", host_names), "",
         "Host names under which browsers and Prometheus may ask for the status page, besides localhost \
          and the address that they connected to. Others are refused: a web page elsewhere could make \
          its own name point here (DNS rebinding).\n\
          * takes any name, for a proxy that checks them.\n\
-         leave it empty."
-    ),
-    Requirepass: setting("requirepass", Kind::Secret, "").heading("Access").help(
+         leave it empty.").only_at_start(),
+    Requirepass: setting("requirepass", Kind::Secret, "",
         "The password that clients must give with AUTH before anything else.\n\
          Empty asks for none. A flag is visible in `ps`: prefer requirepass-file.\n\
-         leave it empty while bind is 127.0.0.1."
-    ),
-    RequirepassFile: setting("requirepass-file", Kind::Text("FILE"), "").only_at_start().help(
+         leave it empty while bind is 127.0.0.1.").heading("Access"),
+    RequirepassFile: setting("requirepass-file", Kind::Text("FILE"), "",
         "A file whose first line is the password. It is read once, at start.\n\
          Empty reads none. A requirepass that is not empty wins over it.\n\
-         use this for the password, with a file that only the server can read."
-    ),
-    NoPassword: setting("no-password", Kind::YesNo, "no").only_at_start().help(
+         use this for the password, with a file that only the server can read.").only_at_start(),
+    NoPassword: setting("no-password", Kind::YesNo, "no",
         "Allows serving other machines without a password.\n\
          yes, if everyone who can reach the port may read and erase everything.\n\
-         keep it and set a password."
-    ),
-    InlineReplies: setting("inline-replies", Kind::Choice(&["text", "resp"]), "text")
-        .heading("Protocol and limits").help(
+         keep it and set a password.").only_at_start(),
+    InlineReplies: setting("inline-replies", Kind::Choice(&["text", "resp"]), "text",
         "How a command typed as a plain line is answered.\n\
          text is for people and shell scripts; resp is for tools that begin with a plain PING and \
          expect +PONG, as Redis answers. A connection that has sent RESP, or a line with HELLO 2 or \
-         HELLO 3, gets RESP either way."
-    ),
-    ProtoMaxBulkLen: setting("proto-max-bulk-len", REQUEST_BYTES, "512mb").help(
+         HELLO 3, gets RESP either way.").heading("Protocol and limits"),
+    ProtoMaxBulkLen: setting("proto-max-bulk-len", REQUEST_BYTES, "512mb",
         "The longest single argument that a client may send, in bytes.\n\
-         Less protects memory; more allows larger values."
-    ),
-    ClientQueryBufferLimit: setting("client-query-buffer-limit", REQUEST_BYTES, "1gb").help(
+         Less protects memory; more allows larger values."),
+    ClientQueryBufferLimit: setting("client-query-buffer-limit", REQUEST_BYTES, "1gb",
         "How many bytes of unfinished requests one client may have in memory.\n\
-         Less protects memory from many clients that send large requests."
-    ),
+         Less protects memory from many clients that send large requests."),
     ClientOutputBufferLimit: setting("client-output-buffer-limit", Kind::OutputLimits,
-        "normal 256mb 0 0 replica 256mb 64mb 60 pubsub 32mb 8mb 60").help(
+        "normal 256mb 0 0 replica 256mb 64mb 60 pubsub 32mb 8mb 60",
         "How many bytes of replies may wait for a client that is slow to read, as `class hard soft \
          seconds` for the classes normal, replica and pubsub. A client over hard, or over soft for that \
          many seconds, is disconnected. A reply counts while it is made; only a reply that is a single \
          value may exceed hard.\n\
          0 means no limit; classes that are not named stay as they are. Unlike in Redis, normal has a \
          limit by default: a client that pipelines for ever and never reads would otherwise take all \
-         memory."
-    ),
-    Maxmemory: setting("maxmemory", Kind::Bytes(0..=i64::MAX), "0").heading("Memory").help(
+         memory."),
+    Maxmemory: setting("maxmemory", Kind::Bytes(0..=i64::MAX), "0",
         "How much memory may be in use: keys and values, what clients wait to send or read and \
          subscribe to, and what waits to be written to the log or sent to followers. Over it, \
          maxmemory-policy decides.\n\
          0 means no limit.\n\
-         give a cache two thirds of the memory that you can spare."
-    ),
-    MaxmemoryPolicy: setting("maxmemory-policy", Kind::Choice(POLICIES), "noeviction").help(
+         give a cache two thirds of the memory that you can spare.").heading("Memory"),
+    MaxmemoryPolicy: setting("maxmemory-policy", Kind::Choice(POLICIES), "noeviction",
         "Which keys are evicted when memory is over maxmemory.\n\
          noeviction: none; commands that need memory are refused. allkeys-lru: those not used for \
          longest. allkeys-lfu: those used least often. allkeys-random: any. volatile-…: the same among \
          keys with a deadline; volatile-ttl: those that would expire soonest.\n\
-         keep it for data, and take allkeys-lru or allkeys-lfu for a cache."
-    ),
-    MaxmemorySamples: setting("maxmemory-samples", number(1..=INT_MAX), "5").help(
+         keep it for data, and take allkeys-lru or allkeys-lfu for a cache."),
+    MaxmemorySamples: setting("maxmemory-samples", number(1..=INT_MAX), "5",
         "How many random keys are compared to find the next one to evict.\n\
-         10 is nearer to the true order and costs more CPU; over 64 count as 64."
-    ),
-    LfuLogFactor: setting("lfu-log-factor", number(0..=INT_MAX), "10").help(
+         10 is nearer to the true order and costs more CPU; over 64 count as 64."),
+    LfuLogFactor: setting("lfu-log-factor", number(0..=INT_MAX), "10",
         "How slowly the counter of a key's uses grows under an LFU policy.\n\
-         10 tells up to a million uses apart, 100 ten million; 0 counts up to 255."
-    ),
-    LfuDecayTime: setting("lfu-decay-time", Kind::Int(0..=INT_MAX, "MINUTES"), "1").help(
+         10 tells up to a million uses apart, 100 ten million; 0 counts up to 255."),
+    LfuDecayTime: setting("lfu-decay-time", Kind::Int(0..=INT_MAX, "MINUTES"), "1",
         "After how many minutes without a use that counter is lowered by one.\n\
-         More remembers longer; 0 never forgets."
-    ),
-    Loglevel: setting("loglevel", Kind::Choice(&["debug", "verbose", "notice", "warning"]), "notice")
-        .heading("Operation").help(
+         More remembers longer; 0 never forgets."),
+    Loglevel: setting("loglevel", Kind::Choice(&["debug", "verbose", "notice", "warning"]), "notice",
         "The least serious messages to log.\n\
-         debug logs most, warning least."
-    ),
-    Hz: setting("hz", number(1..=500), "10").help(
+         debug logs most, warning least.").heading("Operation"),
+    Hz: setting("hz", number(1..=500), "10",
         "How many times a second the sweeper looks for expired keys.\n\
-         More frees memory sooner and costs more CPU while nothing happens."
-    ),
-    NotifyKeyspaceEvents: setting("notify-keyspace-events", Kind::EventClasses, "").help(
+         More frees memory sooner and costs more CPU while nothing happens."),
+    NotifyKeyspaceEvents: setting("notify-keyspace-events", Kind::EventClasses, "",
         "Which events about keys are published: K on channels __keyspace@0__:<key>, E on \
          __keyevent@0__:<event>, and of these classes: g generic, $ string, x expired, e evicted, n \
          new, m missed; A is all but n and m. A follower publishes the events of what it applies, as its \
          own setting says.\n\
          Empty, or without K and E, publishes nothing and costs nothing.\n\
-         keep it empty."
-    ),
-    ShutdownTimeout: setting("shutdown-timeout", seconds(0..=INT_MAX), "10").help(
+         keep it empty."),
+    ShutdownTimeout: setting("shutdown-timeout", seconds(0..=INT_MAX), "10",
         "How many seconds a shutdown may take: for clients to take their last replies, followers the \
          rest of the log, and threads to end. Only the last sync of the log has all the time that the \
          disk needs.\n\
-         0 waits for no client, follower or thread."
-    ),
-    SlowlogLogSlowerThan: setting("slowlog-log-slower-than", number(-1..=i64::MAX), "10000")
-        .heading("Observability").help(
+         0 waits for no client, follower or thread."),
+    SlowlogLogSlowerThan: setting("slowlog-log-slower-than", number(-1..=i64::MAX), "10000",
         "A command that takes so many microseconds, by itself or until the log is as safe as promised, \
          is kept for SLOWLOG GET.\n\
-         0 keeps every command, -1 none."
-    ),
-    SlowlogMaxLen: setting("slowlog-max-len", number(0..=i64::MAX), "128").help(
+         0 keeps every command, -1 none.").heading("Observability"),
+    SlowlogMaxLen: setting("slowlog-max-len", number(0..=i64::MAX), "128",
         "How many slow commands are kept. The oldest are forgotten.\n\
-         More shows a longer past; each takes up to 4 KiB."
-    ),
-    LatencyMonitorThreshold: setting("latency-monitor-threshold", number(0..=i64::MAX), "0").help(
+         More shows a longer past; each takes up to 4 KiB."),
+    LatencyMonitorThreshold: setting("latency-monitor-threshold", number(0..=i64::MAX), "0",
         "Events that take so many milliseconds are kept for LATENCY LATEST and HISTORY.\n\
          0 keeps none.\n\
-         keep it, and set it to 10 or 100 when something seems to be slow."
-    ),
-    LatencyTracking: setting("latency-tracking", Kind::YesNo, "yes").help(
+         keep it, and set it to 10 or 100 when something seems to be slow."),
+    LatencyTracking: setting("latency-tracking", Kind::YesNo, "yes",
         "Whether INFO latencystats and LATENCY HISTOGRAM show how long commands take.\n\
-         no hides it. It is counted all the same, at next to no cost."
-    ),
-    LatencyTrackingInfoPercentiles: setting("latency-tracking-info-percentiles",
-        Kind::Checked("PERCENTILES", percentiles), "50 99 99.9").help(
+         no hides it. It is counted all the same, at next to no cost."),
+    LatencyTrackingInfoPercentiles: setting("latency-tracking-info-percentiles", Kind::Checked("PERCENTILES", percentiles),
+        "50 99 99.9",
         "Which percentiles INFO latencystats shows, separated by blanks.\n\
-         Any numbers from 0 to 100; an empty value shows none."
-    ),
-    Appendonly: setting("appendonly", Kind::YesNo, "yes").only_at_start().heading("Durability").help(
+         Any numbers from 0 to 100; an empty value shows none."),
+    Appendonly: setting("appendonly", Kind::YesNo, "yes",
         "Whether writes are logged to disk and are there again after a restart.\n\
-         no makes a pure cache: nothing is written, everything is lost at the end."
-    ),
-    Dir: setting("dir", Kind::Text("DIR"), "data").only_at_start().help(
+         no makes a pure cache: nothing is written, everything is lost at the end.")
+        .only_at_start().heading("Durability"),
+    Dir: setting("dir", Kind::Text("DIR"), "data",
         "The directory that holds the data. It is made if it is not there.\n\
          A directory serves one server at a time; a second one is refused.\n\
-         keep it, or name a directory on a disk that you back up."
-    ),
-    Appendfsync: setting("appendfsync", Kind::Checked("POLICY", fsync_policy), "everysec").help(
+         keep it, or name a directory on a disk that you back up.").only_at_start(),
+    Appendfsync: setting("appendfsync", Kind::Checked("POLICY", fsync_policy), "everysec",
         "When the log is forced to the disk. Under every policy, killing the server loses nothing that \
          it acknowledged; this is about power cuts and crashes of the system.\n\
          always: before each acknowledgement. An interval such as 100ms (everysec is 1s): a power cut \
          may lose that much. no: whenever the system likes.\n\
-         keep it, or take always if a lost second is one too many."
-    ),
-    SegmentSize: setting("segment-size", Kind::Bytes(1 << 10..=1 << 40), "64mb").help(
+         keep it, or take always if a lost second is one too many."),
+    SegmentSize: setting("segment-size", Kind::Bytes(1 << 10..=1 << 40), "64mb",
         "The log goes on in a new file when one has reached this size.\n\
-         Less frees disk space in smaller steps; more makes fewer files."
-    ),
-    AutoCompactPercentage: setting("auto-compact-percentage", number(0..=INT_MAX), "100")
-        .alias("auto-aof-rewrite-percentage").help(
+         Less frees disk space in smaller steps; more makes fewer files."),
+    AutoCompactPercentage: setting("auto-compact-percentage", number(0..=INT_MAX), "100",
         "The log is compacted when it has grown by this much since the last time, in %.\n\
-         0 never compacts automatically; BGREWRITEAOF always does."
-    ),
-    AutoCompactMinSize: setting("auto-compact-min-size", Kind::Bytes(0..=1 << 50), "64mb")
-        .alias("auto-aof-rewrite-min-size").help(
+         0 never compacts automatically; BGREWRITEAOF always does.")
+        .alias("auto-aof-rewrite-percentage"),
+    AutoCompactMinSize: setting("auto-compact-min-size", Kind::Bytes(0..=1 << 50), "64mb",
         "A log smaller than this is not compacted automatically.\n\
-         Less keeps small logs smaller; it is seldom worth the work."
-    ),
-    CompactRate: setting("compact-rate", Kind::Bytes(0..=1 << 40), "48mb").help(
+         Less keeps small logs smaller; it is seldom worth the work.")
+        .alias("auto-aof-rewrite-min-size"),
+    CompactRate: setting("compact-rate", Kind::Bytes(0..=1 << 40), "48mb",
         "How many bytes a second a compaction writes at most.\n\
-         0 is as fast as possible, at the expense of the clients' latency."
-    ),
-    SetAsideWarnSize: setting("set-aside-warn-size", Kind::Bytes(0..=1 << 50), "1gb").help(
+         0 is as fast as possible, at the expense of the clients' latency."),
+    SetAsideWarnSize: setting("set-aside-warn-size", Kind::Bytes(0..=1 << 50), "1gb",
         "When quarantine/ and diverged/ together are larger than this, the log and INFO warn. They hold \
          writes that were cut off or given up, and the server never removes them.\n\
-         0 never warns."
-    ),
-    Replicaof: setting("replicaof", Kind::Checked("HOST:PORT", address), "")
-        .alias("slaveof").only_at_start().heading("Replication").help(
+         0 never warns."),
+    Replicaof: setting("replicaof", Kind::Checked("HOST:PORT", address), "",
         "The leader that this node follows: it copies all of the leader's data.\n\
          Empty makes this node a leader. REPLICAOF changes it while the server runs.\n\
-         leave it empty."
-    ),
-    Masterauth: setting("masterauth", Kind::Secret, "").help(
+         leave it empty.").alias("slaveof").only_at_start().heading("Replication"),
+    Masterauth: setting("masterauth", Kind::Secret, "",
         "The password that this node gives to its leader.\n\
          Empty gives requirepass, if there is one.\n\
-         leave it empty and give all nodes the same requirepass."
-    ),
-    ReplTimeout: setting("repl-timeout", seconds(1..=INT_MAX), "10").help(
+         leave it empty and give all nodes the same requirepass."),
+    ReplTimeout: setting("repl-timeout", seconds(1..=INT_MAX), "10",
         "A replication link that is silent for this many seconds is given up and dialled anew.\n\
-         More for links that stall for long."
-    ),
-    ReplBacklogSize: setting("repl-backlog-size", Kind::Bytes(0..=1 << 50), "64mb").help(
+         More for links that stall for long."),
+    ReplBacklogSize: setting("repl-backlog-size", Kind::Bytes(0..=1 << 50), "64mb",
         "How many bytes of log are kept after a compaction, so that a follower that was away can go on \
          where it was.\n\
-         More spares full copies after a longer absence; 0 keeps nothing."
-    ),
-    ReplRetentionBytes: setting("repl-retention-bytes", Kind::Bytes(0..=1 << 50), "1gb").help(
+         More spares full copies after a longer absence; 0 keeps nothing."),
+    ReplRetentionBytes: setting("repl-retention-bytes", Kind::Bytes(0..=1 << 50), "1gb",
         "How many bytes of log are kept after a compaction for connected followers.\n\
          A follower that lags by more than this is given a full copy.\n\
-         keep it, or give as much as the disk can spare."
-    ),
-    ReplicaServeStaleData: setting("replica-serve-stale-data", Kind::YesNo, "yes")
-        .alias("slave-serve-stale-data").help(
+         keep it, or give as much as the disk can spare."),
+    ReplicaServeStaleData: setting("replica-serve-stale-data", Kind::YesNo, "yes",
         "Whether a follower that has lost its leader goes on answering reads.\n\
-         no answers them with -MASTERDOWN."
-    ),
-    ReplicaMaxStaleness: setting("replica-max-staleness", millis(0..=INT_MAX), "0").help(
+         no answers them with -MASTERDOWN.").alias("slave-serve-stale-data"),
+    ReplicaMaxStaleness: setting("replica-max-staleness", millis(0..=INT_MAX), "0",
         "A follower that lags its leader by more than this answers reads with -STALE.\n\
-         0 answers them however old the data is."
-    ),
-    ReplicaPriority: setting("replica-priority", number(0..=INT_MAX), "100").alias("slave-priority").help(
+         0 answers them however old the data is."),
+    ReplicaPriority: setting("replica-priority", number(0..=INT_MAX), "100",
         "Sentinel prefers the follower with the lowest number as the next leader.\n\
-         0 is never made leader."
-    ),
-    ReplicaAnnounceIp: setting("replica-announce-ip", Kind::Text("ADDRESS"), "")
-        .alias("slave-announce-ip").help(
+         0 is never made leader.").alias("slave-priority"),
+    ReplicaAnnounceIp: setting("replica-announce-ip", Kind::Text("ADDRESS"), "",
         "The address under which others reach this node, told to its leader.\n\
          Empty lets the leader see where the connection comes from.\n\
-         leave it empty unless there is address translation in between."
-    ),
-    ReplicaAnnouncePort: setting("replica-announce-port", number(0..=65_535), "0")
-        .alias("slave-announce-port").help(
+         leave it empty unless there is address translation in between.").alias("slave-announce-ip"),
+    ReplicaAnnouncePort: setting("replica-announce-port", number(0..=65_535), "0",
         "The port under which others reach this node, told to its leader.\n\
-         0 tells the port that is listened on."
-    ),
-    MinReplicasToWrite: setting("min-replicas-to-write", number(0..=INT_MAX), "0")
-        .alias("min-slaves-to-write").help(
+         0 tells the port that is listened on.").alias("slave-announce-port"),
+    MinReplicasToWrite: setting("min-replicas-to-write", number(0..=INT_MAX), "0",
         "A leader with fewer followers that keep up refuses writes with -NOREPLICAS.\n\
-         0 asks for none."
-    ),
-    MinReplicasMaxLag: setting("min-replicas-max-lag", seconds(0..=INT_MAX), "10")
-        .alias("min-slaves-max-lag").help(
+         0 asks for none.").alias("min-slaves-to-write"),
+    MinReplicasMaxLag: setting("min-replicas-max-lag", seconds(0..=INT_MAX), "10",
         "A follower that was last heard of more than this many seconds ago does not keep up.\n\
-         0 counts every connected follower."
-    ),
-    Databases: setting("databases", number(1..=1), "1")
-        .only_at_start().heading("Fixed: there because clients ask").help(
-        "How many numbered databases there are: only database 0."
-    ),
-    Save: setting("save", Kind::Checked("\"\"", no_save_points), "").help(
-        "Redis's snapshot schedule. kvstore has none, so only the empty value is taken."
-    ),
-    ReplicaReadOnly: setting("replica-read-only", Kind::Choice(&["yes"]), "yes")
-        .alias("slave-read-only").only_at_start().help(
-        "A replica takes no writes from clients."
-    ),
+         0 counts every connected follower.").alias("min-slaves-max-lag"),
+    Databases: setting("databases", number(1..=1), "1",
+        "How many numbered databases there are: only database 0.")
+        .only_at_start().heading("Fixed: there because clients ask"),
+    Save: setting("save", Kind::Checked("\"\"", no_save_points), "",
+        "Redis's snapshot schedule. kvstore has none, so only the empty value is taken."),
+    ReplicaReadOnly: setting("replica-read-only", Kind::Choice(&["yes"]), "yes",
+        "A replica takes no writes from clients.").alias("slave-read-only").only_at_start(),
 }
 
-/// A row that only has what every row needs; the methods below add the rest.
-const fn setting(name: &'static str, kind: Kind, default: &'static str) -> Setting {
-    // The table replaces the id.
+/// A row with the parts that every row needs; the methods below add the others, and the table the id.
+const fn setting(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    help: &'static str,
+) -> Setting {
     let (id, alias, heading) = (Id::Port, None, None);
-    Setting { id, name, alias, kind, default, at_run_time: true, heading, help: "" }
+    Setting { id, name, alias, kind, default, at_run_time: true, heading, help }
 }
 
 const fn number(range: RangeInclusive<i64>) -> Kind {
@@ -379,10 +319,6 @@ impl Setting {
         Self { at_run_time: false, ..self }
     }
 
-    const fn help(self, help: &'static str) -> Self {
-        Self { help, ..self }
-    }
-
     /// The setting's names: its name, then its alias.
     pub fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
         std::iter::once(self.name).chain(self.alias)
@@ -405,23 +341,8 @@ pub fn find(name: &str) -> Option<&'static Setting> {
 pub fn nearest(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_lowercase();
     let known = SETTINGS.iter().flat_map(Setting::names);
-    let (distance, best) = known.map(|k| (edits(&name, k), k)).min()?;
+    let (distance, best) = known.map(|k| (strsim::levenshtein(&name, k), k)).min()?;
     (distance <= 2.max(best.len() / 3) && distance < best.len()).then_some(best)
-}
-
-/// Levenshtein's distance: how many bytes to insert, delete or replace to turn `a` into `b`.
-fn edits(a: &str, b: &str) -> usize {
-    // row[j] is the distance between what was read of `a` and the first j bytes of `b`.
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -440,6 +361,7 @@ mod tests {
     fn every_row_is_well_formed() {
         for row in SETTINGS {
             assert!(row.kind.parse(row.default).is_ok(), "{}: its default is refused", row.name);
+            assert!(!row.help.is_empty(), "{}: say what it means", row.name);
             for line in row.help.lines() {
                 assert!(line.ends_with('.'), "{}: `{line}` is no sentence", row.name);
             }

@@ -15,8 +15,8 @@
 
 use super::{Client, Clients, Engine};
 use crate::error::Failure;
+use crate::lock::Mutex;
 use crate::signal::Signal;
-use parking_lot::Mutex;
 use rustix::net::{RecvFlags, recv};
 use std::sync::Arc;
 use std::time::Instant;

@@ -6,7 +6,7 @@ use super::{Engine, Session};
 use crate::commands::extra::usage::explain_failure;
 use crate::commands::{self, Call, Flags, Handler, Spec};
 use crate::config::Id;
-use crate::error::{Failure, NO_AUTH};
+use crate::error::{Failure, Kind, LOADING, NO_AUTH};
 use crate::metrics::timeline::Step;
 use crate::protocol::{Args, Dialect, Mark, Reply};
 use crate::pubsub::commands as pubsub_command;
@@ -14,8 +14,6 @@ use crate::pubsub::notify::Notice;
 use crate::store::Tx;
 use std::sync::atomic::Ordering::Relaxed;
 
-pub(crate) const LOADING: Failure =
-    Failure::fixed("LOADING Redis is loading the dataset in memory");
 const NOT_IN_MULTI: Failure = Failure::fixed("ERR Command not allowed inside a transaction");
 
 impl Engine {
@@ -182,7 +180,11 @@ impl Engine {
         if flags.has(Flags::WRITE) {
             return self.check_followers();
         }
-        if flags.has(Flags::READONLY) { self.role.may_read(&self.config) } else { Ok(()) }
+        if flags.has(Flags::READONLY) {
+            self.role.may_read(&self.config, || self.uptime_ms())
+        } else {
+            Ok(())
+        }
     }
 
     /// What is asked once more when the locks are held: a step down and a load take all of them, so only
@@ -191,7 +193,7 @@ impl Engine {
         if flags.has(Flags::WRITE) && self.role.is_follower() {
             return Err(self.role.readonly());
         }
-        if self.role.is_loading() && !flags.has(Flags::LOADING) { Err(LOADING) } else { Ok(()) }
+        if self.loading.is_active() && !flags.has(Flags::LOADING) { Err(LOADING) } else { Ok(()) }
     }
 
     /// `min-replicas-to-write`.
@@ -200,15 +202,17 @@ impl Engine {
         if wanted == 0 || self.good_followers() >= wanted {
             return Ok(());
         }
-        Err(Failure::fixed("NOREPLICAS Not enough good replicas to write."))
+        let refusal = Failure::fixed("NOREPLICAS Not enough good replicas to write.");
+        Err(refusal.of_kind(Kind::Unavailable))
     }
 
     /// Followers that keep up: connected, and heard of lately (`min-replicas-max-lag`).
     pub fn good_followers(&self) -> usize {
         let silent_ms_max = self.config.int(Id::MinReplicasMaxLag) as u64 * 1000;
+        let now = self.uptime_ms();
         self.followers.count(|follower| {
             follower.online.load(Relaxed)
-                && (silent_ms_max == 0 || follower.silent_ms() <= silent_ms_max)
+                && (silent_ms_max == 0 || follower.silent_ms(now) <= silent_ms_max)
         })
     }
 
@@ -221,7 +225,7 @@ impl Engine {
     }
 
     /// Takes the locks, and asks once more whether the command may run: only with the locks held is the
-    /// answer certain (see `role.rs` and `pause.rs`).
+    /// answer certain (see `cluster/role.rs` and `pause.rs`).
     pub(crate) fn begin_admitted<'s>(
         &'s self,
         session: &mut Session,
@@ -324,7 +328,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::role::LeaderAddr;
+    use crate::cluster::state::LeaderAddr;
     use crate::config::Config;
     use crate::protocol::{Decoder, Limits, Step as Decoded};
     use std::net::{TcpListener, TcpStream};

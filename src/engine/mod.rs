@@ -28,9 +28,6 @@ pub mod syncer;
 pub mod table;
 pub(crate) mod transaction;
 
-pub use crate::cluster::link::Link;
-pub use crate::cluster::progress::{Forwarded, Lag, Progress, ReplicaProgress};
-pub use crate::cluster::role::{FollowTarget, LeaderAddr, Role};
 pub use clients::{Client, ClientId, Clients, Registration};
 pub use compactor::Compactor;
 pub use persistence::Persistence;
@@ -40,9 +37,12 @@ pub use table::{Commands, Run};
 
 use crate::aof::recovery::RecoveryError;
 use crate::clock::{Stopwatch, UnixMillis, WallClock};
+use crate::cluster::progress::Progress;
+use crate::cluster::role::Role;
 use crate::config::{Config, Id, OutputLimit};
 use crate::engine::outbox::SendError;
 use crate::loading::Loading;
+use crate::lock::{Mutex, rank};
 use crate::memory::evict::Evictor;
 use crate::metrics::Metrics;
 use crate::observe::latency::Latency;
@@ -55,7 +55,6 @@ use crate::random;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::effect::Seq;
-use parking_lot::Mutex;
 use pause::Pause;
 use persistence::{Parked, Passage};
 use std::net::SocketAddr;
@@ -81,7 +80,9 @@ pub struct Engine {
     pub clients: Clients,
     /// Leader or follower.
     pub role: Role,
-    /// Who follows this node.
+    /// How far data that is being read back has come.
+    pub loading: Arc<Loading>,
+    /// How far each follower has come.
     pub followers: Progress,
     /// Who listens to what.
     pub pubsub: Arc<PubSub>,
@@ -89,6 +90,8 @@ pub struct Engine {
     pub shutdown: Shutdown,
     /// The wall clock of commands, and of the server's own deletions.
     pub clock: WallClock,
+    /// See [`Engine::uptime_ms`].
+    uptime: Stopwatch,
     /// Memory that the process had before there was any data.
     pub(crate) startup_bytes: usize,
     /// What the store counts while there is no key in it.
@@ -105,7 +108,7 @@ pub struct Engine {
     pub(crate) active_expire: AtomicBool,
     pub(crate) pause: Pause,
     /// Taken before any shard's lock.
-    pub(crate) evictor: Mutex<Evictor>,
+    pub(crate) evictor: Mutex<Evictor, { rank::EVICTOR }>,
     /// The most memory that was ever seen in use.
     pub(crate) memory_peak: AtomicUsize,
     /// What is resident beyond the count, as far as it counts.
@@ -144,17 +147,16 @@ impl Engine {
             log::warn!("appendonly no: nothing is written to disk; all data is lost at the end");
             None
         };
-        let (role, shutdown) = (Role::new(&config, loading), Shutdown::new());
+        let role = Role::new(&config);
+        let shutdown = Shutdown::new();
         let compactor = Compactor::default();
-        shutdown.wakes(&role.moved);
+        shutdown.wakes(&role.changed);
         shutdown.wakes(&compactor.wanted);
         if let Some(persistence) = persistence.as_ref().filter(|_| !role.is_follower()) {
             let begun = persistence.begin_epoch(UnixMillis::now());
             begun.map_err(|error| RecoveryError::at(&persistence.dir)(error))?;
         }
         let followers = Progress::default();
-        shutdown.wakes(&role.wishes.changed);
-        shutdown.wakes(&followers.twins.changed);
         let engine = Engine {
             store,
             persistence,
@@ -163,11 +165,13 @@ impl Engine {
             metrics,
             clients: Clients::default(),
             role,
+            loading,
             followers,
             config,
             pubsub: Arc::default(),
             shutdown,
             clock: WallClock::default(),
+            uptime: Stopwatch::start(),
             startup_bytes,
             empty_store_bytes,
             run_id: random::hex40(),
@@ -197,6 +201,11 @@ impl Engine {
             self.shutdown.wakes(persistence.log.written_moved());
             self.shutdown.wakes(persistence.log.progress());
         }
+    }
+
+    /// Milliseconds on this process's own clock, which no one can set. 0 is its start.
+    pub fn uptime_ms(&self) -> u64 {
+        self.uptime.micros() / 1000
     }
 
     /// How many clients may be connected at once.

@@ -22,8 +22,9 @@
 //! Out of scope: who decides what to send.
 
 use crate::config::OutputLimit;
+use crate::lock::{Mutex, MutexGuard, rank};
 use crate::memory::account::{Held, Sum};
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::Condvar;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 use std::collections::VecDeque;
@@ -59,7 +60,7 @@ pub struct Outbox {
     socket: TcpStream,
     /// The push thread's name.
     name: String,
-    queue: Mutex<Queue>,
+    queue: Mutex<Queue, { rank::OUTBOX }>,
     /// Signalled when a piece has been written, and when the socket breaks.
     progress: Condvar,
     sent_bytes: AtomicU64,
@@ -203,7 +204,7 @@ impl Outbox {
         let mut queue = self.queue.lock();
         while queue.bytes > 0 && !queue.broken {
             let before = self.sent_bytes();
-            let timed_out = self.progress.wait_for(&mut queue, STALL_MAX).timed_out();
+            let timed_out = self.progress.wait_for(queue.raw(), STALL_MAX).timed_out();
             if timed_out && self.sent_bytes() == before {
                 break;
             }

@@ -22,9 +22,9 @@
 
 use super::Client;
 use crate::aof::cleanup;
+use crate::aof::dir_lock::DirLock;
 use crate::aof::disk::Directory;
 use crate::aof::files;
-use crate::aof::lock::Lock;
 use crate::aof::log::{Log, LogError};
 use crate::aof::mark;
 use crate::aof::node::Node;
@@ -33,8 +33,9 @@ use crate::aof::recovery::{self, Recovered, RecoveryError};
 use crate::aof::stats::Stages;
 use crate::clock::{Stopwatch, UnixMillis};
 use crate::config::{Config, Fsync, Id, OutputLimit};
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::loading::Loading;
+use crate::lock::{Mutex, RwLock, rank};
 use crate::observe::probe::Pending;
 use crate::observe::set_aside::SetAside;
 use crate::protocol::{Mark, Reply};
@@ -43,7 +44,6 @@ use crate::store::effect;
 use crate::store::effect::Seq;
 use crate::store::{Scope, Store};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::{Mutex, RwLock};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -108,11 +108,11 @@ pub struct Persistence {
     /// The crc of its first record, if it has begun since this process did.
     pub(crate) own_epoch_crc: AtomicU32,
     /// Held as long as the server runs.
-    lock: Lock,
+    lock: DirLock,
     policy: RwLock<Fsync>,
     /// Held while files are replaced or read back: reading must not find one gone in the middle.
     /// Taken before any shard's lock.
-    pub(crate) files: Mutex<()>,
+    pub(crate) files: Mutex<(), { rank::FILES }>,
     pub(crate) parked_tx: Sender<Parked>,
     pub(crate) parked_rx: Receiver<Parked>,
     /// The sync thread is to end.
@@ -143,7 +143,7 @@ impl Persistence {
         let dir = PathBuf::from(config.text(Id::Dir));
         let named = dir.clone();
         let io_error = RecoveryError::at(&named);
-        let lock = Lock::hold(&dir).map_err(io_error)?;
+        let lock = DirLock::hold(&dir).map_err(io_error)?;
         let node = Node::read(&dir).map_err(io_error)?;
         let leader = config.leader().map(|(host, port)| format!("{host} {port}"));
         settle_copy(&dir, leader.as_deref())?;
@@ -230,9 +230,11 @@ impl Persistence {
     }
 
     fn reload_all(&self, store: &Store) -> Result<(), Failure> {
-        let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now);
         let failed = |error: &dyn std::fmt::Display| Failure::new(format!("ERR reload: {error}"));
+        // Before the shards are locked, because a sync may not start after that.
         self.log.sync().map_err(|error| failed(&error))?;
+        let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now);
+        self.log.ensure_written(self.log.appended()).map_err(|error| failed(&error))?;
         // All of it is judged before memory is given up for it.
         recovery::load(&self.dir, &self.loading, |payload| effect::check(payload).map(drop))
             .map_err(|error| failed(&error))?;
@@ -357,7 +359,8 @@ pub fn refuse(reply: &mut Reply, at_stake: Option<AtStake>, error: &LogError) {
 
 /// The refusal of a write while the log cannot be written.
 pub fn misconf(error: &LogError) -> Failure {
-    Failure::new(format!("MISCONF Errors writing to the AOF file: {error}"))
+    let refusal = Failure::new(format!("MISCONF Errors writing to the AOF file: {error}"));
+    refusal.of_kind(Kind::Unavailable)
 }
 
 /// A node that has led wrote a record of that epoch. It may have given that up for another leader, and a mark

@@ -1,11 +1,13 @@
 //! What the server remembers of one connection between its requests.
 
+use super::Engine;
 use super::clients::Client;
 use super::pause::PauseKind;
 use super::persistence::AtStake;
 use super::transaction::Queue;
 use crate::aof::record::Epoch;
 use crate::clock::{Reading, Stopwatch};
+use crate::error::Failure;
 use crate::metrics::timeline::Step;
 use crate::observe::monitor::Monitoring;
 use crate::observe::probe::{Tally, Timing, Watch};
@@ -14,6 +16,7 @@ use crate::pubsub::Subscriptions;
 use crate::pubsub::notify::Notice;
 use crate::store::effect::Seq;
 use crate::store::{Store, Watches};
+use std::fmt;
 use std::sync::Arc;
 
 /// Whether replies are sent (CLIENT REPLY).
@@ -66,16 +69,28 @@ pub enum Mode {
     Executing,
 }
 
+type ServeFn = dyn FnOnce(&Engine, &mut Session, &[u8]) -> Result<bool, Failure> + Send;
+
+/// Takes over a connection: it is given the bytes that were received after the request. Returns whether it
+/// served something until the end of the connection.
+pub struct Serve(pub Box<ServeFn>);
+
+impl fmt::Debug for Serve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Serve")
+    }
+}
+
 /// What becomes of the connection after a command.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub enum Ending {
     /// It goes on.
     #[default]
     None,
     /// It closes once the replies are sent (QUIT, CLIENT KILL of itself).
     AfterReply,
-    /// It becomes a follower's link; the words of its request.
-    Replicate(Vec<Vec<u8>>),
+    /// A function serves it from here on: it becomes a follower's link.
+    HandOver(Serve),
     /// It closes at once, without a reply (a browser was tricked into talking to us).
     Now,
 }

@@ -32,7 +32,7 @@ pub fn sweep(engine: &Engine) {
         }
         engine.metrics.sample_rates();
         // A load holds all shards; what it replaces need not be swept.
-        let may_sweep = !engine.role.is_loading();
+        let may_sweep = !engine.loading.is_active();
         if looked_at.elapsed() >= GONE_LOOK_EVERY {
             looked_at = Instant::now();
             engine.clients.unblock_those_gone();

@@ -1,6 +1,7 @@
 //! The command table as the engine runs it: commands on keys, and commands about the server.
 
 use super::{Engine, Session};
+use crate::commands::table::Absent;
 use crate::commands::{self, Family, Flags, Handler, Shape};
 use crate::error::Failure;
 use crate::protocol::{Args, Reply};
@@ -36,12 +37,13 @@ pub type Commands = commands::Table<Run>;
 /// A row of it.
 pub type Resolved = commands::Resolved<Run>;
 
-/// Assembles the table of the commands on keys and of these about the server.
-pub fn assemble(server: &[&'static [Row]]) -> Commands {
+/// Assembles the table of the commands on keys and of these about the server. `absent` are the names of commands
+/// that are left out on purpose.
+pub fn assemble(server: &[&'static [Row]], absent: Absent) -> Commands {
     let data = commands::FAMILIES.iter().copied().flatten();
     let data = data.map(|row| (&row.spec, Run::Data(row.run)));
     let server = server.iter().copied().flatten().map(|row| (&row.spec, Run::Server(row.run)));
-    Commands::new(data.chain(server))
+    Commands::new(data.chain(server), absent)
 }
 
 /// The usual flags of quick commands about the server.

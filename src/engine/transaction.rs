@@ -230,7 +230,7 @@ impl Engine {
             return Err(ABORTED);
         }
         // A load holds the shards of what is watched, and replaces it.
-        if self.role.is_loading() && session.watches.bytes() > 0 {
+        if self.loading.is_active() && session.watches.bytes() > 0 {
             reply.nil_array();
             return Ok(holes);
         }

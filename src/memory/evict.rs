@@ -39,14 +39,15 @@
 use crate::clock::{Stopwatch, UnixMillis};
 use crate::config::{Config, Id};
 use crate::engine::Engine;
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::memory::recency::Tracking;
 use crate::memory::sample::{self, Odds, Sample};
 use crate::store::Event;
 use fastrand::Rng;
 
 const OUT_OF_MEMORY: Failure =
-    Failure::fixed("OOM command not allowed when used memory > 'maxmemory'.");
+    Failure::fixed("OOM command not allowed when used memory > 'maxmemory'.")
+        .of_kind(Kind::Unavailable);
 /// Redis's, too: more gains nothing that more samples would not.
 const POOL_MAX: usize = 16;
 /// More samples would make one eviction a long job.

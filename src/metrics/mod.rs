@@ -4,8 +4,8 @@
 //! per batch of requests.
 
 use crate::clock::{Stopwatch, UnixMillis};
+use crate::lock::Mutex;
 pub use crate::metrics::histogram::{Histogram, HistogramSnapshot, LocalHistogram};
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -124,7 +124,7 @@ fn persistence(engine: &Engine, page: &mut String) {
     let seconds = |time: Option<u64>| time.map_or(-1, |seconds| seconds as i64);
     let (last, current) = (seconds(compactor.last_seconds()), seconds(compactor.current_seconds()));
     let rewrites = compactor.count.load(Relaxed);
-    field(page, "loading", u8::from(engine.role.is_loading()));
+    field(page, "loading", u8::from(engine.loading.is_active()));
     field(page, "async_loading", 0);
     field(page, "rdb_changes_since_last_save", engine.store.changes());
     field(page, "rdb_bgsave_in_progress", running);
@@ -140,7 +140,7 @@ fn persistence(engine: &Engine, page: &mut String) {
     field(page, "aof_current_rewrite_time_sec", current);
     field(page, "aof_last_bgrewrite_status", if failed { "err" } else { "ok" });
     field(page, "aof_rewrites", rewrites);
-    if let Some(loading) = engine.role.loading.progress() {
+    if let Some(loading) = engine.loading.progress() {
         field(page, "loading_start_time", loading.started);
         field(page, "loading_total_bytes", loading.total_bytes);
         field(page, "loading_loaded_bytes", loading.loaded_bytes);
@@ -213,8 +213,8 @@ fn stats(engine: &Engine, page: &mut String) {
     field(page, "pubsubshard_channels", 0);
     field(page, "latest_fork_usec", 0);
     field(page, "total_forks", 0);
-    field(page, "sync_full", engine.followers.full_copies.load(Relaxed));
-    field(page, "sync_partial_ok", engine.followers.continued.load(Relaxed));
+    field(page, "sync_full", engine.followers.full_copies.get());
+    field(page, "sync_partial_ok", engine.followers.continued.get());
     field(page, "evicted_clients", 0);
     field(page, "slave_expires_tracked_keys", 0);
     field(page, "total_error_replies", metrics.error_replies.get());

@@ -17,9 +17,9 @@ use crate::config::{Config, Id};
 use crate::engine::Engine;
 use crate::engine::table::{ADMIN, Row, ServerCall, container, sub, subcommands};
 use crate::error::Failure;
+use crate::lock::Mutex;
 use crate::metrics::HistogramSnapshot;
 use crate::protocol::Args;
-use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Samples that are kept of one kind of event.
@@ -79,15 +79,18 @@ impl Latency {
 /// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
-    container(Server, "latency", ADMIN, subcommands, "What took long, by kind of event; how long commands take.", "LATENCY LATEST -> (empty)"),
+    container(Server, "latency", ADMIN, subcommands,
+        "What took long, by kind of event; how long commands take.", "LATENCY LATEST -> (empty)"),
     sub(Server, "latency|doctor", 2, ADMIN, doctor, "", "What took long, in words, with advice."),
     sub(Server, "latency|help", 2, ADMIN, subcommands, "", "Lists the subcommands."),
-    sub(Server, "latency|histogram", -2, ADMIN, histogram,
-        "[command-name [command-name ...]]", "How many calls of a command took less than so many microseconds."),
-    sub(Server, "latency|history", 3, ADMIN, history,
-        "event", "When events of this kind took long, and how many milliseconds."),
-    sub(Server, "latency|latest", 2, ADMIN, latest, "", "Of each kind of event: when, the latest, the longest."),
-    sub(Server, "latency|reset", -2, ADMIN, reset, "[event [event ...]]", "Forgets events; answers how many kinds."),
+    sub(Server, "latency|histogram", -2, ADMIN, histogram, "[command-name [command-name ...]]",
+        "How many calls of a command took less than so many microseconds."),
+    sub(Server, "latency|history", 3, ADMIN, history, "event",
+        "When events of this kind took long, and how many milliseconds."),
+    sub(Server, "latency|latest", 2, ADMIN, latest, "",
+        "Of each kind of event: when, the latest, the longest."),
+    sub(Server, "latency|reset", -2, ADMIN, reset, "[event [event ...]]",
+        "Forgets events; answers how many kinds."),
 ];
 
 /// `LATENCY LATEST`

@@ -19,9 +19,9 @@ use crate::clock;
 use crate::commands::{Flags, Spec};
 use crate::config::OutputLimit;
 use crate::engine::Client;
+use crate::lock::{Mutex, rank};
 use crate::memory::account::{Held, Sum};
 use crate::protocol::{Args, Dialect, Escaping, escape};
-use parking_lot::Mutex;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ pub fn limit(of_class: OutputLimit) -> OutputLimit {
 #[derive(Debug, Default)]
 pub struct Monitors {
     count: AtomicUsize,
-    feeds: Mutex<Vec<Arc<Feed>>>,
+    feeds: Mutex<Vec<Arc<Feed>>, { rank::FEEDS }>,
 }
 
 /// What a monitor has yet to be sent.

@@ -8,7 +8,6 @@
 use super::info;
 use crate::aof::log::Log;
 use crate::aof::stats::LogStats;
-use crate::cluster::link::Link;
 use crate::cluster::progress::Lag;
 use crate::engine::{Engine, Persistence};
 use crate::loading::LoadProgress;
@@ -116,11 +115,11 @@ static FAMILIES: &[Family] = &[
     ("kvstore_memory_limit_bytes", GAUGE, "Memory that may be in use; 0 is no limit.",
         |seen, out| out.put(seen.memory.limit)),
     ("kvstore_loading", GAUGE, "1 while data is being loaded.",
-        |seen, out| out.put(u8::from(seen.engine.role.is_loading()))),
+        |seen, out| out.put(u8::from(seen.engine.loading.is_active()))),
     ("kvstore_loading_total_bytes", GAUGE, "Bytes of the files that are being loaded.",
-        |seen, out| out.option(seen.engine.role.loading.progress().map(|p| p.total_bytes))),
+        |seen, out| out.option(seen.engine.loading.progress().map(|p| p.total_bytes))),
     ("kvstore_loading_loaded_bytes", GAUGE, "Bytes of them that are loaded.",
-        |seen, out| out.option(seen.engine.role.loading.progress().map(|p| p.loaded_bytes))),
+        |seen, out| out.option(seen.engine.loading.progress().map(|p| p.loaded_bytes))),
     ("kvstore_keys", GAUGE, "Keys in the table.", |seen, out| out.put(seen.memory.data.keys)),
     ("kvstore_keys_with_deadline", GAUGE, "Keys that will expire.",
         |seen, out| out.put(seen.memory.data.volatile)),
@@ -153,21 +152,23 @@ static FAMILIES: &[Family] = &[
     ("kvstore_replica_lag_seconds", GAUGE, "How long a follower has been lacking something.",
         |seen, out| by_replica(seen, out, |lag| lag.millis as f64 / 1e3)),
     ("kvstore_replication_full_copies_total", COUNTER, "Full copies that followers were sent.",
-        |seen, out| out.put(seen.engine.followers.full_copies.load(Relaxed))),
+        |seen, out| out.put(seen.engine.followers.full_copies.get())),
     ("kvstore_replication_continued_total", COUNTER, "Links of followers that went on where they were.",
-        |seen, out| out.put(seen.engine.followers.continued.load(Relaxed))),
+        |seen, out| out.put(seen.engine.followers.continued.get())),
     ("kvstore_leader_link_up", GAUGE, "1 if this follower hears its leader.",
-        |seen, out| of_follower(seen, out, |link, _| Some(f64::from(u8::from(link.is_up()))))),
+        |seen, out| of_follower(seen, out, |engine, _| Some(f64::from(u8::from(engine.role.link_is_up()))))),
     ("kvstore_leader_hops", GAUGE, "Links from here to the node that leads; 33: a circle, no node leads.",
-        |seen, out| of_follower(seen, out, |link, _| Some(link.distance() as f64))),
+        |seen, out| of_follower(seen, out, |engine, _| Some(engine.role.hops() as f64))),
     ("kvstore_lag_records", GAUGE, "Records that this follower lacks.",
-        |seen, out| of_follower(seen, out, |link, applied| {
-            Some(link.leader_seq().0.saturating_sub(applied) as f64)
+        |seen, out| of_follower(seen, out, |engine, applied| {
+            Some(engine.role.figures.lock().leader_seq.0.saturating_sub(applied) as f64)
         })),
     ("kvstore_lag_seconds", GAUGE, "How old this follower's state is, if it knows.",
-        |seen, out| of_follower(seen, out, |link, _| Some(link.staleness_ms()? as f64 / 1e3))),
+        |seen, out| of_follower(seen, out, |engine, _| {
+            Some(engine.role.freshness.staleness_ms(engine.uptime_ms())? as f64 / 1e3)
+        })),
     ("kvstore_diverged_records_total", COUNTER, "Records that only this node had, and gave up.",
-        |seen, out| out.put(seen.engine.role.link.diverged_records.get())),
+        |seen, out| out.put(seen.engine.role.figures.lock().diverged_records)),
     // The log.
     ("kvstore_log_appended_seq", GAUGE, "The last record of the log.",
         |seen, out| of_log(seen, out, |log| log.appended().0)),
@@ -348,10 +349,10 @@ fn by_replica(seen: &Seen<'_>, out: &mut Samples<'_>, value: fn(&Lag) -> f64) {
     }
 }
 
-fn of_follower(seen: &Seen<'_>, out: &mut Samples<'_>, value: fn(&Link, u64) -> Option<f64>) {
+fn of_follower(seen: &Seen<'_>, out: &mut Samples<'_>, value: fn(&Engine, u64) -> Option<f64>) {
     let applied = seen.engine.persistence.as_ref().map(|persistence| persistence.log.appended().0);
     if let Some(applied) = applied.filter(|_| seen.engine.role.is_follower()) {
-        out.option(value(&seen.engine.role.link, applied));
+        out.option(value(seen.engine, applied));
     }
 }
 

@@ -25,28 +25,35 @@ pub fn replication(engine: &Engine, page: &mut String) {
 }
 
 fn following(engine: &Engine, page: &mut String, applied: Seq) {
-    let link = &engine.role.link;
+    let figures = engine.role.figures.lock().clone();
+    let is_up = engine.role.link_is_up();
+    let now = engine.uptime_ms();
     let leader = engine.role.leader();
     field(page, "master_host", leader.as_ref().map_or("", |leader| &leader.host));
     field(page, "master_port", leader.as_ref().map_or(0, |leader| leader.port));
-    field(page, "master_link_status", if link.is_up() { "up" } else { "down" });
-    let silent = if link.is_up() { link.silent_seconds() as i64 } else { -1 };
+    field(page, "master_link_status", if is_up { "up" } else { "down" });
+    let silent = if is_up { (now.saturating_sub(figures.heard_at) / 1000) as i64 } else { -1 };
     field(page, "master_last_io_seconds_ago", silent);
-    field(page, "master_sync_in_progress", u8::from(link.is_copying()));
+    field(page, "master_sync_in_progress", u8::from(engine.role.link_state() == "sync"));
     field(page, "slave_read_repl_offset", applied);
     field(page, "slave_repl_offset", applied);
-    if !link.is_up() {
-        field(page, "master_link_down_since_seconds", link.seconds_since_change());
-        if let Some(error) = &*link.error.lock() {
+    if !is_up {
+        let down_ms = now.saturating_sub(figures.changed_at);
+        field(page, "master_link_down_since_seconds", down_ms / 1000);
+        if let Some(error) = &figures.error {
             field(page, "kvstore_link_error", error.replace(['\r', '\n'], " "));
         }
     }
     field(page, "slave_priority", engine.config.int(Id::ReplicaPriority));
     field(page, "slave_read_only", 1);
     field(page, "replica_announced", 1);
-    field(page, "kvstore_leader_seq", link.leader_seq());
-    field(page, "kvstore_lag_records", link.leader_seq().0.saturating_sub(applied.0));
-    field(page, "kvstore_lag_ms", link.staleness_ms().map_or(-1, |ms| ms as i64));
+    field(page, "kvstore_leader_seq", figures.leader_seq);
+    field(page, "kvstore_lag_records", figures.leader_seq.0.saturating_sub(applied.0));
+    field(
+        page,
+        "kvstore_lag_ms",
+        engine.role.freshness.staleness_ms(now).map_or(-1, |ms| ms as i64),
+    );
 }
 
 fn followers(engine: &Engine, page: &mut String, persistence: Option<&Persistence>, appended: Seq) {
@@ -56,8 +63,9 @@ fn followers(engine: &Engine, page: &mut String, persistence: Option<&Persistenc
         field(page, "min_slaves_good_slaves", engine.good_followers());
     }
     let bytes = persistence.map_or(0, |persistence| persistence.log.readable_end().bytes);
+    let now = engine.uptime_ms();
     for (number, follower) in followers.iter().enumerate() {
-        let lag = follower.lag(appended, bytes);
+        let lag = follower.lag(appended, bytes, now);
         let state = if follower.online.load(Relaxed) { "online" } else { "send_bulk" };
         let value = format!(
             "ip={},port={},state={state},offset={},lag={},lag_records={},lag_bytes={},lag_ms={},\
@@ -65,7 +73,7 @@ fn followers(engine: &Engine, page: &mut String, persistence: Option<&Persistenc
             follower.host,
             follower.port,
             follower.applied(),
-            follower.silent_ms() / 1000,
+            follower.silent_ms(now) / 1000,
             lag.records,
             lag.bytes,
             lag.millis,
@@ -88,14 +96,14 @@ fn history(engine: &Engine, page: &mut String, persistence: Option<&Persistence>
     let kept = persistence.map_or(0, |persistence| persistence.records_kept(appended));
     field(page, "repl_backlog_first_byte_offset", if kept > 0 { appended.0 + 1 - kept } else { 0 });
     field(page, "repl_backlog_histlen", kept);
-    let link = &engine.role.link;
-    field(page, "kvstore_full_copies_sent", engine.followers.full_copies.load(Relaxed));
-    field(page, "kvstore_links_continued", engine.followers.continued.load(Relaxed));
-    field(page, "kvstore_links", link.links.get());
-    field(page, "kvstore_full_copies_received", link.full_copies.get());
-    field(page, "kvstore_rejected", link.rejected.get());
-    field(page, "kvstore_diverged_records", link.diverged_records.get());
-    if let Some(file) = &*link.diverged_file.lock() {
+    let figures = engine.role.figures.lock().clone();
+    field(page, "kvstore_full_copies_sent", engine.followers.full_copies.get());
+    field(page, "kvstore_links_continued", engine.followers.continued.get());
+    field(page, "kvstore_links", figures.links);
+    field(page, "kvstore_full_copies_received", figures.full_copies);
+    field(page, "kvstore_rejected", figures.rejected);
+    field(page, "kvstore_diverged_records", figures.diverged_records);
+    if let Some(file) = figures.diverged_file {
         field(page, "kvstore_diverged_file", file);
     }
 }
@@ -112,9 +120,10 @@ impl Engine {
         let log = self.persistence.as_ref().map(|persistence| &persistence.log);
         let (appended, bytes) =
             log.map_or((Seq(0), 0), |log| (log.appended(), log.readable_end().bytes));
+        let now = self.uptime_ms();
         let lag = |follower: &Arc<ReplicaProgress>| {
             let address = format!("{}:{}", follower.host, follower.port);
-            (address, (follower.online.load(Relaxed), follower.lag(appended, bytes)))
+            (address, (follower.online.load(Relaxed), follower.lag(appended, bytes, now)))
         };
         self.followers.all().iter().map(lag).collect()
     }

@@ -6,8 +6,8 @@
 //! above `set-aside-warn-size`.
 
 use crate::aof::files::QUARANTINE;
+use crate::lock::Mutex;
 use crate::replication::diverged::DIVERGED;
-use parking_lot::Mutex;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

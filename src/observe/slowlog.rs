@@ -9,8 +9,10 @@ use crate::protocol::{Args, Dialect, integer};
 /// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
-    container(Server, "slowlog", ADMIN, subcommands, "The commands that took long, and where their time went.", "SLOWLOG LEN -> 0"),
-    sub(Server, "slowlog|get", -2, ADMIN, get, "[count] [TIMELINE]", "The newest ones, 10 or so many; -1 is all."),
+    container(Server, "slowlog", ADMIN, subcommands, "The commands that took long, and where their time went.",
+        "SLOWLOG LEN -> 0"),
+    sub(Server, "slowlog|get", -2, ADMIN, get, "[count] [TIMELINE]",
+        "The newest ones, 10 or so many; -1 is all."),
     sub(Server, "slowlog|help", 2, ADMIN, subcommands, "", "Lists the subcommands."),
     sub(Server, "slowlog|len", 2, ADMIN, len, "", "How many are kept."),
     sub(Server, "slowlog|reset", 2, ADMIN, reset, "", "Forgets them."),

@@ -20,7 +20,7 @@ pub fn page(engine: &Engine, state: &str, open_book: bool) -> String {
     let memory = engine.memory();
     let mut json = Json::default();
     json.object(|json| {
-        state_and_load(json, state, engine.role.loading.progress());
+        state_and_load(json, state, engine.loading.progress());
         json.text("version", env!("CARGO_PKG_VERSION"));
         json.text("run_id", &engine.run_id);
         json.number("pid", std::process::id());
@@ -148,12 +148,11 @@ fn replicas(engine: &Engine, json: &mut Json) {
 }
 
 fn leader(engine: &Engine, json: &mut Json) {
-    let link = &engine.role.link;
     let (host, port) = engine.role.leader().map_or_else(Default::default, |l| (l.host, l.port));
     json.text("address", &format!("{host}:{port}"));
-    json.text("state", link.state());
-    json.number("seq", link.leader_seq());
-    if let Some(millis) = link.staleness_ms() {
+    json.text("state", engine.role.link_state());
+    json.number("seq", engine.role.figures.lock().leader_seq);
+    if let Some(millis) = engine.role.freshness.staleness_ms(engine.uptime_ms()) {
         json.number("lag_ms", millis);
     }
 }

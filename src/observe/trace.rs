@@ -41,14 +41,15 @@ use std::time::{Duration, Instant};
 /// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
-    row(Server, "trace", -2, ADMIN.and(Flags::CONNECTION).and(Flags::NO_MULTI).and(Flags::BLOCKS), run).shape(Shape::Prefix)
+    row(Server, "trace", -2, ADMIN.and(Flags::CONNECTION).and(Flags::NO_MULTI).and(Flags::BLOCKS), run)
+        .shape(Shape::Prefix)
         .help("command [argument ...]", "Runs a command and shows where its time went.",
             "TRACE SET name Ada -> (OK, and a picture)"),
     sub(Server, "trace|help", 2, ADMIN, subcommands, "", "Lists the subcommands."),
     sub(Server, "trace|list", -2, ADMIN, list, "[count]", "The newest samples, 10 or so many; -1 is all."),
     sub(Server, "trace|reset", 2, ADMIN, reset, "", "Forgets the samples."),
-    sub(Server, "trace|sample", 3, ADMIN, sample,
-        "n", "Keeps the timeline of one in n commands of everybody; 0 ends that."),
+    sub(Server, "trace|sample", 3, ADMIN, sample, "n",
+        "Keeps the timeline of one in n commands of everybody; 0 ends that."),
 ];
 
 /// Followers that are slower than this are not waited for.

@@ -8,6 +8,7 @@
 //! ```
 //!
 //! - `request` takes one request at a time from the bytes received so far ([`Decoder`]).
+//! - `input` is the buffer that they are read into ([`Input`]).
 //! - `line` is the grammar of a line of text: words, quotes, telnet's control sequences.
 //! - `reply` writes a reply in any of the three dialects ([`Reply`]); `levels` numbers arrays in text.
 //! - `quoting` has the escapes for all of them.
@@ -21,6 +22,7 @@
 //! Out of scope: what commands mean. Redis's inline requests are our text lines.
 
 mod args;
+mod input;
 mod levels;
 mod line;
 mod quoting;
@@ -28,6 +30,7 @@ mod reply;
 mod request;
 
 pub use args::{Args, Span};
+pub use input::Input;
 pub use line::Word;
 pub use quoting::{Escaping, escape, quote, unescape};
 pub use reply::{Dialect, Mark, Reply};

@@ -26,7 +26,8 @@ pub const COMMANDS: &[Row] = &[
         .help("channel message", "Sends a message to all who listen to a channel now; answers how many.",
             "PUBLISH news hello world -> 0"),
     row(PubSub, "subscribe", -2, LISTEN, subscribe)
-        .help("channel [channel ...]", "Listens to channels; RESET ends it.", "SUBSCRIBE news -> subscribe news 1"),
+        .help("channel [channel ...]", "Listens to channels; RESET ends it.",
+            "SUBSCRIBE news -> subscribe news 1"),
     row(PubSub, "unsubscribe", -1, LISTEN, unsubscribe)
         .help("[channel [channel ...]]", "Stops listening to these channels, or to all.",
             "SUBSCRIBE news; UNSUBSCRIBE news -> unsubscribe news 0"),
@@ -37,10 +38,12 @@ pub const COMMANDS: &[Row] = &[
         .help("[pattern [pattern ...]]", "Stops listening to these patterns, or to all.",
             "PUNSUBSCRIBE -> punsubscribe (nil) 0"),
     container(PubSub, "pubsub", FAST, subcommands, "Tells who listens.", "PUBSUB NUMSUB news -> 1) news\n2) 0"),
-    sub(PubSub, "pubsub|channels", -2, FAST, channels, "[pattern]", "The channels that somebody listens to by name."),
+    sub(PubSub, "pubsub|channels", -2, FAST, channels, "[pattern]",
+        "The channels that somebody listens to by name."),
     sub(PubSub, "pubsub|help", 2, FAST, subcommands, "", "Lists the subcommands."),
     sub(PubSub, "pubsub|numpat", 2, FAST, numpat, "", "How many patterns are listened to."),
-    sub(PubSub, "pubsub|numsub", -2, FAST, numsub, "[channel [channel ...]]", "How many listen to channels by name."),
+    sub(PubSub, "pubsub|numsub", -2, FAST, numsub, "[channel [channel ...]]",
+        "How many listen to channels by name."),
 ];
 
 fn subscribe(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {

@@ -1,72 +1,82 @@
-//! Sending messages: publishers send for each other.
+//! Delivery of messages: publishers to the same subscribers send for each other.
 
-use super::{List, Name, PubSub, Subscriber, Subscription};
+use super::subscriptions::Subscriber;
+use super::{List, Name, PubSub};
 use crate::config::OutputLimit;
 use crate::engine::outbox::SendError;
+use crate::lock::{Mutex, rank};
 use crate::protocol::{Dialect, Reply};
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::Condvar;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
-/// Publishers to different lists send at the same time, unless they have the same lane.
+/// Publishers in different lanes send at the same time. A message's lane follows from its first list, so
+/// messages to the same subscribers are in the same lane.
 pub const LANES: usize = 16;
 
-/// Where publishers wait for each other.
+/// A queue in which publishers leave messages, and one of them sends what all have left.
 #[derive(Debug, Default)]
 pub struct Lane {
-    state: Mutex<LaneState>,
+    state: Mutex<LaneState, { rank::LANE }>,
     /// Signalled when messages have been sent.
     progress: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct LaneState {
-    /// Not yet being sent: of each publisher, at most what it hands over at once.
+    /// Not yet being sent. Of each publisher, at most what it hands over at once.
     waiting: Vec<Message>,
-    /// Whether the last one to send found messages of others beside its own.
+    /// Whether the last publisher to send also sent messages of others.
     is_crowded: bool,
-    /// Whether somebody is sending.
+    /// Whether a publisher is sending.
     is_busy: bool,
     /// How many messages have ever entered, and how many have been sent.
     entered: u64,
-    left: u64,
+    sent: u64,
 }
 
 impl Lane {
-    /// Adds messages and returns when they have been sent. Whoever finds nobody sending sends all that is
-    /// there; those who come meanwhile wait, and one of them sends for all of them next. In a crowd it
-    /// first steps aside for those who are just about to come, as the sync thread does: at most as often
-    /// as there are connections, for each of them then waits here.
+    /// Adds messages and returns after they have been sent.
+    ///
+    /// A publisher that finds the lane idle sends everything in it. Publishers that come meanwhile wait;
+    /// then one of them sends for all of them. In a crowd the sender first yields while more messages come
+    /// in. That ends: each publisher waits here after its own, so there are at most as many rounds as
+    /// connections.
     fn pass(&self, messages: &mut Vec<Message>, mut send: impl FnMut(&[Message])) {
         let mut state = self.state.lock();
         let own_len = messages.len();
         state.entered += own_len as u64;
         state.waiting.append(messages);
-        let own = state.entered;
-        while state.left < own {
+        let own_last = state.entered;
+        while state.sent < own_last {
             if state.is_busy {
-                self.progress.wait(&mut state);
+                self.progress.wait(state.raw());
                 continue;
             }
             state.is_busy = true;
             let mut seen = if state.is_crowded { 0 } else { state.entered };
             while seen < state.entered {
                 seen = state.entered;
-                MutexGuard::unlocked(&mut state, std::thread::yield_now);
+                drop(state);
+                std::thread::yield_now();
+                state = self.state.lock();
             }
             state.is_crowded = state.waiting.len() > own_len;
-            let (all, upto) = (std::mem::take(&mut state.waiting), state.entered);
-            MutexGuard::unlocked(&mut state, || send(&all));
-            (state.is_busy, state.left) = (false, upto);
+            let all = std::mem::take(&mut state.waiting);
+            let last = state.entered;
+            drop(state);
+            send(&all);
+            state = self.state.lock();
+            state.is_busy = false;
+            state.sent = last;
             self.progress.notify_all();
         }
     }
 }
 
-/// Those who listen by one name; the pattern, unless that is the channel's name itself.
+/// The subscribers to one name; the pattern, unless the name is the channel's own.
 pub type Target = (Option<Name>, List);
 
-/// A message, and those who listened when it was published.
+/// A message, and its receivers at the time when it was published.
 #[derive(Debug)]
 pub struct Message {
     targets: Vec<Target>,
@@ -75,18 +85,18 @@ pub struct Message {
 }
 
 impl Message {
+    /// `targets` has at least one.
     pub(super) fn new(targets: Vec<Target>, channel: &[u8], payload: &[u8]) -> Message {
         Message { targets, channel: channel.into(), payload: payload.into() }
     }
 
-    /// How many get it, counting a client once for each name by which it listens.
+    /// The number of receivers. A client counts once for each name by which it is subscribed.
     pub fn receivers(&self) -> usize {
         self.targets.iter().map(|(_, list)| list.len()).sum()
     }
 
-    /// By the list, so that those who publish to the same subscribers meet.
     fn lane(&self) -> usize {
-        // Allocations are some bytes apart.
+        // The list's address. Allocations are at least 32 bytes apart.
         (Arc::as_ptr(&self.targets[0].1) as usize >> 5) % LANES
     }
 
@@ -109,19 +119,19 @@ impl Message {
     }
 }
 
-/// What [`PubSub::deliver`] has handed to outboxes.
+/// What [`PubSub::deliver`] has passed to outboxes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Delivered {
-    /// A message counts for each of its receivers.
+    /// Messages. One counts for each of its receivers.
     pub messages: u64,
     /// Their bytes.
     pub bytes: u64,
 }
 
 impl PubSub {
-    /// Sends messages in their order, and those of others who wait to send theirs, and returns when all have
-    /// been sent, by whomever. A subscriber that cannot be sent to is cut off, and told to `cut` with
-    /// the reason. No lock may be held.
+    /// Sends messages in their order and returns after all have been sent, by this thread or another. This
+    /// thread may send those of others, too. A subscriber that cannot be sent to is disconnected, and `cut`
+    /// is called with the reason. No lock may be held.
     pub fn deliver(
         &self,
         messages: &mut Vec<Message>,
@@ -147,10 +157,10 @@ fn send_all(
 ) {
     for alike in messages.chunk_by(Message::goes_with) {
         for (pattern, list) in &alike[0].targets {
-            let mut encoded =
-                Encoded { messages: alike, pattern: pattern.as_ref(), bytes: [const { None }; 3] };
+            let pattern = pattern.as_ref();
+            let mut encoded = Encoded { messages: alike, pattern, bytes: [const { None }; 3] };
             for subscription in list.iter() {
-                match subscription.send(&mut encoded, limit) {
+                match subscription.send(|dialect| encoded.in_dialect(dialect), limit) {
                     Ok(0) => {}
                     Ok(bytes) => {
                         delivered.messages += alike.len() as u64;
@@ -165,7 +175,7 @@ fn send_all(
 
 const DIALECTS: [Dialect; 3] = [Dialect::Text, Dialect::Resp2, Dialect::Resp3];
 
-/// Messages as bytes, in the dialects that somebody has asked for.
+/// Messages as bytes, in the dialects asked for so far.
 struct Encoded<'m> {
     messages: &'m [Message],
     pattern: Option<&'m Name>,
@@ -180,17 +190,5 @@ impl Encoded<'_> {
             self.messages.iter().for_each(|message| message.write(self.pattern, &mut reply));
             reply.take()
         })
-    }
-}
-
-impl Subscription {
-    /// How many bytes it was sent: none, if it has ended meanwhile.
-    fn send(&self, encoded: &mut Encoded<'_>, limit: OutputLimit) -> Result<usize, SendError> {
-        let turn = self.subscriber.outbox.turn();
-        if !self.live.load(Relaxed) {
-            return Ok(0);
-        }
-        let bytes = encoded.in_dialect(self.subscriber.dialect.load(Relaxed));
-        turn.send(bytes, 0, limit).map(|()| bytes.len())
     }
 }

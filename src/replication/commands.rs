@@ -1,31 +1,33 @@
-//! Commands about leaders and followers: REPLICAOF, ROLE, PROMOTE, WAIT, and the two of read-your-writes.
+//! Commands about leaders and followers: REPLICAOF, ROLE, PROMOTE, WAIT, LASTSEQ, WAITSEQ.
 //!
 //! # Read your writes
 //!
-//! A follower is behind, so who writes to the leader and then reads from a follower may miss his own write.
-//! LASTSEQ on the leader gives a token of the last write; WAITSEQ on any node returns when that node has it.
+//! A client that writes to the leader and then reads from a follower may miss its own write. LASTSEQ on the
+//! leader gives a token of the last write; WAITSEQ on any node returns when that node has it.
 //!
 //! ```text
 //! 3.0c1199aa:151       epoch 3, whose first record has the crc 0c1199aa; record 151
 //! ```
 //!
-//! The crc makes the epoch one of its kind: two nodes that were parted may both count to 3. So a token of a
-//! write that a failover lost is never taken for another write with its number.
+//! The crc makes the epoch unique: two nodes that were parted may both count to 3. So a token of a write that
+//! a failover lost is never taken for another write with the same number.
 
+use super::leader;
+use super::wire::Request;
 use crate::admin::log_command::log_of;
 use crate::aof::epochs::EpochStart;
 use crate::aof::numbers::{canonical_number, parse_crc};
 use crate::aof::record::Epoch;
 use crate::cluster::progress::ReplicaProgress;
-use crate::cluster::role::LeaderAddr;
+use crate::cluster::state::LeaderAddr;
 use crate::commands::Family::Replication;
 use crate::commands::Flags;
 use crate::config::Fsync;
 use crate::engine::blocked::Wait;
-use crate::engine::session::{Ending, Mode};
+use crate::engine::session::{Ending, Mode, Serve};
 use crate::engine::table::{ADMIN, FAST, Row, ServerCall, row};
 use crate::engine::{Client, Engine, Persistence, Session, persistence};
-use crate::error::{Failure, NOT_AN_INTEGER};
+use crate::error::{Failure, Kind, NOT_AN_INTEGER};
 use crate::protocol::{Args, integer};
 use crate::store::effect::Seq;
 use std::sync::atomic::Ordering::Relaxed;
@@ -43,10 +45,12 @@ pub const COMMANDS: &[Row] = &[
         .help("token milliseconds", "Waits until this node has the write of a token: then it can be read here.",
             "WAITSEQ 0.00000000:0 1000 -> OK"),
     row(Replication, "wait", 3, Flags::BLOCKS, wait)
-        .help("numreplicas milliseconds", "Waits until so many followers have this connection's writes; answers how many do.",
+        .help("numreplicas milliseconds",
+            "Waits until so many followers have this connection's writes; answers how many do.",
             "SET name Ada; WAIT 0 1000 -> 0"),
     row(Replication, "waitaof", 4, Flags::BLOCKS, waitaof)
-        .help("numlocal numreplicas milliseconds", "Waits until this connection's writes are on the disk, here and on so many followers.",
+        .help("numlocal numreplicas milliseconds",
+            "Waits until this connection's writes are on the disk, here and on so many followers.",
             "WAITAOF 1 0 1000 -> 1) 1\n2) 0"),
     row(Replication, "role", 1, FAST, role)
         .help("", "Whether this node leads or follows, and how far all are.",
@@ -56,17 +60,19 @@ pub const COMMANDS: &[Row] = &[
     row(Replication, "slaveof", 3, ADMIN, replicaof)
         .help("host port | NO ONE", "REPLICAOF under its old name.", "SLAVEOF NO ONE -> OK"),
     row(Replication, "promote", -1, ADMIN.and(Flags::NO_MULTI).and(Flags::BLOCKS), promote)
-        .help("[milliseconds]", "Makes this follower the leader without losing a write: the old leader hands over and follows.",
+        .help("[milliseconds]",
+            "Makes this follower the leader without losing a write: the old leader hands over and follows.",
             "PROMOTE -> OK this node leads already"),
     row(Replication, "replicate", -6, TAKES_OVER, replicate)
-        .help("node-id seq epoch crc port [host [run-id]]", "What a follower sends: from here on this connection carries the log.",
+        .help("node-id seq epoch crc port [host [run-id]]",
+            "What a follower sends: from here on this connection carries the log.",
             "REPLICATE 0123456789abcdef0123456789abcdef01234567 0 0 00000000 0 -> (CONTINUE, and the log)"),
 ];
 
 const ON_FOLLOWER: &str = "cannot be used with replica instances. Please also note that since Redis 4.0 if \
                            a replica is configured to be writable (which is not the default) writes to \
                            replicas are just local and are not propagated.";
-/// How long PROMOTE tries, unless it is told.
+/// How long PROMOTE tries by default.
 const PROMOTE_MS: u64 = 10_000;
 
 fn replicaof(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
@@ -90,7 +96,7 @@ fn replicaof(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Asks the leader, over the link, to hand over; the link's threads do it.
+/// Asks the leader, over the link, to hand over. The threads of the link do it.
 fn promote(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let ServerCall { engine, reply, .. } = call;
     let timeout = match args.get(1) {
@@ -104,20 +110,18 @@ fn promote(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
         reply.simple("OK this node leads already");
         return Ok(());
     }
-    if !engine.role.link.is_up() {
+    if !engine.role.link_is_up() {
         return Err(Failure::fixed(
             "ERR the link to the leader is down, so it cannot hand over; REPLICAOF NO ONE leads at once, \
              without the writes that only the leader has",
         ));
     }
-    let wishes = &engine.role.wishes;
-    wishes.make();
+    engine.role.request_handover();
     let deadline = Instant::now().checked_add(Duration::from_millis(timeout));
-    wishes
-        .changed
-        .wait_until(deadline, || !engine.role.is_follower() || engine.shutdown.is_requested());
-    // From here on, an offer of the leader's is declined.
-    wishes.withdraw();
+    let is_over = || !engine.role.is_follower() || engine.shutdown.is_requested();
+    engine.role.changed.wait_until(deadline, is_over);
+    // After this, an offer of the leader's is declined.
+    engine.role.withdraw_request();
     if engine.role.is_follower() {
         return Err(Failure::fixed("ERR the leader has not handed over in time"));
     }
@@ -125,9 +129,18 @@ fn promote(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The connection's thread does the rest: it becomes a follower's link.
+/// The connection becomes a follower's link.
 fn replicate(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
-    call.session.ending = Ending::Replicate(args.from(1).map(<[u8]>::to_vec).collect());
+    let words: Vec<Vec<u8>> = args.from(1).map(<[u8]>::to_vec).collect();
+    call.session.ending = Ending::HandOver(Serve(Box::new(move |engine, session, early| {
+        let request = Request::parse(words.iter().map(Vec::as_slice));
+        let request =
+            request.ok_or(Failure::fixed("ERR REPLICATE is for followers; see HELP REPLICATE"))?;
+        // From here on, only the log and what belongs to it may come over the link.
+        session.subscriptions.leave_all();
+        session.monitoring = None;
+        leader::serve(engine, &session.client, &request, early)
+    })));
     Ok(())
 }
 
@@ -143,7 +156,7 @@ fn role(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
         reply.bulk(b"slave");
         reply.bulk(leader.as_ref().map_or("", |leader| &leader.host).as_bytes());
         reply.int(leader.map_or(0, |leader| leader.port.into()));
-        reply.bulk(engine.role.link.state().as_bytes());
+        reply.bulk(engine.role.link_state().as_bytes());
         reply.int(appended.0 as i64);
         return Ok(());
     }
@@ -204,7 +217,7 @@ fn waitaof(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     };
     let (log, seq) = (&persistence.log, session.last_write);
     if local > 0 && is_here(engine, session) {
-        // At an interval the sync thread will; else nobody might.
+        // At an interval the sync thread syncs; under other policies perhaps no thread does.
         if !matches!(persistence.policy(), Fsync::Every(_)) {
             log.sync().map_err(|error| persistence::misconf(&error))?;
         }
@@ -221,8 +234,8 @@ fn waitaof(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waits until so many followers satisfy a condition; returns how many do. In an EXEC it does not wait, as
-/// in Redis.
+/// Waits until `wanted` followers satisfy a condition. Returns how many do. In an EXEC it does not wait, as in
+/// Redis.
 fn wait_for(
     engine: &Engine,
     session: &Session,
@@ -235,7 +248,7 @@ fn wait_for(
     if !is_here(engine, session) {
         return Ok(0);
     }
-    // What is not written is not sent; an error shows at the gate.
+    // Only written records are sent. An error shows at the gate.
     let _ = persistence.log.ensure_written(session.last_write);
     if !matches!(session.mode, Mode::Executing) {
         engine.wait_for_followers(&session.client, wanted, deadline, &condition)?;
@@ -288,16 +301,15 @@ enum Seen {
     NotYet,
 }
 
-/// Whether this node has a token's write. An error means that it never will, as long as its history is what
-/// it is.
+/// Whether this node has a token's write. An error means that its present history does not contain it.
 fn look(engine: &Engine, token: &Token) -> Result<Seen, Failure> {
     if token.seq == Seq(0) {
         return Ok(Seen::Here);
     }
     let log = &log_of(engine)?.log;
-    // Looked at in this order, and not believed if the log goes on elsewhere meanwhile.
+    // Read in this order; a change of history meanwhile makes the answer void.
     let generation = log.generation();
-    let loading = engine.role.is_loading();
+    let loading = engine.loading.is_active();
     let applied = log.appended();
     let (own, newest) = log.with_epochs(|epochs| (epochs.of(token.seq), epochs.last()));
     let matches = |start: &EpochStart| start.epoch == token.epoch && start.crc == token.crc;
@@ -307,7 +319,7 @@ fn look(engine: &Engine, token: &Token) -> Result<Seen, Failure> {
     }
     match (own, newest) {
         (Some(own), _) if matches(&own) => Ok(if is_here { Seen::Here } else { Seen::NotYet }),
-        // Its epoch has not been heard of here yet.
+        // Its epoch has not begun here yet.
         (_, newest) if newest.is_none_or(|newest| newest.epoch < token.epoch) => Ok(Seen::NotYet),
         _ => Err(Failure::fixed(
             "DIVERGED the write of this token is not in this node's history: a failover lost it, or this \
@@ -318,20 +330,22 @@ fn look(engine: &Engine, token: &Token) -> Result<Seen, Failure> {
 
 fn stale(engine: &Engine, token: &Token) -> Failure {
     let applied = engine.persistence.as_ref().map_or(Seq(0), |own| own.log.appended());
-    let leader = engine.role.leader().map_or("this node leads".to_string(), |leader| {
-        format!("the leader is {}:{}", leader.host, leader.port)
-    });
-    Failure::new(format!(
+    let leader = engine
+        .role
+        .leader()
+        .map_or("this node leads".to_string(), |leader| format!("the leader is {leader}"));
+    let refusal = Failure::new(format!(
         "STALE this node has come to record {applied} and not yet to {}; {leader}",
         token.seq
-    ))
+    ));
+    refusal.of_kind(Kind::Unavailable)
 }
 
-/// What LASTSEQ gives and WAITSEQ takes.
+/// Names one write: LASTSEQ gives it, WAITSEQ takes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Token {
     epoch: Epoch,
-    /// Of the epoch's first record.
+    /// The crc of the epoch's first record.
     crc: u32,
     seq: Seq,
 }
@@ -366,13 +380,13 @@ fn timeout(millis: &[u8]) -> Result<Option<Instant>, Failure> {
     Ok(if millis == 0 { None } else { deadline(Duration::from_millis(millis)) })
 }
 
-/// None if that is after all that the clock can tell.
+/// None if the clock cannot represent it.
 fn deadline(time: Duration) -> Option<Instant> {
     Instant::now().checked_add(time)
 }
 
 impl Engine {
-    /// Waits until so many followers satisfy a condition, or until this node follows another itself.
+    /// Waits until `wanted` followers satisfy a condition, or until this node itself follows another.
     pub(crate) fn wait_for_followers(
         &self,
         client: &Client,
@@ -380,21 +394,19 @@ impl Engine {
         deadline: Option<Instant>,
         condition: impl Fn(&ReplicaProgress) -> bool,
     ) -> Result<(), Failure> {
-        let mut asked = false;
+        let mut log = self.persistence.as_ref().map(|persistence| &persistence.log);
         let is_over = || {
-            // The wait is counted by now, so the senders ask for acknowledgements at once.
-            if let (false, Some(persistence)) =
-                (std::mem::replace(&mut asked, true), &self.persistence)
-            {
-                persistence.log.wake_readers();
+            // Once: the wait is counted by now, so the senders ask for acknowledgements at once.
+            if let Some(log) = log.take() {
+                log.wake_readers();
             }
             self.followers.count(&condition) >= wanted || self.role.is_follower()
         };
         self.block(client, Wait::Asked, &self.followers.acknowledged, deadline, is_over).map(drop)
     }
 
-    /// Notes which leadership a session's last write is of: behind a change of role, its seq alone could
-    /// name another record.
+    /// Records a session's last write with its epoch: after a change of role, the seq alone could name
+    /// another record.
     pub(crate) fn note_write(&self, session: &mut Session, persistence: &Persistence, seq: Seq) {
         session.last_write = seq;
         let (epoch, crc) = (&persistence.own_epoch, &persistence.own_epoch_crc);

@@ -1,8 +1,7 @@
 //! Receiving a full copy: a base, and the log up to where the leader's log ended when it answered.
 //!
-//! It is stored in `incoming/` as the files that it is, checked as recovery would, and made durable. What it
-//! holds is the proof, or not, that this node's records are in the leader's history. Only then does it take the
-//! place of the old log ([`super::replacement`]). Until then the old data stays as it is, and can be read.
+//! It is stored in `incoming/` as log files, checked as in recovery, and made durable. It shows whether this
+//! node's records are in the leader's history. Only then does it take the place of the old log ([`super::replacement`]). Until then the old data stays as it is, and can be read.
 
 use super::incoming::{Incoming, Item, LinkError};
 use super::replacement::INCOMING;
@@ -21,26 +20,26 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How often the leader is told that somebody is still there, whatever else there is to do.
+/// How often the leader gets a sign of life, whatever else there is to do.
 pub const ACK_EVERY: Duration = Duration::from_millis(250);
-/// Synced after so many bytes, so that the last sync is no long one.
+/// Synced after this many bytes, so that the last sync is short.
 const SYNC_EVERY_BYTES: u64 = 8 << 20;
 
 /// The base that was announced; without one, `seq` and `bytes` are 0.
 #[derive(Clone, Copy, Debug)]
 pub struct Base {
-    /// The record that the log goes on behind.
+    /// Its record; the log goes on after it.
     pub seq: Seq,
-    /// Its length.
+    /// Its length in bytes.
     pub bytes: u64,
 }
 
-/// The history that a copy is of, as far as it was received.
+/// The history of a copy, as far as it was received.
 #[derive(Debug)]
 pub struct Arrived {
     /// Its last record.
     pub last: Position,
-    /// Its leaderships.
+    /// Its epochs.
     pub epochs: Epochs,
 }
 
@@ -143,7 +142,7 @@ fn receive_log(
     Ok(file.get_ref().sync_all()?)
 }
 
-/// Tells the leader now and then that somebody is at work, as long as there is nothing to acknowledge.
+/// Sends the leader signs of life while there is nothing to acknowledge.
 pub struct Alive {
     socket: io::Result<TcpStream>,
     told: Instant,
@@ -154,7 +153,7 @@ impl Alive {
         Alive { socket: incoming.socket().try_clone(), told: Instant::now() }
     }
 
-    /// A link that breaks meanwhile shows when it is used for more than this.
+    /// Sends one if it is time. An error shows when the link is used next.
     pub fn tell(&mut self) {
         if self.told.elapsed() >= ACK_EVERY
             && let Ok(socket) = &mut self.socket

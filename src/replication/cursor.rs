@@ -1,6 +1,6 @@
 //! A follower's read position in the leader's log files.
 //!
-//! Followers have no buffers here. Recent records are in the kernel's page cache and older ones on the
+//! A follower has no buffer on the leader. Recent records are in the kernel's page cache and older ones on the
 //! disk, so a hundred followers cost a hundred file descriptors.
 
 use crate::aof::files::{self, segment_name};
@@ -24,9 +24,9 @@ pub struct Cursor<'l> {
 }
 
 impl<'l> Cursor<'l> {
-    /// Starts after `last`. `end` is an end up to which the log can be read; it may have grown since. None if
-    /// the log does not continue from `last`: its record with that seq is another one, or the records after
-    /// it have been removed.
+    /// Starts after `last`. `end` is a readable end of the log, which may have grown since. None if the log
+    /// does not continue from `last`: its record with that seq is another one, or the records after it have
+    /// been removed.
     pub fn behind(
         log: &'l Log,
         dir: &'l Path,

@@ -1,4 +1,4 @@
-//! The leader looks up a follower's last record, and decides what the follower is given.
+//! Looks up a follower's last record in the leader's log, and decides what the follower is given.
 
 use super::cursor::Cursor;
 use super::wire::{Answer, Request};
@@ -6,54 +6,64 @@ use crate::aof::base::parse_first_line;
 use crate::aof::epochs::EpochStart;
 use crate::aof::files::{self, base_name};
 use crate::aof::record::{HEADER_LEN_MAX, Position, line_len};
+use crate::cluster::role::Role;
 use crate::engine::{Engine, Persistence};
 use crate::store::effect::Seq;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// For its own leader's word on what the history contains, a follower with followers waits this long.
+/// How long a follower with followers waits to hear from its own leader what the history contains.
 const JUDGE_WAIT: Duration = Duration::from_millis(500);
 
-/// What a follower is given.
+/// What a follower is sent.
 pub struct Feed<'l> {
     /// The answer to its request.
     pub answer: Answer,
     /// See `Log::generation`.
     pub generation: u64,
-    /// The base, if it gets one, with its length.
+    /// The base, if it gets one, and its length.
     pub base: Option<(File, u64)>,
-    /// Where it goes on.
+    /// The log from its next record on.
     pub cursor: Cursor<'l>,
 }
 
 /// The outcome of a request.
 pub enum Found<'l> {
-    /// Records.
+    /// It is sent records.
     Feed(Feed<'l>),
-    /// Another request, once the follower has looked at its own history.
+    /// The follower looks at its own history, and asks again.
     Parted(Answer),
 }
 
-/// As [`find`]. A node that follows another waits a moment for its leader to say what there is. The record
-/// that it is asked for was written before the question: a node that has all that its leader had since then,
-/// and not this record, knows as well as the leader that the history does not contain it.
+/// As [`find`]. A node that follows another waits a moment for news of its leader. The record in question was
+/// written before the request. So a node that has everything its leader had at the time of the request, and
+/// not this record, knows as well as the leader that the history does not contain it.
 pub fn judge<'l>(
     engine: &Engine,
     persistence: &'l Persistence,
     request: &Request,
 ) -> io::Result<(Seq, Found<'l>)> {
-    let (link, asked_at) = (&engine.role.link, engine.role.link.clock());
+    let asked_at = engine.uptime_ms().max(1);
     let found = find(persistence, request, engine.role.is_follower())?;
-    let is_ahead = matches!(found.1, Found::Parted(Answer::Behind { .. }));
-    if is_ahead && link.wait_fresh(asked_at, JUDGE_WAIT) {
+    let is_ahead = matches!(found.1, Found::Parted(Answer::Behind(_)));
+    if is_ahead && wait_fresh(&engine.role, asked_at) {
         return find(persistence, request, false);
     }
     Ok(found)
 }
 
-/// Finds out what a follower with this last record needs, and where the log ends.
+/// Waits until everything is here that the leader had at this time. Returns whether it is.
+fn wait_fresh(role: &Role, at: u64) -> bool {
+    let freshness = &role.freshness;
+    // Over a link that is down, nothing more comes.
+    let is_over = || freshness.is_fresh(at) || !role.link_is_up();
+    freshness.changed.wait_until(Some(Instant::now() + JUDGE_WAIT), is_over);
+    freshness.is_fresh(at)
+}
+
+/// Finds out what a follower with this last record needs, and where this log ends.
 fn find<'l>(
     persistence: &'l Persistence,
     request: &Request,
@@ -62,9 +72,9 @@ fn find<'l>(
     let (log, dir) = (&persistence.log, &*persistence.dir);
     let generation = log.generation();
     let last = request.last;
-    // What is not written yet cannot be read from the files. An error is somebody else's to tell.
+    // Only written records can be read from the files. An error shows at the gate.
     let _ = log.ensure_written(log.appended());
-    // One end for all that is decided here: what is behind it may be half written.
+    // One end for all that is decided here: records after it may be half written.
     let end = log.readable_end();
     if let Some(cursor) = Cursor::behind(log, dir, &end, last)? {
         let answer = Answer::Continue(log.epoch());
@@ -80,18 +90,18 @@ fn find<'l>(
         Some((seq, EpochStart { epoch, crc, .. }))
             if follows && seq == end.last.seq && last.seq > seq =>
         {
-            Found::Parted(Answer::Behind { seq, epoch, crc })
+            Found::Parted(Answer::Behind(Position { seq, epoch, crc }))
         }
         Some((seq, start)) if last.seq > Seq(0) => {
-            let answer = Answer::Diverged { seq, epoch: start.epoch, crc: start.crc };
-            Found::Parted(answer)
+            let at = Position { seq, epoch: start.epoch, crc: start.crc };
+            Found::Parted(Answer::Diverged(at))
         }
         _ => Found::Feed(full(persistence)?),
     };
     Ok((end.last.seq, found))
 }
 
-/// The newest base and everything behind it.
+/// The newest base and all records after it.
 fn full(persistence: &Persistence) -> io::Result<Feed<'_>> {
     const TRIES: usize = 5;
     let (log, dir) = (&persistence.log, &*persistence.dir);
@@ -116,7 +126,7 @@ fn full(persistence: &Persistence) -> io::Result<Feed<'_>> {
             return Ok(Feed { answer, generation, base, cursor });
         }
     }
-    Err(io::Error::other("no base with the log behind it can be found"))
+    Err(io::Error::other("no base with the log after it can be found"))
 }
 
 fn open_base(path: &std::path::Path) -> io::Result<(File, u64, Position)> {

@@ -1,111 +1,128 @@
 //! The thread `repl-in`: keeps up the link to the leader, and applies what comes in over it.
 //!
 //! ```text
-//! wait for an order ─▶ dial ─▶ AUTH ─▶ REPLICATE ─▶ records ─ apply ─ write ─ ACK ─ records ─ …
-//!        ▲                                             │
-//!        └──────────── back off, jittered ◀────────────┘ anything wrong
+//! wait for a target ─▶ dial ─▶ AUTH ─▶ REPLICATE ─▶ records ─ apply ─ write ─ ACK ─ records ─ …
+//!         ▲                                            │
+//!         └──────────── back off, jittered ◀───────────┘ any error
 //! ```
 //!
 //! It is the only thread that appends to a follower's log, so the log's end is where it left it. Each byte is
-//! checked before it is applied; after an error the link is dropped and the leader is asked for what comes
-//! behind the last good record. A full copy is taken only when the leader has nothing that fits.
+//! checked before it is applied. After an error the link is dropped, and the next one asks for what comes
+//! after the last good record. A full copy is taken only when the leader has nothing that fits.
 //!
 //! An ACK answers a heartbeat. What it calls applied has been written by then, so it survives `kill -9`; under
 //! `appendfsync always` it is durable.
 
 use super::copy;
 use super::incoming::{Incoming, Item, LinkError};
-use super::wire::{Ack, Decline, Handover, Lead};
+use super::wire::{self, Ack, DECLINE, HANDOVER, Heartbeat};
 use crate::aof::record::Position;
-use crate::cluster::role::{FollowTarget, LeaderAddr};
+use crate::cluster::link::Cut;
+use crate::cluster::state::{FollowTarget, LeaderAddr};
 use crate::config::{Fsync, Id};
 use crate::engine::{Engine, Persistence};
 use crate::rarely::Rarely;
 use crate::store::Event;
 use crossbeam_channel::bounded;
-use fastrand::Rng;
+use std::convert::Infallible;
 use std::io::{self, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Waits between tries, doubled up to the latter and jittered, so that followers of one leader do not all
-/// come back at once.
+/// The first wait between tries.
 const BACK_OFF_MIN: Duration = Duration::from_millis(50);
+/// Waits are doubled up to this and jittered, so that followers of one leader do not all come back at once.
 const BACK_OFF_MAX: Duration = Duration::from_secs(2);
+/// For one address of the leader's name.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Runs until shutdown.
 pub fn run(engine: &Engine) {
     let Some(persistence) = &engine.persistence else { return };
-    let mut random = Rng::new();
-    while let Some(order) = engine.role.next_order(&engine.shutdown) {
+    while let Some(target) = next_target(engine) {
         let said = Rarely::default();
-        let mut wait = BACK_OFF_MIN;
-        while engine.role.is_in_force(&order) && !engine.shutdown.is_requested() {
-            let links = engine.role.link.links.get();
-            let mut link = LeaderLink { engine, persistence, order: &order, said: &said };
-            let error = link.run();
-            engine.role.end_link();
-            persistence.log.wake_readers();
-            if engine.role.link.links.get() > links {
-                wait = BACK_OFF_MIN;
-            }
-            if matches!(error, LinkError::Lead) {
-                let led = engine.take_lead(&order);
-                engine.role.wishes.decided();
-                match led {
-                    Ok(()) => break,
-                    Err(error) => log::error!("{error}"),
-                }
-            }
-            let is_over = !engine.role.is_in_force(&order) || engine.shutdown.is_requested();
-            if matches!(error, LinkError::Again) || is_over {
-                continue;
-            }
-            if matches!(error, LinkError::Garbled(_)) {
-                engine.role.link.rejected.increment();
-            }
-            *engine.role.link.error.lock() = Some(error.to_string());
-            let text = format!("link to {}:{}: {error}", order.leader.host, order.leader.port);
-            if said.is_due(&text) {
-                log::warn!("{text}; trying again");
-            }
-            let jitter = random.usize(..wait.as_millis() as usize + 1) as u64;
-            let pause = wait / 2 + Duration::from_millis(jitter / 2);
-            engine.role.pause(&order, pause, &engine.shutdown);
-            wait = (2 * wait).min(BACK_OFF_MAX);
-        }
+        LeaderLink { engine, persistence, target: &target, said: &said }.keep_up();
     }
 }
 
-/// One link.
+/// Waits until there is a node to follow. None at shutdown.
+fn next_target(engine: &Engine) -> Option<FollowTarget> {
+    let mut target = None;
+    engine.role.changed.wait_until(None, || {
+        target = engine.role.target();
+        target.is_some() || engine.shutdown.is_requested()
+    });
+    if engine.shutdown.is_requested() { None } else { target }
+}
+
+/// The links to one leader, one after another.
 pub struct LeaderLink<'e> {
     pub(super) engine: &'e Engine,
     pub(super) persistence: &'e Persistence,
-    pub(super) order: &'e FollowTarget,
+    pub(super) target: &'e FollowTarget,
     /// Complaints about this leader that are in the log.
     pub(super) said: &'e Rarely,
 }
 
 impl LeaderLink<'_> {
-    /// Follows until something is wrong; tells what.
-    fn run(&mut self) -> LinkError {
-        // With a full disk there is no use for a link.
-        if let Err(error) = self.persistence.log.check() {
-            return LinkError::Own(error.to_string());
+    /// Links, again and again, until there is another target or none, or the server ends.
+    fn keep_up(&self) {
+        let role = &self.engine.role;
+        let mut wait = BACK_OFF_MIN;
+        while !self.is_over() {
+            let links = role.figures.lock().links;
+            let Err(error) = self.link();
+            role.end_link(self.engine.uptime_ms());
+            self.engine.loading.set_active(false);
+            self.persistence.log.wake_readers();
+            if role.figures.lock().links > links {
+                wait = BACK_OFF_MIN;
+            }
+            if matches!(error, LinkError::Lead) {
+                let led = self.engine.take_lead(self.target);
+                role.settle_offer();
+                match led {
+                    Ok(()) => return,
+                    Err(error) => log::error!("{error}"),
+                }
+            }
+            if matches!(error, LinkError::Again) || self.is_over() {
+                continue;
+            }
+            self.report_error(&error);
+            let jitter = fastrand::u64(..=wait.as_millis() as u64);
+            let deadline = Instant::now() + wait / 2 + Duration::from_millis(jitter / 2);
+            role.changed.wait_until(Some(deadline), || self.is_over());
+            wait = (2 * wait).min(BACK_OFF_MAX);
         }
-        if let Err(error) = self.persistence.check_directory() {
-            return LinkError::Own(error.to_string());
+    }
+
+    fn is_over(&self) -> bool {
+        !self.engine.role.is_in_force(self.target) || self.engine.shutdown.is_requested()
+    }
+
+    fn report_error(&self, error: &LinkError) {
+        let text = error.to_string();
+        let mut figures = self.engine.role.figures.lock();
+        figures.rejected += u64::from(matches!(error, LinkError::Garbled(_)));
+        figures.error = Some(text.clone());
+        drop(figures);
+        let text = format!("link to {}: {text}", self.target.leader);
+        if self.said.is_due(&text) {
+            log::warn!("{text}; trying again");
         }
-        let mut incoming = match self.dial() {
-            Ok(socket) => Incoming::new(socket),
-            Err(error) => return LinkError::Io(error),
-        };
-        match self.agree(&mut incoming).and_then(|()| self.stream(&mut incoming)) {
-            Err(error) => error,
-            Ok(never) => match never {},
-        }
+    }
+
+    /// Follows over one link until an error ends it.
+    fn link(&self) -> Result<Infallible, LinkError> {
+        // With a full disk, a link would be of no use.
+        self.persistence.log.check().map_err(LinkError::own)?;
+        self.persistence.check_directory().map_err(LinkError::own)?;
+        let mut incoming = Incoming::new(self.dial()?);
+        self.agree(&mut incoming)?;
+        self.stream(&mut incoming)
     }
 
     fn dial(&self) -> io::Result<TcpStream> {
@@ -114,59 +131,73 @@ impl LeaderLink<'_> {
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(timeout))?;
         socket.set_write_timeout(Some(timeout))?;
-        self.engine.role.link.dialled(&socket)?;
-        // An order, or a shutdown, that came in between has not cut this link.
-        if !self.engine.role.begin_link(self.order) || self.engine.shutdown.is_requested() {
+        let cut = socket.try_clone()?;
+        let cut = Cut::new(move || cut.shutdown(Shutdown::Both).is_ok());
+        // A shutdown that came before this has not cut the link.
+        let is_begun = self.engine.role.begin_link(self.target, cut);
+        if !is_begun || self.engine.shutdown.is_requested() {
             return Err(io::ErrorKind::Interrupted.into());
         }
         Ok(socket)
     }
 
-    /// Waits for a thread that dials: neither a name server nor a connection in the making can be
-    /// interrupted, and a shutdown waits for neither. Then that thread is left to itself.
+    /// Waits for a thread that dials. Neither a name server nor a connection in the making can be
+    /// interrupted, and a shutdown waits for neither: then that thread is left to itself.
     fn connect(&self) -> io::Result<TcpStream> {
-        let LeaderAddr { host, port } = self.order.leader.clone();
-        let (moved, shutdown) = (Arc::clone(&self.engine.role.moved), &self.engine.shutdown);
+        let LeaderAddr { host, port } = self.target.leader.clone();
+        let changed = Arc::clone(&self.engine.role.changed);
         let (dialled_tx, dialled_rx) = bounded(1);
         let dial = move || {
             let _ = dialled_tx.send(connect_to(&host, port));
-            moved.notify();
+            changed.notify();
         };
         thread::Builder::new().name("repl-dial".to_string()).spawn(dial)?;
-        let over = || !dialled_rx.is_empty() || shutdown.is_requested();
-        self.engine.role.moved.wait_until(None, over);
+        let is_over = || !dialled_rx.is_empty() || self.engine.shutdown.is_requested();
+        self.engine.role.changed.wait_until(None, is_over);
         dialled_rx.try_recv().unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()))
     }
 
     /// Applies records for as long as they come.
-    fn stream(&self, incoming: &mut Incoming) -> Result<std::convert::Infallible, LinkError> {
-        let link = &self.engine.role.link;
-        link.came_up();
-        let (mut asked, mut acked, mut told) = (None, None::<Instant>, None);
+    fn stream(&self, incoming: &mut Incoming) -> Result<Infallible, LinkError> {
+        let role = &self.engine.role;
+        role.link_came_up(self.engine.uptime_ms());
+        let mut asked = None;
+        let mut acked = None::<Instant>;
+        let mut told = None;
         while !self.engine.shutdown.is_requested() {
             // The first time, a copy may have left something in the buffer.
-            let beaten = self.apply_waiting(incoming)?;
+            let has_heartbeat = self.apply_waiting(incoming)?;
             self.settle()?;
-            link.reached(self.persistence.log.appended());
+            role.freshness.reached(self.persistence.log.appended());
             // A heartbeat without news is answered now and then. In the middle of a large record, too, the
-            // leader must know that somebody is there.
+            // leader must know that this node is alive.
             let news = Some((self.persistence.promised(), self.persistence.log.durable()));
-            if beaten && told != news || acked.is_none_or(|at| at.elapsed() >= copy::ACK_EVERY) {
-                (acked, told) = (Some(Instant::now()), news);
+            let has_news = has_heartbeat && told != news;
+            if has_news || acked.is_none_or(|at| at.elapsed() >= copy::ACK_EVERY) {
+                acked = Some(Instant::now());
+                told = news;
                 self.acknowledge(incoming)?;
             }
-            let wish = self.engine.role.wishes.newest();
-            if wish.is_some() && wish != asked {
-                let handover = Handover(self.persistence.log.appended());
-                incoming.socket().write_all(&handover.line())?;
-                asked = wish;
+            let request = role.handover_requested();
+            if request.is_some() && request != asked {
+                let line = wire::seq_line(HANDOVER, self.persistence.log.appended());
+                incoming.socket().write_all(&line)?;
+                asked = request;
             }
-            link.heard(incoming.read()?);
+            let bytes = incoming.read()?;
+            self.heard(bytes);
         }
         Err(LinkError::Again)
     }
 
-    /// Applies everything that is here; tells whether there was a heartbeat among it.
+    /// Bytes have come in.
+    pub(super) fn heard(&self, bytes: usize) {
+        let mut figures = self.engine.role.figures.lock();
+        figures.received_bytes += bytes as u64;
+        figures.heard_at = self.engine.uptime_ms();
+    }
+
+    /// Applies everything that is here. Returns whether there was a heartbeat among it.
     fn apply_waiting(&self, incoming: &mut Incoming) -> Result<bool, LinkError> {
         let mut events = Vec::new();
         let result = self.apply_items(incoming, &mut events);
@@ -174,7 +205,7 @@ impl LeaderLink<'_> {
         result
     }
 
-    /// Tells subscribers of what was applied, once it is as safe as is promised.
+    /// Sends subscribers the events of what was applied, once it is as safe as is promised.
     fn announce(&self, events: &mut Vec<Event>) -> Result<(), LinkError> {
         if !events.is_empty() {
             self.settle()?;
@@ -189,26 +220,26 @@ impl LeaderLink<'_> {
         events: &mut Vec<Event>,
     ) -> Result<bool, LinkError> {
         let log = &self.persistence.log;
-        log.admit().map_err(|error| LinkError::Own(error.to_string()))?;
-        let (mut last, mut beaten) = (log.last(), false);
+        log.admit().map_err(LinkError::own)?;
+        let mut last = log.last();
+        let mut has_heartbeat = false;
         loop {
             let (item, used) = incoming.item(last)?;
             match item {
-                Item::NeedMore => return Ok(beaten),
-                Item::Heartbeat(beat) => {
-                    self.engine.role.link.heartbeat(beat.seq, beat.behind_ms, beat.echo);
-                    self.look_for_a_leader(beat.hops);
-                    beaten = true;
+                Item::NeedMore => return Ok(has_heartbeat),
+                Item::Heartbeat(heartbeat) => {
+                    self.note_heartbeat(&heartbeat);
+                    has_heartbeat = true;
                 }
                 Item::Message(channel, payload) => {
                     self.announce(events)?;
                     self.engine.deliver_forwarded(channel, payload);
                 }
-                Item::Lead(Lead(seq)) if seq == last.seq => {
-                    if self.engine.role.wishes.accept() {
+                Item::Lead(seq) if seq == last.seq => {
+                    if self.engine.role.accept_offer(self.target) {
                         return Err(LinkError::Lead);
                     }
-                    incoming.socket().write_all(&Decline(seq).line())?;
+                    incoming.socket().write_all(&wire::seq_line(DECLINE, seq))?;
                 }
                 Item::Lead(_) => return Err(LinkError::Garbled("a handover")),
                 Item::Record(header, record) => {
@@ -221,26 +252,33 @@ impl LeaderLink<'_> {
         }
     }
 
-    /// Says when the nodes that are followed turn out to follow each other, and when one leads again.
-    fn look_for_a_leader(&self, hops: u64) {
-        let (link, LeaderAddr { host, port }) = (&self.engine.role.link, &self.order.leader);
-        match link.note_hops(hops) {
-            None => {}
-            Some(true) => {
-                *link.error.lock() = None;
-                log::warn!("link to {host}:{port}: there is a node that leads again");
-            }
-            Some(false) => {
-                let text = format!(
-                    "no node leads: {host}:{port} and the nodes that it follows, follow each other in a \
-                     circle; REPLICAOF NO ONE makes one of them the leader"
-                );
-                if self.said.is_due("circle") {
-                    log::warn!("link to {host}:{port}: {text}");
-                }
-                *link.error.lock() = Some(text);
-            }
+    fn note_heartbeat(&self, heartbeat: &Heartbeat) {
+        let Heartbeat { seq, behind_ms, echo, hops, .. } = *heartbeat;
+        let role = &self.engine.role;
+        let now = self.engine.uptime_ms();
+        role.figures.lock().leader_seq = seq;
+        role.freshness.heartbeat(seq, behind_ms, echo, now);
+        if let Some(is_found) = role.note_hops(hops, now) {
+            self.report_circle(is_found);
         }
+    }
+
+    /// Logs that the nodes which are followed turn out to follow each other, or that one of them leads again.
+    fn report_circle(&self, is_leader_found: bool) {
+        let leader = &self.target.leader;
+        if is_leader_found {
+            self.engine.role.figures.lock().error = None;
+            log::warn!("link to {leader}: there is a node that leads again");
+            return;
+        }
+        let text = format!(
+            "no node leads: {leader} and the nodes that it follows, follow each other in a circle; \
+             REPLICAOF NO ONE makes one of them the leader"
+        );
+        if self.said.is_due("circle") {
+            log::warn!("link to {leader}: {text}");
+        }
+        self.engine.role.figures.lock().error = Some(text);
     }
 
     /// Makes what was applied as safe as this node's policy says.
@@ -250,16 +288,20 @@ impl LeaderLink<'_> {
             Fsync::Always => log.sync(),
             _ => log.ensure_written(log.appended()),
         };
-        result.map(drop).map_err(|error| LinkError::Own(error.to_string()))
+        result.map(drop).map_err(LinkError::own)
     }
 
-    /// All that is here has been looked at.
+    /// Everything in the buffer has been processed.
     fn acknowledge(&self, incoming: &Incoming) -> Result<(), LinkError> {
         let log = &self.persistence.log;
-        let (received, bytes) = (log.appended(), incoming.received());
-        let applied = self.persistence.promised();
-        let clock = self.engine.role.link.clock();
-        let ack = Ack { received, applied, durable: log.durable(), bytes, clock };
+        let ack = Ack {
+            received: log.appended(),
+            bytes: incoming.received(),
+            applied: self.persistence.promised(),
+            durable: log.durable(),
+            // 0 would mean that the clock is unknown.
+            clock: self.engine.uptime_ms().max(1),
+        };
         Ok(incoming.socket().write_all(&ack.line())?)
     }
 }

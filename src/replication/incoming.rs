@@ -1,14 +1,16 @@
-//! What comes in over the link to the leader, item by item, checked before anybody sees it.
+//! Input of the link to the leader, item by item. Each item is checked before it is handed over.
 
 use super::wire::{
-    Damaged, HEARTBEAT, Heartbeat, LEAD, LINE_LEN_MAX, Lead, MESSAGE, parse_message,
+    self, Damaged, HEARTBEAT, Heartbeat, LEAD, LINE_LEN_MAX, MESSAGE, parse_message,
 };
 use crate::aof::record::{HEADER_LEN_MAX, Header, PAYLOAD_BYTES_MAX, Position, line_len};
+use crate::protocol::Input;
+use crate::store::effect::Seq;
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
 use std::net::TcpStream;
 
-/// The buffer's size, unless one record is larger.
+/// The buffer's size, unless a record is larger.
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// Why a link ends.
@@ -16,16 +18,23 @@ const BUFFER_BYTES: usize = 256 << 10;
 pub enum LinkError {
     /// The connection broke.
     Io(io::Error),
-    /// The leader refuses; what it says.
+    /// The leader refuses, with this text.
     Refused(String),
-    /// What came is not what a leader sends: it is dropped, and asked for again.
+    /// The input is not what a leader sends: it is dropped, and asked for again.
     Garbled(&'static str),
-    /// This node cannot take it: its own disk or its own log.
+    /// This node's own disk or log fails.
     Own(String),
-    /// To be dialled again at once: something was settled here first.
+    /// The link is to be dialled again at once: this node had to change its log first.
     Again,
     /// The leader has handed over to this node.
     Lead,
+}
+
+impl LinkError {
+    /// An error of this node's own.
+    pub fn own(error: impl fmt::Display) -> LinkError {
+        LinkError::Own(error.to_string())
+    }
 }
 
 impl From<io::Error> for LinkError {
@@ -54,30 +63,28 @@ pub enum Item<'i> {
     Record(Header, &'i [u8]),
     /// A heartbeat.
     Heartbeat(Heartbeat),
-    /// The leader hands over.
-    Lead(Lead),
-    /// Somebody published this: channel and payload.
+    /// The leader hands over after this record.
+    Lead(Seq),
+    /// A published message: channel and payload.
     Message(&'i [u8], &'i [u8]),
     /// More has to be read first.
     NeedMore,
 }
 
-/// Bytes received and not yet used.
+/// The link's socket, and the bytes received and not yet used.
 pub struct Incoming {
     socket: TcpStream,
-    bytes: Vec<u8>,
-    start: usize,
-    end: usize,
-    /// All bytes that were read, but for those up to the leader's answer.
+    input: Input,
+    /// See [`Incoming::received`].
     received: u64,
 }
 
 impl Incoming {
     pub fn new(socket: TcpStream) -> Incoming {
-        Incoming { socket, bytes: vec![0; BUFFER_BYTES], start: 0, end: 0, received: 0 }
+        Incoming { socket, input: Input::new(BUFFER_BYTES, BUFFER_BYTES), received: 0 }
     }
 
-    /// Bytes received behind the last line that [`Incoming::line`] has read.
+    /// Bytes received after the last line that [`Incoming::line`] has read.
     pub fn received(&self) -> u64 {
         self.received
     }
@@ -86,37 +93,23 @@ impl Incoming {
         &self.socket
     }
 
-    /// What is here.
+    /// The bytes that wait to be used.
     pub fn waiting(&self) -> &[u8] {
-        &self.bytes[self.start..self.end]
+        self.input.waiting()
     }
 
-    /// It has been used.
+    /// The first `n` of them have been used.
     pub fn consume(&mut self, n: usize) {
-        self.start += n;
+        self.input.consume(n);
     }
 
-    /// Waits for more; returns how much came.
+    /// Waits for more. Returns how many bytes came.
     pub fn read(&mut self) -> io::Result<usize> {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        }
-        if self.end == self.bytes.len() {
-            if self.start > 0 {
-                self.bytes.copy_within(self.start..self.end, 0);
-                (self.start, self.end) = (0, self.end - self.start);
-            } else {
-                // Memory grows with what was received, not with what is announced.
-                self.bytes.resize(2 * self.bytes.len(), 0);
-            }
-        } else if self.end == 0 && self.bytes.len() > BUFFER_BYTES {
-            self.bytes = vec![0; BUFFER_BYTES];
-        }
         loop {
-            match self.socket.read(&mut self.bytes[self.end..]) {
+            match self.socket.read(self.input.room()) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(n) => {
-                    self.end += n;
+                    self.input.filled(n);
                     self.received += n as u64;
                     return Ok(n);
                 }
@@ -142,8 +135,8 @@ impl Incoming {
         }
     }
 
-    /// The next item, if it is here. A record must follow `last`; nothing that does not is handed over.
-    /// The caller consumes what it has used.
+    /// The next item, if it is here, and its length, which the caller then consumes. A record must follow
+    /// `last`.
     pub fn item(&self, last: Position) -> Result<(Item<'_>, usize), LinkError> {
         next_item(self.waiting(), last)
     }
@@ -170,7 +163,7 @@ fn next_item(rest: &[u8], last: Position) -> Result<(Item<'_>, usize), LinkError
         };
     }
     if rest.starts_with(LEAD) {
-        let lead = rest[..len].strip_suffix(b"\r\n").and_then(Lead::parse);
+        let lead = rest[..len].strip_suffix(b"\r\n").and_then(|line| wire::parse_seq(LEAD, line));
         return Ok((Item::Lead(lead.ok_or(LinkError::Garbled("a handover"))?), len));
     }
     let (header, _) = Header::parse(rest).ok_or(LinkError::Garbled("a header"))?;
@@ -197,8 +190,6 @@ mod tests {
     use super::*;
     use crate::aof::record::{Epoch, append_header};
     use crate::clock::UnixMillis;
-    use crate::replication::wire;
-    use crate::store::effect::Seq;
     use fastrand::Rng;
 
     const START: Position = Position { seq: Seq(41), epoch: Epoch(1), crc: 0xfeed };
@@ -225,7 +216,7 @@ mod tests {
             bytes.extend_from_slice(&beat(last.seq).line());
         }
         bytes.extend_from_slice(&wire::message(b"news", b"#43 2\r\n"));
-        bytes.extend_from_slice(&Lead(last.seq).line());
+        bytes.extend_from_slice(&wire::seq_line(LEAD, last.seq));
         bytes
     }
 

@@ -1,43 +1,30 @@
-//! The leader's side of a link: the thread `repl-out-<n>` sends the log, the connection's own thread reads
-//! how far the follower has come.
+//! The leader's side of a link: answers the request, then reads acknowledgements while `repl-out-<n>` sends.
 //!
 //! ```text
 //! conn-7      REPLICATE ─▶ where do the histories part? ─▶ answer ─▶ reads ACKs until the link ends
 //! repl-out-7                                                └─▶ base? ─▶ log ─ heartbeat ─ log ─ …
 //! ```
 //!
-//! Promised: bytes of the log in their order, without a gap, each record as soon as it is written (not
-//! durable: a follower may have what a power cut then takes from the leader); a heartbeat behind each burst
-//! and at least ten times a second. A follower that takes nothing for `repl-timeout` loses its link, and
-//! one that falls further behind than `repl-retention-bytes` its place.
+//! Promised: the bytes of the log in their order, without a gap, each record as soon as it is written. It may
+//! not be durable then: a follower may have what a power cut takes from the leader. A follower that takes
+//! nothing for `repl-timeout` loses its link, and one that lags by more than `repl-retention-bytes` loses its
+//! place in the log.
 
-use super::cursor::Cursor;
 use super::feed::{Feed, Found, judge};
-use super::wire::{self, Ack, Answer, Decline, Handover, Heartbeat, LINE_LEN_MAX, Lead, Request};
-use crate::aof::record::Position;
-use crate::clock::UnixMillis;
-use crate::cluster::progress::ReplicaProgress;
-use crate::cluster::role::LeaderAddr;
+use super::sender::Sender;
+use super::twins;
+use super::wire::{self, Ack, Answer, DECLINE, HANDOVER, LINE_LEN_MAX, Request};
+use crate::cluster::progress::{LinkId, ReplicaProgress};
 use crate::config::Id;
 use crate::engine::{Client, Engine, Persistence};
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::store::effect::Seq;
-use std::cell::Cell;
-use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
-use std::os::unix::fs::FileExt;
+use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Read from a file and sent at a time.
-const CHUNK_BYTES: usize = 256 << 10;
-/// Between heartbeats while nothing is written.
-const BEAT_IDLE: Duration = Duration::from_millis(100);
-/// Between heartbeats while records are sent: each is answered, and its answer costs a wake-up here.
-const BEAT_BUSY: Duration = Duration::from_millis(5);
 /// The sender writes to one socket and keeps its buffer on the heap.
 const STACK_BYTES: usize = 128 << 10;
 
@@ -46,8 +33,8 @@ const SAME_NODE: Failure = Failure::fixed(
      'node' from one of the two",
 );
 
-/// Answers a request. If records follow, serves the follower until its link ends, and returns true: the
-/// connection is of no other use any more.
+/// Answers a request; `early` has the bytes that were received after it. If records follow, serves the follower
+/// until its link ends, and returns true: the connection is then at its end.
 pub fn serve(
     engine: &Engine,
     client: &Arc<Client>,
@@ -63,11 +50,12 @@ pub fn serve(
         }
         return Err(SAME_NODE);
     }
-    if engine.role.is_loading() {
-        return Err(Failure::fixed("LOADING a full copy of the leader's data is being loaded"));
+    if engine.loading.is_active() {
+        let refusal = Failure::fixed("LOADING a full copy of the leader's data is being loaded");
+        return Err(refusal.of_kind(Kind::Unavailable));
     }
-    let Request { node_id, run_id, .. } = request;
-    let claimed = engine.followers.claim(client, node_id, run_id, &engine.shutdown);
+    let node_id = &request.node_id;
+    let claimed = twins::claim(engine, client, request);
     let _claimed = claimed.map_err(|other| copied(engine, client, node_id, &other))?;
     let failed = |error: io::Error| Failure::new(format!("ERR cannot read the log: {error}"));
     let (end, found) = judge(engine, persistence, request).map_err(failed)?;
@@ -98,7 +86,7 @@ pub fn serve(
     Ok(true)
 }
 
-/// Refuses a follower whose node id another one has that is connected.
+/// The refusal of a follower whose node id is that of another connected one.
 fn copied(engine: &Engine, client: &Client, node_id: &str, other: &str) -> Failure {
     let text = format!(
         "ERR another follower with this node's id is connected, {other}: one of the two has a copy of the \
@@ -123,7 +111,7 @@ fn link(
         Answer::Full { .. } => &engine.followers.full_copies,
         _ => &engine.followers.continued,
     };
-    counter.fetch_add(1, Relaxed);
+    counter.increment();
     let host = match request.host.as_str() {
         "" => client.addr.ip().to_canonical().to_string(),
         host => host.to_string(),
@@ -132,14 +120,16 @@ fn link(
         Answer::Full { .. } => (false, Seq(0)),
         _ => (true, request.last.seq),
     };
+    let link = LinkId(client.id.0);
     let node_id = request.node_id.clone();
-    let follower = ReplicaProgress::new(client.id, node_id, host, request.port, online, seq);
+    let now = engine.uptime_ms();
+    let address = (host, request.port);
+    let follower = ReplicaProgress::new(link, node_id, address, online, seq, now);
     let registration = engine.followers.register(follower);
     let follower = &registration.follower;
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        let sent_bytes = Cell::new(0);
-        let sender = Sender { engine, persistence, client, follower, done: &done, sent_bytes };
+        let sender = Sender { engine, persistence, client, follower, done: &done };
         let spawned = thread::Builder::new()
             .name(format!("repl-out-{}", client.id.0))
             .stack_size(STACK_BYTES)
@@ -148,9 +138,8 @@ fn link(
             Ok(sender) => {
                 let why = read_acks(engine, client, follower, early);
                 if engine.shutdown.is_requested() {
-                    // The end that was read may be that of the shutdown, which closes connections for
-                    // reading and did not know yet that this one is a follower's. The sender ends by
-                    // itself, when the follower has the rest of the log or is gone.
+                    // The shutdown may have closed this connection for reading before it was a follower's.
+                    // The sender ends by itself, when the follower has the rest of the log or is gone.
                     let _ = sender.join();
                 }
                 log::info!("follower {}:{} has left: {why}", follower.host, follower.port);
@@ -163,7 +152,7 @@ fn link(
     });
 }
 
-/// Reads acknowledgements until the link ends; tells why it did.
+/// Reads acknowledgements until the link ends. Returns why it did.
 fn read_acks(engine: &Engine, client: &Client, follower: &ReplicaProgress, early: &[u8]) -> String {
     let timeout = Duration::from_secs(engine.config.int(Id::ReplTimeout) as u64);
     let socket = client.outbox.socket();
@@ -176,32 +165,12 @@ fn read_acks(engine: &Engine, client: &Client, follower: &ReplicaProgress, early
         while let Some(len) = bytes.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = bytes.drain(..=len).collect();
             let line = line.strip_suffix(b"\r\n").unwrap_or_default();
-            if Handover::parse(line).is_some() {
-                follower.handover_requested.store(true, Relaxed);
-                continue;
+            if let Err(why) = take_line(engine, follower, line) {
+                return why.to_string();
             }
-            if let Some(Decline(seq)) = Decline::parse(line) {
-                log::warn!("follower {}:{} declines to lead", follower.host, follower.port);
-                if let Err(error) = engine.take_back_lead(&follower.node_id, seq) {
-                    log::error!("{error}");
-                }
-                continue;
-            }
-            let ack = Ack::parse(line);
-            let Some(Ack { received, applied, durable, bytes, clock }) = ack else {
-                return "it sent something that is no acknowledgement".to_string();
-            };
-            follower.note_clock(clock);
-            if follower.stream_is_corrupt(bytes, received) {
-                return "what it has received is not what was sent".to_string();
-            }
-            if applied > Seq(0) {
-                follower.online.store(true, Relaxed);
-            }
-            engine.followers.acknowledge(follower, received, applied, durable);
         }
         if bytes.len() > LINE_LEN_MAX {
-            return "it sent something that is no acknowledgement".to_string();
+            return NO_ACK.to_string();
         }
         match (&*socket).read(&mut chunk) {
             Ok(0) => return "it closed the link".to_string(),
@@ -219,183 +188,30 @@ fn read_acks(engine: &Engine, client: &Client, follower: &ReplicaProgress, early
     }
 }
 
-struct Sender<'e> {
-    engine: &'e Engine,
-    persistence: &'e Persistence,
-    client: &'e Client,
-    follower: &'e ReplicaProgress,
-    /// The link has ended.
-    done: &'e AtomicBool,
-    /// Bytes sent behind the answer.
-    sent_bytes: Cell<u64>,
-}
+const NO_ACK: &str = "it sent something that is no acknowledgement";
 
-impl Sender<'_> {
-    fn run(&self, feed: Feed<'_>) {
-        let result = self.send_all(feed);
-        if result.is_ok() && self.engine.followers.is_closing() {
-            // It reads the rest, then leaves; cut off, it might lose what is on its way.
-            let _ = self.client.outbox.socket().shutdown(Shutdown::Write);
-            return;
-        }
-        if let Err(error) = result
-            && !self.done.load(Relaxed)
-        {
-            let ReplicaProgress { host, port, .. } = self.follower;
-            log::warn!("follower {host}:{port}: cannot send to it: {error}");
-        }
-        // Wakes the thread that reads from it.
-        self.client.outbox.cut();
+/// Acts on a follower's line. An error is the reason to end the link.
+fn take_line(engine: &Engine, follower: &ReplicaProgress, line: &[u8]) -> Result<(), &'static str> {
+    if wire::parse_seq(HANDOVER, line).is_some() {
+        follower.handover_requested.store(true, Relaxed);
+        return Ok(());
     }
-
-    fn send_all(&self, feed: Feed<'_>) -> io::Result<()> {
-        let Feed { base, mut cursor, generation, .. } = feed;
-        let timeout = Duration::from_secs(self.engine.config.int(Id::ReplTimeout) as u64);
-        self.client.outbox.socket().set_write_timeout(Some(timeout))?;
-        let mut buffer = vec![0; CHUNK_BYTES];
-        if let Some((file, len)) = base {
-            self.send_base(&file, len, &mut buffer)?;
+    if let Some(seq) = wire::parse_seq(DECLINE, line) {
+        log::warn!("follower {}:{} declines to lead", follower.host, follower.port);
+        if let Err(error) = engine.take_back_lead(&follower.node_id, seq) {
+            log::error!("{error}");
         }
-        let log = &self.persistence.log;
-        let (mut sent, mut beaten, mut last_beat) = (Seq(0), Seq(0), Instant::now());
-        let mut told_to_lead = None;
-        loop {
-            // Asked before the end is: behind the last connection's end, that is final.
-            let done = self.is_done();
-            let end = log.readable_end();
-            let last = end.last.seq;
-            if last > sent {
-                self.follower.note_end(last, end.bytes);
-                sent = last;
-            }
-            loop {
-                let n = cursor.read(&end, &mut buffer)?;
-                if log.generation() != generation {
-                    return Err(io::Error::other("this node's history has become another"));
-                }
-                if n == 0 {
-                    break;
-                }
-                self.send(&buffer[..n])?;
-            }
-            while let Some(message) = self.follower.next_message(last) {
-                self.send(&wire::message(&message.channel, &message.payload))?;
-            }
-            let since = last_beat.elapsed();
-            let hurry = sent > beaten && (since >= BEAT_BUSY || self.engine.followers.is_awaited());
-            if hurry || done || since >= BEAT_IDLE {
-                // For records that nobody waits for, such as the sweeper's deletions.
-                let _ = log.ensure_written(log.appended());
-                self.send(&self.heartbeat().line())?;
-                self.follower.note_sent(self.sent_bytes.get(), sent);
-                (beaten, last_beat) = (sent, Instant::now());
-            }
-            if done {
-                return Ok(());
-            }
-            if self.follower.handover_requested.swap(false, Relaxed)
-                && !self.engine.role.is_follower()
-            {
-                sent = self.hand_over(&mut cursor, &mut buffer)?;
-            }
-            // The link may have broken in the middle of handing over: then it has to be said again.
-            let hands_over = self.engine.role.has_handed_over(&self.follower.node_id, sent);
-            if hands_over && told_to_lead != Some(sent) {
-                self.send(&Lead(sent).line())?;
-                told_to_lead = Some(sent);
-            }
-            let pace = if sent > beaten { BEAT_BUSY } else { BEAT_IDLE };
-            let due = || {
-                self.is_done()
-                    || log.generation() != generation
-                    || self.follower.handover_requested.load(Relaxed)
-                    || told_to_lead != Some(sent)
-                        && self.engine.role.has_handed_over(&self.follower.node_id, sent)
-                    || self.follower.has_messages()
-                    || self.engine.followers.is_awaited() && sent > beaten
-            };
-            log.wait_written(last, pace.saturating_sub(last_beat.elapsed()), due);
-        }
+        return Ok(());
     }
-
-    /// Whether the link has ended, or is to end.
-    fn is_done(&self) -> bool {
-        self.done.load(Relaxed) || self.engine.followers.is_closing()
+    let Ack { received, applied, durable, bytes, clock } = Ack::parse(line).ok_or(NO_ACK)?;
+    let now = engine.uptime_ms();
+    follower.note_clock(clock, now);
+    if follower.stream_is_corrupt(bytes, received) {
+        return Err("what it has received is not what was sent");
     }
-
-    /// Lets the follower lead: no write is taken any more, the follower is given the last of them, and
-    /// followed. Then it may be told, and it may decline, if the PROMOTE that asked for this has given up meanwhile.
-    /// Until it is told, this node can take the lead back; from then on two might lead. Returns the last
-    /// record.
-    fn hand_over(&self, cursor: &mut Cursor<'_>, buffer: &mut [u8]) -> io::Result<Seq> {
-        let log = &self.persistence.log;
-        let follower = self.follower;
-        // Behind what cannot be written, nobody can lead.
-        log.check().map_err(|error| io::Error::other(error.to_string()))?;
-        self.engine.step_down().map_err(io::Error::other)?;
-        let last = log.appended();
-        let sent = log
-            .ensure_written(last)
-            .map_err(|error| io::Error::other(error.to_string()))
-            .and_then(|_| {
-                let end = log.readable_end();
-                loop {
-                    match cursor.read(&end, buffer)? {
-                        0 => return Ok(()),
-                        n => self.send(&buffer[..n])?,
-                    }
-                }
-            });
-        if let Err(error) = sent {
-            self.engine.lead().map_err(|failure| io::Error::other(failure.to_string()))?;
-            return Err(error);
-        }
-        log::warn!("handing over to {}:{} behind record {last}", follower.host, follower.port);
-        let leader = LeaderAddr { host: follower.host.clone(), port: follower.port };
-        self.engine.follow(leader).map_err(|failure| io::Error::other(failure.to_string()))?;
-        self.engine.role.note_handed_over(follower.node_id.clone(), last);
-        Ok(last)
+    if applied > Seq(0) {
+        follower.online.store(true, Relaxed);
     }
-
-    fn send_base(&self, file: &File, len: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let mut offset = 0;
-        while offset < len {
-            let n = file.read_at(buffer, offset)?;
-            if n == 0 {
-                return Err(ErrorKind::UnexpectedEof.into());
-            }
-            self.send(&buffer[..n])?;
-            offset += n as u64;
-        }
-        Ok(())
-    }
-
-    fn heartbeat(&self) -> Heartbeat {
-        let (log, role) = (&self.persistence.log, &self.engine.role);
-        let (behind_ms, hops) = match role.is_follower() {
-            true => (role.link.staleness_ms().unwrap_or(u64::MAX), role.link.hops()),
-            false => (0, 0),
-        };
-        let Position { seq, epoch, .. } = log.last();
-        let echo = self.follower.clock();
-        Heartbeat { epoch, seq, unix_ms: UnixMillis::now().0, behind_ms, echo, hops }
-    }
-
-    /// Waits for as long as the follower acknowledges anything: it may be loading a copy, or the link may be
-    /// slow. When it does not, the thread that reads from it cuts the link.
-    fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        let mut left = bytes;
-        while !left.is_empty() {
-            match self.client.outbox.socket().write(left) {
-                Ok(n) => left = &left[n..],
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock && !self.done.load(Relaxed) => {
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        self.engine.metrics.output_bytes.add(bytes.len() as u64);
-        self.sent_bytes.set(self.sent_bytes.get() + bytes.len() as u64);
-        Ok(())
-    }
+    engine.followers.acknowledge(follower, applied, durable, now);
+    Ok(())
 }

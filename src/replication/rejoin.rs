@@ -1,10 +1,10 @@
-//! A follower and its leader agree on where to go on, and what only the follower has is kept before it goes.
+//! A follower and its leader agree on where to go on, and records that only the follower has are saved.
 //!
-//! One rule holds on every way: no record is replaced before it is **proven** to be part of the leader's
-//! history. The proof is the record itself, which the leader names (`CONTINUE`), or the list of leaderships:
-//! both have an epoch that began with the very same record, and the leader's goes at least as far in it.
-//! Everything else is saved to `diverged/` first, said at WARN and counted, whichever node wrote it once: the
-//! others may have lost it.
+//! One rule always holds: no record is replaced before it is **proven** to be part of the leader's history.
+//! The proof is the record itself, which the leader names (`CONTINUE`), or the list of epochs: both have an
+//! epoch that began with the very same record, and the leader's goes at least as far in it. Everything else is
+//! saved to `diverged/` first, logged as a warning and counted, whichever node wrote it first: the others may
+//! have lost it.
 
 use super::copy::{self, Arrived};
 use super::diverged::{self, DIVERGED, Lost};
@@ -12,11 +12,12 @@ use super::follower::LeaderLink;
 use super::incoming::{Incoming, LinkError};
 use super::replacement::{self, Pending, Purpose};
 use super::wire::{Answer, Request};
-use crate::aof::record::{Epoch, Position};
+use crate::aof::record::Position;
 use crate::aof::truncate;
-use crate::cluster::role::LeaderAddr;
+use crate::cluster::state::LeaderAddr;
 use crate::config::Id;
 use crate::engine::Persistence;
+use crate::error::NO_PASSWORD_SET;
 use crate::protocol::quote;
 use crate::store::effect::Seq;
 use std::io::{self, Write};
@@ -51,41 +52,41 @@ impl LeaderLink<'_> {
                     return self.copy(incoming, base, end);
                 }
                 Answer::Continue(_) => {
-                    self.give_up_behind(ask.seq, own)?;
-                    // A compaction has just taken away what leads back to there. The leader sends records on
-                    // this connection by now, so the next question needs another one.
+                    self.give_up_after(ask.seq, own)?;
+                    // A compaction has just removed the base that leads back to there. The leader sends
+                    // records on this connection by now, so the next request needs another one.
                     return Err(LinkError::Again);
                 }
                 Answer::Full { seq, bytes } => {
                     return self.copy(incoming, copy::Base { seq, bytes }, end);
                 }
-                Answer::Behind { seq, epoch, crc } => {
-                    if self.shares(seq, epoch, crc) {
+                Answer::Behind(at) => {
+                    if self.shares(at) {
                         let why = "it has only come to a record before this node's last";
                         return Err(LinkError::Refused(why.to_string()));
                     }
-                    ask = self.earlier(seq, epoch)?;
+                    ask = self.earlier(at)?;
                     continue;
                 }
-                Answer::Diverged { seq, epoch, crc } if self.shares(seq, epoch, crc) => {
-                    if seq >= ask.seq {
-                        // Nothing is given up for what cannot be.
+                Answer::Diverged(at) if self.shares(at) => {
+                    if at.seq >= ask.seq {
+                        // Records are not given up for an answer that cannot be true.
                         return Err(LinkError::Garbled("an answer that contradicts itself"));
                     }
-                    self.give_up_behind(seq, own)?;
+                    self.give_up_after(at.seq, own)?;
                 }
-                Answer::Diverged { seq, epoch, .. } => {
-                    ask = self.earlier(seq, epoch)?;
+                Answer::Diverged(at) => {
+                    ask = self.earlier(at)?;
                     continue;
                 }
             }
-            // The end of the log could not be taken off; only starting over is left.
+            // The end of the log could not be cut off; only starting over is left.
             ask = Position::default();
         }
         Err(LinkError::Refused("it does not come to an end about where to go on".to_string()))
     }
 
-    /// A copy that is complete, and was not taken over when it should have been: the disk failed then.
+    /// Takes over, or sets aside, a complete copy that could not be taken over earlier, because the disk failed.
     fn settle_copy(&self) -> Result<(), LinkError> {
         let Persistence { log, dir, .. } = self.persistence;
         match replacement::pending(dir)? {
@@ -102,13 +103,13 @@ impl LeaderLink<'_> {
     }
 
     fn leader(&self) -> String {
-        format!("{} {}", self.order.leader.host, self.order.leader.port)
+        format!("{} {}", self.target.leader.host, self.target.leader.port)
     }
 
-    /// Says that the leader's log ends before this node's, if it does.
+    /// Warns if the leader's log ends before this node's.
     fn warn_of_end(&self, end: Seq, own: Seq) {
         if end < own && self.said.is_due("end") {
-            let LeaderAddr { host, port } = &self.order.leader;
+            let LeaderAddr { host, port } = &self.target.leader;
             log::warn!(
                 "the log of the leader {host}:{port} ends at record {end}, before this node's last, {own}: \
                  it has lost records, or never had them. Nothing is given up here before it is saved in \
@@ -117,10 +118,10 @@ impl LeaderLink<'_> {
         }
     }
 
-    /// Whether the record is of one epoch here and there: then all up to it is the same.
-    fn shares(&self, seq: Seq, epoch: Epoch, crc: u32) -> bool {
-        let own = self.persistence.log.epoch_of(seq);
-        own.is_some_and(|own| own.epoch == epoch && own.crc == crc)
+    /// Whether the record is in the same epoch here and there: then the logs are the same up to it.
+    fn shares(&self, at: Position) -> bool {
+        let own = self.persistence.log.epoch_of(at.seq);
+        own.is_some_and(|own| own.epoch == at.epoch && own.crc == at.crc)
     }
 
     fn authenticate(&self, incoming: &mut Incoming) -> Result<(), LinkError> {
@@ -133,7 +134,7 @@ impl LeaderLink<'_> {
         let line = incoming.line()?;
         match line.strip_prefix(b"-") {
             // A leader without a password needs none.
-            Some(refusal) if !refusal.starts_with(b"ERR AUTH <password> called without") => {
+            Some(refusal) if !refusal.starts_with(NO_PASSWORD_SET.bytes()) => {
                 Err(LinkError::Refused(String::from_utf8_lossy(refusal).into_owned()))
             }
             _ => Ok(()),
@@ -149,50 +150,53 @@ impl LeaderLink<'_> {
         Request { node_id, last, host, port, run_id }
     }
 
-    /// The last of our records that can be in a history which has, at `seq`, an epoch that is not ours. If the
-    /// state at that record cannot be rebuilt from what is here, only starting over is left.
-    fn earlier(&self, seq: Seq, epoch: Epoch) -> Result<Position, LinkError> {
+    /// Given that the leader has another epoch at that record, the last of our records that the two histories
+    /// can share. Zeros, for starting over, if the state at that record cannot be rebuilt here.
+    fn earlier(&self, at: Position) -> Result<Position, LinkError> {
         let Persistence { log, dir, .. } = self.persistence;
-        let seq = seq.min(log.last().seq);
-        let seq = log.with_epochs(|epochs| epochs.last_before(seq, epoch));
+        let seq = at.seq.min(log.last().seq);
+        let seq = log.with_epochs(|epochs| epochs.last_before(seq, at.epoch));
         let Some(seq) = seq else { return Ok(Position::default()) };
-        if !truncate::can_rewind(dir, seq).map_err(own_error)? {
+        if !truncate::can_rewind(dir, seq).map_err(LinkError::own)? {
             return Ok(Position::default());
         }
         Ok(truncate::position_at(dir, seq)?.unwrap_or_default())
     }
 
-    /// Saves, reports and cuts off what only this node has, and dials again. If the state before it cannot
-    /// be rebuilt from what is here, nothing is cut off.
-    fn give_up_behind(&self, last: Seq, end: Position) -> Result<(), LinkError> {
+    /// Saves, reports and cuts off the records that only this node has, and dials again. If the state before
+    /// them cannot be rebuilt here, nothing is cut off.
+    fn give_up_after(&self, last: Seq, end: Position) -> Result<(), LinkError> {
         let Persistence { log, dir, .. } = self.persistence;
-        if !truncate::can_rewind(dir, last).map_err(own_error)? {
+        if !truncate::can_rewind(dir, last).map_err(LinkError::own)? {
             return Ok(());
         }
-        log.sync().map_err(own_error)?;
+        log.sync().map_err(LinkError::own)?;
         let path = diverged::save(dir, last, end)?;
         self.persistence.aside.note_change();
-        self.report(&diverged::lost_after(dir, last, || ())?, &path);
+        self.report_lost(&diverged::lost_after(dir, last, || ())?, &path);
         let rewound = self.persistence.rewind(&self.engine.store, last, || self.starts_over());
-        // Else a compaction has just made a base that is too new; the next try finds that.
+        // None if a compaction has just made a base that is too new; the next try finds that.
         let Some(position) = rewound.map_err(LinkError::Own)? else { return Err(LinkError::Again) };
-        log::warn!("the log goes on behind record {}, as the leader's does", position.seq);
+        log::warn!("the log goes on after record {}, as the leader's does", position.seq);
         Err(LinkError::Again)
     }
 
-    /// Tells of what is in `path`, or is about to be.
-    fn report(&self, lost: &Lost, path: &Path) {
+    /// Logs and counts the writes that are saved in `path`, or are about to be.
+    fn report_lost(&self, lost: &Lost, path: &Path) {
         let path = path.display().to_string();
         if lost.writes == 0 {
-            log::info!("no write is given up, only the beginning of a leadership; kept in {path}");
+            log::info!(
+                "no write is given up, only the beginning of an epoch; it is kept in {path}"
+            );
             return;
         }
-        let link = &self.engine.role.link;
-        // What was saved before, over a link that then broke, is not said and counted again.
-        if link.diverged_file.lock().replace(path.clone()).as_ref() == Some(&path) {
+        let mut figures = self.engine.role.figures.lock();
+        // What was saved before, over a link that then broke, is not reported and counted again.
+        if figures.diverged_file.replace(path.clone()).as_ref() == Some(&path) {
             return;
         }
-        link.diverged_records.add(lost.writes);
+        figures.diverged_records += lost.writes;
+        drop(figures);
         let keys: Vec<String> = lost.keys.iter().map(|key| quote(key)).collect();
         log::warn!(
             "{} writes that only this node had are not in its leader's history; they are saved in {path} \
@@ -205,14 +209,14 @@ impl LeaderLink<'_> {
 
     /// Starts over from a full copy, of a leader whose log ends at `end`.
     fn copy(&self, incoming: &mut Incoming, base: copy::Base, end: Seq) -> Result<(), LinkError> {
-        let (role, Persistence { log, dir, .. }) = (&self.engine.role, self.persistence);
-        role.link.copies();
+        let Persistence { log, dir, .. } = self.persistence;
+        self.engine.role.link_copies();
         let own = log.last();
         // A node without records has nothing to compare with the rest of the leader's log.
         let upto = if own.seq > Seq(0) { end } else { Seq(0) };
-        let heard = |bytes| role.link.heard(bytes);
+        let heard = |bytes| self.heard(bytes);
         let arrived = copy::receive(self.persistence, incoming, base, upto, heard)?;
-        log.sync().map_err(own_error)?;
+        log.sync().map_err(LinkError::own)?;
         let mut alive = copy::Alive::new(incoming);
         let aside = self.keep_aside(&arrived, own, || alive.tell())?;
         let (leader, reaches) = (self.leader(), arrived.last.seq);
@@ -221,8 +225,8 @@ impl LeaderLink<'_> {
         self.take_over(&purpose, || alive.tell())
     }
 
-    /// Where in `diverged/` the log is kept that a copy replaces; empty if the copy is proven to hold all of
-    /// it.
+    /// The directory in `diverged/` for the log that a copy replaces; empty if the copy is proven to hold all
+    /// of it.
     fn keep_aside(
         &self,
         arrived: &Arrived,
@@ -240,11 +244,11 @@ impl LeaderLink<'_> {
             return Ok(String::new());
         }
         let aside = format!("all-{}-{:08x}", own.seq, own.crc);
-        self.report(&lost, &dir.join(DIVERGED).join(&aside));
+        self.report_lost(&lost, &dir.join(DIVERGED).join(&aside));
         Ok(aside)
     }
 
-    /// Makes a full copy that is complete this node's data. The end of the server stops it on the way.
+    /// Makes a complete copy this node's data. A shutdown stops it on the way.
     fn take_over(&self, purpose: &Purpose, working: impl FnMut()) -> Result<(), LinkError> {
         let (engine, persistence) = (self.engine, self.persistence);
         let begins = || self.starts_over();
@@ -253,22 +257,18 @@ impl LeaderLink<'_> {
         if engine.shutdown.is_requested() {
             return Err(LinkError::Again);
         }
-        engine.role.set_loading(false);
+        engine.loading.set_active(false);
         persistence.log.wake_readers();
         let position = taken.map_err(LinkError::Own)?;
         log::info!("a full copy of the leader's data has been taken over, up to {}", position.seq);
         Ok(())
     }
 
-    /// From here on there is nothing to read.
+    /// From here on, reads are refused.
     fn starts_over(&self) {
-        self.engine.role.set_loading(true);
-        self.engine.role.link.starts_over();
+        self.engine.loading.set_active(true);
+        self.engine.role.freshness.forget();
     }
-}
-
-fn own_error(error: impl std::fmt::Display) -> LinkError {
-    LinkError::Own(error.to_string())
 }
 
 /// Sends a command as a RESP array.

@@ -1,12 +1,12 @@
-//! A follower's way to its state: the leader's records, applied as they are, and the two ways to start
-//! over, from a full copy and from a cut-off log.
+//! How a follower changes its state: by the leader's records, and by starting over from a full copy or from a
+//! log that was cut off.
 //!
 //! # Events about keys
 //!
-//! A follower tells its subscribers, by its own `notify-keyspace-events`, of each effect that it applies:
+//! A follower sends its subscribers an event, by its own `notify-keyspace-events`, for each effect applied:
 //! `set`, `setrange`, `del`, `expire`, `persist`, `new`, and `expired` for a deletion after the key's
-//! deadline. It cannot know what the log does not say: INCR and RESTORE are `set`, APPEND and SETBIT are
-//! `setrange`, RENAME is `set` and `del`, and an eviction is `del`. Starting over is no event.
+//! deadline. It knows only what the log says: INCR and RESTORE are `set`, APPEND and SETBIT are `setrange`,
+//! RENAME is `set` and `del`, and an eviction is `del`. Starting over causes no event.
 
 use super::replacement::{self, Pending, Purpose};
 use crate::aof::log::Frozen;
@@ -16,18 +16,18 @@ use crate::aof::recovery::RecoveryError;
 use crate::aof::truncate;
 use crate::clock::UnixMillis;
 use crate::engine::{Engine, Persistence};
+use crate::lock::MutexGuard;
 use crate::pubsub::notify;
 use crate::store::Event;
 use crate::store::effect;
 use crate::store::effect::{Effect, Malformed, Seq};
 use crate::store::{Scope, Store};
-use parking_lot::MutexGuard;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// How often a long wait, and how many records' reading, let others know that there is somebody at work.
+/// After this time of waiting, or this many records read, `working` is called.
 const WORKING_EVERY: Duration = Duration::from_millis(500);
 const WORKING_RECORDS: u64 = 256;
 

@@ -10,14 +10,14 @@
 //!                                        ◀──   #! <epoch> <seq> <unix ms> <behind ms> <echo> <hops> <seal>
 //! ACK <received> <applied> <durable> <bytes> <clock> <seal> ──▶
 //! HANDOVER <seq> <seal>                   ──▶
-//!                                        ◀──   #lead <seq> <seal>                   behind the last record
-//! DECLINE <seq> <seal>                    ──▶   only if PROMOTE waits no longer
+//!                                        ◀──   #lead <seq> <seal>                   after the last record
+//! DECLINE <seq> <seal>                    ──▶   if no PROMOTE waits any more
 //!                                        ◀──   #message <length> <length> <seal>    channel and payload follow
 //! ```
 //!
-//! `<end>` is the leader's last record: a follower that has more says so.
+//! `<end>` is the leader's last record: a follower that has more logs a warning.
 //!
-//! Each line ends in a seal, the CRC-32 of what is before it. The seal of an answer also covers the request,
+//! Each line ends in a seal, the CRC-32 of the text before it. The seal of an answer also covers the request
 //! as the leader understood it, so a bit that flips on the way there cannot cause a needless full copy.
 
 use crate::aof::numbers::{Words, canonical_number, hex, parse_crc};
@@ -27,18 +27,18 @@ use crate::store::effect::Seq;
 /// No line is longer.
 pub const LINE_LEN_MAX: usize = 256;
 
-/// What a follower asks for.
+/// A follower's request for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Its node's id.
     pub node_id: String,
     /// The last record that it has; zeros if it has none, or wants to start over.
     pub last: Position,
-    /// Where others can reach it: an address, if it is not where the connection comes from, and a port.
+    /// The address at which others can reach it; empty if it is the connection's.
     pub host: String,
-    /// See `host`.
+    /// The port at which others can reach it.
     pub port: u16,
-    /// The process that asks, 40 hex digits; empty if it does not say. Two processes with one node id have
+    /// The process that asks, 40 hex digits; empty if it does not tell. Two processes with one node id have
     /// copies of one directory.
     pub run_id: String,
 }
@@ -64,13 +64,11 @@ impl Request {
         ]
     }
 
-    /// Reads the words behind the command's name.
+    /// Reads the words after the command's name.
     pub fn parse<'a>(mut words: impl Iterator<Item = &'a [u8]>) -> Option<Request> {
         let node_id = String::from_utf8(words.next()?.to_vec()).ok()?;
         let valid = node_id.len() == 40 && node_id.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let seq = Seq(canonical_number(words.next()?)?);
-        let epoch = Epoch(canonical_number(words.next()?)?);
-        let crc = parse_crc(words.next()?)?;
+        let last = position(&mut words)?;
         let port = u16::try_from(canonical_number(words.next()?)?).ok()?;
         let host = words.next().unwrap_or_default();
         // It goes into INFO and into the configuration's file.
@@ -79,49 +77,33 @@ impl Request {
             .ok()
             .filter(|host| host.len() < 256 && host.as_bytes().iter().all(harmless))?;
         let run_id = String::from_utf8_lossy(words.next().unwrap_or_default()).into_owned();
-        let last = Position { seq, epoch, crc };
         valid.then_some(Request { node_id, last, host, port, run_id })
     }
 
-    /// What the seal of an answer covers besides the answer.
+    /// The context of an answer's seal.
     fn seal(&self) -> u32 {
         crc32fast::hash(&self.sealed_words().join(&b' '))
     }
 }
 
-/// What a leader answers.
+/// A leader's answer to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The record is here, too; those behind it follow.
+    /// The record is here, too. The records after it follow.
     Continue(Epoch),
-    /// A base of so many bytes follows, then the records behind this one. Without a base, everything from
-    /// the first record on.
+    /// A base follows, then the records after it. Without a base, all records from the first one on.
     Full {
         /// The base's record.
         seq: Seq,
-        /// The base's length.
+        /// The base's length; 0 without a base.
         bytes: u64,
     },
-    /// The record is not here. The histories part no later than here, where this one is in the epoch that
-    /// began with a record with this crc.
-    Diverged {
-        /// Where.
-        seq: Seq,
-        /// The epoch there.
-        epoch: Epoch,
-        /// The crc of that epoch's first record.
-        crc: u32,
-    },
+    /// The record is not here. The histories part at this one or before: it is in the epoch named, and the
+    /// crc is the one of that epoch's first record.
+    Diverged(Position),
     /// The record is not here, and may still come: this node is a follower itself, and this is its last
-    /// record, told as in `Diverged`.
-    Behind {
-        /// Where.
-        seq: Seq,
-        /// The epoch there.
-        epoch: Epoch,
-        /// The crc of that epoch's first record.
-        crc: u32,
-    },
+    /// record, in the terms of `Diverged`.
+    Behind(Position),
 }
 
 impl Answer {
@@ -130,12 +112,10 @@ impl Answer {
         let text = match self {
             Answer::Continue(epoch) => format!("CONTINUE {}", epoch.0),
             Answer::Full { seq, bytes } => format!("FULL {seq} {bytes}"),
-            Answer::Diverged { seq, epoch, crc } => {
-                format!("DIVERGED {seq} {} {crc:08x}", epoch.0)
-            }
-            Answer::Behind { seq, epoch, crc } => format!("BEHIND {seq} {} {crc:08x}", epoch.0),
+            Answer::Diverged(at) => format!("DIVERGED {}", words(at)),
+            Answer::Behind(at) => format!("BEHIND {}", words(at)),
         };
-        sealed(&format!("{text} {end}"), request.seal())
+        sealed(format!("{text} {end}").as_bytes(), request.seal())
     }
 
     /// Reads a line without its end, the answer to this request, and where the leader's log ends.
@@ -145,14 +125,9 @@ impl Answer {
         let answer = match words.word()? {
             b"CONTINUE" => Answer::Continue(words.epoch()?),
             b"FULL" => Answer::Full { seq: words.seq()?, bytes: words.number()? },
-            kind => {
-                let Position { seq, epoch, crc } = words.position()?;
-                match kind {
-                    b"DIVERGED" => Answer::Diverged { seq, epoch, crc },
-                    b"BEHIND" => Answer::Behind { seq, epoch, crc },
-                    _ => return None,
-                }
-            }
+            b"DIVERGED" => Answer::Diverged(words.position()?),
+            b"BEHIND" => Answer::Behind(words.position()?),
+            _ => return None,
         };
         Some((answer, words.seq()?))
     }
@@ -165,26 +140,26 @@ pub struct Heartbeat {
     pub epoch: Epoch,
     /// Its last record.
     pub seq: Seq,
-    /// Its wall clock, for people who watch.
+    /// Its wall clock, for people who read along.
     pub unix_ms: u64,
-    /// How old what it has may be, in milliseconds, if it is a follower itself.
+    /// If it is a follower itself, how old its data may be, in milliseconds; `u64::MAX` is unknown.
     pub behind_ms: u64,
-    /// What the receiver's clock (see [`Ack`]) showed at least when this was sent; 0 if that is unknown. So
-    /// the receiver knows how old this is, however long it was on its way, and no two clocks need agree.
+    /// The receiver's own clock (see [`Ack`]) when this was sent, at least; 0 is unknown. So the receiver
+    /// knows how old this is, however long it was on its way, and no two clocks need agree.
     pub echo: u64,
-    /// How many links lie between the sender and the node that leads: 0 from a leader, and one more than its
-    /// own leader said from a follower. Where nodes follow each other in a circle it grows without end.
+    /// Links between the sender and the node that leads: 0 from a leader; from a follower, one more than its
+    /// own leader said. Where nodes follow each other in a circle it grows without end.
     pub hops: u64,
 }
 
-/// How a heartbeat's line begins, which no record's does.
+/// The beginning of a heartbeat's line. No record begins so.
 pub const HEARTBEAT: &[u8] = b"#! ";
 
 impl Heartbeat {
     /// The line, with its end.
     pub fn line(&self) -> Vec<u8> {
         let Heartbeat { epoch, seq, unix_ms, behind_ms, echo, hops } = self;
-        sealed(&format!("#! {} {seq} {unix_ms} {behind_ms} {echo} {hops}", epoch.0), 0)
+        sealed(format!("#! {} {seq} {unix_ms} {behind_ms} {echo} {hops}", epoch.0).as_bytes(), 0)
     }
 
     /// Reads a line without its end.
@@ -194,7 +169,7 @@ impl Heartbeat {
     }
 }
 
-/// How far a follower has come.
+/// An acknowledgement: how far a follower has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ack {
     /// The last record that it has received.
@@ -203,9 +178,9 @@ pub struct Ack {
     pub applied: Seq,
     /// The last one on its disk.
     pub durable: Seq,
-    /// Bytes behind the leader's answer in which there is nothing whole any more that is not received.
+    /// Bytes received after the leader's answer. Each record that is whole in them is among `received`.
     pub bytes: u64,
-    /// Milliseconds on the sender's own clock; 0 if it does not want to have them back.
+    /// Milliseconds on the sender's own clock; 0 if it need not be echoed.
     pub clock: u64,
 }
 
@@ -213,7 +188,7 @@ impl Ack {
     /// The line, with its end.
     pub fn line(&self) -> Vec<u8> {
         let Ack { received, applied, durable, bytes, clock } = self;
-        sealed(&format!("ACK {received} {applied} {durable} {bytes} {clock}"), 0)
+        sealed(format!("ACK {received} {applied} {durable} {bytes} {clock}").as_bytes(), 0)
     }
 
     /// Reads a line without its end.
@@ -224,68 +199,31 @@ impl Ack {
     }
 }
 
-/// A follower asks to become the leader; its last record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Handover(pub Seq);
-
-impl Handover {
-    /// The line, with its end.
-    pub fn line(&self) -> Vec<u8> {
-        sealed(&format!("HANDOVER {}", self.0), 0)
-    }
-
-    /// Reads a line without its end.
-    pub fn parse(line: &[u8]) -> Option<Handover> {
-        let [seq] = numbers(line, b"HANDOVER ")?;
-        Some(Handover(Seq(seq)))
-    }
-}
-
-/// A follower that was offered the lead does not take it: no PROMOTE waits for it any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decline(pub Seq);
-
-impl Decline {
-    /// The line, with its end.
-    pub fn line(&self) -> Vec<u8> {
-        sealed(&format!("DECLINE {}", self.0), 0)
-    }
-
-    /// Reads a line without its end.
-    pub fn parse(line: &[u8]) -> Option<Decline> {
-        let [seq] = numbers(line, b"DECLINE ")?;
-        Some(Decline(Seq(seq)))
-    }
-}
-
-/// The leader no longer leads: the follower that has this record, its last, may, or declines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lead(pub Seq);
-
-/// How its line begins.
+/// A follower asks to become the leader, and names its last record.
+pub const HANDOVER: &[u8] = b"HANDOVER ";
+/// The leader leads no longer: the follower that has this record, the last, may lead, or declines.
 pub const LEAD: &[u8] = b"#lead ";
+/// A follower that was offered the lead declines it: no PROMOTE waits for it any more.
+pub const DECLINE: &[u8] = b"DECLINE ";
 
-impl Lead {
-    /// The line, with its end.
-    pub fn line(&self) -> Vec<u8> {
-        sealed(&format!("#lead {}", self.0), 0)
-    }
-
-    /// Reads a line without its end.
-    pub fn parse(line: &[u8]) -> Option<Lead> {
-        let [seq] = numbers(line, LEAD)?;
-        Some(Lead(Seq(seq)))
-    }
+/// A line that names one record; `kind` is its beginning.
+pub fn seq_line(kind: &[u8], seq: Seq) -> Vec<u8> {
+    sealed(&[kind, seq.to_string().as_bytes()].concat(), 0)
 }
 
-/// How the line of a message begins.
+/// Reads a line of this kind, without its end.
+pub fn parse_seq(kind: &[u8], line: &[u8]) -> Option<Seq> {
+    numbers(line, kind).map(|[seq]| Seq(seq))
+}
+
+/// The beginning of a message's line.
 pub const MESSAGE: &[u8] = b"#message ";
 
-/// A published message: its line, the channel and the payload, which the line's seal covers, and a line end.
+/// The bytes of a published message: its line, channel and payload, which the line's seal covers, a line end.
 pub fn message(channel: &[u8], payload: &[u8]) -> Vec<u8> {
     let body = [channel, payload].concat();
     let text = format!("#message {} {}", channel.len(), payload.len());
-    [&sealed(&text, crc32fast::hash(&body))[..], &body, b"\r\n"].concat()
+    [&sealed(text.as_bytes(), crc32fast::hash(&body))[..], &body, b"\r\n"].concat()
 }
 
 /// A message as it was received.
@@ -299,12 +237,12 @@ pub struct Message<'b> {
     pub len: usize,
 }
 
-/// What came is not what was sent.
+/// The input is not what was sent.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Damaged;
 
-/// Reads what [`message`] made from the front of `bytes`, whose first line, without its end, is `line`.
-/// None if not all of it is there yet.
+/// Reads a [`message`] from the front of `bytes`, whose first line, without its end, is `line`. None if not
+/// all of it is there yet.
 pub fn parse_message<'b>(bytes: &'b [u8], line: &[u8]) -> Result<Option<Message<'b>>, Damaged> {
     let text = line.len().checked_sub(9).map(|len| &line[..len]).ok_or(Damaged)?;
     let lengths = text.strip_prefix(MESSAGE).ok_or(Damaged)?.split(|&byte| byte == b' ');
@@ -322,14 +260,24 @@ pub fn parse_message<'b>(bytes: &'b [u8], line: &[u8]) -> Result<Option<Message<
     Ok(Some(Message { channel, payload, len }))
 }
 
+fn words(at: &Position) -> String {
+    format!("{} {} {:08x}", at.seq, at.epoch.0, at.crc)
+}
+
+fn position<'a>(words: &mut impl Iterator<Item = &'a [u8]>) -> Option<Position> {
+    let seq = Seq(canonical_number(words.next()?)?);
+    let epoch = Epoch(canonical_number(words.next()?)?);
+    Some(Position { seq, epoch, crc: parse_crc(words.next()?)? })
+}
+
 fn numbers<const N: usize>(line: &[u8], prefix: &[u8]) -> Option<[u64; N]> {
     let words = unsealed(line, 0)?.strip_prefix(prefix)?.split(|&byte| byte == b' ');
     let numbers: Option<Vec<u64>> = words.map(canonical_number).collect();
     numbers?.try_into().ok()
 }
 
-fn sealed(text: &str, context: u32) -> Vec<u8> {
-    let mut line = text.as_bytes().to_vec();
+fn sealed(text: &[u8], context: u32) -> Vec<u8> {
+    let mut line = text.to_vec();
     let crc = seal(&line, context);
     line.push(b' ');
     line.extend_from_slice(&hex(crc));
@@ -379,8 +327,8 @@ mod tests {
         let answers = [
             Answer::Continue(epoch),
             Answer::Full { seq, bytes: u64::MAX },
-            Answer::Diverged { seq, epoch, crc: 7 },
-            Answer::Behind { seq, epoch, crc: 7 },
+            Answer::Diverged(Position { seq, epoch, crc: 7 }),
+            Answer::Behind(Position { seq, epoch, crc: 7 }),
         ];
         for answer in answers {
             check((answer, seq), answer.line(&request, seq), |line| Answer::parse(line, &request));
@@ -388,9 +336,9 @@ mod tests {
         let ack =
             Ack { received: seq, applied: Seq(1), durable: Seq(0), bytes: u64::MAX, clock: 5 };
         check(ack, ack.line(), Ack::parse);
-        check(Handover(seq), Handover(seq).line(), Handover::parse);
-        check(Lead(seq), Lead(seq).line(), Lead::parse);
-        check(Decline(seq), Decline(seq).line(), Decline::parse);
+        for kind in [HANDOVER, LEAD, DECLINE] {
+            check(seq, seq_line(kind, seq), |line| parse_seq(kind, line));
+        }
         let heartbeat = Heartbeat { epoch, seq, unix_ms: 1, behind_ms: 2, echo: 3, hops: 4 };
         check(heartbeat, heartbeat.line(), Heartbeat::parse);
     }

@@ -13,12 +13,11 @@
 use crate::clock::Stopwatch;
 use crate::commands::text;
 use crate::config::Id;
+use crate::engine::session::Serve;
 use crate::engine::{Client, Ending, Engine, Session};
 use crate::error::Failure;
 use crate::observe::monitor;
-use crate::protocol::{Decoder, Dialect, Limits, Reply, Step};
-use crate::replication::leader;
-use crate::replication::wire::Request;
+use crate::protocol::{Decoder, Dialect, Input, Limits, Reply, Step};
 use std::io::{ErrorKind, Read};
 use std::net::Shutdown;
 use std::sync::Arc;
@@ -53,7 +52,7 @@ pub fn serve(engine: &Engine, client: Arc<Client>) {
         engine,
         session: engine.session(Arc::clone(&registration.client)),
         decoder: Decoder::new(),
-        input: Input::new(),
+        input: Input::new(INPUT_BYTES_MIN, INPUT_BYTES_READ),
         reply: Reply::new(Dialect::Resp2),
         inline_resp: false,
         read_timeout: None,
@@ -161,7 +160,7 @@ impl Connection<'_> {
             self.input.consume(used);
             match std::mem::take(&mut self.session.ending) {
                 Ending::None => {}
-                Ending::Replicate(words) => self.replicate(&words)?,
+                Ending::HandOver(serve) => self.hand_over(serve)?,
                 Ending::AfterReply => {
                     self.flush()?;
                     return Err(End::Told);
@@ -178,21 +177,10 @@ impl Connection<'_> {
         self.flush()
     }
 
-    /// Answers a follower. If the log follows, this connection serves it until the link ends.
-    fn replicate(&mut self, words: &[Vec<u8>]) -> Result<(), End> {
+    /// Leaves the connection to a function. If that served something until the end, the connection ends.
+    fn hand_over(&mut self, serve: Serve) -> Result<(), End> {
         self.flush()?;
-        let request = Request::parse(words.iter().map(Vec::as_slice));
-        if request.is_some() {
-            // Nothing but the log and what belongs to it may come over the link.
-            self.session.subscriptions.leave_all();
-            self.session.monitoring = None;
-        }
-        let client = &self.session.client;
-        let served = match request {
-            Some(request) => leader::serve(self.engine, client, &request, self.input.waiting()),
-            None => Err(Failure::fixed("ERR REPLICATE is for followers; see HELP REPLICATE")),
-        };
-        match served {
+        match serve.0(self.engine, &mut self.session, self.input.waiting()) {
             Ok(true) => Err(End::Cut),
             Ok(false) => Ok(()),
             Err(failure) => {
@@ -289,61 +277,6 @@ pub(super) fn linger(socket: &std::net::TcpStream) {
         match (&*socket).read(&mut scrap) {
             Ok(n) if n > 0 => {}
             _ => break,
-        }
-    }
-}
-
-/// The bytes received and not yet used.
-struct Input {
-    /// All of it is initialised, so that reading needs no clearing.
-    bytes: Vec<u8>,
-    start: usize,
-    end: usize,
-}
-
-impl Input {
-    fn new() -> Input {
-        Input { bytes: Vec::new(), start: 0, end: 0 }
-    }
-
-    fn waiting(&self) -> &[u8] {
-        &self.bytes[self.start..self.end]
-    }
-
-    fn capacity(&self) -> usize {
-        self.bytes.len()
-    }
-
-    fn consume(&mut self, n: usize) {
-        self.start += n;
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        }
-    }
-
-    /// Room for the next read: at least as much as the last one could have used.
-    fn room(&mut self) -> &mut [u8] {
-        if self.start > 0 && self.end == self.bytes.len() {
-            self.bytes.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
-        if self.end == 0 && self.bytes.len() > INPUT_BYTES_READ {
-            // A large request is over.
-            self.bytes = Vec::new();
-        }
-        if self.end == self.bytes.len() {
-            let size = (2 * self.bytes.len()).max(INPUT_BYTES_MIN);
-            self.bytes.reserve_exact(size - self.bytes.len());
-            self.bytes.resize(size, 0);
-        }
-        &mut self.bytes[self.end..]
-    }
-
-    fn filled(&mut self, n: usize) {
-        self.end += n;
-        // A read that filled the buffer: there is probably more.
-        if self.end == self.bytes.len() && self.bytes.len() < INPUT_BYTES_READ {
-            self.bytes.resize(2 * self.bytes.len(), 0);
         }
     }
 }

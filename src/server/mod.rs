@@ -128,8 +128,8 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
     log::info!("shutting down");
     let timeout = Duration::from_secs(engine.config.int(Id::ShutdownTimeout) as u64);
     let deadline = Instant::now() + timeout;
-    engine.role.loading.give_up();
-    engine.role.link.cut();
+    engine.loading.give_up();
+    engine.role.cut_link();
     listeners.iter().for_each(|listener| listener::close(listener));
     drop(listeners);
     let mut in_time = end_all(&accepting, deadline);

@@ -7,9 +7,9 @@
 use super::connection;
 use crate::config::Id;
 use crate::engine::{Client, Engine};
+use crate::lock::Mutex;
 use crate::signal::Signal;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;

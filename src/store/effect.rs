@@ -1,17 +1,17 @@
 //! Effects: the only things that can happen to the data.
 //!
-//! A command is a request ("add one, if it is a number, unless it expired"); an effect is what came of
-//! it ("SET n 42"). Only effects are applied to memory and written to the log: absolute values and
-//! absolute times, so that applying a range of them again in order ends in the same state. INCR becomes
-//! SET, EXPIRE becomes PEXPIREAT, GETDEL becomes DEL.
+//! A command is a request ("add one, if it is a number, unless it expired"); an effect is the result
+//! ("SET n 42"). Only effects are applied to memory and written to the log. They have absolute values and
+//! absolute times, so applying a range of them again, in order, ends in the same state. INCR becomes SET,
+//! EXPIRE becomes PEXPIREAT, GETDEL becomes DEL.
 //!
-//! Out of scope: why an effect happened, and who asked for it.
+//! Out of scope: which command an effect came from.
 
 use crate::clock::UnixMillis;
 use crate::digits::decimal;
 use std::fmt;
 
-/// A position in the history: records are counted from 1, without gaps; 0 is before all of them.
+/// A record's number. Records are counted from 1, without gaps; 0 is before all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub u64);
 
@@ -21,46 +21,45 @@ impl fmt::Display for Seq {
     }
 }
 
-/// One change of state. Borrowed from the request, or from the log's bytes, that it came in.
+/// One change of state. Borrows from the request or the log's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect<'a> {
-    /// The key holds this value from now on, with this deadline or none.
+    /// Sets a key's value and its deadline, if any.
     Set {
         /// The key.
         key: &'a [u8],
-        /// Its whole new value.
+        /// Its new value.
         value: &'a [u8],
         /// When it expires.
         deadline: Option<UnixMillis>,
     },
-    /// These bytes of the value change; the value is first padded with zero bytes up to `offset`.
-    /// The deadline stays.
+    /// Overwrites part of a value, padded with zero bytes up to `offset`. The deadline stays.
     SetRange {
         /// The key.
         key: &'a [u8],
         /// Where in the value, in bytes.
         offset: usize,
-        /// What stands there from now on.
+        /// The new bytes there.
         bytes: &'a [u8],
     },
-    /// These keys are gone.
+    /// Removes keys.
     Del {
-        /// The keys; one that is not there is no error.
+        /// The keys. An absent one is not an error.
         keys: &'a [&'a [u8]],
     },
-    /// The key expires at this time.
+    /// Sets the time at which a key expires.
     PexpireAt {
         /// The key.
         key: &'a [u8],
-        /// When.
+        /// That time.
         deadline: UnixMillis,
     },
-    /// The key does not expire.
+    /// Removes a key's deadline.
     Persist {
         /// The key.
         key: &'a [u8],
     },
-    /// All keys are gone.
+    /// Removes all keys.
     FlushAll,
 }
 
@@ -70,12 +69,10 @@ impl Effect<'_> {
         match *self {
             Effect::Set { key, value, deadline: None } => command(out, &[b"SET", key, value]),
             Effect::Set { key, value, deadline: Some(at) } => {
-                let mut digits = [0; 20];
-                command(out, &[b"SET", key, value, b"PXAT", decimal(at.0, &mut digits)]);
+                command(out, &[b"SET", key, value, b"PXAT", decimal(at.0, &mut [0; 20])]);
             }
             Effect::SetRange { key, offset, bytes } => {
-                let mut digits = [0; 20];
-                command(out, &[b"SETRANGE", key, decimal(offset as u64, &mut digits), bytes]);
+                command(out, &[b"SETRANGE", key, decimal(offset as u64, &mut [0; 20]), bytes]);
             }
             Effect::Del { keys } => {
                 header(out, b'*', keys.len() + 1);
@@ -83,8 +80,7 @@ impl Effect<'_> {
                 keys.iter().for_each(|key| bulk(out, key));
             }
             Effect::PexpireAt { key, deadline } => {
-                let mut digits = [0; 20];
-                command(out, &[b"PEXPIREAT", key, decimal(deadline.0, &mut digits)]);
+                command(out, &[b"PEXPIREAT", key, decimal(deadline.0, &mut [0; 20])]);
             }
             Effect::Persist { key } => command(out, &[b"PERSIST", key]),
             Effect::FlushAll => command(out, &[b"FLUSHALL"]),
@@ -92,17 +88,16 @@ impl Effect<'_> {
     }
 }
 
-/// The word before the effects of a record with more than one.
+/// Stands before the effects of a record with more than one.
 pub const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
-/// The word behind them.
+/// Stands after them.
 pub const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 
-/// Why a payload is no list of effects; with its checksum right it was written by somebody else.
+/// Why a payload is not a list of effects. If its checksum is right, another program wrote it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed(pub &'static str);
 
-/// Reads a record's payload and hands over its effects in order. Nothing is handed over from a command
-/// that is not an effect.
+/// Reads a record's payload and passes its effects to `apply`, in order. Returns how many.
 pub fn decode(payload: &[u8], mut apply: impl FnMut(Effect<'_>)) -> Result<usize, Malformed> {
     let mut effects = 0;
     each_command(payload, |words| {
@@ -129,7 +124,7 @@ pub fn decode(payload: &[u8], mut apply: impl FnMut(Effect<'_>)) -> Result<usize
     Ok(effects)
 }
 
-/// Hands over the keys that a payload's effects change; returns false if they change all keys.
+/// Passes the keys that a payload's effects change to `visit`. Returns false if they change all keys.
 pub fn keys<'p>(payload: &'p [u8], mut visit: impl FnMut(&'p [u8])) -> Result<bool, Malformed> {
     let mut all = false;
     each_command(payload, |words| {

@@ -1,7 +1,7 @@
 //! One key with its value, in one allocation.
 //!
-//! A small key with a small value should cost little more than their bytes. So key and value are not
-//! separate objects and have no reference count. The bytes are, in this order:
+//! A small key with a small value costs little more than their bytes: they are not separate objects and
+//! have no reference count. The bytes, in this order:
 //!
 //! 1. flags, 1 byte: has a deadline, has spare room
 //! 2. key length: 1 byte, or 255 and 4 bytes
@@ -15,7 +15,7 @@ use crate::clock::UnixMillis;
 const HAS_DEADLINE: u8 = 1;
 const HAS_SPARE: u8 = 2;
 const LONG_KEY: u8 = 255;
-/// A growing value reserves as much again as its length, but at most this many bytes.
+/// A growing value reserves as much again as its length, and at most this many bytes.
 const SPARE_MAX: usize = 1 << 20;
 
 /// A key, its value and its deadline.
@@ -87,9 +87,16 @@ impl Entry {
         (self.0.len() + 8).next_multiple_of(16)
     }
 
+    /// Replaces value and deadline.
+    pub fn set(&mut self, value: &[u8], deadline: Option<UnixMillis>) {
+        if !self.overwrite(value, deadline) {
+            *self = Entry::new(self.key(), value, deadline);
+        }
+    }
+
     /// Writes value and deadline in place, if they fit exactly: the usual case for a counter or a session
     /// that is written again and again. Returns false if they do not fit.
-    pub fn overwrite(&mut self, value: &[u8], deadline: Option<UnixMillis>) -> bool {
+    fn overwrite(&mut self, value: &[u8], deadline: Option<UnixMillis>) -> bool {
         let at = self.layout();
         let fits = at.end - at.value == value.len()
             && at.end == self.0.len()
@@ -122,7 +129,7 @@ impl Entry {
             let spare = new_len.min(SPARE_MAX);
             *self = Entry::build(self.key(), &[self.value(), &zeros], spare, self.deadline());
         } else if growth > 0 {
-            // Spare room is still zero, as it was made: no value is ever shortened in place.
+            // Spare room is still zero: a value is never shortened in place.
             let left = (self.spare() - growth) as u32;
             self.0[at.key - 4..at.key].copy_from_slice(&left.to_le_bytes());
         }

@@ -2,7 +2,7 @@
 
 use super::shard::Shard;
 use super::{SHARDS, Store};
-use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
+use crate::lock::{RwLockReadGuard, RwLockWriteGuard};
 use std::slice;
 
 /// A held lock. One type for reading and writing, so that handlers need not be written twice.
@@ -85,15 +85,9 @@ impl Store {
     pub(crate) fn lock(&self, shard: usize, write: bool, waited: &mut bool) -> Guard<'_> {
         let lock = &self.shards[shard];
         if write {
-            Guard::Write(lock.try_write().unwrap_or_else(|| {
-                *waited = true;
-                lock.write()
-            }))
+            Guard::Write(lock.write_or(|| *waited = true))
         } else {
-            Guard::Read(lock.try_read().unwrap_or_else(|| {
-                *waited = true;
-                lock.read()
-            }))
+            Guard::Read(lock.read_or(|| *waited = true))
         }
     }
 }

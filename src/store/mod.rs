@@ -2,16 +2,16 @@
 //!
 //! # Shards
 //!
-//! The 64-bit hash of a key, seeded anew by each process so that nobody can prepare colliding keys, is
-//! cut into two numbers: the top bits pick the shard, the next 32 order the keys within it.
+//! The 64-bit hash of a key is cut into two numbers: the top bits pick the shard, the next 32 order the keys
+//! in it. Each process seeds the hash anew, so that a client cannot prepare keys that collide.
 //!
 //! ```text
 //! hash  [ 8 bits: shard ][ 32 bits: place in the shard's hash order ][ unused ]
 //! ```
 //!
-//! Each shard has its own readers-writer lock. More of them than cores, so that two commands seldom
-//! meet at one lock; and 256, so that whatever visits a whole shard (growth, a snapshot, a sweep) holds
-//! up a 256th of the keys. One map with one lock would be simpler and would serve one core.
+//! Each shard has its own readers-writer lock. There are more of them than cores, so that two commands
+//! seldom meet at one lock; and 256, so that whatever visits a whole shard (growth, a snapshot, a sweep)
+//! delays a 256th of the keys. One map with one lock would be simpler and would serve one core.
 //!
 //! # Scanning
 //!
@@ -22,17 +22,22 @@
 //!
 //! - Several shards are locked only in `locks.rs`, in ascending order: no deadlock.
 //! - State changes only through [`Tx::apply`].
-//! - Nobody waits for anything but another shard's lock while holding one.
+//! - A thread that holds a shard's lock waits for nothing but another shard's lock.
+//!
+//! # Files
+//!
+//! `effect` says what can happen. `entry` is a key with its value, `table` the entries of a `shard`, `watch`
+//! its watched keys. `tx` begins a transaction with `locks`; `read`, `write` and `notify` are what it can do.
 //!
 //! Out of scope: reading the clock, files, sockets, deciding anything.
 
 pub mod effect;
-pub(crate) mod entry;
+mod entry;
 mod locks;
 mod notify;
 mod read;
-pub(crate) mod shard;
-pub(crate) mod table;
+mod shard;
+mod table;
 mod tx;
 mod watch;
 mod write;
@@ -45,7 +50,7 @@ pub use tx::{Scope, Tx};
 pub use watch::Watches;
 
 use crate::clock::UnixMillis;
-use parking_lot::RwLock;
+use crate::lock::{RwLock, rank};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -67,12 +72,12 @@ pub struct KeyHash {
 /// All keys and values.
 #[derive(Debug)]
 pub struct Store {
-    shards: Box<[RwLock<Shard>]>,
-    /// Each shard's watched keys.
+    shards: Box<[RwLock<Shard, { rank::SHARD }>]>,
+    /// Each shard's watched keys, also reachable without the shard's lock.
     watched: Box<[Arc<Watched>]>,
     seed: RandomState,
-    /// Sums over all shards, kept by each transaction that changes them. To add them up would take 256
-    /// locks, and wait for a load that holds them.
+    /// Sums over all shards, kept by each transaction that changes them. Adding them up on demand would
+    /// take 256 locks, and wait for a load that holds them.
     keys: AtomicUsize,
     volatile: AtomicUsize,
     bytes: AtomicUsize,
@@ -118,36 +123,33 @@ impl Store {
         }
     }
 
-    /// Bytes allocated for all keys, as of the last transaction that ended.
+    /// Keys and bytes. Takes no lock.
+    pub fn totals(&self) -> Totals {
+        let (keys, volatile) = (self.keys.load(Relaxed), self.volatile.load(Relaxed));
+        Totals { keys, volatile, bytes: self.bytes() }
+    }
+
+    /// Bytes allocated for all keys.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Relaxed)
     }
 
-    /// Changes since the last base: a key that is set or changed or goes is one.
+    /// Changes since the last base. Each key that is set, changed or removed is one.
     pub fn changes(&self) -> u64 {
         self.changes.load(Relaxed)
     }
 
-    /// A base holds this many of the changes.
+    /// A base was written that holds this many of the changes.
     pub fn saved(&self, changes: u64) {
         self.changes.fetch_sub(changes, Relaxed);
     }
 
-    /// The data has been read back from a base and so many records.
+    /// The data was read back from a base and this many records.
     pub fn loaded(&self, records: u64) {
         self.changes.store(records, Relaxed);
     }
 
-    /// Keys and bytes. Takes no lock.
-    pub fn totals(&self) -> Totals {
-        Totals {
-            keys: self.keys.load(Relaxed),
-            volatile: self.volatile.load(Relaxed),
-            bytes: self.bytes(),
-        }
-    }
-
-    /// Whether a deadline in this shard has passed: a short look, for the sweeper.
+    /// Whether a deadline in this shard has passed. For the sweeper.
     pub fn has_expired(&self, shard: usize, now: UnixMillis) -> bool {
         self.shards[shard].read().next_deadline().is_some_and(|due| due < now)
     }

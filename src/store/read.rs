@@ -2,6 +2,7 @@
 
 use super::effect::Seq;
 use super::entry::Entry;
+use super::table::Table;
 use super::{SHARDS, Tx, Watches};
 use crate::clock::UnixMillis;
 use crate::memory::recency::Recency;
@@ -22,16 +23,14 @@ pub struct Live<'t> {
 impl Tx<'_> {
     /// A live key's value. Counts as an access to the key.
     pub fn value(&self, key: &[u8]) -> Option<&[u8]> {
-        let hash = self.hash(key);
-        let table = self.held(hash.shard).table();
-        let found = table.find(hash.place, key).filter(|&at| self.is_live(table.entry(at)));
-        self.count(found.is_some());
-        match found {
-            Some(at) if self.touch => table.touch(at, self.access()),
-            Some(_) => {}
-            None => self.emit_miss(key, true),
+        let Some((table, at)) = self.look_up(key) else {
+            self.emit_miss(key, true);
+            return None;
+        };
+        if self.touch {
+            table.touch(at, self.access());
         }
-        found.map(|at| table.entry(at).value())
+        Some(table.entry(at).value())
     }
 
     /// A live key. Does not count as an access to it.
@@ -45,19 +44,24 @@ impl Tx<'_> {
 
     /// As [`Tx::peek`], without an event about a miss.
     pub fn inspect(&self, key: &[u8]) -> Option<Live<'_>> {
+        let (table, at) = self.look_up(key)?;
+        let entry = table.entry(at);
+        Some(Live {
+            value: entry.value(),
+            deadline: entry.deadline(),
+            recency: table.recency(at),
+            allocated_bytes: entry.allocated_bytes() + 32,
+        })
+    }
+
+    /// The slot of a live key. Counts a hit or a miss.
+    fn look_up(&self, key: &[u8]) -> Option<(&Table, usize)> {
         let hash = self.hash(key);
         let table = self.held(hash.shard).table();
         let found = table.find(hash.place, key).filter(|&at| self.is_live(table.entry(at)));
-        self.count(found.is_some());
-        found.map(|at| {
-            let entry = table.entry(at);
-            Live {
-                value: entry.value(),
-                deadline: entry.deadline(),
-                recency: table.recency(at),
-                allocated_bytes: entry.allocated_bytes() + 32,
-            }
-        })
+        let counter = if found.is_some() { &self.hits } else { &self.misses };
+        counter.set(counter.get() + 1);
+        Some((table, found?))
     }
 
     /// Whether the key is live.
@@ -79,12 +83,6 @@ impl Tx<'_> {
             self.emit_expired(entry.key());
         }
         live
-    }
-
-    /// Counts a hit or a miss.
-    fn count(&self, found: bool) {
-        let counter = if found { &self.hits } else { &self.misses };
-        counter.set(counter.get() + 1);
     }
 
     /// How many reads found their key, and how many did not, since the last call.

@@ -12,36 +12,44 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-/// How often a key with a deadline is looked for by chance, before the list is cleared of leftovers.
+/// How many random items of the list of deadlines are tried, before it is cleared of leftovers.
 const RANDOM_TRIES_MAX: usize = 32;
-/// Expired keys are removed together up to about this many bytes of their names, which are one record.
+/// Keys that expire are removed together, in one record, up to about this many bytes of their names.
 const EXPIRED_BYTES_MAX: usize = 1 << 20;
 
 /// The entries whose hashes begin with this shard's number.
 ///
 /// Invariants:
-/// - for every entry with a deadline, `deadlines` has an item with its hash and a time no later than
-///   that deadline; other items are leftovers, recognised when they come up
+/// - for each entry with a deadline, `deadlines` has an item with its hash and a time no later than that
+///   deadline; other items are leftovers, recognised when they come up
 /// - `volatile` is the number of entries with a deadline
 /// - `entry_bytes` is the sum of `allocated_bytes` over all entries
 #[derive(Debug)]
 pub struct Shard {
     table: Table,
-    /// What to look at when, earliest first. A deadline that moves later leaves its item alone: the
-    /// sweeper puts it back with the true time. So a session that is renewed on every request costs
-    /// nothing here.
+    /// When to look for an expired entry, earliest first. A deadline that moves later leaves its item
+    /// alone: the sweeper puts it back with the true time. So a session that is renewed on every request
+    /// costs nothing here.
     ///
     /// The hash's bits are reversed: of keys with one deadline, those next to each other in the table
-    /// then come up far apart, and what is left of the table stays evenly filled.
+    /// then come up far apart, and the rest of the table stays evenly filled.
     deadlines: BinaryHeap<Reverse<(UnixMillis, u32)>>,
     volatile: usize,
     entry_bytes: usize,
-    /// The last record that changed this shard: what a reader may have to wait for.
-    pub last_seq: Seq,
-    /// Who wants to know of changes. Every method that changes an entry tells it.
+    /// The last record that changed this shard: what a reader's reply may have to wait for.
+    pub(super) last_seq: Seq,
+    /// The watched keys. Every method that changes an entry reports the change here.
     pub(super) watched: Arc<Watched>,
-    /// What the store's sums have for this shard.
+    /// This shard's part of the store's sums.
     pub(super) in_sums: Totals,
+}
+
+/// A key to be changed: its place in the shard, its bytes, and what the change is as an access.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'k> {
+    pub place: u32,
+    pub key: &'k [u8],
+    pub access: Access,
 }
 
 impl Default for Shard {
@@ -74,14 +82,11 @@ impl Shard {
         self.volatile
     }
 
-    /// Bytes held: entries, slots and deadlines.
-    pub fn allocated_bytes(&self) -> usize {
-        self.entry_bytes + self.table.allocated_bytes() + self.deadlines.capacity() * 16
-    }
-
-    /// What the store's sums should have for this shard.
+    /// What the store's sums should have for this shard. Bytes are those of entries, slots and deadlines.
     pub(crate) fn totals(&self) -> Totals {
-        Totals { keys: self.table.len(), volatile: self.volatile, bytes: self.allocated_bytes() }
+        let deadline_bytes = self.deadlines.capacity() * 16;
+        let bytes = self.entry_bytes + self.table.allocated_bytes() + deadline_bytes;
+        Totals { keys: self.table.len(), volatile: self.volatile, bytes }
     }
 
     /// The first time at which an entry may have expired.
@@ -90,100 +95,63 @@ impl Shard {
     }
 
     /// The entry of a key, expired or not.
-    pub fn find(&self, hash: u32, key: &[u8]) -> Option<&Entry> {
-        self.table.find(hash, key).map(|at| self.table.entry(at))
+    pub fn find(&self, place: u32, key: &[u8]) -> Option<&Entry> {
+        self.table.find(place, key).map(|at| self.table.entry(at))
     }
 
-    pub(super) fn set(
-        &mut self,
-        hash: u32,
-        key: &[u8],
-        value: &[u8],
-        deadline: Option<UnixMillis>,
-        access: Access,
-    ) {
-        self.watched.changed(key);
-        match self.table.find(hash, key) {
-            Some(at) => {
-                self.table.touch(at, access);
-                self.change(at, hash, |entry| {
-                    if !entry.overwrite(value, deadline) {
-                        *entry = Entry::new(key, value, deadline);
-                    }
-                });
-            }
-            None => self.insert(hash, Entry::new(key, value, deadline), access),
+    pub(super) fn set(&mut self, to: Target<'_>, value: &[u8], deadline: Option<UnixMillis>) {
+        let new = || Entry::new(to.key, value, deadline);
+        self.change_or_insert(to, |entry| entry.set(value, deadline), new);
+    }
+
+    pub(super) fn set_range(&mut self, to: Target<'_>, offset: usize, bytes: &[u8]) {
+        let change = |entry: &mut Entry| entry.set_range(offset, bytes);
+        self.change_or_insert(to, change, || {
+            let mut entry = Entry::new(to.key, b"", None);
+            entry.set_range(offset, bytes);
+            entry
+        });
+    }
+
+    pub(super) fn set_deadline(&mut self, to: Target<'_>, deadline: Option<UnixMillis>) {
+        if let Some(at) = self.table.find(to.place, to.key) {
+            self.watched.changed(to.key);
+            self.table.touch(at, to.access);
+            self.change(at, to.place, |entry| entry.set_deadline(deadline));
         }
     }
 
-    pub(super) fn set_range(
-        &mut self,
-        hash: u32,
-        key: &[u8],
-        offset: usize,
-        bytes: &[u8],
-        access: Access,
-    ) {
-        self.watched.changed(key);
-        match self.table.find(hash, key) {
-            Some(at) => {
-                self.table.touch(at, access);
-                self.change(at, hash, |entry| entry.set_range(offset, bytes));
-            }
-            None => {
-                let mut entry = Entry::new(key, b"", None);
-                entry.set_range(offset, bytes);
-                self.insert(hash, entry, access);
-            }
+    pub(super) fn remove(&mut self, place: u32, key: &[u8]) {
+        let Some(at) = self.table.find(place, key) else { return };
+        let entry = self.table.remove(at);
+        self.entry_bytes -= entry.allocated_bytes();
+        self.volatile -= usize::from(entry.deadline().is_some());
+        if self.volatile == 0 {
+            self.deadlines = BinaryHeap::new();
         }
+        self.watched.removed(key);
     }
 
-    pub(super) fn set_deadline(
-        &mut self,
-        hash: u32,
-        key: &[u8],
-        deadline: Option<UnixMillis>,
-        access: Access,
-    ) {
-        if let Some(at) = self.table.find(hash, key) {
-            self.watched.changed(key);
-            self.table.touch(at, access);
-            self.change(at, hash, |entry| entry.set_deadline(deadline));
-        }
-    }
-
-    pub(super) fn remove(&mut self, hash: u32, key: &[u8]) {
-        if let Some(at) = self.table.find(hash, key) {
-            let entry = self.table.remove(at);
-            self.entry_bytes -= entry.allocated_bytes();
-            self.volatile -= usize::from(entry.deadline().is_some());
-            if self.volatile == 0 {
-                self.deadlines = BinaryHeap::new();
-            }
-            self.watched.removed(key);
-        }
-    }
-
-    /// Takes all entries out; who watches goes on watching.
+    /// Takes all entries out. Watches stay.
     pub(super) fn take_entries(&mut self) -> Shard {
-        let new = Shard::new(Arc::clone(&self.watched));
+        let mut new = Shard::new(Arc::clone(&self.watched));
+        new.last_seq = self.last_seq;
+        new.in_sums = self.in_sums;
         let old = std::mem::replace(self, new);
-        self.last_seq = old.last_seq;
-        self.in_sums = old.in_sums;
         self.watched.emptied(|place, key| old.find(place, key).is_some());
         old
     }
 
-    /// Takes up to `limit` expired keys off the list of deadlines. They are still in the table: the
-    /// caller removes them with an effect, before it lets go of the lock.
+    /// Takes up to `limit` expired keys from the list of deadlines. They are still in the table: the caller
+    /// removes them with an effect before it releases the lock.
     pub(super) fn take_expired(&mut self, now: UnixMillis, limit: usize) -> Vec<Vec<u8>> {
-        let (mut expired, mut bytes): (Vec<Vec<u8>>, usize) = (Vec::new(), 0);
+        let mut expired: Vec<Vec<u8>> = Vec::new();
+        let mut bytes = 0;
         while expired.len() < limit && bytes < EXPIRED_BYTES_MAX {
-            let Some(Reverse((_, reversed))) =
-                self.deadlines.peek().filter(|Reverse((due, _))| *due < now).copied()
-            else {
+            let Some(&Reverse((due, reversed))) = self.deadlines.peek() else { break };
+            if due >= now {
                 break;
-            };
+            }
             self.deadlines.pop();
             for at in self.table.slots_of(reversed.reverse_bits()) {
                 let entry = self.table.entry(at);
@@ -203,8 +171,8 @@ impl Shard {
         expired
     }
 
-    /// A slot with a key, each as likely as any other; if `volatile`, of those with a deadline. Of the
-    /// latter it may find none for all the leftovers in the list.
+    /// A slot with a key, each as likely as any other; if `volatile`, one with a deadline. Of the latter it
+    /// may find none, if the list has many leftovers.
     pub fn random_slot(&self, volatile: bool, random: &mut Rng) -> Option<usize> {
         if !volatile {
             return self.table.random_taken(random);
@@ -213,22 +181,32 @@ impl Shard {
         let tries = if listed.is_empty() { 0 } else { RANDOM_TRIES_MAX };
         (0..tries).find_map(|_| {
             let Reverse((_, reversed)) = listed[random.usize(..listed.len())];
-            self.table
-                .slots_of(reversed.reverse_bits())
-                .find(|&at| self.table.entry(at).deadline().is_some())
+            let mut slots = self.table.slots_of(reversed.reverse_bits());
+            slots.find(|&at| self.table.entry(at).deadline().is_some())
         })
     }
 
-    fn insert(&mut self, hash: u32, entry: Entry, access: Access) {
-        self.entry_bytes += entry.allocated_bytes();
+    fn change_or_insert(
+        &mut self,
+        to: Target<'_>,
+        change: impl FnOnce(&mut Entry),
+        new: impl FnOnce() -> Entry,
+    ) {
+        self.watched.changed(to.key);
+        if let Some(at) = self.table.find(to.place, to.key) {
+            self.table.touch(at, to.access);
+            return self.change(at, to.place, change);
+        }
+        let entry = new();
         let deadline = entry.deadline();
-        self.table.insert(hash, entry, access.new_key());
+        self.entry_bytes += entry.allocated_bytes();
         self.volatile += usize::from(deadline.is_some());
-        self.note_deadline(hash, None, deadline);
+        self.table.insert(to.place, entry, to.access.new_key());
+        self.list_deadline(to.place, None, deadline);
     }
 
     /// Changes an entry and keeps the counts and the list of deadlines right.
-    fn change(&mut self, at: usize, hash: u32, change: impl FnOnce(&mut Entry)) {
+    fn change(&mut self, at: usize, place: u32, change: impl FnOnce(&mut Entry)) {
         let entry = self.table.entry_mut(at);
         let (old_bytes, old_deadline) = (entry.allocated_bytes(), entry.deadline());
         change(entry);
@@ -236,28 +214,28 @@ impl Shard {
         self.entry_bytes = self.entry_bytes - old_bytes + new_bytes;
         self.volatile += usize::from(new_deadline.is_some());
         self.volatile -= usize::from(old_deadline.is_some());
-        self.note_deadline(hash, old_deadline, new_deadline);
+        self.list_deadline(place, old_deadline, new_deadline);
     }
 
-    fn note_deadline(&mut self, hash: u32, old: Option<UnixMillis>, new: Option<UnixMillis>) {
+    fn list_deadline(&mut self, place: u32, old: Option<UnixMillis>, new: Option<UnixMillis>) {
         let Some(new) = new else { return };
         if old.is_some_and(|old| old <= new) {
             return;
         }
-        self.deadlines.push(Reverse((new, hash.reverse_bits())));
+        self.deadlines.push(Reverse((new, place.reverse_bits())));
         if self.deadlines.len() > 2 * self.volatile + self.table.len() / 8 + 64 {
             self.rebuild_deadlines();
         }
     }
 
-    /// Drops the leftovers. Amortised: it runs only after as many pushes as make up an eighth of the
-    /// table.
+    /// Drops the leftovers. Amortised: it runs only after as many pushes as an eighth of the table.
     pub(crate) fn rebuild_deadlines(&mut self) {
         self.deadlines = self
             .table
             .entries_from(0)
-            .filter_map(|(hash, entry)| Some(Reverse((entry.deadline()?, hash.reverse_bits()))))
+            .filter_map(|(place, entry)| Some(Reverse((entry.deadline()?, place.reverse_bits()))))
             .collect();
+        debug_assert_eq!(self.deadlines.len(), self.volatile, "`volatile` is wrong");
     }
 }
 
@@ -265,8 +243,12 @@ impl Shard {
 mod tests {
     use super::*;
 
+    fn target(place: u32, key: &[u8]) -> Target<'_> {
+        Target { place, key, access: Access::default() }
+    }
+
     fn set(shard: &mut Shard, n: u32, deadline: Option<u64>) {
-        shard.set(n, &n.to_le_bytes(), b"value", deadline.map(UnixMillis), Access::default());
+        shard.set(target(n, &n.to_le_bytes()), b"value", deadline.map(UnixMillis));
     }
 
     #[test]
@@ -275,7 +257,7 @@ mod tests {
         (0..10).for_each(|n| set(&mut shard, n, Some(100)));
         set(&mut shard, 3, Some(500));
         set(&mut shard, 4, None);
-        shard.set_deadline(5, &5u32.to_le_bytes(), Some(UnixMillis(50)), Access::default());
+        shard.set_deadline(target(5, &5u32.to_le_bytes()), Some(UnixMillis(50)));
         let expired = shard.take_expired(UnixMillis(51), 100);
         assert_eq!(expired, [5u32.to_le_bytes()]);
         shard.remove(5, &5u32.to_le_bytes());
@@ -300,7 +282,7 @@ mod tests {
     fn counts_bytes_exactly() {
         let mut shard = Shard::default();
         (0..100).for_each(|n| set(&mut shard, n, None));
-        shard.set_range(7, &7u32.to_le_bytes(), 100, b"x", Access::default());
+        shard.set_range(target(7, &7u32.to_le_bytes()), 100, b"x");
         set(&mut shard, 8, Some(1));
         let sum: usize =
             shard.table.entries_from(0).map(|(_, entry)| entry.allocated_bytes()).sum();

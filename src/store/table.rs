@@ -1,11 +1,11 @@
 //! A hash table that is kept in hash order.
 //!
 //! Ordered linear probing (Amble and Knuth, "Ordered hash tables", 1974): an entry's home is its hash
-//! scaled down to the number of homes, collisions move to the right, and the entries of a run stay
-//! sorted by hash. So the whole table is sorted by hash, and that one property gives
+//! scaled to the number of homes, collisions move to the right, and the entries of a run stay sorted by
+//! hash. So the whole table is sorted by hash. That gives:
 //!
-//! - a SCAN cursor that is just a position in hash order: it stays valid while the table grows, shrinks
-//!   and changes, and the server keeps no state for it
+//! - a SCAN cursor that is a position in hash order: it stays valid while the table grows, shrinks and
+//!   changes, and the server keeps no state for it
 //! - growth by a quarter instead of doubling, in sequential passes that read no keys: little memory is
 //!   wasted and clients do not wait long
 //! - a search for an absent key that ends at the first larger hash
@@ -22,25 +22,25 @@ use crate::memory::recency::{Access, Recency};
 use fastrand::Rng;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// The table grows when it has more entries than this share of its homes: above it, runs become long.
+/// Above this share of entries per home, the table grows: runs become long.
 const LOAD_MAX_PERCENT: usize = 85;
 /// After growth, the entries are this share of the homes: 85 to 68 is growth by a quarter.
 const LOAD_NEW_PERCENT: usize = 68;
-/// Below this share, the table shrinks.
+/// Below this share, it shrinks.
 const LOAD_MIN_PERCENT: usize = 20;
-/// Shrinking may not push an entry further than this from its home. Deleting in hash order, as a script
+/// Shrinking may not move an entry further than this from its home. Deleting in hash order, as a script
 /// with SCAN does, leaves all entries in one corner of the table.
 const SHIFT_MAX: usize = 64;
 const HOMES_MIN: usize = 8;
-/// Limit on random attempts to hit a taken slot.
+/// Random attempts to hit a taken slot.
 const RANDOM_TRIES_MAX: usize = 64;
 
 /// One place in the table. 24 bytes.
 #[derive(Debug, Default)]
 struct Slot {
-    /// Position in hash order; meaningful only if there is an entry.
+    /// Place in hash order; meaningful only with an entry.
     hash: u32,
-    /// The entry's [`Recency`].
+    /// The entry's [`Recency`]. Atomic, because readers write it under a shared lock.
     recency: AtomicU32,
     entry: Option<Entry>,
 }
@@ -54,11 +54,11 @@ struct Slot {
 #[derive(Debug)]
 pub struct Table {
     slots: Vec<Slot>,
-    /// The number of slots that are homes; the slots after them are overflow.
+    /// The first slots are homes; the ones after them are overflow.
     homes: usize,
     len: usize,
-    /// With fewer entries than this, the table shrinks. At most half of the entries at the last rebuild, so
-    /// that a table which cannot shrink much is not rebuilt again and again.
+    /// With fewer entries, the table shrinks. At most half of the entries at the last rebuild, so that a table
+    /// which cannot shrink much is not rebuilt again and again.
     shrink_below: usize,
 }
 
@@ -83,19 +83,18 @@ impl Table {
         if self.len == 0 {
             return None;
         }
-        for at in self.home(hash).. {
+        let mut at = self.first_not_below(hash);
+        loop {
             let slot = &self.slots[at];
             let entry = slot.entry.as_ref()?;
-            if slot.hash >= hash {
-                if slot.hash > hash {
-                    return None;
-                }
-                if entry.key() == key {
-                    return Some(at);
-                }
+            if slot.hash != hash {
+                return None;
             }
+            if entry.key() == key {
+                return Some(at);
+            }
+            at += 1;
         }
-        unreachable!("the last slot is free")
     }
 
     /// The entry in a taken slot.
@@ -108,7 +107,7 @@ impl Table {
         self.slots[at].entry.as_mut().expect("the slot is taken")
     }
 
-    /// Records a use of the entry. If two readers do so at once, one use may be lost.
+    /// Records an access to the entry. Of two at the same time, one may be lost.
     pub fn touch(&self, at: usize, access: Access) {
         self.set_recency(at, access.after(self.recency(at)));
     }
@@ -118,7 +117,7 @@ impl Table {
         Recency(self.slots[at].recency.load(Relaxed))
     }
 
-    /// Sets the entry's recency. Writes only if it differs, so that the cache line does not move between the
+    /// Sets the entry's recency. Writes only a difference, so that the cache line does not move between the
     /// cores of two readers.
     pub fn set_recency(&self, at: usize, recency: Recency) {
         if self.recency(at) != recency {
@@ -133,7 +132,7 @@ impl Table {
         }
         let at = loop {
             let at = self.first_above(hash);
-            let free = self.first_free(at);
+            let free = at + self.slots[at..].iter().take_while(|slot| slot.entry.is_some()).count();
             if free + 1 < self.slots.len() {
                 self.slots[at..=free].rotate_right(1);
                 break at;
@@ -173,25 +172,18 @@ impl Table {
             .take_while(move |&at| self.slots[at].entry.is_some() && self.slots[at].hash == hash)
     }
 
-    /// The first taken slot from `from` on (modulo the table's size); None if the table is empty.
-    pub fn next_taken(&self, from: usize) -> Option<usize> {
-        let size = self.slots.len().max(1);
-        (0..size)
-            .map(|step| (from + step) % size)
-            .find(|&at| self.slots.get(at).is_some_and(|slot| slot.entry.is_some()))
-    }
-
     /// A random taken slot, each with the same probability.
     pub fn random_taken(&self, random: &mut Rng) -> Option<usize> {
         if self.len == 0 {
             return None;
         }
-        // After a free slot, try another random one: taking the next entry would favour entries after a
-        // gap. That fallback is likely only in a table that is nearly empty.
-        (0..RANDOM_TRIES_MAX)
-            .map(|_| random.usize(..self.slots.len()))
-            .find(|&at| self.slots[at].entry.is_some())
-            .or_else(|| self.next_taken(random.usize(..self.slots.len())))
+        // The next taken slot after a free one would favour entries after a gap. So that is only the last
+        // resort, in a table that is nearly empty.
+        let size = self.slots.len();
+        let is_taken = |at: &usize| self.slots[*at].entry.is_some();
+        let found = (0..RANDOM_TRIES_MAX).map(|_| random.usize(..size)).find(is_taken);
+        let from = random.usize(..size);
+        found.or_else(|| (0..size).map(|step| (from + step) % size).find(is_taken))
     }
 
     /// The hash of a taken slot's entry.
@@ -199,13 +191,8 @@ impl Table {
         self.slots[at].hash
     }
 
-    /// The number of slots.
-    pub fn size(&self) -> usize {
-        self.slots.len()
-    }
-
     fn home(&self, hash: u32) -> usize {
-        ((u64::from(hash) * self.homes as u64) >> 32) as usize
+        home(hash, self.homes)
     }
 
     /// The first slot, from the hash's home on, that is free or holds a hash of at least this one.
@@ -227,19 +214,11 @@ impl Table {
         at
     }
 
-    fn first_free(&self, mut at: usize) -> usize {
-        while at < self.slots.len() && self.slots[at].entry.is_some() {
-            at += 1;
-        }
-        at
-    }
-
-    /// Moves all entries to new slots with this many homes, or somewhat more: one pass over both in hash
-    /// order.
+    /// Moves all entries to new slots with this many homes, or somewhat more, in one pass.
     fn rebuild(&mut self, homes: usize) {
         let mut homes = homes.max(HOMES_MIN);
         let old = std::mem::take(&mut self.slots);
-        // The last slot needed is not known in advance, so compute it first, from the hashes alone.
+        // Which slot will be the last is computed first, from the hashes alone.
         let size = loop {
             let (end, shift) = extent(&old, homes);
             // Room for later overflow. Runs grow with the table's size, but only logarithmically.
@@ -260,15 +239,21 @@ impl Table {
             self.slots[at] = slot;
             next = at + 1;
         }
+        assert!(next < size, "the last slot must be free, so that every search ends");
     }
 }
 
-/// The slots that these entries would need in a table with so many homes, and the largest distance of an
-/// entry from its home.
+/// A hash scaled to the number of homes.
+fn home(hash: u32, homes: usize) -> usize {
+    ((u64::from(hash) * homes as u64) >> 32) as usize
+}
+
+/// The number of slots that these entries need in a table with so many homes, and the largest distance of
+/// an entry from its home.
 fn extent(slots: &[Slot], homes: usize) -> (usize, usize) {
     let hashes = slots.iter().filter(|slot| slot.entry.is_some()).map(|slot| slot.hash);
     hashes.fold((0, 0), |(next, shift), hash| {
-        let home = ((u64::from(hash) * homes as u64) >> 32) as usize;
+        let home = home(hash, homes);
         let at = home.max(next);
         (at + 1, shift.max(at - home))
     })
@@ -360,7 +345,7 @@ mod tests {
                 assert!(shift <= 2 * SHIFT_MAX, "{shift} slots from home after {deleted}");
             }
         }
-        assert!(table.size() < 100, "{} slots for nothing", table.size());
+        assert!(table.slots.len() < 100, "{} slots for nothing", table.slots.len());
     }
 
     /// About one key in a million could not be found: if its hash was the last one of its home and the home

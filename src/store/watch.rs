@@ -1,121 +1,105 @@
-//! Watched keys: who wants to know whether a key changes.
+//! Watched keys: whether a key has changed since WATCH.
 //!
-//! WATCH puts the connection's flag beside the key, in the key's shard and under its lock. Whatever
-//! changes the key raises the flags beside it, and EXEC, while it holds the watched keys' shards, looks
-//! at its own: so nothing comes between the look and what EXEC then does. The key's entry bears nothing,
-//! and a shard that nobody watches costs a write one comparison with zero.
+//! WATCH puts the connection's flag beside the key, in the key's shard and under its lock. A change of the
+//! key raises the flags beside it. EXEC looks at its own flag while it holds the shards of all watched keys,
+//! so nothing can happen between that look and what EXEC then does. A shard without watches costs a write
+//! one comparison with zero.
 //!
-//! A deadline that passes is a change too, which nobody makes: EXEC looks for it. Except that a key may
-//! have expired before WATCH; then its removal, whenever that comes, changes nothing that could be read.
+//! A deadline that passes is a change, too, but no command makes it, so EXEC looks for it. A key may also
+//! have expired before WATCH. Then its later removal changes nothing that could be read, and does not count.
 //!
-//! Out of scope: what comes of a raised flag (the engine's).
+//! Out of scope: what a raised flag leads to (the engine's).
 
-use super::Store;
+use super::{Entry, Store};
 use crate::clock::UnixMillis;
-use parking_lot::Mutex;
+use crate::lock::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-/// The keys of one shard that somebody watches. Keys are added, and changes told, while the shard is
-/// locked. The registry's own lock is a leaf, so a watch can end while a load holds the shard.
+/// The watched keys of one shard. Keys are added, and changes reported, while the shard is locked. The
+/// registry's own lock is a leaf, so a watch can end while a load holds the shard.
 #[derive(Debug, Default)]
 pub(super) struct Watched {
-    /// How many keys: the only cost of a change when there are none.
+    /// How many keys. Without any, a change costs only this look.
     len: AtomicUsize,
-    /// Changes are not told, see `Tx::unwatched`. Set while the shard is locked.
+    /// Changes do not count, see `Tx::unwatched`. Set while the shard is locked.
     muted: AtomicBool,
-    keys: Mutex<BTreeMap<Box<[u8]>, Watchers>>,
-}
-
-#[derive(Debug)]
-struct Watchers {
-    /// The key's place in the shard.
-    place: u32,
-    watchers: Vec<Watcher>,
+    keys: Mutex<BTreeMap<Box<[u8]>, Vec<Watcher>>>,
 }
 
 #[derive(Debug)]
 struct Watcher {
     flag: Arc<AtomicBool>,
-    /// The key was there and had expired when the watch began, and has not changed since.
+    /// The key's place in the shard.
+    place: u32,
+    /// The key had expired when the watch began, and has not changed since.
     expired: bool,
 }
 
 impl Watched {
-    fn is_told(&self) -> bool {
+    fn is_active(&self) -> bool {
         self.len.load(Relaxed) > 0 && !self.muted.load(Relaxed)
     }
 
-    /// Whether changes are not told.
+    /// Sets whether changes do not count.
     pub(super) fn mute(&self, muted: bool) {
         self.muted.store(muted, Relaxed);
     }
 
-    /// Raises the flags of those who watch a key. Called for each change, so it must be cheap when
-    /// nobody watches anything.
+    /// A key has changed.
     pub(super) fn changed(&self, key: &[u8]) {
-        if self.is_told()
+        if self.is_active()
             && let Some(watchers) = self.keys.lock().get(key)
         {
-            watchers.watchers.iter().for_each(|watcher| watcher.flag.store(true, Relaxed));
+            watchers.iter().for_each(|watcher| watcher.flag.store(true, Relaxed));
         }
     }
 
-    /// The same, for a key that is removed.
+    /// A key was removed.
     pub(super) fn removed(&self, key: &[u8]) {
-        if self.is_told()
+        if self.is_active()
             && let Some(watchers) = self.keys.lock().get_mut(key)
         {
-            watchers.removed();
+            watchers.iter_mut().for_each(Watcher::removed);
         }
     }
 
-    /// The same, for all keys that `was_there` says were there.
+    /// All keys were removed. `was_there` says whether the shard had a key.
     pub(super) fn emptied(&self, was_there: impl Fn(u32, &[u8]) -> bool) {
-        if self.is_told() {
+        if self.is_active() {
             let mut keys = self.keys.lock();
-            let here = keys.iter_mut().filter(|(key, of)| was_there(of.place, key));
-            here.for_each(|(_, watchers)| watchers.removed());
+            let here = keys.iter_mut().filter(|(key, of)| was_there(of[0].place, key));
+            here.for_each(|(_, watchers)| watchers.iter_mut().for_each(Watcher::removed));
         }
     }
 
-    fn add(&self, place: u32, key: &[u8], watcher: Watcher) {
-        let new = || Watchers { place, watchers: Vec::new() };
+    fn add(&self, key: &[u8], watcher: Watcher) {
         let mut keys = self.keys.lock();
-        keys.entry(key.into()).or_insert_with(new).watchers.push(watcher);
+        keys.entry(key.into()).or_default().push(watcher);
         self.len.store(keys.len(), Relaxed);
     }
 
     fn remove(&self, key: &[u8], flag: &Arc<AtomicBool>) {
         let mut keys = self.keys.lock();
-        let Some(of) = keys.get_mut(key) else { return };
-        of.watchers.retain(|watcher| !Arc::ptr_eq(&watcher.flag, flag));
-        if of.watchers.is_empty() {
+        let Some(watchers) = keys.get_mut(key) else { return };
+        watchers.retain(|watcher| !Arc::ptr_eq(&watcher.flag, flag));
+        if watchers.is_empty() {
             keys.remove(key);
             self.len.store(keys.len(), Relaxed);
         }
     }
-
-    /// Whether this flag was put beside the key before it expired.
-    fn saw_it_live(&self, key: &[u8], flag: &Arc<AtomicBool>) -> bool {
-        let keys = self.keys.lock();
-        let mut watchers = keys.get(key).into_iter().flat_map(|of| &of.watchers);
-        watchers.any(|watcher| Arc::ptr_eq(&watcher.flag, flag) && !watcher.expired)
-    }
 }
 
-impl Watchers {
+impl Watcher {
     fn removed(&mut self) {
-        for watcher in &mut self.watchers {
-            if !std::mem::take(&mut watcher.expired) {
-                watcher.flag.store(true, Relaxed);
-            }
+        if !std::mem::take(&mut self.expired) {
+            self.flag.store(true, Relaxed);
         }
     }
 }
 
-/// What one connection watches. Watching ends with it.
+/// What one connection watches. Dropped, it watches nothing.
 #[derive(Debug)]
 pub struct Watches {
     store: Arc<Store>,
@@ -138,14 +122,14 @@ impl Watches {
         }
         self.bytes += Watches::bytes_for(key);
         let hash = self.store.hash(key);
-        let shard = self.store.shards[hash.shard].read();
-        let deadline = shard.find(hash.place, key).and_then(super::Entry::deadline);
+        let guard = self.store.lock(hash.shard, false, &mut false);
+        let deadline = guard.shard().find(hash.place, key).and_then(Entry::deadline);
         let expired = deadline.is_some_and(|deadline| deadline < clock());
-        let watcher = Watcher { flag: Arc::clone(&self.flag), expired };
-        shard.watched.add(hash.place, key, watcher);
+        let watcher = Watcher { flag: Arc::clone(&self.flag), place: hash.place, expired };
+        guard.shard().watched.add(key, watcher);
     }
 
-    /// Counts as changed from now on: all data is being replaced.
+    /// Raises the flag: all data is being replaced.
     pub fn lose(&self) {
         self.flag.store(true, Relaxed);
     }
@@ -157,7 +141,7 @@ impl Watches {
             self.store.watched[shard].remove(&key, &self.flag);
         }
         self.bytes = 0;
-        // Behind the last removal: nobody raises it any more.
+        // After the last removal, no change raises it again.
         self.flag.store(false, Relaxed);
     }
 
@@ -171,19 +155,24 @@ impl Watches {
         self.bytes
     }
 
-    /// Bytes that watching a key takes: here and in its shard.
+    /// Bytes that watching a key takes, here and in its shard.
     pub fn bytes_for(key: &[u8]) -> usize {
-        2 * key.len() + size_of::<Box<[u8]>>() * 2 + size_of::<Watchers>() + size_of::<Watcher>()
+        2 * key.len()
+            + size_of::<Box<[u8]>>() * 2
+            + size_of::<Vec<Watcher>>()
+            + size_of::<Watcher>()
     }
 
-    /// Whether a key has been changed. Expiry is not looked for; [`Tx::has_fired`](super::Tx::has_fired) does.
+    /// Whether a key has been changed. [`Tx::has_fired`](super::Tx::has_fired) also looks for expiry.
     pub fn is_flagged(&self) -> bool {
         self.flag.load(Relaxed)
     }
 
     /// Whether this watch of a key, whose shard is locked, began before the key expired.
     pub(super) fn saw_it_live(&self, watched: &Watched, key: &[u8]) -> bool {
-        watched.saw_it_live(key, &self.flag)
+        let keys = watched.keys.lock();
+        let mut watchers = keys.get(key).into_iter().flatten();
+        watchers.any(|watcher| Arc::ptr_eq(&watcher.flag, &self.flag) && !watcher.expired)
     }
 }
 

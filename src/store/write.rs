@@ -2,9 +2,9 @@
 
 use super::effect::{self, Effect, Seq};
 use super::locks::{Guards, NOT_LOCKED};
-use super::shard::Shard;
+use super::shard::{Shard, Target};
 use super::{SHARDS, Tx};
-use crate::memory::recency::{Access, Recency};
+use crate::memory::recency::Recency;
 
 impl Tx<'_> {
     /// Applies an effect and adds it to the record.
@@ -23,26 +23,26 @@ impl Tx<'_> {
         }
         match effect {
             Effect::Set { key, value, deadline } => {
-                let (shard, place, access) = self.shard_mut(key);
-                shard.set(place, key, value, deadline, access);
+                let (shard, to) = self.target(key);
+                shard.set(to, value, deadline);
             }
             Effect::SetRange { key, offset, bytes } => {
-                let (shard, place, access) = self.shard_mut(key);
-                shard.set_range(place, key, offset, bytes, access);
+                let (shard, to) = self.target(key);
+                shard.set_range(to, offset, bytes);
             }
             Effect::Del { keys } => {
                 for key in keys {
-                    let (shard, place, _) = self.shard_mut(key);
-                    shard.remove(place, key);
+                    let (shard, to) = self.target(key);
+                    shard.remove(to.place, key);
                 }
             }
             Effect::PexpireAt { key, deadline } => {
-                let (shard, place, access) = self.shard_mut(key);
-                shard.set_deadline(place, key, Some(deadline), access);
+                let (shard, to) = self.target(key);
+                shard.set_deadline(to, Some(deadline));
             }
             Effect::Persist { key } => {
-                let (shard, place, access) = self.shard_mut(key);
-                shard.set_deadline(place, key, None, access);
+                let (shard, to) = self.target(key);
+                shard.set_deadline(to, None);
             }
             Effect::FlushAll => self.flush(),
         }
@@ -55,11 +55,11 @@ impl Tx<'_> {
         }
     }
 
-    /// The locked shard of a key, the key's place in it, and this access.
-    fn shard_mut(&mut self, key: &[u8]) -> (&mut Shard, u32, Access) {
+    /// A key's locked shard, and the key as the shard takes it.
+    fn target<'k>(&mut self, key: &'k [u8]) -> (&mut Shard, Target<'k>) {
         let hash = self.hash(key);
-        let access = self.access();
-        (self.held_mut(hash.shard), hash.place, access)
+        let to = Target { place: hash.place, key, access: self.access() };
+        (self.held_mut(hash.shard), to)
     }
 
     /// Sets a key's recency. It is not in the log, as accesses are not.

@@ -154,6 +154,11 @@ impl Drop for Process {
         let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("{}", self.report());
+        } else if let Some(fault) =
+            self.stderr().lines().find(|line| line.starts_with("lock order"))
+        {
+            // A thread of a debug build took its locks in the wrong order: see `src/lock.rs`.
+            panic!("{fault}\n{}", self.report());
         }
     }
 }

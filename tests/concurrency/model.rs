@@ -62,6 +62,7 @@ const TEMPLATES: &[&str] = &[
     "SET $key $value EXAT $at",
     "SET $key $value PXAT $at_ms XX GET",
     "SET $key $value IFEQ $value",
+    "SET $key $value IFNE $value",
     "SETNX $key $value",
     "GETSET $key $value",
     "GET $key",
@@ -178,6 +179,10 @@ impl Model {
                 b"IFEQ" => {
                     let expected = argument();
                     met = old.as_ref().is_some_and(|old| old.0 == *expected);
+                }
+                b"IFNE" => {
+                    let unwanted = argument();
+                    met = old.as_ref().is_none_or(|old| old.0 != *unwanted);
                 }
                 b"GET" => get = true,
                 b"KEEPTTL" => deadline = old.as_ref().and_then(|old| old.1),

@@ -103,7 +103,8 @@ pub const NOT_SENT: &[(&str, &str)] = &[
         "sent where it is wrong; lines of others would come between the replies. seeing.rs of \
         this test has its form",
     ),
-    ("SET … IFEQ", "from Valkey 8.1"),
+    ("SET … IFEQ, SET … IFNE", "from Valkey 8.1 and Redis 8.4"),
+    ("DELEX", "from Redis 8.4"),
     ("CLIENT SETINFO, CLIENT NO-TOUCH", "from Redis 7.2"),
     ("COPY … DB 1", "sent, but with one database in Redis too (--databases 1), as SELECT 1 is"),
     ("QUIT", "ends the connection; tests/hostile.rs has it"),

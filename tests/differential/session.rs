@@ -11,7 +11,7 @@ use super::vocabulary::KEYS;
 use crate::common::note;
 use crate::common::resp::{Resp, Value, command_line, encode, quote};
 use crate::common::server::is_stand_in;
-use kvstore::commands::absent::reason;
+use kvstore::admin::commands;
 use std::collections::{BTreeSet, VecDeque};
 
 pub type Args = Vec<Vec<u8>>;
@@ -284,7 +284,7 @@ fn as_if_unknown(args: &Args, mut reply: Reply) -> Reply {
         if let Some(at) = place {
             reply.raw[at..at + sent_name.len()].copy_from_slice(&args[0]);
         }
-        let reason = reason(&args[0]).filter(|_| !is_stand_in());
+        let reason = commands().why_absent(&args[0]).filter(|_| !is_stand_in());
         if let Some(reason) = reason.filter(|_| reply.raw.starts_with(b"-ERR unknown command")) {
             let end = reply.raw.len() - 2;
             reply.raw.splice(end..end, format!("({reason})").bytes());

@@ -191,7 +191,7 @@ impl<'g> Fuzzer<'g> {
                     used
                 }
             };
-            if self.sessions[at].0.ending != Ending::None {
+            if !matches!(self.sessions[at].0.ending, Ending::None) {
                 return true;
             }
             if start == wire.len() {
@@ -217,8 +217,8 @@ impl<'g> Fuzzer<'g> {
         let bytes = self.reply.take();
         let may_be_silent = mode_before != ReplyMode::On
             || session.reply_mode != ReplyMode::On
-            || matches!(session.ending, Ending::Now | Ending::Replicate(_))
-            || (session.ending == Ending::AfterReply && args.is(0, "shutdown"))
+            || matches!(session.ending, Ending::Now | Ending::HandOver(_))
+            || (matches!(session.ending, Ending::AfterReply) && args.is(0, "shutdown"))
             || is_confirmed_by_itself(args);
         if may_be_silent && bytes.is_empty() {
             self.served.extend(self.engine.commands.find(&args[0]).map(|row| row.command.name));

@@ -3,7 +3,7 @@
 use crate::aof::epochs::{EpochStart, Epochs};
 use crate::aof::record::{Epoch, Header, Position, append_header};
 use crate::clock::UnixMillis;
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use crate::lock::{Mutex, MutexGuard, RwLock, rank};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Writers wait before they lock anything while more than this is pending: a slow disk slows them down instead
@@ -14,13 +14,13 @@ pub const PENDING_BYTES_MAX: u64 = 64 << 20;
 #[derive(Debug)]
 pub(super) struct Appender {
     /// A leaf lock, held for a memcpy.
-    pending: Mutex<Pending>,
+    pending: Mutex<Pending, { rank::PENDING }>,
     /// Bytes appended and not yet written, those that the writer has taken included.
     pub pending_bytes: AtomicU64,
     /// `Log::admit` waits above this.
     pub pending_bytes_max: AtomicU64,
     /// Every epoch so far. Changed only while `pending` is locked; otherwise a leaf lock.
-    pub epochs: RwLock<Epochs>,
+    pub epochs: RwLock<Epochs, { rank::EPOCHS }>,
 }
 
 /// The pending records.

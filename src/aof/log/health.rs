@@ -1,7 +1,7 @@
 //! Whether the log can be written.
 
 use crate::aof::errors::LogError;
-use parking_lot::Mutex;
+use crate::lock::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// The log's present error, if there is one.

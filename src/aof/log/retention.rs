@@ -8,8 +8,8 @@
 
 use super::Log;
 use crate::aof::files;
+use crate::lock::Mutex;
 use crate::store::effect::Seq;
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -8,8 +8,8 @@ use crate::aof::mark::Mark;
 use crate::aof::record::{Position, ResumePoint};
 use crate::aof::stats::Stages;
 use crate::clock::Stopwatch;
+use crate::lock::{Mutex, rank};
 use crate::store::effect::Seq;
-use parking_lot::Mutex;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
@@ -25,9 +25,9 @@ const BUFFER_BYTES_KEEP: usize = 1 << 20;
 /// - `mark` is never ahead of `durable`.
 #[derive(Debug)]
 pub(super) struct Segments {
-    pub writer: Mutex<Writer>,
+    pub writer: Mutex<Writer, { rank::WRITER }>,
     /// The turn to sync; holds the figures of the last sync.
-    pub syncing: Mutex<Stages>,
+    pub syncing: Mutex<Stages, { rank::SYNCING }>,
     pub mark: Mark,
     /// True if the segment has reached its size.
     pub is_full: AtomicBool,

@@ -4,8 +4,8 @@ use super::{Log, LogError};
 use crate::aof::disk::LogFile;
 use crate::aof::stats::Stages;
 use crate::clock::Stopwatch;
+use crate::lock::MutexGuard;
 use crate::store::effect::Seq;
-use parking_lot::MutexGuard;
 use std::sync::Arc;
 
 /// The turn to sync: its holder alone moves `durable`, begins segments and replaces files. Holds the figures of

@@ -20,21 +20,18 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// The family's rows for integers made of bits.
+#[rustfmt::skip]
 pub const COMMANDS: &[Row<Handler>] = &[
     row(Family::Bitmap, "bitfield", -2, Flags::WRITE.and(Flags::DENYOOM), Keys::ONE, bitfield)
         .on_keys(&["RW access update variable_flags"])
         .help(
-            "key [GET type offset | [OVERFLOW WRAP | SAT | FAIL] SET type offset value | \
-         INCRBY type offset increment ...]",
+            "key [GET type offset | [OVERFLOW WRAP | SAT | FAIL] SET type offset value | INCRBY type offset \
+             increment ...]",
             "Reads, sets and adds to integers of any width, such as u8 and i16, in a value.",
-            "BITFIELD counters INCRBY u8 #1 200 GET u8 #0 -> 1) 200\n2) 0",
-        ),
+            "BITFIELD counters INCRBY u8 #1 200 GET u8 #0 -> 1) 200\n2) 0"),
     row(Family::Bitmap, "bitfield_ro", -2, Flags::READONLY.and(Flags::FAST), Keys::ONE, bitfield)
-        .help(
-            "key [GET type offset ...]",
-            "Reads integers of any width in a value.",
-            "SET counters AB; BITFIELD_RO counters GET u8 #1 -> 1) 66",
-        ),
+        .help("key [GET type offset ...]", "Reads integers of any width in a value.",
+            "SET counters AB; BITFIELD_RO counters GET u8 #1 -> 1) 66"),
 ];
 
 /// BITFIELD and BITFIELD_RO.

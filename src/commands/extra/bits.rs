@@ -11,34 +11,22 @@ use crate::store::effect::Effect;
 const WRITE: Flags = Flags::WRITE.and(Flags::DENYOOM);
 
 /// The family's rows for bits.
+#[rustfmt::skip]
 pub const COMMANDS: &[Row<Handler>] = &[
-    row(Family::Bitmap, "setbit", 4, WRITE, Keys::ONE, setbit).help(
-        "key offset bit",
-        "Sets or clears a bit and answers with what it was.",
-        "SETBIT seen 7 1 -> 0",
-    ),
-    row(Family::Bitmap, "getbit", 3, Flags::READONLY.and(Flags::FAST), Keys::ONE, getbit).help(
-        "key offset",
-        "A bit.",
-        "SETBIT seen 7 1; GETBIT seen 7 -> 1",
-    ),
-    row(Family::Bitmap, "bitcount", -2, Flags::READONLY, Keys::ONE, bitcount).help(
-        "key [start end [BYTE | BIT]]",
-        "How many bits are set, in all of a value or in a range of it.",
-        "SETBIT seen 7 1; BITCOUNT seen -> 1",
-    ),
-    row(Family::Bitmap, "bitpos", -3, Flags::READONLY, Keys::ONE, bitpos).help(
-        "key bit [start [end [BYTE | BIT]]]",
-        "Where the first bit is that is set, or clear.",
-        "SETBIT seen 7 1; BITPOS seen 1 -> 7",
-    ),
-    row(Family::Bitmap, "bitop", -4, WRITE, Keys::FROM_SECOND, bitop)
-        .on_keys(&["OW update", "RO access"])
-        .help(
-            "AND | OR | XOR | NOT destkey key [key ...]",
+    row(Family::Bitmap, "setbit", 4, WRITE, Keys::ONE, setbit)
+        .help("key offset bit", "Sets or clears a bit and answers with what it was.", "SETBIT seen 7 1 -> 0"),
+    row(Family::Bitmap, "getbit", 3, Flags::READONLY.and(Flags::FAST), Keys::ONE, getbit)
+        .help("key offset", "A bit.", "SETBIT seen 7 1; GETBIT seen 7 -> 1"),
+    row(Family::Bitmap, "bitcount", -2, Flags::READONLY, Keys::ONE, bitcount)
+        .help("key [start end [BYTE | BIT]]", "How many bits are set, in all of a value or in a range of it.",
+            "SETBIT seen 7 1; BITCOUNT seen -> 1"),
+    row(Family::Bitmap, "bitpos", -3, Flags::READONLY, Keys::ONE, bitpos)
+        .help("key bit [start [end [BYTE | BIT]]]", "Where the first bit is that is set, or clear.",
+            "SETBIT seen 7 1; BITPOS seen 1 -> 7"),
+    row(Family::Bitmap, "bitop", -4, WRITE, Keys::FROM_SECOND, bitop).on_keys(&["OW update", "RO access"])
+        .help("AND | OR | XOR | NOT destkey key [key ...]",
             "Combines values bit by bit into another; answers with its length in bytes.",
-            "MSET mine a yours b; BITOP OR both mine yours -> 1",
-        ),
+            "MSET mine a yours b; BITOP OR both mine yours -> 1"),
 ];
 
 /// An offset that is no number, or behind the end of the longest value.

@@ -25,19 +25,16 @@ use crate::store::effect::Effect;
 use std::ops::RangeInclusive;
 
 /// The family's rows.
+#[rustfmt::skip]
 pub const COMMANDS: &[Row<Handler>] = &[
-    row(Family::Generic, "dump", 2, Flags::READONLY, Keys::ONE, dump).help(
-        "key",
-        "A key's value in a sealed form that RESTORE takes.",
-        "SET city Oslo; DUMP city -> \"\\x01Oslo\\xad\\x18\\xc7z\"",
-    ),
+    row(Family::Generic, "dump", 2, Flags::READONLY, Keys::ONE, dump)
+        .help("key", "A key's value in a sealed form that RESTORE takes.",
+            "SET city Oslo; DUMP city -> \"\\x01Oslo\\xad\\x18\\xc7z\""),
     row(Family::Generic, "restore", -4, Flags::WRITE.and(Flags::DENYOOM), Keys::ONE, restore)
         .on_keys(&["OW update"])
-        .help(
-            "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
+        .help("key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
             "Makes a key of what DUMP gave; ttl is in milliseconds, 0 for none.",
-            "RESTORE town 0 \"\\x01Oslo\\xad\\x18\\xc7z\" -> OK",
-        ),
+            "RESTORE town 0 \"\\x01Oslo\\xad\\x18\\xc7z\" -> OK"),
 ];
 
 const VERSION: u8 = 1;

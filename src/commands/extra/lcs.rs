@@ -10,12 +10,13 @@ use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
 use crate::protocol::{Args, Reply, integer};
 
 /// The row of LCS.
-pub const COMMANDS: &[Row<Handler>] =
-    &[row(Family::String, "lcs", -3, Flags::READONLY, Keys::TWO, lcs).help(
-        "key1 key2 [LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]",
-        "The longest common subsequence of two values, its length, or where it is in them.",
-        "MSET theirs ohmytext ours mynewtext; LCS theirs ours LEN -> 6",
-    )];
+#[rustfmt::skip]
+pub const COMMANDS: &[Row<Handler>] = &[
+    row(Family::String, "lcs", -3, Flags::READONLY, Keys::TWO, lcs)
+        .help("key1 key2 [LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]",
+            "The longest common subsequence of two values, its length, or where it is in them.",
+            "MSET theirs ohmytext ours mynewtext; LCS theirs ours LEN -> 6"),
+];
 
 #[derive(Debug, Default)]
 struct Options {

@@ -1,18 +1,22 @@
 //! Errors for people: the error, and what to type instead.
 
-use crate::commands::{Shape, Spec, Table, absent};
-use crate::error::{DB_OUT_OF_RANGE, Failure, NO_AUTH};
+use crate::commands::{Shape, Spec, Table};
+use crate::error::{Failure, Kind};
 use crate::protocol::Args;
 
 /// The error with what to type instead, for people.
 pub fn explain_failure<F: Copy>(commands: &Table<F>, failure: Failure, args: Args<'_>) -> Failure {
-    if failure == NO_AUTH {
-        return Failure::fixed("NOAUTH Authentication required: type AUTH <password>");
-    }
-    if failure == DB_OUT_OF_RANGE {
-        let advice = "there is one database, number 0; prefixes keep keys apart, as in app1:name, or a \
-                      second server does";
-        return Failure::new(format!("{failure}: {advice}"));
+    match failure.kind() {
+        Kind::NoAuth => {
+            return Failure::fixed("NOAUTH Authentication required: type AUTH <password>");
+        }
+        Kind::DbOutOfRange => {
+            return Failure::new(format!(
+                "{failure}: there is one database, number 0; prefixes keep keys apart, as in app1:name, or a \
+                 second server does"
+            ));
+        }
+        _ => {}
     }
     let mut row = commands.row_of(args);
     let mut name = &args[0];
@@ -21,13 +25,10 @@ pub fn explain_failure<F: Copy>(commands: &Table<F>, failure: Failure, args: Arg
     }
     let Some(row) = row else { return explain_unknown(commands, name) };
 
-    let text = failure.text();
-    let what = if text.starts_with("ERR wrong number of arguments") {
-        "ERR wrong number of arguments"
-    } else if text.to_lowercase().starts_with("err syntax error") {
-        &text
-    } else {
-        return failure;
+    let what = match failure.kind() {
+        Kind::Arity => "ERR wrong number of arguments".into(),
+        Kind::Syntax => failure.text(),
+        _ => return failure,
     };
     let more = match commands.subcommands(row.name).next() {
         Some(_) => format!("; HELP {} lists the subcommands", row.name.to_uppercase()),
@@ -38,7 +39,7 @@ pub fn explain_failure<F: Copy>(commands: &Table<F>, failure: Failure, args: Arg
 
 pub fn explain_unknown<F: Copy>(commands: &Table<F>, name: &[u8]) -> Failure {
     let typed = &name[..name.len().min(64)];
-    if let Some(reason) = absent::reason(name) {
+    if let Some(reason) = commands.why_absent(name) {
         let rest = format!("': {reason} (HELP lists the commands)");
         return Failure::new([b"ERR unknown command '", typed, rest.as_bytes()].concat());
     }

@@ -30,9 +30,9 @@ use super::{StartError, connection, listener};
 use crate::config::{Config, Id, MetricsPort};
 use crate::engine::Engine;
 use crate::loading::Loading;
+use crate::lock::Mutex;
 use crate::shutdown::Shutdown;
 use answer::{Answer, answer};
-use parking_lot::Mutex;
 use request::{HEAD_BYTES_MAX, HEAD_END, Refusal, Request};
 use rustix::net::SendFlags;
 use std::fmt;
@@ -210,7 +210,7 @@ impl House {
             return State::ShuttingDown;
         }
         // A follower that is taking over a full copy.
-        if engine.role.is_loading() {
+        if engine.loading.is_active() {
             return State::Loading;
         }
         let failure = engine.persistence.as_ref().and_then(|p| p.log.check().err());

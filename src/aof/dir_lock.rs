@@ -21,16 +21,16 @@ const TRY_FOR: Duration = Duration::from_secs(2);
 
 /// A data directory that this process holds for as long as this value lives.
 #[derive(Debug)]
-pub struct Lock {
+pub struct DirLock {
     path: PathBuf,
     directory: File,
     _mark: File,
     _file: File,
 }
 
-impl Lock {
+impl DirLock {
     /// Makes the directory if it is missing, and locks it against a second server.
-    pub fn hold(dir: &Path) -> io::Result<Lock> {
+    pub fn hold(dir: &Path) -> io::Result<DirLock> {
         if !dir.is_dir() {
             make_dir(dir)?;
             // Without this, a power cut could take the directory and every synced file in it.
@@ -46,7 +46,7 @@ impl Lock {
         let mut _file = hold_file(dir, LOCK)?;
         let written = _file.set_len(0).and_then(|()| writeln!(_file, "{}", std::process::id()));
         written.map_err(named(&dir.join(LOCK)))?;
-        Ok(Lock { path: dir.into(), directory, _mark, _file })
+        Ok(DirLock { path: dir.into(), directory, _mark, _file })
     }
 
     /// Fails if the path leads to another directory by now.

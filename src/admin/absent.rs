@@ -1,7 +1,7 @@
-//! Commands of Redis 7 that this server leaves out on purpose, with a line for those who miss them.
+//! Commands of Redis 7 that this server leaves out on purpose, with the reason or the replacement.
 
-/// Names, and for each group what there is in its place.
-const ABSENT: &[(&str, &str)] = &[
+/// Groups of names, each with its reason.
+pub(super) const ABSENT: &[(&str, &str)] = &[
     (
         "blmove blmpop blpop brpop brpoplpush lindex linsert llen lmove lmpop lpop lpos lpush lpushx lrange \
          lrem lset ltrim rpop rpoplpush rpush rpushx sort sort_ro",
@@ -61,24 +61,19 @@ const ABSENT: &[(&str, &str)] = &[
     ),
 ];
 
-/// The reason why no command has this name, if that is on purpose.
-pub fn reason(name: &[u8]) -> Option<&'static str> {
-    let is_name = |word: &str| word.as_bytes().eq_ignore_ascii_case(name);
-    ABSENT.iter().find(|(names, _)| names.split(' ').any(is_name)).map(|(_, reason)| *reason)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::admin;
 
     #[test]
     fn what_is_there_is_not_called_absent() {
-        let commands = crate::admin::commands();
+        let commands = admin::commands();
         for row in commands.rows() {
-            assert_eq!(reason(row.name.as_bytes()), None, "{}", row.name);
+            assert_eq!(commands.why_absent(row.name.as_bytes()), None, "{}", row.name);
         }
-        assert_eq!(reason(b"LPUSH"), Some("there are no lists; every value is a string"));
-        assert_eq!(reason(b""), None);
-        assert_eq!(reason(b"lpush rpush"), None);
+        let reason = "there are no lists; every value is a string";
+        assert_eq!(commands.why_absent(b"LPUSH"), Some(reason));
+        assert_eq!(commands.why_absent(b""), None);
+        assert_eq!(commands.why_absent(b"lpush rpush"), None);
     }
 }

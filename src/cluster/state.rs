@@ -1,0 +1,85 @@
+//! The state of a node's role, as a value. [`super::role::Role`] holds it under its lock.
+
+use super::link::Link;
+use crate::store::effect::Seq;
+use std::fmt;
+
+/// The address of the node to follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaderAddr {
+    /// Its name or address, as it was given.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
+
+impl fmt::Display for LeaderAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// What `repl-in` is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FollowTarget {
+    /// The node to follow.
+    pub leader: LeaderAddr,
+    /// Counts targets: a link to an older one is to end, even if it is to the same node.
+    pub number: u64,
+}
+
+/// A follower's part of the state.
+#[derive(Clone, Debug)]
+pub struct FollowState {
+    /// The node that is followed.
+    pub target: FollowTarget,
+    /// If this node has handed over to that leader: the leader's id, and the last record before it.
+    pub(super) handed_over: Option<(String, Seq)>,
+    /// The leader's offer to hand over has been accepted: this node is about to lead.
+    pub(super) offer_accepted: bool,
+}
+
+/// What this node does.
+#[derive(Debug, Default)]
+pub(super) enum Standing {
+    /// Takes writes.
+    #[default]
+    Leading,
+    /// Takes no writes and follows no node: the role is changing, or a change has failed.
+    Idle,
+    /// Takes its leader's records.
+    Following(FollowState),
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub(super) struct RoleState {
+    pub(super) standing: Standing,
+    pub(super) link: Link,
+    /// Targets so far.
+    targets: u64,
+    /// PROMOTEs that wait for the leader to hand over.
+    pub(super) promotes_waiting: usize,
+    /// PROMOTEs so far.
+    pub(super) promotes_made: u64,
+}
+
+impl RoleState {
+    /// A follower's part, if this node follows.
+    pub(super) fn following(&mut self) -> Option<&mut FollowState> {
+        if let Standing::Following(following) = &mut self.standing { Some(following) } else { None }
+    }
+
+    /// A follower's part, if this is the target in force.
+    pub(super) fn in_force(&mut self, target: &FollowTarget) -> Option<&mut FollowState> {
+        self.following().filter(|following| following.target.number == target.number)
+    }
+
+    /// Follows a node, as a new target.
+    pub(super) fn follow(&mut self, leader: LeaderAddr, handed_over: Option<(String, Seq)>) {
+        self.targets += 1;
+        let target = FollowTarget { leader, number: self.targets };
+        let following = FollowState { target, handed_over, offer_accepted: false };
+        self.standing = Standing::Following(following);
+    }
+}

@@ -1,0 +1,240 @@
+//! The subscriptions of one client. They change only during the client's turn to send, together with the
+//! confirmation.
+
+use super::{Kind, Name, PubSub};
+use crate::config::OutputLimit;
+use crate::engine::outbox::{Outbox, SendError, Turn};
+use crate::glob::Pattern;
+use crate::memory::account::{Held, Sum};
+use crate::protocol::{Dialect, Reply};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
+
+/// What a subscription takes without its name: its places in the maps and lists, as the allocator rounds
+/// them.
+const SUBSCRIPTION_BYTES: usize = 256;
+
+/// One client, as publishers see it.
+#[derive(Debug)]
+pub struct Subscriber {
+    /// Its address, for the server's log.
+    pub addr: SocketAddr,
+    outbox: Arc<Outbox>,
+    /// The dialect of messages to it.
+    dialect: AtomicU8,
+    /// How many channels and patterns it is subscribed to, by [`Kind`].
+    counts: [AtomicUsize; 2],
+}
+
+/// One client's subscription to one name.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(super) subscriber: Arc<Subscriber>,
+    /// Read and changed only during the subscriber's turn.
+    live: AtomicBool,
+    /// The memory that it takes.
+    bytes: usize,
+}
+
+impl Subscriber {
+    /// A client without subscriptions.
+    pub fn new(outbox: Arc<Outbox>, addr: SocketAddr) -> Subscriber {
+        Subscriber { addr, outbox, dialect: AtomicU8::default(), counts: Default::default() }
+    }
+
+    /// How many channels or patterns it is subscribed to.
+    pub fn count(&self, kind: Kind) -> usize {
+        self.counts[kind as usize].load(Relaxed)
+    }
+
+    /// Whether it is subscribed to anything.
+    pub fn listens(&self) -> bool {
+        self.count(Kind::Channel) + self.count(Kind::Pattern) > 0
+    }
+
+    /// Sets the dialect of messages to it.
+    pub fn speak(&self, dialect: Dialect) {
+        self.dialect.store(dialect as u8, Relaxed);
+    }
+}
+
+impl Subscription {
+    /// Sends the bytes that `encode` has for the subscriber's dialect. Returns how many: none, if the
+    /// subscription has ended meanwhile.
+    pub(super) fn send<'b>(
+        &self,
+        encode: impl FnOnce(u8) -> &'b [u8],
+        limit: OutputLimit,
+    ) -> Result<usize, SendError> {
+        let turn = self.subscriber.outbox.turn();
+        if !self.live.load(Relaxed) {
+            return Ok(0);
+        }
+        let bytes = encode(self.subscriber.dialect.load(Relaxed));
+        turn.send(bytes, 0, limit).map(|()| bytes.len())
+    }
+}
+
+/// All subscriptions of one client. Owned by its connection's thread; they end when this is dropped.
+#[derive(Debug)]
+pub struct Subscriptions {
+    pubsub: Arc<PubSub>,
+    subscriber: Arc<Subscriber>,
+    /// By [`Kind`].
+    own: [BTreeMap<Name, Arc<Subscription>>; 2],
+    /// The memory that they take, as a part of all clients'.
+    held: Held,
+}
+
+impl Drop for Subscriptions {
+    fn drop(&mut self) {
+        self.leave_all();
+    }
+}
+
+impl Subscriptions {
+    /// None yet. The memory that they will take is part of `memory`.
+    pub fn new(pubsub: Arc<PubSub>, subscriber: Arc<Subscriber>, memory: &Sum) -> Subscriptions {
+        Subscriptions { pubsub, subscriber, own: Default::default(), held: Held::new(memory) }
+    }
+
+    /// How many there are, channels and patterns.
+    pub fn len(&self) -> usize {
+        self.own.iter().map(BTreeMap::len).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Subscribes to these names and sends a confirmation for each, in `dialect`, as messages will be.
+    /// Returns how many bytes that took. The caller has sent all replies to earlier commands, and has checked
+    /// that no name is longer than a pattern may be.
+    pub fn subscribe<'n>(
+        &mut self,
+        kind: Kind,
+        names: impl Iterator<Item = &'n [u8]>,
+        dialect: Dialect,
+        limit: OutputLimit,
+    ) -> Result<usize, SendError> {
+        let subscriber = Arc::clone(&self.subscriber);
+        let turn = subscriber.outbox.turn();
+        subscriber.speak(dialect);
+        let mut reply = confirmations(dialect, limit);
+        for name in names {
+            if !self.own[kind as usize].contains_key(name) {
+                self.join(kind, name);
+            }
+            self.confirm(kind, ["subscribe", "psubscribe"], Some(name), &mut reply);
+        }
+        send(turn, &reply, limit)
+    }
+
+    /// Unsubscribes from these names, or from all of this kind, and sends a confirmation for each; if there
+    /// are none, one that says so.
+    pub fn unsubscribe<'n>(
+        &mut self,
+        kind: Kind,
+        names: impl ExactSizeIterator<Item = &'n [u8]>,
+        dialect: Dialect,
+        limit: OutputLimit,
+    ) -> Result<usize, SendError> {
+        const VERBS: [&str; 2] = ["unsubscribe", "punsubscribe"];
+        let subscriber = Arc::clone(&self.subscriber);
+        let turn = subscriber.outbox.turn();
+        let mut reply = confirmations(dialect, limit);
+        if names.len() > 0 {
+            for name in names {
+                self.leave(kind, name);
+                self.confirm(kind, VERBS, Some(name), &mut reply);
+            }
+        } else if self.own[kind as usize].is_empty() {
+            self.confirm(kind, VERBS, None, &mut reply);
+        } else {
+            while let Some(name) = self.first(kind) {
+                self.leave(kind, &name);
+                self.confirm(kind, VERBS, Some(&name), &mut reply);
+            }
+        }
+        send(turn, &reply, limit)
+    }
+
+    /// Ends all subscriptions, without a confirmation.
+    pub fn leave_all(&mut self) {
+        if self.is_empty() {
+            return;
+        }
+        let subscriber = Arc::clone(&self.subscriber);
+        let _turn = subscriber.outbox.turn();
+        for kind in [Kind::Channel, Kind::Pattern] {
+            while let Some(name) = self.first(kind) {
+                self.leave(kind, &name);
+            }
+        }
+    }
+
+    fn first(&self, kind: Kind) -> Option<Name> {
+        self.own[kind as usize].keys().next().cloned()
+    }
+
+    /// Only during the subscriber's turn, as [`Subscriptions::leave`].
+    fn join(&mut self, kind: Kind, name: &[u8]) {
+        let pattern = match kind {
+            Kind::Channel => None,
+            Kind::Pattern => Some(Pattern::parse(name).expect("the caller has checked its length")),
+        };
+        let parsed_bytes = pattern.as_ref().map_or(0, Pattern::allocated_bytes);
+        let name = Name::from(name);
+        let subscription = Arc::new(Subscription {
+            subscriber: Arc::clone(&self.subscriber),
+            live: AtomicBool::new(true),
+            bytes: SUBSCRIPTION_BYTES + name.len() + parsed_bytes,
+        });
+        self.pubsub.join(&name, pattern, &subscription);
+        self.held.set(self.held.get() + subscription.bytes);
+        self.own[kind as usize].insert(name, subscription);
+    }
+
+    fn leave(&mut self, kind: Kind, name: &[u8]) {
+        let own = &mut self.own[kind as usize];
+        let Some((name, subscription)) = own.remove_entry(name) else { return };
+        subscription.live.store(false, Relaxed);
+        self.held.set(self.held.get() - subscription.bytes);
+        self.pubsub.leave(kind, &name, &subscription);
+        self.count();
+    }
+
+    fn confirm(&self, kind: Kind, verbs: [&str; 2], name: Option<&[u8]>, reply: &mut Reply) {
+        self.count();
+        reply.push(3);
+        reply.bulk(verbs[kind as usize].as_bytes());
+        reply.bulk_or_nil(name);
+        reply.count(self.len());
+    }
+
+    fn count(&self) {
+        for (count, own) in self.subscriber.counts.iter().zip(&self.own) {
+            count.store(own.len(), Relaxed);
+        }
+    }
+}
+
+/// A buffer for confirmations, which grows no longer than the client's limit.
+fn confirmations(dialect: Dialect, limit: OutputLimit) -> Reply {
+    let mut reply = Reply::new(dialect);
+    if limit.hard_bytes > 0 {
+        reply.set_limit(limit.hard_bytes as usize);
+    }
+    reply
+}
+
+fn send(turn: Turn<'_>, reply: &Reply, limit: OutputLimit) -> Result<usize, SendError> {
+    let len = reply.bytes().len();
+    if reply.is_over_limit() {
+        return Err(SendError::OverLimit(len));
+    }
+    turn.send(reply.bytes(), 0, limit).map(|()| len)
+}
