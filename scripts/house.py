@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 
 BLOCKS = {
-    "core": ["protocol", "store", "commands", "aof", "engine", "server", "."],
+    "core": ["protocol", "store", "commands", "aof", "engine", "clients", "server", "."],
     "more than one node": ["cluster", "replication", "pubsub"],
     "reference": ["commands/extra", "memory", "metrics", "observe", "server/http", "admin", "config",
                   "client", "cli"],

@@ -13,7 +13,7 @@
 //!  store::Tx::apply     changes the table: the only place that does
 //!  aof::Log::append     adds the effect to the log, still under the shard's lock
 //!  engine::gate         waits until the log is as safe as `appendfsync` promises
-//!  engine::outbox       sends the reply, never blocking on the client
+//!  clients::outbox      sends the reply, never blocking on the client
 //! ```
 //!
 //! # Modules, in reading order
@@ -67,6 +67,7 @@
 //! | `FOLLOWERS` | `Progress::all` | the list of followers | a walk over it |
 //! | `FEEDS` | `Monitors::feeds` | the list of MONITOR clients | a memcpy to each |
 //! | `LANE` | `Lane::state`, 16 | messages that wait to be sent | an entry |
+//! | `PARKING` | `Parking::leaving` | the order in which parked replies leave | sending them, which does not block |
 //! | `OUTBOX` | `Outbox::queue`, one per client | bytes that wait for the client | one `send` that does not block; a SUBSCRIBE |
 //! | `LEAF` | all others, below | one value each | a look-up or an entry |
 //! | `SIGNAL` | `Signal::lock` | the sleep of those who wait | no time |
@@ -74,7 +75,7 @@
 //! While a leaf is held, nothing but a signal may be taken. The leaves:
 //!
 //! - store and log: `Watched::keys` of each shard, `Log::error`, `Retention::pins`, `Aside::times`
-//! - engine and server: `Persistence::policy`, `Compactor::began` and `last_error`, `Clients::by_id`,
+//! - engine and server: `Parking::waiting`, `Compactor::began` and `last_error`, `Clients::by_id`,
 //!   `Client::labels`, `Blocked`, `Pause::pause`, `Pool::connection_tx`, `Shutdown::woken`, `Rarely`
 //! - cluster and pubsub: `Role::state` and `figures`, `Freshness::awaited`, `Progress::claims`,
 //!   `ReplicaProgress::state`, `PubSub::registry`
@@ -99,6 +100,7 @@
 pub mod admin;
 pub mod aof;
 pub mod cli;
+pub mod clients;
 pub mod clock;
 pub mod cluster;
 pub mod commands;

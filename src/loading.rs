@@ -33,7 +33,7 @@ pub struct LoadProgress {
 }
 
 impl Loading {
-    /// Whether a load is going on. Clients must not see the data meanwhile.
+    /// True during a load. Clients must not see the data meanwhile.
     pub fn is_active(&self) -> bool {
         self.active.load(Relaxed)
     }
@@ -66,7 +66,7 @@ impl Loading {
         self.given_up.store(true, Relaxed);
     }
 
-    /// Whether loads must stop.
+    /// True once loads must stop.
     pub fn is_given_up(&self) -> bool {
         self.given_up.load(Relaxed)
     }

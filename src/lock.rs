@@ -45,6 +45,7 @@ ranks! {
     FOLLOWERS "`Progress::all`"
     FEEDS "`Monitors::feeds`"
     LANE "`Lane::state`"
+    PARKING "`Parking::leaving`"
     OUTBOX "`Outbox::queue`"
     LEAF "All locks that are declared without a rank."
     SIGNAL "`Signal::lock`"

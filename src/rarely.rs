@@ -14,7 +14,7 @@ const COMPLAINTS_MAX: usize = 256;
 pub struct Rarely(Mutex<BTreeMap<String, Instant>>);
 
 impl Rarely {
-    /// Whether this complaint is to be logged now. If so, it counts as logged.
+    /// True if this complaint is to be logged now. It then counts as logged.
     pub fn is_due(&self, complaint: &str) -> bool {
         let mut logged = self.0.lock();
         if logged.get(complaint).is_some_and(|at| at.elapsed() < AGAIN_AFTER) {

@@ -38,7 +38,7 @@ impl Shutdown {
         first
     }
 
-    /// Whether the shutdown was requested.
+    /// True once the shutdown was requested.
     pub fn is_requested(&self) -> bool {
         self.requested.load(SeqCst)
     }

@@ -39,7 +39,7 @@ impl Signal {
         }
     }
 
-    /// Whether any thread waits.
+    /// True if any thread waits.
     pub fn has_waiters(&self) -> bool {
         self.waiters.load(SeqCst) > 0
     }

@@ -3,7 +3,7 @@
 //! A small log with several segments, with and without a base, is damaged in every single way. Recovery
 //! must refuse and name file, byte and record: the mark proves that all of it was on the disk. Without a
 //! mark, there is a second right way: the end of the last segment goes to the quarantine and the state is
-//! the one before it. A damage with an intact record behind it is always refused.
+//! the one before it. Damage with an intact record after it is always refused.
 
 mod common;
 
@@ -31,15 +31,15 @@ struct Healthy {
     mark: BTreeMap<String, Vec<u8>>,
     history: History,
     last: Seq,
-    /// What the base needs of the log.
+    /// The part of the log that the base needs.
     base_end: Seq,
 }
 
-/// Where a record is: its first byte, the byte behind it, its seq.
+/// The place of a record: its first byte, the byte after it, its seq.
 type Place = (usize, usize, Seq);
 
 impl Healthy {
-    /// Three segments; the first of them is a base and what was written behind it, if there is one.
+    /// Three segments; the first of them is a base and the records after it, if there is one.
     fn new(with_base: bool) -> Healthy {
         let dir = memory_backed();
         let mut history = History::new(11);
@@ -133,7 +133,7 @@ impl Healthy {
         assert_eq!(saved[0].len() as u64, torn.len, "{context}: in the quarantine");
     }
 
-    /// Damages a file such that record `seq` is missing to what comes behind it.
+    /// Damages a file so that record `seq` is missing before those that come after it.
     fn lose(&self, dir: &Path, name: &str, contents: &[u8], seq: Seq, context: &str) {
         fs::write(dir.join(name), contents).expect("a file");
         match recover(dir) {

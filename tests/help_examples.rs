@@ -2,7 +2,7 @@
 //!
 //! The hazard: an example is prose until something runs it. A command changes, its example does not,
 //! and the first thing that a newcomer types fails. So each row's example is typed into a fresh
-//! server of its own. An answer in brackets, such as `(a picture)`, only must not be an error.
+//! server. An answer in brackets, such as `(a picture)`, only must not be an error.
 
 mod common;
 

@@ -91,7 +91,7 @@ fn tricks_with_lines_are_refused_and_nothing_is_run() {
         assert_eq!(status(&answer), "400", "{}: {answer}", request.escape_ascii());
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "one request, one answer");
     }
-    // What stands behind the request is not a second one.
+    // Bytes after the request are not a second one.
     let twice = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2);
     assert_eq!(exchange(port, &twice).matches("HTTP/1.1 ").count(), 1);
     // Nothing of a request comes back, least of all in a header.

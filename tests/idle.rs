@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 const WAKE_UPS_MAX: f64 = 30.0;
 const MEASURED: Duration = Duration::from_secs(4);
 
-/// How often each thread of a process has gone to sleep so far, by number and name.
+/// The number of times that each thread of a process has gone to sleep so far, by number and name.
 fn sleeps(process: &Process) -> BTreeMap<String, u64> {
     let tasks = fs::read_dir(format!("/proc/{}/task", process.pid())).expect("it runs");
     let of_task = |task: fs::DirEntry| {
@@ -93,7 +93,7 @@ fn a_follower_without_a_leader_sleeps() {
     assert_asleep("no leader", &[&follower]);
 }
 
-/// What an interval promises holds for the first write after a long rest, too.
+/// The promise of an interval also holds for the first write after a long rest.
 #[test]
 fn a_write_after_a_rest_is_synced_at_the_policys_pace() {
     let server = Server::start(&[("appendfsync", "100ms")]);

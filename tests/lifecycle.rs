@@ -273,7 +273,7 @@ fn clients_that_wait_listen_or_look_on_do_not_hold_it_up() {
     assert_eq!(server.stop().code(), Some(0));
 }
 
-/// Whether a connection to this port is in the making.
+/// True if a connection to this port is being made.
 fn is_dialled(port: u16) -> bool {
     let table = fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
     let to = format!(":{port:04X} 02 ");
@@ -319,7 +319,7 @@ fn a_leader_that_is_being_dialled_does_not_hold_it_up() {
     drop((accepting, fillers));
 }
 
-/// A listener that accepts and says nothing is no leader, and no reason to stay.
+/// A listener that accepts and stays silent is not a leader, and no reason to delay the end.
 #[test]
 fn a_leader_that_says_nothing_does_not_hold_it_up() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -335,7 +335,7 @@ fn a_leader_that_says_nothing_does_not_hold_it_up() {
     assert_eq!(server.stop().code(), Some(0));
 }
 
-/// A load that the end comes upon is given up; what it has read so far is shown to nobody, and the next
+/// A load is given up at shutdown; the part that it has read is shown to no client, and the next
 /// start has all of it.
 #[test]
 fn a_full_copy_that_is_loaded_does_not_hold_it_up_and_is_there_the_next_time() {
@@ -484,7 +484,7 @@ fn settings_that_make_it_useless_are_warned_of_wherever_they_are_given() {
     client.call(&["SET", "k", &"v".repeat(64 << 20)]);
     assert_eq!(client.call(&["CONFIG", "SET", "maxmemory", "20mb"]), Value::ok());
     warns(&server, "maxmemory 20971520 is less than the ");
-    // What is not changed is not warned of again.
+    // Unchanged settings are not warned of again.
     let count = || server.stderr().matches("maxmemory 20971520").count();
     let before = count();
     assert_eq!(client.call(&["CONFIG", "SET", "notify-keyspace-events", "A"]), Value::ok());

@@ -46,7 +46,7 @@ fn load_of(client: &mut Resp) -> Option<String> {
     (info["loading"] == "1").then(|| info["loading_start_time"].clone())
 }
 
-/// What `ask` answers during a load; tries until a load has lasted for so long.
+/// The answer of `ask` during a load; tries until a load has lasted for so long.
 fn during_a_load<T>(port: u16, what: &str, mut ask: impl FnMut() -> T) -> T {
     let (mut looker, mut answer) = (Resp::connect(port), None);
     let asked = wait_until(6 * DEADLINE, || {

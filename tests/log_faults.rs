@@ -24,7 +24,7 @@ fn open(disk: &MemoryDisk, history: &mut History) -> Log {
     Log::open(Box::new(disk.clone()), tail, Epoch(1), SEGMENT_BYTES, 0, NOW).expect("no fault yet")
 }
 
-/// What is there after this loss; a cut-off record at the end is not.
+/// The records that are there after this loss, without a cut-off one at the end.
 fn left_after(loss: Loss, disk: &MemoryDisk, context: &str) -> (Seq, State) {
     let dir = memory_backed();
     disk.survive(loss, dir.path());

@@ -26,7 +26,7 @@ const WRITES: u64 = 100;
 
 const SMALL_SEGMENTS: (&str, &str) = ("segment-size", "2kb");
 
-/// What a server left behind that took some writes and then ended.
+/// The directory of a server that took some writes and then ended.
 struct Left {
     dir: Arc<TempDir>,
     /// The last record, which the mark proves.
@@ -166,7 +166,7 @@ fn repaired(data: &Path, last: u64) {
     assert_eq!(keys_in(data), last.saturating_sub(1), "after {said}");
 }
 
-/// How many keys a server has that starts on this directory.
+/// The number of keys of a server that starts on this directory.
 fn keys_in(data: &Path) -> u64 {
     let server = Server::start(&[("dir", data.to_str().expect("a plain path"))]);
     let keys = Resp::connect(server.port()).call(&["DBSIZE"]).as_int();
@@ -264,7 +264,7 @@ fn a_missing_base_or_what_followed_it_is_refused() {
     }
 }
 
-/// What is imported is a base before any record; without it, the log alone is not the data.
+/// An import makes a base before any record. Without it, the log alone is not the data.
 #[test]
 fn a_missing_base_of_an_import_is_refused() {
     let place = tempfile::tempdir().expect("a temporary directory");
@@ -364,7 +364,7 @@ fn a_shorter_history_that_takes_this_ones_place_is_no_loss() {
         let purpose = Purpose { leader, replaces, reaches: Seq(short.last), aside };
         replacement::commit(&data, &purpose).expect("a disk that works");
         if step == "complete" {
-            // Nothing is decided, and this node follows nobody: the copy is kept aside.
+            // Nothing is decided, and this node follows no leader: the copy is kept aside.
             assert_eq!(keys_in(&data), WRITES);
             continue;
         }

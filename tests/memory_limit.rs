@@ -20,7 +20,7 @@ use std::time::Duration;
 
 const MB: u64 = 1 << 20;
 const LIMIT: u64 = 100 * MB;
-/// What the allocator, stacks and whatever else is not counted may take.
+/// Memory that the allocator, stacks and everything else that is not counted may take.
 const RESIDENT_MAX: u64 = 130 * MB;
 const CLIENTS: usize = 32;
 const PIPELINE: usize = 16;
@@ -201,7 +201,7 @@ fn without_a_policy_a_full_server_refuses_writes_and_goes_on_reading() {
         let value = client.call(&["GET", &name(key)]);
         values.assert_right(key, value.as_bytes());
     }
-    // What is given back can be used.
+    // Memory that is given back can be used.
     for key in kept.drain(..100) {
         assert_eq!(client.call(&["DEL", &name(key)]), Value::Int(1));
     }

@@ -37,7 +37,7 @@ fn open(disk: &MemoryDisk) -> Result<Log, String> {
     Log::open(disk, tail, Epoch(1), SEGMENT_BYTES, 0, NOW).map_err(|error| error.to_string())
 }
 
-/// How far the story came.
+/// The point that the story reached.
 struct Told {
     history: History,
     /// The last record for which a sync had returned.

@@ -15,7 +15,7 @@ use std::thread;
 
 const READERS: usize = 49;
 const PAYLOAD_BYTES: usize = 1024;
-/// How far the publisher may be ahead of the slowest reader that reads: less than what the kernel and the
+/// The lead that the publisher may have over the slowest reader: less than what the kernel and the
 /// limit hold for one, so that none of them is cut off for having had no turn on a busy machine.
 const WINDOW: u64 = 2_000;
 const BATCH: u64 = 50;
@@ -203,7 +203,7 @@ fn is_message(value: &Value) -> bool {
 #[test]
 fn a_confirmation_stands_behind_the_replies_before_it_and_before_any_message() {
     const ROUNDS: usize = 60;
-    /// Names behind the one that is published to: so it is listened to for a while before it is confirmed.
+    /// Names after the one that is published to: so it is subscribed for a while before it is confirmed.
     const OTHERS: usize = 300;
     let others = (0..OTHERS).map(|n| format!("other {n}"));
     let subscribe_to_all: Vec<String> =

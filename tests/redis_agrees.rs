@@ -20,7 +20,7 @@ const KEYS: usize = 100_000;
 /// Commands sent before their replies are read.
 const BATCH: usize = 500;
 
-/// What a server holds: value and expiry time (-1: none) of each key.
+/// The keys of a server: value and expiry time (-1: none) of each key.
 type State = BTreeMap<Vec<u8>, (Vec<u8>, i64)>;
 
 type Words = Vec<Vec<u8>>;
@@ -81,7 +81,7 @@ impl Load {
         command
     }
 
-    /// What may become of a key.
+    /// A possible change of a key.
     fn change(&mut self, key: &[u8], other: &[u8]) -> Words {
         let (key, other) = (key.to_vec(), other.to_vec());
         let word = |text: &str| text.as_bytes().to_vec();

@@ -143,7 +143,7 @@ fn a_password_in_the_url() {
     }
 }
 
-/// `redis::transaction` is WATCH, a function, MULTI and EXEC, again and again until nobody interferes.
+/// `redis::transaction` is WATCH, a function, MULTI and EXEC, repeated until no other client interferes.
 #[test]
 fn transactions() {
     for_both_protocols(|mut con| {

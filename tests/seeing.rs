@@ -76,7 +76,7 @@ fn a_traced_write_tells_of_its_record_and_its_sync() {
     let (_, steps) = trace(&mut client, &["GET", "k"]);
     assert_eq!((steps["seq"], steps["fsync"]), (0.0, 0.0), "a read of what is safe: {steps:?}");
 
-    // The tool that reads the log finds the record under that number, and no other behind it.
+    // The tool that reads the log finds the record under that number, and none after it.
     let (_, steps) = trace(&mut client, &["SET", "traced", "value"]);
     let (seq, dir) = (steps["seq"].to_string(), server.dir().join("data"));
     let output = Server::command().args(["log", &dir.to_string_lossy(), "--from", &seq]).output();

@@ -19,7 +19,7 @@ struct Terminal {
     child: Child,
     keyboard: ChildStdin,
     screen: Arc<Mutex<Vec<u8>>>,
-    /// How much of the screen was there when the last thing that was waited for had come.
+    /// The length of the screen when the last awaited text had come.
     seen: usize,
 }
 

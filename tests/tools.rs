@@ -1,5 +1,5 @@
 //! The hazard: a tool that is there for the worst day, and on that day judges otherwise than the server,
-//! cuts more than it says, or leaves half a directory behind.
+//! cuts more than it says, or leaves half a directory.
 //!
 //! So every directory here is made by the real server, with segments of some kilobytes, and what a
 //! tool made is given to a real server again.
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use tempfile::TempDir;
 
-/// What a tool did.
+/// The result of running a tool.
 struct Ran {
     code: i32,
     stdout: String,
@@ -209,7 +209,7 @@ fn repair_keeps_what_is_before_the_damage_and_saves_the_rest() {
     drop(other);
 
     let said = succeeds(&["check", &dir, "--repair"]);
-    assert!(said.contains("LOST       record 150 and all behind it"), "{said}");
+    assert!(said.contains("LOST       record 150 and all after it"), "{said}");
     assert!(said.contains("up to record 301, written 2"), "{said}");
     // Nothing of what there was is gone: kept and saved files together have every byte.
     let size = |files: &BTreeMap<PathBuf, Vec<u8>>| {
@@ -223,7 +223,7 @@ fn repair_keeps_what_is_before_the_damage_and_saves_the_rest() {
     let cut = fs::read(&path).expect("the segment");
     assert_eq!(cut, before[&path][..offset]);
     assert!(
-        succeeds(&["check", &dir]).contains("OK         a server would start behind record 149")
+        succeeds(&["check", &dir]).contains("OK         a server would start after record 149")
     );
     assert_eq!(keys_in(&dir), 148);
 }
@@ -456,7 +456,7 @@ fn recover_and_export_stop_at_a_record_or_a_time() {
     let beyond = refuses(&["recover", &dir, &new, "--until", "1000"], 1);
     assert!(beyond.contains("ends at record 202"), "{beyond}");
     assert!(!place.path("new").exists() && !place.path("new.unfinished").exists());
-    // Damage behind the point does no harm, damage before it does.
+    // Damage after the point does no harm; damage before it does.
     damage(&dir, 150);
     succeeds(&["recover", &dir, &new, "--until", "149"]);
     assert_eq!(keys_in(&new), 147);

@@ -3,7 +3,7 @@
 //! 32 connections move amounts between 100 accounts, each with WATCH, a look at both balances, and
 //! MULTI … EXEC; others read all accounts at once, in one MULTI and with MGET. The server is killed
 //! (`kill -9`) under this load and started again. The sum must be the same in every reading, after every
-//! recovery, and **after every single record of the log**: a crash can come behind any of them. No
+//! recovery, and **after every single record of the log**: a crash can come after any of them. No
 //! balance may be below zero, which only WATCH sees to, and no acknowledged transfer may be lost.
 //!
 //! `KVSTORE_LONG=1` kills 20 times (`make crash`).
@@ -90,7 +90,7 @@ struct Mover {
     rng: Rng,
     /// Transfers that were acknowledged. The server counts them, too, in the same transactions.
     done: u64,
-    /// Whether one more was sent, and not answered.
+    /// True if one more was sent and not answered.
     pending: bool,
 }
 
@@ -157,7 +157,7 @@ fn sum(balances: impl ExactSizeIterator<Item = impl AsRef<[u8]>>) -> i64 {
         .sum()
 }
 
-/// Follows the log that a killed server left, and counts the money behind each record. Returns how many
+/// Follows the log that a killed server left, and counts the money after each record. Returns how many
 /// records that were.
 fn check_each_record(server: &Server) -> usize {
     let dir = server.dir().join("data");

@@ -1,7 +1,7 @@
 //! Hazard: something in the data directory cannot be read, and the message does not say what.
 //!
-//! Each name that a start reads is replaced by a directory, by what is no text, or by a file without
-//! permissions. The server and `kvstore check` must name the path and say what to do; nothing that cannot
+//! Each name that a start reads is replaced by a directory, by bytes that are not text, or by a file
+//! without permissions. The server and `kvstore check` must name the path and say what to do; nothing that cannot
 //! be read may count as "not there".
 
 mod common;
@@ -36,7 +36,7 @@ fn starts(data: &Path) -> String {
     server.stderr()
 }
 
-/// What the server says that does not start.
+/// The error of a server that does not start.
 fn refusal(data: &Path) -> String {
     let dir = data.to_str().expect("a plain path");
     let output = start_in_vain(&["serve", "--port", "0", "--dir", dir]);
@@ -91,7 +91,7 @@ fn a_file_where_a_directory_should_be_is_named() {
     names(&refusal(&below), &below, "directory");
 }
 
-/// What a follower makes while it runs: its log tells the path, and it goes on once the file is gone.
+/// Files that a follower makes while it runs: its log names the path, and it goes on once the file is gone.
 #[test]
 fn a_file_where_a_follower_needs_a_directory_is_named() {
     let leader = Server::start(&[("repl-backlog-size", "0")]);

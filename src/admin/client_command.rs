@@ -1,10 +1,10 @@
 //! CLIENT: looking at connections, naming, pausing and ending them.
 
+use crate::clients::blocked::Unblock;
+use crate::clients::pause::PauseKind;
 use crate::commands::Family::Connection;
 use crate::commands::Flags;
 use crate::config::ClientClass;
-use crate::engine::blocked::Unblock;
-use crate::engine::pause::PauseKind;
 use crate::engine::session::{Ending, Mode, ReplyMode};
 use crate::engine::table::{ADMIN, FAST, Row, ServerCall, container, sub, subcommands};
 use crate::engine::{Client, ClientId, Engine};

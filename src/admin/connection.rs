@@ -207,7 +207,7 @@ fn check_password(
     let delay = (AUTH_DELAY_MS << doublings).min(AUTH_DELAY_MAX_MS);
     engine.shutdown.wait_for(Duration::from_millis(delay));
     // The delay is a measure of ours, not slowness.
-    session.stopwatch = Stopwatch::start();
+    session.probe.stopwatch = Stopwatch::start();
     Err(WRONG_PASSWORD)
 }
 

@@ -4,6 +4,7 @@ use super::command_command::grammar_words;
 use crate::commands::Family::Server;
 use crate::commands::extra::usage::explain_unknown;
 use crate::commands::{Family, Spec};
+use crate::config::wrap;
 use crate::engine::Engine;
 use crate::engine::table::{FAST, Row, ServerCall, row};
 use crate::error::Failure;
@@ -45,7 +46,7 @@ fn overview(engine: &Engine) -> String {
     for family in Family::ALL {
         let rows = engine.commands.top_rows().filter(|row| row.family == family);
         let names = rows.map(|row| row.name.to_uppercase());
-        page.push_str(&wrap(&format!("{:<13}", family.name()), &" ".repeat(13), names));
+        page.push_str(&wrap(&format!("{:<13}", family.name()), &" ".repeat(13), WIDTH, names));
     }
     page.push_str(
         "HELP <command> explains one, HELP <family> lists a family, QUIT leaves.\n\
@@ -92,22 +93,5 @@ fn explain(engine: &Engine, row: &Spec) -> String {
 fn signature(row: &Spec) -> String {
     let name = row.name.replace('|', " ").to_uppercase();
     let indent = " ".repeat(name.len().min(INDENT_MAX));
-    wrap(&name, &indent, grammar_words(row.grammar).into_iter())
-}
-
-/// Words behind a heading, on as many lines as they need.
-fn wrap(heading: &str, indent: &str, words: impl Iterator<Item = String>) -> String {
-    let (mut text, mut line) = (String::new(), heading.to_string());
-    for word in words {
-        if line.len() + 1 + word.len() > WIDTH {
-            text.push_str(line.trim_end());
-            text.push('\n');
-            line = indent.to_string();
-        }
-        line.push(' ');
-        line.push_str(&word);
-    }
-    text.push_str(&line);
-    text.push('\n');
-    text
+    wrap(&name, &indent, WIDTH, grammar_words(row.grammar))
 }

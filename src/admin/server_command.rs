@@ -94,7 +94,7 @@ fn config_set(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> 
     if let Some(persistence) = &engine.persistence {
         persistence.reconfigure(&engine.config);
     }
-    engine.read_limits(session);
+    engine.refresh_settings(session);
     engine.advise(|id| changed.contains(&id));
     reply.ok();
     Ok(())

@@ -2,9 +2,9 @@
 
 use crate::commands::Family::Transactions;
 use crate::commands::{Flags, Keys};
+use crate::engine::queue::Queue;
 use crate::engine::session::Mode;
 use crate::engine::table::{FAST, Row, ServerCall, row};
-use crate::engine::transaction::Queue;
 use crate::error::Failure;
 use crate::protocol::Args;
 use crate::store::Watches;
@@ -36,7 +36,7 @@ fn multi(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
         return Err(Failure::fixed("ERR MULTI calls can not be nested"));
     }
     call.session.mode = Mode::Queueing(Queue::default());
-    call.session.note_transaction();
+    call.session.record_transaction();
     call.reply.ok();
     Ok(())
 }
@@ -60,7 +60,7 @@ fn watch(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
         return Err(Failure::fixed("ERR WATCH inside MULTI is not allowed"));
     }
     let needed: usize = args.from(1).map(Watches::bytes_for).sum();
-    if session.watches.bytes() + needed > engine.transaction_bytes_max() {
+    if session.watches.bytes() + needed > session.config.query_bytes_max {
         return Err(WATCHES_FULL);
     }
     if engine.loading.is_active() {
@@ -70,14 +70,14 @@ fn watch(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     if !session.watches.is_flagged() {
         args.from(1).for_each(|key| session.watches.add(key, || engine.clock.now()));
     }
-    session.note_transaction();
+    session.record_transaction();
     reply.ok();
     Ok(())
 }
 
 fn unwatch(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     call.session.watches.clear();
-    call.session.note_transaction();
+    call.session.record_transaction();
     call.reply.ok();
     Ok(())
 }

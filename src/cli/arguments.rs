@@ -43,7 +43,7 @@ impl Arguments {
         }
     }
 
-    /// Whether this option was given.
+    /// True if this option was given.
     pub fn has(&self, switch: &str) -> bool {
         self.switches.iter().any(|given| given == switch)
     }

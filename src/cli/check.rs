@@ -1,4 +1,4 @@
-//! `kvstore check`: judges a directory as recovery does, and keeps what can be kept.
+//! `kvstore check`: judges a directory as recovery does; with `--repair`, cuts it to its intact part.
 
 use super::{Arguments, Error, Tool, Verdict, at, say, steadily};
 use crate::aof::cleanup;
@@ -26,11 +26,11 @@ would start with it. Changes nothing; a server may be using DIR.
 
   --repair   if the log is damaged: keeps the records before the damage, and moves the damaged one
              and all after it to DIR/quarantine. If the log has lost records that the file 'synced'
-             proves: accepts the loss. What is cut off or lowered is saved in DIR/quarantine first.
+             proves: accepts the loss. Whatever it cuts off or lowers is saved in DIR/quarantine first.
              No server may be using DIR. A damaged base cannot be repaired: it needs a backup.
 
 Exit code: 0 a server would start, 1 it would not (or, with --repair, will not), 2 wrong usage.
-A torn tail, which a crash leaves behind, is no damage: the server moves it to quarantine itself.
+A torn tail, as a crash leaves it, is not damage: the server moves it to quarantine when it starts.
 ",
     words: (1, 1),
     switches: &["repair"],
@@ -52,7 +52,7 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
     report(dir)
 }
 
-/// What the intact records say, up to the first damage.
+/// The intact records up to the first damage.
 #[derive(Default)]
 struct Seen {
     first: Option<(Seq, Epoch, UnixMillis)>,
@@ -61,7 +61,7 @@ struct Seen {
     effects: usize,
 }
 
-/// Recovery's judgement, and what it saw on the way.
+/// Recovery's judgement, and the records that it has read.
 fn judge(dir: &Path) -> (Result<Recovered, RecoveryError>, Seen) {
     let mut seen = Seen::default();
     let judgement = recovery::read_each(dir, |Record { seq, epoch, at, payload, of_base }| {
@@ -115,7 +115,7 @@ fn report(dir: &Path) -> Result<Verdict, Error> {
     for name in &recovered.leftovers {
         say(format!("left over  {name}: a server removes it when it starts"))?;
     }
-    say(format!("OK         a server would start behind record {}", recovered.end.last.seq))?;
+    say(format!("OK         a server would start after record {}", recovered.end.last.seq))?;
     Ok(Verdict::Fine)
 }
 
@@ -140,16 +140,16 @@ fn describe_torn(dir: &Path, torn: &Torn) -> Result<String, Error> {
     Ok(format!("{name}, byte {offset}: {len} bytes that are not record {seq} ({what}); {fate}"))
 }
 
-/// Where to cut.
+/// The cuts of a repair.
 #[derive(Default)]
 struct Plan {
     /// The segment that is cut, and where in it.
     cut: Option<(Seq, u64)>,
-    /// Segments that go as a whole.
+    /// Segments that are removed as a whole.
     removed: Vec<Seq>,
 }
 
-/// Keeps the records before the damage; says what is lost.
+/// Keeps the records before the damage, and prints what is lost.
 fn repair(dir: &Path, error: RecoveryError) -> Result<(), Error> {
     eprintln!("{error}");
     let (plan, seq) = match error {
@@ -173,12 +173,12 @@ fn repair(dir: &Path, error: RecoveryError) -> Result<(), Error> {
         saved.push(cleanup::cut_off(dir, segment, offset).map_err(at(dir))?);
     }
     if files::list(dir).map_err(at(dir))?.segments.is_empty() {
-        // Behind a base there must be a log, or nobody could tell that it was lost.
+        // A base without a log would look as if the log was lost.
         File::create_new(dir.join(segment_name(seq))).map_err(at(dir))?;
         sync_dir(dir).map_err(at(dir))?;
     }
     say(format!(
-        "LOST       record {seq} and all behind it{}",
+        "LOST       record {seq} and all after it{}",
         describe_lost(&saved, seq, proven)?
     ))?;
     for path in saved.into_iter().chain(mark.map(|(path, _)| path)) {
@@ -188,7 +188,7 @@ fn repair(dir: &Path, error: RecoveryError) -> Result<(), Error> {
     Ok(())
 }
 
-/// Decides where to cut, or why not.
+/// Decides where to cut, or reports why the log cannot be repaired.
 fn plan(dir: &Path, path: &Path, offset: u64, seq: Seq) -> Result<Plan, Error> {
     let cannot = |why: String| Err(Error::Failed(format!("cannot be repaired: {why}")));
     let listing = files::list(dir).map_err(at(dir))?;
@@ -212,20 +212,20 @@ fn plan(dir: &Path, path: &Path, offset: u64, seq: Seq) -> Result<Plan, Error> {
     } else if seq <= Seq(1) {
         return cannot("nothing intact is before the damage; restore a backup".into());
     }
-    // A file that begins with another record than it should is no part of this history.
+    // A file that begins with another record than its name says does not belong to this history.
     let belongs = |first: Seq| offset > 0 || first == seq;
     let damaged = |first: &Seq| dir.join(segment_name(*first)) == path;
     let cut = listing.segments.iter().copied().find(damaged).filter(|first| belongs(*first));
-    let is_behind = |first: &Seq| match cut {
+    let is_after = |first: &Seq| match cut {
         Some(cut) => *first > cut,
         None => damaged(first) || *first >= seq,
     };
-    let removed = listing.segments.iter().copied().filter(is_behind).collect();
+    let removed = listing.segments.iter().copied().filter(is_after).collect();
     Ok(Plan { cut: cut.map(|first| (first, offset)), removed })
 }
 
-/// How far the records reached that were cut off, as far as their headers can still be read, or at least
-/// what the mark has proven.
+/// The last record that was cut off, as far as headers can still be read; otherwise the last one that the
+/// mark has proven.
 fn describe_lost(saved: &[PathBuf], seq: Seq, proven: Option<Seq>) -> Result<String, Error> {
     let mut last: Option<(Seq, UnixMillis)> = None;
     for path in saved {

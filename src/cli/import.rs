@@ -166,7 +166,7 @@ impl Import {
     }
 }
 
-/// Whether the command has a time that counts from now.
+/// True if the command has a time that counts from now.
 fn is_relative(args: Args<'_>) -> bool {
     let by_name = ["expire", "pexpire", "setex", "psetex"].iter().any(|name| args.is(0, name));
     // In SET the first option is the fourth word, in GETEX the third.

@@ -125,7 +125,7 @@ impl Config {
 mod tests {
     use super::*;
 
-    /// What is said of these settings, by a server that takes 3 MB when it is empty.
+    /// The advice on these settings, from a server that takes 3 MB when it is empty.
     fn advice(settings: &[(&str, &str)]) -> Vec<String> {
         let advice = Config::for_tests(settings).advice(3 << 20, 200 << 20);
         advice.into_iter().map(|(_, text)| text).collect()

@@ -3,7 +3,7 @@
 use super::settings::KEEP_IT;
 use super::{SETTINGS, Setting};
 
-/// The width to which the text is wrapped, in characters.
+/// The width of the text, in characters.
 const WIDTH: usize = 90;
 
 const OPENING: &str = "\
@@ -29,43 +29,51 @@ pub fn help() -> String {
         if let Some(heading) = row.heading {
             text.extend(["\n", heading, "\n"]);
         }
+        text.push_str(&format!("\n  --{} {}\n", row.name, row.kind.placeholder()));
         describe(row, &mut text);
     }
     text
 }
 
 fn describe(row: &Setting, text: &mut String) {
-    text.push_str(&format!("\n  --{} {}\n", row.name, row.kind.placeholder()));
+    let mut say = |line: &str| {
+        const INDENT: &str = "     ";
+        text.push_str(&wrap(INDENT, INDENT, WIDTH, line.split(' ')));
+    };
     let mut lines = row.help.lines();
-    wrap(lines.next().unwrap_or_default(), text);
+    say(lines.next().unwrap_or_default());
     let alternatives = lines.next();
     if let Some(alternatives) = alternatives {
-        wrap(&format!("Alternatives: {alternatives}"), text);
+        say(&format!("Alternatives: {alternatives}"));
     }
     let default = if row.default.is_empty() { "\"\"" } else { row.default };
     let fixed = if row.at_run_time { "" } else { " It can only be set at start." };
     let alias = row.alias.map(|name| format!(" Also called {name}.")).unwrap_or_default();
-    wrap(&format!("Default: {default}.{fixed}{alias}"), text);
+    say(&format!("Default: {default}.{fixed}{alias}"));
     if alternatives.is_some() {
-        wrap(&format!("If unsure, {}", lines.next().unwrap_or(KEEP_IT)), text);
+        say(&format!("If unsure, {}", lines.next().unwrap_or(KEEP_IT)));
     }
 }
 
-/// Appends a paragraph, indented, in lines of at most [`WIDTH`] characters.
-fn wrap(paragraph: &str, text: &mut String) {
-    const INDENT: &str = "      ";
-    let mut column = 0;
-    for word in paragraph.split(' ') {
-        let length = word.chars().count();
-        if column > 0 && column + 1 + length <= WIDTH {
-            text.extend([" ", word]);
-            column += 1 + length;
-        } else {
-            text.extend([if column > 0 { "\n" } else { "" }, INDENT, word]);
-            column = INDENT.len() + length;
+/// Words on as many lines as they need, of at most `width` characters. The first line begins with
+/// `heading`, the others with `indent`.
+pub fn wrap(
+    heading: &str,
+    indent: &str,
+    width: usize,
+    words: impl IntoIterator<Item: AsRef<str>>,
+) -> String {
+    let mut text = String::new();
+    let mut line = heading.to_string();
+    for word in words {
+        let word = word.as_ref();
+        if line.chars().count() + 1 + word.chars().count() > width {
+            text.extend([line.trim_end(), "\n"]);
+            line = indent.to_string();
         }
+        line.extend([" ", word]);
     }
-    text.push('\n');
+    text + &line + "\n"
 }
 
 #[cfg(test)]

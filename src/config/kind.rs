@@ -79,7 +79,7 @@ impl Kind {
         }
     }
 
-    /// How CONFIG GET shows a value that is kept as a number.
+    /// A value that is kept as a number, as CONFIG GET shows it.
     pub fn show(&self, number: i64) -> String {
         match self {
             Kind::YesNo => if number != 0 { "yes" } else { "no" }.to_string(),
@@ -105,7 +105,7 @@ impl Kind {
         }
     }
 
-    /// Whether several words in a configuration file make one value, as in `bind 127.0.0.1 ::1`.
+    /// True if several words in a configuration file make one value, as in `bind 127.0.0.1 ::1`.
     pub fn takes_words(&self) -> bool {
         matches!(self, Kind::Checked(..) | Kind::OutputLimits)
     }

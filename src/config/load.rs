@@ -47,7 +47,7 @@ impl Given {
     }
 }
 
-/// Where a value comes from, which decides how names are written.
+/// The source of a value, which decides how names are written.
 #[derive(Clone, Copy)]
 enum Source {
     Flag,
@@ -163,7 +163,7 @@ fn read_flags(args: &[String]) -> Result<Given, ConfigError> {
     Ok(given)
 }
 
-/// Reads the variables that begin with `KVSTORE_`. An unknown name is no error, because others set such
+/// Reads the variables that begin with `KVSTORE_`. An unknown name is not an error, because others set such
 /// variables too (Kubernetes does for a service called kvstore). One that looks like a slip is worth a
 /// warning.
 fn read_environment(
@@ -250,12 +250,12 @@ mod tests {
         file.path().to_str().expect("a readable path")
     }
 
-    /// What a file of this text does.
+    /// The configuration that a file of this text gives.
     fn from_file(text: &str) -> Result<Config, ConfigError> {
         load(&["--config", name(&file(text))], &[])
     }
 
-    /// What is wrong with a file of this text; its path is shortened to FILE.
+    /// The error for a file of this text; its path is shortened to FILE.
     fn file_error(text: &str) -> String {
         let file = file(text);
         error(&["--config", name(&file)], &[]).replace(name(&file), "FILE")

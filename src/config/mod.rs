@@ -44,11 +44,12 @@ mod load;
 mod quoting;
 mod rewrite;
 mod settings;
+mod snapshot;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::error::Failure;
@@ -57,13 +58,14 @@ use crate::lock::{Mutex, RwLock, rank};
 
 pub use error::ConfigError;
 use error::{not_set, unknown_option};
-pub use help::help;
+pub use help::{help, wrap};
 pub use kind::Kind;
 use kind::Value;
 pub use limits::{ClientClass, OutputLimit};
 use limits::{OutputLimits, change_limits, show_limits};
 pub use settings::{Id, SETTINGS, Setting};
 use settings::{find, nearest};
+pub use snapshot::ConfigSnapshot;
 
 /// The value of every setting. Shared by all threads; see the module's header.
 pub struct Config {
@@ -75,6 +77,8 @@ pub struct Config {
     password_from_file: Option<String>,
     /// Warnings for the operator that do not keep the server from starting.
     warnings: Vec<String>,
+    /// Moved by each change, so that a reader of many settings knows when to read them again.
+    generation: AtomicU64,
     /// Held while values are changed or written to the file. Readers do not take it.
     changing: Mutex<(), { rank::CONFIG_CHANGE }>,
 }
@@ -120,6 +124,7 @@ impl Default for Config {
             file: None,
             password_from_file: None,
             warnings: Vec::new(),
+            generation: AtomicU64::new(0),
             changing: Mutex::new(()),
         }
     }
@@ -132,7 +137,7 @@ pub enum Fsync {
     Always,
     /// Once in this interval.
     Every(Duration),
-    /// When the operating system likes.
+    /// Only when the operating system chooses to.
     Never,
 }
 
@@ -157,7 +162,7 @@ impl Config {
         }
     }
 
-    /// Whether a yes/no setting says yes. One relaxed load.
+    /// True if a yes/no setting is yes. One relaxed load.
     pub fn flag(&self, id: Id) -> bool {
         debug_assert!(matches!(id.setting().kind, Kind::YesNo), "{id:?} is not yes or no");
         self.int(id) != 0
@@ -178,6 +183,11 @@ impl Config {
             Cell::Text(cell) => cell.read().clone(),
             Cell::Limits(cell) => show_limits(&cell.read()),
         }
+    }
+
+    /// Moved by each change of a setting.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// The limit on output that waits for a client of this class.
@@ -303,11 +313,12 @@ impl Config {
     fn change(&self, id: Id, value: Value) -> Option<Id> {
         let before = self.text(id);
         self.cells[id as usize].store(value);
+        self.generation.fetch_add(1, Ordering::Release);
         (self.text(id) != before).then_some(id)
     }
 }
 
-/// Whether a setting's value must not be shown in the slow log, MONITOR and the like.
+/// True if the setting's value must not be shown in the slow log, MONITOR and the like.
 pub fn is_secret(name: &[u8]) -> bool {
     let row = str::from_utf8(name).ok().and_then(find);
     row.is_some_and(|row| matches!(row.kind, Kind::Secret))

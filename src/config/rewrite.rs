@@ -104,7 +104,7 @@ mod tests {
 
     use super::*;
 
-    /// A server with a configuration file, in a directory of its own.
+    /// A server with a configuration file, in a temporary directory.
     struct Fixture {
         directory: tempfile::TempDir,
     }

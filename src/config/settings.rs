@@ -23,7 +23,7 @@ pub struct Setting {
     pub kind: Kind,
     /// The default, written as in a configuration file.
     pub default: &'static str,
-    /// Whether CONFIG SET may change it while the server runs.
+    /// True if CONFIG SET may change it while the server runs.
     pub at_run_time: bool,
     /// The heading of the group that this row opens in `--help`.
     pub heading: Option<&'static str>,
@@ -78,7 +78,7 @@ settings! {
          password, or no-password.\n\
          keep it: only programs on this machine can connect.").only_at_start(),
     Maxclients: setting("maxclients", number(1..=u32::MAX as i64), "10000",
-        "How many clients may be connected at once. One more gets an error and is closed.\n\
+        "The number of clients that may be connected at once. One more gets an error and is closed.\n\
          Fewer where memory is short: each client costs a thread and its stack.\n\
          keep it. The server lowers it to what the limit on open files allows."),
     Timeout: setting("timeout", seconds(0..=INT_MAX), "0",
@@ -89,7 +89,7 @@ settings! {
         "After this many silent seconds the kernel probes whether the peer is alive.\n\
          0 turns the probes off; less than 300 finds dead peers sooner."),
     TcpBacklog: setting("tcp-backlog", number(1..=INT_MAX), "511",
-        "How many connections may wait in the kernel to be accepted.\n\
+        "The number of connections that may wait in the kernel to be accepted.\n\
          More for bursts of connections; the kernel caps it at net.core.somaxconn.").only_at_start(),
     WorkerIdleTimeout: setting("worker-idle-timeout", seconds(1..=INT_MAX), "60",
         "A worker thread that has served no client for this many seconds ends.\n\
@@ -125,7 +125,7 @@ settings! {
          yes, if everyone who can reach the port may read and erase everything.\n\
          keep it and set a password.").only_at_start(),
     InlineReplies: setting("inline-replies", Kind::Choice(&["text", "resp"]), "text",
-        "How a command typed as a plain line is answered.\n\
+        "The form of the reply to a command typed as a plain line.\n\
          text is for people and shell scripts; resp is for tools that begin with a plain PING and \
          expect +PONG, as Redis answers. A connection that has sent RESP, or a line with HELLO 2 or \
          HELLO 3, gets RESP either way.").heading("Protocol and limits"),
@@ -133,11 +133,11 @@ settings! {
         "The longest single argument that a client may send, in bytes.\n\
          Less protects memory; more allows larger values."),
     ClientQueryBufferLimit: setting("client-query-buffer-limit", REQUEST_BYTES, "1gb",
-        "How many bytes of unfinished requests one client may have in memory.\n\
+        "The bytes of unfinished requests that one client may have in memory.\n\
          Less protects memory from many clients that send large requests."),
     ClientOutputBufferLimit: setting("client-output-buffer-limit", Kind::OutputLimits,
         "normal 256mb 0 0 replica 256mb 64mb 60 pubsub 32mb 8mb 60",
-        "How many bytes of replies may wait for a client that is slow to read, as `class hard soft \
+        "The bytes of replies that may wait for a client that is slow to read, as `class hard soft \
          seconds` for the classes normal, replica and pubsub. A client over hard, or over soft for that \
          many seconds, is disconnected. A reply counts while it is made; only a reply that is a single \
          value may exceed hard.\n\
@@ -145,22 +145,22 @@ settings! {
          limit by default: a client that pipelines for ever and never reads would otherwise take all \
          memory."),
     Maxmemory: setting("maxmemory", Kind::Bytes(0..=i64::MAX), "0",
-        "How much memory may be in use: keys and values, what clients wait to send or read and \
+        "The memory that may be in use: keys and values, what clients wait to send or read and \
          subscribe to, and what waits to be written to the log or sent to followers. Over it, \
          maxmemory-policy decides.\n\
          0 means no limit.\n\
          give a cache two thirds of the memory that you can spare.").heading("Memory"),
     MaxmemoryPolicy: setting("maxmemory-policy", Kind::Choice(POLICIES), "noeviction",
-        "Which keys are evicted when memory is over maxmemory.\n\
+        "The keys that are evicted when memory is over maxmemory.\n\
          noeviction: none; commands that need memory are refused. allkeys-lru: those not used for \
          longest. allkeys-lfu: those used least often. allkeys-random: any. volatile-…: the same among \
          keys with a deadline; volatile-ttl: those that would expire soonest.\n\
          keep it for data, and take allkeys-lru or allkeys-lfu for a cache."),
     MaxmemorySamples: setting("maxmemory-samples", number(1..=INT_MAX), "5",
-        "How many random keys are compared to find the next one to evict.\n\
+        "The number of random keys that are compared to find the next one to evict.\n\
          10 is nearer to the true order and costs more CPU; over 64 count as 64."),
     LfuLogFactor: setting("lfu-log-factor", number(0..=INT_MAX), "10",
-        "How slowly the counter of a key's uses grows under an LFU policy.\n\
+        "The slowness with which the counter of a key's uses grows under an LFU policy.\n\
          10 tells up to a million uses apart, 100 ten million; 0 counts up to 255."),
     LfuDecayTime: setting("lfu-decay-time", Kind::Int(0..=INT_MAX, "MINUTES"), "1",
         "After how many minutes without a use that counter is lowered by one.\n\
@@ -169,17 +169,17 @@ settings! {
         "The least serious messages to log.\n\
          debug logs most, warning least.").heading("Operation"),
     Hz: setting("hz", number(1..=500), "10",
-        "How many times a second the sweeper looks for expired keys.\n\
+        "The number of times a second that the sweeper looks for expired keys.\n\
          More frees memory sooner and costs more CPU while nothing happens."),
     NotifyKeyspaceEvents: setting("notify-keyspace-events", Kind::EventClasses, "",
-        "Which events about keys are published: K on channels __keyspace@0__:<key>, E on \
+        "The events about keys that are published: K on channels __keyspace@0__:<key>, E on \
          __keyevent@0__:<event>, and of these classes: g generic, $ string, x expired, e evicted, n \
          new, m missed; A is all but n and m. A follower publishes the events of what it applies, as its \
          own setting says.\n\
          Empty, or without K and E, publishes nothing and costs nothing.\n\
          keep it empty."),
     ShutdownTimeout: setting("shutdown-timeout", seconds(0..=INT_MAX), "10",
-        "How many seconds a shutdown may take: for clients to take their last replies, followers the \
+        "The seconds that a shutdown may take: for clients to take their last replies, followers the \
          rest of the log, and threads to end. Only the last sync of the log has all the time that the \
          disk needs.\n\
          0 waits for no client, follower or thread."),
@@ -188,21 +188,21 @@ settings! {
          is kept for SLOWLOG GET.\n\
          0 keeps every command, -1 none.").heading("Observability"),
     SlowlogMaxLen: setting("slowlog-max-len", number(0..=i64::MAX), "128",
-        "How many slow commands are kept. The oldest are forgotten.\n\
+        "The number of slow commands that are kept. The oldest are forgotten.\n\
          More shows a longer past; each takes up to 4 KiB."),
     LatencyMonitorThreshold: setting("latency-monitor-threshold", number(0..=i64::MAX), "0",
         "Events that take so many milliseconds are kept for LATENCY LATEST and HISTORY.\n\
          0 keeps none.\n\
          keep it, and set it to 10 or 100 when something seems to be slow."),
     LatencyTracking: setting("latency-tracking", Kind::YesNo, "yes",
-        "Whether INFO latencystats and LATENCY HISTOGRAM show how long commands take.\n\
+        "Shows in INFO latencystats and LATENCY HISTOGRAM how long commands take.\n\
          no hides it. It is counted all the same, at next to no cost."),
     LatencyTrackingInfoPercentiles: setting("latency-tracking-info-percentiles", Kind::Checked("PERCENTILES", percentiles),
         "50 99 99.9",
-        "Which percentiles INFO latencystats shows, separated by blanks.\n\
+        "The percentiles that INFO latencystats shows, separated by blanks.\n\
          Any numbers from 0 to 100; an empty value shows none."),
     Appendonly: setting("appendonly", Kind::YesNo, "yes",
-        "Whether writes are logged to disk and are there again after a restart.\n\
+        "Logs writes to disk, so that they are there again after a restart.\n\
          no makes a pure cache: nothing is written, everything is lost at the end.")
         .only_at_start().heading("Durability"),
     Dir: setting("dir", Kind::Text("DIR"), "data",
@@ -210,7 +210,7 @@ settings! {
          A directory serves one server at a time; a second one is refused.\n\
          keep it, or name a directory on a disk that you back up.").only_at_start(),
     Appendfsync: setting("appendfsync", Kind::Checked("POLICY", fsync_policy), "everysec",
-        "When the log is forced to the disk. Under every policy, killing the server loses nothing that \
+        "The time at which the log is forced to the disk. Under every policy, killing the server loses nothing that \
          it acknowledged; this is about power cuts and crashes of the system.\n\
          always: before each acknowledgement. An interval such as 100ms (everysec is 1s): a power cut \
          may lose that much. no: whenever the system likes.\n\
@@ -227,7 +227,7 @@ settings! {
          Less keeps small logs smaller; it is seldom worth the work.")
         .alias("auto-aof-rewrite-min-size"),
     CompactRate: setting("compact-rate", Kind::Bytes(0..=1 << 40), "48mb",
-        "How many bytes a second a compaction writes at most.\n\
+        "The bytes a second that a compaction writes at most.\n\
          0 is as fast as possible, at the expense of the clients' latency."),
     SetAsideWarnSize: setting("set-aside-warn-size", Kind::Bytes(0..=1 << 50), "1gb",
         "When quarantine/ and diverged/ together are larger than this, the log and INFO warn. They hold \
@@ -245,15 +245,15 @@ settings! {
         "A replication link that is silent for this many seconds is given up and dialled anew.\n\
          More for links that stall for long."),
     ReplBacklogSize: setting("repl-backlog-size", Kind::Bytes(0..=1 << 50), "64mb",
-        "How many bytes of log are kept after a compaction, so that a follower that was away can go on \
+        "The bytes of log that are kept after a compaction, so that a follower that was away can go on \
          where it was.\n\
          More spares full copies after a longer absence; 0 keeps nothing."),
     ReplRetentionBytes: setting("repl-retention-bytes", Kind::Bytes(0..=1 << 50), "1gb",
-        "How many bytes of log are kept after a compaction for connected followers.\n\
+        "The bytes of log that are kept after a compaction for connected followers.\n\
          A follower that lags by more than this is given a full copy.\n\
          keep it, or give as much as the disk can spare."),
     ReplicaServeStaleData: setting("replica-serve-stale-data", Kind::YesNo, "yes",
-        "Whether a follower that has lost its leader goes on answering reads.\n\
+        "Lets a follower that has lost its leader go on answering reads.\n\
          no answers them with -MASTERDOWN.").alias("slave-serve-stale-data"),
     ReplicaMaxStaleness: setting("replica-max-staleness", millis(0..=INT_MAX), "0",
         "A follower that lags its leader by more than this answers reads with -STALE.\n\
@@ -275,7 +275,7 @@ settings! {
         "A follower that was last heard of more than this many seconds ago does not keep up.\n\
          0 counts every connected follower.").alias("min-slaves-max-lag"),
     Databases: setting("databases", number(1..=1), "1",
-        "How many numbered databases there are: only database 0.")
+        "The number of numbered databases: there is only database 0.")
         .only_at_start().heading("Fixed: there because clients ask"),
     Save: setting("save", Kind::Checked("\"\"", no_save_points), "",
         "Redis's snapshot schedule. kvstore has none, so only the empty value is taken."),

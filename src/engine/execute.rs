@@ -1,49 +1,66 @@
 //! The path of a request: guards from cheap to expensive, then the command under its locks.
+//!
+//! ```text
+//! execute ─ find the row ─ guards ─ lock ─ role and pause once more ─ handler ─ append to the log ─ unlock
+//! ```
 
 use super::session::Ending;
 use super::table::{Resolved, Run, ServerCall};
-use super::{Engine, Session};
+use super::{Engine, Persistence, Session};
+use crate::clock::Stopwatch;
 use crate::commands::extra::usage::explain_failure;
 use crate::commands::{self, Call, Flags, Handler, Spec};
 use crate::config::Id;
 use crate::error::{Failure, Kind, LOADING, NO_AUTH};
 use crate::metrics::timeline::Step;
 use crate::protocol::{Args, Dialect, Mark, Reply};
-use crate::pubsub::commands as pubsub_command;
+use crate::pubsub::commands::check_subscriber;
 use crate::pubsub::notify::Notice;
 use crate::store::Tx;
+use crate::store::effect::Seq;
 use std::sync::atomic::Ordering::Relaxed;
 
 const NOT_IN_MULTI: Failure = Failure::fixed("ERR Command not allowed inside a transaction");
+const TOO_FEW_REPLICAS: Failure = Failure::fixed("NOREPLICAS Not enough good replicas to write.");
 
 impl Engine {
-    /// Runs one request and writes its answer.
+    /// Called before the first request of a batch: reads the clock, the settings and the watermark that hold
+    /// for it.
+    pub fn begin_batch(&self, session: &mut Session) {
+        session.probe.stopwatch = Stopwatch::start();
+        session.promised = self.persistence.as_ref().map_or(Seq(0), Persistence::promised);
+        self.refresh_settings(session);
+    }
+
+    /// Takes over changed settings; called also after CONFIG SET, for the rest of its batch.
+    pub(crate) fn refresh_settings(&self, session: &mut Session) {
+        session.config.refresh(&self.config);
+        let (slow_from, spike_from) = (session.config.slow_from, session.config.spike_from);
+        let sample_every = self.sample_every.load(Relaxed);
+        session.probe.configure(slow_from, spike_from, sample_every, session.client.id.0);
+    }
+
+    /// Runs one request and writes its reply.
     pub fn execute(&self, session: &mut Session, args: Args<'_>, reply: &mut Reply) {
         reply.start();
         let mark = reply.mark();
         session.reply_mode.begin();
         let result = self.try_execute(session, args, reply);
         self.answer_failure(result, &mark, args, reply);
-        if session.reply_mode.end() {
-            reply.rewind(&mark);
-        }
-        self.note_stake(session, mark, reply);
+        end_reply(session, mark, reply);
     }
 
-    /// Answers a line that makes no command. In a MULTI it leaves a hole, as a command that is refused does.
+    /// Answers a line that makes no command. In a MULTI it counts as a refused command.
     pub fn refuse_line(&self, session: &mut Session, failure: Failure, reply: &mut Reply) {
         let mark = reply.mark();
         session.reply_mode.begin();
-        let failure = session.note_refusal(Args::new(&[], &[]), failure);
+        let failure = session.refuse_transaction(Args::new(&[], &[]), failure);
         self.metrics.count_error(failure.code());
         reply.error(&failure);
-        if session.reply_mode.end() {
-            reply.rewind(&mark);
-        }
-        self.note_stake(session, mark, reply);
+        end_reply(session, mark, reply);
     }
 
-    /// Answers a failed command with its error, in place of whatever it has answered already.
+    /// Answers a failed command with its error, in place of anything it has answered already.
     pub(crate) fn answer_failure(
         &self,
         result: Result<(), Failure>,
@@ -62,17 +79,7 @@ impl Engine {
         reply.error(&failure);
     }
 
-    /// From the first write of a batch on, every reply is at stake until the gate.
-    fn note_stake(&self, session: &mut Session, mark: Mark, reply: &Reply) {
-        let answered = usize::from(reply.bytes().len() > mark.position());
-        match &mut session.at_stake {
-            Some((_, replies)) => *replies += answered,
-            None if session.wrote => session.at_stake = Some((mark, answered)),
-            None => {}
-        }
-    }
-
-    /// Guards, then the command, at once or, in a MULTI, later.
+    /// Guards, then the command: at once or, in a MULTI, later.
     pub(crate) fn try_execute(
         &self,
         session: &mut Session,
@@ -82,17 +89,19 @@ impl Engine {
         // A browser that was tricked into sending its request to us must not run the commands that an
         // attacker put into its body.
         if args.is(0, "post") || args.is(0, "host:") {
-            log::warn!(
-                "client {}: an HTTP request on the command port; closing",
-                session.client.addr
-            );
+            let addr = session.client.addr;
+            log::warn!("client {addr}: an HTTP request on the command port; closing");
             session.ending = Ending::Now;
             return Ok(());
         }
-        self.begin_command(session);
-        let found = match self.admit(session, args, reply.dialect()) {
+        session.probe.begin();
+        let admitted = self.resolve(session, args).and_then(|found| {
+            let admitted = self.admit(session, found.command, reply.dialect());
+            admitted.map_err(|failure| self.reject(Some(found), failure)).map(|()| found)
+        });
+        let found = match admitted {
             Ok(found) => found,
-            Err(failure) => return Err(session.note_refusal(args, failure)),
+            Err(failure) => return Err(session.refuse_transaction(args, failure)),
         };
         session.client.note_command(found.index);
         if session.queues(found.command) {
@@ -101,49 +110,102 @@ impl Engine {
         self.run(session, found, args, reply)
     }
 
-    /// The guards, from cheap to expensive: finds the command and says whether it may run. In a MULTI it
-    /// is asked when a command is queued, and again for EXEC on behalf of them all.
+    /// Finds the command's row.
+    fn resolve(&self, session: &Session, args: Args<'_>) -> Result<Resolved, Failure> {
+        match self.commands.resolve(args) {
+            Ok(found) => Ok(found),
+            // Before AUTH a client does not learn which commands exist.
+            Err(_) if !session.authenticated => Err(NO_AUTH),
+            Err(failure) => Err(self.reject(self.commands.lookup(args), failure)),
+        }
+    }
+
+    /// Counts a call that is refused before it runs.
+    fn reject(&self, found: Option<Resolved>, failure: Failure) -> Failure {
+        if let Some(found) = found {
+            self.metrics.commands[found.index].rejected.increment();
+        }
+        failure
+    }
+
+    /// The guards, from cheap to expensive. In a MULTI they are asked when a command is queued, and for EXEC
+    /// again on behalf of all queued commands. Waiting happens here, before any lock is taken.
     fn admit(
         &self,
         session: &mut Session,
-        args: Args<'_>,
+        command: &Spec,
         dialect: Dialect,
-    ) -> Result<Resolved, Failure> {
-        let found = match self.commands.resolve(args) {
-            Ok(found) => found,
-            // Before AUTH nobody learns which commands there are.
-            Err(_) if !session.authenticated => return Err(NO_AUTH),
-            Err(failure) => return Err(self.reject(self.commands.lookup(args), failure)),
-        };
-        let command = found.command;
+    ) -> Result<(), Failure> {
+        // Without the password, only AUTH, HELLO and QUIT.
         if !session.authenticated && !command.flags.has(Flags::NO_AUTH) {
-            return Err(self.reject(Some(found), NO_AUTH));
+            return Err(NO_AUTH);
         }
+        // Commands that take over the connection or wait cannot be queued.
         if command.flags.has(Flags::NO_MULTI) && session.queues(command) {
-            return Err(self.reject(Some(found), NOT_IN_MULTI));
+            return Err(NOT_IN_MULTI);
         }
-        pubsub_command::check_allowed(session, command, dialect)
-            .and_then(|()| self.admit_waiting(session, command))
-            .map_err(|failure| self.reject(Some(found), failure))?;
-        Ok(found)
-    }
-
-    /// Waits where a command has to, before any lock is taken: for the end of a pause, for the disk.
-    fn admit_waiting(&self, session: &mut Session, command: &Spec) -> Result<(), Failure> {
+        // A subscriber may send little else; with RESP3, everything.
+        check_subscriber(session, command, dialect)?;
         let flags = session.flags_of(command);
-        let mut waited =
-            !flags.has(Flags::UNPAUSED) && self.wait_while_paused(&session.client, flags)?;
-        if let Some(persistence) = self.persistence.as_ref().filter(|_| flags.has(Flags::WRITE)) {
+        let mut waited = false;
+        // CLIENT PAUSE holds back writes or all commands, but not those that end the pause or the server.
+        if !flags.has(Flags::UNPAUSED) {
+            waited |= self.wait_while_paused(&session.client, flags)?;
+        }
+        // A write needs room in the log's buffer, and a log that works.
+        if flags.has(Flags::WRITE)
+            && let Some(persistence) = &self.persistence
+        {
             waited |= persistence.admit()?;
         }
+        // A follower takes no writes, and perhaps no reads.
         self.check_role(flags)?;
+        // `maxmemory` stops commands that may need memory, and queueing, which does.
         if flags.has(Flags::DENYOOM) || session.queues(command) {
             waited |= self.make_room()?;
         }
         if waited {
-            session.account_wait();
+            session.note_wait();
         }
         Ok(())
+    }
+
+    /// Refuses writes on a follower, reads that may be too old, and writes that too few followers would get.
+    fn check_role(&self, flags: Flags) -> Result<(), Failure> {
+        self.check_role_locked(flags)?;
+        if flags.has(Flags::WRITE) {
+            let wanted = self.config.int(Id::MinReplicasToWrite) as usize;
+            let is_enough = wanted == 0 || self.good_followers() >= wanted;
+            return if is_enough {
+                Ok(())
+            } else {
+                Err(TOO_FEW_REPLICAS.of_kind(Kind::Unavailable))
+            };
+        }
+        if flags.has(Flags::READONLY) {
+            self.role.may_read(&self.config, || self.uptime_ms())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The part of [`Engine::check_role`] that is asked again under the locks. Stepping down and loading take
+    /// all of them, so only then is the answer certain.
+    fn check_role_locked(&self, flags: Flags) -> Result<(), Failure> {
+        if flags.has(Flags::WRITE) && self.role.is_follower() {
+            return Err(self.role.readonly());
+        }
+        if self.loading.is_active() && !flags.has(Flags::LOADING) { Err(LOADING) } else { Ok(()) }
+    }
+
+    /// Followers that keep up: connected, and heard of lately (`min-replicas-max-lag`).
+    pub fn good_followers(&self) -> usize {
+        let silent_ms_max = self.config.int(Id::MinReplicasMaxLag) as u64 * 1000;
+        let now = self.uptime_ms();
+        self.followers.count(|follower| {
+            follower.online.load(Relaxed)
+                && (silent_ms_max == 0 || follower.silent_ms(now) <= silent_ms_max)
+        })
     }
 
     /// Runs a command that the guards have let through.
@@ -157,102 +219,48 @@ impl Engine {
         let command = found.command;
         let result = match found.run {
             Run::Data(handler) => {
-                let begin = |session: &mut Session| self.begin(session, command, args);
-                match self.begin_admitted(session, command.flags, begin) {
-                    Ok(mut tx) => {
-                        let result = self.run_data(session, &mut tx, command, handler, args, reply);
-                        self.finish(session, tx);
-                        result
-                    }
-                    Err(failure) => Err(failure),
-                }
+                let lock = |session: &mut Session| self.lock(session, command, args);
+                self.lock_admitted(session, command.flags, lock).and_then(|mut tx| {
+                    let result = self.run_data(session, &mut tx, command, handler, args, reply);
+                    self.finish(session, tx);
+                    result
+                })
             }
             Run::Server(handler) => handler(&mut ServerCall { engine: self, session, reply }, args),
         };
-        self.end_command(session, found, args, result.is_err());
+        session.ran(self, found, args, result.is_err());
         result
     }
 
-    /// Whether a node in this role runs the command: a follower takes no writes and may refuse reads, a
-    /// leader may refuse writes that too few followers would have.
-    fn check_role(&self, flags: Flags) -> Result<(), Failure> {
-        self.check_behind_lock(flags)?;
-        if flags.has(Flags::WRITE) {
-            return self.check_followers();
-        }
-        if flags.has(Flags::READONLY) {
-            self.role.may_read(&self.config, || self.uptime_ms())
-        } else {
-            Ok(())
-        }
-    }
-
-    /// What is asked once more when the locks are held: a step down and a load take all of them, so only
-    /// then is the answer certain.
-    pub(crate) fn check_behind_lock(&self, flags: Flags) -> Result<(), Failure> {
-        if flags.has(Flags::WRITE) && self.role.is_follower() {
-            return Err(self.role.readonly());
-        }
-        if self.loading.is_active() && !flags.has(Flags::LOADING) { Err(LOADING) } else { Ok(()) }
-    }
-
-    /// `min-replicas-to-write`.
-    fn check_followers(&self) -> Result<(), Failure> {
-        let wanted = self.config.int(Id::MinReplicasToWrite) as usize;
-        if wanted == 0 || self.good_followers() >= wanted {
-            return Ok(());
-        }
-        let refusal = Failure::fixed("NOREPLICAS Not enough good replicas to write.");
-        Err(refusal.of_kind(Kind::Unavailable))
-    }
-
-    /// Followers that keep up: connected, and heard of lately (`min-replicas-max-lag`).
-    pub fn good_followers(&self) -> usize {
-        let silent_ms_max = self.config.int(Id::MinReplicasMaxLag) as u64 * 1000;
-        let now = self.uptime_ms();
-        self.followers.count(|follower| {
-            follower.online.load(Relaxed)
-                && (silent_ms_max == 0 || follower.silent_ms(now) <= silent_ms_max)
-        })
-    }
-
-    /// Counts a call that is refused before it runs.
-    fn reject(&self, found: Option<Resolved>, failure: Failure) -> Failure {
-        if let Some(found) = found {
-            self.metrics.commands[found.index].rejected.increment();
-        }
-        failure
-    }
-
-    /// Takes the locks, and asks once more whether the command may run: only with the locks held is the
-    /// answer certain (see `cluster/role.rs` and `pause.rs`).
-    pub(crate) fn begin_admitted<'s>(
+    /// Takes the locks and checks the role and the pause again, because both may have changed while the
+    /// command waited for its locks.
+    pub(crate) fn lock_admitted<'s>(
         &'s self,
         session: &mut Session,
         flags: Flags,
-        begin: impl Fn(&mut Session) -> Tx<'s>,
+        lock: impl Fn(&mut Session) -> Tx<'s>,
     ) -> Result<Tx<'s>, Failure> {
         loop {
-            let tx = begin(session);
-            let admitted = self.check_behind_lock(flags);
+            let tx = lock(session);
+            let admitted = self.check_role_locked(flags);
             if admitted.is_ok() && !self.is_paused(flags) {
                 return Ok(tx);
             }
             self.finish(session, tx);
             admitted?;
             self.wait_while_paused(&session.client, flags)?;
-            session.account_wait();
+            session.note_wait();
         }
     }
 
-    /// Locks what the command works on. Its time is that of the moment when the locks were held: the end of the
-    /// command before, unless there was a wait.
-    fn begin<'s>(&'s self, session: &mut Session, command: &Spec, args: Args<'s>) -> Tx<'s> {
+    /// Locks the command's keys. Its time is the moment when the locks were held: the end of the command
+    /// before, unless there was a wait.
+    fn lock<'s>(&'s self, session: &mut Session, command: &Spec, args: Args<'s>) -> Tx<'s> {
         let write = command.flags.has(Flags::WRITE);
         let waited = std::mem::take(&mut session.waited);
         let all_keys = command.flags.has(Flags::ALL_KEYS);
-        let at_start =
-            (!all_keys).then(|| self.clock.at_start_of(&session.stopwatch, &mut session.reading));
+        let stopwatch = &session.probe.stopwatch;
+        let at_start = (!all_keys).then(|| self.clock.at_start_of(stopwatch, &mut session.reading));
         let now = move || at_start.unwrap_or_else(|| self.clock.now());
         let tx = commands::lock(&self.store, command, args, now);
         if waited || tx.waited_for_locks() {
@@ -261,11 +269,10 @@ impl Engine {
         self.prepare(session, tx, write)
     }
 
-    /// Tells a new transaction what it must know of the session.
+    /// Gives a new transaction what it needs of the session.
     pub(crate) fn prepare<'s>(&self, session: &mut Session, tx: Tx<'s>, write: bool) -> Tx<'s> {
         if tx.waited_for_locks() {
-            session.account(Step::Lock);
-            self.metrics.lock_wait.record(session.watch.timeline.of(Step::Lock) / 1000);
+            self.metrics.lock_wait.record(session.probe.waited(Step::Lock) / 1000);
         }
         let mut tx =
             tx.without_touch(session.client.no_touch.load(Relaxed)).with_tracking(self.tracking());
@@ -276,7 +283,7 @@ impl Engine {
         tx
     }
 
-    /// Runs a command on the data, and counts what it found.
+    /// Runs a command on the data, and counts the keys it found.
     pub(crate) fn run_data(
         &self,
         session: &mut Session,
@@ -286,24 +293,23 @@ impl Engine {
         args: Args<'_>,
         reply: &mut Reply,
     ) -> Result<(), Failure> {
-        let value_len_max = self.config.int(Id::ProtoMaxBulkLen) as usize;
+        let value_len_max = session.config.value_len_max;
         tx.set_command_kind(command.flags.has(Flags::WRITE));
         let mut call = Call { tx, reply, value_len_max, name: command.name };
         let result = handler(&mut call, args);
-        session.time(Step::Run);
+        session.probe.step(Step::Run);
         if command.flags.has(Flags::WRITE) {
             self.metrics.expired_keys.add(tx.reap(command.keys(args)) as u64);
         }
-        let (hits, misses) = tx.take_hits_and_misses();
+        let found = tx.take_hits_and_misses();
         if command.flags.has(Flags::READONLY) {
-            session.tally.hits += hits;
-            session.tally.misses += misses;
+            session.probe.looked_up(found);
         }
         result
     }
 
-    /// Ends the work on the data: its effects go to the log while the locks are held, so that the order
-    /// of the log is the order in which they were applied.
+    /// Appends the effects to the log while the locks are held, so that the order of the log is the order in
+    /// which they were applied; then unlocks.
     pub(crate) fn finish(&self, session: &mut Session, mut tx: Tx<'_>) {
         let events = tx.take_events();
         session.notices.extend(events.into_iter().map(Notice::Event));
@@ -317,11 +323,25 @@ impl Engine {
             session.depends_on = session.depends_on.max(tx.last_seq());
             return;
         };
-        self.note_write(session, persistence, seq);
-        session.depends_on = session.depends_on.max(session.last_write);
+        session.last_write = seq;
+        session.last_write_epoch = persistence.own_epoch();
+        session.depends_on = session.depends_on.max(seq);
         session.wrote = true;
-        session.watch.timeline.seq = session.last_write.0;
-        session.time(Step::Append);
+        session.probe.appended(seq);
+    }
+}
+
+/// Takes the reply back if the client wants none. From the first write of a batch on, counts the replies that
+/// become errors if the log fails.
+fn end_reply(session: &mut Session, mark: Mark, reply: &mut Reply) {
+    if session.reply_mode.end() {
+        reply.rewind(&mark);
+    }
+    let answered = usize::from(reply.bytes().len() > mark.position());
+    match &mut session.uncertain_replies {
+        Some((_, replies)) => *replies += answered,
+        None if session.wrote => session.uncertain_replies = Some((mark, answered)),
+        None => {}
     }
 }
 
@@ -366,7 +386,7 @@ mod tests {
         // A write that comes to nothing gives its buffer back as well.
         run_late(&engine, &mut session, b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n").unwrap();
         assert_eq!(session.record.capacity(), buffer);
-        engine.flush_tally(&mut session);
+        session.probe.flush(&engine.metrics);
         let stats = &engine.metrics.commands[engine.commands.find(b"set").unwrap().index];
         assert_eq!((stats.latency.count(), stats.failed.get()), (2, 1));
     }

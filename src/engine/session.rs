@@ -1,16 +1,19 @@
 //! What the server remembers of one connection between its requests.
 
 use super::Engine;
-use super::clients::Client;
-use super::pause::PauseKind;
-use super::persistence::AtStake;
-use super::transaction::Queue;
+use super::parking::UncertainReplies;
+use super::queue::{Queue, discarded};
+use super::table::Resolved;
 use crate::aof::record::Epoch;
-use crate::clock::{Reading, Stopwatch};
+use crate::clients::Client;
+use crate::clients::pause::PauseKind;
+use crate::clock::Reading;
+use crate::commands::{Flags, Spec};
+use crate::config::{ConfigSnapshot, OutputLimit};
 use crate::error::Failure;
 use crate::metrics::timeline::Step;
 use crate::observe::monitor::Monitoring;
-use crate::observe::probe::{Tally, Timing, Watch};
+use crate::observe::probe::Probe;
 use crate::protocol::{Args, Dialect};
 use crate::pubsub::Subscriptions;
 use crate::pubsub::notify::Notice;
@@ -34,7 +37,7 @@ pub enum ReplyMode {
 }
 
 impl ReplyMode {
-    /// Whether the command that is running is answered.
+    /// True if the running command is answered.
     pub(crate) fn is_on(self) -> bool {
         self == ReplyMode::On
     }
@@ -46,8 +49,8 @@ impl ReplyMode {
         }
     }
 
-    /// Called behind a command, which may have changed the mode; returns whether to take its answer
-    /// back. The answer to what turns replies on is sent, that to what turns them off is not.
+    /// Called after a command, which may have changed the mode; returns whether to take its reply back. The
+    /// reply to the command that turns replies on is sent, the reply to the one that turns them off is not.
     pub(crate) fn end(&mut self) -> bool {
         let mode = *self;
         if mode == ReplyMode::SkipThis {
@@ -57,15 +60,15 @@ impl ReplyMode {
     }
 }
 
-/// What is done with a command.
+/// How a session's commands run.
 #[derive(Debug, Default)]
 pub enum Mode {
-    /// It runs.
+    /// At once.
     #[default]
     Direct,
-    /// It is queued, since MULTI.
+    /// MULTI was called: they are queued.
     Queueing(Queue),
-    /// It is one of EXEC's: it runs, and waits for nothing.
+    /// EXEC runs them: they wait for nothing.
     Executing,
 }
 
@@ -98,15 +101,15 @@ pub enum Ending {
 /// The state of one connection. Owned by its thread.
 #[derive(Debug)]
 pub struct Session {
-    /// What others see of it.
+    /// What other threads see of it.
     pub client: Arc<Client>,
-    /// Whether the password was given, or none is needed.
+    /// True if the password was given, or none is needed.
     pub authenticated: bool,
-    /// What RESP requests are answered in.
+    /// The RESP version of replies to RESP requests.
     pub resp: Dialect,
-    /// It has sent a RESP request, so it is a program and reads RESP.
+    /// True after the first RESP request: the peer is a program and reads RESP.
     sent_resp: bool,
-    /// A line has asked for RESP, with HELLO 2 or HELLO 3. RESET takes that back.
+    /// True after a line with HELLO 2 or HELLO 3, until RESET.
     pub(crate) asked_for_resp: bool,
     /// Whether replies are sent.
     pub reply_mode: ReplyMode,
@@ -114,42 +117,44 @@ pub struct Session {
     pub mode: Mode,
     /// Keys that the next EXEC depends on.
     pub(crate) watches: Watches,
-    /// Whether to go on.
+    /// What becomes of the connection.
     pub ending: Ending,
-    /// Measures the commands of a batch one after another.
-    pub stopwatch: Stopwatch,
-    /// The clocks as they were lately, to know the time of a command without asking.
+    /// The settings that this batch runs under.
+    pub(crate) config: ConfigSnapshot,
+    /// Counts and times the commands.
+    pub probe: Probe,
+    /// A recent reading of the clocks, from which a command's time is worked out.
     pub(crate) reading: Reading,
-    /// The present command has waited since `stopwatch` was started: what it shows is no longer the time.
+    /// The current command has waited since the stopwatch was started, which no longer tells its time.
     pub(crate) waited: bool,
-    /// Wrong passwords so far: each makes the answer to the next slower.
+    /// Wrong passwords so far. Each delays the reply to the next.
     pub auth_failures: u32,
-    /// What it listens to.
+    /// The channels and patterns subscribed to.
     pub subscriptions: Subscriptions,
-    /// What this batch has to tell subscribers, behind the gate.
+    /// Messages and events of this batch, sent to subscribers after the gate.
     pub(crate) notices: Vec<Notice>,
     /// This connection's last record.
     pub(crate) last_write: Seq,
-    /// The leadership that it is of: its number, and the crc of its first record.
+    /// The leadership that it belongs to: its epoch and the crc of its first record.
     pub(crate) last_write_epoch: (Epoch, u32),
-    /// Whether this batch has written anything.
+    /// True if this batch has written.
     pub(crate) wrote: bool,
     /// The newest record that this batch's replies depend on.
     pub(crate) depends_on: Seq,
-    /// The replies of this batch that a failure of the log would take back.
-    pub(crate) at_stake: Option<AtStake>,
-    /// Kept from one record to the next.
+    /// When this batch began, records up to here were as safe as promised.
+    pub(crate) promised: Seq,
+    /// The replies of this batch that become errors if the log fails.
+    pub(crate) uncertain_replies: Option<UncertainReplies>,
+    /// The highest seq that replies of this connection were parked for.
+    pub(crate) parked_until: Seq,
+    /// The buffer for records, kept from one to the next.
     pub(crate) record: Vec<u8>,
-    pub(crate) tally: Tally,
-    pub(crate) watch: Watch,
-    /// CLIENT PAUSE of the EXEC that runs: it begins at the end.
+    /// CLIENT PAUSE inside the EXEC that runs: it begins at the end.
     pub(crate) pauses: Vec<(PauseKind, u64)>,
-    /// Asked for MONITOR in this batch, and what lines shall come in.
+    /// MONITOR was called in this batch; the dialect of its lines.
     pub(crate) begins_monitoring: Option<Dialect>,
     /// While it monitors.
     pub monitoring: Option<Monitoring>,
-    /// When this batch began, records up to here were as safe as is promised.
-    pub(crate) promised: Seq,
 }
 
 impl Session {
@@ -159,6 +164,7 @@ impl Session {
         subscriptions: Subscriptions,
         authenticated: bool,
         store: Arc<Store>,
+        config: ConfigSnapshot,
     ) -> Session {
         let watches = Watches::new(store, Arc::clone(&client.watch_fired));
         Session {
@@ -171,7 +177,8 @@ impl Session {
             mode: Mode::Direct,
             watches,
             ending: Ending::None,
-            stopwatch: Stopwatch::start(),
+            config,
+            probe: Probe::default(),
             reading: Reading::now(),
             waited: false,
             auth_failures: 0,
@@ -181,32 +188,30 @@ impl Session {
             last_write_epoch: (Epoch(0), 0),
             wrote: false,
             depends_on: Seq(0),
-            at_stake: None,
+            promised: Seq(0),
+            uncertain_replies: None,
+            parked_until: Seq(0),
             record: Vec::new(),
-            tally: Tally::default(),
-            watch: Watch::default(),
             pauses: Vec::new(),
             begins_monitoring: None,
             monitoring: None,
-            promised: Seq(0),
         }
     }
 
-    /// The dialect of answers to lines: text for people, RESP for programs and under `inline-replies resp`.
-    pub fn line_dialect(&self, inline_resp: bool) -> Dialect {
-        let is_resp = inline_resp || self.sent_resp || self.asked_for_resp;
+    /// The dialect of replies to lines: text for people, RESP for programs and under `inline-replies resp`.
+    pub fn line_dialect(&self) -> Dialect {
+        let is_resp = self.config.is_inline_resp || self.sent_resp || self.asked_for_resp;
         if is_resp { self.resp } else { Dialect::Text }
     }
 
-    /// To be called for each RESP request, before it runs. After the first one, lines are answered in RESP.
+    /// Called before each RESP request. After the first one, lines are answered in RESP.
     pub fn note_resp(&mut self) {
         if !std::mem::replace(&mut self.sent_resp, true) {
             self.speak_resp();
         }
     }
 
-    /// To be called for each line, before it runs: with HELLO 2 or HELLO 3, programs that send lines ask
-    /// for RESP.
+    /// Called before each line: with HELLO 2 or HELLO 3, a program that sends lines asks for RESP.
     pub fn note_line(&mut self, args: Args<'_>) {
         if args.is(0, "hello") && (args.is(1, "2") || args.is(1, "3")) {
             self.asked_for_resp = true;
@@ -223,37 +228,77 @@ impl Session {
         self.begins_monitoring = self.begins_monitoring.map(|_| self.resp);
     }
 
-    /// Bytes kept from one request to the next, to be counted as the client's.
+    /// Bytes kept from one request to the next, counted as the client's memory.
     pub fn allocated_bytes(&self) -> usize {
         self.record.capacity()
     }
 
-    /// Gives back what an unusually large request needed.
+    /// How much may wait for this client.
+    pub(crate) fn output_limit(&self) -> OutputLimit {
+        self.config.output_limit(self.client.class())
+    }
+
+    /// Gives back the memory of an unusually large request.
     pub fn shrink(&mut self) {
         const KEEP_MAX: usize = 16 << 10;
         self.record.clear();
         self.record.shrink_to(KEEP_MAX);
     }
 
-    /// The present command's time up to now, as far as it is not accounted for, was this step.
-    pub(crate) fn account(&mut self, step: Step) {
-        self.watch.timeline.up_to(step, self.stopwatch.nanos());
+    /// The current command has waited: for CLIENT PAUSE, the log, or evictions.
+    pub(crate) fn note_wait(&mut self) {
+        self.waited = true;
+        self.probe.waited(Step::Wait);
     }
 
-    /// As [`Session::account`], if the command's steps are timed.
-    pub(crate) fn time(&mut self, step: Step) {
-        if self.watch.timing != Timing::Off {
-            self.account(step);
+    /// A command has run.
+    pub(crate) fn ran(&mut self, engine: &Engine, found: Resolved, args: Args<'_>, failed: bool) {
+        let waits = self.depends_on > self.promised;
+        self.probe.ran(engine, &self.client, (found, args), failed, waits);
+    }
+
+    /// The flags that the guards go by: for EXEC, those of all queued commands.
+    pub(crate) fn flags_of(&self, command: &Spec) -> Flags {
+        match &self.mode {
+            Mode::Queueing(queue) if command.name == "exec" => {
+                command.flags.without(Flags::LOADING).and(queue.flags())
+            }
+            _ => command.flags,
         }
     }
 
-    /// As [`Session::account`], for a wait.
-    pub(crate) fn account_wait(&mut self) {
-        self.waited = true;
-        self.account(Step::Wait);
+    /// True if a command is to run later, at EXEC.
+    pub(crate) fn queues(&self, command: &Spec) -> bool {
+        matches!(self.mode, Mode::Queueing(_)) && !command.flags.has(Flags::UNQUEUED)
     }
 
-    pub(crate) fn begin_batch(&mut self) {
-        self.stopwatch = Stopwatch::start();
+    /// Ends a transaction, and forgets the watched keys.
+    pub(crate) fn leave_transaction(&mut self) {
+        self.mode = Mode::Direct;
+        self.watches.clear();
+        self.record_transaction();
+    }
+
+    /// Called when the guards refuse a command. A transaction with a hole in it would be worse than none, so
+    /// EXEC will be refused; a refused EXEC ends it.
+    pub(crate) fn refuse_transaction(&mut self, args: Args<'_>, failure: Failure) -> Failure {
+        if args.is(0, "exec") {
+            self.leave_transaction();
+            return discarded(failure);
+        }
+        if let Mode::Queueing(queue) = &mut self.mode {
+            queue.fail();
+            self.record_transaction();
+        }
+        failure
+    }
+
+    /// Shows CLIENT LIST how many commands are queued, and counts their memory.
+    pub(crate) fn record_transaction(&self) {
+        let (commands, bytes) = match &self.mode {
+            Mode::Queueing(queue) => (queue.len() as i64, queue.allocated_bytes()),
+            _ => (-1, 0),
+        };
+        self.client.note_transaction(commands, bytes + self.watches.bytes());
     }
 }

@@ -1,17 +1,14 @@
-//! The thread `aof-sync`: syncs the log at the policy's pace, and sends the replies parked with it.
-//!
-//! Connections send to it over one channel; it never waits for a client, only for the disk.
+//! The thread `aof-sync`: syncs the log at the policy's pace, and then sends the replies that were parked for
+//! it. It waits for the disk, never for a client.
 //!
 //! ```text
-//! conn-1 ── try_sync ──────── fdatasync ────────┐ replies itself
-//! conn-2 ── somebody is syncing: park ─┐        │
+//! conn-1 ── try_sync ──────── fdatasync ────────┐ sends its replies itself
+//! conn-2 ── a sync is going on: park ──┐        │
 //! conn-3 ── park ──────────────────────┤        │
-//! aof-sync                             └────────┴── one fdatasync for both ── replies to both
+//! aof-sync                             └────────┴── one fdatasync for both ── sends the replies of both
 //! ```
 
-use super::persistence::{Parked, refuse};
 use super::{Engine, Persistence};
-use crate::aof::stats::Stages;
 use crate::config::Fsync;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::thread;
@@ -19,13 +16,13 @@ use std::time::{Duration, Instant};
 
 /// How often a log that cannot be written is tried again.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
-/// Under `always`, how soon what nobody waits for is synced, such as the sweeper's deletions; under all
-/// policies, how often an idle thread looks.
+/// Under `always`, how soon records are synced for which no reply waits, such as the sweeper's deletions.
+/// Under all policies, how often an idle thread looks for work.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Replies served by one sync at most, so that the first of them need not wait for ever.
+/// A sync waits for no more parked batches than this, so that the first of them leaves in time.
 const PARKED_BATCH_MAX: usize = 1024;
-/// How often to step aside for nothing before syncing.
-const LOOKS_IN_VAIN_MAX: usize = 2;
+/// How often to yield without a further batch being parked, before syncing.
+const YIELDS_IN_VAIN_MAX: usize = 2;
 
 /// Runs until [`Persistence::stop_syncing`], which is called after the last connection; then writes and
 /// syncs what is left.
@@ -34,11 +31,11 @@ pub fn run(engine: &Engine, persistence: &Persistence) {
     let mut last_sync = Instant::now();
     while !persistence.is_stopping.load(SeqCst) {
         log.rotate_if_full();
-        if let Ok(first) = persistence.parked_rx.try_recv() {
-            serve_parked(engine, persistence, first);
+        if persistence.gate.parking.len() > 0 {
+            sync_for_parked(engine, persistence);
             continue;
         }
-        let interval = match persistence.policy() {
+        let interval = match persistence.gate.policy() {
             Fsync::Every(interval) => Some(interval),
             Fsync::Always => Some(LOOK_EVERY),
             Fsync::Never => None,
@@ -56,11 +53,12 @@ pub fn run(engine: &Engine, persistence: &Persistence) {
     }
 }
 
-/// Waits until a reply is parked, the interval is over, or something else has to be looked at. While all
-/// is durable, no interval runs: the next one begins with the first write.
+/// Waits until a reply is parked, the interval is over, or the log or the policy has changed. While all is
+/// durable, no interval runs: the next one begins with the first write.
 fn wait(persistence: &Persistence, interval: Option<Duration>, last_sync: &mut Instant) {
-    let (log, policy, failed) =
-        (&persistence.log, persistence.policy(), persistence.log.has_failed());
+    let (log, gate) = (&persistence.log, &persistence.gate);
+    let policy = gate.policy();
+    let failed = log.has_failed();
     let is_durable = || log.durable() == log.appended();
     let is_idle = interval.is_some() && is_durable();
     log.awaits_writes.store(is_idle && policy != Fsync::Always, SeqCst);
@@ -72,12 +70,12 @@ fn wait(persistence: &Persistence, interval: Option<Duration>, last_sync: &mut I
     };
     let begins = || is_idle && policy != Fsync::Always && !is_durable();
     log.work.wait_until(Some(deadline), || {
-        !persistence.parked_rx.is_empty()
+        gate.parking.len() > 0
             || begins()
             || log.is_full()
             || persistence.is_stopping.load(SeqCst)
             || log.has_failed() != failed
-            || persistence.policy() != policy
+            || gate.policy() != policy
     });
     log.awaits_writes.store(false, SeqCst);
     if is_idle {
@@ -85,33 +83,23 @@ fn wait(persistence: &Persistence, interval: Option<Duration>, last_sync: &mut I
     }
 }
 
-/// Syncs once for everyone who has parked so far, then answers them.
-fn serve_parked(engine: &Engine, persistence: &Persistence, first: Parked) {
-    let all = gather(persistence, first);
-    persistence.crowded.store(all.len() > 1, Relaxed);
+/// Syncs once for all batches that are parked, then sends them.
+fn sync_for_parked(engine: &Engine, persistence: &Persistence) {
+    await_crowd(persistence);
     let synced = persistence.log.sync();
-    for mut parked in all {
-        // As everywhere, a log that fails refuses writes and lets reads go on.
-        if let Err(error) = &synced {
-            refuse(&mut parked.reply, parked.at_stake.take(), error);
-        }
-        let stages = *synced.as_ref().unwrap_or(&Stages::default());
-        engine.settle(&mut parked.pending, &parked.client, parked.began, Some(stages));
-        engine.send_parked(&mut parked);
-        parked.client.unpark();
-    }
+    let count = engine.release_parked(persistence, &synced);
+    persistence.gate.is_crowded.store(count > 1, Relaxed);
 }
 
-/// Everyone who has parked, and, in a crowd, who is just about to: as long as stepping aside for a
-/// moment brings more, one sync later is cheaper than two (PostgreSQL's `commit_delay`, without a
-/// delay to set).
-fn gather(persistence: &Persistence, first: Parked) -> Vec<Parked> {
-    let (mut all, mut looks_in_vain) = (vec![first], 0);
-    while looks_in_vain < LOOKS_IN_VAIN_MAX && all.len() < PARKED_BATCH_MAX {
-        let before = all.len();
-        all.extend(persistence.parked_rx.try_iter());
-        looks_in_vain = if all.len() > before { 0 } else { looks_in_vain + 1 };
+/// Lets connections that are just about to park do so: as long as yielding brings more, one sync a moment
+/// later is cheaper than two (PostgreSQL's `commit_delay`, without a delay to set).
+fn await_crowd(persistence: &Persistence) {
+    let mut parked = persistence.gate.parking.len();
+    let mut yields_in_vain = 0;
+    while yields_in_vain < YIELDS_IN_VAIN_MAX && parked < PARKED_BATCH_MAX {
         thread::yield_now();
+        let now = persistence.gate.parking.len();
+        yields_in_vain = if now > parked { 0 } else { yields_in_vain + 1 };
+        parked = now;
     }
-    all
 }

@@ -15,10 +15,10 @@
 //! long words are shortened, and a monitor may also read and write data.
 
 use super::observed::shown;
+use crate::clients::Client;
 use crate::clock;
 use crate::commands::{Flags, Spec};
 use crate::config::OutputLimit;
-use crate::engine::Client;
 use crate::lock::{Mutex, rank};
 use crate::memory::account::{Held, Sum};
 use crate::protocol::{Args, Dialect, Escaping, escape};

@@ -5,10 +5,10 @@
 //! while later it also says what the disk took.
 
 use crate::aof::stats::Stages;
+use crate::clients::Client;
 use crate::clock::{Stopwatch, UnixMillis};
 use crate::commands::{Secrets, Spec};
 use crate::config;
-use crate::engine::Client;
 use crate::lock::Mutex;
 use crate::metrics::timeline::{Step, Timeline};
 use crate::protocol::{Args, Reply, quote};

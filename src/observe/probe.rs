@@ -1,52 +1,58 @@
-//! Counting what commands do and cost, and keeping those worth a look.
+//! What commands do and cost: counted, timed, and kept if worth a look.
 //!
-//! Each command reads the clock once, at its end. From that come the latency histograms, and the
-//! question whether this one is to be looked at more closely: because it was slow, or because it is
-//! sampled or traced. Only a command that is sampled or traced reads the clock at each of its steps.
-//! Waiting for a lock is told without that: the store says whether others held it, and only then is the
-//! clock read.
+//! A session carries one [`Probe`]. The path of a request calls it at four places:
+//!
+//! ```text
+//! begin ── step, step … ── ran ─────────────── left
+//! the command's start      its end: counted    its batch has passed the gate (Unsettled::left)
+//! ```
+//!
+//! Each command reads the clock once, at its end. That gives the latency histograms and tells whether the
+//! command was slow. Only a sampled or traced command reads the clock at each of its steps. Waiting for a
+//! lock is timed for every command: the store says whether others held it, and only then is the clock read.
 //!
 //! # Slow at the gate
 //!
-//! The usual slow write is not a slow command but a slow disk, and the gate is passed once per batch,
-//! when its commands have long run. So:
+//! Usually the disk is slow, not the command; and the gate is passed once per batch, after its commands have
+//! run. So:
 //!
-//! - A command whose own time reaches `slowlog-log-slower-than` is kept at once, as in Redis; the gate's
-//!   share is added when the gate has been passed.
-//! - Besides, the first command of each batch that has to wait for the log is remembered. It will have
-//!   waited longest: if its own time and the gate's together reach the limit, it is kept. One entry for
-//!   one wait, however many commands shared it.
-//!
-//! Replies that are parked take this with them to the sync thread.
+//! - A command whose own time reaches `slowlog-log-slower-than` is kept at once, as in Redis. The gate's
+//!   share is added after the gate.
+//! - The first command of a batch that has to wait for the log is remembered: it waits longest. If its own
+//!   time and the gate's together reach the limit, it is kept. That is one entry for one wait, however many
+//!   commands shared it.
 
 use super::observed::{Observed, Words};
 use crate::aof::stats::Stages;
+use crate::clients::Client;
 use crate::clock::Stopwatch;
 use crate::commands::{Flags, Spec};
 use crate::config::Id;
+use crate::engine::Engine;
 use crate::engine::table::Resolved;
-use crate::engine::{Client, Engine, Persistence, Session};
-use crate::metrics::LocalHistogram;
 use crate::metrics::timeline::{Step, Timeline};
+use crate::metrics::{LocalHistogram, Metrics};
 use crate::protocol::Args;
 use crate::store::effect::Seq;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+
+/// Samples kept; older ones are forgotten.
+const SAMPLES_MAX: usize = 128;
 
 /// Counts of one batch, added to the shared counters at its end.
 #[derive(Debug, Default)]
-pub struct Tally {
-    /// The command of which `calls` and `latency` are.
+struct Tally {
+    /// The command that `calls` and `latency` belong to.
     command: usize,
     calls: u64,
     latency: LocalHistogram,
-    pub hits: u64,
-    pub misses: u64,
+    hits: u64,
+    misses: u64,
 }
 
 /// Whether a command's steps are timed one by one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Timing {
+enum Timing {
     /// No.
     #[default]
     Off,
@@ -56,242 +62,280 @@ pub enum Timing {
     Trace,
 }
 
-/// What a session looks out for.
-#[derive(Debug, Default)]
-pub struct Watch {
+/// The instruments of one session.
+#[derive(Debug)]
+pub struct Probe {
+    /// Restarted after each command of a batch.
+    pub stopwatch: Stopwatch,
     /// A command that takes so many microseconds goes into the slow log.
     slow_from: u64,
-    /// A command that takes so many microseconds is looked at: the lower of the limits.
-    look_from: u64,
+    /// A command that takes so many microseconds is examined: the lower of the limits.
+    examine_from: u64,
     /// One in so many commands is sampled; 0: none.
     sample_every: u32,
     /// Commands until the next sample.
     countdown: u32,
-    /// How the present command is timed.
-    pub timing: Timing,
-    /// The present command's steps, as far as they are known; behind a traced one, its.
-    pub timeline: Timeline,
-    /// What is not over yet for the commands of this batch.
-    pub pending: Pending,
+    timing: Timing,
+    /// Steps of the current command so far. After TRACE, the traced command's steps.
+    timeline: Timeline,
+    tally: Tally,
+    /// Commands of this batch whose time at the gate is not yet known.
+    pub unsettled: Unsettled,
 }
 
-/// Commands whose replies are on their way to the gate.
+/// Commands whose replies are on their way to the gate. Parked replies take it with them.
 #[derive(Debug, Default)]
-pub struct Pending {
-    /// Those that are kept.
-    observed: Vec<Arc<Observed>>,
-    first: Waiting,
-    /// Memory for the next one's words.
+pub struct Unsettled {
+    /// Commands that are kept in a ring.
+    kept: Vec<Arc<Observed>>,
+    first: FirstWait,
+    /// Memory for the words of the next `first`.
     spare: Words,
 }
 
 /// The first command of a batch that has to wait for the log.
 #[derive(Debug, Default)]
-enum Waiting {
-    /// There is none.
+enum FirstWait {
+    /// No command has to wait so far.
     #[default]
-    Nobody,
+    None,
     /// It is kept already.
     Kept,
     /// It will be kept if the gate takes long.
-    First(First),
+    Remembered { command: &'static str, words: Words, timeline: Timeline, ended: Stopwatch },
 }
 
-#[derive(Debug)]
-struct First {
-    command: &'static str,
-    words: Words,
-    timeline: Timeline,
-    ended: Stopwatch,
-}
-
-impl Pending {
-    /// Whether anything is to be filled in once the replies are sent.
-    pub fn is_observed(&self) -> bool {
-        !self.observed.is_empty()
-    }
-
-    /// The replies were handed to the kernel, in so many nanoseconds.
-    pub fn sent(&mut self, nanos: u64) {
-        self.observed.drain(..).for_each(|observed| observed.sent(nanos));
+impl Default for Probe {
+    fn default() -> Probe {
+        Probe {
+            stopwatch: Stopwatch::start(),
+            slow_from: u64::MAX,
+            examine_from: u64::MAX,
+            sample_every: 0,
+            countdown: 0,
+            timing: Timing::Off,
+            timeline: Timeline::default(),
+            tally: Tally::default(),
+            unsettled: Unsettled::default(),
+        }
     }
 }
 
-impl Engine {
-    /// Called before the first request of a batch: reads the clocks, and the settings that hold for it.
-    pub fn begin_batch(&self, session: &mut Session) {
-        session.begin_batch();
-        session.promised = self.persistence.as_ref().map_or(Seq(0), Persistence::promised);
-        self.read_limits(session);
-    }
-
-    /// Takes over the settings that say what is worth a look; called also behind a change of them.
-    pub(crate) fn read_limits(&self, session: &mut Session) {
-        let limit = |id, unit| u64::try_from(self.config.int(id)).map(|limit| limit * unit);
-        let watch = &mut session.watch;
-        watch.slow_from = limit(Id::SlowlogLogSlowerThan, 1).unwrap_or(u64::MAX);
-        let spike_from = limit(Id::LatencyMonitorThreshold, 1000).ok().filter(|limit| *limit > 0);
-        watch.look_from = watch.slow_from.min(spike_from.unwrap_or(u64::MAX));
-        let every = self.sample_every.load(Relaxed);
-        if every != watch.sample_every {
-            watch.sample_every = every;
-            // Not each connection's first: most are of one kind.
-            watch.countdown = session.client.id.0 as u32 % every.max(1);
+impl Probe {
+    /// Takes over the limits, in microseconds, and TRACE SAMPLE's rate. `seed` differs between sessions: not
+    /// the first command of each is sampled, because most of those are of one kind.
+    pub fn configure(&mut self, slow_from: u64, spike_from: u64, sample_every: u32, seed: u64) {
+        self.slow_from = slow_from;
+        self.examine_from = slow_from.min(spike_from);
+        if sample_every != self.sample_every {
+            self.sample_every = sample_every;
+            self.countdown = seed as u32 % sample_every.max(1);
         }
     }
 
     /// Called before a command.
-    pub(crate) fn begin_command(&self, session: &mut Session) {
-        let watch = &mut session.watch;
-        if watch.timing == Timing::Trace {
+    pub fn begin(&mut self) {
+        if self.timing == Timing::Trace {
             return;
         }
-        // What the one before left if it was refused or queued.
-        watch.timing = Timing::Off;
-        if !watch.timeline.is_empty() {
-            watch.timeline = Timeline::default();
+        // A command that was refused or queued may have left something.
+        self.timing = Timing::Off;
+        if !self.timeline.is_empty() {
+            self.timeline = Timeline::default();
         }
-        if watch.sample_every == 0 {
+        if self.sample_every == 0 {
             return;
         }
-        if watch.countdown > 0 {
-            watch.countdown -= 1;
+        if self.countdown > 0 {
+            self.countdown -= 1;
             return;
         }
-        watch.countdown = watch.sample_every - 1;
-        watch.timing = Timing::Sample;
-        watch.timeline.up_to(Step::Parse, session.stopwatch.nanos());
+        self.countdown = self.sample_every - 1;
+        self.timing = Timing::Sample;
+        self.waited(Step::Parse);
     }
 
-    /// Called behind a command that has run.
-    pub(crate) fn end_command(
-        &self,
-        session: &mut Session,
-        found: Resolved,
-        args: Args<'_>,
+    /// The time up to now that belongs to no step yet was this step; recorded if the command's steps are
+    /// timed.
+    pub fn step(&mut self, step: Step) {
+        if self.timing != Timing::Off {
+            self.waited(step);
+        }
+    }
+
+    /// As [`Probe::step`], for a wait: recorded in any case. Returns all nanoseconds of the step.
+    pub fn waited(&mut self, step: Step) -> u64 {
+        self.timeline.up_to(step, self.stopwatch.nanos());
+        self.timeline.of(step)
+    }
+
+    /// The command has appended this record.
+    pub fn appended(&mut self, seq: Seq) {
+        self.timeline.seq = seq.0;
+        self.step(Step::Append);
+    }
+
+    /// The command has looked keys up.
+    pub fn looked_up(&mut self, (hits, misses): (u64, u64)) {
+        self.tally.hits += hits;
+        self.tally.misses += misses;
+    }
+
+    /// Called after a command that has run. `waits` is true if its reply will have to wait for the log.
+    pub fn ran(
+        &mut self,
+        engine: &Engine,
+        client: &Client,
+        (found, args): (Resolved, Args<'_>),
         failed: bool,
+        waits: bool,
     ) {
-        let nanos = session.stopwatch.lap_nanos();
-        self.count(session, found.index, nanos / 1000, failed);
-        if self.monitors.are_watching() {
-            self.monitors.tell(session.client.addr, found.command, args);
+        let nanos = self.stopwatch.lap_nanos();
+        self.count(&engine.metrics, found.index, nanos / 1000, failed);
+        if engine.monitors.are_watching() {
+            engine.monitors.tell(client.addr, found.command, args);
         }
-        let (watch, needed) = (&mut session.watch, session.depends_on);
-        let waits = matches!(watch.pending.first, Waiting::Nobody) && needed > session.promised;
-        let is_plain = watch.timing == Timing::Off && watch.timeline.is_empty();
-        if !waits && is_plain && nanos / 1000 < watch.look_from {
-            watch.timeline.seq = 0;
+        let waits = waits && matches!(self.unsettled.first, FirstWait::None);
+        let is_plain = self.timing == Timing::Off && self.timeline.is_empty();
+        if !waits && is_plain && nanos / 1000 < self.examine_from {
+            self.timeline.seq = 0;
             return;
         }
-        self.look_at(session, found.command, args, nanos, waits);
+        self.examine(engine, client, (found.command, args), nanos, waits);
     }
 
-    /// Decides what becomes of a command that may be worth a look.
-    fn look_at(
-        &self,
-        session: &mut Session,
-        command: &'static Spec,
-        args: Args<'_>,
+    /// Keeps a command that was slow or is sampled, and remembers the first that waits.
+    fn examine(
+        &mut self,
+        engine: &Engine,
+        client: &Client,
+        (command, args): (&'static Spec, Args<'_>),
         nanos: u64,
         waits: bool,
     ) {
-        let watch = &mut session.watch;
-        let timing = std::mem::take(&mut watch.timing);
-        let mut timeline = std::mem::take(&mut watch.timeline);
+        let timing = std::mem::take(&mut self.timing);
+        let mut timeline = std::mem::take(&mut self.timeline);
         timeline.up_to(Step::Run, nanos);
-        // It waits because it was asked to; TRACE is shown as the command that it runs.
-        let blocks = command.flags.has(Flags::BLOCKS);
-        let is_fast = command.flags.has(Flags::FAST);
-        self.latency.note(&self.config, if is_fast { "fast-command" } else { "command" }, nanos);
-        let (ended, client) = (session.stopwatch, &session.client);
-        let is_slow = timeline.total() / 1000 >= watch.slow_from && !blocks;
-        if is_slow {
-            let max = self.config.int(Id::SlowlogMaxLen) as usize;
+        let event = if command.flags.has(Flags::FAST) { "fast-command" } else { "command" };
+        engine.latency.note(&engine.config, event, nanos);
+        let ended = self.stopwatch;
+        // A command that waits because it was asked to, and TRACE itself, are no news.
+        let may_keep = !command.flags.has(Flags::BLOCKS);
+        let unsettled = &mut self.unsettled;
+        if may_keep && timeline.total() / 1000 >= self.slow_from {
+            let max = engine.config.int(Id::SlowlogMaxLen) as usize;
             let words = Words::of(command, args);
-            let kept = self.slowlog.add(max, client, command.name, words, ended, timeline);
-            watch.pending.observed.push(kept);
-            watch.pending.first = Waiting::Kept;
-        } else if waits && watch.slow_from < u64::MAX {
-            let mut words = std::mem::take(&mut watch.pending.spare);
+            let kept = engine.slowlog.add(max, client, command.name, words, ended, timeline);
+            unsettled.kept.push(kept);
+            unsettled.first = FirstWait::Kept;
+        } else if waits && self.slow_from < u64::MAX {
+            let mut words = std::mem::take(&mut unsettled.spare);
             words.fill(command, args);
-            watch.pending.first =
-                Waiting::First(First { command: command.name, words, timeline, ended });
+            unsettled.first =
+                FirstWait::Remembered { command: command.name, words, timeline, ended };
         }
-        match timing {
-            Timing::Off => {}
-            Timing::Trace => watch.timeline = timeline,
-            Timing::Sample if blocks => {}
-            Timing::Sample => {
-                let words = Words::of(command, args);
-                let kept =
-                    self.samples.add(SAMPLES_MAX, client, command.name, words, ended, timeline);
-                watch.pending.observed.push(kept);
-            }
+        if timing == Timing::Trace {
+            self.timeline = timeline;
+        } else if timing == Timing::Sample && may_keep {
+            let words = Words::of(command, args);
+            let (name, max) = (command.name, SAMPLES_MAX);
+            unsettled.kept.push(engine.samples.add(max, client, name, words, ended, timeline));
         }
     }
 
-    /// A batch's replies have passed the gate; `began` is when they came to it. `stages` is None if there
-    /// was nothing to wait for.
-    pub(crate) fn settle(
-        &self,
-        pending: &mut Pending,
-        client: &Client,
-        began: Stopwatch,
-        stages: Option<Stages>,
-    ) {
-        let first = std::mem::take(&mut pending.first);
-        let nobody_waits = matches!(first, Waiting::Nobody) && pending.observed.is_empty();
-        if stages.is_none() && nobody_waits {
-            return;
+    fn count(&mut self, metrics: &Metrics, index: usize, micros: u64, failed: bool) {
+        if self.tally.command != index {
+            self.flush_command(metrics);
+            self.tally.command = index;
         }
-        let (now, waited) = (Stopwatch::start(), stages.is_some());
-        let stages = stages.unwrap_or_default();
-        if waited {
-            self.metrics.gate_wait.record(now.since(&began) / 1000);
-            self.latency.note(&self.config, "aof-write", stages.write);
-            self.latency.note(&self.config, "aof-fsync-always", stages.fsync);
-        }
-        if let Waiting::First(first) = first {
-            let nanos = first.timeline.total() + now.since(&first.ended);
-            let limit = u64::try_from(self.config.int(Id::SlowlogLogSlowerThan));
-            if limit.is_ok_and(|limit| nanos / 1000 >= limit) {
-                let max = self.config.int(Id::SlowlogMaxLen) as usize;
-                let First { command, words, timeline, ended } = first;
-                let kept = self.slowlog.add(max, client, command, words, ended, timeline);
-                pending.observed.push(kept);
-            } else {
-                pending.spare = first.words;
-            }
-        }
-        pending.observed.iter().for_each(|observed| observed.pass_gate(now, stages));
-    }
-
-    fn count(&self, session: &mut Session, index: usize, micros: u64, failed: bool) {
-        if session.tally.command != index {
-            self.flush_command_tally(session);
-            session.tally.command = index;
-        }
-        let stats = &self.metrics.commands[index];
-        session.tally.calls += 1;
-        session.tally.latency.record(micros, &stats.latency);
+        let stats = &metrics.commands[index];
+        self.tally.calls += 1;
+        self.tally.latency.record(micros, &stats.latency);
         if failed {
             stats.failed.increment();
         }
     }
 
     /// Adds a batch's counts to the shared counters.
-    pub(crate) fn flush_tally(&self, session: &mut Session) {
-        self.flush_command_tally(session);
-        self.metrics.keyspace_hits.add(std::mem::take(&mut session.tally.hits));
-        self.metrics.keyspace_misses.add(std::mem::take(&mut session.tally.misses));
+    pub fn flush(&mut self, metrics: &Metrics) {
+        self.flush_command(metrics);
+        metrics.keyspace_hits.add(std::mem::take(&mut self.tally.hits));
+        metrics.keyspace_misses.add(std::mem::take(&mut self.tally.misses));
     }
 
-    fn flush_command_tally(&self, session: &mut Session) {
-        let tally = &mut session.tally;
-        self.metrics.commands_processed.add(std::mem::take(&mut tally.calls));
-        self.metrics.commands[tally.command].latency.add(&mut tally.latency);
+    fn flush_command(&mut self, metrics: &Metrics) {
+        let tally = &mut self.tally;
+        metrics.commands_processed.add(std::mem::take(&mut tally.calls));
+        metrics.commands[tally.command].latency.add(&mut tally.latency);
+    }
+
+    /// Begins to time the command that TRACE runs.
+    pub fn begin_trace(&mut self) {
+        self.timing = Timing::Trace;
+        self.timeline = Timeline::default();
+        self.waited(Step::Parse);
+    }
+
+    /// Ends it and returns the command's steps.
+    pub fn end_trace(&mut self) -> Timeline {
+        self.timing = Timing::Off;
+        std::mem::take(&mut self.timeline)
+    }
+
+    /// Puts EXEC's own steps aside while its commands run, each with a timeline of its own: what queueing and
+    /// locking took is not the first command's time. [`Probe::resume`] takes them back.
+    pub fn suspend(&mut self) -> Timeline {
+        self.stopwatch.lap_nanos();
+        std::mem::take(&mut self.timeline)
+    }
+
+    /// See [`Probe::suspend`].
+    pub fn resume(&mut self, own: Timeline) {
+        self.timeline = own;
     }
 }
 
-/// Samples kept; older ones are forgotten.
-const SAMPLES_MAX: usize = 128;
+impl Unsettled {
+    /// The batch's replies have passed the gate, to which they came when `began` was started. `stages` is
+    /// None if there was nothing to wait for.
+    pub fn left(
+        &mut self,
+        engine: &Engine,
+        client: &Client,
+        began: Stopwatch,
+        stages: Option<Stages>,
+    ) {
+        let first = std::mem::take(&mut self.first);
+        if stages.is_none() && matches!(first, FirstWait::None) && self.kept.is_empty() {
+            return;
+        }
+        let now = Stopwatch::start();
+        if let Some(stages) = stages {
+            engine.metrics.gate_wait.record(now.since(&began) / 1000);
+            engine.latency.note(&engine.config, "aof-write", stages.write);
+            engine.latency.note(&engine.config, "aof-fsync-always", stages.fsync);
+        }
+        if let FirstWait::Remembered { command, words, timeline, ended } = first {
+            let nanos = timeline.total() + now.since(&ended);
+            let limit = u64::try_from(engine.config.int(Id::SlowlogLogSlowerThan));
+            if limit.is_ok_and(|limit| nanos / 1000 >= limit) {
+                let max = engine.config.int(Id::SlowlogMaxLen) as usize;
+                self.kept.push(engine.slowlog.add(max, client, command, words, ended, timeline));
+            } else {
+                self.spare = words;
+            }
+        }
+        let stages = stages.unwrap_or_default();
+        self.kept.iter().for_each(|kept| kept.pass_gate(now, stages));
+    }
+
+    /// True if the time of sending is to be recorded.
+    pub fn is_observed(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
+    /// The replies were handed to the kernel, in so many nanoseconds.
+    pub fn sent(&mut self, nanos: u64) {
+        self.kept.drain(..).for_each(|kept| kept.sent(nanos));
+    }
+}

@@ -23,14 +23,13 @@
 //! TRACE SAMPLE n times one in n commands of everybody in the same way and keeps the last 128 of them.
 
 use super::observed::{write_all, write_timeline};
-use super::probe::Timing;
 use super::slowlog;
 use crate::clock::Stopwatch;
 use crate::cluster::progress::ReplicaProgress;
 use crate::commands::Family::Server;
 use crate::commands::{Flags, Shape};
 use crate::engine::table::{ADMIN, Row, ServerCall, row, sub, subcommands};
-use crate::engine::{Engine, Session, persistence};
+use crate::engine::{Engine, Session, gate};
 use crate::error::{Failure, NOT_AN_INTEGER};
 use crate::metrics::timeline::{Step, Timeline};
 use crate::protocol::{Args, Dialect, Reply, integer};
@@ -88,12 +87,9 @@ fn timed(
     args: Args<'_>,
     reply: &mut Reply,
 ) -> Result<Timeline, Failure> {
-    session.watch.timing = Timing::Trace;
-    session.watch.timeline = Timeline::default();
-    session.account(Step::Parse);
+    session.probe.begin_trace();
     let result = engine.try_execute(session, args, reply);
-    session.watch.timing = Timing::Off;
-    let timeline = std::mem::take(&mut session.watch.timeline);
+    let timeline = session.probe.end_trace();
     result.map(|()| timeline)
 }
 
@@ -108,12 +104,13 @@ fn pass_gate(
     let Some(persistence) = &engine.persistence else { return Ok(()) };
     // If the log fails, the batch's own gate finds it in the same state and refuses what is at stake.
     let stages = persistence
-        .pass_here(session.depends_on, session.wrote)
-        .map_err(|error| persistence::misconf(&error))?;
-    timeline.pass_gate(session.stopwatch.nanos(), stages.write, stages.fsync);
+        .pass_blocking(session.depends_on, session.wrote)
+        .map_err(|error| gate::misconf(&error))?;
+    timeline.pass_gate(session.probe.stopwatch.nanos(), stages.write, stages.fsync);
     timeline.records = stages.records;
-    engine.settle(&mut session.watch.pending, &session.client, session.stopwatch, Some(stages));
-    (session.depends_on, session.at_stake, session.wrote) = (Seq(0), None, false);
+    let began = session.probe.stopwatch;
+    session.probe.unsettled.left(engine, &session.client, began, Some(stages));
+    (session.depends_on, session.uncertain_replies, session.wrote) = (Seq(0), None, false);
     engine.deliver_notices(std::mem::take(&mut session.notices));
     Ok(())
 }
@@ -141,9 +138,8 @@ fn send(engine: &Engine, session: &mut Session, reply: &mut Reply, timeline: &mu
         return;
     }
     let watch = Stopwatch::start();
-    let limit = engine.output_limit(&session.client);
     // If it fails, so will sending the rest.
-    let _ = engine.send_replies(session, reply, limit);
+    let _ = engine.send_replies(session, reply);
     timeline.add(Step::Reply, watch.nanos());
 }
 
@@ -151,7 +147,7 @@ fn send(engine: &Engine, session: &mut Session, reply: &mut Reply, timeline: &mu
 fn sample(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let every = integer(&args[2]).and_then(|every| u32::try_from(every).ok());
     call.engine.sample_every.store(every.ok_or(NOT_AN_INTEGER)?, Relaxed);
-    call.engine.read_limits(call.session);
+    call.engine.refresh_settings(call.session);
     call.reply.ok();
     Ok(())
 }

@@ -4,11 +4,11 @@
 //! answered before must have left: also what is parked with the sync thread.
 
 use super::{Kind, NAME_BYTES_MAX, SUBSCRIPTIONS_MAX};
+use crate::clients::outbox::SendError;
 use crate::commands::Family::PubSub;
 use crate::commands::{Flags, Spec};
 use crate::config::ClientClass;
 use crate::engine::Session;
-use crate::engine::outbox::SendError;
 use crate::engine::session::Ending;
 use crate::engine::table::{FAST, Row, ServerCall, container, row, sub, subcommands};
 use crate::error::Failure;
@@ -98,7 +98,7 @@ fn answer_first(call: &mut ServerCall<'_>) {
 fn note_sent(call: &mut ServerCall<'_>, sent: Result<usize, SendError>) {
     match sent {
         Ok(bytes) => return call.engine.metrics.output_bytes.add(bytes as u64),
-        Err(error) => call.engine.note_cut(call.session.client.addr, &error),
+        Err(error) => call.engine.record_cut(call.session.client.addr, &error),
     }
     call.session.ending = Ending::Now;
 }
@@ -140,7 +140,11 @@ fn numpat(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
 }
 
 /// What a subscriber may send: in RESP2 and in text nothing tells a reply from a message but its form.
-pub fn check_allowed(session: &Session, command: &Spec, dialect: Dialect) -> Result<(), Failure> {
+pub fn check_subscriber(
+    session: &Session,
+    command: &Spec,
+    dialect: Dialect,
+) -> Result<(), Failure> {
     if session.subscriptions.is_empty()
         || dialect == Dialect::Resp3
         || command.flags.has(Flags::SUBSCRIBED)

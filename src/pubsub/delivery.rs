@@ -2,8 +2,8 @@
 
 use super::subscriptions::Subscriber;
 use super::{List, Name, PubSub};
+use crate::clients::outbox::SendError;
 use crate::config::OutputLimit;
-use crate::engine::outbox::SendError;
 use crate::lock::{Mutex, rank};
 use crate::protocol::{Dialect, Reply};
 use parking_lot::Condvar;

@@ -28,7 +28,7 @@
 //! The registry maps a name to a list of subscriptions. A publisher takes a reference to the lists and
 //! unlocks the registry before it sends; a change of a list in use copies it. So a list may be out of date
 //! when it is used. What counts is the subscription's own `live` flag, read and changed only during the
-//! subscriber's turn to send ([`Outbox::turn`](crate::engine::outbox::Outbox::turn)). SUBSCRIBE enters the
+//! subscriber's turn to send ([`Outbox::turn`](crate::clients::outbox::Outbox::turn)). SUBSCRIBE enters the
 //! registry and sends its confirmation in one turn, UNSUBSCRIBE clears the flag and sends its confirmation
 //! in one turn, a publisher reads the flag and sends in one turn.
 //!

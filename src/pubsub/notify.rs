@@ -6,9 +6,9 @@
 
 use super::classes::Classes;
 use super::{Message, Subscriber};
+use crate::clients::outbox::SendError;
 use crate::cluster::progress::Forwarded;
 use crate::config::{ClientClass, Id};
-use crate::engine::outbox::SendError;
 use crate::engine::{Engine, Session};
 use crate::store::effect::Effect;
 use crate::store::{Event, Tx};
@@ -119,7 +119,7 @@ impl Engine {
         let cut = |subscriber: &Subscriber, error: &SendError| {
             let over = u64::from(matches!(error, SendError::OverLimit(_)));
             self.metrics.subscriber_limit_disconnections.add(over);
-            self.note_cut(subscriber.addr, error);
+            self.record_cut(subscriber.addr, error);
         };
         let limit = self.config.output_limit(ClientClass::PubSub);
         let delivered = self.pubsub.deliver(messages, limit, cut);

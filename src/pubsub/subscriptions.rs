@@ -2,8 +2,8 @@
 //! confirmation.
 
 use super::{Kind, Name, PubSub};
+use crate::clients::outbox::{Outbox, SendError, Turn};
 use crate::config::OutputLimit;
-use crate::engine::outbox::{Outbox, SendError, Turn};
 use crate::glob::Pattern;
 use crate::memory::account::{Held, Sum};
 use crate::protocol::{Dialect, Reply};

@@ -18,19 +18,18 @@ use crate::admin::log_command::log_of;
 use crate::aof::epochs::EpochStart;
 use crate::aof::numbers::{canonical_number, parse_crc};
 use crate::aof::record::Epoch;
+use crate::clients::blocked::Wait;
 use crate::cluster::progress::ReplicaProgress;
 use crate::cluster::state::LeaderAddr;
 use crate::commands::Family::Replication;
 use crate::commands::Flags;
 use crate::config::Fsync;
-use crate::engine::blocked::Wait;
 use crate::engine::session::{Ending, Mode, Serve};
 use crate::engine::table::{ADMIN, FAST, Row, ServerCall, row};
-use crate::engine::{Client, Engine, Persistence, Session, persistence};
+use crate::engine::{Client, Engine, Session, gate};
 use crate::error::{Failure, Kind, NOT_AN_INTEGER};
 use crate::protocol::{Args, integer};
 use crate::store::effect::Seq;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 const TAKES_OVER: Flags = ADMIN.and(Flags::NO_MULTI).and(Flags::CONNECTION);
@@ -218,8 +217,8 @@ fn waitaof(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let (log, seq) = (&persistence.log, session.last_write);
     if local > 0 && is_here(engine, session) {
         // At an interval the sync thread syncs; under other policies perhaps no thread does.
-        if !matches!(persistence.policy(), Fsync::Every(_)) {
-            log.sync().map_err(|error| persistence::misconf(&error))?;
+        if !matches!(persistence.gate.policy(), Fsync::Every(_)) {
+            log.sync().map_err(|error| gate::misconf(&error))?;
         }
         if !matches!(session.mode, Mode::Executing) {
             let is_over = || log.durable() >= seq || log.check().is_err();
@@ -403,14 +402,6 @@ impl Engine {
             self.followers.count(&condition) >= wanted || self.role.is_follower()
         };
         self.block(client, Wait::Asked, &self.followers.acknowledged, deadline, is_over).map(drop)
-    }
-
-    /// Records a session's last write with its epoch: after a change of role, the seq alone could name
-    /// another record.
-    pub(crate) fn note_write(&self, session: &mut Session, persistence: &Persistence, seq: Seq) {
-        session.last_write = seq;
-        let (epoch, crc) = (&persistence.own_epoch, &persistence.own_epoch_crc);
-        session.last_write_epoch = (Epoch(epoch.load(Relaxed)), crc.load(Relaxed));
     }
 }
 

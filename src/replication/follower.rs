@@ -284,7 +284,7 @@ impl LeaderLink<'_> {
     /// Makes what was applied as safe as this node's policy says.
     fn settle(&self) -> Result<(), LinkError> {
         let log = &self.persistence.log;
-        let result = match self.persistence.policy() {
+        let result = match self.persistence.gate.policy() {
             Fsync::Always => log.sync(),
             _ => log.ensure_written(log.appended()),
         };

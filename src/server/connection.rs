@@ -54,7 +54,6 @@ pub fn serve(engine: &Engine, client: Arc<Client>) {
         decoder: Decoder::new(),
         input: Input::new(INPUT_BYTES_MIN, INPUT_BYTES_READ),
         reply: Reply::new(Dialect::Resp2),
-        inline_resp: false,
         read_timeout: None,
     };
     let end = connection.run();
@@ -76,8 +75,6 @@ struct Connection<'e> {
     decoder: Decoder,
     input: Input,
     reply: Reply,
-    /// Lines of all clients are answered in RESP (`inline-replies`).
-    inline_resp: bool,
     read_timeout: Option<Duration>,
 }
 
@@ -127,8 +124,7 @@ impl Connection<'_> {
     /// Runs every whole request in the buffer and sends the replies.
     fn run_requests(&mut self) -> Result<(), End> {
         self.engine.begin_batch(&mut self.session);
-        self.inline_resp = self.engine.config.choice(Id::InlineReplies) == "resp";
-        let bulk_len_max = self.engine.config.int(Id::ProtoMaxBulkLen) as u64;
+        let bulk_len_max = self.session.config.value_len_max as u64;
         self.limit_replies();
         loop {
             let unauthenticated = !self.session.authenticated;
@@ -171,7 +167,7 @@ impl Connection<'_> {
                 self.flush()?;
                 self.limit_replies();
                 // The next command did not take the time of this.
-                self.session.stopwatch = Stopwatch::start();
+                self.session.probe.stopwatch = Stopwatch::start();
             }
         }
         self.flush()
@@ -193,8 +189,8 @@ impl Connection<'_> {
 
     /// The next replies may take what is left of the output limit: what waits already counts.
     fn limit_replies(&mut self) {
-        let client = &self.session.client;
-        self.reply.set_limit(client.outbox.room(self.engine.output_limit(client)));
+        let limit = self.session.output_limit();
+        self.reply.set_limit(self.session.client.outbox.room(limit));
     }
 
     fn run_line(&mut self) {
@@ -203,7 +199,7 @@ impl Connection<'_> {
             Ok(spans) => {
                 let args = self.decoder.line_args(&spans);
                 self.session.note_line(args);
-                self.reply.set_dialect(self.session.line_dialect(self.inline_resp));
+                self.reply.set_dialect(self.session.line_dialect());
                 self.engine.execute(&mut self.session, args, &mut self.reply);
             }
             Err(failure) => self.refuse_line(failure),
@@ -211,7 +207,7 @@ impl Connection<'_> {
     }
 
     fn refuse_line(&mut self, failure: Failure) {
-        self.reply.set_dialect(self.session.line_dialect(self.inline_resp));
+        self.reply.set_dialect(self.session.line_dialect());
         self.engine.refuse_line(&mut self.session, failure, &mut self.reply);
     }
 

@@ -44,7 +44,7 @@ pub fn apply(state: &mut State, effect: Effect<'_>) {
     }
 }
 
-/// What recovery makes of a directory.
+/// The result of recovery of a directory.
 pub fn recover(dir: &Path) -> Result<(Recovered, State), RecoveryError> {
     let mut state = State::new();
     let recovered = recovery::read(dir, |payload| {
@@ -118,7 +118,7 @@ fn random_effect(rng: &mut Rng, state: &mut State, payload: &mut Vec<u8>) {
     let effect = match rng.below(20) {
         0..8 => Effect::Set { key, value: value.as_bytes(), deadline: None },
         8..10 => Effect::Set { key, value: b"t", deadline: Some(deadline) },
-        // What APPEND becomes. Its offset is the length at that moment, as in the server.
+        // The effect of APPEND. Its offset is the length at that moment, as in the server.
         10..15 => Effect::SetRange { key, offset: len.unwrap_or(0), bytes: b"+" },
         // Nobody logs a deadline for a key that is not there: replayed on a base that already has the
         // key, it would not be without effect any more.

@@ -4,7 +4,7 @@ use super::server::{Server, connect, number_behind};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-/// What a server prints in front of its page's port.
+/// The text that a server prints before its page's port.
 pub const PAGE: &str = "status page on http://127.0.0.1:";
 
 /// The port of a server's status page.
@@ -36,7 +36,7 @@ pub fn status(answer: &str) -> &str {
     answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).unwrap_or("none")
 }
 
-/// What stands behind the head.
+/// The text after the head.
 pub fn body(answer: &str) -> &str {
     answer.split_once("\r\n\r\n").expect("a head").1
 }

@@ -27,7 +27,7 @@ pub enum Call {
     SetLen,
 }
 
-/// What a call does in place of succeeding.
+/// The effect of a call that does not succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// It fails with this error of the operating system and has no effect.
@@ -39,7 +39,7 @@ pub enum Fault {
 pub const ENOSPC: i32 = 28;
 pub const EIO: i32 = 5;
 
-/// What becomes of everything that was not synced when the power goes.
+/// The fate of everything that was not synced when the power goes.
 #[derive(Clone, Copy, Debug)]
 pub enum Loss {
     /// All of it is gone.

@@ -1,4 +1,4 @@
-//! What every integration test shares: real servers as child processes, raw clients, polling,
+//! Tools that every integration test shares: real servers as child processes, raw clients, polling,
 //! randomness.
 //!
 //! The rules that keep these tests from failing by chance:
@@ -58,7 +58,7 @@ pub fn note(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Whether the long form of a test was asked for with `KVSTORE_LONG=1`.
+/// True if the long form of a test was asked for with `KVSTORE_LONG=1`.
 pub fn long_form() -> bool {
     std::env::var("KVSTORE_LONG").is_ok_and(|value| value == "1")
 }

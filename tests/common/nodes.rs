@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, SystemTime};
 
-/// What followers may need to find their way back, on a loaded machine.
+/// The time that followers may need to find their way back, on a loaded machine.
 pub const CATCH_UP: Duration = Duration::from_secs(60);
 
 /// A field of INFO; empty if there is none of this name.
@@ -53,7 +53,7 @@ pub fn last_record(port: u16) -> u64 {
     count(port, "master_repl_offset")
 }
 
-/// Waits until the followers have all that the leader has, while nobody writes.
+/// Waits until the followers have all that the leader has, while no client writes.
 pub fn converge(leader: u16, followers: &[u16]) {
     for &follower in followers {
         let has_all = || {

@@ -22,7 +22,7 @@ pub enum Way {
     Down,
 }
 
-/// What is done to the traffic. All of it is off at first.
+/// The disturbances of the traffic. All of them are off at first.
 #[derive(Default)]
 struct Faults {
     target: AtomicU16,
@@ -30,7 +30,7 @@ struct Faults {
     refusing: AtomicBool,
     stalled: AtomicBool,
     delay_ms: AtomicU64,
-    /// Bytes a second in each direction; 0 is no limit.
+    /// Bytes a second in each direction; 0: unlimited.
     rate: AtomicU64,
     /// Cuts every connection when so many more bytes have gone down; none below zero.
     cut_in: AtomicI64,
@@ -40,7 +40,7 @@ struct Faults {
     flipped: AtomicU64,
     /// Connections whose opening is still to be replayed.
     replay: AtomicU64,
-    /// What is replaced in what comes down, once, and by what.
+    /// Bytes to replace once in the leader's stream, and their replacement.
     forged: Mutex<Option<(Vec<u8>, Vec<u8>)>>,
     open: Mutex<Vec<TcpStream>>,
     rng: Mutex<Option<Rng>>,
@@ -102,7 +102,7 @@ impl Proxy {
         self.faults.delay_ms.store(ms, SeqCst);
     }
 
-    /// Bytes a second; 0 is no limit.
+    /// Bytes a second; 0: unlimited.
     pub fn throttle(&self, rate: u64) {
         self.faults.rate.store(rate, SeqCst);
     }
@@ -112,7 +112,7 @@ impl Proxy {
         self.faults.cut();
     }
 
-    /// Closes all connections behind so many more bytes of the leader's, wherever that is.
+    /// Closes all connections after so many more bytes of the leader's, wherever that is.
     pub fn cut_in(&self, bytes: u64) {
         self.faults.cut_in.store(bytes as i64, SeqCst);
     }
@@ -129,12 +129,12 @@ impl Proxy {
         *self.faults.forged.lock().expect("not poisoned") = Some((from.to_vec(), to.to_vec()));
     }
 
-    /// How many bits have been flipped so far.
+    /// The number of bits flipped so far.
     pub fn flipped(&self) -> u64 {
         self.faults.flipped.load(SeqCst)
     }
 
-    /// What opens the next connection is sent once more, over another one.
+    /// The first bytes of the next connection are sent once more, over another connection.
     pub fn replay(&self) {
         self.faults.replay.fetch_add(1, SeqCst);
     }
@@ -181,7 +181,7 @@ impl Faults {
         }
     }
 
-    /// What becomes of a chunk on its way; false if the connection ends with it.
+    /// Changes a chunk on its way; false if the connection ends with it.
     fn mistreat(&self, way: Way, chunk: &mut Vec<u8>) -> bool {
         let flips = if way == Way::Up { &self.flip_up } else { &self.flip_down };
         let take = |flips: &AtomicU64| {
@@ -257,7 +257,7 @@ fn pump(faults: &Faults, way: Way, mut from: TcpStream, mut to: TcpStream) {
     let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
 }
 
-/// A connection that nobody knows of: it sends what another one has sent, and reads for a while.
+/// A connection that no test counts: it sends what another one has sent, and reads for a while.
 fn replay(target: u16, opening: Vec<u8>) {
     thread::spawn(move || {
         let Ok(mut socket) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)) else { return };

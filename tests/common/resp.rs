@@ -141,7 +141,7 @@ pub struct Resp {
     pos: usize,
     /// The bytes of the last reply that was read.
     last_raw: Vec<u8>,
-    /// What was sent last, for the report of a failure.
+    /// The request sent last, for the report of a failure.
     last_sent: String,
 }
 

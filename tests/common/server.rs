@@ -1,7 +1,7 @@
 //! Servers as child processes: kvstore, and the real Redis as the oracle.
 //!
 //! Both write their output to files in a temporary directory of their own, which is also their
-//! working directory. Files and not pipes: nobody has to drain them, and they are whole when a test
+//! working directory. Files and not pipes: no thread has to drain them, and they are complete when a test
 //! fails and wants to show them.
 
 use super::{DEADLINE, skipped, wait_until};
@@ -33,7 +33,7 @@ impl Process {
     }
 
     pub fn spawn_in(dir: Arc<tempfile::TempDir>, command: &mut Command) -> Process {
-        // What is printed is asked for the ready line; the log of one server follows that of the other.
+        // The output is searched for the ready line; the log of one server follows that of the other.
         let _ = fs::remove_file(dir.path().join("stdout.log"));
         let open = OpenOptions::new().create(true).append(true).clone();
         let file = |name| open.open(dir.path().join(name)).expect("a log file");
@@ -66,12 +66,12 @@ impl Process {
         self.child.try_wait().expect("the child's state").is_none()
     }
 
-    /// What it has printed to stdout so far.
+    /// The server's stdout so far.
     pub fn stdout(&self) -> String {
         self.output("stdout.log")
     }
 
-    /// What it has logged so far.
+    /// The server's log so far.
     pub fn stderr(&self) -> String {
         self.output("stderr.log")
     }
@@ -178,7 +178,7 @@ fn list(dir: &Path, into: &mut String) {
 /// A kvstore that listens on a free port of the loopback address.
 pub struct Server(Process, Settings);
 
-/// What a server was started with, to start it again.
+/// The arguments that a server was started with, to start it again.
 type Settings = Vec<(String, String)>;
 
 impl Server {
@@ -218,7 +218,7 @@ impl Server {
         Server(Process::spawn_in(Arc::clone(dir), &mut command), settings)
     }
 
-    /// Ends the process with a signal, `TERM` or `KILL`, and starts it again on what it left behind,
+    /// Ends the process with a signal, `TERM` or `KILL`, and starts it again on the data that it left,
     /// on another port.
     pub fn restart(&mut self, signal: &str) {
         self.0.signal(signal);
@@ -229,7 +229,7 @@ impl Server {
         *self = Server::start_in(&self.0.shared_dir(), &settings);
     }
 
-    /// How it ended, waiting for it.
+    /// The process's exit status, waiting for it.
     pub fn exit_status(&mut self) -> ExitStatus {
         self.0.wait()
     }
@@ -266,7 +266,7 @@ impl Deref for Server {
     }
 }
 
-/// Whether a Redis stands in for kvstore, to test a test.
+/// True if a Redis stands in for kvstore, to test a test.
 pub fn is_stand_in() -> bool {
     std::env::var("KVSTORE_DIFF_SUBJECT").is_ok_and(|subject| subject == "redis")
 }
@@ -305,7 +305,7 @@ fn ready_port(process: &mut Process) -> u16 {
     }
 }
 
-/// The number that stands behind these words.
+/// The number after these words.
 pub fn number_behind(text: &str, words: &str) -> Option<u16> {
     let rest = text.split_once(words)?.1;
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
@@ -381,7 +381,7 @@ pub fn connect(port: u16) -> TcpStream {
     stream
 }
 
-/// How long one read or write may block.
+/// The time that one read or write may block.
 pub fn set_deadline(stream: &TcpStream, deadline: Duration) {
     stream.set_read_timeout(Some(deadline)).expect("a socket option");
     stream.set_write_timeout(Some(deadline)).expect("a socket option");

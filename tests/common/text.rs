@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 
 pub struct Text {
     stream: BufReader<TcpStream>,
-    /// What was typed last, for the report of a failure.
+    /// The line typed last, for the report of a failure.
     last_sent: String,
 }
 

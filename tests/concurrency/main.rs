@@ -1,7 +1,7 @@
 //! The hazard: two clients at once, and a result that no order of their commands explains.
 //!
 //! First the two anomalies that everybody knows, a lost update and a half-seen write. Then random
-//! sequences of commands on several connections, each on keys of its own, against a model that is too
+//! sequences of commands on several connections, each on separate keys, against a model that is too
 //! simple to be wrong (`Model`, a map): whatever the connections do to the shards that they share, each
 //! must see what it would see alone. And so that the log is under the same test, the server is restarted
 //! in the middle and at the end, with SIGKILL and SIGTERM, and must come back as the model is.
@@ -192,7 +192,7 @@ fn follow_the_model(seed: u64) {
     }
 }
 
-/// What one connection does, and what it must see.
+/// The commands of one connection, and the replies that it must get.
 struct Follower {
     /// Seed and number, for the report of a failure.
     name: String,
@@ -231,7 +231,7 @@ impl Follower {
         }
     }
 
-    /// Compares all keys, behind `event`.
+    /// Compares all keys after `event`.
     fn expect_all(&mut self, port: u16, event: &str) {
         let mut client = Resp::connect(port);
         for key in &self.keys {

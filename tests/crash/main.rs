@@ -161,7 +161,7 @@ fn number(value: &Value) -> u64 {
     String::from_utf8_lossy(value.as_bytes()).parse().expect("a counter")
 }
 
-/// What a connection's keys hold now.
+/// The present values of a connection's keys.
 fn read_back(client: &mut Resp, like: &Model) -> Model {
     let (mut actual, mut bytes, keys) = (like.clone(), Vec::new(), like.keys());
     actual.held.clear();

@@ -1,4 +1,4 @@
-//! What one connection's keys must hold: a map, and the commands that change it.
+//! The expected values of one connection's keys: a map, and the commands that change it.
 
 use crate::common::resp;
 use crate::common::rng::Rng;

@@ -13,7 +13,7 @@ use std::sync::{Mutex, RwLock};
 
 pub const SHARED_COUNTERS: usize = 3;
 
-/// What all connections share.
+/// The state that all connections share.
 #[derive(Debug, Default)]
 pub struct Shared {
     /// Taken for reading during a batch and for writing during FLUSHALL, so that no write is under way
@@ -30,7 +30,7 @@ pub struct Shared {
 
 #[derive(Debug, Default)]
 pub struct Flush {
-    /// How many there were.
+    /// The number of FLUSHALLs so far.
     pub count: u64,
     /// The last one was not answered.
     pub unknown: bool,
@@ -87,7 +87,7 @@ impl Worker {
         }
     }
 
-    /// Learns, after a crash, of a FLUSHALL that it did not see; then nothing of its own was under way.
+    /// Learns, after a crash, of a FLUSHALL that it did not see; then none of its writes was under way.
     pub fn settle(&mut self, shared: &Shared, flushed: bool) {
         self.learn_of(&shared.flush.read().expect("no worker panics with it"));
         if flushed {
@@ -156,7 +156,7 @@ impl Worker {
     }
 }
 
-/// Removes everything while nobody else writes.
+/// Removes everything while no other connection writes.
 fn flush_all(stream: &mut BufReader<TcpStream>, shared: &Shared) -> Result<(), Gone> {
     let mut flush = shared.flush.write().expect("no worker panics with it");
     if flush.unknown {

@@ -24,7 +24,7 @@ impl Reply {
     }
 }
 
-/// How a reply of ours is held against that of Redis. Whatever the way, an error and a null agree
+/// The way in which a reply of ours is compared with that of Redis. In each way, an error and a null agree
 /// only with the very same bytes, and two replies of different types never agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compare {

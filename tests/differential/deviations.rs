@@ -49,7 +49,7 @@ pub const DEVIATIONS: &[Deviation] = &[
         "the clock, where the deadline came from a duration"),
     all("OBJECT IDLETIME", Compare::Within(TOLERANCE_SECONDS), "the clock"),
 
-    // How a value is stored is each server's own affair.
+    // The encoding of a value is up to each server.
     all("OBJECT ENCODING", Compare::Encoding,
         "ours follows from the value alone; Redis says raw or embstr of a value edited in place"),
     all("OBJECT REFCOUNT", Compare::Type,
@@ -59,7 +59,7 @@ pub const DEVIATIONS: &[Deviation] = &[
     all("DUMP", Compare::Type,
         "our payload has a form of its own; RESTORE of it is compared in dialogues.rs"),
 
-    // What a server says about itself.
+    // A server's statements about itself.
     all("INFO", Compare::Type, "figures of this server"),
     all("HELLO", Compare::Shape, "version and client id"),
     all("SLOWLOG LEN", Compare::Type, "which commands are slow"),
@@ -78,7 +78,7 @@ pub const DEVIATIONS: &[Deviation] = &[
     Deviation { command: "", applies: |args| is_help_of_a_container(args), compare: Compare::Type,
         reason: "our containers have fewer subcommands" },
 
-    // What we do not have.
+    // Features that kvstore does not have.
     Deviation { command: "", applies: |args| OTHER_TYPES.iter().any(|name| is_word(&args[0], name)),
         compare: Compare::AsUnknown,
         reason: "strings are the only type; the error is that for any unknown name" },
@@ -146,12 +146,12 @@ pub const NOT_SENT: &[(&str, &str)] = &[
     ("DEBUG SLEEP", "sent with 0 only: in Redis it blocks everybody, in kvstore this connection"),
 ];
 
-/// How the reply to this command is compared, and which row says so.
+/// The way in which replies to this command are compared, and the row that says so.
 pub fn find(args: &[Vec<u8>]) -> Option<usize> {
     DEVIATIONS.iter().position(|row| begins_with(args, row.command) && (row.applies)(args))
 }
 
-/// Whether the whole command of this name is never sent.
+/// True if the whole command of this name is never sent.
 pub fn is_not_sent(name: &str) -> bool {
     NOT_SENT.iter().any(|(what, _)| *what == name)
 }
@@ -165,7 +165,7 @@ pub fn is_word(arg: &[u8], word: &str) -> bool {
     arg.eq_ignore_ascii_case(word.as_bytes())
 }
 
-/// Whether a SCAN returns all there is at once: from the start, with a COUNT far above the number
+/// True if a SCAN returns everything at once: from the start, with a COUNT far above the number
 /// of keys.
 fn is_whole_scan(args: &[Vec<u8>]) -> bool {
     let counts: Vec<_> = (2..args.len()).filter(|&i| is_word(&args[i], "COUNT")).collect();

@@ -39,7 +39,7 @@ pub struct Generator {
     durations_used: i64,
     /// Words of spoilt commands since the last FLUSHALL: what may have become a key besides `KEYS`.
     stray_words: BTreeSet<Vec<u8>>,
-    /// What has to follow the last command.
+    /// The commands that must follow the last one.
     following: VecDeque<Args>,
 }
 
@@ -359,7 +359,7 @@ fn is_flush(args: &Args) -> bool {
         && args.len() <= 2
 }
 
-/// Whether the reply is the same on a slow machine, and the memory that the command may use is
+/// True if the reply is the same on a slow machine, and the memory that the command may use is
 /// moderate.
 fn is_safe(args: &Args) -> bool {
     let int = |arg: &Vec<u8>| {

@@ -58,7 +58,7 @@ use session::{Session, words};
 const COMMANDS_SHORT: u64 = 40_000;
 const SEED_SHORT: u64 = 1;
 const BATCH_LEN: usize = 50;
-/// How many batches pass between two comparisons of the whole state.
+/// The number of batches between two comparisons of the whole state.
 const BATCHES_PER_CHECKPOINT: u64 = 20;
 
 #[test]
@@ -146,7 +146,7 @@ fn a_value_just_set_has_the_encoding_of_redis() {
     }
 }
 
-/// Without this, a new command of ours could be missing above and nobody would notice.
+/// Without this, a new command of ours could be missing above unnoticed.
 #[test]
 fn each_command_is_compared_or_listed_as_not_sent() {
     if is_stand_in() {

@@ -52,7 +52,7 @@ impl Listeners {
         Listeners { redis, subject }
     }
 
-    /// What both have heard up to the mark of this command.
+    /// The messages that both have received up to the mark of this command.
     fn heard(&mut self, number: u64) -> [String; 2] {
         let end = Value::bulk(number.to_string());
         [&mut self.redis, &mut self.subject].map(|side| {
@@ -181,7 +181,7 @@ impl Pair {
         }
     }
 
-    /// Sends a command, if any, and all that came before the answer to a PING behind it.
+    /// Sends a command, if any, and returns all that came before the answer to a PING after it.
     fn exchange(&mut self, args: Option<&Args>, step: u64) -> [Vec<Heard>; 2] {
         let mut bytes = vec![];
         args.into_iter().for_each(|args| encode(args, &mut bytes));

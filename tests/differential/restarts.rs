@@ -59,7 +59,7 @@ fn compare_across_restarts(protocol: u8) {
     run.end();
 }
 
-/// What precedes a restart.
+/// The event before a restart.
 #[derive(Clone, Copy, Debug)]
 enum Compaction {
     None,

@@ -1,4 +1,4 @@
-//! What an operator looks at, beside Redis: the slow log's entries, MONITOR's lines, the names of the
+//! An operator's instruments, compared with Redis: the slow log's entries, MONITOR's lines, the names of the
 //! statistics. Times and addresses differ; all else is the same.
 
 use super::oracle;

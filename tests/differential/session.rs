@@ -16,7 +16,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 pub type Args = Vec<Vec<u8>>;
 
-/// What may have ended a MULTI.
+/// The commands that may have ended a MULTI.
 const ENDS_OF_A_QUEUE: [&str; 3] = ["EXEC", "DISCARD", "RESET"];
 
 const DIFFERENCES_MAX: usize = 25;
@@ -36,18 +36,18 @@ pub struct Session {
     /// Commands since both servers were last emptied, with their place in the run.
     history: VecDeque<(String, Args)>,
     sent: usize,
-    /// Who says what is sent now, where there are several.
+    /// The connection that sends now, if there are several.
     pub speaker: String,
-    /// What is queued on this connection since MULTI.
+    /// The commands queued on this connection since MULTI.
     pub queued: Vec<Args>,
-    /// How many EXECs ran, were refused for a watched key, or for an error.
+    /// The number of EXECs that ran, were refused for a watched key, or for an error.
     pub transactions: [usize; 3],
     /// Readable reports of what was found, no two for the same command with the same wrong reply.
     differences: Vec<String>,
     seen: BTreeSet<String>,
-    /// How many replies were errors.
+    /// The number of replies that were errors.
     errors: usize,
-    /// How many commands fell under a row of the list of deviations.
+    /// The number of commands that fell under a row of the list of deviations.
     inexact: usize,
     /// Which rows that were.
     rows_met: BTreeSet<usize>,

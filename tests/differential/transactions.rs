@@ -18,7 +18,7 @@ use crate::common::resp::{Resp, Value};
 use crate::common::rng::Rng;
 use crate::common::server::{Server, is_stand_in};
 
-/// What only this part says.
+/// Commands that only this part sends.
 pub const COMMANDS: [&str; 5] = ["MULTI", "EXEC", "DISCARD", "WATCH", "UNWATCH"];
 
 const CONNECTIONS: usize = 4;
@@ -68,7 +68,7 @@ fn compare_transactions(protocol: u8) {
     ));
 }
 
-/// What a connection says next, which may have an open MULTI.
+/// The next command of a connection, which may have an open MULTI.
 fn say(run: &mut Run, is_open: bool) -> Vec<Args> {
     let mut said = vec![];
     for _ in 0..=run.rng.below(6) {

@@ -36,7 +36,7 @@ pub const OTHER_TYPES: &[&str] = &[
     "SORT", "EVAL", "FCALL",
 ];
 
-/// How often, and what.
+/// The frequency, and the command.
 #[rustfmt::skip]
 pub const TEMPLATES: &[(usize, &str)] = &[
     // strings
@@ -155,7 +155,7 @@ pub const FIXED: &[&str] = &[
     "TIME now", "SELECT", "DBSIZE x", "RANDOMKEY x", "PING a b", "ECHO",
 ];
 
-/// Whether a command of this name is among those sent.
+/// True if a command of this name is among those sent.
 pub fn knows(name: &str) -> bool {
     let lines = TEMPLATES.iter().map(|(_, line)| line).chain(FIXED);
     let names = lines.filter_map(|line| line.split(' ').next()).chain(COMMANDS);
@@ -277,7 +277,7 @@ pub const ODD_DURATIONS: &[&str] =
 
 pub const ODD_TIMES: &[&str] = &["0", "-1", "x", "", "9223372036854775807", "9223372036854775808"];
 
-/// Options that end up behind commands which have no such thing, or have it already.
+/// Options that end up after commands that do not know them, or have them already.
 pub const STRAY_OPTIONS: &[&str] =
     &["NX", "XX", "GT", "LT", "GET", "BIT", "BYTE", "REPLACE", "COUNT", "MATCH"];
 

@@ -22,11 +22,11 @@ fn a_follower_whose_disk_is_full() {
     assert_eq!(client.call(&["SET", "meanwhile", "value"]), Value::ok());
     wait_for(follower.port(), "kvstore_link_error", |error| error.contains("No space left"));
     wait_for(follower.port(), "master_link_status", |status| status == "down");
-    // What it has in memory only does not count, whatever link it comes with next.
+    // Data that it has in memory only does not count, whatever link it comes with next.
     assert_eq!(client.call(&["WAIT", "1", "300"]), Value::Int(0));
     let mut reader = Resp::connect(follower.port());
     assert_eq!(reader.call(&["GET", "before"]), Value::bulk("value"));
-    // It does not dial all the time: there is no use for it.
+    // It does not dial all the time: that would be useless.
     let links: u64 = info(follower.port(), "kvstore_links").parse().expect("a number");
     assert!(links < 5, "{links} links");
     drop(injection);
@@ -37,7 +37,7 @@ fn a_follower_whose_disk_is_full() {
     assert_eq!(info(follower.port(), "kvstore_diverged_records"), "0");
 }
 
-/// There is no space for a copy: the data that is here stays, until there is.
+/// There is no space for a copy: the present data stays until there is.
 #[test]
 fn a_copy_that_does_not_fit() {
     let Some(disk) = SmallDisk::mount(1700) else { return };
@@ -119,7 +119,7 @@ fn text_of(path: &Path) -> String {
     String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
 }
 
-/// There is no space to keep aside what only this node has: then nothing is given up, until there is.
+/// There is no space to save records that only this node has: none is given up until there is.
 #[test]
 fn records_that_cannot_be_kept_aside_are_not_given_up() {
     let Some(disk) = SmallDisk::mount(900) else { return };

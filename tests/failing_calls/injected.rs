@@ -59,12 +59,12 @@ impl Injection {
         self.strace.kill().expect("killing a child");
     }
 
-    /// Whether any such call has been made.
+    /// True if any such call has been made.
     fn has_traced(&self) -> bool {
         fs::metadata(self.dir.path().join("trace")).is_ok_and(|trace| trace.len() > 0)
     }
 
-    /// How many calls were made to fail.
+    /// The number of calls that were made to fail.
     pub fn injected(&self) -> usize {
         let trace = fs::read_to_string(self.dir.path().join("trace")).unwrap_or_default();
         trace.matches("(INJECTED)").count()
@@ -95,7 +95,7 @@ fn restart_and_check(mut server: Server, ledger: &mut Ledger) {
     ledger.write(&mut client).expect("a healthy server");
 }
 
-/// One failed sync is enough, and that later ones would succeed is no excuse.
+/// One failed sync is enough, even if later ones would succeed.
 fn a_failed_sync(policy: &str) {
     let (server, mut client, mut ledger) = start(policy);
     let Some(injection) = Injection::begin(&server, "fdatasync:error=EIO:when=1") else { return };

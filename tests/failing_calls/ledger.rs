@@ -1,4 +1,4 @@
-//! What a client was told, to be compared with what is there in the end.
+//! The replies that a client got, to be compared with the data in the end.
 
 use crate::common::resp::{Resp, Value};
 
@@ -71,7 +71,7 @@ impl Ledger {
         }
     }
 
-    /// How many writes were acknowledged.
+    /// The number of acknowledged writes.
     pub fn acked(&self) -> usize {
         self.acked.len()
     }

@@ -176,7 +176,7 @@ fn a_compaction_fills_the_disk() {
     assert!(failed, "the compaction finds space: {:?}", disk.files());
     assert!(server.stderr().contains("cannot compact"), "{}", server.stderr());
 
-    // What it had written is removed: without anybody's help there is space again.
+    // Its unfinished file is removed: there is space again without anyone's help.
     assert!(!disk.files().iter().any(|name| name.ends_with(".tmp")), "{:?}", disk.files());
     let resumed = wait_until(DEADLINE, || ledger.write(&mut client).is_ok());
     assert!(resumed, "service does not resume: {:?}", ledger.write(&mut client));

@@ -1,6 +1,6 @@
 //! Calls made of the command table: each row states its grammar, `key value [NX | XX] [EX seconds]`, and
 //! a random walk through it makes a call that is almost right. Almost, because a wrong one is refused at
-//! the door, and what is behind the door is to be tested too.
+//! the door, and the code after those checks is to be tested too.
 
 use super::common::rng::Rng;
 use super::words::{any_word, dump, key, number, value};

@@ -27,7 +27,7 @@ use common::rng::fresh_seed;
 const CASES_SHORT: u64 = 20_000;
 const SEED_SHORT: u64 = 1;
 
-/// How many cases to try.
+/// The number of cases to try.
 fn cases() -> u64 {
     number_from_env("KVSTORE_FUZZ_CASES").unwrap_or(CASES_SHORT)
 }
@@ -43,7 +43,7 @@ fn first_seed() -> u64 {
 /// Says, if the test fails while this lives, how to repeat it.
 struct Replay {
     seed: u64,
-    /// What was done last, oldest first.
+    /// The last steps, oldest first.
     history: Vec<String>,
 }
 

@@ -10,14 +10,14 @@ use kvstore::protocol::Span;
 use kvstore::protocol::Step;
 
 const LIMITS: Limits = Limits { bulk_len_max: 1 << 20, unauthenticated: false };
-/// What the decoder may hold for each byte that it was given. The worst is a line of single letters:
-/// two bytes make a word, whose places take 40, in a vector that doubles.
+/// The memory that the decoder may hold for each byte that it was given. The worst is a line of single
+/// letters: two bytes make a word, whose places take 40, in a vector that doubles.
 const HELD_PER_BYTE_MAX: usize = 48;
 /// And before it was given any.
 const HELD_MIN: usize = 4096;
 const ROUND: u64 = 1000;
 
-/// What a decoder finds in `input`, given in pieces that end at `cuts`.
+/// The steps that a decoder finds in `input`, given in pieces that end at `cuts`.
 fn decode(input: &[u8], cuts: &[usize], limits: Limits) -> Vec<String> {
     let (mut decoder, mut found) = (Decoder::new(), vec![]);
     let (mut start, mut given) = (0, 0);

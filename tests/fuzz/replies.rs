@@ -1,6 +1,6 @@
-//! What a whole reply is. Written from the protocol's description and from nothing of ours.
+//! A parser of replies, written from the protocol's description and from nothing of ours.
 
-/// How long the RESP reply at the start of `bytes` is, or why there is none. `protocol` is 2 or 3.
+/// The length of the RESP reply at the start of `bytes`, or why there is none. `protocol` is 2 or 3.
 pub fn reply_len(bytes: &[u8], protocol: u8) -> Result<usize, String> {
     let line_len = bytes.windows(2).position(|pair| pair == b"\r\n").ok_or("no line end")?;
     let line = std::str::from_utf8(&bytes[..line_len]).or_else(|_| {

@@ -16,7 +16,6 @@ use kvstore::clock::UnixMillis;
 use kvstore::commands::Shape;
 use kvstore::commands::text;
 use kvstore::config::Config;
-use kvstore::config::OutputLimit;
 use kvstore::engine::Ending;
 use kvstore::engine::Engine;
 use kvstore::engine::Mode;
@@ -41,10 +40,9 @@ const SESSIONS: usize = 3;
 /// Values are small by far, so more than this is a lot of them.
 const BYTES_MAX: usize = 4 << 20;
 const LIMITS: Limits = Limits { bulk_len_max: 1 << 20, unauthenticated: false };
-const NO_LIMIT: OutputLimit = OutputLimit { hard_bytes: 0, soft_bytes: 0, soft_seconds: 0 };
 
-/// What CONFIG SET may not be left to change: it would lift the limits that keep a run small, or lock us
-/// out.
+/// Settings that CONFIG SET must not change: that would lift the limits that keep a run small, or lock
+/// us out.
 const FIXED_SETTINGS: &[(&[u8], &[u8])] = &[(b"proto-max-bulk-len", b"1mb"), (b"requirepass", b"")];
 
 struct Fuzzer<'g> {
@@ -52,7 +50,7 @@ struct Fuzzer<'g> {
     rng: Rng,
     replay: Replay,
     engine: Engine,
-    /// What the engine has on disk.
+    /// The engine's directory.
     dir: TempDir,
     listener: TcpListener,
     /// With the far ends of their sockets.
@@ -115,7 +113,7 @@ impl<'g> Fuzzer<'g> {
             session.subscriptions.leave_all();
         }
         let is_over = self.receive(at, &wire, is_intact.then_some(&words));
-        let is_open = self.engine.gate(&mut self.sessions[at].0, &mut self.reply, NO_LIMIT);
+        let is_open = self.engine.pass_gate(&mut self.sessions[at].0, &mut self.reply);
         assert!(is_open.expect("within no limit"), "parked");
         if is_over || self.sessions[at].0.client.is_killed() {
             let new = self.connect();
@@ -132,7 +130,7 @@ impl<'g> Fuzzer<'g> {
         }
     }
 
-    /// What a session says next. A transaction is not left open for long: what is in it is not run.
+    /// The next command of a session. A transaction is not left open for long: its commands are not run.
     fn words(&mut self, at: usize) -> Vec<Vec<u8>> {
         let queues = matches!(self.sessions[at].0.mode, Mode::Queueing(_));
         if queues && self.rng.chance(15) {
@@ -245,7 +243,7 @@ impl<'g> Fuzzer<'g> {
         assert!(matches!(decoder.step(&wire, LIMITS), Step::Resp(_)));
         self.reply.set_dialect(Dialect::Resp2);
         self.engine.execute(&mut session, decoder.args(&wire), &mut self.reply);
-        let is_open = self.engine.gate(&mut session, &mut self.reply, NO_LIMIT);
+        let is_open = self.engine.pass_gate(&mut session, &mut self.reply);
         assert!(is_open.expect("within no limit"), "parked");
         drop(self.engine.clients.hold(session.client));
         self.reply.take()

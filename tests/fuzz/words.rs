@@ -178,7 +178,7 @@ pub fn any_word(rng: &mut Rng) -> Vec<u8> {
     }
 }
 
-/// What DUMP gives, or almost: version, value, checksum.
+/// A payload of DUMP, or almost: version, value, checksum.
 pub fn dump(rng: &mut Rng) -> Vec<u8> {
     let mut payload = vec![if rng.chance(90) { 1 } else { rng.next_u64() as u8 }];
     payload.extend(value(rng));

@@ -110,7 +110,7 @@ fn an_endless_request_is_cut_off_at_the_query_limit() {
     }
 }
 
-/// What CLIENT INFO says that this client costs.
+/// The memory of this client, as CLIENT INFO shows it.
 fn bytes_held(line: &str) -> usize {
     let field = line.split(' ').find_map(|field| field.strip_prefix("tot-mem="));
     field.and_then(|bytes| bytes.parse().ok()).unwrap_or_else(|| panic!("no tot-mem in {line}"))

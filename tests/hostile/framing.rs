@@ -35,7 +35,7 @@ const BROKEN: &[&[u8]] = &[
     b"*1\r\n$4\r\nPING\r\n*1\r\n$x\r\n",
 ];
 
-/// Each is carried out, or asks for nothing; a PING behind it is answered.
+/// Each is carried out, or asks for nothing; a PING after it is answered.
 const ODD: &[&[u8]] = &[
     b"*0\r\n",
     b"*-1\r\n",
@@ -55,7 +55,7 @@ fn answer(port: u16, bytes: &[u8], is_broken: bool) -> Vec<u8> {
     let mut client = Resp::connect(port);
     client.send_raw(bytes);
     if !is_broken {
-        // Whoever breaks the protocol is closed without having asked for it.
+        // A client that breaks the protocol is closed without having asked for it.
         client.finish_sending();
     }
     client.read_to_end()

@@ -158,7 +158,7 @@ fn a_guesser_holds_up_nobody() {
     drop(guessers);
 }
 
-/// What a stranger may send is small, so that strangers cannot fill the memory.
+/// Requests before AUTH must be small, so that strangers cannot fill the memory.
 const TOO_MUCH_BEFORE_AUTH: &[&[u8]] =
     &[b"*11\r\n", b"*1000000000\r\n", b"*2\r\n$4\r\nAUTH\r\n$16385\r\n", b"*1\r\n$536870912\r\n"];
 
@@ -179,7 +179,7 @@ fn before_auth_requests_must_be_small() {
         }
     }
     assert_eq!(scene.info("protocol_errors"), TOO_MUCH_BEFORE_AUTH.len() as u64);
-    // Whoever has said the password may send more.
+    // A client that has given the password may send more.
     let mut request = vec![b"DEL".to_vec()];
     request.extend((0..100).map(|n| [b'k'; 20_000][..20_000 - n].to_vec()));
     assert_eq!(scene.bystander.call(&request), Value::Int(0));

@@ -12,7 +12,7 @@
 //! - `unread`: 600 clients that never read, replies of every sort, and what they may cost.
 //! - `limits`: one client too many; what may be said before AUTH.
 //! - `patterns`: patterns made to be slow to match.
-//! - `pipelines`: 200,000 requests before the first reply is read; half-close; what stands behind QUIT.
+//! - `pipelines`: 200,000 requests before the first reply is read; half-close; requests after QUIT.
 //! - `crowds`: many clients at once, idle or busy, and clients that come and go.
 //!
 //! `KVSTORE_LONG=1` makes the crowds ten times as large (`make soak`).
@@ -52,7 +52,7 @@ impl Scene {
         self.server.port()
     }
 
-    /// What must hold after whatever a hostile client did.
+    /// The conditions that hold after anything that a hostile client did.
     fn assert_unharmed(&mut self, after: &str) {
         assert!(self.server.is_alive(), "after {after} the server is gone");
         self.assert_bystander_is_served(after);

@@ -1,7 +1,7 @@
 //! Patterns made to be slow to match.
 //!
 //! The story: `KEYS *[aaa…]` with 40,000 letters, against one key of 40,000 bytes, took three seconds, and
-//! for as long nobody could read from that key's shard, nor ask for INFO or DBSIZE.
+//! for as long no client could read from that key's shard, nor ask for INFO or DBSIZE.
 
 use super::Scene;
 use super::common::resp::{Resp, Value};

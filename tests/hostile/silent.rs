@@ -28,7 +28,7 @@ fn half_a_command_and_then_silence_holds_up_nobody() {
             scene.wait_for_unfinished(1, half.len());
             scene.assert_unharmed("half a command");
             client.finish_sending();
-            // Half a command is never run, not even if nothing comes behind it.
+            // Half a command is never run, not even if nothing follows it.
             assert!(client.read_to_end().is_empty(), "half a command is answered");
             client
         })

@@ -13,7 +13,7 @@ use std::io::Write;
 use std::net::TcpStream;
 
 const MB: usize = 1 << 20;
-/// What `client-output-buffer-limit` is in these tests.
+/// The `client-output-buffer-limit` of these tests.
 const LIMIT_BYTES: usize = 256 << 10;
 const LIMITS: (&str, &str) = ("client-output-buffer-limit", "normal 256kb 0 0 pubsub 256kb 0 0");
 const VALUE_BYTES: usize = 32 << 10;
@@ -181,7 +181,7 @@ fn a_slow_reader_of_one_huge_value_is_left_to_read_it() {
         slow.send(&["HELLO", dialect]);
         slow.read_reply();
         slow.send(&["GET", "huge"]);
-        // What comes after it in the pipeline is not the value's fault.
+        // The PING after it in the pipeline must not get the client cut off.
         slow.send(&["PING"]);
         scene.assert_bystander_is_served("40 MB that are read later");
         assert_eq!(slow.read_reply().as_bytes().len(), huge.len());
@@ -192,7 +192,7 @@ fn a_slow_reader_of_one_huge_value_is_left_to_read_it() {
 
 #[test]
 fn six_hundred_clients_that_never_read_stay_within_their_limits() {
-    /// What a client may cost: its limit, one value, its thread's stacks and input.
+    /// The memory that a client may cost: its limit, one value, its thread's stacks and input.
     const CLIENT_BYTES: usize = LIMIT_BYTES + VALUE_BYTES + (96 << 10);
     /// Feeds of monitors have a limit of their own, however high that of their class is.
     const NOISE_BYTES: usize = 48 * MB;
@@ -207,7 +207,7 @@ fn six_hundred_clients_that_never_read_stay_within_their_limits() {
         let mut clients: Vec<TcpStream> = Vec::new();
         for n in 0..CLIENTS {
             let mut client = connect(scene.port());
-            // What the kernel would keep for it is not the server's.
+            // Memory that the kernel would keep for it is not the server's.
             set_socket_recv_buffer_size(&client, 8 << 10).expect("a socket option");
             // Cut off already, some of them: that is what the limit is for.
             let _ = client.write_all(&request(sorts[n % sorts.len()]));

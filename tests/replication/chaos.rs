@@ -6,7 +6,7 @@
 //!
 //! - both followers converge to the leader's log, byte for byte, and its state;
 //! - each write that was acknowledged is in all three histories (its token says so);
-//! - no flipped bit was applied, and nobody needed a full copy: no history was gone.
+//! - no flipped bit was applied, and no node needed a full copy: no history was gone.
 
 use crate::common::nodes::{
     CATCH_UP, StopOnDrop, assert_replicated, count, follower_of, info, random_batch,
@@ -39,7 +39,7 @@ struct Cluster {
     followers: [Server; 2],
     proxies: [Proxy; 2],
     rng: Rng,
-    /// What INFO of processes that were ended since has counted.
+    /// The counters of INFO of processes that have ended since.
     totals: BTreeMap<&'static str, u64>,
     faults: BTreeMap<&'static str, u64>,
 }
@@ -51,7 +51,7 @@ const COUNTED: [&str; 4] = [
     "kvstore_links_continued",
 ];
 
-/// What the writers have been told.
+/// The replies that the writers got.
 #[derive(Default)]
 struct Acknowledged {
     writes: AtomicU64,

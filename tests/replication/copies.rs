@@ -48,7 +48,7 @@ fn leader_with(keys: usize) -> Server {
     leader
 }
 
-/// What was imported is in a base and in no record, so a follower without any record needs a full copy.
+/// Imported data is in a base and in no record, so a follower without any record needs a full copy.
 #[test]
 fn a_follower_of_imported_data_has_all_of_it() {
     let import = |key: &str| {

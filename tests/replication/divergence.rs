@@ -1,8 +1,8 @@
-//! Hazard: a leader dies with writes that nobody else has, another node leads on, and the old one comes back.
+//! Hazard: a leader dies with writes that no other node has, another node leads on, and the old one comes back.
 //!
-//! What only it had is history of another world: it is saved under `diverged/`, counted, and given up; the
-//! node joins without a full copy, as long as it still knows its own past. Nothing of it is lost silently,
-//! whenever the machine dies in the middle of all that.
+//! The writes that only it had belong to another history: they are saved under `diverged/`, counted, and
+//! given up. The node joins without a full copy, as long as it still knows its own past. No write is lost
+//! silently, at whichever point of this the machine dies.
 
 use crate::common::history::recover;
 use crate::common::nodes::{
@@ -82,7 +82,7 @@ fn diverged(server: &Server) -> Vec<PathBuf> {
     paths
 }
 
-/// What `kvstore log` prints of a file.
+/// The output of `kvstore log` for a file.
 fn shown(path: &Path) -> String {
     let output = Server::command().arg("log").arg(path).output().expect("kvstore log runs");
     assert!(output.status.success(), "{output:?}");
@@ -108,7 +108,7 @@ fn lost_writes_are_kept_aside_and_the_node_joins_without_a_copy() {
     assert!(info(pair.leader.port(), "kvstore_diverged_file").ends_with(".aof"));
     let log = pair.leader.stderr();
     assert!(log.contains("50 writes that only this node had") && log.contains("lost:0"), "{log}");
-    // What is gone is gone for readers, too.
+    // Removed records are gone for readers too.
     assert_eq!(Resp::connect(pair.leader.port()).call(&["GET", "lost:1"]), Value::Null);
 }
 
@@ -285,7 +285,7 @@ fn killed_in_the_middle_of_giving_up() {
     ));
 }
 
-/// Whether all the lost keys are in what was kept.
+/// True if all the lost keys are in what was kept.
 fn keeps_lost(path: &Path) -> bool {
     let is_lost = |n| format!("lost:{n}");
     if path.is_dir() {

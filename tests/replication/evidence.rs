@@ -260,7 +260,7 @@ fn killed_while_it_keeps_its_records_aside() {
     note(&format!("{rounds} rounds of kills while keeping records aside (KVSTORE_SEED={seed})"));
 }
 
-/// A node that is behind says so with both numbers, and the link waits.
+/// A node that lags says so with both numbers, and the link waits.
 #[test]
 fn a_follower_that_is_behind_its_own_follower_says_so() {
     let top = Server::start(&[]);

@@ -42,7 +42,7 @@ struct Cluster {
     settings: Vec<(&'static str, &'static str)>,
     rng: Rng,
     next_write: u64,
-    /// What must be found again.
+    /// The writes that must be found again.
     held: Writes,
     events: BTreeMap<&'static str, u64>,
     /// To be shown when a round fails.
@@ -277,7 +277,7 @@ impl Cluster {
         }
     }
 
-    /// Whether it can be repaired. If the very beginning is gone, a base or the first segment, nothing leads to
+    /// True if it can be repaired. If the very beginning is gone, a base or the first segment, nothing leads to
     /// the rest, and that is said.
     fn repair(&self, node: usize) -> bool {
         let data = self.data(node);
@@ -361,7 +361,7 @@ impl Cluster {
         ["diverged", "quarantine"].map(|name| self.data(node).join(name))
     }
 
-    /// What a node answers with.
+    /// The keys and values that a node answers with.
     fn state(&self, node: usize) -> Writes {
         let mut client = Resp::connect(self.port(node));
         let loaded = wait_until(CATCH_UP, || info(self.port(node), "loading") == "0");
@@ -399,7 +399,7 @@ fn seen_in(path: &Path) -> Writes {
     entries.filter(counts).flat_map(|path| seen_in(&path)).collect()
 }
 
-/// What the file `synced` says. Read here by hand: the model must not trust what it tests.
+/// The content of the file `synced`. Read here by hand: the model must not trust what it tests.
 fn mark(data: &Path) -> Option<u64> {
     fs::read_to_string(data.join("synced")).ok()?.get(..20)?.parse().ok()
 }

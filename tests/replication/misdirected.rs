@@ -1,4 +1,4 @@
-//! Hazard: a node is told to follow something that is no leader: itself, its own follower, a node with another
+//! Hazard: a node is told to follow something that is not a leader: itself, its own follower, a node with another
 //! password, a copy of itself, another kind of server, nothing at all. It says what is wrong, in the log and in INFO, goes on
 //! answering, and obeys the next order.
 
@@ -83,7 +83,7 @@ fn a_circle_of_three() {
     circle(3);
 }
 
-/// A chain is no circle, however long it takes to tell, and neither is one whose leader is gone.
+/// A chain is not a circle, however long it takes to tell, and neither is one whose leader is gone.
 #[test]
 fn a_chain_is_not_taken_for_a_circle() {
     let mut nodes = vec![Server::start(&[])];

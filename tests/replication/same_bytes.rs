@@ -61,12 +61,12 @@ fn a_follower_that_comes_late_gets_a_copy_and_then_the_log() {
     load(leader.port(), 3, 100);
     assert_replicated(&leader, &[&first]);
     wait_for(first.port(), "kvstore_full_copies_received", |copies| copies == "1");
-    // What a copy brings is passed on.
+    // The data of a copy is passed on.
     let second = follower_of(first.port(), &[]);
     assert_replicated(&leader, &[&first, &second]);
 }
 
-/// What a connection listened to before it became a follower's link does not come over the link.
+/// Messages that a connection subscribed to before it became a follower's link do not come over the link.
 #[test]
 fn a_subscriber_that_becomes_a_followers_link_gets_the_log_and_nothing_else() {
     for listens in [&["SUBSCRIBE", "news"][..], &["PSUBSCRIBE", "n*"], &["MONITOR"]] {

@@ -45,7 +45,7 @@ fn a_stalled_follower_does_not_count() {
     assert_eq!(wait(&mut client, "2", "10000"), (2, vec![1, 2]));
 }
 
-/// What opens a link is sent a second time over another one: that makes no second follower.
+/// The first bytes of a link are sent a second time over another one: that makes no second follower.
 #[test]
 fn a_replayed_link_does_not_count() {
     let leader = Server::start(&[]);
@@ -101,7 +101,7 @@ fn a_link_on_which_everything_is_late() {
     assert!(wait_until(DEADLINE, || reader.call(&["GET", "n"]) == Value::bulk("1")));
     link.delay(1500);
     let since = std::time::Instant::now();
-    // What is written here is late by more than the follower is allowed to be.
+    // These writes are late by more than the follower is allowed to be.
     while since.elapsed() < std::time::Duration::from_secs(4) {
         let before = (write(), std::time::Instant::now());
         std::thread::sleep(std::time::Duration::from_millis(1100));

@@ -120,7 +120,7 @@ fn tokens_outlive_restarts_promotions_and_compactions() {
     replicaof(follower.port(), link.port());
     tokens.push(write(leader.port(), "forced"));
     check(&leader, &follower, &tokens);
-    // What comes as a full copy knows them, too.
+    // A node that gets a full copy knows them too.
     let late = follower_of(leader.port(), settings);
     check(&leader, &late, &tokens);
 }

@@ -20,11 +20,11 @@ pub struct Node {
     pub dir: Arc<tempfile::TempDir>,
     /// None while it is dead.
     pub server: Option<Server>,
-    /// Whether it stands still.
+    /// True if it is stopped.
     stalled: bool,
 }
 
-/// What becomes of a node.
+/// The fate of a node.
 #[derive(Clone, Copy)]
 pub enum Fate {
     /// `kill -9`.
@@ -88,7 +88,7 @@ pub fn info(port: u16, password: &str, field: &str) -> String {
     line.unwrap_or_default().to_string()
 }
 
-/// Asks over a connection of its own: Sentinel ends the others as it likes.
+/// Asks over a separate connection: Sentinel may end the others.
 pub fn ask<T: FromRedisValue>(port: u16, password: &str, words: &[&str]) -> RedisResult<T> {
     let mut command = redis::cmd(words[0]);
     words[1..].iter().for_each(|word| _ = command.arg(word));

@@ -1,5 +1,5 @@
-//! The hazard: nobody notices that the leader has died, or two nodes think that they lead, or what a failover
-//! gave up is gone without a trace.
+//! The hazard: the leader's death goes unnoticed, or two nodes think that they lead, or the writes that a
+//! failover gave up are gone without a trace.
 //!
 //! A stock Redis Sentinel looks after kvstore as it does after Redis. Here three of them do; the leader dies,
 //! or stalls and goes on as if it led. What is held against them afterwards: every write that two followers had
@@ -79,7 +79,7 @@ fn keys(cluster: &Cluster, node: usize) -> BTreeSet<String> {
     cluster.ask(node, &["KEYS", "*"]).expect("the keys")
 }
 
-/// Whether the bytes stand in one of the files of a directory.
+/// True if the bytes are in one of the files of a directory.
 fn is_in_files(dir: &Path, text: &str) -> bool {
     let files = fs::read_dir(dir).into_iter().flatten().flatten();
     let holds = |bytes: Vec<u8>| bytes.windows(text.len()).any(|window| window == text.as_bytes());
@@ -145,14 +145,14 @@ fn with_a_password_one_that_never_leads_and_a_minimum_of_followers() {
     let mut cluster = Cluster::start("open-sesame", [0, 100], "min-replicas-to-write 1");
     let (new, _) = fail_over(&mut cluster, "only", Fate::Dies);
     assert_eq!(new, 2, "the node of priority 0 is never promoted");
-    // What the roles are outlives a restart, without a word from Sentinel.
+    // The roles outlive a restart, without an order from Sentinel.
     for node in [1, 2] {
         cluster.nodes[node].kill();
         cluster.nodes[node].start_again();
         let role = if node == new { "master" } else { "slave" };
         assert_eq!(cluster.info(node, "role"), role);
     }
-    // Whom nobody follows any more takes no writes: so none of them are lost, whoever sends them.
+    // A leader that has lost its followers takes no writes, so none are lost, whichever client sends them.
     cluster.nodes[0].comes_back();
     let refused: RedisResult<()> = cluster.ask(0, &["SET", "late", "v"]);
     assert_eq!(refused.expect_err("nobody follows it").code(), Some("NOREPLICAS"));

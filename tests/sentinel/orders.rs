@@ -1,4 +1,4 @@
-//! What a Sentinel asks of a node, typed by hand.
+//! A Sentinel's commands to a node, typed by hand.
 
 use crate::cluster::Node;
 use crate::common::resp::{Resp, Value, encode};

@@ -17,7 +17,7 @@
 //! - `!half-close` says that no more comes, as `nc -N` does; `!close` leaves.
 //! - `!server --requirepass secret` before the first step gives the server settings.
 //!
-//! What cannot be predicted: `<number>` and `<any>` in a line, `<lines>` for any lines up to one that
+//! Unpredictable text: `<number>` and `<any>` in a line, `<lines>` for any lines up to one that
 //! matches the next. `<closed>` is where the server closed. A line of a reply that would read as
 //! something else begins with a backslash. To wait, type `DEBUG SLEEP 0.05`.
 //!

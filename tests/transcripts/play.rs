@@ -8,12 +8,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-/// Lines that nobody expects any more come within this time or not at all: a reply is one write.
+/// Unexpected lines come within this time or not at all: a reply is one write.
 const QUIET: Duration = Duration::from_millis(200);
 /// When expectations are rewritten, how long a reply is waited for.
 const PATIENCE_OF_UPDATE: Duration = Duration::from_millis(1500);
 
-/// What came back for each step, and in the end what nobody had asked for.
+/// The lines that came back for each step, and in the end those that no step expected.
 pub fn play(script: &Script, port: u16, updating: bool) -> Vec<Vec<String>> {
     let mut clients = BTreeMap::new();
     let mut replies: Vec<Vec<String>> = vec![];
@@ -79,7 +79,7 @@ impl Player {
         }
     }
 
-    /// What was received, and whether the server closed behind it.
+    /// The bytes received, and whether the server closed the connection after them.
     fn lines(&self) -> Vec<String> {
         let whole = self.received.strip_suffix(b"\n").unwrap_or(&self.received);
         let mut lines: Vec<String> = whole.split(|&byte| byte == b'\n').map(shown).collect();
@@ -94,7 +94,7 @@ impl Player {
         lines
     }
 
-    /// Whether something happened in that time.
+    /// True if something happened in that time.
     fn receive(&mut self, patience: Duration) -> bool {
         self.stream.set_read_timeout(Some(patience)).expect("a socket option");
         let mut bytes = [0; 16 << 10];

@@ -8,7 +8,7 @@ use crate::common::resp::quote;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What is unpredictable in a line.
+/// An unpredictable part of a line.
 const ANY: &str = "<any>";
 const NUMBER: &str = "<number>";
 /// As a line: any lines, up to one that matches what follows.
@@ -172,7 +172,7 @@ fn bytes_of(text: &str) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// The bytes up to the closing quote, and what stands behind it.
+/// The bytes up to the closing quote, and the text after it.
 fn unescape(text: &str) -> Option<(Vec<u8>, &str)> {
     let mut bytes = vec![];
     let mut chars = text.char_indices();
@@ -204,7 +204,7 @@ pub fn shown(line: &[u8]) -> String {
     }
 }
 
-/// Whether these lines are what the transcript says.
+/// True if these lines match the transcript.
 pub fn matches(expected: &[String], came: &[String]) -> bool {
     match expected.split_first() {
         None => came.is_empty(),
@@ -217,7 +217,7 @@ pub fn matches(expected: &[String], came: &[String]) -> bool {
     }
 }
 
-/// Whether more lines could still make it so.
+/// True if more lines could still make it match.
 pub fn may_still_match(expected: &[String], came: &[String]) -> bool {
     let until_lines = expected.iter().position(|line| line == LINES);
     let fixed = &expected[..until_lines.unwrap_or(expected.len())];

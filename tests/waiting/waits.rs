@@ -6,7 +6,7 @@ use crate::common::server::{Server, set_deadline};
 use crate::common::{DEADLINE, wait_until};
 use std::time::{Duration, Instant};
 
-/// How the wait ends.
+/// The end of the wait.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Ends {
     /// The commands in front take so long, longer than any key of the test lives.

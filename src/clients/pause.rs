@@ -1,50 +1,43 @@
-//! CLIENT PAUSE: commands wait at one place until a time, or until CLIENT UNPAUSE.
+//! CLIENT PAUSE: commands wait until a time, or until CLIENT UNPAUSE.
 //!
-//! When CLIENT PAUSE has answered, no write is under way any more: a write looks for a pause before it waits
-//! for locks and once more while it holds them, and beginning a pause takes all locks once. The server's own
-//! deletions (expiry, eviction) stand still during a pause of either kind, as in Redis; what has expired is
-//! not seen all the same. Followers are sent what was written before.
+//! When CLIENT PAUSE has answered, no write is under way: a write checks for a pause before it waits for locks
+//! and again while it holds them, and beginning a pause takes all locks once. The server's own deletions
+//! (expiry, eviction) stand still during a pause of either kind, as in Redis; expired keys are hidden all the
+//! same. Followers are sent what was written before.
 //!
-//! A pause lasts by the monotonic clock: setting the wall clock does not change it. One in a MULTI begins at
-//! the end of its EXEC.
+//! A pause lasts by the monotonic clock, so setting the wall clock does not change it. A pause inside a MULTI
+//! begins at the end of its EXEC.
 
-use super::blocked::Wait;
-use super::{Client, Engine};
 use crate::commands::Flags;
-use crate::error::Failure;
 use crate::lock::Mutex;
 use crate::signal::Signal;
-use crate::store::Scope;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-const ENDED: Failure =
-    Failure::fixed("ERR the server ends during CLIENT PAUSE; the command did not run");
-
-/// Which commands wait.
+/// The commands that a pause holds back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PauseKind {
     /// Those that may change data.
     Writes,
-    /// All but the few with which an operator ends the pause or the server.
+    /// All but those with which an operator ends the pause or the server.
     All,
 }
 
 /// The pause, if there is one.
 #[derive(Debug, Default)]
 pub struct Pause {
-    /// Whether to look at `pause` at all: the only cost when there is none.
+    /// False if there is none: the only thing that the path of a request reads.
     active: AtomicBool,
-    /// Its kind, and when it ends; None is at no time that the clock can tell.
+    /// Its kind and its end; None is later than the clock can tell.
     pause: Mutex<Option<(PauseKind, Option<Instant>)>>,
     /// Notified when it is ended early.
     pub(crate) ended: Arc<Signal>,
 }
 
 impl Pause {
-    /// Begins one, or makes the present one longer or stricter; never shorter or weaker, as Redis.
-    fn begin(&self, kind: PauseKind, now: Instant, millis: u64) {
+    /// Begins one, or makes the present one longer or stricter. As in Redis, never shorter or weaker.
+    pub(crate) fn begin(&self, kind: PauseKind, now: Instant, millis: u64) {
         let mut pause = self.pause.lock();
         let until = now.checked_add(Duration::from_millis(millis));
         *pause = Some(match pause.filter(|pause| !is_over(pause, now)) {
@@ -81,8 +74,8 @@ impl Pause {
         *pause
     }
 
-    /// Until when it holds back a command with these flags, if it does.
-    fn holds(&self, flags: Flags) -> Option<Option<Instant>> {
+    /// The end of the pause, if it holds back a command with these flags.
+    pub(crate) fn holds(&self, flags: Flags) -> Option<Option<Instant>> {
         if !self.active.load(Relaxed) {
             return None;
         }
@@ -94,38 +87,6 @@ impl Pause {
 
 fn is_over((_, until): &(PauseKind, Option<Instant>), now: Instant) -> bool {
     until.is_some_and(|until| until <= now)
-}
-
-impl Engine {
-    /// Begins a pause. When this returns, no write that it holds back is under way.
-    pub(crate) fn begin_pause(&self, kind: PauseKind, millis: u64) {
-        self.pause.begin(kind, Instant::now(), millis);
-        // A follower has no writes but its leader's, and may hold its locks for the whole of a full copy.
-        if !self.role.is_follower() {
-            drop(self.store.begin_scope(Scope::All, true, || self.clock.now()));
-        }
-    }
-
-    /// True if a pause has begun since a write was let through. Certain while the write holds its locks.
-    pub(crate) fn is_paused(&self, flags: Flags) -> bool {
-        flags.has(Flags::WRITE) && self.pause.is_active()
-    }
-
-    /// Waits as long as a command with these flags has to, and says whether it had to. EXEC's flags are those
-    /// of what is queued, too.
-    pub(crate) fn wait_while_paused(&self, client: &Client, flags: Flags) -> Result<bool, Failure> {
-        let mut waited = false;
-        while let Some(until) = self.pause.holds(flags) {
-            waited = true;
-            let is_over = || self.pause.holds(flags) != Some(until);
-            self.block(client, Wait::Paused, &self.pause.ended, until, is_over)?;
-            // Nothing may be written during a pause, not even at the end.
-            if self.ends(client) {
-                return Err(ENDED);
-            }
-        }
-        Ok(waited)
-    }
 }
 
 #[cfg(test)]

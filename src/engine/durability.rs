@@ -1,98 +1,39 @@
-//! The engine's side of the log: what is recovered at the start, and the gate.
-//!
-//! The gate decides when replies leave:
-//!
-//! | `appendfsync` | a reply waits until what it depends on is | so it survives |
-//! |---|---|---|
-//! | `always` | durable (`fdatasync` returned) | kill -9, a crash of the system, a power cut |
-//! | an interval, `no` | written (`write` returned) | kill -9 |
-//!
-//! "What it depends on" is what its batch wrote, and the newest effect of each shard that its batch
-//! read: a reader never learns of a write that could still be lost on the same terms.
-//!
-//! Under `always` many clients wait for one disk. With one client, the quickest is to sync in the
-//! client's own thread. With several, a thread that waits costs two context switches; so a connection
-//! that finds a sync going on, or a crowd at the sync thread, **parks** its replies with it and goes on
-//! reading, and the sync thread sends them all behind its next sync. Replies of one connection keep their order: as long
-//! as one is parked, the next ones are parked behind it.
-//!
-//! One exception, while the log cannot be written (disk full): readers are let through, because an
-//! operator needs to see the data most just then. What they see may include writes that were answered
-//! with `-MISCONF` and that are logged when there is space again.
+//! The log of a running server: opened and recovered at the start, read back on demand, begun anew by a new
+//! leader. When replies may leave because of it is the gate's business (`gate.rs`).
 
-use super::Client;
+use super::gate::{Gate, misconf};
 use crate::aof::cleanup;
 use crate::aof::dir_lock::DirLock;
 use crate::aof::disk::Directory;
 use crate::aof::files;
-use crate::aof::log::{Log, LogError};
+use crate::aof::log::Log;
 use crate::aof::mark;
 use crate::aof::node::Node;
 use crate::aof::record::Epoch;
 use crate::aof::recovery::{self, Recovered, RecoveryError};
-use crate::aof::stats::Stages;
 use crate::clock::{Stopwatch, UnixMillis};
-use crate::config::{Config, Fsync, Id, OutputLimit};
-use crate::error::{Failure, Kind};
+use crate::config::{Config, Id};
+use crate::error::Failure;
 use crate::loading::Loading;
-use crate::lock::{Mutex, RwLock, rank};
-use crate::observe::probe::Pending;
+use crate::lock::{Mutex, rank};
 use crate::observe::set_aside::SetAside;
-use crate::protocol::{Mark, Reply};
 use crate::replication::replica::settle_copy;
 use crate::store::effect;
 use crate::store::effect::Seq;
 use crate::store::{Scope, Store};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::bounded;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::thread;
 
-/// Replies that wait for the sync thread. When it is full, connections wait: for the disk, never for a
-/// client.
-const PARKED_MAX: usize = 16_384;
 /// At least so much may wait to be written, however little memory there is.
 const PENDING_BYTES_MIN: u64 = 1 << 20;
 /// Payloads on their way from reading to applying, during recovery: two threads, so that both cores
 /// work.
 const LOAD_BATCH_BYTES: usize = 256 << 10;
 const LOAD_BATCHES_MAX: usize = 16;
-
-/// Replies that leave behind the next sync.
-#[derive(Debug)]
-pub struct Parked {
-    /// Whose.
-    pub client: Arc<Client>,
-    /// The replies.
-    pub reply: Reply,
-    /// Those of them that a failure of the log turns into errors.
-    pub at_stake: Option<AtStake>,
-    /// Its output limit.
-    pub limit: OutputLimit,
-    /// The replies' bytes, as its outbox counts them.
-    pub bytes: usize,
-    /// When they came to the gate.
-    pub began: Stopwatch,
-    /// The commands among them that are kept to be looked at.
-    pub pending: Pending,
-}
-
-/// Where in the replies of a batch the first write's stands, and how many replies there are from there
-/// on: what becomes of them if the log fails.
-pub type AtStake = (Mark, usize);
-
-/// What the gate says.
-#[derive(Debug)]
-pub enum Passage {
-    /// What was asked for is safe; what it took, if anything.
-    Open(Option<Stages>),
-    /// The replies must be parked.
-    Park,
-    /// The log failed.
-    Failed(LogError),
-}
 
 /// The log of a running server.
 #[derive(Debug)]
@@ -109,17 +50,13 @@ pub struct Persistence {
     pub(crate) own_epoch_crc: AtomicU32,
     /// Held as long as the server runs.
     lock: DirLock,
-    policy: RwLock<Fsync>,
+    /// When replies may leave.
+    pub(crate) gate: Gate,
     /// Held while files are replaced or read back: reading must not find one gone in the middle.
     /// Taken before any shard's lock.
     pub(crate) files: Mutex<(), { rank::FILES }>,
-    pub(crate) parked_tx: Sender<Parked>,
-    pub(crate) parked_rx: Receiver<Parked>,
     /// The sync thread is to end.
     pub(crate) is_stopping: AtomicBool,
-    /// Whether the sync thread had several to serve the last time: then one more had better join them
-    /// than sync alone and make them wait for it.
-    pub(crate) crowded: AtomicBool,
     /// Bytes that recovery put aside at this start.
     pub quarantined_bytes: u64,
     /// What this and earlier starts, and changes of leader, have put aside.
@@ -170,19 +107,15 @@ impl Persistence {
         log.continue_after(recovered.at);
         // A new directory's id is for ever, also if this node never leads.
         node.write(&dir).map_err(io_error)?;
-        let (parked_tx, parked_rx) = bounded(PARKED_MAX);
         let persistence = Persistence {
             log,
             node_id: node.id,
             own_epoch: AtomicU64::new(node.epoch.0),
             own_epoch_crc: AtomicU32::new(0),
             lock,
-            policy: RwLock::new(config.fsync()),
+            gate: Gate::new(config.fsync()),
             files: Mutex::new(()),
-            parked_tx,
-            parked_rx,
             is_stopping: AtomicBool::new(false),
-            crowded: AtomicBool::new(false),
             quarantined_bytes: recovered.torn.map_or(0, |torn| torn.len),
             aside: SetAside::of(&dir),
             recovery: (millis, recovered.records),
@@ -250,6 +183,11 @@ impl Persistence {
         })
     }
 
+    /// The last leadership of this node: its epoch, and the crc of its first record.
+    pub(crate) fn own_epoch(&self) -> (Epoch, u32) {
+        (Epoch(self.own_epoch.load(Relaxed)), self.own_epoch_crc.load(Relaxed))
+    }
+
     /// Ends the sync thread, with a last sync.
     pub fn stop_syncing(&self) {
         self.is_stopping.store(true, SeqCst);
@@ -268,14 +206,9 @@ impl Persistence {
         oldest.map_or(0, |oldest| (last.0 + 1).saturating_sub(oldest.0))
     }
 
-    /// The policy.
-    pub fn policy(&self) -> Fsync {
-        *self.policy.read()
-    }
-
     /// Follows a change of the settings.
     pub fn reconfigure(&self, config: &Config) {
-        *self.policy.write() = config.fsync();
+        self.gate.set_policy(config.fsync());
         self.log.set_segment_size(config.int(Id::SegmentSize) as u64);
         self.log.set_retention(
             config.int(Id::ReplBacklogSize) as u64,
@@ -298,45 +231,6 @@ impl Persistence {
         }
         self.log.ensure_written(self.log.appended()).map(drop).map_err(|error| misconf(&error))
     }
-
-    /// How far a record must have come before a reply that depends on it may leave.
-    pub fn promised(&self) -> Seq {
-        self.safe_under(self.policy() == Fsync::Always)
-    }
-
-    fn safe_under(&self, always: bool) -> Seq {
-        if always { self.log.durable() } else { self.log.written() }
-    }
-
-    /// Makes everything up to `needed` as safe as is promised, if that can be done in this thread.
-    pub fn pass(&self, needed: Seq, parked_before: bool) -> Passage {
-        if parked_before {
-            return Passage::Park;
-        }
-        let is_always = self.policy() == Fsync::Always;
-        if self.safe_under(is_always) >= needed {
-            return Passage::Open(None);
-        }
-        let result = match is_always {
-            true if self.crowded.load(Relaxed) => return Passage::Park,
-            true => match self.log.try_sync() {
-                Some(result) => result,
-                None => return Passage::Park,
-            },
-            false => self.log.ensure_written(needed),
-        };
-        result.map_or_else(Passage::Failed, |stages| Passage::Open(Some(stages)))
-    }
-
-    /// As [`Persistence::pass`], in this thread whatever the crowd. What this session `wrote` itself may
-    /// have been synced by another meanwhile: then that sync is told.
-    pub fn pass_here(&self, needed: Seq, wrote: bool) -> Result<Stages, LogError> {
-        match self.policy() == Fsync::Always {
-            false => self.log.ensure_written(needed),
-            true if wrote || self.log.durable() < needed => self.log.sync(),
-            true => Ok(Stages::default()),
-        }
-    }
 }
 
 /// How much may wait to be written. Under a limit on memory it is little: it counts, and keys should not
@@ -346,21 +240,6 @@ fn pending_max(config: &Config) -> u64 {
         0 => u64::MAX,
         limit => (limit / 64).max(PENDING_BYTES_MIN),
     }
-}
-
-/// Takes back the replies to writes that did not become as safe as promised.
-pub fn refuse(reply: &mut Reply, at_stake: Option<AtStake>, error: &LogError) {
-    if let Some((mark, replies)) = at_stake {
-        reply.rewind(&mark);
-        let failure = misconf(error);
-        (0..replies).for_each(|_| reply.error(&failure));
-    }
-}
-
-/// The refusal of a write while the log cannot be written.
-pub fn misconf(error: &LogError) -> Failure {
-    let refusal = Failure::new(format!("MISCONF Errors writing to the AOF file: {error}"));
-    refusal.of_kind(Kind::Unavailable)
 }
 
 /// A node that has led wrote a record of that epoch. It may have given that up for another leader, and a mark

@@ -1,19 +1,19 @@
 //! Clients that wait in a command, and how such a wait ends early.
 //!
 //! ```text
-//! WAIT, WAITAOF, WAITSEQ, CLIENT PAUSE ── Engine::block ── sleeps on a signal until
+//! WAIT, WAITAOF, WAITSEQ, CLIENT PAUSE ── Blocked::wait ── sleeps on a signal until
 //!     the condition holds, or the deadline has passed
-//!     CLIENT UNBLOCK   as if the deadline had passed, or with an error; not for what a pause holds back
-//!     CLIENT KILL, shutdown                  as if the deadline had passed
+//!     CLIENT UNBLOCK           as if the deadline had passed, or with an error; does not end a pause
+//!     CLIENT KILL, shutdown    as if the deadline had passed
 //! ```
 //!
 //! While it waits, the client counts in `blocked_clients`, and CLIENT LIST shows it with `b`.
 //!
-//! A client that leaves while it waits for as long as it takes (`WAIT 1 0`) would hold its thread for ever.
-//! So the sweeper looks once a second whether such a client's end of the connection is closed, and unblocks
-//! it. Redis drops the client; here it is still answered, because `nc -N` closes its end and reads on.
+//! A client that leaves during an endless wait (`WAIT 1 0`) would hold its thread for ever. So once a second
+//! the sweeper unblocks such clients that have closed their end of the connection. Redis drops the client;
+//! here it is still answered, because `nc -N` closes its end and reads on.
 
-use super::{Client, Clients, Engine};
+use super::{Client, Clients};
 use crate::error::Failure;
 use crate::lock::Mutex;
 use crate::signal::Signal;
@@ -23,12 +23,12 @@ use std::time::Instant;
 
 const UNBLOCKED: Failure = Failure::fixed("UNBLOCKED client unblocked via CLIENT UNBLOCK");
 
-/// Why a client waits.
+/// The reason why a client waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// It has asked for it.
+    /// Its command asked for it.
     Asked,
-    /// CLIENT PAUSE holds its command back. CLIENT UNBLOCK does not end that.
+    /// CLIENT PAUSE holds its command back. CLIENT UNBLOCK does not end this wait.
     Paused,
 }
 
@@ -59,14 +59,14 @@ impl Blocked {
         self.0.lock().is_some()
     }
 
-    /// Lets it look again at the reasons to stop waiting.
+    /// Makes the waiting thread check again whether to stop.
     pub fn wake(&self) {
         if let Some(waiting) = &*self.0.lock() {
             waiting.signal.notify();
         }
     }
 
-    /// Ends the wait, if the client has asked for one that has not been ended yet; returns whether.
+    /// Ends a wait that the client's command asked for; returns false if there is none.
     pub(crate) fn unblock(&self, how: Unblock) -> bool {
         let mut waiting = self.0.lock();
         let is_free = |w: &&mut WaitState| w.why == Wait::Asked && w.unblocked.is_none();
@@ -74,6 +74,34 @@ impl Blocked {
         waiting.unblocked = Some(how);
         waiting.signal.notify();
         true
+    }
+
+    /// Waits until the condition holds (true), or until the deadline has passed or the wait was ended early
+    /// (false). `is_ending` ends it too; what makes it true must notify `signal`.
+    pub(crate) fn wait(
+        &self,
+        why: Wait,
+        signal: &Arc<Signal>,
+        deadline: Option<Instant>,
+        mut condition: impl FnMut() -> bool,
+        is_ending: impl Fn() -> bool,
+    ) -> Result<bool, Failure> {
+        *self.0.lock() = Some(WaitState {
+            why,
+            is_endless: deadline.is_none(),
+            signal: Arc::clone(signal),
+            unblocked: None,
+        });
+        let mut holds = false;
+        signal.wait_until(deadline, || {
+            holds = condition();
+            holds || self.is_unblocked() || is_ending()
+        });
+        let waiting = self.0.lock().take();
+        match waiting.and_then(|waiting| waiting.unblocked) {
+            Some(Unblock::Error) => Err(UNBLOCKED),
+            _ => Ok(holds),
+        }
     }
 
     fn is_unblocked(&self) -> bool {
@@ -92,8 +120,8 @@ impl Clients {
         self.all().iter().filter(|client| client.blocked.is_blocked()).count()
     }
 
-    /// Unblocks those that would wait for ever and whose end of the connection is closed. What they have
-    /// sent and this server has not read hides that.
+    /// Unblocks clients that would wait for ever and have closed their end of the connection. Input that is
+    /// not yet read hides the close.
     pub(crate) fn unblock_those_gone(&self) {
         let is_gone = |client: &&Arc<Client>| {
             let (mut byte, flags) = ([0u8], RecvFlags::PEEK | RecvFlags::DONTWAIT);
@@ -103,37 +131,5 @@ impl Clients {
         for client in self.all().iter().filter(is_gone) {
             client.blocked.unblock(Unblock::Timeout);
         }
-    }
-}
-
-impl Engine {
-    /// Waits in a client's command until the condition holds (true), or the deadline has passed or the wait
-    /// was ended early (false). `signal` must be one that [`crate::shutdown::Shutdown::wakes`].
-    pub(crate) fn block(
-        &self,
-        client: &Client,
-        why: Wait,
-        signal: &Arc<Signal>,
-        deadline: Option<Instant>,
-        mut condition: impl FnMut() -> bool,
-    ) -> Result<bool, Failure> {
-        let (is_endless, unblocked) = (deadline.is_none(), None);
-        let waiting = WaitState { why, is_endless, signal: Arc::clone(signal), unblocked };
-        *client.blocked.0.lock() = Some(waiting);
-        let mut holds = false;
-        signal.wait_until(deadline, || {
-            holds = condition();
-            holds || client.blocked.is_unblocked() || self.ends(client)
-        });
-        let waiting = client.blocked.0.lock().take();
-        match waiting.and_then(|waiting| waiting.unblocked) {
-            Some(Unblock::Error) => Err(UNBLOCKED),
-            _ => Ok(holds),
-        }
-    }
-
-    /// True if the client or the server is about to end.
-    pub(crate) fn ends(&self, client: &Client) -> bool {
-        client.is_killed() || self.shutdown.is_requested()
     }
 }

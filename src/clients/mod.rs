@@ -1,7 +1,9 @@
 //! The clients that are connected: what CLIENT LIST shows and CLIENT KILL ends.
 
-use super::blocked::Blocked;
-use super::outbox::{Outbox, SendError};
+pub(crate) mod blocked;
+pub mod outbox;
+pub(crate) mod pause;
+
 use crate::clock::Stopwatch;
 use crate::config::{ClientClass, OutputLimit};
 use crate::lock::Mutex;
@@ -9,6 +11,8 @@ use crate::memory::account::{Held, Sum};
 use crate::protocol::{Dialect, Reply};
 use crate::pubsub::{Kind, Subscriber};
 use crate::signal::Signal;
+use blocked::Blocked;
+use outbox::{Outbox, SendError};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::{SocketAddr, TcpStream};

@@ -1,0 +1,249 @@
+//! The gate: when a reply may leave.
+//!
+//! | `appendfsync` | a reply waits until the records it depends on are | so they survive |
+//! |---|---|---|
+//! | `always` | durable (`fdatasync` returned) | kill -9, a crash of the system, a power cut |
+//! | an interval, `no` | written (`write` returned) | kill -9 |
+//!
+//! A batch of replies depends on the records that its commands wrote, and on the newest record of each shard
+//! that they read. So a reader never learns of a write that could still be lost on the same terms.
+//!
+//! Under `always` many clients wait for one disk. With one client, syncing in the client's own thread is
+//! quickest. With several, a waiting thread costs two context switches. So a connection that finds a sync
+//! going on, or a crowd at the sync thread, *parks* its replies (`parking.rs`) and goes on reading. The sync
+//! thread sends them after its next sync. While one batch of a connection is parked, its next ones are
+//! parked after it.
+//!
+//! One exception, while the log cannot be written (disk full): readers pass, because an operator needs to
+//! see the data most just then. They may see writes that were answered with `-MISCONF` and that will be
+//! logged when there is space again.
+
+use super::parking::{Parked, Parking, UncertainReplies};
+use super::{Engine, Persistence, Session};
+use crate::aof::log::LogError;
+use crate::aof::stats::Stages;
+use crate::clients::outbox::SendError;
+use crate::config::Fsync;
+use crate::error::{Failure, Kind};
+use crate::protocol::Reply;
+use crate::store::effect::Seq;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// What the gate says to a batch of replies.
+#[derive(Debug)]
+pub enum GateOutcome {
+    /// They may leave. What making the log safe took, if this thread had to do it.
+    Open(Option<Stages>),
+    /// They must be parked.
+    Park,
+    /// The log failed.
+    Failed(LogError),
+}
+
+/// The state of the gate.
+#[derive(Debug)]
+pub struct Gate {
+    /// `appendfsync`, packed into a number so that reading it takes no lock.
+    policy: AtomicU64,
+    /// True if the sync thread served several batches the last time: one more had better join them than sync
+    /// alone and make them wait.
+    pub(super) is_crowded: AtomicBool,
+    pub(super) parking: Parking,
+}
+
+impl Gate {
+    pub(super) fn new(policy: Fsync) -> Gate {
+        Gate {
+            policy: AtomicU64::new(pack(policy)),
+            is_crowded: AtomicBool::new(false),
+            parking: Parking::default(),
+        }
+    }
+
+    pub(super) fn set_policy(&self, policy: Fsync) {
+        self.policy.store(pack(policy), Relaxed);
+    }
+
+    /// When the log is forced to the disk. One relaxed load.
+    pub fn policy(&self) -> Fsync {
+        match self.policy.load(Relaxed) {
+            ALWAYS => Fsync::Always,
+            NEVER => Fsync::Never,
+            millis => Fsync::Every(Duration::from_millis(millis)),
+        }
+    }
+}
+
+const ALWAYS: u64 = 0;
+const NEVER: u64 = u64::MAX;
+
+/// An interval is its milliseconds; the settings allow none below 1.
+fn pack(policy: Fsync) -> u64 {
+    match policy {
+        Fsync::Always => ALWAYS,
+        Fsync::Never => NEVER,
+        Fsync::Every(interval) => interval.as_millis() as u64,
+    }
+}
+
+impl Persistence {
+    /// Records up to here are as safe as `appendfsync` promises.
+    pub fn promised(&self) -> Seq {
+        self.safe_under(self.gate.policy() == Fsync::Always)
+    }
+
+    fn safe_under(&self, is_always: bool) -> Seq {
+        if is_always { self.log.durable() } else { self.log.written() }
+    }
+
+    /// Makes everything up to `needed` as safe as promised, if this thread can do that without waiting for
+    /// others.
+    fn try_pass(&self, needed: Seq, has_parked: bool) -> GateOutcome {
+        if has_parked {
+            return GateOutcome::Park;
+        }
+        let is_always = self.gate.policy() == Fsync::Always;
+        if self.safe_under(is_always) >= needed {
+            return GateOutcome::Open(None);
+        }
+        let result = if !is_always {
+            self.log.ensure_written(needed)
+        } else if self.gate.is_crowded.load(Relaxed) {
+            return GateOutcome::Park;
+        } else if let Some(result) = self.log.try_sync() {
+            result
+        } else {
+            return GateOutcome::Park;
+        };
+        result.map_or_else(GateOutcome::Failed, |stages| GateOutcome::Open(Some(stages)))
+    }
+
+    /// Makes everything up to `needed` as safe as promised, in this thread. If another thread has synced what
+    /// this session `wrote`, that sync's stages are returned.
+    pub fn pass_blocking(&self, needed: Seq, wrote: bool) -> Result<Stages, LogError> {
+        if self.gate.policy() != Fsync::Always {
+            self.log.ensure_written(needed)
+        } else if wrote || self.log.durable() < needed {
+            self.log.sync()
+        } else {
+            Ok(Stages::default())
+        }
+    }
+}
+
+impl Engine {
+    /// Passes the gate with the replies of a batch. Returns whether they are to be sent now; otherwise they
+    /// have been parked and leave later. Then the batch's messages to subscribers are sent, which depend on
+    /// the same records. An error means that too much is parked for this client.
+    pub fn pass_gate(&self, session: &mut Session, reply: &mut Reply) -> Result<bool, SendError> {
+        let needed = session.depends_on;
+        let passed = self.pass_or_park(session, reply);
+        if !session.notices.is_empty() {
+            let notices = std::mem::take(&mut session.notices);
+            if !matches!(passed, Ok(true)) {
+                session.client.wait_unparked();
+            }
+            // A write that the log has refused is not announced.
+            if self.persistence.as_ref().is_none_or(|log| log.promised() >= needed) {
+                self.deliver_notices(notices);
+            }
+        }
+        passed
+    }
+
+    fn pass_or_park(&self, session: &mut Session, reply: &mut Reply) -> Result<bool, SendError> {
+        session.probe.flush(&self.metrics);
+        let began = session.probe.stopwatch;
+        let needed = std::mem::take(&mut session.depends_on);
+        let uncertain = session.uncertain_replies.take();
+        session.wrote = false;
+        let depends_on_nothing = needed == Seq(0) && reply.bytes().is_empty();
+        let mut stages = None;
+        if let Some(persistence) = &self.persistence
+            && !depends_on_nothing
+        {
+            match persistence.try_pass(needed, session.client.has_parked()) {
+                GateOutcome::Open(own) => stages = own,
+                GateOutcome::Park => {
+                    self.park(persistence, session, reply, needed, uncertain)?;
+                    return Ok(false);
+                }
+                GateOutcome::Failed(error) => refuse(reply, uncertain, &error),
+            }
+        }
+        session.probe.unsettled.left(self, &session.client, began, stages);
+        Ok(true)
+    }
+
+    fn park(
+        &self,
+        persistence: &Persistence,
+        session: &mut Session,
+        reply: &mut Reply,
+        needed: Seq,
+        uncertain: Option<UncertainReplies>,
+    ) -> Result<(), SendError> {
+        let client = Arc::clone(&session.client);
+        let limit = session.output_limit();
+        client.park(reply, limit).inspect_err(|error| self.record_cut(client.addr, error))?;
+        session.parked_until = session.parked_until.max(needed);
+        let mut empty = Reply::new(reply.dialect());
+        empty.set_limit(client.outbox.room(limit));
+        let reply = std::mem::replace(reply, empty);
+        persistence.gate.parking.park(Parked {
+            client,
+            bytes: reply.bytes().len(),
+            reply,
+            uncertain,
+            limit,
+            until: session.parked_until,
+            began: session.probe.stopwatch,
+            unsettled: std::mem::take(&mut session.probe.unsettled),
+        });
+        persistence.log.work.notify();
+        Ok(())
+    }
+
+    /// Sends the parked replies that may leave by now; to be called after a watermark has moved. `stages`
+    /// says what that took. After an error all of them leave, those of writes as errors; reads go on, as
+    /// everywhere while the log fails. Returns how many batches left.
+    pub(super) fn release_parked(
+        &self,
+        persistence: &Persistence,
+        stages: &Result<Stages, LogError>,
+    ) -> usize {
+        let safe = persistence.promised();
+        let may_leave = |until| {
+            // The log has been cut back below a record that a batch has read: it will never be safe.
+            stages.is_err() || until <= safe || until > persistence.log.appended()
+        };
+        persistence.gate.parking.leave(may_leave, |mut parked| {
+            if let Err(error) = stages
+                && parked.until > safe
+            {
+                refuse(&mut parked.reply, parked.uncertain.take(), error);
+            }
+            let stages = stages.as_ref().copied().unwrap_or_default();
+            parked.unsettled.left(self, &parked.client, parked.began, Some(stages));
+            self.send_parked(&mut parked);
+            parked.client.unpark();
+        })
+    }
+}
+
+/// Turns the replies to writes that are not as safe as promised into errors.
+fn refuse(reply: &mut Reply, uncertain: Option<UncertainReplies>, error: &LogError) {
+    if let Some((mark, replies)) = uncertain {
+        reply.rewind(&mark);
+        let failure = misconf(error);
+        (0..replies).for_each(|_| reply.error(&failure));
+    }
+}
+
+/// The refusal of a write while the log cannot be written.
+pub fn misconf(error: &LogError) -> Failure {
+    let refusal = Failure::new(format!("MISCONF Errors writing to the AOF file: {error}"));
+    refusal.of_kind(Kind::Unavailable)
+}

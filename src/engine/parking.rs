@@ -1,0 +1,100 @@
+//! Replies that wait until the log is as safe as promised, each for its own seq.
+//!
+//! A connection that would have to wait for a sync parks its replies here and goes on reading. The thread
+//! that moves a watermark, today the sync thread after a sync, sends those whose seq has been passed:
+//!
+//! ```text
+//! conn-1 ── park until 17 ─┐
+//! conn-2 ── park until 19 ─┼─▶ [ 17 19 18 ] ── durable is 18 ──▶ 17 and 18 leave, 19 stays
+//! conn-3 ── park until 18 ─┘
+//! ```
+//!
+//! - Replies of one connection leave in order: a batch waits for no lower seq than the batch before it.
+//! - At most [`PARKED_MAX`] batches are parked. A connection that finds no room waits: for the disk, never
+//!   for a client.
+
+use crate::clients::Client;
+use crate::clock::Stopwatch;
+use crate::config::OutputLimit;
+use crate::lock::{Mutex, rank};
+use crate::observe::probe::Unsettled;
+use crate::protocol::{Mark, Reply};
+use crate::signal::Signal;
+use crate::store::effect::Seq;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+/// Batches of replies that are parked at most.
+const PARKED_MAX: usize = 16_384;
+
+/// Where in the replies of a batch that of the first write begins, and how many replies there are from
+/// there on. If the log fails they become errors.
+pub type UncertainReplies = (Mark, usize);
+
+/// The replies of one batch.
+#[derive(Debug)]
+pub struct Parked {
+    /// The client that they are for.
+    pub client: Arc<Client>,
+    /// The replies.
+    pub reply: Reply,
+    /// Those of them that become errors if the log fails.
+    pub uncertain: Option<UncertainReplies>,
+    /// How much may wait for the client.
+    pub limit: OutputLimit,
+    /// The replies' bytes, as its outbox counts them.
+    pub bytes: usize,
+    /// They leave once the log is safe up to here.
+    pub until: Seq,
+    /// Started when they came to the gate.
+    pub began: Stopwatch,
+    /// Commands among them whose time at the gate is to be recorded.
+    pub unsettled: Unsettled,
+}
+
+/// All parked replies.
+#[derive(Debug, Default)]
+pub struct Parking {
+    /// In order of arrival.
+    waiting: Mutex<Vec<Parked>>,
+    /// How many are parked.
+    count: AtomicUsize,
+    /// Held while replies leave: two threads that took some each could change a connection's order.
+    leaving: Mutex<(), { rank::PARKING }>,
+    /// Notified after some have left.
+    left: Signal,
+}
+
+impl Parking {
+    /// How many batches are parked.
+    pub fn len(&self) -> usize {
+        self.count.load(SeqCst)
+    }
+
+    /// Parks a batch; waits while there is no room.
+    pub fn park(&self, parked: Parked) {
+        loop {
+            let mut waiting = self.waiting.lock();
+            if waiting.len() < PARKED_MAX {
+                waiting.push(parked);
+                self.count.store(waiting.len(), SeqCst);
+                return;
+            }
+            drop(waiting);
+            self.left.wait_until(None, || self.len() < PARKED_MAX);
+        }
+    }
+
+    /// Sends the batches that may leave, in order of arrival; returns how many.
+    pub fn leave(&self, may_leave: impl Fn(Seq) -> bool, send: impl FnMut(Parked)) -> usize {
+        let _in_order = self.leaving.lock();
+        let mut waiting = self.waiting.lock();
+        let ready: Vec<Parked> = waiting.extract_if(.., |parked| may_leave(parked.until)).collect();
+        self.count.store(waiting.len(), SeqCst);
+        drop(waiting);
+        let count = ready.len();
+        ready.into_iter().for_each(send);
+        self.left.notify();
+        count
+    }
+}

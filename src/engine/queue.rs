@@ -1,0 +1,91 @@
+//! The commands that a client has queued since MULTI.
+
+use super::table::Resolved;
+use crate::commands::Flags;
+use crate::error::Failure;
+use crate::protocol::{Args, Span};
+
+/// The commands between MULTI and EXEC, copied out of the connection's buffer.
+#[derive(Debug, Default)]
+pub struct Queue {
+    bytes: Vec<u8>,
+    spans: Vec<Span>,
+    commands: Vec<Queued>,
+    /// The flags of all commands together.
+    flags: Flags,
+    /// One of the commands may not run while data is loaded.
+    needs_data: bool,
+    /// A command was refused, so EXEC will be refused too.
+    failed: bool,
+}
+
+#[derive(Debug)]
+struct Queued {
+    found: Resolved,
+    /// The end of its words among all spans; they begin at the end of the command before.
+    spans_end: usize,
+}
+
+impl Queue {
+    pub(super) fn push(&mut self, found: Resolved, args: Args<'_>) {
+        for arg in args.from(0) {
+            let start = self.bytes.len();
+            self.bytes.extend_from_slice(arg);
+            self.spans.push(Span { start, end: self.bytes.len() });
+        }
+        self.commands.push(Queued { found, spans_end: self.spans.len() });
+        self.flags = self.flags.and(found.command.flags);
+        self.needs_data |= !found.command.flags.has(Flags::LOADING);
+    }
+
+    /// The flags of all commands together; LOADING only if each has it.
+    pub(super) fn flags(&self) -> Flags {
+        if self.needs_data {
+            self.flags.without(Flags::LOADING)
+        } else {
+            self.flags.and(Flags::LOADING)
+        }
+    }
+
+    /// Refuses EXEC. Nothing queued will run, so nothing is kept.
+    pub(super) fn fail(&mut self) {
+        *self = Queue { failed: true, ..Queue::default() };
+    }
+
+    pub(super) fn commands(&self) -> impl Iterator<Item = (Resolved, Args<'_>)> + Clone {
+        let mut start = 0;
+        self.commands.iter().map(move |queued| {
+            let spans = &self.spans[start..queued.spans_end];
+            start = queued.spans_end;
+            (queued.found, Args::new(&self.bytes, spans))
+        })
+    }
+
+    /// How many commands are queued.
+    pub(super) fn len(&self) -> usize {
+        self.commands.len()
+    }
+
+    /// True if EXEC will be refused.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    pub(super) fn allocated_bytes(&self) -> usize {
+        self.bytes.capacity()
+            + self.spans.capacity() * size_of::<Span>()
+            + self.commands.capacity() * size_of::<Queued>()
+    }
+}
+
+/// Bytes that a queue needs for one more command.
+pub(super) fn size(args: Args<'_>) -> usize {
+    let words = args.from(0).map(|word| word.len() + size_of::<Span>());
+    words.sum::<usize>() + size_of::<Queued>()
+}
+
+/// The reason why EXEC runs nothing, in Redis's words.
+pub(super) fn discarded(failure: Failure) -> Failure {
+    let why = failure.bytes().strip_prefix(b"ERR ").unwrap_or(failure.bytes());
+    Failure::new([b"EXECABORT Transaction discarded because of: ", why].concat())
+}
