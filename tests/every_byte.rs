@@ -7,12 +7,11 @@
 
 mod common;
 
-use common::history::{History, NOW, recover};
+use common::history::{History, NOW, open_log, recover};
 use common::memory_disk::memory_backed;
 use kvstore::aof::cleanup;
 use kvstore::aof::compaction::compact;
 use kvstore::aof::disk::Directory;
-use kvstore::aof::log::Log;
 use kvstore::aof::record::Epoch;
 use kvstore::aof::record::Header;
 use kvstore::aof::record::Position;
@@ -46,7 +45,7 @@ impl Healthy {
         let disk = Box::new(Directory::open(dir.path()).expect("it is there"));
         let tail = ResumePoint { last: Position::default(), segment: None };
         history.opened();
-        let log = Log::open(disk, tail, Epoch(1), 1 << 20, 0, NOW).expect("a new log");
+        let log = open_log(disk, tail, Epoch(1), 1 << 20, NOW).expect("a new log");
         let mut base_end = Seq(0);
         for round in 0..3 {
             for _ in 0..4 {

@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::history::{History, NOW, State, recover};
+use common::history::{History, NOW, State, open_log, recover};
 use common::memory_disk::{Call, EIO, ENOSPC, Fault, Loss, MemoryDisk, memory_backed};
 use kvstore::aof::compaction::compact;
 use kvstore::aof::log::Log;
@@ -21,7 +21,7 @@ const SEGMENT_BYTES: u64 = 400;
 fn open(disk: &MemoryDisk, history: &mut History) -> Log {
     let tail = ResumePoint { last: Position::default(), segment: None };
     history.opened();
-    Log::open(Box::new(disk.clone()), tail, Epoch(1), SEGMENT_BYTES, 0, NOW).expect("no fault yet")
+    open_log(Box::new(disk.clone()), tail, Epoch(1), SEGMENT_BYTES, NOW).expect("no fault yet")
 }
 
 /// The records that are there after this loss, without a cut-off one at the end.

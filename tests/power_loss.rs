@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::history::{History, NOW, recover};
+use common::history::{History, NOW, open_log, recover};
 use common::memory_disk::{Call, Loss, MemoryDisk, memory_backed};
 use common::rng::{Rng, fresh_seed};
 use common::{long_form, note, number_from_env};
@@ -34,7 +34,7 @@ fn seed() -> u64 {
 fn open(disk: &MemoryDisk) -> Result<Log, String> {
     let tail = ResumePoint { last: Position::default(), segment: None };
     let disk = Box::new(disk.clone());
-    Log::open(disk, tail, Epoch(1), SEGMENT_BYTES, 0, NOW).map_err(|error| error.to_string())
+    open_log(disk, tail, Epoch(1), SEGMENT_BYTES, NOW).map_err(|error| error.to_string())
 }
 
 /// The point that the story reached.
@@ -99,7 +99,7 @@ fn check(told: &Told, dir: &Path, context: &str) {
 
     cleanup::clean_up(dir, &recovered).unwrap_or_else(|error| panic!("{context}: {error}"));
     let disk = Box::new(Directory::open(dir).expect("it is there"));
-    let log = Log::open(disk, recovered.end, Epoch(recovered.epoch.0 + 1), SEGMENT_BYTES, 0, NOW);
+    let log = open_log(disk, recovered.end, Epoch(recovered.epoch.0 + 1), SEGMENT_BYTES, NOW);
     log.unwrap_or_else(|error| panic!("{context}: {error}"));
     let (again, state) = recover(dir).unwrap_or_else(|error| panic!("{context}, again: {error}"));
     assert_eq!((again.end.last.seq.0, &state), (last.seq.0 + 1, expected), "{context}, again");

@@ -2,17 +2,17 @@
 //!
 //! ```text
 //! #base 5120 3 8f3a1c02␍␊                  the log continues after this record: seq, epoch, crc
-//! #epoch 1 1 5d1a77c0␍␊                    the leaderships so far, one line each      (epochs)
+//! #epoch 1 1 5d1a77c0␍␊                    the epochs so far, one line each           (epochs)
 //! #epoch 3 4007 0c1199aa␍␊
 //! #1 3 1767225600123 65510 11aa22bb␍␊      records as in the log, counted from 1: SET, SET, SET …
 //! *3␍␊$3␍␊SET…
 //! #end 16 1000000 5377 99ccdd00␍␊          records, keys, seq at the end of the walk, seal
 //! ```
 //!
-//! The walk over the store is fuzzy on purpose: writers continue meanwhile, so a part visited later holds
-//! later effects. Since effects are idempotent under in-order replay, the base and the log from 5121 up to
-//! at least 5377 give the exact state. A log that ends before 5377 is corrupt. The crc chain of the records
-//! begins with the `#base` line and includes the `#epoch` lines, so damage to those shows too.
+//! The walk over the store is fuzzy on purpose: writers continue meanwhile, so a part visited later holds later
+//! effects. Since effects are idempotent under in-order replay, the base and the log from 5121 up to at least 5377
+//! give the exact state. A log that ends before 5377 is corrupt. The crc chain begins with the `#base` line and
+//! includes the `#epoch` lines, so damage to those shows too.
 
 use super::disk::{Disk, LogFile, write_all_at};
 use super::epochs::{self, Epochs};
@@ -24,8 +24,7 @@ use crate::replace::UNFINISHED;
 use crate::store::effect::Seq;
 use std::io;
 
-/// A base is synced each time this many bytes are written. A single long sync at the end would delay the
-/// log's syncs.
+/// A base is synced after each so many bytes: one long sync at the end would delay the log's syncs.
 const SYNC_EVERY_BYTES: u64 = 4 << 20;
 
 /// The contents of a base's first and last lines.
@@ -171,7 +170,7 @@ fn last_line(last: Position, keys: u64, end_seq: Seq) -> Vec<u8> {
 /// not belong to a base whose last record is `last`.
 pub fn parse_last_line(line: &[u8], last: Position) -> Option<(u64, Seq)> {
     let mut words = Words::after(b"#end ", line)?;
-    let (_records, keys, end_seq) = (words.number()?, words.number()?, words.seq()?);
+    let (_records, keys, end_seq) = (words.number()?, words.number()?, Seq(words.number()?));
     let expected = last_line(last, keys, end_seq);
     if expected.strip_suffix(b"\r\n")? == line { Some((keys, end_seq)) } else { None }
 }

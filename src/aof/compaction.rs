@@ -31,14 +31,16 @@ pub fn compact(
     log: &Log,
     walk: impl FnOnce(&mut BaseWriter<'_>) -> Result<(), CompactError>,
 ) -> Result<u64, CompactError> {
-    let position = log.rotate().map_err(CompactError::Segment)?;
+    let position = log.rotate().map_err(CompactError::Log)?;
     let size = write_base(log, position, walk).inspect_err(|_| {
         if let Err(error) = BaseWriter::discard(log.disk(), position.seq) {
             ::log::warn!("cannot remove the unfinished base: {error}");
         }
     })?;
     log.forget_before(size);
-    remove_replaced(log, position.seq).map_err(CompactError::Cleanup)?;
+    remove_replaced(log, position.seq).map_err(|error| {
+        CompactError::Files(format!("cannot remove what the new base replaces: {error}"))
+    })?;
     Ok(size)
 }
 

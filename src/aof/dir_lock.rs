@@ -95,14 +95,12 @@ fn is_held(file: &File) -> io::Result<bool> {
 }
 
 fn in_use(dir: &Path) -> io::Error {
-    let process = name_holder(dir);
-    about(
-        dir,
-        format!(
-            "another kvstore ({process}) is using this directory; stop it first, or give each server a \
-             directory of its own with --dir"
-        ),
-    )
+    let what = format!(
+        "another kvstore ({}) is using this directory; stop it first, or give each server a directory of its own \
+         with --dir",
+        name_holder(dir)
+    );
+    about(dir, what)
 }
 
 /// The process that holds the directory's lock, if one does.
@@ -117,14 +115,11 @@ pub fn holder(dir: &Path) -> io::Result<Option<String>> {
     Ok(None)
 }
 
-/// `process 4711`, from the kernel's list of locks or, failing that, from LOCK: that may be another file than
-/// the one that is locked.
+/// `process 4711`, from the kernel's list of locks or else from LOCK, which may be another file than the locked one.
 fn name_holder(dir: &Path) -> String {
     let of_file = || fs::read_to_string(dir.join(LOCK)).ok()?.trim().parse().ok();
-    match process_in_list(dir).or_else(of_file) {
-        Some(process) => format!("process {process}"),
-        None => "an unknown process".to_string(),
-    }
+    let process = process_in_list(dir).or_else(of_file);
+    process.map_or("an unknown process".to_string(), |process| format!("process {process}"))
 }
 
 /// Looks the directory up in /proc/locks: `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`

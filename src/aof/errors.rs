@@ -19,11 +19,6 @@ pub enum LogError {
 }
 
 impl LogError {
-    /// The first word of the reply to a refused write. Reads go on.
-    pub fn code(&self) -> &'static str {
-        "MISCONF"
-    }
-
     /// True if service may resume by itself.
     pub fn is_retried(&self) -> bool {
         matches!(self, LogError::Write(_))
@@ -32,13 +27,13 @@ impl LogError {
 
 impl fmt::Display for LogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LogError::Write(error) => write!(f, "cannot write the log: {error}; trying again"),
-            LogError::Sync(error) => write!(
-                f,
-                "cannot sync the log: {error}; what the disk holds is unknown until a restart"
-            ),
-        }
+        let (verb, error, then) = match self {
+            LogError::Write(error) => ("write", error, "trying again"),
+            LogError::Sync(error) => {
+                ("sync", error, "what the disk holds is unknown until a restart")
+            }
+        };
+        write!(f, "cannot {verb} the log: {error}; {then}")
     }
 }
 
@@ -47,14 +42,10 @@ impl Error for LogError {}
 /// Why a compaction ended early. The log is whole, and a later attempt may succeed.
 #[derive(Debug)]
 pub enum CompactError {
-    /// The segment after the base could not be begun.
-    Segment(LogError),
-    /// The base could not be written.
-    Base(io::Error),
-    /// The log could not be made durable up to the base's end.
+    /// The log could not be synced, or a new segment not be begun.
     Log(LogError),
-    /// The base is in use, but not all that it replaces could be removed. The next start does that.
-    Cleanup(io::Error),
+    /// The base could not be written, or the files that it replaces not be removed.
+    Files(String),
     /// The server is shutting down.
     ShuttingDown,
 }
@@ -62,10 +53,8 @@ pub enum CompactError {
 impl fmt::Display for CompactError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CompactError::Segment(error) => write!(f, "cannot begin a new segment: {error}"),
-            CompactError::Base(error) => write!(f, "cannot write the base: {error}"),
             CompactError::Log(error) => error.fmt(f),
-            CompactError::Cleanup(e) => write!(f, "cannot remove what the new base replaces: {e}"),
+            CompactError::Files(what) => f.write_str(what),
             CompactError::ShuttingDown => f.write_str("the server is shutting down"),
         }
     }
@@ -73,7 +62,7 @@ impl fmt::Display for CompactError {
 
 impl From<io::Error> for CompactError {
     fn from(error: io::Error) -> Self {
-        CompactError::Base(error)
+        CompactError::Files(format!("cannot write the base: {error}"))
     }
 }
 
@@ -86,7 +75,7 @@ pub enum RecoveryError {
     Corrupt {
         /// The damaged file.
         path: PathBuf,
-        /// The offset in it.
+        /// The offset of the damage.
         offset: u64,
         /// The record that should be there.
         seq: Seq,

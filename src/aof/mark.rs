@@ -1,13 +1,13 @@
-//! How far the log has been synced: a small file, written behind each sync and never synced itself.
+//! The mark: how far the log has been synced. A small file, written after each sync and never synced itself.
 //!
-//! A power cut may take any block that was not synced and leave one behind it. Such a hole looks like a
-//! damaged record with intact ones after it, for which recovery refuses to start. The mark tells the two
-//! apart: what is behind it was never called durable, so a hole there is a torn tail.
+//! A power cut may take any block that was not synced and leave a later one. Such a hole looks like a damaged
+//! record with intact ones after it, for which recovery refuses to start. The mark tells the two apart: a record
+//! after it was never called durable, so a hole there is a torn tail.
 //!
-//! It may be older than the truth, by what the kernel had not yet written of it, and never newer. So it is
-//! also evidence: a log that ends before it has lost records. Wherever a log becomes shorter on purpose, the
-//! mark is lowered first, durably. Without a readable mark nothing is known: any damage may have been synced,
-//! and any end of the log may be its end.
+//! The mark may be older than the truth, by what the kernel had not written of it yet, and is never newer. So it
+//! is also evidence: a log that ends before it has lost records. Wherever a log becomes shorter on purpose, the
+//! mark is lowered first, durably. Without a readable mark, any damage may be to synced records, and any end of
+//! the log may be its end.
 
 use super::disk::{Disk, LogFile, make_dir, write_all_at};
 use super::files::QUARANTINE;
@@ -29,7 +29,7 @@ const SEQ_DIGITS: usize = 20;
 pub struct Mark(Box<dyn LogFile>);
 
 impl Mark {
-    /// Sets the mark, durably, to where a log begins or goes on.
+    /// Opens the file and sets the mark, durably, to the place where a log begins or resumes.
     pub fn begin(disk: &dyn Disk, synced: Seq) -> io::Result<Mark> {
         let file = match disk.open(MARK) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(MARK)?,
@@ -40,13 +40,13 @@ impl Mark {
         Ok(mark)
     }
 
-    /// Sets the mark, durably, to another history's end.
+    /// Sets the mark, durably: the log resumes at another place.
     pub fn set(&self, synced: Seq) -> io::Result<()> {
         write_all_at(&*self.0, &line(synced), 0)?;
         self.0.sync()
     }
 
-    /// Moves the mark. An old one only makes recovery more forgiving, so a failure is no matter.
+    /// Moves the mark. Failures are ignored: an old mark only makes recovery more forgiving.
     pub fn note(&self, synced: Seq) {
         let _ = self.0.write_at(&line(synced), 0);
     }
@@ -61,10 +61,8 @@ pub fn read(dir: &Path) -> io::Result<Option<Seq>> {
     };
     let seq = parse(&text);
     if seq.is_none() && !text.is_empty() {
-        log::warn!(
-            "{} is damaged: it cannot tell whether the log has lost records",
-            path.display()
-        );
+        let path = path.display();
+        log::warn!("{path} is damaged: it cannot tell whether the log has lost records");
     }
     Ok(seq)
 }
@@ -74,8 +72,8 @@ pub fn write(dir: &Path, synced: Seq) -> io::Result<()> {
     replace(&dir.join(MARK), &line(synced))
 }
 
-/// Lowers the mark to `last` if it is ahead, in a directory that no server uses. Saves the old one in the
-/// quarantine first; returns where it is, and what it was.
+/// Lowers the mark to `last` if it is ahead, in a directory that no server uses. The old one is saved in the
+/// quarantine first; returns its path and its seq.
 pub fn lower(dir: &Path, last: Seq) -> io::Result<Option<(PathBuf, Seq)>> {
     let Some(old) = read(dir)?.filter(|synced| *synced > last) else { return Ok(None) };
     let quarantine = dir.join(QUARANTINE);

@@ -36,16 +36,6 @@ impl<'l> Words<'l> {
         canonical_number(self.word()?)
     }
 
-    /// The number of a record.
-    pub fn seq(&mut self) -> Option<Seq> {
-        self.number().map(Seq)
-    }
-
-    /// The number of an epoch.
-    pub fn epoch(&mut self) -> Option<Epoch> {
-        self.number().map(Epoch)
-    }
-
     /// Eight hex digits.
     pub fn crc(&mut self) -> Option<u32> {
         parse_crc(self.word()?)
@@ -53,7 +43,8 @@ impl<'l> Words<'l> {
 
     /// Seq, epoch and crc.
     pub fn position(&mut self) -> Option<Position> {
-        Some(Position { seq: self.seq()?, epoch: self.epoch()?, crc: self.crc()? })
+        let (seq, epoch) = (Seq(self.number()?), Epoch(self.number()?));
+        Some(Position { seq, epoch, crc: self.crc()? })
     }
 
     /// Requires that no word is left, and returns `value`.

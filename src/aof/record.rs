@@ -81,8 +81,8 @@ impl Header {
         let line_len = line_len(bytes)?;
         let mut words = Words::after(b"#", bytes[..line_len].strip_suffix(b"\r\n")?)?;
         let header = Header {
-            seq: words.seq()?,
-            epoch: words.epoch()?,
+            seq: Seq(words.number()?),
+            epoch: Epoch(words.number()?),
             at: UnixMillis(words.number()?),
             len: words.number()?,
             crc: words.crc()?,

@@ -6,9 +6,8 @@
 //! 4. Only then is anything changed ([`super::cleanup`]): a torn tail is moved aside, leftovers are removed.
 //!
 //! A bad record in the last segment, with nothing intact after it, is a **torn tail**: the write that a crash cut
-//! off. If there is a mark (see [`mark`]), the bad record must also come after it; then it is a torn tail whatever
-//! follows, because a power cut takes what was not synced in any order. A torn tail was never acknowledged, at
-//! least not as durable. It goes to `quarantine/` and the server starts.
+//! off. With a mark (see [`mark`]), it is a torn tail exactly if it comes after the mark, because a power cut takes
+//! what was not synced in any order. It was never acknowledged as durable. It goes to `quarantine/`.
 //!
 //! Anything else is **corruption**: something that was once whole is damaged or missing. A log that is whole but
 //! ends before the mark has **lost** records. In both cases the server does not start, because the next write

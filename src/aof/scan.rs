@@ -115,22 +115,23 @@ impl Scanner {
             return Ok(self.frame());
         }
         let Some((header, line_len)) = Header::parse(rest) else {
-            return Ok(self.damaged("its header is damaged or cut off"));
+            return Ok(self.damage("its header is damaged or cut off", true));
         };
         if header.seq != self.last.next() {
-            let what = "its seq does not follow the one before: records are missing";
-            return Ok(self.misplaced(what));
+            return Ok(
+                self.damage("its seq does not follow the one before: records are missing", false)
+            );
         }
         if header.epoch < self.last.epoch {
-            return Ok(self.misplaced("its epoch is older than the one before"));
+            return Ok(self.damage("its epoch is older than the one before", false));
         }
         if !self.fill_record(&header, line_len)? {
-            return Ok(self.damaged("its payload is cut off"));
+            return Ok(self.damage("its payload is cut off", true));
         }
         let record = &self.window[self.start..self.start + line_len + header.len as usize];
         let (line, payload) = record.split_at(line_len);
         if !header.is_intact(line, payload, self.last.crc) {
-            return Ok(self.damaged("its checksum is wrong"));
+            return Ok(self.damage("its checksum is wrong", true));
         }
         Ok(Found::Record(header, self.step_over(&header, line_len)))
     }
@@ -169,23 +170,17 @@ impl Scanner {
 
     fn frame(&mut self) -> Found<'_> {
         let Some(len) = line_len(&self.window[self.start..]) else {
-            return self.damaged("a line is cut off");
+            return self.damage("a line is cut off", true);
         };
         if !self.window[self.start..self.start + len].ends_with(b"\r\n") {
-            return self.damaged("a line end is damaged");
+            return self.damage("a line end is damaged", true);
         }
         self.start += len;
         Found::Frame(&self.window[self.start - len..self.start - 2])
     }
 
-    fn damaged(&self, what: &'static str) -> Found<'static> {
-        let (offset, seq) = (self.offset(), self.last.next());
-        Found::Damaged(Damage { offset, seq, what, may_be_torn: true })
-    }
-
-    fn misplaced(&self, what: &'static str) -> Found<'static> {
-        let (offset, seq) = (self.offset(), self.last.next());
-        Found::Damaged(Damage { offset, seq, what, may_be_torn: false })
+    fn damage(&self, what: &'static str, may_be_torn: bool) -> Found<'static> {
+        Found::Damaged(Damage { offset: self.offset(), seq: self.last.next(), what, may_be_torn })
     }
 
     /// Fills the window with a whole record; false if the file ends before it does.

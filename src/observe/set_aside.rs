@@ -26,11 +26,9 @@ pub struct SetAside {
     times: Mutex<Times>,
 }
 
+/// The last measurement, and the last warning.
 #[derive(Debug, Default)]
-struct Times {
-    measured: Option<Instant>,
-    warned: Option<Instant>,
-}
+struct Times(Option<Instant>, Option<Instant>);
 
 impl SetAside {
     /// Measures the directories of this data directory.
@@ -57,24 +55,24 @@ impl SetAside {
 
     /// Something was set aside: the next [`SetAside::look`] measures at once.
     pub fn note_change(&self) {
-        self.times.lock().measured = None;
+        self.times.lock().0 = None;
     }
 
     /// Measures if the last measurement is old, and warns unless that was done in the last hour.
     pub fn look(&self, warn_bytes: u64) {
         let mut times = self.times.lock();
         let is_due = |last: Option<Instant>, every| last.is_none_or(|last| last.elapsed() >= every);
-        if !is_due(times.measured, MEASURE_EVERY) {
+        if !is_due(times.0, MEASURE_EVERY) {
             return;
         }
-        times.measured = Some(Instant::now());
+        times.0 = Some(Instant::now());
         self.measure();
         if !self.is_over(warn_bytes) {
-            if times.warned.take().is_some() {
+            if times.1.take().is_some() {
                 log::info!("what was set aside is less than set-aside-warn-size again");
             }
-        } else if is_due(times.warned, WARN_EVERY) {
-            times.warned = Some(Instant::now());
+        } else if is_due(times.1, WARN_EVERY) {
+            times.1 = Some(Instant::now());
             log::warn!(
                 "{}: {} bytes in {QUARANTINE}/ and {} in {DIVERGED}/ are more than set-aside-warn-size \
                  ({warn_bytes}); look through them ('kvstore log FILE') and remove what nobody needs",

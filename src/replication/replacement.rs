@@ -1,17 +1,16 @@
-//! A full copy takes the place of a log: what makes that safe against crashes, and against being forgotten.
+//! A full copy takes the place of a log, safely against crashes and against being forgotten.
 //!
 //! ```text
-//! incoming/     being received; what it holds counts for nothing
-//! replacement/  complete; `replaces` says for which leader's sake it takes the place of what
+//! incoming/     being received; not used
+//! replacement/  complete; the file `replaces` holds its purpose
 //!   clearing    decided: the old files go, to diverged/ or for good
 //!   moving      they are gone: the new files move to where they belong
 //! ```
 //!
-//! A copy may wait in `replacement/` for a long time: the disk failed, or the process was killed. Meanwhile
-//! the node may have gone on with its old log, as a follower of another leader or as a leader. Then the copy
-//! is of no use any more, and would destroy what was written since. So it is taken over only while the node
-//! follows the leader that the copy came from, and its log still ends at the record where it ended when all
-//! of it had been judged. Otherwise it is moved to `diverged/`: somebody may miss it.
+//! A copy may wait in `replacement/` for a long time: the disk failed, or the process was killed. Meanwhile the node
+//! may have gone on with its old log, and the copy would destroy what was written since. So it is taken over only
+//! while the node follows the leader that it came from, and the log still ends where it ended when it was judged.
+//! Otherwise it is moved to `diverged/`.
 //!
 //! Once `clearing` is there, the only way is on: each step can be repeated, and a start repeats them.
 

@@ -123,13 +123,13 @@ impl Answer {
         let text = unsealed(line, request.seal())?;
         let mut words = Words::of(text);
         let answer = match words.word()? {
-            b"CONTINUE" => Answer::Continue(words.epoch()?),
-            b"FULL" => Answer::Full { seq: words.seq()?, bytes: words.number()? },
+            b"CONTINUE" => Answer::Continue(Epoch(words.number()?)),
+            b"FULL" => Answer::Full { seq: Seq(words.number()?), bytes: words.number()? },
             b"DIVERGED" => Answer::Diverged(words.position()?),
             b"BEHIND" => Answer::Behind(words.position()?),
             _ => return None,
         };
-        Some((answer, words.seq()?))
+        Some((answer, Seq(words.number()?)))
     }
 }
 

@@ -3,8 +3,12 @@
 
 use super::rng::Rng;
 use kvstore::aof::base::BaseWriter;
+use kvstore::aof::disk::Disk;
+use kvstore::aof::epochs::Epochs;
 use kvstore::aof::errors::CompactError;
 use kvstore::aof::log::Log;
+use kvstore::aof::record::Epoch;
+use kvstore::aof::record::ResumePoint;
 use kvstore::aof::recovery;
 use kvstore::aof::recovery::Recovered;
 use kvstore::aof::recovery::RecoveryError;
@@ -15,6 +19,7 @@ use kvstore::store::effect::Effect;
 use kvstore::store::effect::MULTI;
 use kvstore::store::effect::Seq;
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 
 /// Value and deadline by key.
@@ -42,6 +47,19 @@ pub fn apply(state: &mut State, effect: Effect<'_>) {
         }
         Effect::FlushAll => state.clear(),
     }
+}
+
+/// Opens a log that goes on at `end`, as the leader of a new epoch.
+pub fn open_log(
+    disk: Box<dyn Disk>,
+    end: ResumePoint,
+    epoch: Epoch,
+    segment_bytes: u64,
+    now: UnixMillis,
+) -> io::Result<Log> {
+    let log = Log::resume(disk, end, Epochs::default(), segment_bytes, 0)?;
+    log.begin_epoch(epoch, now).map_err(io::Error::other)?;
+    Ok(log)
 }
 
 /// The result of recovery of a directory.

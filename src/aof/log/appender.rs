@@ -3,18 +3,17 @@
 use crate::aof::epochs::{EpochStart, Epochs};
 use crate::aof::record::{Epoch, Header, Position, append_header};
 use crate::clock::UnixMillis;
-use crate::lock::{Mutex, MutexGuard, RwLock, rank};
+use crate::lock::{Mutex, RwLock, rank};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Writers wait before they lock anything while more than this is pending: a slow disk slows them down instead
-/// of filling the memory. A limit on memory lowers it, see `Log::set_pending_max`.
+/// Writers wait while more than this is pending: a slow disk slows them down instead of filling the memory.
 pub const PENDING_BYTES_MAX: u64 = 64 << 20;
 
 /// Takes records, in the order in which their effects are applied.
 #[derive(Debug)]
 pub(super) struct Appender {
     /// A leaf lock, held for a memcpy.
-    pending: Mutex<Pending, { rank::PENDING }>,
+    pub pending: Mutex<Pending, { rank::PENDING }>,
     /// Bytes appended and not yet written, those that the writer has taken included.
     pub pending_bytes: AtomicU64,
     /// `Log::admit` waits above this.
@@ -48,10 +47,6 @@ impl Appender {
             pending_bytes_max: AtomicU64::new(PENDING_BYTES_MAX),
             epochs: RwLock::new(epochs),
         }
-    }
-
-    pub fn lock(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock()
     }
 
     /// True while more is pending than may be.

@@ -22,7 +22,7 @@ pub struct Frozen<'l> {
 impl Log {
     /// Begins an epoch: its first record, an empty one, is durable before this returns.
     pub fn begin_epoch(&self, epoch: Epoch, now: UnixMillis) -> Result<Position, LogError> {
-        let mut pending = self.appender.lock();
+        let mut pending = self.appender.pending.lock();
         pending.epoch = epoch;
         self.appender.add(&mut pending, &[], crc32fast::hash(&[]), now);
         let first = pending.last;
@@ -39,7 +39,7 @@ impl Log {
     /// # Panics
     /// If it does not follow the last record.
     pub fn append_record(&self, header: &Header, record: &[u8]) -> Seq {
-        let mut pending = self.appender.lock();
+        let mut pending = self.appender.pending.lock();
         self.appender.add_record(&mut pending, header, record);
         self.watermarks.set_appended(header.seq);
         header.seq
@@ -64,7 +64,7 @@ impl Frozen<'_> {
     /// True if everything that was appended is in the files.
     pub fn is_complete(&self) -> bool {
         let writer = self.log.segments.writer.lock();
-        writer.is_idle() && self.log.appender.lock().bytes.is_empty()
+        writer.is_idle() && self.log.appender.pending.lock().bytes.is_empty()
     }
 
     /// Cuts the files off after a record; [`Frozen::resume_at`] must follow.
@@ -81,7 +81,7 @@ impl Frozen<'_> {
     pub fn resume_at(self, at: ResumePoint, epochs: Epochs, size: u64) -> io::Result<()> {
         let log = self.log;
         let mut writer = log.segments.writer.lock();
-        let mut pending = log.appender.lock();
+        let mut pending = log.appender.pending.lock();
         assert!(
             pending.bytes.is_empty() && writer.is_idle(),
             "records are pending that belong to a history which is gone"

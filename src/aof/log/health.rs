@@ -1,5 +1,6 @@
 //! Whether the log can be written.
 
+use super::Log;
 use crate::aof::errors::LogError;
 use crate::lock::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -14,45 +15,54 @@ pub(super) struct Health {
     error: Mutex<Option<LogError>>,
 }
 
-impl Health {
+impl Log {
+    /// True while the log is broken.
     pub fn has_failed(&self) -> bool {
-        self.failed.load(Relaxed)
+        self.health.failed.load(Relaxed)
     }
 
+    /// The present error.
     pub fn check(&self) -> Result<(), LogError> {
         if !self.has_failed() {
             return Ok(());
         }
-        self.error.lock().clone().map_or(Ok(()), Err)
+        self.health.error.lock().clone().map_or(Ok(()), Err)
     }
 
     /// Records an error. Repetitions of a failed write are not logged.
-    pub fn fail(&self, error: &LogError) {
-        let mut present = self.error.lock();
+    pub(super) fn fail(&self, error: LogError) -> LogError {
+        let mut present = self.health.error.lock();
         let is_news = match &*present {
             None => true,
-            Some(present) => !error.is_retried() && present != error,
+            Some(present) => !error.is_retried() && *present != error,
         };
         if is_news {
             log::error!("{error}; writes are refused with MISCONF, reads go on");
             *present = Some(error.clone());
         }
-        self.failed.store(true, Relaxed);
+        self.health.failed.store(true, Relaxed);
+        drop(present);
+        self.watermarks.progress.notify();
+        self.work.notify();
+        error
     }
 
-    /// True while a failed write is to be repeated.
-    pub fn awaits_retry(&self) -> bool {
-        self.has_failed() && self.error.lock().as_ref().is_some_and(LogError::is_retried)
-    }
-
-    /// A repeated write has succeeded. Returns false if a sync has failed meanwhile.
-    pub fn recover(&self) -> bool {
-        let mut present = self.error.lock();
-        if !present.as_ref().is_some_and(LogError::is_retried) {
-            return false;
+    /// Repeats a write that failed; called by the sync thread.
+    pub fn retry(&self) {
+        if !matches!(self.check(), Err(error) if error.is_retried()) {
+            return;
         }
-        *present = None;
-        self.failed.store(false, Relaxed);
-        true
+        if self.write(&mut self.segments.writer.lock()).is_err() {
+            return;
+        }
+        let mut present = self.health.error.lock();
+        // A sync may have failed meanwhile. Only a restart takes that back.
+        if present.as_ref().is_some_and(LogError::is_retried) {
+            *present = None;
+            self.health.failed.store(false, Relaxed);
+            drop(present);
+            log::warn!("the log can be written again; service resumes");
+            self.watermarks.progress.notify();
+        }
     }
 }

@@ -47,7 +47,6 @@ pub use retention::{Pin, Retention};
 pub use segments::ReadableEnd;
 use segments::{Segments, Writer};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use watermarks::Watermarks;
 
@@ -71,21 +70,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Resumes at `end`, with files of `size` bytes, as the leader of a new epoch.
-    pub fn open(
-        disk: Box<dyn Disk>,
-        end: ResumePoint,
-        epoch: Epoch,
-        segment_bytes: u64,
-        size: u64,
-        now: UnixMillis,
-    ) -> io::Result<Log> {
-        let log = Log::resume(disk, end, Epochs::default(), segment_bytes, size)?;
-        log.begin_epoch(epoch, now).map_err(io::Error::other)?;
-        Ok(log)
-    }
-
-    /// Resumes at `end`, in the epoch of its record.
+    /// Resumes at `end`, in the epoch of its record, with files of `size` bytes.
     pub fn resume(
         disk: Box<dyn Disk>,
         end: ResumePoint,
@@ -102,11 +87,13 @@ impl Log {
             segment_bytes: AtomicU64::new(segment_bytes),
             total_bytes: AtomicU64::new(size),
         };
+        let watermarks = Watermarks::default();
+        watermarks.resume_at(end.last.seq);
         Ok(Log {
             disk,
             appender: Appender::new(end.last, epochs),
             segments,
-            watermarks: Watermarks::at(end.last.seq),
+            watermarks,
             health: Health::default(),
             retention: Retention::default(),
             generation: AtomicU64::new(0),
@@ -125,7 +112,7 @@ impl Log {
     pub fn append(&self, payload: &[u8], now: UnixMillis) -> Seq {
         assert!(payload.len() as u64 <= PAYLOAD_BYTES_MAX, "a record of {} bytes", payload.len());
         let payload_crc = crc32fast::hash(payload);
-        let mut pending = self.appender.lock();
+        let mut pending = self.appender.pending.lock();
         self.appender.add(&mut pending, payload, payload_crc, now);
         self.watermarks.set_appended(pending.last.seq);
         pending.last.seq
@@ -133,12 +120,12 @@ impl Log {
 
     /// Records are dated no earlier than this: after recovery, the time of the last one that it read.
     pub fn continue_after(&self, at: UnixMillis) {
-        self.appender.lock().at = at;
+        self.appender.pending.lock().at = at;
     }
 
     /// The time of the last record.
     pub fn last_at(&self) -> UnixMillis {
-        self.appender.lock().at
+        self.appender.pending.lock().at
     }
 
     /// Decides whether a new write may begin; refuses while the log is broken. While too much is pending, the
@@ -153,44 +140,9 @@ impl Log {
         self.check().map(|()| waited)
     }
 
-    /// True while the log is broken.
-    pub fn has_failed(&self) -> bool {
-        self.health.has_failed()
-    }
-
-    /// The present error.
-    pub fn check(&self) -> Result<(), LogError> {
-        self.health.check()
-    }
-
-    /// The last record appended.
-    pub fn appended(&self) -> Seq {
-        self.watermarks.appended()
-    }
-
-    /// The last record that the kernel has: it survives the process.
-    pub fn written(&self) -> Seq {
-        self.watermarks.written()
-    }
-
-    /// The last record that is on the disk: it survives the machine.
-    pub fn durable(&self) -> Seq {
-        self.watermarks.durable()
-    }
-
-    /// Notified when `durable` has moved, and when an error comes or goes.
-    pub fn progress(&self) -> &Arc<Signal> {
-        &self.watermarks.progress
-    }
-
-    /// Notified when `written` has moved, and by [`Log::wake_readers`].
-    pub fn written_moved(&self) -> &Arc<Signal> {
-        &self.watermarks.written_moved
-    }
-
     /// The position after the last record appended.
     pub fn last(&self) -> Position {
-        self.appender.lock().last
+        self.appender.pending.lock().last
     }
 
     /// Bytes appended and not yet written.
@@ -205,7 +157,7 @@ impl Log {
 
     /// The present epoch.
     pub fn epoch(&self) -> Epoch {
-        self.appender.lock().epoch
+        self.appender.pending.lock().epoch
     }
 
     /// All epochs so far.
@@ -236,12 +188,5 @@ impl Log {
     /// Changes the length at which segments end.
     pub fn set_segment_size(&self, bytes: u64) {
         self.segments.segment_bytes.store(bytes, Relaxed);
-    }
-
-    fn fail(&self, error: LogError) -> LogError {
-        self.health.fail(&error);
-        self.watermarks.progress.notify();
-        self.work.notify();
-        error
     }
 }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// The limits and the pins.
+/// The limits, and what connected followers still need.
 #[derive(Debug, Default)]
 pub struct Retention {
     backlog_bytes: AtomicU64,

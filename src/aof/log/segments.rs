@@ -163,7 +163,7 @@ impl Log {
         writer.buffer.clear();
         writer.buffer.shrink_to(BUFFER_BYTES_KEEP);
         writer.done = 0;
-        let mut pending = self.appender.lock();
+        let mut pending = self.appender.pending.lock();
         std::mem::swap(&mut pending.bytes, &mut writer.buffer);
         writer.last = pending.last;
         let is_new = !writer.buffer.is_empty();
@@ -189,18 +189,6 @@ impl Log {
         }
     }
 
-    /// Repeats a write that failed; called by the sync thread.
-    pub fn retry(&self) {
-        if !self.health.awaits_retry() {
-            return;
-        }
-        let mut writer = self.segments.writer.lock();
-        if self.write(&mut writer).is_ok() && self.health.recover() {
-            log::warn!("the log can be written again; service resumes");
-            self.watermarks.progress.notify();
-        }
-    }
-
     /// Starts a new segment after everything appended so far. Returns the last position before it.
     pub fn rotate(&self) -> Result<Position, LogError> {
         let mut turn = self.sync_turn();
@@ -221,7 +209,7 @@ impl Log {
             return;
         }
         if let Err(LogError::Write(error)) = self.rotate() {
-            log::error!("cannot begin a new segment: {error}; the present one grows on");
+            log::error!("{error}; the present one grows on");
         }
     }
 
@@ -248,7 +236,7 @@ impl Log {
             // Writes are not refused: the present segment takes them as well.
             Err(error) => {
                 writer.retry_at = writer.len + self.segments.segment_bytes.load(Relaxed) / 8;
-                Err(LogError::Write(error.to_string()))
+                Err(LogError::Write(format!("cannot begin a new segment: {error}")))
             }
         }
     }
@@ -271,14 +259,13 @@ impl Log {
 
     /// Wakes the threads in [`Log::wait_written`]: they have another reason to return.
     pub fn wake_readers(&self) {
-        self.watermarks.written_moved.notify();
+        self.written_moved().notify();
     }
 
     /// Waits until something after `seq` is written, until `unless` holds, or for at most so long. A change of
     /// what `unless` reads must be followed by [`Log::wake_readers`].
     pub fn wait_written(&self, seq: Seq, at_most: Duration, unless: impl Fn() -> bool) {
         let deadline = Instant::now().checked_add(at_most);
-        let moved = &self.watermarks.written_moved;
-        moved.wait_until(deadline, || self.written() > seq || unless());
+        self.written_moved().wait_until(deadline, || self.written() > seq || unless());
     }
 }

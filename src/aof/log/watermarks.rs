@@ -1,5 +1,6 @@
 //! How far the log has come, and the signals that say so.
 
+use super::Log;
 use crate::signal::Signal;
 use crate::store::effect::Seq;
 use std::sync::Arc;
@@ -7,65 +8,71 @@ use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release, Orderin
 
 /// The last record that was appended, written and synced.
 ///
-/// - durable ≤ written ≤ appended (asserted whenever one moves)
-/// - `appended` moves while the appender's lock is held, `written` while the writer's is, `durable` while the
-///   turn to sync is.
+/// - durable ≤ written ≤ appended (asserted whenever one of the lower two moves)
+/// - `appended` moves while the appender's lock is held, `written` while the writer's is, `durable` in the turn to
+///   sync.
 /// - None of them goes back, except when a frozen log resumes after another record.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Watermarks {
     appended: AtomicU64,
     written: AtomicU64,
     durable: AtomicU64,
-    pub written_moved: Arc<Signal>,
+    written_moved: Arc<Signal>,
     pub progress: Arc<Signal>,
 }
 
 impl Watermarks {
-    pub fn at(seq: Seq) -> Watermarks {
-        let mark = || AtomicU64::new(seq.0);
-        Watermarks {
-            appended: mark(),
-            written: mark(),
-            durable: mark(),
-            written_moved: Arc::default(),
-            progress: Arc::default(),
-        }
-    }
-
-    pub fn appended(&self) -> Seq {
-        Seq(self.appended.load(Acquire))
-    }
-
-    pub fn written(&self) -> Seq {
-        Seq(self.written.load(Acquire))
-    }
-
-    pub fn durable(&self) -> Seq {
-        Seq(self.durable.load(Acquire))
-    }
-
     pub fn set_appended(&self, seq: Seq) {
         self.appended.store(seq.0, Release);
     }
 
     pub fn set_written(&self, seq: Seq) {
-        assert!(self.written() <= seq && seq <= self.appended(), "written is at most appended");
+        let (written, appended) = (self.written.load(Acquire), self.appended.load(Acquire));
+        assert!(written <= seq.0 && seq.0 <= appended, "written is at most appended");
         // Sequentially consistent with the sync thread's wait: it is seen waiting, or it sees this.
         self.written.store(seq.0, SeqCst);
         self.written_moved.notify();
     }
 
     pub fn set_durable(&self, seq: Seq) {
-        assert!(self.durable() <= seq && seq <= self.written(), "durable is at most written");
+        let (durable, written) = (self.durable.load(Acquire), self.written.load(Acquire));
+        assert!(durable <= seq.0 && seq.0 <= written, "durable is at most written");
         self.durable.store(seq.0, Release);
     }
 
     /// Moves all three to another record, in an order in which durable ≤ written ≤ appended at every moment.
     pub fn resume_at(&self, seq: Seq) {
         let mut marks = [&self.durable, &self.written, &self.appended];
-        if seq > self.appended() {
+        if seq.0 > self.appended.load(Acquire) {
             marks.reverse();
         }
         marks.iter().for_each(|mark| mark.store(seq.0, Release));
+    }
+}
+
+impl Log {
+    /// The last record appended.
+    pub fn appended(&self) -> Seq {
+        Seq(self.watermarks.appended.load(Acquire))
+    }
+
+    /// The last record that the kernel has: it survives the process.
+    pub fn written(&self) -> Seq {
+        Seq(self.watermarks.written.load(Acquire))
+    }
+
+    /// The last record that is on the disk: it survives the machine.
+    pub fn durable(&self) -> Seq {
+        Seq(self.watermarks.durable.load(Acquire))
+    }
+
+    /// Notified when `durable` has moved, and when an error comes or goes.
+    pub fn progress(&self) -> &Arc<Signal> {
+        &self.watermarks.progress
+    }
+
+    /// Notified when `written` has moved, and by [`Log::wake_readers`].
+    pub fn written_moved(&self) -> &Arc<Signal> {
+        &self.watermarks.written_moved
     }
 }
