@@ -117,7 +117,7 @@ impl Persistence {
             files: Mutex::new(()),
             is_stopping: AtomicBool::new(false),
             quarantined_bytes: recovered.torn.map_or(0, |torn| torn.len),
-            aside: SetAside::of(&dir),
+            aside: SetSetAside::of(&dir),
             recovery: (millis, recovered.records),
             loading,
             size_at_compaction: AtomicU64::new(recovered.base.map_or(0, |_| bytes)),

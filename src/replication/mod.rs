@@ -89,7 +89,7 @@
 //! # Reading order
 //!
 //! [`wire`] (the lines), [`cursor`] (reading the log for a follower), `feed` (what a follower is given),
-//! [`leader`] and `sender`, `incoming` (checking what comes), [`follower`], `rejoin` (where to go on), `copy`,
+//! [`leader`] and `sender`, `incoming` (checking what comes), [`link`] (its thread), `rejoin` (where to go on), `copy`,
 //! `replica` (applying), [`transition`] (changes of role), `commands`.
 
 pub(crate) mod commands;
@@ -97,13 +97,14 @@ mod copy;
 pub mod cursor;
 pub mod diverged;
 mod feed;
-pub mod follower;
 mod incoming;
 pub mod leader;
+pub mod link;
 mod rejoin;
 pub mod replacement;
 pub(crate) mod replica;
 mod sender;
+mod token;
 pub mod transition;
 mod twins;
 pub mod wire;
