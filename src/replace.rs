@@ -1,9 +1,7 @@
-//! Changing names in a directory so that a power cut cannot undo it, and replacing a file as a whole: after a
-//! crash the old contents are there or the new ones, never a part of either.
+//! Replacing a file as a whole: after a crash the old contents are there or the new ones, never a part of either.
 //!
-//! ```text
-//! write <name><suffix> ── fsync it ── rename it over <name> ── fsync the directory
-//! ```
+//! The new file is written beside the old one, synced and renamed over it; then the directory is synced, so that a
+//! power cut cannot undo the rename.
 
 use crate::file_error::named;
 use std::ffi::OsString;
@@ -15,8 +13,7 @@ use std::path::{Path, PathBuf};
 /// Appended to the name of a file that is not finished. The server removes such files of the log at its start.
 pub const UNFINISHED: &str = ".tmp";
 
-/// The new contents of a file. Until [`Replacement::commit`] the old file stays; dropped before that, the new
-/// one is removed.
+/// The new contents of a file. Unless [`Replacement::commit`] succeeds, the old file stays.
 #[derive(Debug)]
 pub struct Replacement {
     path: PathBuf,

@@ -52,9 +52,8 @@
 //!
 //! # Reading order
 //!
-//! [`record`], [`numbers`], [`epochs`], [`log`] (writing), [`scan`] and [`recovery`] (reading), [`cleanup`],
-//! [`base`] and [`compaction`], [`truncate`] (for followers), [`files`], [`mark`], [`disk`] (the calls that tests
-//! replace).
+//! [`record`], [`epochs`], [`log`] (writing), [`scan`] and [`recovery`] (reading), [`cleanup`], [`base`],
+//! [`compaction`], [`truncate`] (for followers), [`files`], [`mark`], [`disk`] (the calls that tests replace).
 //!
 //! # Left out
 //!

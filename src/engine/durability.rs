@@ -117,7 +117,7 @@ impl Persistence {
             files: Mutex::new(()),
             is_stopping: AtomicBool::new(false),
             quarantined_bytes: recovered.torn.map_or(0, |torn| torn.len),
-            aside: SetSetAside::of(&dir),
+            aside: SetAside::of(&dir),
             recovery: (millis, recovered.records),
             loading,
             size_at_compaction: AtomicU64::new(recovered.base.map_or(0, |_| bytes)),

@@ -1,11 +1,10 @@
 //! What only this node has when it follows another history.
 //!
-//! A leader that dies may have acknowledged writes that no follower had, or that only one follower had. A leader
-//! that lost its disk has none of its followers' writes. When a node with such writes follows another history,
-//! the two differ after some record. What only this node has is saved to `diverged/`, durably, **before** it is
-//! cut off here, or when a full copy takes its place ([`super::replacement`]); `kvstore log` reads it. Only a
-//! proof that the new history holds the same records spares the saving
-//! ([`crate::aof::epochs::Epochs::last_shared`]). It does not matter which node wrote them.
+//! A leader that dies may have acknowledged writes that few followers had, or none. When a node with such writes
+//! follows another history, the two differ after some record. What only this node has is saved to `diverged/`,
+//! durably, **before** it is cut off or a full copy takes its place ([`super::replacement`]); `kvstore log` reads it.
+//! Only a proof that the new history holds the same records spares the saving
+//! ([`crate::aof::epochs::Epochs::last_shared`]), whichever node wrote them.
 
 use crate::aof::disk::make_dir;
 use crate::aof::record::Position;

@@ -86,7 +86,7 @@ pub fn commit(dir: &Path, purpose: &Purpose) -> io::Result<()> {
     sync_dir(dir)
 }
 
-/// Whether there is a complete copy, and what for.
+/// The complete copy that waits, if there is one.
 pub fn pending(dir: &Path) -> io::Result<Option<Pending>> {
     let replacement = dir.join(REPLACEMENT);
     if !replacement.exists() {
@@ -117,7 +117,7 @@ pub fn begin(dir: &Path, purpose: &Purpose) -> io::Result<()> {
     create(&dir.join(REPLACEMENT).join(CLEARING))
 }
 
-/// Goes on with what [`begin`] has begun, from wherever a crash has left it.
+/// Completes what [`begin`] has begun, from wherever a crash has left it.
 pub fn finish(dir: &Path) -> io::Result<()> {
     let replacement = dir.join(REPLACEMENT);
     let names = disk::names(&replacement)?;
@@ -149,22 +149,16 @@ fn clear(dir: &Path, replacement: &Path) -> io::Result<()> {
             fs::rename(dir.join(name), aside.join(name))?;
         }
     }
-    if !purpose.aside.is_empty() {
-        sync_dir(&aside)?;
-    }
+    sync_dir(if purpose.aside.is_empty() { dir } else { &aside })?;
     sync_dir(dir)
 }
 
 /// As [`set_aside`], if there is a copy. For a running node: as long as it runs, its old log is whole.
 pub fn drop_pending(dir: &Path) -> io::Result<()> {
-    if dir.join(REPLACEMENT).exists() {
-        set_aside(dir)?;
-    }
-    Ok(())
+    if dir.join(REPLACEMENT).exists() { set_aside(dir).map(drop) } else { Ok(()) }
 }
 
-/// Moves a copy that waits, and is not to be taken over any more, to `diverged/`, durably; returns where it
-/// is now.
+/// Moves a copy that will not be taken over to `diverged/`, durably; returns its new path.
 pub fn set_aside(dir: &Path) -> io::Result<PathBuf> {
     let diverged = dir.join(DIVERGED);
     fs::create_dir_all(&diverged)?;

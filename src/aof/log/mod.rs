@@ -17,9 +17,9 @@
 //!
 //! Locks are taken in this order: the turn to sync, the writer, the appender's pending records, the epochs.
 //!
-//! When a write fails (disk full), the sync thread repeats it; until it succeeds, [`Log::admit`] refuses new
-//! writes. When a sync fails, the kernel may have dropped anything (the "fsyncgate" of 2018), so it is never
-//! repeated: writes are refused until the server is restarted and has read back what is really there.
+//! When a write fails (disk full), the sync thread repeats it; meanwhile [`Log::admit`] refuses new writes. When a
+//! sync fails, the kernel may have dropped anything (the "fsyncgate" of 2018), so it is never repeated: writes are
+//! refused until a restart has read back what is really there.
 
 mod appender;
 mod frozen;

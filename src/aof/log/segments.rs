@@ -20,8 +20,8 @@ const BUFFER_BYTES_KEEP: usize = 1 << 20;
 
 /// The files, as far as they are being written.
 ///
-/// - Only the holder of `syncing` moves `durable` and begins segments (the methods that do so take a
-///   [`SyncTurn`]). So a segment is durable to its end before the next one exists.
+/// - Only the holder of `syncing`, a [`SyncTurn`], moves `durable` and begins segments. So a segment is durable to
+///   its end before the next one exists.
 /// - `mark` is never ahead of `durable`.
 #[derive(Debug)]
 pub(super) struct Segments {
@@ -100,8 +100,7 @@ impl Writer {
         std::mem::take(&mut self.is_new)
     }
 
-    /// Writes a part of the buffer; returns how many bytes. The place in the file is ours, not the kernel's, so
-    /// a repetition overwrites whatever a failed call left.
+    /// Writes a part of the buffer; returns how many bytes. A repetition overwrites what a failed call left.
     fn write_some(&mut self) -> io::Result<u64> {
         if self.dirty_end {
             self.file.set_len(self.len)?;
