@@ -16,7 +16,7 @@
 //! ```text
 //! data/
 //!   LOCK                  held by the server, as the directory itself is       (dir_lock)
-//!   node                  this node's id, and the last epoch in which it led   (node)
+//!   node                  this node's id, and the last epoch in which it led   (files)
 //!   base-<seq>.aof        the state at a record: older segments can go         (base)
 //!   log-<first seq>.aof   segments: records, in order                          (record)
 //!   synced                the mark: how far the log has been synced            (mark)
@@ -63,7 +63,6 @@
 pub mod base;
 pub mod cleanup;
 pub mod compaction;
-pub mod damage;
 pub mod dir_lock;
 pub mod disk;
 pub mod epochs;
@@ -71,7 +70,6 @@ pub mod errors;
 pub mod files;
 pub mod log;
 pub mod mark;
-pub mod node;
 pub mod numbers;
 mod reader;
 pub mod record;

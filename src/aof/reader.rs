@@ -1,12 +1,11 @@
 //! Reads a base and segments, record by record, and judges each.
 
 use super::base::{self, Frame, parse_first_line, parse_last_line};
-use super::damage::Damage;
 use super::epochs::{self, EpochStart, Epochs};
 use super::errors::RecoveryError;
 use super::files::{base_name, segment_name};
 use super::record::{Epoch, Header, Position, ResumePoint};
-use super::scan::{Found, Scanner};
+use super::scan::{Damage, Found, Scanner};
 use crate::clock::UnixMillis;
 use crate::loading::Loading;
 use crate::store::effect::{Malformed, Seq};

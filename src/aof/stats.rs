@@ -34,14 +34,6 @@ pub struct Stages {
 }
 
 impl LogStats {
-    /// Counts a sync.
-    pub fn note_fsync(&self, stages: Stages) {
-        let micros = stages.fsync / 1000;
-        self.fsync.record(micros);
-        self.fsync_records.record(stages.records);
-        self.fsync_micros_max.fetch_max(micros, Relaxed);
-    }
-
     /// Resets what CONFIG RESETSTAT resets.
     pub fn reset(&self) {
         [&self.write, &self.fsync, &self.fsync_records].into_iter().for_each(Histogram::reset);

@@ -3,9 +3,8 @@
 use super::{Arguments, Error, Tool, Verdict, at, say, steadily};
 use crate::aof::cleanup;
 use crate::aof::dir_lock::{self, DirLock};
-use crate::aof::files::{self, base_name, segment_name};
+use crate::aof::files::{self, Node, base_name, segment_name};
 use crate::aof::mark;
-use crate::aof::node::Node;
 use crate::aof::record::{Epoch, HEADER_LEN_MAX, Header};
 use crate::aof::recovery::{self, Record, Recovered, RecoveryError, Then, Torn};
 use crate::clock::UnixMillis;

@@ -9,11 +9,10 @@
 
 use super::printer::Printer;
 use super::{Error, at};
-use crate::aof::damage::Damage;
 use crate::aof::files::{self, segment_name};
 use crate::aof::record::ResumePoint;
 use crate::aof::recovery::{self, Record, RecoveryError};
-use crate::aof::scan::{Found, Scanner};
+use crate::aof::scan::{Damage, Found, Scanner};
 use crate::store::effect::Seq;
 use std::path::Path;
 use std::thread;

@@ -1,7 +1,7 @@
 //! The end of the log in memory: records for which no write call has been made yet.
 
-use crate::aof::epochs::{EpochStart, Epochs};
-use crate::aof::record::{Epoch, Header, Position, append_header};
+use crate::aof::epochs::Epochs;
+use crate::aof::record::{Epoch, Position, append_header};
 use crate::clock::UnixMillis;
 use crate::lock::{Mutex, RwLock, rank};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -62,23 +62,5 @@ impl Appender {
         *last = append_header(bytes, *last, *epoch, *at, payload.len(), payload_crc);
         bytes.extend_from_slice(payload);
         self.pending_bytes.fetch_add((bytes.len() - before) as u64, Relaxed);
-    }
-
-    /// Adds a record of the leader's as it is.
-    ///
-    /// # Panics
-    /// If it does not follow the last record: the copies would differ from then on.
-    pub fn add_record(&self, pending: &mut Pending, header: &Header, record: &[u8]) {
-        let follows = header.seq == pending.last.next() && header.epoch >= pending.last.epoch;
-        assert!(follows, "a record of the leader's must follow the last one");
-        if header.epoch > pending.last.epoch {
-            let (epoch, first, crc) = (header.epoch, header.seq, header.crc);
-            self.epochs.write().note(EpochStart { epoch, first, crc });
-            pending.epoch = epoch;
-        }
-        pending.bytes.extend_from_slice(record);
-        pending.last = header.position();
-        pending.at = pending.at.max(header.at);
-        self.pending_bytes.fetch_add(record.len() as u64, Relaxed);
     }
 }

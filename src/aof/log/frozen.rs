@@ -37,10 +37,20 @@ impl Log {
     /// the locks of what it changes.
     ///
     /// # Panics
-    /// If it does not follow the last record.
+    /// If it does not follow the last record: the copies would differ from then on.
     pub fn append_record(&self, header: &Header, record: &[u8]) -> Seq {
         let mut pending = self.appender.pending.lock();
-        self.appender.add_record(&mut pending, header, record);
+        let follows = header.seq == pending.last.next() && header.epoch >= pending.last.epoch;
+        assert!(follows, "a record of the leader's must follow the last one");
+        if header.epoch > pending.last.epoch {
+            let start = EpochStart { epoch: header.epoch, first: header.seq, crc: header.crc };
+            self.appender.epochs.write().note(start);
+            pending.epoch = header.epoch;
+        }
+        pending.bytes.extend_from_slice(record);
+        pending.last = header.position();
+        pending.at = pending.at.max(header.at);
+        self.appender.pending_bytes.fetch_add(record.len() as u64, Relaxed);
         self.watermarks.set_appended(header.seq);
         header.seq
     }

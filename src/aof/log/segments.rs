@@ -51,7 +51,7 @@ pub(super) struct Writer {
     /// A write failed: the file may hold anything after `len`.
     dirty_end: bool,
     /// The file's name is not synced yet.
-    is_new: bool,
+    pub is_new: bool,
     /// The next segment could not be created; it is tried again when this one is so long.
     retry_at: u64,
     /// The end after the last write that left nothing half done.
@@ -93,11 +93,6 @@ impl Writer {
     /// True if nothing is left to write.
     pub fn is_idle(&self) -> bool {
         self.done == self.buffer.len()
-    }
-
-    /// True if the file's name must be synced; the caller does that.
-    pub fn take_is_new(&mut self) -> bool {
-        std::mem::take(&mut self.is_new)
     }
 
     /// Writes a part of the buffer; returns how many bytes. A repetition overwrites what a failed call left.
@@ -218,7 +213,7 @@ impl Log {
     /// the next, and recovery could not tell that from a damaged log.
     fn next_segment(&self, turn: &mut SyncTurn<'_>, writer: &mut Writer) -> Result<(), LogError> {
         if self.durable() < self.written() {
-            let is_new = writer.take_is_new();
+            let is_new = std::mem::take(&mut writer.is_new);
             self.sync_file(turn, &*writer.file, is_new, self.written())?;
         }
         // A write may have found the present segment full while it was synced; the next one is not.

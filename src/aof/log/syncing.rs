@@ -7,6 +7,7 @@ use crate::clock::Stopwatch;
 use crate::lock::MutexGuard;
 use crate::store::effect::Seq;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// The turn to sync: its holder alone moves `durable`, begins segments and replaces files. Holds the figures of
 /// the last sync.
@@ -40,7 +41,7 @@ impl Log {
             // Another thread synced for all while this one waited for its turn.
             return Ok(*turn.0);
         }
-        let is_new = writer.take_is_new();
+        let is_new = std::mem::take(&mut writer.is_new);
         let file = Arc::clone(&writer.file);
         // Other threads may write meanwhile.
         drop(writer);
@@ -59,13 +60,14 @@ impl Log {
         let stopwatch = Stopwatch::start();
         let result = file.sync().and_then(|()| if is_new { self.disk.sync_dir() } else { Ok(()) });
         let (fsync, records) = (stopwatch.nanos(), upto.0 - self.durable().0);
-        let stages = Stages { fsync, records, ..Stages::default() };
-        self.stats.note_fsync(stages);
+        self.stats.fsync.record(fsync / 1000);
+        self.stats.fsync_records.record(records);
+        self.stats.fsync_micros_max.fetch_max(fsync / 1000, Relaxed);
         result.map_err(|error| self.fail(LogError::Sync(error.to_string())))?;
         self.watermarks.set_durable(upto);
         // After `durable`: the mark must never be ahead of it.
         self.segments.mark.note(upto);
         self.watermarks.progress.notify();
-        Ok(stages)
+        Ok(Stages { fsync, records, ..Stages::default() })
     }
 }
