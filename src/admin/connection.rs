@@ -11,6 +11,7 @@ use crate::engine::{Engine, Session};
 use crate::error::{
     DB_OUT_OF_RANGE, Failure, INT_OUT_OF_RANGE, Kind, NO_PASSWORD_SET, NOT_AN_INTEGER, SYNTAX,
 };
+use crate::metrics::Stat;
 use crate::protocol::{Args, Dialect, Reply, integer};
 use crate::pubsub::commands as pubsub_command;
 use std::hint::black_box;
@@ -172,7 +173,7 @@ fn describe_server(engine: &Engine, session: &Session, reply: &mut Reply) {
     // Clients that look here look for what they can talk to.
     reply.bulk(b"redis");
     reply.bulk(b"version");
-    reply.bulk(crate::observe::info::REDIS_VERSION.as_bytes());
+    reply.bulk(crate::observe::REDIS_VERSION.as_bytes());
     reply.bulk(b"proto");
     reply.int(if session.resp == Dialect::Resp3 { 3 } else { 2 });
     reply.bulk(b"id");
@@ -201,7 +202,7 @@ fn check_password(
         return Ok(());
     }
     session.auth_failures += 1;
-    engine.metrics.auth_failures.increment();
+    engine.metrics[Stat::AuthFailures].increment();
     log::warn!("client {}: wrong password (try {})", session.client.addr, session.auth_failures);
     let doublings = (session.auth_failures - 1).min(16);
     let delay = (AUTH_DELAY_MS << doublings).min(AUTH_DELAY_MAX_MS);

@@ -134,7 +134,7 @@ impl Engine {
     ) -> Result<Engine, RecoveryError> {
         let metrics = Metrics::new(commands.rows().len());
         let store = Arc::new(Store::new());
-        let startup_bytes = crate::observe::info::resident_bytes().unwrap_or(0);
+        let startup_bytes = crate::process::resident_bytes().unwrap_or(0);
         let empty_store_bytes = store.bytes();
         let persistence = if config.flag(Id::Appendonly) {
             Some(Persistence::open(&config, &store, Arc::clone(&loading))?)

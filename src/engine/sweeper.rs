@@ -13,6 +13,7 @@
 use super::Engine;
 use crate::clock::Stopwatch;
 use crate::config::Id;
+use crate::metrics::Stat;
 use crate::store::SHARDS;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -96,7 +97,7 @@ fn sweep_once(engine: &Engine) {
             expired += batch;
         }
     }
-    engine.metrics.expired_keys.add(expired as u64);
-    engine.metrics.expire_cycle_micros.add(watch.micros());
+    engine.metrics[Stat::ExpiredKeys].add(expired as u64);
+    engine.metrics[Stat::ExpireCycleMicros].add(watch.micros());
     engine.latency.note(&engine.config, "expire-cycle", watch.nanos());
 }

@@ -30,6 +30,7 @@ use crate::commands::{Flags, Spec};
 use crate::config::Id;
 use crate::engine::Engine;
 use crate::engine::table::Resolved;
+use crate::metrics::Stat;
 use crate::metrics::timeline::{Step, Timeline};
 use crate::metrics::{LocalHistogram, Metrics};
 use crate::protocol::Args;
@@ -259,13 +260,13 @@ impl Probe {
     /// Adds a batch's counts to the shared counters.
     pub fn flush(&mut self, metrics: &Metrics) {
         self.flush_command(metrics);
-        metrics.keyspace_hits.add(std::mem::take(&mut self.tally.hits));
-        metrics.keyspace_misses.add(std::mem::take(&mut self.tally.misses));
+        metrics[Stat::KeyspaceHits].add(std::mem::take(&mut self.tally.hits));
+        metrics[Stat::KeyspaceMisses].add(std::mem::take(&mut self.tally.misses));
     }
 
     fn flush_command(&mut self, metrics: &Metrics) {
         let tally = &mut self.tally;
-        metrics.commands_processed.add(std::mem::take(&mut tally.calls));
+        metrics[Stat::CommandsProcessed].add(std::mem::take(&mut tally.calls));
         metrics.commands[tally.command].latency.add(&mut tally.latency);
     }
 

@@ -245,7 +245,7 @@ fn wait_for(
 
 /// Whether a connection's last write is in this node's history.
 fn is_here(engine: &Engine, session: &Session) -> bool {
-    matches!(look(engine, &last_token(session)), Ok(Seen::Here))
+    matches!(find_write(engine, &last_token(session)), Ok(Seen::Here))
 }
 
 fn lastseq(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
@@ -270,7 +270,7 @@ fn waitseq(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let moved = log_of(engine)?.log.written_moved();
     let mut seen = Ok(Seen::NotYet);
     engine.block(&session.client, Wait::Asked, moved, deadline, || {
-        seen = look(engine, &token);
+        seen = find_write(engine, &token);
         !matches!(seen, Ok(Seen::NotYet))
     })?;
     match seen? {
@@ -288,7 +288,7 @@ enum Seen {
 }
 
 /// Whether this node has a token's write. An error means that its present history does not contain it.
-fn look(engine: &Engine, token: &Token) -> Result<Seen, Failure> {
+fn find_write(engine: &Engine, token: &Token) -> Result<Seen, Failure> {
     if token.seq == Seq(0) {
         return Ok(Seen::Here);
     }
