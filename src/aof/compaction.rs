@@ -1,12 +1,9 @@
-//! Compaction: replaces the log by the state that it produces.
-//!
-//! The order of steps makes a crash at any point harmless:
+//! Compaction: replaces the log by the state that it produces. A crash between any two steps is harmless:
 //!
 //! 1. start a new segment at S + 1
 //! 2. copy the state into `base-S.aof.tmp`; then take the log's last seq, E
 //! 3. sync it
-//! 4. make the log durable up to E: the base may hold effects up to E, and after a power cut it must not hold
-//!    effects that the log has lost
+//! 4. make the log durable up to E: after a power cut, the base must not hold effects that the log has lost
 //! 5. rename it to `base-S.aof`, sync the directory
 //! 6. remove what it replaces: older bases, and the segments up to S that `log::retention` releases
 //!

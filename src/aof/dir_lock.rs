@@ -1,9 +1,7 @@
-//! One server per data directory: a second one is refused, and a server notices when its directory is moved.
-//!
-//! The directory itself is locked, because the file `LOCK` is only a name: it can be removed or replaced while
-//! a server runs. `LOCK` is locked as well: some network file systems lock no directories. The log's mark is the
-//! third, because a copy of the directory may share the log's files by hard links. The kernel releases all three
-//! however the process ends.
+//! One server per data directory. The directory itself is locked, because the file `LOCK` is only a name that can be
+//! removed or replaced. `LOCK` is locked as well: some network file systems lock no directories. The log's mark is
+//! the third: a copy of the directory may share the log's files by hard links. The kernel releases all three however
+//! the process ends.
 
 use super::disk::{leads_to, make_dir, require_same};
 use super::mark::MARK;

@@ -1,16 +1,14 @@
-//! Epochs: which leadership wrote which part of the history.
-//!
-//! The records of one epoch stand together in the log. So a short list tells the epoch of every record:
+//! Epochs: which leadership wrote which part of the history. The records of one epoch stand together in the log, so
+//! a short list tells the epoch of every record:
 //!
 //! ```text
 //! epoch 1 from record 1     epoch 2 from record 151     epoch 4 from record 9000
 //! ```
 //!
-//! Two nodes that are cut off from each other may both begin an epoch of the same number. The crc of an epoch's
-//! first record, which seals all that came before, tells the two apart. With it, nodes find the place where their
-//! histories part, and a client's token is never taken for a record of another history.
-//!
-//! The list is rebuilt from the log at each start; a base holds the part that compaction takes away.
+//! Two nodes that are cut off from each other may both begin an epoch of the same number. The crc of its first
+//! record, which seals all that came before, tells them apart. So nodes find the place where their histories part,
+//! and a client's token is never taken for a record of another history. The list is rebuilt from the log at each
+//! start; a base holds the part that compaction takes away.
 
 use super::numbers::{Words, hex};
 use super::record::Epoch;

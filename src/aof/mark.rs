@@ -1,13 +1,10 @@
 //! The mark: how far the log has been synced. A small file, written after each sync and never synced itself.
 //!
-//! A power cut may take any block that was not synced and leave a later one. Such a hole looks like a damaged
-//! record with intact ones after it, for which recovery refuses to start. The mark tells the two apart: a record
-//! after it was never called durable, so a hole there is a torn tail.
-//!
-//! The mark may be older than the truth, by what the kernel had not written of it yet, and is never newer. So it
-//! is also evidence: a log that ends before it has lost records. Wherever a log becomes shorter on purpose, the
-//! mark is lowered first, durably. Without a readable mark, any damage may be to synced records, and any end of
-//! the log may be its end.
+//! A power cut may take any block that was not synced and leave a later one: damage with intact records after it,
+//! for which recovery would refuse to start. But a record after the mark was never called durable, so a hole there
+//! is a torn tail. The mark may be older than the truth, and is never newer. So it is also evidence: a log that ends
+//! before it has lost records. Wherever a log becomes shorter on purpose, the mark is lowered first, durably.
+//! Without a readable mark, any damage may be to synced records, and any end of the log may be its end.
 
 use super::disk::{Disk, LogFile, make_dir, write_all_at};
 use super::files::QUARANTINE;

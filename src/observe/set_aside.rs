@@ -1,9 +1,6 @@
-//! The size of what was set aside: `quarantine/`, which holds what recovery cut off, and `diverged/`, which holds
-//! what only this node had when it came back to follow another.
-//!
-//! The server never removes any of it, because somebody may want these writes back. So both directories grow
-//! until an operator looks through them. INFO and the metrics show their sizes, and the log warns once an hour
-//! above `set-aside-warn-size`.
+//! The size of what was set aside: `quarantine/` (cut off by recovery) and `diverged/` (what only this node had when
+//! it followed another). The server never removes any of it, because somebody may want these writes back. INFO and
+//! the metrics show the sizes, and the log warns once an hour above `set-aside-warn-size`.
 
 use crate::aof::files::QUARANTINE;
 use crate::lock::Mutex;

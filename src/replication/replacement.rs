@@ -7,12 +7,10 @@
 //!   moving      they are gone: the new files move to where they belong
 //! ```
 //!
-//! A copy may wait in `replacement/` for a long time: the disk failed, or the process was killed. Meanwhile the node
-//! may have gone on with its old log, and the copy would destroy what was written since. So it is taken over only
-//! while the node follows the leader that it came from, and the log still ends where it ended when it was judged.
-//! Otherwise it is moved to `diverged/`.
-//!
-//! Once `clearing` is there, the only way is on: each step can be repeated, and a start repeats them.
+//! A copy may wait in `replacement/` while the node goes on with its old log. Then it would destroy newer writes. So
+//! it is taken over only while the node follows the leader that it came from, and the log still ends where it ended
+//! when it was judged; otherwise it is moved to `diverged/`. Once `clearing` is there, the only way is on: each step
+//! can be repeated, and a start repeats them.
 
 use super::diverged::DIVERGED;
 use crate::aof::disk::{self, Directory};

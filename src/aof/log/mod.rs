@@ -23,11 +23,10 @@
 
 mod appender;
 mod frozen;
-mod health;
 mod retention;
 mod segments;
+mod state;
 mod syncing;
-mod watermarks;
 
 use super::disk::Disk;
 use super::epochs::{EpochStart, Epochs};
@@ -42,13 +41,12 @@ use crate::store::effect::Seq;
 use appender::Appender;
 pub use appender::PENDING_BYTES_MAX;
 pub use frozen::Frozen;
-use health::Health;
 pub use retention::{Pin, Retention};
 pub use segments::ReadableEnd;
 use segments::{Segments, Writer};
+use state::{Health, Watermarks};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use watermarks::Watermarks;
 
 /// A log open for writing.
 #[derive(Debug)]
