@@ -52,6 +52,9 @@ pub struct Torn {
     pub len: u64,
 }
 
+/// Where a segment or the log ends, and its torn tail.
+pub(super) type Judged = (ResumePoint, Option<Torn>);
+
 /// Reads the files of a directory, and gathers what it learns.
 pub(super) struct Reader<'d, A> {
     dir: &'d Path,
@@ -140,11 +143,7 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
     }
 
     /// Reads the segments after `start`; only the last one may end in a torn tail.
-    pub fn segments(
-        &mut self,
-        segments: &[Seq],
-        start: Position,
-    ) -> Result<(ResumePoint, Option<Torn>), RecoveryError> {
+    pub fn segments(&mut self, segments: &[Seq], start: Position) -> Result<Judged, RecoveryError> {
         let mut end = ResumePoint { last: start, segment: None };
         for &first in segments {
             let mut scanner = Scanner::open(&self.dir.join(segment_name(first)), end.last)?;
@@ -178,7 +177,7 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
         scanner: &mut Scanner,
         first: Seq,
         is_last: bool,
-    ) -> Result<(ResumePoint, Option<Torn>), RecoveryError> {
+    ) -> Result<Judged, RecoveryError> {
         loop {
             let offset = scanner.offset();
             let end = ResumePoint { last: scanner.last(), segment: Some((first, offset)) };

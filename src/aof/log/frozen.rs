@@ -1,8 +1,7 @@
 //! The log of a follower: records that come from a leader, and resuming after another record when the files have
 //! been cut off or replaced.
 
-use super::segments::Writer;
-use super::syncing::SyncTurn;
+use super::segments::{SyncTurn, Writer};
 use super::{Log, LogError};
 use crate::aof::epochs::{EpochStart, Epochs};
 use crate::aof::record::{Epoch, Header, Position, ResumePoint};

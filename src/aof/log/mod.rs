@@ -26,7 +26,6 @@ mod frozen;
 mod retention;
 mod segments;
 mod state;
-mod syncing;
 
 use super::disk::Disk;
 use super::epochs::{EpochStart, Epochs};
