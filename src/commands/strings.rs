@@ -38,6 +38,9 @@ pub const COMMANDS: &[Row<Handler>] = &[
         .help("key [IFEQ value | IFNE value]",
             "Deletes a key if its value meets a condition; returns 1 if it was deleted.",
             "SET lock me; DELEX lock IFEQ me -> 1"),
+    row(Family::String, "delifeq", 3, FAST, Keys::ONE, delifeq).on_keys(&["RM delete"]).rest(2)
+        .help("key value", "Deletes a key if it holds this value; returns 1 if it was deleted.",
+            "SET lock me; DELIFEQ lock me -> 1"),
     row(Family::String, "getex", -2, FAST, Keys::ONE, getex)
         .help("key [EX seconds | PX milliseconds | EXAT unix-seconds | PXAT unix-milliseconds | PERSIST]",
             "Returns the value of a key and sets or removes its expiry.", "SET name Ada; GETEX name EX 60 -> Ada"),
@@ -264,20 +267,28 @@ fn getdel(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
 }
 
 fn delex(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
-    let key = &args[1];
     let condition = match args.len() {
         2 => Condition::Always,
         4 if args.is(2, "ifeq") => Condition::Equals(&args[3]),
         4 if args.is(2, "ifne") => Condition::Differs(&args[3]),
         _ => return Err(SYNTAX),
     };
+    delete_if(call, &args[1], condition);
+    Ok(())
+}
+
+fn delifeq(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    delete_if(call, &args[1], Condition::Equals(&args[2]));
+    Ok(())
+}
+
+fn delete_if(call: &mut Call<'_, '_>, key: &[u8], condition: Condition<'_>) {
     let met = call.tx.peek(key).is_some_and(|live| condition.holds(Some(live.value)));
     if met {
         call.tx.apply(Effect::Del { keys: &[key] });
         call.tx.emit("del", key);
     }
     call.reply.flag(met);
-    Ok(())
 }
 
 fn getex(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
