@@ -1,8 +1,7 @@
 //! Commands that are kept to be looked at: the slow ones, and the samples of TRACE.
 //!
-//! An entry is there as soon as its command has run. What happens to it afterwards, at the gate and at
-//! the socket, is filled in when it has happened: so SLOWLOG GET in the same pipeline shows it, and a
-//! while later it also says what the disk took.
+//! An entry exists as soon as its command has run. Its time at the gate and at the socket is filled in later:
+//! SLOWLOG GET in the same pipeline shows the entry, and a while later also how long the disk took.
 
 use crate::aof::stats::Stages;
 use crate::clients::Client;
@@ -31,9 +30,9 @@ pub struct Observed {
     pub at: UnixMillis,
     /// Its row's name.
     pub command: &'static str,
-    /// What it was called with, shortened.
+    /// Its words, shortened.
     pub words: Words,
-    /// Who called it.
+    /// The address of its client.
     pub addr: SocketAddr,
     /// That client's name.
     pub name: String,
@@ -48,7 +47,7 @@ impl Observed {
         *self.timeline.lock()
     }
 
-    /// What SLOWLOG calls its time: until it was as safe as promised, in microseconds.
+    /// Its time for SLOWLOG in microseconds: until it was as safe as promised.
     pub fn micros(&self) -> u64 {
         let timeline = self.timeline();
         (timeline.total() - timeline.of(Step::Reply)) / 1000
@@ -167,7 +166,7 @@ impl Ring {
         entry.id = entries.next_id;
         entries.next_id += 1;
         entries.newest_first.push_front(Arc::clone(&new));
-        // The usual case is one too many; it is freed when nobody waits for the lock any more.
+        // Usually one is too many; it is freed after the lock.
         let excess = entries.newest_first.len().saturating_sub(max);
         let oldest = if excess > 0 { entries.newest_first.pop_back() } else { None };
         entries.newest_first.truncate(max);
@@ -186,7 +185,7 @@ impl Ring {
         self.0.lock().newest_first.len()
     }
 
-    /// Whether there is none.
+    /// True if there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

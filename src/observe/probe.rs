@@ -50,15 +50,15 @@ struct Tally {
     misses: u64,
 }
 
-/// Whether a command's steps are timed one by one.
+/// How a command's steps are timed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Timing {
-    /// No.
+    /// Not one by one.
     #[default]
     Off,
-    /// Yes: it goes into the ring of samples.
+    /// One by one: it goes into the ring of samples.
     Sample,
-    /// Yes: TRACE takes its timeline.
+    /// One by one: TRACE takes its timeline.
     Trace,
 }
 

@@ -4,7 +4,7 @@
 //!  read ─▶ [ buffer ] ─▶ decode ─▶ execute ─▶ decode ─▶ execute ─ … ─▶ the gate ─▶ send ─▶ read
 //! ```
 //!
-//! What a client can make this thread hold: its unfinished request, at most
+//! The memory that a client can make this thread hold: its unfinished request, at most
 //! `client-query-buffer-limit`, grown only by bytes that arrived; replies of one batch, sent at the
 //! latest when they exceed 64 KiB by one reply; these and what it does not read, together at most
 //! `client-output-buffer-limit` and one value of `proto-max-bulk-len`, so that every single value can be
