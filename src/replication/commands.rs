@@ -1,22 +1,10 @@
 //! Commands about leaders and followers: REPLICAOF, ROLE, PROMOTE, WAIT, LASTSEQ, WAITSEQ.
-//!
-//! # Read your writes
-//!
-//! A client that writes to the leader and then reads from a follower may miss its own write. LASTSEQ on the
-//! leader gives a token of the last write; WAITSEQ on any node returns when that node has it.
-//!
-//! ```text
-//! 3.0c1199aa:151       epoch 3, whose first record has the crc 0c1199aa; record 151
-//! ```
-//!
-//! The crc makes the epoch unique: two nodes that were parted may both count to 3. So a token of a write that
-//! a failover lost is never taken for another write with the same number.
 
 use super::leader;
+use super::token::Token;
 use super::wire::Request;
 use crate::admin::log_command::log_of;
 use crate::aof::epochs::EpochStart;
-use crate::aof::record::{Epoch, canonical_number, parse_crc};
 use crate::clients::blocked::Wait;
 use crate::cluster::progress::ReplicaProgress;
 use crate::cluster::state::LeaderAddr;
@@ -339,33 +327,6 @@ fn stale(engine: &Engine, token: &Token) -> Failure {
     refusal.of_kind(Kind::Unavailable)
 }
 
-/// Names one write: LASTSEQ gives it, WAITSEQ takes it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Token {
-    epoch: Epoch,
-    /// The crc of the epoch's first record.
-    crc: u32,
-    seq: Seq,
-}
-
-impl Token {
-    fn text(&self) -> String {
-        format!("{}.{:08x}:{}", self.epoch.0, self.crc, self.seq)
-    }
-
-    fn parse(text: &[u8]) -> Option<Token> {
-        let text = std::str::from_utf8(text).ok()?;
-        let (history, seq) = text.split_once(':')?;
-        let (epoch, crc) = history.split_once('.')?;
-        let number = |digits: &str| canonical_number(digits.as_bytes());
-        Some(Token {
-            epoch: Epoch(number(epoch)?),
-            crc: parse_crc(crc.as_bytes())?,
-            seq: Seq(number(seq)?),
-        })
-    }
-}
-
 fn positive(millis: &[u8]) -> Result<u64, Failure> {
     let millis =
         integer(millis).ok_or(Failure::fixed("ERR timeout is not an integer or out of range"))?;
@@ -401,20 +362,5 @@ impl Engine {
             self.followers.count(&condition) >= wanted || self.role.is_follower()
         };
         self.block(client, Wait::Asked, &self.followers.acknowledged, deadline, is_over).map(drop)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tokens_read_back() {
-        let token = Token { epoch: Epoch(3), crc: 0x0c11_99aa, seq: Seq(151) };
-        assert_eq!(token.text(), "3.0c1199aa:151");
-        assert_eq!(Token::parse(token.text().as_bytes()), Some(token));
-        for bad in ["", "3:151", "3.0c1199aa", "3.0c1199aa:", "3.0C1199AA:151", "03.0c1199aa:1"] {
-            assert_eq!(Token::parse(bad.as_bytes()), None, "{bad}");
-        }
     }
 }

@@ -102,6 +102,7 @@ pub mod leader;
 mod rejoin;
 pub(crate) mod replica;
 mod sender;
+mod token;
 pub mod transition;
 mod twins;
 pub mod wire;

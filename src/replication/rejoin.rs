@@ -45,7 +45,7 @@ impl LeaderLink<'_> {
             let (answer, end) = answer.ok_or(LinkError::Garbled("an answer"))?;
             log::info!("the leader answers {answer:?}, for {} of epoch {}", ask.seq, ask.epoch.0);
             self.warn_of_end(end, own.seq);
-            match answer {
+            ask = match answer {
                 Answer::Continue(_) if ask == own => return Ok(()),
                 Answer::Continue(_) if ask.seq == Seq(0) => {
                     let base = copy::Base { seq: Seq(0), bytes: 0 };
@@ -60,28 +60,23 @@ impl LeaderLink<'_> {
                 Answer::Full { seq, bytes } => {
                     return self.copy(incoming, copy::Base { seq, bytes }, end);
                 }
-                Answer::Behind(at) => {
-                    if self.shares(at) {
-                        let why = "it has only come to a record before this node's last";
-                        return Err(LinkError::Refused(why.to_string()));
-                    }
-                    ask = self.earlier(at)?;
-                    continue;
+                Answer::Behind(at) | Answer::Diverged(at) if !self.shares(at) => {
+                    self.earlier(at)?
                 }
-                Answer::Diverged(at) if self.shares(at) => {
-                    if at.seq >= ask.seq {
-                        // Records are not given up for an answer that cannot be true.
-                        return Err(LinkError::Garbled("an answer that contradicts itself"));
-                    }
-                    self.give_up_after(at.seq, own)?;
+                Answer::Behind(_) => {
+                    let why = "it has only come to a record before this node's last";
+                    return Err(LinkError::Refused(why.to_string()));
+                }
+                // Records are not given up for an answer that cannot be true.
+                Answer::Diverged(at) if at.seq >= ask.seq => {
+                    return Err(LinkError::Garbled("an answer that contradicts itself"));
                 }
                 Answer::Diverged(at) => {
-                    ask = self.earlier(at)?;
-                    continue;
+                    self.give_up_after(at.seq, own)?;
+                    // The end of the log could not be cut off; only starting over is left.
+                    Position::default()
                 }
-            }
-            // The end of the log could not be cut off; only starting over is left.
-            ask = Position::default();
+            };
         }
         Err(LinkError::Refused("it does not come to an end about where to go on".to_string()))
     }
