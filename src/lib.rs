@@ -100,8 +100,8 @@
 //!   `Client::labels`, `Blocked`, `Pause::pause`, `Pool::connection_tx`, `Shutdown::woken`, `Rarely`
 //! - cluster and pubsub: `Role::state` and `figures`, `Freshness::awaited`, `Progress::claims`,
 //!   `ReplicaProgress::state`, `PubSub::registry`
-//! - reference: `Cell::Text` and `Limits` of each setting, `Metrics::errors` and `rates`, `Latency`, `Ring`,
-//!   `Observed::timeline`, `Feed::lines`, the status page's `listeners`
+//! - reference: `Cell::Text` and `Limits` of each setting, `Metrics::errors` and `rates`, `Latency`, `RecentCommands`,
+//!   `ObservedCommand::timeline`, `Feed::lines`, the status page's `listeners`
 //!
 //! # Invariants
 //!

@@ -125,25 +125,25 @@ impl Client {
     }
 
     /// Records a command by its index in the table.
-    pub fn note_command(&self, index: usize) {
+    pub fn record_command(&self, index: usize) {
         self.last_command.store(index as u32, Relaxed);
     }
 
     /// Records how much input waits and how large its buffers are. Called before each wait for more input, so
     /// it also records the time.
-    pub fn note_input(&self, waiting: usize, buffers: usize) {
+    pub fn record_input(&self, waiting: usize, buffers: usize) {
         self.input_bytes.store(waiting, Relaxed);
         self.buffers.set(buffers);
         self.last_used_seconds.store(self.age_seconds(), Relaxed);
     }
 
     /// Records the RESP version.
-    pub fn note_dialect(&self, dialect: Dialect) {
+    pub fn record_dialect(&self, dialect: Dialect) {
         self.dialect.store(if dialect == Dialect::Resp3 { 3 } else { 2 }, Relaxed);
     }
 
     /// Records how many commands are queued (-1: no transaction), and their bytes.
-    pub fn note_transaction(&self, commands: i64, bytes: usize) {
+    pub fn record_transaction(&self, commands: i64, bytes: usize) {
         self.multi_commands.store(commands, Relaxed);
         self.multi_bytes.set(bytes);
     }

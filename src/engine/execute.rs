@@ -103,7 +103,7 @@ impl Engine {
             Ok(found) => found,
             Err(failure) => return Err(session.refuse_transaction(args, failure)),
         };
-        session.client.note_command(found.index);
+        session.client.record_command(found.index);
         if session.queues(found.command) {
             return self.queue(session, found, args, reply);
         }
@@ -165,7 +165,7 @@ impl Engine {
             waited |= self.make_room()?;
         }
         if waited {
-            session.note_wait();
+            session.record_wait();
         }
         Ok(())
     }
@@ -249,7 +249,7 @@ impl Engine {
             self.finish(session, tx);
             admitted?;
             self.wait_while_paused(&session.client, flags)?;
-            session.note_wait();
+            session.record_wait();
         }
     }
 

@@ -48,7 +48,7 @@ use crate::memory::evict::Evictor;
 use crate::metrics::Metrics;
 use crate::observe::latency::Latency;
 use crate::observe::monitor::Monitors;
-use crate::observe::observed::Ring;
+use crate::observe::observed::RecentCommands;
 use crate::pubsub::{PubSub, Subscriptions};
 use crate::random;
 use crate::shutdown::Shutdown;
@@ -110,9 +110,9 @@ pub struct Engine {
     /// Resident memory beyond the count that counts toward `maxmemory`.
     pub(crate) memory_loss: AtomicUsize,
     /// Slow commands.
-    pub slowlog: Ring,
+    pub slowlog: RecentCommands,
     /// Commands sampled by TRACE SAMPLE.
-    pub samples: Ring,
+    pub samples: RecentCommands,
     /// TRACE SAMPLE: one command in so many is sampled; 0 is off.
     pub(crate) sample_every: AtomicU32,
     /// Slow events, by kind.
@@ -179,8 +179,8 @@ impl Engine {
             evictor: Mutex::default(),
             memory_peak: AtomicUsize::new(0),
             memory_loss: AtomicUsize::new(0),
-            slowlog: Ring::default(),
-            samples: Ring::default(),
+            slowlog: RecentCommands::default(),
+            samples: RecentCommands::default(),
             sample_every: AtomicU32::new(0),
             latency: Latency::default(),
             monitors: Arc::default(),

@@ -205,14 +205,14 @@ impl Session {
     }
 
     /// Called before each RESP request. After the first one, lines are answered in RESP.
-    pub fn note_resp(&mut self) {
+    pub fn record_resp(&mut self) {
         if !std::mem::replace(&mut self.sent_resp, true) {
             self.speak_resp();
         }
     }
 
     /// Called before each line: with HELLO 2 or HELLO 3, a program that sends lines asks for RESP.
-    pub fn note_line(&mut self, args: Args<'_>) {
+    pub fn record_line(&mut self, args: Args<'_>) {
         if args.is(0, "hello") && (args.is(1, "2") || args.is(1, "3")) {
             self.asked_for_resp = true;
             self.speak_resp();
@@ -246,7 +246,7 @@ impl Session {
     }
 
     /// The current command has waited: for CLIENT PAUSE, the log, or evictions.
-    pub(crate) fn note_wait(&mut self) {
+    pub(crate) fn record_wait(&mut self) {
         self.waited = true;
         self.probe.waited(Step::Wait);
     }
@@ -299,6 +299,6 @@ impl Session {
             Mode::Queueing(queue) => (queue.len() as i64, queue.allocated_bytes()),
             _ => (-1, 0),
         };
-        self.client.note_transaction(commands, bytes + self.watches.bytes());
+        self.client.record_transaction(commands, bytes + self.watches.bytes());
     }
 }

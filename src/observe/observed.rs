@@ -23,7 +23,7 @@ const REDACTED: &[u8] = b"(redacted)";
 
 /// A command that ran.
 #[derive(Debug)]
-pub struct Observed {
+pub struct ObservedCommand {
     /// Counts from 0.
     pub id: u64,
     /// When it ended.
@@ -41,7 +41,7 @@ pub struct Observed {
     timeline: Mutex<Timeline>,
 }
 
-impl Observed {
+impl ObservedCommand {
     /// Where its time went, so far.
     pub fn timeline(&self) -> Timeline {
         *self.timeline.lock()
@@ -97,7 +97,12 @@ impl Observed {
 }
 
 /// The answer of SLOWLOG GET and TRACE LIST.
-pub fn write_all(all: &[Arc<Observed>], reply: &mut Reply, with_timeline: bool, as_text: bool) {
+pub fn write_all(
+    all: &[Arc<ObservedCommand>],
+    reply: &mut Reply,
+    with_timeline: bool,
+    as_text: bool,
+) {
     if as_text {
         let mut page = String::new();
         for one in all {
@@ -138,15 +143,15 @@ pub(crate) fn as_typed(word: &[u8]) -> String {
 
 /// The newest of the commands observed.
 #[derive(Debug, Default)]
-pub struct Ring(Mutex<Entries>);
+pub struct RecentCommands(Mutex<Entries>);
 
 #[derive(Debug, Default)]
 struct Entries {
-    newest_first: VecDeque<Arc<Observed>>,
+    newest_first: VecDeque<Arc<ObservedCommand>>,
     next_id: u64,
 }
 
-impl Ring {
+impl RecentCommands {
     /// Adds one and forgets those beyond `max`.
     pub fn add(
         &self,
@@ -156,10 +161,10 @@ impl Ring {
         words: Words,
         ended: Stopwatch,
         timeline: Timeline,
-    ) -> Arc<Observed> {
+    ) -> Arc<ObservedCommand> {
         let (name, addr) = (client.labels().name, client.addr);
         let (at, timeline) = (UnixMillis::now(), Mutex::new(timeline));
-        let new = Observed { id: 0, at, command, words, addr, name, ended, timeline };
+        let new = ObservedCommand { id: 0, at, command, words, addr, name, ended, timeline };
         let mut new = Arc::new(new);
         let mut entries = self.0.lock();
         let entry = Arc::get_mut(&mut new).expect("nobody else knows of it yet");
@@ -176,7 +181,7 @@ impl Ring {
     }
 
     /// The newest ones, at most `count`.
-    pub fn newest(&self, count: usize) -> Vec<Arc<Observed>> {
+    pub fn newest(&self, count: usize) -> Vec<Arc<ObservedCommand>> {
         self.0.lock().newest_first.iter().take(count).cloned().collect()
     }
 

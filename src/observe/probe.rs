@@ -22,7 +22,7 @@
 //!   time and the gate's together reach the limit, it is kept. That is one entry for one wait, however many
 //!   commands shared it.
 
-use super::observed::{Observed, Words};
+use super::observed::{ObservedCommand, Words};
 use crate::aof::stats::Stages;
 use crate::clients::Client;
 use crate::clock::Stopwatch;
@@ -87,7 +87,7 @@ pub struct Probe {
 #[derive(Debug, Default)]
 pub struct Unsettled {
     /// Commands that are kept in a ring.
-    kept: Vec<Arc<Observed>>,
+    kept: Vec<Arc<ObservedCommand>>,
     first: FirstWait,
     /// Memory for the words of the next `first`.
     spare: Words,

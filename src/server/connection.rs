@@ -94,7 +94,7 @@ impl Connection<'_> {
         self.session.shrink();
         let held =
             self.input.capacity() + self.decoder.allocated_bytes() + self.session.allocated_bytes();
-        self.session.client.note_input(self.input.waiting().len(), held);
+        self.session.client.record_input(self.input.waiting().len(), held);
         self.set_timeout();
         // Stepping aside before the wait lets the clients whose requests are here already be served
         // first; often ours has come by then, and nobody need be put to sleep and woken. Measured with
@@ -137,7 +137,7 @@ impl Connection<'_> {
                 Step::NeedMore => break,
                 Step::Skip(used) => used,
                 Step::Resp(used) => {
-                    self.session.note_resp();
+                    self.session.record_resp();
                     self.reply.set_dialect(self.session.resp);
                     let args = self.decoder.args(self.input.waiting());
                     self.engine.execute(&mut self.session, args, &mut self.reply);
@@ -198,7 +198,7 @@ impl Connection<'_> {
         match text::arguments(&self.engine.commands, line, words) {
             Ok(spans) => {
                 let args = self.decoder.line_args(&spans);
-                self.session.note_line(args);
+                self.session.record_line(args);
                 self.reply.set_dialect(self.session.line_dialect());
                 self.engine.execute(&mut self.session, args, &mut self.reply);
             }
