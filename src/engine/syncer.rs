@@ -43,7 +43,7 @@ pub fn run(engine: &Engine, persistence: &Persistence) {
         wait(persistence, interval, &mut last_sync);
         log.retry();
         if interval.is_some_and(|interval| last_sync.elapsed() >= interval) {
-            // A failure is on record in the log; the gate and INFO tell.
+            // The log remembers a failure; the gate and INFO show it.
             let _ = log.sync();
             last_sync = Instant::now();
         }
