@@ -7,7 +7,7 @@ in a circle, `make size ARGS=--longest` the longest files, and `make check` fail
 - the core, or all code, has more lines than the limits below;
 - a file has more than 450 lines, or engine/ has more than 14 files;
 - files import each other in a circle (a `mod.rs` and the files below it may);
-- a link in README.md, or a file named in a `//!` header, does not exist;
+- a link in README.md does not exist, or a file, a module or an item that a doc comment names;
 - a lock is missing in the table of src/lib.rs.
 
 Lines count with comments and blank lines, but without unit tests: a file counts up to its `#[cfg(test)]`, and
@@ -119,8 +119,8 @@ class Crate:
         return [self.name(path) for path in self.files if path in reached(path)]
 
     def dead_links(self):
-        """Links of README.md and of scripts/bench/RESULTS.md, and files named in `//!` headers, that do not
-        exist."""
+        """Names that lead nowhere: links of README.md and of scripts/bench/RESULTS.md, and paths of files, modules
+        and items in doc comments."""
         for page in [self.root / "README.md", self.root / "scripts/bench/RESULTS.md"]:
             text = re.sub(r"```.*?```", "", page.read_text() if page.exists() else "", flags=re.S)
             for link in re.findall(r"\]\(([^)\s#]+)[^)]*\)", text):
@@ -133,6 +133,8 @@ class Crate:
         sources = [path.relative_to(self.root).as_posix()
                    for folder in ("src", "tests") for path in (self.root / folder).rglob("*.rs")]
         by_module = self.modules()
+        words_of = {path: set(re.findall(r"\w+", re.sub(r"//.*", "", "\n".join(lines))))
+                    for path, lines in self.lines.items()}
         for path in self.files:
             comments = "\n".join(line for line in self.lines[path] if line.strip().startswith(("//!", "///")))
             for named in re.findall(r"`((?:src|tests|scripts)/[\w./-]*\w/?)`", comments):
@@ -144,6 +146,9 @@ class Crate:
             for named in re.findall(r"`([a-z_]+(?:::\w+)+)`", comments):
                 if self.is_missing(tuple(named.split("::")), by_module):
                     yield f"src/{self.name(path)} names {named}"
+            for owner, item in re.findall(r"`([A-Z]\w+)::(\w+)`", comments):
+                if not any({owner, item} <= words for words in words_of.values()):
+                    yield f"src/{self.name(path)} names {owner}::{item}"
 
     def is_missing(self, named, by_module):
         """True for a path `module::item` whose module is there and has no such item."""

@@ -1,32 +1,32 @@
 //! Glob patterns as Redis has them: `*`, `?`, `[a-z]`, `[^a]`, `\x`. Over bytes, not characters.
 //!
-//! A pattern comes from a client, and so does the text. Matching with a way back for each star is
-//! exponential (CVE-2022-36021), and with a way back for the last star only it still takes as many steps
-//! as pattern × text, which is seconds for two words of 40,000 bytes. So:
+//! Pattern and text come from clients. Backtracking for each star is exponential (CVE-2022-36021).
+//! Backtracking for the last star only still takes pattern × text steps: seconds for two words of 40,000
+//! bytes. So:
 //!
-//! - a pattern has [`PATTERN_BYTES_MAX`] bytes at most, on every path that takes one;
-//! - it is parsed once, into pieces between its stars; a class is a set of bytes, however long it was;
-//! - each piece is looked for once, from where the one before it was found: the leftmost place is as good
-//!   as any other. A long piece is looked for in all places at once, with a bit for each of its bytes
+//! - A pattern has at most [`PATTERN_BYTES_MAX`] bytes, on every path that takes one.
+//! - It is parsed once, into the pieces between its stars. A class is a set of bytes, however long it was.
+//! - Each piece is searched for once, from the end of the one before: the leftmost match is as good as any
+//!   other. A long piece is searched for at all places at once, with a bit for each of its bytes
 //!   (Baeza-Yates and Gonnet, "A new approach to text searching", 1992).
 //!
-//! Together: at most 64 steps for a byte of text ([`Pattern::steps`]).
+//! So a byte of text takes at most 64 steps ([`Pattern::steps`]).
 
 use crate::error::Failure;
 
-/// The longest pattern, and the longest name of a channel, which is matched with patterns.
+/// The longest pattern, and the longest name of a channel.
 pub const PATTERN_BYTES_MAX: usize = 4 << 10;
 /// The error for a longer one of either.
 pub const PATTERN_TOO_LONG: Failure =
     Failure::fixed("ERR a channel or pattern may have 4096 bytes at most");
 
-/// Up to so many comparisons, trying one place after another is cheaper than preparing for all at once.
+/// Up to so many comparisons, trying one place after another is cheaper than preparing to try all at once.
 const COMPARISONS_MAX: usize = 4 << 10;
 
-/// A set of bytes, a bit for each.
+/// A set of bytes, one bit each.
 type Set = [u64; 4];
 
-/// What one byte of text is compared with: itself, `ANY`, or `FIRST_SET` and the number of a set.
+/// Matches one byte of text: that byte, `ANY`, or `FIRST_SET` plus the number of a set.
 type Token = u16;
 const ANY: Token = 256;
 const FIRST_SET: Token = 257;
@@ -36,13 +36,12 @@ const FIRST_SET: Token = 257;
 pub struct Pattern {
     tokens: Vec<Token>,
     sets: Vec<Set>,
-    /// Where the pieces between the stars end in `tokens`. One more than there are stars; stars that
-    /// stand side by side are one.
+    /// The ends of the pieces between the stars, in `tokens`. Adjacent stars count as one.
     ends: Vec<u16>,
 }
 
 impl Pattern {
-    /// Parses a pattern. There are no wrong ones, only too long ones.
+    /// Parses a pattern. Only its length can be wrong.
     pub fn parse(pattern: &[u8]) -> Result<Pattern, Failure> {
         if pattern.len() > PATTERN_BYTES_MAX {
             return Err(PATTERN_TOO_LONG);
@@ -74,7 +73,7 @@ impl Pattern {
         Ok(parsed)
     }
 
-    /// Whether all of `text` matches. As in Redis, an empty text is matched by the empty pattern only.
+    /// True if all of `text` matches. As in Redis, an empty text is matched by the empty pattern only.
     pub fn matches(&self, text: &[u8]) -> bool {
         if text.len() < self.tokens.len() || (text.is_empty() && self.ends.len() > 1) {
             return false;
@@ -86,7 +85,8 @@ impl Pattern {
         if self.ends.len() == 1 {
             return first.len() == text.len();
         }
-        // The first and the last piece have one place each; there is room for all, so they do not overlap.
+        // The first and the last piece have one possible place each. The text is long enough for all pieces, so
+        // these two do not overlap.
         let (mut at, end) = (first.len(), text.len() - last.len());
         if !self.fits(last, &text[end..]) {
             return false;
@@ -100,13 +100,13 @@ impl Pattern {
         true
     }
 
-    /// How many steps matching a text of this length takes at most, roughly.
+    /// An upper bound, roughly, for the steps that matching a text of this length takes.
     pub fn steps(&self, text_len: usize) -> usize {
         let middle = (1..self.ends.len().max(2) - 1).map(|number| self.piece(number).len());
         self.tokens.len().min(text_len) + text_len.saturating_mul(middle.max().unwrap_or(0).min(64))
     }
 
-    /// Bytes of memory that it takes.
+    /// Bytes of memory that the pattern takes.
     pub fn allocated_bytes(&self) -> usize {
         size_of_val(&*self.tokens) + size_of_val(&*self.sets) + size_of_val(&*self.ends)
     }
@@ -116,7 +116,7 @@ impl Pattern {
         &self.tokens[usize::from(start)..usize::from(self.ends[number])]
     }
 
-    /// A set of one byte is that byte, and one that is known is not kept twice.
+    /// The token for a set: of one byte, that byte; of a set that is known, the same again.
     fn token_of(&mut self, set: Set) -> Token {
         let len: u32 = set.iter().map(|word| word.count_ones()).sum();
         match len {
@@ -142,12 +142,12 @@ impl Pattern {
         }
     }
 
-    /// Whether a text that is at least as long begins with this piece.
+    /// True if a text that is at least as long begins with this piece.
     fn fits(&self, piece: &[Token], text: &[u8]) -> bool {
         piece.iter().zip(text).all(|(&token, &byte)| self.accepts(token, byte))
     }
 
-    /// Where the leftmost place of a piece in a text ends.
+    /// The end of a piece's leftmost match in a text.
     fn find(&self, piece: &[Token], text: &[u8]) -> Option<usize> {
         let places = (text.len() + 1).checked_sub(piece.len())?;
         if places.saturating_mul(piece.len()) <= COMPARISONS_MAX {
@@ -183,7 +183,7 @@ impl Pattern {
         None
     }
 
-    /// For each byte, which of the piece's tokens accept it: a bit for each token, in rows of `words`.
+    /// For each byte, the tokens of the piece that accept it: one bit per token, in rows of `words`.
     fn accepting(&self, piece: &[Token], words: usize) -> Vec<u64> {
         let mut any = vec![0u64; words];
         let numbered =
@@ -212,8 +212,8 @@ fn holds(set: &Set, byte: u8) -> bool {
     set[usize::from(byte / 64)] >> (byte % 64) & 1 == 1
 }
 
-/// The class `[…]` at the head of a pattern, and its length. As in Redis, a class that is not closed ends
-/// with the pattern, and a range may stand either way round.
+/// The class `[…]` at the start of a pattern, and its length. As in Redis, a class without `]` ends with the
+/// pattern, and the bounds of a range may come in either order.
 fn class(pattern: &[u8]) -> (Set, usize) {
     let negated = pattern.get(1) == Some(&b'^');
     let mut at = if negated { 2 } else { 1 };

@@ -39,8 +39,8 @@
 //! # Modules, in reading order
 //!
 //! The core: [`protocol`] bytes ↔ requests and replies · [`store`] effects and the table · [`commands`] the
-//! everyday commands · [`aof`] the log · [`clients`] the state of connections · [`engine`] the path of a request ·
-//! [`server`] sockets and threads.
+//! everyday commands · [`aof`] the log · [`engine`] the path of a request · [`clients`] the connections and their
+//! output · [`server`] sockets and threads.
 //!
 //! More than one node: [`cluster`] this node's role, its link to the leader, its followers' progress ·
 //! [`replication`] the log on its way to followers · [`pubsub`] messages and events about keys.
@@ -102,6 +102,21 @@
 //!   `ReplicaProgress::state`, `PubSub::registry`
 //! - reference: `Cell::Text` and `Limits` of each setting, `Metrics::errors` and `rates`, `Latency`, `RecentCommands`,
 //!   `ObservedCommand::timeline`, `Feed::lines`, the status page's `listeners`
+//!
+//! # Ten questions, and where the answer is
+//!
+//! | question | answer |
+//! |---|---|
+//! | Where does a TTL become a deadline? | `Expiry::deadline` in `commands::expiry` |
+//! | Where is it decided that a reply may leave? | `Engine::pass_gate` in `engine::gate` |
+//! | What happens when the disk is full? | `Log::admit` refuses writes, `Log::retry` resumes: `aof::log` |
+//! | Where is the lag computed? | `ReplicaProgress::lag` in `cluster::progress` |
+//! | Which thread closes a slow subscriber? | the publisher's, or `sweeper` over the soft limit: `clients::outbox` |
+//! | How is a torn tail told from corruption? | the header of `aof::recovery` |
+//! | Which locks does EXEC take? | `Engine::begin_transaction` in `engine::transaction` |
+//! | Where is a message forwarded to a follower? | `Engine::publish` in `pubsub::notify`, then `replication::sender` |
+//! | How does a diverged follower get its leader's log? | `replication::rejoin` |
+//! | Where is `maxmemory` enforced? | `Engine::make_room` in `memory::evict`, before each write |
 //!
 //! # Invariants
 //!

@@ -13,8 +13,8 @@ from bench.workload import Target, Workload
 class Recovery(Workload):
     """Two million SETs over a million keys; then how long a restart takes to read them back.
 
-    Both read from the kernel's cache, not from the disk: it was all written a moment ago. What is
-    measured is parsing, checking and building the table. Redis checks no checksums here.
+    The files were just written, so both read them from the kernel's cache. This measures parsing, checking
+    and building the table. Redis verifies no checksums here.
     """
 
     durability = "everysec-plain"

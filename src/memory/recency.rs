@@ -1,62 +1,61 @@
-//! How lately, or how often, a key was used: 32 bits beside each entry.
+//! Recency: the time of a key's last access, or how often it was accessed. 32 bits beside each entry.
 //!
-//! Which of the two is noted depends on `maxmemory-policy`, and the top bit says which it was:
+//! `maxmemory-policy` decides which of the two is recorded. The top bit says which it was:
 //!
 //! ```text
 //! by time       0 [ 31 bits: time, in units of 64 ms ]
-//! by frequency  1 [ 7 unused ][ 16 bits: minute of the last use ][ 8 bits: counter ]
+//! by frequency  1 [ 7 unused ][ 16 bits: minute of the last access ][ 8 bits: counter ]
 //! ```
 //!
-//! Each form can be read as the other, so that a change of the policy (or a table that was filled by
-//! recovery, which notes times) misleads nobody: a time counts as a key that was new then, a counter as
-//! a use in its last minute.
+//! Each form can be read as the other, for after a change of the policy (and for recovery, which records
+//! times): a time counts as a key that was new then, a counter as an access in its last minute.
 //!
-//! The unit is finer than Redis's second: in a cache that turns over within seconds, whole seconds could
-//! not tell old from new. Both clocks wrap, the time after four years, the minutes after 45 days. A time
-//! that lies ahead by up to half of that is a clock that was set back, and counts as now.
+//! The unit is finer than Redis's second: in a cache whose keys are replaced within seconds, whole seconds
+//! could not distinguish old from new. Both clocks wrap, the time after four years, the minutes after 45 days. A time
+//! that lies ahead by up to half of that comes from a clock that was set back, and counts as now.
 //!
 //! The counter is Redis's (Salvatore Sanfilippo, "Random notes on improving the Redis LRU algorithm",
-//! 2016): it grows with a probability that falls with its height, so that eight bits tell ten uses from a
-//! million, and loses one for each `lfu-decay-time` minutes without a use. A new key begins above 0, or it
-//! would go before it had a chance.
+//! 2016): it grows with a probability that falls with its height, so that eight bits can distinguish ten
+//! accesses from a million, and loses one for each `lfu-decay-time` minutes without an access. A new key
+//! starts above 0, or it would be evicted before its second access.
 
 use crate::clock::UnixMillis;
 
-/// What is noted of each use.
+/// The record that is kept of accesses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tracking {
-    /// When it was.
+    /// The time of the last one.
     #[default]
     Time,
-    /// How many there have been, on a scale that forgets.
+    /// How many there were lately, on a logarithmic scale.
     Frequency {
         /// `lfu-log-factor`: more makes the counter grow more slowly.
         log_factor: u32,
-        /// `lfu-decay-time`: minutes that cost the counter one; 0 never does.
+        /// `lfu-decay-time`: minutes after which the counter loses one; 0 is never.
         decay_minutes: u32,
     },
 }
 
-/// A key's uses.
+/// The record of a key's accesses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recency(pub(crate) u32);
 
-/// One use, of whatever key it is.
+/// One access to a key.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Access {
-    /// When.
+    /// Its time.
     pub now: UnixMillis,
-    /// What is noted of it.
+    /// The record to keep of it.
     pub tracking: Tracking,
 }
 
 impl Access {
-    /// A key that is made by this use.
+    /// The record of a key that is created now.
     pub fn new_key(self) -> Recency {
         Recency::new(self.now, self.tracking)
     }
 
-    /// A key with these uses, after one more.
+    /// A record after one more access.
     pub fn after(self, before: Recency) -> Recency {
         before.used(self.now, self.tracking, fastrand::f64)
     }
@@ -69,7 +68,7 @@ const TIME_UNIT_MS: u64 = 64;
 const FREQUENCY_NEW: u8 = 5;
 
 impl Recency {
-    /// Of a key that is made now.
+    /// Of a key that is created now.
     pub fn new(now: UnixMillis, tracking: Tracking) -> Recency {
         match tracking {
             Tracking::Time => Recency((now.0 / TIME_UNIT_MS) as u32 & TIME_MASK),
@@ -77,19 +76,19 @@ impl Recency {
         }
     }
 
-    /// A key with this counter that is used now.
+    /// Of a key with this counter that is accessed now.
     pub fn counted(counter: u8, now: UnixMillis) -> Recency {
         Recency(BY_FREQUENCY | u32::from(minute(now)) << 8 | u32::from(counter))
     }
 
-    /// Of a key that was used last so many seconds ago, or as long ago as can be told.
+    /// Of a key whose last access was so many seconds ago, or as long ago as can be represented.
     pub fn unused_for(seconds: u64, now: UnixMillis) -> Recency {
         let units =
             seconds.saturating_mul(1000).div_ceil(TIME_UNIT_MS).min(u64::from(TIME_MASK / 2));
         Recency(Recency::new(now, Tracking::Time).0.wrapping_sub(units as u32) & TIME_MASK)
     }
 
-    /// After one more use. `dice` is a random number from 0 to 1; it is drawn only if it is needed.
+    /// After one more access. `dice` draws a random number from 0 to 1, if it is needed.
     pub fn used(self, now: UnixMillis, tracking: Tracking, dice: impl FnOnce() -> f64) -> Recency {
         match tracking {
             Tracking::Time => Recency::new(now, tracking),
@@ -100,7 +99,7 @@ impl Recency {
         }
     }
 
-    /// Milliseconds since the last use, as precisely as is known.
+    /// Milliseconds since the last access, as precisely as is known.
     pub fn idle_millis(self, now: UnixMillis) -> u64 {
         if self.is_by_frequency() {
             return u64::from(self.idle_minutes(now)) * 60_000;
@@ -109,7 +108,7 @@ impl Recency {
         if units > TIME_MASK / 2 { 0 } else { u64::from(units) * TIME_UNIT_MS }
     }
 
-    /// The counter as it is now, with what it has lost since the last use.
+    /// The counter now, after what it has lost since the last access.
     pub fn frequency(self, now: UnixMillis, decay_minutes: u32) -> u8 {
         let (counter, minutes) = if self.is_by_frequency() {
             (self.0 as u8, u64::from(self.idle_minutes(now)))
@@ -124,7 +123,7 @@ impl Recency {
         self.0 & BY_FREQUENCY != 0
     }
 
-    /// Redis's: a minute that seems to lie ahead is one of 45 days ago.
+    /// As in Redis, a minute that seems to lie ahead is one of 45 days ago.
     fn idle_minutes(self, now: UnixMillis) -> u16 {
         minute(now).wrapping_sub((self.0 >> 8) as u16)
     }

@@ -19,13 +19,13 @@ pub struct Sample {
     pub shard: usize,
     /// Its place in the shard's hash order.
     pub place: u32,
-    /// When or how often it was used.
+    /// The record of its accesses.
     pub recency: Recency,
     /// Its deadline, if only keys with one were asked for.
     pub deadline: Option<UnixMillis>,
 }
 
-/// Draws shards by how many keys each has. The counts may be somewhat out of date; that costs evenness only.
+/// Draws shards by their numbers of keys. These may be somewhat out of date; that costs evenness only.
 #[derive(Debug, Default)]
 pub struct Odds {
     /// For each shard, the number of keys in it and in those before it.

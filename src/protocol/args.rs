@@ -24,12 +24,12 @@ impl<'a> Args<'a> {
         Args { bytes, spans }
     }
 
-    /// How many, including the command's name.
+    /// The number of arguments, including the command's name.
     pub fn len(&self) -> usize {
         self.spans.len()
     }
 
-    /// Whether there are none.
+    /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }
@@ -45,7 +45,7 @@ impl<'a> Args<'a> {
         spans.iter().map(move |span| &bytes[span.start..span.end])
     }
 
-    /// Whether the argument at this index is this word, in upper or lower case.
+    /// True if the argument at this index is this word, in upper or lower case.
     pub fn is(&self, index: usize, word: &str) -> bool {
         self.get(index).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
     }

@@ -1,4 +1,4 @@
-//! How arrays look in text: each element on a line, numbered and indented as `redis-cli` does; a push is
+//! Arrays in text: each element on a line, numbered and indented as `redis-cli` does; a push is
 //! one line of words. In RESP there are no levels.
 
 /// The arrays that are not complete, the innermost last.
@@ -72,7 +72,7 @@ impl Levels {
         }
     }
 
-    /// Whether the current element is a word of a push, but not the last one.
+    /// True if the current element is a word of a push, but not the last one.
     pub fn is_inside_line(&self) -> bool {
         self.0.last().is_some_and(|level| level.is_line && level.written < level.len)
     }

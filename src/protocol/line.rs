@@ -18,7 +18,7 @@ pub struct Word {
     pub span: Span,
     /// Where it stood in the line, quotes included.
     pub typed: Span,
-    /// Whether it was quoted: then it is meant literally.
+    /// True if it was quoted: then it is meant literally.
     pub quoted: bool,
 }
 
@@ -93,7 +93,7 @@ pub(super) fn leading_control(input: &[u8]) -> Option<usize> {
     }
 }
 
-/// Removes control sequences in place. What they ask for is refused, in `answers`.
+/// Removes control sequences in place. The options that they ask for are refused, in `answers`.
 ///
 /// To ignore them is not enough: Ctrl-C sends `IAC IP IAC DO TIMING-MARK`, and then telnet discards all
 /// that it receives until that is answered (RFC 860).
@@ -150,7 +150,7 @@ fn subnegotiation_len(rest: &[u8]) -> Option<usize> {
     None
 }
 
-/// Where the first line of `input` ends, and how many bytes its end has: LF (a CR before it is a blank), or
+/// The length of the first line of `input`, and the length of its end: LF (a CR before it is a blank), or
 /// CR NUL, which is Enter to a telnet in character mode.
 pub(super) fn line_end(input: &[u8]) -> Option<(usize, usize)> {
     let feed = input.iter().position(|&byte| byte == b'\n');

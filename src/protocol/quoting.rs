@@ -1,4 +1,4 @@
-//! Quotes and backslash escapes: how a value is shown on one line, and how it is read back.
+//! Quotes and backslash escapes: a value on one line, and back.
 //!
 //! Used by text replies, by the lines that people type, by the configuration file and by MONITOR. What
 //! [`quote`] writes, [`unescape`] reads back to the same bytes.
@@ -69,26 +69,13 @@ pub fn unescape(rest: &[u8]) -> Option<(u8, usize)> {
 }
 
 /// Codes that begin our error replies.
+#[rustfmt::skip]
 const ERROR_CODES: [&str; 16] = [
-    "ERR",
-    "WRONGTYPE",
-    "NOAUTH",
-    "WRONGPASS",
-    "NOPROTO",
-    "NOPERM",
-    "EXECABORT",
-    "READONLY",
-    "OOM",
-    "MISCONF",
-    "LOADING",
-    "BUSY",
-    "BUSYKEY",
-    "NOREPLICAS",
-    "STALE",
-    "MASTERDOWN",
+    "ERR", "WRONGTYPE", "NOAUTH", "WRONGPASS", "NOPROTO", "NOPERM", "EXECABORT", "READONLY",
+    "OOM", "MISCONF", "LOADING", "BUSY", "BUSYKEY", "NOREPLICAS", "STALE", "MASTERDOWN",
 ];
 
-/// Whether a value, shown as it is, could be taken for another reply or would break the line.
+/// True if a value, shown as it is, could be taken for another reply or would break the line.
 pub(super) fn needs_quotes(value: &[u8]) -> bool {
     let (Some(&first), Some(&last)) = (value.first(), value.last()) else { return true };
     first == b' '
@@ -113,7 +100,7 @@ fn looks_like_an_error(value: &[u8]) -> bool {
         && ERROR_CODES.iter().any(|code| code.as_bytes() == word)
 }
 
-/// Whether a line that holds the value as it is has it as one word.
+/// True if a line that holds the value as it is has it as one word.
 pub(super) fn is_word(value: &[u8]) -> bool {
     !value.starts_with(b"'") && !value.iter().any(u8::is_ascii_whitespace)
 }

@@ -17,7 +17,7 @@ use super::quoting::{Escaping, escape, is_word, needs_quotes, quote};
 use crate::digits::decimal;
 use crate::error::Failure;
 
-/// How replies are written.
+/// The form of replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// Lines for people and scripts.
@@ -89,14 +89,14 @@ impl Reply {
         self.dialect = dialect;
     }
 
-    /// Sets how many bytes may be collected. What does not fit is left out, so that a request which
+    /// Limits the bytes that may be collected. The rest is left out, so that a request which
     /// names a large key a million times costs no memory: the owner of the buffer asks
     /// [`Reply::is_over_limit`] and sends none of it. A reply that is one value always fits.
     pub fn set_limit(&mut self, len_max: usize) {
         self.len_max = len_max;
     }
 
-    /// Whether the limit was exceeded, so that something was or will be left out.
+    /// True if the limit was exceeded, so that something was or will be left out.
     pub fn is_over_limit(&self) -> bool {
         self.is_cut_short || self.bytes.len() > self.bytes_max()
     }
@@ -115,13 +115,13 @@ impl Reply {
         self.len_max.saturating_add(self.largest_value)
     }
 
-    /// Whether a part of a reply fits. After one that does not fit, none does.
+    /// True if a part of a reply fits. After one that does not fit, none does.
     pub fn fits(&mut self, bytes: usize) -> bool {
         self.is_cut_short |= bytes > self.room();
         !self.is_cut_short
     }
 
-    /// Whether nothing of the current reply has been written.
+    /// True if nothing of the current reply has been written.
     fn is_at_start(&self) -> bool {
         self.levels.is_empty() && self.bytes.len() == self.start
     }
@@ -194,14 +194,13 @@ impl Reply {
 
     /// An integer.
     pub fn int(&mut self, value: i64) {
-        if !self.begin_if_it_fits(1) {
-            return;
+        if self.begin_if_it_fits(1) {
+            if self.dialect != Dialect::Text {
+                self.bytes.push(b':');
+            }
+            self.digits(value);
+            self.end_line();
         }
-        if self.dialect != Dialect::Text {
-            self.bytes.push(b':');
-        }
-        self.digits(value);
-        self.end_line();
     }
 
     /// A count or a length, as an integer.
@@ -355,27 +354,25 @@ impl Reply {
     }
 
     fn raw_nil(&mut self, resp2: &[u8]) {
-        if !self.begin_if_it_fits(resp2.len()) {
-            return;
-        }
         let nil = match self.dialect {
             Dialect::Text => b"(nil)",
             Dialect::Resp2 => resp2,
             Dialect::Resp3 => b"_",
         };
-        self.bytes.extend_from_slice(nil);
-        self.end_line();
+        if self.begin_if_it_fits(resp2.len()) {
+            self.bytes.extend_from_slice(nil);
+            self.end_line();
+        }
     }
 
     fn line(&mut self, resp_type: u8, text: &[u8]) {
-        if !self.begin_if_it_fits(text.len()) {
-            return;
+        if self.begin_if_it_fits(text.len()) {
+            if self.dialect != Dialect::Text {
+                self.bytes.push(resp_type);
+            }
+            self.bytes.extend_from_slice(text);
+            self.end_line();
         }
-        if self.dialect != Dialect::Text {
-            self.bytes.push(resp_type);
-        }
-        self.bytes.extend_from_slice(text);
-        self.end_line();
     }
 
     fn header(&mut self, resp_type: u8, len: usize) {

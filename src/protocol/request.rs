@@ -15,16 +15,16 @@ const HEADER_LEN_MAX: usize = 64 << 10;
 const UNAUTHENTICATED_ARGS_MAX: i64 = 10;
 const UNAUTHENTICATED_BULK_MAX: i64 = 16 << 10;
 
-/// What a client may send.
+/// Limits on a client's requests.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// The longest argument, in bytes.
     pub bulk_len_max: u64,
-    /// Whether the client still has to authenticate: then requests must be small.
+    /// True if the client still has to authenticate: then requests must be small.
     pub unauthenticated: bool,
 }
 
-/// What the decoder found.
+/// The next thing in the input.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
     /// No whole request yet.
@@ -58,7 +58,7 @@ enum State {
 #[derive(Debug)]
 pub struct Decoder {
     state: State,
-    /// How many bytes of the unfinished request have been parsed.
+    /// Bytes of the unfinished request that have been parsed.
     at: usize,
     spans: Vec<Span>,
     words: Vec<Word>,

@@ -61,12 +61,12 @@ impl Classes {
         i64::from(self.0)
     }
 
-    /// Whether all of `other` are among these.
+    /// True if all of `other` are among these.
     pub fn has(self, other: Classes) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Whether anything is published.
+    /// True if anything is published.
     pub fn have_a_channel(self) -> bool {
         self.has(Classes::KEYSPACE) || self.has(Classes::KEYEVENT)
     }

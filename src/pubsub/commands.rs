@@ -1,13 +1,10 @@
-//! SUBSCRIBE and its kin: who listens. What they promise is said in `pubsub.rs`.
-//!
-//! A confirmation is sent by itself, in the same turn in which the subscription is entered. So what was
-//! answered before must have left: also what is parked with the sync thread.
+//! The commands: SUBSCRIBE, PUBLISH and others. The module's header says what they promise.
 
-use super::{Kind, NAME_BYTES_MAX, SUBSCRIPTIONS_MAX};
+use super::{Kind, NAME_BYTES_MAX, SUBSCRIPTIONS_MAX, Subscriptions};
 use crate::clients::outbox::SendError;
 use crate::commands::Family::PubSub;
 use crate::commands::{Flags, Spec};
-use crate::config::ClientClass;
+use crate::config::{ClientClass, OutputLimit};
 use crate::engine::Session;
 use crate::engine::session::Ending;
 use crate::engine::table::{FAST, Row, ServerCall, container, row, sub, subcommands};
@@ -23,38 +20,30 @@ const LISTEN: Flags =
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     row(PubSub, "publish", 3, FAST.and(Flags::MAY_REPLICATE), publish).rest(2)
-        .help("channel message", "Sends a message to all who listen to a channel now; answers how many.",
+        .help("channel message", "Sends a message to a channel's subscribers; answers how many there are.",
             "PUBLISH news hello world -> 0"),
-    row(PubSub, "subscribe", -2, LISTEN, subscribe)
-        .help("channel [channel ...]", "Listens to channels; RESET ends it.",
+    row(PubSub, "subscribe", -2, LISTEN, |call, args| subscribe(call, Kind::Channel, args))
+        .help("channel [channel ...]", "Subscribes to channels; RESET ends it.",
             "SUBSCRIBE news -> subscribe news 1"),
-    row(PubSub, "unsubscribe", -1, LISTEN, unsubscribe)
-        .help("[channel [channel ...]]", "Stops listening to these channels, or to all.",
+    row(PubSub, "unsubscribe", -1, LISTEN, |call, args| unsubscribe(call, Kind::Channel, args))
+        .help("[channel [channel ...]]", "Unsubscribes from these channels, or from all.",
             "SUBSCRIBE news; UNSUBSCRIBE news -> unsubscribe news 0"),
-    row(PubSub, "psubscribe", -2, LISTEN, psubscribe)
-        .help("pattern [pattern ...]", "Listens to all channels whose names match glob patterns.",
+    row(PubSub, "psubscribe", -2, LISTEN, |call, args| subscribe(call, Kind::Pattern, args))
+        .help("pattern [pattern ...]", "Subscribes to all channels whose names match glob patterns.",
             "PSUBSCRIBE news.* -> psubscribe news.* 1"),
-    row(PubSub, "punsubscribe", -1, LISTEN, punsubscribe)
-        .help("[pattern [pattern ...]]", "Stops listening to these patterns, or to all.",
+    row(PubSub, "punsubscribe", -1, LISTEN, |call, args| unsubscribe(call, Kind::Pattern, args))
+        .help("[pattern [pattern ...]]", "Unsubscribes from these patterns, or from all.",
             "PUNSUBSCRIBE -> punsubscribe (nil) 0"),
-    container(PubSub, "pubsub", FAST, subcommands, "Tells who listens.", "PUBSUB NUMSUB news -> 1) news\n2) 0"),
+    container(PubSub, "pubsub", FAST, subcommands, "Shows channels and their subscribers.", "PUBSUB NUMSUB news -> 1) news\n2) 0"),
     sub(PubSub, "pubsub|channels", -2, FAST, channels, "[pattern]",
-        "The channels that somebody listens to by name."),
+        "Channels with subscribers by name."),
     sub(PubSub, "pubsub|help", 2, FAST, subcommands, "", "Lists the subcommands."),
-    sub(PubSub, "pubsub|numpat", 2, FAST, numpat, "", "How many patterns are listened to."),
+    sub(PubSub, "pubsub|numpat", 2, FAST, numpat, "", "Number of patterns with subscribers."),
     sub(PubSub, "pubsub|numsub", -2, FAST, numsub, "[channel [channel ...]]",
-        "How many listen to channels by name."),
+        "Numbers of subscribers to channels by name."),
 ];
 
-fn subscribe(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
-    subscribe_to(call, Kind::Channel, args)
-}
-
-fn psubscribe(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
-    subscribe_to(call, Kind::Pattern, args)
-}
-
-fn subscribe_to(call: &mut ServerCall<'_>, kind: Kind, args: Args<'_>) -> Result<(), Failure> {
+fn subscribe(call: &mut ServerCall<'_>, kind: Kind, args: Args<'_>) -> Result<(), Failure> {
     if args.from(1).any(|name| name.len() > NAME_BYTES_MAX) {
         return Err(PATTERN_TOO_LONG);
     }
@@ -62,45 +51,34 @@ fn subscribe_to(call: &mut ServerCall<'_>, kind: Kind, args: Args<'_>) -> Result
         let text = format!("ERR a client may have {SUBSCRIPTIONS_MAX} subscriptions at most");
         return Err(Failure::new(text));
     }
-    answer_first(call);
-    let limit = call.engine.config.output_limit(ClientClass::PubSub);
-    let dialect = call.reply.dialect();
-    let sent = call.session.subscriptions.subscribe(kind, args.from(1), dialect, limit);
-    note_sent(call, sent);
+    change(call, |own, dialect, limit| own.subscribe(kind, args.from(1), dialect, limit));
     Ok(())
 }
 
-fn unsubscribe(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
-    unsubscribe_from(call, Kind::Channel, args)
-}
-
-fn punsubscribe(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
-    unsubscribe_from(call, Kind::Pattern, args)
-}
-
-fn unsubscribe_from(call: &mut ServerCall<'_>, kind: Kind, args: Args<'_>) -> Result<(), Failure> {
-    answer_first(call);
-    let limit = call.engine.config.output_limit(ClientClass::PubSub);
-    let dialect = call.reply.dialect();
-    let sent = call.session.subscriptions.unsubscribe(kind, args.from(1), dialect, limit);
-    note_sent(call, sent);
+fn unsubscribe(call: &mut ServerCall<'_>, kind: Kind, args: Args<'_>) -> Result<(), Failure> {
+    change(call, |own, dialect, limit| own.unsubscribe(kind, args.from(1), dialect, limit));
     Ok(())
 }
 
-/// Sends what has been answered so far, and waits until it has left.
-fn answer_first(call: &mut ServerCall<'_>) {
-    if call.engine.flush(call.session, call.reply).is_err() {
-        call.session.ending = Ending::Now;
+/// Changes the client's subscriptions. The confirmation is sent in the same turn, so all earlier replies
+/// must have left before, including those that are parked until a sync.
+fn change(
+    call: &mut ServerCall<'_>,
+    change: impl FnOnce(&mut Subscriptions, Dialect, OutputLimit) -> Result<usize, SendError>,
+) {
+    let ServerCall { engine, session, reply, .. } = call;
+    if engine.flush(session, reply).is_err() {
+        session.ending = Ending::Now;
     }
-    call.session.client.wait_unparked();
-}
-
-fn note_sent(call: &mut ServerCall<'_>, sent: Result<usize, SendError>) {
-    match sent {
-        Ok(bytes) => return call.engine.metrics.output_bytes.add(bytes as u64),
-        Err(error) => call.engine.record_cut(call.session.client.addr, &error),
+    session.client.wait_unparked();
+    let limit = engine.config.output_limit(ClientClass::PubSub);
+    match change(&mut session.subscriptions, reply.dialect(), limit) {
+        Ok(bytes) => engine.metrics.output_bytes.add(bytes as u64),
+        Err(error) => {
+            engine.record_cut(session.client.addr, &error);
+            session.ending = Ending::Now;
+        }
     }
-    call.session.ending = Ending::Now;
 }
 
 fn publish(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
@@ -139,7 +117,8 @@ fn numpat(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a subscriber may send: in RESP2 and in text nothing tells a reply from a message but its form.
+/// Checks that a subscriber may send a command. In RESP2 and in text, a reply and a message differ only in
+/// their form, so it may send few.
 pub fn check_subscriber(
     session: &Session,
     command: &Spec,
@@ -166,7 +145,7 @@ const TO_PEOPLE: Failure = Failure::fixed(
      PING and QUIT; RESET ends listening",
 );
 
-/// PING of a subscriber, who in RESP2 and in text gets it in the form of a message.
+/// Answers a subscriber's PING, which in RESP2 and in text takes the form of a message.
 pub fn pong(args: Args<'_>, reply: &mut Reply) {
     let message = args.get(1);
     reply.push(if reply.dialect() == Dialect::Text && message.is_none() { 1 } else { 2 });

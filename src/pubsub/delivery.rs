@@ -25,11 +25,11 @@ pub struct Lane {
 struct LaneState {
     /// Not yet being sent. Of each publisher, at most what it hands over at once.
     waiting: Vec<Message>,
-    /// Whether the last publisher to send also sent messages of others.
+    /// The last publisher to send also sent messages of others.
     is_crowded: bool,
-    /// Whether a publisher is sending.
+    /// A publisher is sending.
     is_busy: bool,
-    /// How many messages have ever entered, and how many have been sent.
+    /// The numbers of messages that have ever entered and that have been sent.
     entered: u64,
     sent: u64,
 }
@@ -100,7 +100,7 @@ impl Message {
         (Arc::as_ptr(&self.targets[0].1) as usize >> 5) % LANES
     }
 
-    /// Whether both go to the same list, and to no other: then they can be sent as one.
+    /// True if both go to the same list, and to no other: then they can be sent as one.
     fn goes_with(&self, other: &Message) -> bool {
         match (&self.targets[..], &other.targets[..]) {
             ([(_, one)], [(_, other)]) => Arc::ptr_eq(one, other),
@@ -119,7 +119,7 @@ impl Message {
     }
 }
 
-/// What [`PubSub::deliver`] has passed to outboxes.
+/// The result of [`PubSub::deliver`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Delivered {
     /// Messages. One counts for each of its receivers.

@@ -67,7 +67,7 @@ pub const SUBSCRIPTIONS_MAX: usize = 10_000;
 /// The longest name of a channel, and the longest pattern. It also bounds the time that matching takes.
 pub use crate::glob::PATTERN_BYTES_MAX as NAME_BYTES_MAX;
 
-/// What a subscription names.
+/// The kind of name in a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A channel.
@@ -100,7 +100,7 @@ impl PubSub {
         self.registry.read().channels.keys().cloned().collect()
     }
 
-    /// How many clients are subscribed to a channel by name.
+    /// The number of clients subscribed to a channel by name.
     pub fn listeners(&self, channel: &[u8]) -> usize {
         self.registry.read().channels.get(channel).map_or(0, |list| list.len())
     }

@@ -12,8 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 
-/// What a subscription takes without its name: its places in the maps and lists, as the allocator rounds
-/// them.
+/// Bytes of a subscription without its name: its places in the maps and lists, as the allocator rounds them.
 const SUBSCRIPTION_BYTES: usize = 256;
 
 /// One client, as publishers see it.
@@ -24,7 +23,7 @@ pub struct Subscriber {
     outbox: Arc<Outbox>,
     /// The dialect of messages to it.
     dialect: AtomicU8,
-    /// How many channels and patterns it is subscribed to, by [`Kind`].
+    /// The numbers of its channels and patterns, by [`Kind`].
     counts: [AtomicUsize; 2],
 }
 
@@ -44,12 +43,12 @@ impl Subscriber {
         Subscriber { addr, outbox, dialect: AtomicU8::default(), counts: Default::default() }
     }
 
-    /// How many channels or patterns it is subscribed to.
+    /// The number of its channels or patterns.
     pub fn count(&self, kind: Kind) -> usize {
         self.counts[kind as usize].load(Relaxed)
     }
 
-    /// Whether it is subscribed to anything.
+    /// True if it is subscribed to anything.
     pub fn listens(&self) -> bool {
         self.count(Kind::Channel) + self.count(Kind::Pattern) > 0
     }
@@ -61,7 +60,7 @@ impl Subscriber {
 }
 
 impl Subscription {
-    /// Sends the bytes that `encode` has for the subscriber's dialect. Returns how many: none, if the
+    /// Sends the bytes that `encode` has for the subscriber's dialect. Returns their number: 0 if the
     /// subscription has ended meanwhile.
     pub(super) fn send<'b>(
         &self,
@@ -100,18 +99,18 @@ impl Subscriptions {
         Subscriptions { pubsub, subscriber, own: Default::default(), held: Held::new(memory) }
     }
 
-    /// How many there are, channels and patterns.
+    /// The number of channels and patterns.
     pub fn len(&self) -> usize {
         self.own.iter().map(BTreeMap::len).sum()
     }
 
-    /// Whether there are none.
+    /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Subscribes to these names and sends a confirmation for each, in `dialect`, as messages will be.
-    /// Returns how many bytes that took. The caller has sent all replies to earlier commands, and has checked
+    /// Returns the number of bytes sent. The caller has sent all replies to earlier commands, and has checked
     /// that no name is longer than a pattern may be.
     pub fn subscribe<'n>(
         &mut self,

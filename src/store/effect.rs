@@ -97,7 +97,7 @@ pub const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed(pub &'static str);
 
-/// Reads a record's payload and passes its effects to `apply`, in order. Returns how many.
+/// Reads a record's payload and passes its effects to `apply`, in order. Returns their number.
 pub fn decode(payload: &[u8], mut apply: impl FnMut(Effect<'_>)) -> Result<usize, Malformed> {
     let mut effects = 0;
     each_command(payload, |words| {
@@ -139,6 +139,7 @@ pub fn keys<'p>(payload: &'p [u8], mut visit: impl FnMut(&'p [u8])) -> Result<bo
     Ok(!all)
 }
 
+/// Passes the words of each command to `run`.
 fn each_command<'p>(
     payload: &'p [u8],
     mut run: impl FnMut(&[&'p [u8]]) -> Result<(), Malformed>,
@@ -146,28 +147,25 @@ fn each_command<'p>(
     let mut rest = payload;
     let mut words: Vec<&'p [u8]> = Vec::with_capacity(8);
     while !rest.is_empty() {
-        rest = read_command(rest, &mut words)?;
+        words.clear();
+        let (count, mut at) = read_header(rest, b'*')?;
+        for _ in 0..count {
+            let (len, after) = read_header(at, b'$')?;
+            let (word, after) =
+                after.split_at_checked(len).ok_or(Malformed("a string ends early"))?;
+            words.push(word);
+            const NO_END: Malformed = Malformed("a string does not end in a line end");
+            at = after.strip_prefix(b"\r\n").ok_or(NO_END)?;
+        }
+        rest = at;
         run(&words)?;
     }
     Ok(())
 }
 
-/// Whether a payload is a list of effects.
+/// Checks that a payload is a list of effects. Returns their number.
 pub fn check(payload: &[u8]) -> Result<usize, Malformed> {
     decode(payload, |_| ())
-}
-
-fn read_command<'p>(bytes: &'p [u8], words: &mut Vec<&'p [u8]>) -> Result<&'p [u8], Malformed> {
-    words.clear();
-    let (count, mut rest) = read_header(bytes, b'*')?;
-    for _ in 0..count {
-        let (len, after) = read_header(rest, b'$')?;
-        let (word, after) = after.split_at_checked(len).ok_or(Malformed("a string ends early"))?;
-        words.push(word);
-        rest =
-            after.strip_prefix(b"\r\n").ok_or(Malformed("a string does not end in a line end"))?;
-    }
-    Ok(rest)
 }
 
 /// `<kind><number>␍␊`

@@ -149,7 +149,7 @@ impl Store {
         self.changes.store(records, Relaxed);
     }
 
-    /// Whether a deadline in this shard has passed. For the sweeper.
+    /// True if a deadline in this shard has passed. For the sweeper.
     pub fn has_expired(&self, shard: usize, now: UnixMillis) -> bool {
         self.shards[shard].read().next_deadline().is_some_and(|due| due < now)
     }

@@ -1,5 +1,5 @@
 //! Keyspace notifications: the events that a transaction collects, to be published after its locks are
-//! released. The caller hands in which events are wanted. Without any, there is no list, and emitting an
+//! released. The caller says which events are wanted. Without any, there is no list, and emitting an
 //! event costs a branch.
 
 use super::Tx;
@@ -18,7 +18,7 @@ pub struct Event {
 /// The events of a transaction, in the order in which they happened.
 pub(super) struct Notifications {
     is_wanted: Box<dyn Fn(&str) -> bool>,
-    /// Whether the current command may write. A read leaves expired keys to the sweeper.
+    /// The current command may write. A read leaves expired keys to the sweeper.
     write: bool,
     events: Vec<Event>,
     /// Keys whose expiry has been emitted; they may still be in the table.
@@ -44,7 +44,7 @@ impl Tx<'_> {
         })));
     }
 
-    /// Whether it collects events.
+    /// True if it collects events.
     pub fn collects_events(&self) -> bool {
         self.notifications.is_some()
     }

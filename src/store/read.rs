@@ -1,4 +1,4 @@
-//! What a transaction reads.
+//! The reads of a transaction.
 
 use super::effect::Seq;
 use super::entry::Entry;
@@ -14,7 +14,7 @@ pub struct Live<'t> {
     pub value: &'t [u8],
     /// When it expires, if it does.
     pub deadline: Option<UnixMillis>,
-    /// When or how often it was used.
+    /// Its last access, or how often it was accessed.
     pub recency: Recency,
     /// Bytes allocated for it.
     pub allocated_bytes: usize,
@@ -64,7 +64,7 @@ impl Tx<'_> {
         Some((table, found?))
     }
 
-    /// Whether the key is live.
+    /// True if the key is live.
     pub fn exists(&self, key: &[u8]) -> bool {
         self.peek(key).is_some()
     }
@@ -75,7 +75,7 @@ impl Tx<'_> {
         self.held(hash.shard).find(hash.place, key)
     }
 
-    /// Whether an entry has not expired.
+    /// True if an entry has not expired.
     pub fn is_live(&self, entry: &Entry) -> bool {
         let live = entry.deadline().is_none_or(|deadline| deadline >= self.now());
         if !live {
@@ -85,7 +85,7 @@ impl Tx<'_> {
         live
     }
 
-    /// How many reads found their key, and how many did not, since the last call.
+    /// The numbers of reads that found their key and that did not, since the last call.
     pub fn take_hits_and_misses(&self) -> (u64, u64) {
         (self.hits.take(), self.misses.take())
     }
@@ -96,7 +96,7 @@ impl Tx<'_> {
         held.fold(self.seen_seq.get(), Seq::max)
     }
 
-    /// Whether a watched key has changed or expired. The shards of all of them must be locked.
+    /// True if a watched key has changed or expired. The shards of all of them must be locked.
     pub fn has_fired(&self, watches: &Watches) -> bool {
         let expired_since = |key: &[u8]| {
             self.find(key).is_some_and(|entry| !self.is_live(entry))

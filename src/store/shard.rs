@@ -12,7 +12,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-/// How many random items of the list of deadlines are tried, before it is cleared of leftovers.
+/// Random items of the list of deadlines that are tried before it is cleared of leftovers.
 const RANDOM_TRIES_MAX: usize = 32;
 /// Keys that expire are removed together, in one record, up to about this many bytes of their names.
 const EXPIRED_BYTES_MAX: usize = 1 << 20;
@@ -40,7 +40,7 @@ pub struct Shard {
     pub(super) last_seq: Seq,
     /// The watched keys. Every method that changes an entry reports the change here.
     pub(super) watched: Arc<Watched>,
-    /// This shard's part of the store's sums.
+    /// This shard's part of the store's sums, as it was added to them.
     pub(super) in_sums: Totals,
 }
 
@@ -77,12 +77,12 @@ impl Shard {
         &self.table
     }
 
-    /// How many entries have a deadline.
+    /// The number of entries with a deadline.
     pub fn volatile(&self) -> usize {
         self.volatile
     }
 
-    /// What the store's sums should have for this shard. Bytes are those of entries, slots and deadlines.
+    /// This shard's part of the store's sums, as it is now. Bytes are those of entries, slots and deadlines.
     pub(crate) fn totals(&self) -> Totals {
         let deadline_bytes = self.deadlines.capacity() * 16;
         let bytes = self.entry_bytes + self.table.allocated_bytes() + deadline_bytes;

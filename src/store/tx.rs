@@ -1,5 +1,5 @@
-//! A transaction: some shards locked, at one instant. `read.rs` says what it can look up, `write.rs` how it
-//! changes the state.
+//! A transaction: some shards locked, at one instant. Its reads are in `read.rs`, its changes in
+//! `write.rs`.
 
 use super::effect::Seq;
 use super::locks::{Guard, Guards, NOT_LOCKED};
@@ -11,7 +11,7 @@ use crate::memory::recency::{Access, Tracking};
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// What a transaction without keys locks.
+/// The shards that a transaction without keys locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// No shard for long: each is locked while it is read.
@@ -27,8 +27,8 @@ pub enum Scope {
 pub struct Tx<'s> {
     pub(super) store: &'s Store,
     pub(super) guards: Guards<'s>,
-    /// What FLUSHALL took out of the store. Fields are dropped in this order: freeing a million entries
-    /// takes a while, so it comes after `guards` have unlocked the shards.
+    /// The entries that FLUSHALL removed. Fields are dropped in this order: freeing a million entries takes a
+    /// while, so it comes after `guards` have unlocked the shards.
     pub(super) flushed: Vec<Shard>,
     now: Cell<UnixMillis>,
     /// Of a fleeting walk: asked again after it waited for a shard.
@@ -48,7 +48,7 @@ pub struct Tx<'s> {
     pub(super) seen_seq: Cell<Seq>,
     /// A command found an expired key.
     pub(super) saw_expired: Cell<bool>,
-    /// Whether a read counts as an access to the key (not after `CLIENT NO-TOUCH`).
+    /// A read counts as an access to the key (not after `CLIENT NO-TOUCH`).
     pub(super) touch: bool,
     tracking: Tracking,
     /// Events for subscribers, if anybody wants them.
@@ -156,7 +156,7 @@ impl Tx<'_> {
         self.now.set(now);
     }
 
-    /// Whether another thread held one of the locks.
+    /// True if another thread held one of the locks.
     pub fn waited_for_locks(&self) -> bool {
         self.waited
     }
@@ -167,13 +167,13 @@ impl Tx<'_> {
         self
     }
 
-    /// Sets what is recorded of each access.
+    /// Sets the record that is kept of each access.
     pub fn with_tracking(mut self, tracking: Tracking) -> Self {
         self.tracking = tracking;
         self
     }
 
-    /// What is recorded of each access.
+    /// The record that is kept of each access.
     pub fn tracking(&self) -> Tracking {
         self.tracking
     }

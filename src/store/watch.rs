@@ -1,11 +1,11 @@
-//! Watched keys: whether a key has changed since WATCH.
+//! Watched keys: a flag says whether one has changed since WATCH.
 //!
 //! WATCH puts the connection's flag beside the key, in the key's shard and under its lock. A change of the
-//! key raises the flags beside it. EXEC looks at its own flag while it holds the shards of all watched keys,
-//! so nothing can happen between that look and what EXEC then does. A shard without watches costs a write
+//! key raises the flags beside it. EXEC reads its own flag while it holds the shards of all watched keys,
+//! so nothing can happen between that and what EXEC then does. A shard without watches costs a write
 //! one comparison with zero.
 //!
-//! A deadline that passes is a change, too, but no command makes it, so EXEC looks for it. A key may also
+//! A deadline that passes is a change, too, but no command makes it, so EXEC checks for it. A key may also
 //! have expired before WATCH. Then its later removal changes nothing that could be read, and does not count.
 //!
 //! Out of scope: what a raised flag leads to (the engine's).
@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 /// registry's own lock is a leaf, so a watch can end while a load holds the shard.
 #[derive(Debug, Default)]
 pub(super) struct Watched {
-    /// How many keys. Without any, a change costs only this look.
+    /// The number of keys. Without any, a change costs only reading this.
     len: AtomicUsize,
     /// Changes do not count, see `Tx::unwatched`. Set while the shard is locked.
     muted: AtomicBool,
@@ -99,7 +99,7 @@ impl Watcher {
     }
 }
 
-/// What one connection watches. Dropped, it watches nothing.
+/// The keys that one connection watches. The watch ends when this is dropped.
 #[derive(Debug)]
 pub struct Watches {
     store: Arc<Store>,
@@ -163,12 +163,12 @@ impl Watches {
             + size_of::<Watcher>()
     }
 
-    /// Whether a key has been changed. [`Tx::has_fired`](super::Tx::has_fired) also looks for expiry.
+    /// True if a key has been changed. [`Tx::has_fired`](super::Tx::has_fired) also looks for expiry.
     pub fn is_flagged(&self) -> bool {
         self.flag.load(Relaxed)
     }
 
-    /// Whether this watch of a key, whose shard is locked, began before the key expired.
+    /// True if this watch of a key, whose shard is locked, began before the key expired.
     pub(super) fn saw_it_live(&self, watched: &Watched, key: &[u8]) -> bool {
         let keys = watched.keys.lock();
         let mut watchers = keys.get(key).into_iter().flatten();

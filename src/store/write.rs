@@ -1,4 +1,4 @@
-//! How a transaction changes the state: by effects, and in no other way.
+//! The changes of a transaction: by effects, and in no other way.
 
 use super::effect::{self, Effect, Seq};
 use super::locks::{Guards, NOT_LOCKED};
@@ -71,7 +71,7 @@ impl Tx<'_> {
         }
     }
 
-    /// Removes up to `limit` expired keys of a locked shard. Returns how many.
+    /// Removes up to `limit` expired keys of a locked shard. Returns their number.
     pub fn expire(&mut self, shard: usize, limit: usize) -> usize {
         let now = self.now();
         let expired = self.held_mut(shard).take_expired(now, limit);
@@ -83,7 +83,7 @@ impl Tx<'_> {
         expired.len()
     }
 
-    /// Removes those of a write's keys that it found expired and did not overwrite. Returns how many.
+    /// Removes those of a write's keys that it found expired and did not overwrite. Returns their number.
     pub fn reap<'k>(&mut self, keys: impl Iterator<Item = &'k [u8]>) -> usize {
         if !self.saw_expired.take() {
             return 0;
@@ -96,7 +96,7 @@ impl Tx<'_> {
         expired.len()
     }
 
-    /// Makes changes that watchers are not told of, because they add up to none.
+    /// Makes changes that do not count for WATCH, because they add up to none.
     pub fn unwatched<T>(&mut self, change: impl FnOnce(&mut Self) -> T) -> T {
         let mute = |guards: &Guards<'_>, muted| {
             guards.all().iter().for_each(|(_, guard)| guard.shard().watched.mute(muted));
@@ -124,7 +124,7 @@ impl Tx<'_> {
         self.payload.as_ref().map_or(0, Vec::len)
     }
 
-    /// How many effects have been applied.
+    /// The number of effects applied so far.
     pub fn effects(&self) -> usize {
         self.effects
     }
