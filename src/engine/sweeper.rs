@@ -100,5 +100,5 @@ fn sweep_once(engine: &Engine) {
     }
     engine.metrics.expired_keys.add(expired as u64);
     engine.metrics.expire_cycle_micros.add(stopwatch.micros());
-    engine.latency.note(&engine.config, "expire-cycle", stopwatch.nanos());
+    engine.latency.record(&engine.config, "expire-cycle", stopwatch.nanos());
 }

@@ -216,4 +216,5 @@ impl Metrics {
 }
 
 pub mod histogram;
+pub mod latency;
 pub mod timeline;

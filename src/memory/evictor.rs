@@ -1,0 +1,148 @@
+//! The keys that may be evicted next: a pool of the best candidates seen so far, ordered by the policy.
+
+use super::sample::{Odds, Sample};
+use crate::clock::UnixMillis;
+use crate::config::{Config, Id};
+use crate::store::Event;
+use fastrand::Rng;
+
+/// Redis's, too: more gains nothing that more samples would not.
+const POOL_MAX: usize = 16;
+
+/// Which keys go first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    IdleLongest,
+    UsedLeast,
+    ExpiringSoonest,
+    Random,
+}
+
+/// `maxmemory-policy`, if keys go at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Policy {
+    pub order: Order,
+    /// Only keys with a deadline go.
+    pub volatile: bool,
+}
+
+impl Policy {
+    pub fn of(config: &Config) -> Option<Policy> {
+        let (scope, order) = config.choice(Id::MaxmemoryPolicy).split_once('-')?;
+        let order = match order {
+            "lru" => Order::IdleLongest,
+            "lfu" => Order::UsedLeast,
+            "ttl" => Order::ExpiringSoonest,
+            _ => Order::Random,
+        };
+        Some(Policy { order, volatile: scope == "volatile" })
+    }
+
+    /// The higher, the sooner the key goes. It rises while a key is not used, and falls when it is.
+    pub fn score(self, key: Sample, now: UnixMillis, decay_minutes: u32) -> u64 {
+        match self.order {
+            Order::IdleLongest => key.recency.idle_millis(now),
+            Order::UsedLeast => u64::from(u8::MAX - key.recency.frequency(now, decay_minutes)),
+            Order::ExpiringSoonest => u64::MAX - key.deadline.map_or(u64::MAX, |at| at.0),
+            Order::Random => 0,
+        }
+    }
+}
+
+/// A key in the pool.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate {
+    pub score: u64,
+    pub key: Sample,
+}
+
+/// The best candidates seen so far, the best one last.
+#[derive(Debug, Default)]
+pub(super) struct Pool(pub Vec<Candidate>);
+
+impl Pool {
+    pub fn offer(&mut self, new: Candidate) {
+        let is_same =
+            |old: &Candidate| (old.key.shard, old.key.place) == (new.key.shard, new.key.place);
+        if self.0.iter().any(is_same) {
+            return;
+        }
+        if self.0.len() == POOL_MAX {
+            if new.score <= self.0[0].score {
+                return;
+            }
+            self.0.remove(0);
+        }
+        let at = self.0.partition_point(|old| old.score < new.score);
+        self.0.insert(at, new);
+    }
+}
+
+/// State kept from one eviction to the next.
+#[derive(Debug, Default)]
+pub struct Evictor {
+    pub(super) policy: Option<Policy>,
+    pub(super) pool: Pool,
+    pub(super) odds: Odds,
+    /// After so many evictions the odds are taken anew.
+    pub(super) odds_last: usize,
+    pub(super) random: Rng,
+    /// Kept from one record to the next.
+    pub(super) record: Vec<u8>,
+    /// To be announced when the lock is released.
+    pub(super) events: Vec<Event>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::recency::{Recency, Tracking};
+
+    fn candidate(place: u32, score: u64) -> Candidate {
+        let key = Sample { shard: 0, place, recency: Recency::default(), deadline: None };
+        Candidate { score, key }
+    }
+
+    #[test]
+    fn the_pool_keeps_the_best_of_all_that_it_was_offered() {
+        let (mut pool, mut random) = (Pool::default(), Rng::new());
+        let mut offered: Vec<u64> = (0..1000).map(|_| random.u64(..) >> 40).collect();
+        for (place, score) in offered.iter().enumerate() {
+            pool.offer(candidate(place as u32, *score));
+        }
+        offered.sort_unstable();
+        let kept: Vec<u64> = pool.0.iter().map(|candidate| candidate.score).collect();
+        assert_eq!(kept, offered[1000 - POOL_MAX..]);
+    }
+
+    #[test]
+    fn a_key_is_in_the_pool_once() {
+        let mut pool = Pool::default();
+        [5, 9, 1].iter().for_each(|&score| pool.offer(candidate(7, score)));
+        assert_eq!(pool.0.len(), 1);
+    }
+
+    #[test]
+    fn a_policy_prefers_what_its_name_says() {
+        let config = Config::default();
+        assert_eq!(Policy::of(&config), None, "by default nothing goes");
+        let now = UnixMillis(1_000_000_000);
+        let lru = Tracking::Time;
+        let used = |millis| Recency::new(UnixMillis(now.0 - millis), lru);
+        let key = |recency, deadline| Sample { shard: 0, place: 0, recency, deadline };
+        let set = |policy: &str| {
+            config.set_many(&[(b"maxmemory-policy", policy.as_bytes())]).expect("a policy");
+            let policy = Policy::of(&config).expect("keys go");
+            move |recency, deadline| policy.score(key(recency, deadline), now, 1)
+        };
+        let score = set("volatile-lru");
+        assert!(score(used(9000), None) > score(used(100), None));
+        let score = set("allkeys-lfu");
+        let counted = |counter| Recency::counted(counter, now);
+        assert!(score(counted(3), None) > score(counted(200), None));
+        let score = set("volatile-ttl");
+        let soon = |millis| Some(UnixMillis(now.0 + millis));
+        assert!(score(used(0), soon(5)) > score(used(0), soon(6)));
+        assert!(Policy::of(&config).is_some_and(|policy| policy.volatile));
+    }
+}
