@@ -1,7 +1,7 @@
 //! The hazard: an instrument that lies, or that breaks what it measures.
 //!
-//! TRACE must tell of the very sync that its record waited for; the slow log must show a slow disk
-//! although no command was slow; and whoever looks on and falls asleep must not hold up those who work.
+//! TRACE must show the very sync that its record waited for. The slow log must show a slow disk although no
+//! command was slow. A monitor that stops reading must not delay other clients.
 
 mod common;
 

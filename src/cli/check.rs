@@ -229,9 +229,10 @@ fn describe_lost(saved: &[PathBuf], seq: Seq, proven: Option<Seq>) -> Result<Str
         let mut file = BufReader::new(File::open(path).map_err(at(path))?);
         let mut line = Vec::new();
         while file.read_until(b'\n', &mut line).map_err(at(path))? > 0 {
-            let header = Some(&line).filter(|line| line.len() <= HEADER_LEN_MAX);
-            let header = header.and_then(|line| Header::parse(line)).map(|(header, _)| header);
-            if let Some(header) = header.filter(|header| header.seq >= seq) {
+            if line.len() <= HEADER_LEN_MAX
+                && let Some((header, _)) = Header::parse(&line)
+                && header.seq >= seq
+            {
                 last = last.max(Some((header.seq, header.at)));
             }
             line.clear();

@@ -77,8 +77,8 @@ struct Import {
 
 impl Import {
     fn new() -> Import {
-        let (store, commands) = (Store::default(), admin::commands());
-        Import { store, commands, commands_run: 0, in_multi: false }
+        let commands = admin::commands();
+        Import { store: Store::default(), commands, commands_run: 0, in_multi: false }
     }
 
     fn read(&mut self, path: &Path) -> Result<(), Error> {

@@ -9,20 +9,7 @@ pub const HOPS_MAX: u64 = 32;
 
 /// Ends a link from another thread. The link's own thread makes it, since it alone has the socket. Returns
 /// whether there was something to end.
-pub struct Cut(Box<dyn FnOnce() -> bool + Send>);
-
-impl Cut {
-    /// A way to end a link.
-    pub fn new(cut: impl FnOnce() -> bool + Send + 'static) -> Cut {
-        Cut(Box::new(cut))
-    }
-}
-
-impl fmt::Debug for Cut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Cut")
-    }
-}
+pub type Cut = Box<dyn FnOnce() -> bool + Send>;
 
 /// How far a link has come. Unless it is `None`, its thread may append to the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,10 +27,16 @@ pub(super) enum Phase {
 }
 
 /// The link, which `repl-in` owns.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Link {
     pub(super) phase: Phase,
     cut: Option<Cut>,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.phase.fmt(f)
+    }
 }
 
 impl Link {
@@ -56,7 +49,7 @@ impl Link {
     pub(super) fn cut(&mut self) -> bool {
         let Some(cut) = self.cut.take() else { return false };
         self.phase = Phase::Ending;
-        (cut.0)()
+        cut()
     }
 
     /// Goes on to another phase, unless it was cut.

@@ -69,6 +69,7 @@ impl Change<'_> {
     /// Follows a node; the link to another one is cut. Writes have been stopped. `handed_over` is
     /// the new leader's id and the last record before it, if this node has handed over to it.
     pub fn follow(&self, leader: LeaderAddr, handed_over: Option<(String, Seq)>, now: u64) {
+        assert!(self.role.is_follower(), "a node that takes writes must not follow");
         self.role.drop_link(now, |state| state.follow(leader, handed_over));
     }
 
@@ -318,12 +319,12 @@ mod tests {
     fn a_new_target_ends_the_link_to_the_old_one() {
         let (role, target) = following();
         assert_eq!(target.leader, leader());
-        assert!(role.begin_link(&target, Cut::new(|| true)));
+        assert!(role.begin_link(&target, Box::new(|| true)));
         let before = role.begin_change().stop_following(0);
         assert!(!role.is_in_force(&target) && role.is_linked(), "its thread has not ended it yet");
         role.end_link(0);
         assert!(!role.is_linked());
-        assert!(!role.begin_link(&target, Cut::new(|| true)), "an old target links no more");
+        assert!(!role.begin_link(&target, Box::new(|| true)), "an old target links no more");
         role.begin_change().resume(before);
         let again = role.target().unwrap();
         assert_eq!((again.leader, again.number), (leader(), target.number + 1));
@@ -332,7 +333,7 @@ mod tests {
     #[test]
     fn a_link_that_was_cut_is_down_until_it_has_ended() {
         let (role, target) = following();
-        assert!(role.begin_link(&target, Cut::new(|| true)));
+        assert!(role.begin_link(&target, Box::new(|| true)));
         assert_eq!(role.link_state(), "connecting");
         role.link_copies();
         assert_eq!(role.link_state(), "sync");
@@ -351,7 +352,7 @@ mod tests {
     fn a_leader_that_gets_further_away_without_end_does_not_exist() {
         let linked = || {
             let (role, target) = following();
-            assert!(role.begin_link(&target, Cut::new(|| true)));
+            assert!(role.begin_link(&target, Box::new(|| true)));
             role.link_came_up(0);
             role
         };

@@ -75,10 +75,10 @@ impl Config {
     fn line(&self, setting: &Setting) -> String {
         let value = self.text(setting.id);
         // As people and Redis write it: replicaof 10.0.0.1 8080.
-        let words = setting.kind.takes_words() && !value.is_empty();
-        let value = match words {
-            true => value.split(' ').map(quote).collect::<Vec<_>>().join(" "),
-            false => quote(&value),
+        let value = if setting.kind.takes_words() && !value.is_empty() {
+            value.split(' ').map(quote).collect::<Vec<_>>().join(" ")
+        } else {
+            quote(&value)
         };
         format!("{} {value}\n", setting.name)
     }

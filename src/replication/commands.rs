@@ -28,18 +28,18 @@ pub const COMMANDS: &[Row] = &[
         .help("", "A token of this connection's last write, for WAITSEQ on another node.",
             "SET name Ada; LASTSEQ -> (a token)"),
     row(Replication, "waitseq", 3, Flags::LOADING.and(Flags::BLOCKS), waitseq)
-        .help("token milliseconds", "Waits until this node has the write of a token: then it can be read here.",
+        .help("token milliseconds", "Waits until this node has the write of a token, so that it can be read here.",
             "WAITSEQ 0.00000000:0 1000 -> OK"),
     row(Replication, "wait", 3, Flags::BLOCKS, wait)
         .help("numreplicas milliseconds",
-            "Waits until so many followers have this connection's writes; answers how many do.",
+            "Waits until this many followers have this connection's writes; answers how many do.",
             "SET name Ada; WAIT 0 1000 -> 0"),
     row(Replication, "waitaof", 4, Flags::BLOCKS, waitaof)
         .help("numlocal numreplicas milliseconds",
-            "Waits until this connection's writes are on the disk, here and on so many followers.",
+            "Waits until this connection's writes are on the disk, here and on this many followers.",
             "WAITAOF 1 0 1000 -> 1) 1\n2) 0"),
     row(Replication, "role", 1, FAST, role)
-        .help("", "Whether this node leads or follows, and how far all are.",
+        .help("", "Shows whether this node leads or follows, and the positions of all.",
             "ROLE -> (master or slave, and positions)"),
     row(Replication, "replicaof", 3, ADMIN, replicaof)
         .help("host port | NO ONE", "Makes this node follow another, or lead.", "REPLICAOF NO ONE -> OK"),
@@ -51,7 +51,7 @@ pub const COMMANDS: &[Row] = &[
             "PROMOTE -> OK this node leads already"),
     row(Replication, "replicate", -6, TAKES_OVER, replicate)
         .help("node-id seq epoch crc port [host [run-id]]",
-            "What a follower sends: from here on this connection carries the log.",
+            "Sent by a follower: from here on this connection carries the log.",
             "REPLICATE 0123456789abcdef0123456789abcdef01234567 0 0 00000000 0 -> (CONTINUE, and the log)"),
 ];
 

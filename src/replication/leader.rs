@@ -107,25 +107,21 @@ fn link(
     feed: Feed<'_>,
     early: &[u8],
 ) {
-    let counter = match feed.answer {
-        Answer::Full { .. } => &engine.followers.full_copies,
-        _ => &engine.followers.continued,
-    };
+    let followers = &engine.followers;
+    let is_copy = matches!(feed.answer, Answer::Full { .. });
+    let counter = if is_copy { &followers.full_copies } else { &followers.continued };
     counter.increment();
     let host = match request.host.as_str() {
         "" => client.addr.ip().to_canonical().to_string(),
         host => host.to_string(),
     };
-    let (online, seq) = match feed.answer {
-        Answer::Full { .. } => (false, Seq(0)),
-        _ => (true, request.last.seq),
-    };
+    let seq = if is_copy { Seq(0) } else { request.last.seq };
     let link = LinkId(client.id.0);
     let node_id = request.node_id.clone();
     let now = engine.uptime_ms();
     let address = (host, request.port);
-    let follower = ReplicaProgress::new(link, node_id, address, online, seq, now);
-    let registration = engine.followers.register(follower);
+    let follower = ReplicaProgress::new(link, node_id, address, !is_copy, seq, now);
+    let registration = followers.register(follower);
     let follower = &registration.follower;
     let done = AtomicBool::new(false);
     thread::scope(|scope| {

@@ -89,16 +89,16 @@
 //! # Reading order
 //!
 //! [`wire`] (the lines), [`cursor`] (reading the log for a follower), `feed` (what a follower is given),
-//! [`leader`] and `sender`, `incoming` (checking what comes), [`follower`], `rejoin` (where to go on), `copy`,
+//! [`leader`] and `sender`, `incoming` (checking what comes), [`link`] (its thread), `rejoin` (where to go on), `copy`,
 //! `replica` (applying), [`transition`] (changes of role), `commands`.
 
 pub(crate) mod commands;
 mod copy;
 pub mod cursor;
 mod feed;
-pub mod follower;
 mod incoming;
 pub mod leader;
+pub mod link;
 mod rejoin;
 pub(crate) mod replica;
 mod sender;

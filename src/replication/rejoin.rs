@@ -7,8 +7,8 @@
 //! have lost it.
 
 use super::copy::{self, Arrived};
-use super::follower::LeaderLink;
 use super::incoming::{Incoming, LinkError};
+use super::link::LeaderLink;
 use super::wire::{Answer, Request};
 use crate::aof::divergence::{self, Lost};
 use crate::aof::files::DIVERGED;

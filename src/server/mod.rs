@@ -114,7 +114,7 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
         }
     })?;
     // The link to a leader, if this node follows one.
-    let link = spawn("repl-in", &engine, replication::follower::run)?;
+    let link = spawn("repl-in", &engine, replication::link::run)?;
     // One thread accepts for each address.
     let pool = Arc::new(Pool::new(Arc::clone(&engine)));
     let mut accepting = Vec::new();

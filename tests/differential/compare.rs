@@ -1,4 +1,4 @@
-//! In which ways two replies can agree.
+//! The ways in which two replies can agree.
 
 use super::replies::reply_len;
 use crate::common::resp::Value;

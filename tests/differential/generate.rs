@@ -1,4 +1,4 @@
-//! The random commands: what is said, about what, and how it is spoilt.
+//! The random commands: templates, their arguments, and how some commands are spoilt.
 //!
 //! A template is picked by its weight and its placeholders are filled in. Then a few commands in a
 //! hundred are spoilt: a word is dropped, doubled, swapped, replaced. Most stay valid, since an

@@ -10,20 +10,19 @@
 //!                         └──> kvstore ───────> replies ──┴──> compare ──> first difference of the batch, if any
 //! ```
 //!
-//! - `vocabulary` has what can be said: one template per form of a command, and the words to fill
-//!   it with.
+//! - `vocabulary` has one template per form of a command, and the words that fill it.
 //! - `generate` makes random commands of it, and spoils some.
-//! - `deviations` has each difference that is on purpose, with its reason. What is not there is
-//!   exact.
+//! - `deviations` lists each intended difference with its reason. All other replies are compared
+//!   exactly.
 //! - `compare` has the ways in which two replies can agree without being the same bytes.
-//! - `session` sends, compares, remembers, and reports; `dialogues` has what cannot be sent in
-//!   batches.
-//! - `memory` compares full servers, and what is noted of uses.
-//! - `messages` compares what subscribers hear.
-//! - `restarts` ends kvstore now and then and starts it again, for what is compared thereafter is
-//!   what it has read back from its log.
+//! - `session` sends, compares, remembers, and reports; `dialogues` has exchanges that cannot be
+//!   sent in batches.
+//! - `memory` compares full servers, and the statistics of uses.
+//! - `messages` compares the messages that subscribers get.
+//! - `restarts` restarts kvstore now and then: the data compared after that was read back from its
+//!   log.
 //! - `transactions` has several connections take turns, with MULTI, EXEC and WATCH.
-//! - `seeing` has what an operator looks at.
+//! - `seeing` compares an operator's instruments.
 //!
 //! `make diff` runs it. `KVSTORE_DIFF_COMMANDS=1000000` is the long form, with a new seed each
 //! time; `KVSTORE_DIFF_SEED` replays a seed that a failure printed. The short form always has the

@@ -1,4 +1,4 @@
-//! The memory limit and what is noted of uses: which commands a full server refuses, in which words, and
+//! The memory limit and the statistics of uses: which commands a full server refuses, in which words, and
 //! how settings go in and come out. Everything here is exact, so chance is kept out: no key is evicted,
 //! and counters grow with each use (`lfu-log-factor 0`) and never shrink.
 

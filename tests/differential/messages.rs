@@ -1,7 +1,6 @@
-//! Messages and events about keys: what subscribers of both servers hear, byte for byte.
+//! Messages and events about keys, as subscribers of both servers get them, byte for byte.
 //!
-//! - After each random command a mark is published, and what subscribers heard before the mark must be
-//!   the same. So events have Redis's names and Redis's order, for each command of the vocabulary.
+//! - After each random command a mark is published, and the messages before the mark must be the same. So events have Redis's names and Redis's order, for each command of the vocabulary.
 //! - Expired keys are apart: Redis also deletes them when they are read, ours goes to the sweeper then.
 //!   Where a command writes, both tell of it at the same place.
 //! - A few clients subscribe, publish, leave and do what they may not, in random order.

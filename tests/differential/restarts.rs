@@ -1,6 +1,6 @@
-//! The same comparison, while kvstore is ended and started again.
+//! The same comparison, while kvstore is restarted.
 //!
-//! The hazard: memory is what the log leads to, or so we say. An effect that is logged differently
+//! The hazard: memory differs from what the log leads to. An effect that is logged differently
 //! from how it was applied (a deadline rounded, an overwritten one kept, a value cut) answers
 //! correctly until the next restart, and then the data is another. So kvstore is restarted in the
 //! middle of the run, with SIGTERM and with SIGKILL in turn, and at its end; what it held before must

@@ -1,4 +1,4 @@
-//! Two connections that are sent the same, and the memory of what they were sent.
+//! Two connections that get the same commands, and a record of these commands.
 //!
 //! After a difference the two servers may hold different data, and all that follows would differ
 //! too. So only the first difference of a batch is kept, both servers are emptied, and the run goes

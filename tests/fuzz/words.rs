@@ -1,4 +1,4 @@
-//! Awkward arguments: what a client sends that has a bug, or a plan.
+//! Awkward arguments, as a client with a bug, or with a plan, sends them.
 
 use super::common::rng::Rng;
 

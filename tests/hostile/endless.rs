@@ -1,5 +1,5 @@
-//! Lines, headers and requests that do not end. What is held of them has a bound; a line is skipped, the
-//! rest is cut off.
+//! Lines, headers and requests that do not end. The memory held for them is bounded. A line is skipped; the
+//! client of any other is cut off.
 
 use super::Scene;
 use super::common::resp::{Resp, Value};

@@ -1,5 +1,5 @@
-//! Requests that are no requests. The framing is lost, so the client is told and cut off; what is odd
-//! but can be read is carried out, as Redis does.
+//! Bytes that are not requests. The framing is lost, so the client gets an error and is cut off. Requests
+//! that are odd but readable are carried out, as in Redis.
 
 use super::Scene;
 use super::common::resp::{Resp, quote};

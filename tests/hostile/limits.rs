@@ -1,4 +1,4 @@
-//! One client too many, and clients that have not said who they are.
+//! One client too many, and clients before AUTH.
 
 use super::Scene;
 use super::common::resp::{Resp, Value, quote};

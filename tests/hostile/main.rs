@@ -9,8 +9,8 @@
 //!   against a real Redis.
 //! - `endless`: lines, headers and requests without an end.
 //! - `silent`: half a command and then nothing; clients that never read.
-//! - `unread`: 600 clients that never read, replies of every sort, and what they may cost.
-//! - `limits`: one client too many; what may be said before AUTH.
+//! - `unread`: 600 clients that never read, replies of every sort, and the memory they may take.
+//! - `limits`: one client too many; requests before AUTH.
 //! - `patterns`: patterns made to be slow to match.
 //! - `pipelines`: 200,000 requests before the first reply is read; half-close; requests after QUIT.
 //! - `crowds`: many clients at once, idle or busy, and clients that come and go.

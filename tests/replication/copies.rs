@@ -1,4 +1,4 @@
-//! Hazard: a full copy takes so long that what it needs is compacted away meanwhile; a copy that is
+//! Hazard: a full copy takes so long that the log it needs is compacted away meanwhile; a copy that is
 //! damaged or cut off is taken for the data.
 
 use crate::common::history::recover;

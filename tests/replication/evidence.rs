@@ -1,8 +1,8 @@
 //! Hazard: a follower gives up what it has for a history that was never shown to contain it.
 //!
 //! A leader may have lost its disk; the node that leads next may have lagged. No matter which node wrote a
-//! record once, it is replaced only when the new history is proven to hold it, and kept in `diverged/` otherwise. A follower
-//! of which everything is proven keeps nothing aside.
+//! record once, it is replaced only when the new history is proven to hold it, and kept in `diverged/`
+//! otherwise. A follower all of whose records are proven keeps nothing aside.
 
 use crate::common::history::{State, apply, recover};
 use crate::common::nodes::{

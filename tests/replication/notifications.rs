@@ -1,5 +1,5 @@
-//! Hazard: somebody who listens on a follower is not told what happens to keys, hears of it too early, or
-//! hears that a key was deleted when it expired.
+//! Hazard: a subscriber on a follower gets no events about keys, or gets them too early, or gets `del` for a
+//! key that expired.
 
 use crate::common::nodes::{converge, count, follower_of, info, replicaof, wait_for};
 use crate::common::resp::{Resp, Value};

@@ -1,4 +1,4 @@
-//! Hazard: who reads from a follower misses his own write; a token of a write that a failover lost is taken
+//! Hazard: a client that reads from a follower misses its own write; a token of a write that a failover lost is taken
 //! for another write with the same number.
 
 use crate::common::nodes::{

@@ -1,5 +1,5 @@
-//! Golden transcripts: what is typed, and what comes back. They are the front door of the tests and
-//! the examples of the documentation; the file names say what is promised.
+//! Golden transcripts: lines typed, and the lines that come back. They are the front door of the tests and
+//! the examples of the documentation; the file names state what is promised.
 //!
 //! ```text
 //! # Why this is so, in a sentence or two.

@@ -1,4 +1,5 @@
-//! After a wait it is as late as it is: a deadline counts from then, and what has expired meanwhile is gone.
+//! After a wait, commands see the time of then: a deadline counts from the end of the wait, and keys that
+//! expired meanwhile are gone.
 
 use crate::common::resp::{Resp, Value, encode};
 use crate::common::server::Server;

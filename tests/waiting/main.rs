@@ -1,4 +1,4 @@
-//! Commands that wait: what time it is for them afterwards, what stands still during a pause, and who may
+//! Commands that wait: their time after the wait, the things that stand still during a pause, and the ways to
 //! end a wait.
 //!
 //! A command that ran with the clock of the moment at which it was sent made keys that were born expired

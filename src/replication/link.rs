@@ -17,7 +17,6 @@ use super::copy;
 use super::incoming::{Incoming, Item, LinkError};
 use super::wire::{self, Ack, DECLINE, HANDOVER, Heartbeat};
 use crate::aof::record::Position;
-use crate::cluster::link::Cut;
 use crate::cluster::state::{FollowTarget, LeaderAddr};
 use crate::config::{Fsync, Id};
 use crate::engine::{Engine, Persistence};
@@ -132,7 +131,7 @@ impl LeaderLink<'_> {
         socket.set_read_timeout(Some(timeout))?;
         socket.set_write_timeout(Some(timeout))?;
         let cut = socket.try_clone()?;
-        let cut = Cut::new(move || cut.shutdown(Shutdown::Both).is_ok());
+        let cut = Box::new(move || cut.shutdown(Shutdown::Both).is_ok());
         // A shutdown that came before this has not cut the link.
         let is_begun = self.engine.role.begin_link(self.target, cut);
         if !is_begun || self.engine.shutdown.is_requested() {
