@@ -32,7 +32,7 @@
 //! | `replication/sender.rs` | `run`, `send_log` | thread `repl-out-<n>` wakes when the log has been written |
 //! | `replication/cursor.rs` | `Cursor::read` | reads the log's files, byte by byte as they are |
 //! | `replication/incoming.rs` | `Incoming::read`, `item` | the follower's thread `repl-in` finds the record and checks it |
-//! | `replication/follower.rs` | `stream`, `apply_items`, `acknowledge` | applies what has come, then reports how far it is |
+//! | `replication/link.rs` | `stream`, `apply_items`, `acknowledge` | applies what has come, then reports how far it is |
 //! | `replication/replica.rs` | `apply_record` | through the same `Tx::apply`, and into the follower's own log |
 //! | `cluster/progress.rs` | `ReplicaProgress` | the leader keeps what each follower has acknowledged |
 //!
