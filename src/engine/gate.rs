@@ -187,8 +187,9 @@ impl Engine {
     ) -> Result<(), SendError> {
         let client = Arc::clone(&session.client);
         let limit = session.output_limit();
+        let before = if client.has_parked() { session.parked_until } else { Seq(0) };
         client.park(reply, limit).inspect_err(|error| self.record_cut(client.addr, error))?;
-        session.parked_until = session.parked_until.max(needed);
+        session.parked_until = before.max(needed);
         let mut empty = Reply::new(reply.dialect());
         empty.set_limit(client.outbox.room(limit));
         let reply = std::mem::replace(reply, empty);

@@ -145,7 +145,7 @@ pub struct Session {
     pub(crate) promised: Seq,
     /// The replies of this batch that become errors if the log fails.
     pub(crate) uncertain_replies: Option<UncertainReplies>,
-    /// The highest seq that replies of this connection were parked for.
+    /// The seq that the last parked batch waits for; no lower than those of the batches parked before it.
     pub(crate) parked_until: Seq,
     /// The buffer for records, kept from one to the next.
     pub(crate) record: Vec<u8>,
