@@ -22,8 +22,7 @@ from pathlib import Path
 BLOCKS = {
     "core": ["protocol", "store", "commands", "aof", "engine", "clients", "server", "."],
     "more than one node": ["cluster", "replication", "pubsub"],
-    "reference": ["commands/extra", "memory", "metrics", "observe", "server/http", "admin", "config",
-                  "client", "cli"],
+    "reference": ["commands/extra", "memory", "metrics", "observe", "admin", "config", "client", "cli"],
 }
 FOLDERS = [folder for folders in BLOCKS.values() for folder in folders]
 CORE_MAX = 15_000

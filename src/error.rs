@@ -1,4 +1,4 @@
-//! What a client is told when a command fails.
+//! The errors of commands.
 //!
 //! Client libraries match on the first word of an error (`ERR`, `WRONGTYPE`, `NOAUTH`, …) and some on
 //! the whole text, so the texts are Redis 7's where Redis has one.
@@ -6,12 +6,12 @@
 use std::borrow::Cow;
 use std::fmt;
 
-/// Kinds of errors, by what the one who gets it may do. The text alone is for people.
+/// The kind of an error, by what the client can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The number of arguments is wrong: correct the call.
     Arity,
-    /// The arguments make no sense together: correct the call.
+    /// The arguments do not fit together: correct the call.
     Syntax,
     /// A password is needed: AUTH, then repeat the call.
     NoAuth,
@@ -34,7 +34,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// An error with a text made for the occasion; line ends in it are replaced when it is sent.
+    /// An error with a text that is put together; line ends in it are replaced when it is sent.
     pub fn new(text: impl Into<Vec<u8>>) -> Failure {
         Failure { kind: Kind::Other, text: Cow::Owned(text.into()) }
     }
@@ -44,7 +44,7 @@ impl Failure {
         Failure { kind: Kind::Other, text: Cow::Borrowed(text.as_bytes()) }
     }
 
-    /// The same error as one of this kind.
+    /// The same text as an error of this kind.
     pub const fn of_kind(mut self, kind: Kind) -> Failure {
         self.kind = kind;
         self
@@ -107,7 +107,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Options that contradict one another, or words that fit nowhere.
+/// Options that contradict each other, or unknown ones.
 pub const SYNTAX: Failure = Failure::fixed("ERR syntax error").of_kind(Kind::Syntax);
 /// An argument, or a stored value, that must be a 64-bit signed integer and is not.
 pub const NOT_AN_INTEGER: Failure = Failure::fixed("ERR value is not an integer or out of range");
@@ -124,7 +124,7 @@ pub const TOO_LONG: Failure =
 /// SELECT and COPY with a database other than 0.
 pub const DB_OUT_OF_RANGE: Failure =
     Failure::fixed("ERR DB index is out of range").of_kind(Kind::DbOutOfRange);
-/// RENAME, COPY and OBJECT on a key that is not there.
+/// RENAME and OBJECT on a key that does not exist.
 pub const NO_SUCH_KEY: Failure = Failure::fixed("ERR no such key");
 /// A command before AUTH on a server with a password.
 pub const NO_AUTH: Failure =

@@ -151,6 +151,7 @@ pub mod lock;
 pub mod memory;
 pub mod metrics;
 pub mod observe;
+pub mod process;
 pub mod protocol;
 pub mod pubsub;
 pub mod random;

@@ -1,4 +1,4 @@
-//! CLIENT: looking at connections, naming, pausing and ending them.
+//! CLIENT: shows, names, pauses, unblocks and closes connections.
 
 use crate::clients::blocked::Unblock;
 use crate::clients::pause::PauseKind;
@@ -16,31 +16,31 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 /// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
-    container(Connection, "client", FAST, subcommands, "Looks at and changes connections.",
+    container(Connection, "client", FAST, subcommands, "Shows and changes connections.",
         "CLIENT ID -> (the number of this connection)"),
-    sub(Connection, "client|getname", 2, FAST, getname, "", "The name given to this connection."),
+    sub(Connection, "client|getname", 2, FAST, getname, "", "Returns the name of this connection."),
     sub(Connection, "client|help", 2, FAST, subcommands, "", "Lists the subcommands."),
-    sub(Connection, "client|id", 2, FAST, id, "", "The number of this connection."),
-    sub(Connection, "client|info", 2, FAST, info, "", "This connection's line of CLIENT LIST."),
+    sub(Connection, "client|id", 2, FAST, id, "", "Returns the number of this connection."),
+    sub(Connection, "client|info", 2, FAST, info, "", "Returns the line of CLIENT LIST for this connection."),
     sub(Connection, "client|kill", -3, ADMIN, kill,
         "ip:port | [ID client-id] [TYPE NORMAL | MASTER | REPLICA | PUBSUB] [USER username] \
          [ADDR ip:port] [LADDR ip:port] [SKIPME yes/no]",
-        "Ends connections."),
+        "Closes connections."),
     sub(Connection, "client|list", -2, ADMIN, list,
         "[TYPE NORMAL | MASTER | REPLICA | PUBSUB] [ID client-id [client-id ...]]", "Lists the connections."),
     sub(Connection, "client|no-evict", 3, ADMIN, no_evict, "ON | OFF",
-        "Spares this connection when memory is short."),
+        "Exempts this connection when clients are closed to free memory."),
     sub(Connection, "client|no-touch", 3, FAST, no_touch, "ON | OFF",
-        "Reads of this connection do not count as uses of a key."),
+        "Makes reads of this connection not count as uses of a key."),
     sub(Connection, "client|pause", -3, ADMIN.and(Flags::UNPAUSED), pause, "milliseconds [WRITE | ALL]",
-        "Makes commands of all connections wait."),
+        "Delays the commands of all clients."),
     sub(Connection, "client|reply", 3, FAST.and(Flags::CONNECTION), reply_mode, "ON | OFF | SKIP",
-        "Whether this connection is answered."),
+        "Turns the replies to this connection off and on."),
     sub(Connection, "client|setinfo", 4, FAST, setinfo, "LIB-NAME name | LIB-VER version",
-        "Tells which library this client uses."),
+        "Sets the name or the version of the client's library."),
     sub(Connection, "client|setname", 3, FAST, setname, "name", "Names this connection."),
     sub(Connection, "client|unblock", -3, ADMIN, unblock, "client-id [TIMEOUT | ERROR]",
-        "Wakes a connection that waits in a command."),
+        "Ends the wait of a client that is blocked in a command."),
     sub(Connection, "client|unpause", 2, ADMIN.and(Flags::UNPAUSED), unpause, "", "Ends CLIENT PAUSE."),
 ];
 
@@ -88,7 +88,7 @@ fn setinfo(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A name that keeps CLIENT LIST readable: one word.
+/// A name for CLIENT LIST: one word of printable characters.
 pub fn valid_name(name: &[u8]) -> Result<String, Failure> {
     printable(name).ok_or(Failure::fixed(
         "ERR Client names cannot contain spaces, newlines or special characters.",
@@ -117,7 +117,7 @@ fn list(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Those that were not killed: their threads may need a moment to end.
+/// All clients but those that were killed, whose threads may need a moment to end.
 fn connected(engine: &Engine) -> Vec<Arc<Client>> {
     let mut clients = engine.clients.all();
     clients.retain(|client| !client.is_killed());
@@ -128,7 +128,7 @@ fn describe(engine: &Engine, client: &Client) -> String {
     client.describe(|index| engine.commands.rows()[index].name)
 }
 
-/// The class that a word means; None is the link to this node's leader, which is no client here.
+/// The class of this name. None for `master`: the link to this node's leader, which is not a client here.
 fn class(word: &[u8]) -> Result<Option<ClientClass>, Failure> {
     match word.to_ascii_lowercase().as_slice() {
         b"normal" => Ok(Some(ClientClass::Normal)),
@@ -139,14 +139,14 @@ fn class(word: &[u8]) -> Result<Option<ClientClass>, Failure> {
     }
 }
 
-/// Which clients CLIENT KILL ends: those that pass every filter that is given.
+/// The clients that CLIENT KILL closes: those that match all given filters.
 #[derive(Default)]
 struct Filter {
     id: Option<ClientId>,
     class: Option<Option<ClientClass>>,
     addr: Option<Vec<u8>>,
     local_addr: Option<Vec<u8>>,
-    /// Whether the caller is spared.
+    /// The caller is not closed.
     skip_me: bool,
 }
 
@@ -183,11 +183,11 @@ impl Filter {
             && is(&self.addr, client.addr)
             && is(&self.local_addr, client.local_addr)
             && !(self.skip_me && client.id == me)
-            // One that is on its way out is not there to be ended again.
+            // Another CLIENT KILL may have closed it since.
             && !client.is_killed()
     }
 
-    /// Whether it means the link to this node's leader.
+    /// True if it selects the link to this node's leader.
     fn means_leader(&self) -> bool {
         self.class == Some(None)
             && (self.id.is_none() && self.addr.is_none() && self.local_addr.is_none())
@@ -206,7 +206,7 @@ fn kill(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let victims: Vec<Arc<Client>> =
         connected(engine).into_iter().filter(|client| filter.matches(client, me)).collect();
     for victim in &victims {
-        // The caller's own reply must still arrive.
+        // The caller must still get its reply.
         if victim.id == me {
             session.ending = Ending::AfterReply;
         } else {
@@ -269,7 +269,7 @@ fn pause(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let millis =
         integer(&args[2]).ok_or(Failure::fixed("ERR timeout is not an integer or out of range"))?;
     let millis = u64::try_from(millis).map_err(|_| Failure::fixed("ERR timeout is negative"))?;
-    // Its own EXEC is not held up.
+    // A pause in an EXEC begins at its end.
     match call.session.mode {
         Mode::Executing => call.session.pauses.push((kind, millis)),
         _ => call.engine.begin_pause(kind, millis),

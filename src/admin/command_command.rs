@@ -14,18 +14,18 @@ use crate::protocol::{Args, Reply};
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     row(Server, "command", -1, FAST, all).shape(Shape::ContainerOr)
-        .help("[subcommand [argument ...]]", "Describes the commands to programs; people want HELP.",
+        .help("[subcommand [argument ...]]", "Describes the commands for programs; HELP is for people.",
             "COMMAND COUNT -> (a number)"),
-    sub(Server, "command|count", 2, FAST, count, "", "How many commands there are."),
+    sub(Server, "command|count", 2, FAST, count, "", "Returns the number of commands."),
     sub(Server, "command|docs", -2, FAST, docs, "[command-name [command-name ...]]",
-        "Documentation of commands."),
-    sub(Server, "command|getkeys", -4, FAST, getkeys, "command argument [argument ...]", "The keys of a call."),
+        "Returns the documentation of commands."),
+    sub(Server, "command|getkeys", -4, FAST, getkeys, "command argument [argument ...]", "Returns the keys of a call."),
     sub(Server, "command|getkeysandflags", -4, FAST, getkeysandflags, "command argument [argument ...]",
-        "The keys of a call, and what is done to them."),
+        "Returns the keys of a call and the operations on them."),
     sub(Server, "command|help", 2, FAST, subcommands, "", "Lists the subcommands."),
-    sub(Server, "command|info", -2, FAST, info, "[command-name [command-name ...]]", "The rows of commands."),
+    sub(Server, "command|info", -2, FAST, info, "[command-name [command-name ...]]", "Returns the properties of commands."),
     sub(Server, "command|list", -2, FAST, list,
-        "[FILTERBY MODULE module-name | ACLCAT category | PATTERN pattern]", "The names of all commands."),
+        "[FILTERBY MODULE module-name | ACLCAT category | PATTERN pattern]", "Returns the names of commands."),
 ];
 
 const INVALID_COMMAND: Failure = Failure::fixed("ERR Invalid command specified");
@@ -58,7 +58,7 @@ fn info(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
 }
 
 fn list(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
-    // As Redis 7: with the subcommands, which COMMAND COUNT does not count.
+    // As in Redis 7, with the subcommands, which COMMAND COUNT does not count.
     let mut rows = call.engine.commands.rows().to_vec();
     if args.len() > 2 {
         if args.len() != 5 || !args.is(2, "filterby") {
@@ -81,7 +81,7 @@ fn list(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What `redis-cli` makes its hints and its help of.
+/// COMMAND DOCS, from which `redis-cli` makes its hints and its help.
 fn docs(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let ServerCall { engine, reply, .. } = call;
     let rows: Vec<&Spec> = if args.len() == 2 {
@@ -131,7 +131,7 @@ fn document(engine: &Engine, row: &Spec, reply: &mut Reply) {
     }
 }
 
-/// The parts of a grammar: its words, and its bracketed options as a whole.
+/// The words of a grammar; an option in brackets is one word.
 pub fn grammar_words(grammar: &str) -> Vec<String> {
     let (mut words, mut depth) = (vec![String::new()], 0);
     for character in grammar.chars() {
@@ -171,7 +171,7 @@ fn keys_of_call<'a>(
 ) -> Result<(&'static Spec, Vec<&'a [u8]>), Failure> {
     const NO_KEYS: Failure = Failure::fixed("ERR The command has no key arguments");
     let call = args.skip(2);
-    // To Redis, DEBUG is one command without keys. Ours of DEBUG OBJECT is for the locks.
+    // In Redis, DEBUG is one command without keys. Here DEBUG OBJECT has one, for the locks.
     if call.is(0, "debug") {
         return Err(NO_KEYS);
     }
@@ -219,7 +219,7 @@ fn categories(row: &Spec) -> impl Iterator<Item = String> {
     names.chain([format!("@{}", row.family.name())])
 }
 
-/// A row as Redis 7 prints it: ten elements.
+/// Replies with a row in the form of Redis 7: ten elements.
 fn describe(engine: &Engine, row: &Spec, reply: &mut Reply) {
     reply.array(10);
     reply.bulk(row.name.as_bytes());
@@ -237,7 +237,7 @@ fn describe(engine: &Engine, row: &Spec, reply: &mut Reply) {
     reply.set(0);
     key_specs::describe(row, reply);
     let subcommands: Vec<&Spec> = engine.commands.subcommands(row.name).collect();
-    // To Redis, what is empty is a set here.
+    // Redis replies with a set if there are none.
     match subcommands.len() {
         0 => reply.set(0),
         len => reply.array(len),

@@ -11,6 +11,7 @@ use crate::engine::{Engine, Session};
 use crate::error::{
     DB_OUT_OF_RANGE, Failure, INT_OUT_OF_RANGE, Kind, NO_PASSWORD_SET, NOT_AN_INTEGER, SYNTAX,
 };
+use crate::metrics::Stat;
 use crate::protocol::{Args, Dialect, Reply, integer};
 use crate::pubsub::commands as pubsub_command;
 use std::hint::black_box;
@@ -18,28 +19,28 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 const FREE: Flags = FAST.and(Flags::NO_AUTH).and(Flags::CONNECTION);
-/// For what ends a transaction and subscriptions too.
+/// Also allowed in a transaction and with subscriptions.
 const ALWAYS: Flags = FREE.and(Flags::UNQUEUED).and(Flags::SUBSCRIBED);
 
 /// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     row(Connection, "auth", -2, FREE, auth).secrets(Secrets::All)
-        .help("[username] password", "Gives the password.", "CONFIG SET requirepass secret; AUTH secret -> OK"),
+        .help("[username] password", "Authenticates with the password.", "CONFIG SET requirepass secret; AUTH secret -> OK"),
     row(Connection, "echo", 2, FAST, echo).rest(1)
-        .help("message", "Answers with the message.", "ECHO hello world -> hello world"),
+        .help("message", "Returns the message.", "ECHO hello world -> hello world"),
     row(Connection, "hello", -1, FREE, hello).secrets(Secrets::AfterAuth)
         .help("[protover [AUTH username password] [SETNAME clientname]]",
-            "Agrees on RESP2 or RESP3, for programs; answers are RESP from then on, until RESET.",
+            "Chooses RESP2 or RESP3; replies are RESP from then on, until RESET.",
             "HELLO 3 -> (names and values that describe the server)"),
     row(Connection, "ping", -1, Flags::FAST.and(Flags::SUBSCRIBED), ping).rest(1)
-        .help("[message]", "Answers, if the server is there.", "PING -> PONG"),
-    row(Connection, "quit", -1, ALWAYS, quit).help("", "Ends the connection.", "QUIT -> OK"),
-    row(Connection, "exit", -1, ALWAYS, quit).help("", "Ends the connection, as QUIT.", "EXIT -> OK"),
+        .help("[message]", "Returns PONG, or the message.", "PING -> PONG"),
+    row(Connection, "quit", -1, ALWAYS, quit).help("", "Closes the connection.", "QUIT -> OK"),
+    row(Connection, "exit", -1, ALWAYS, quit).help("", "Closes the connection, as QUIT does.", "EXIT -> OK"),
     row(Connection, "reset", 1, ALWAYS, reset)
-        .help("", "Makes the connection as new; one that has sent RESP still gets RESP.", "RESET -> RESET"),
+        .help("", "Resets the connection to its initial state; one that has sent RESP still gets RESP.", "RESET -> RESET"),
     row(Connection, "select", 2, FAST.and(Flags::CONNECTION), select)
-        .help("index", "Chooses a database; there is only number 0.", "SELECT 0 -> OK"),
+        .help("index", "Selects a database; there is only number 0.", "SELECT 0 -> OK"),
 ];
 
 const WRONG_PASSWORD: Failure =
@@ -49,7 +50,7 @@ const HELLO_NEEDS_AUTH: Failure = Failure::fixed(
      AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol \
      version at the same time",
 );
-/// The answer to the first wrong password of a connection is this late; the next ones twice each.
+/// The delay of the reply to a connection's first wrong password. It doubles with each further one.
 const AUTH_DELAY_MS: u64 = 50;
 const AUTH_DELAY_MAX_MS: u64 = 1600;
 
@@ -120,8 +121,8 @@ fn auth(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `HELLO [protover [AUTH user password] [SETNAME name]]`. All of it is checked before any of it is
-/// done, but AUTH, as in Redis, counts even if SETNAME then fails.
+/// `HELLO [protover [AUTH user password] [SETNAME name]]`. Everything is checked before anything changes; but as in
+/// Redis, AUTH counts even if SETNAME then fails.
 fn hello(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let ServerCall { engine, session, reply } = call;
     let version = match args.get(1) {
@@ -169,10 +170,10 @@ fn hello(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
 fn describe_server(engine: &Engine, session: &Session, reply: &mut Reply) {
     reply.map(7);
     reply.bulk(b"server");
-    // Clients that look here look for what they can talk to.
+    // Clients check this name.
     reply.bulk(b"redis");
     reply.bulk(b"version");
-    reply.bulk(crate::observe::info::REDIS_VERSION.as_bytes());
+    reply.bulk(crate::observe::REDIS_VERSION.as_bytes());
     reply.bulk(b"proto");
     reply.int(if session.resp == Dialect::Resp3 { 3 } else { 2 });
     reply.bulk(b"id");
@@ -185,7 +186,7 @@ fn describe_server(engine: &Engine, session: &Session, reply: &mut Reply) {
     reply.array(0);
 }
 
-/// Checks a name and a password; a failure is counted, logged and slowed.
+/// Checks a name and a password. A failure is counted, logged and delayed.
 fn check_password(
     engine: &Engine,
     session: &mut Session,
@@ -194,24 +195,24 @@ fn check_password(
 ) -> Result<(), Failure> {
     let expected = engine.config.text(Id::Requirepass);
     let known_user = user == b"default";
-    // Without a password any will do, as for Redis's default user.
+    // As for Redis's default user, any password is right if none is set.
     let right = expected.is_empty() | equal_in_constant_time(expected.as_bytes(), password);
     if known_user && right {
         session.authenticated = true;
         return Ok(());
     }
     session.auth_failures += 1;
-    engine.metrics.auth_failures.increment();
+    engine.metrics[Stat::AuthFailures].increment();
     log::warn!("client {}: wrong password (try {})", session.client.addr, session.auth_failures);
     let doublings = (session.auth_failures - 1).min(16);
     let delay = (AUTH_DELAY_MS << doublings).min(AUTH_DELAY_MAX_MS);
     engine.shutdown.wait_for(Duration::from_millis(delay));
-    // The delay is a measure of ours, not slowness.
+    // The delay is not part of the command's duration.
     session.probe.stopwatch = Stopwatch::start();
     Err(WRONG_PASSWORD)
 }
 
-/// Compares without stopping at the first difference, so that the time tells nothing about where it is.
+/// Compares in full, so that the duration does not show the position of the first difference.
 fn equal_in_constant_time(expected: &[u8], given: &[u8]) -> bool {
     let mut difference = expected.len() ^ given.len();
     for (at, byte) in given.iter().enumerate() {

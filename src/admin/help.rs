@@ -1,4 +1,4 @@
-//! HELP, and errors for people, from the command table.
+//! HELP, from the command table.
 
 use super::command_command::grammar_words;
 use crate::commands::Family::Server;
@@ -14,13 +14,13 @@ use crate::protocol::Args;
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     row(Server, "help", -1, FAST, help)
-        .help("[command | family]", "Lists the commands, or those of a family, or explains one; ? is the same.",
+        .help("[command | family]", "Lists the commands or those of a family, or explains one; ? is the same.",
             "HELP SET -> (its grammar, its meaning, an example)"),
 ];
 
-/// Columns that a listing fills.
+/// The width of a page in columns.
 const WIDTH: usize = 78;
-/// Lines that continue another are indented no further.
+/// The largest indent of a continued line.
 const INDENT_MAX: usize = 6;
 
 /// `HELP`, `HELP SET`, `HELP CLIENT KILL`, `HELP strings`.
@@ -31,7 +31,7 @@ fn help(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     let page = match (engine.commands.row_of(args.skip(1)), family(&args[1])) {
-        // PUBSUB is both.
+        // PUBSUB is a command and a family.
         (Some(row), Some(family)) => explain(engine, row) + &list(engine, family),
         (Some(row), None) => explain(engine, row),
         (None, Some(family)) => list(engine, family),
@@ -89,7 +89,7 @@ fn explain(engine: &Engine, row: &Spec) -> String {
     page
 }
 
-/// The usage on as many lines as it needs; what is in brackets stays together.
+/// The usage, wrapped. An option in brackets is not split.
 fn signature(row: &Spec) -> String {
     let name = row.name.replace('|', " ").to_uppercase();
     let indent = " ".repeat(name.len().min(INDENT_MAX));

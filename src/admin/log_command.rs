@@ -1,4 +1,4 @@
-//! Commands about the log: compaction, waiting for the disk, reading back.
+//! Commands about the log: compaction and reloading.
 
 use crate::commands::Family::Server;
 use crate::commands::Flags;
@@ -12,15 +12,15 @@ use std::sync::atomic::Ordering::Relaxed;
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     row(Server, "bgrewriteaof", 1, Flags::ADMIN, bgrewriteaof)
-        .help("", "Compacts the log in the background: replaces it by the state it leads to.",
+        .help("", "Compacts the log in the background.",
             "BGREWRITEAOF -> Background append only file rewriting started"),
     row(Server, "bgsave", -1, Flags::ADMIN, bgsave)
-        .help("[SCHEDULE]", "The same as BGREWRITEAOF, for tools that ask for a snapshot.",
+        .help("[SCHEDULE]", "The same as BGREWRITEAOF, for tools that expect snapshots.",
             "BGSAVE -> Background saving started"),
     row(Server, "save", 1, Flags::ADMIN.and(Flags::NO_MULTI), save)
-        .help("", "Compacts the log and answers when it is done; other connections go on.", "SAVE -> OK"),
+        .help("", "Compacts the log and replies when that is done; other clients are not blocked.", "SAVE -> OK"),
     row(Server, "lastsave", 1, FAST, lastsave)
-        .help("", "When the log was last compacted, in Unix seconds.", "LASTSAVE -> (a number)"),
+        .help("", "Returns the Unix time in seconds of the last compaction.", "LASTSAVE -> (a number)"),
 ];
 
 const NO_LOG: Failure =
@@ -67,8 +67,8 @@ fn lastsave(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Redis's options are about what it does and we do not: forget what is in memory and not on disk, keep
-/// keys that are on disk and not in memory. Here both hold the same.
+/// The options are accepted and change nothing: in Redis they are for data that is only in memory or only on
+/// disk, but here both hold the same.
 pub(super) fn debug_reload(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let known = ["merge", "noflush", "nosave"];
     if !(2..args.len()).all(|at| known.iter().any(|option| args.is(at, option))) {

@@ -1,6 +1,8 @@
 //! Commands about the server and its connections: AUTH, HELLO, CLIENT, CONFIG, COMMAND, HELP, DEBUG.
 //!
-//! The command table is assembled here, above everything that has rows in it, and handed to the engine.
+//! A command is a row of `COMMANDS` and a function of a [`ServerCall`](crate::engine::table::ServerCall). Such rows also
+//! stand in `pubsub`, `replication` and `observe`, beside what they are about. [`commands`] assembles the table of
+//! all of them, above everything that has rows, and the engine gets it when it is opened.
 
 mod absent;
 pub(crate) mod client_command;

@@ -20,35 +20,35 @@ const TAKES_OVER: Flags = ADMIN.and(Flags::NO_MULTI).and(Flags::CONNECTION);
 pub const COMMANDS: &[Row] = &[
     container(Server, "config", ADMIN, subcommands, "Reads and changes the settings.",
         "CONFIG GET maxclients -> 1) maxclients\n2) 10000"),
-    sub(Server, "config|get", -3, ADMIN, config_get, "pattern [pattern ...]", "The settings that match."),
+    sub(Server, "config|get", -3, ADMIN, config_get, "pattern [pattern ...]", "Returns the settings that match."),
     sub(Server, "config|help", 2, ADMIN, subcommands, "", "Lists the subcommands."),
     sub(Server, "config|resetstat", 2, ADMIN, config_resetstat, "", "Sets the counters of INFO to zero."),
     sub(Server, "config|rewrite", 2, ADMIN, config_rewrite, "",
         "Writes the settings to the configuration file."),
     sub(Server, "config|set", -4, ADMIN, config_set, "parameter value [parameter value ...]",
-        "Changes settings, all or none.").secrets(Secrets::Settings),
+        "Changes settings, all of them or none.").secrets(Secrets::Settings),
     container(Server, "debug", ADMIN, subcommands, "For tests of the server.", "DEBUG SLEEP 0.5 -> OK"),
     sub(Server, "debug|help", 2, ADMIN, subcommands, "", "Lists the subcommands."),
     sub(Server, "debug|loadaof", 2, ADMIN, debug_reload, "",
-        "Reads everything back from disk, as a restart would."),
+        "Reloads all data from disk, as a restart does."),
     sub(Server, "debug|reload", -2, ADMIN, debug_reload, "[MERGE] [NOFLUSH] [NOSAVE]",
-        "Reads everything back from disk, as a restart would."),
+        "Reloads all data from disk, as a restart does."),
     sub(Server, "debug|set-active-expire", 3, ADMIN, debug_set_active_expire, "0 | 1",
-        "Turns the sweeper off and on."),
+        "Turns the deletion of expired keys off and on."),
     sub(Server, "debug|sleep", 3, ADMIN, debug_sleep, "seconds",
-        "Keeps this connection waiting; the others go on."),
+        "Blocks this connection; other clients are not blocked."),
     row(Server, "info", -1, FAST, info)
-        .help("[section [section ...]]", "State and counters of the server.",
+        .help("[section [section ...]]", "Returns the state and the counters of the server.",
             "INFO clients -> (lines of name:value)"),
     row(Server, "lolwut", -1, Flags::FAST, lolwut)
-        .help("[VERSION version]", "A picture, and the version.", "LOLWUT -> (a picture)"),
+        .help("[VERSION version]", "Shows a picture and the version.", "LOLWUT -> (a picture)"),
     row(Server, "monitor", 1, TAKES_OVER, monitor)
-        .help("", "Shows every command of every client as it runs, until RESET or the end.", "MONITOR -> OK"),
+        .help("", "Shows every command of every client as it runs, until RESET.", "MONITOR -> OK"),
     row(Server, "shutdown", -1, TAKES_OVER.and(Flags::UNPAUSED), shutdown)
-        .help("[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]", "Ends the server in order.",
+        .help("[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]", "Shuts the server down.",
             "SHUTDOWN -> (the connection closes)"),
     row(Server, "time", 1, FAST, time)
-        .help("", "The server's clock: Unix seconds and microseconds.", "TIME -> (seconds and microseconds)"),
+        .help("", "Returns the server's time: Unix seconds and microseconds.", "TIME -> (seconds and microseconds)"),
 ];
 
 fn time(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
@@ -100,7 +100,7 @@ fn config_set(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Redis's names for how much is logged.
+/// The level for Redis's name of it.
 pub fn log_level(name: &str) -> log::LevelFilter {
     match name {
         "debug" => log::LevelFilter::Trace,
@@ -119,7 +119,7 @@ fn config_resetstat(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failur
     Ok(())
 }
 
-/// The lines begin behind this answer: see [`Engine::flush`].
+/// MONITOR. Its lines begin after this reply; see `Engine::flush`.
 fn monitor(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     if call.session.monitoring.is_none() {
         call.session.begins_monitoring = Some(call.reply.dialect());
@@ -148,7 +148,7 @@ fn debug_set_active_expire(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<
     Ok(())
 }
 
-/// Ends the server in order; the connection closes without a reply, as in Redis.
+/// SHUTDOWN. As in Redis, the connection closes without a reply.
 fn shutdown(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let known = ["nosave", "save", "now", "force", "abort"];
     let all_known = (1..args.len()).all(|at| known.iter().any(|word| args.is(at, word)));
@@ -165,7 +165,7 @@ fn shutdown(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A log that a key's history was read from.
+/// The picture of LOLWUT.
 const PICTURE: &str = r"
    _                _
   | | ____   _____ | |_ ___  _ __ ___

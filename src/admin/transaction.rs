@@ -16,17 +16,17 @@ const AT_ONCE: Flags = LATER.and(Flags::UNQUEUED);
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     row(Transactions, "multi", 1, AT_ONCE, multi)
-        .help("", "Begins a transaction: commands are queued, and EXEC runs them as one.", "MULTI -> OK"),
+        .help("", "Begins a transaction: commands are queued until EXEC.", "MULTI -> OK"),
     row(Transactions, "exec", 1, Flags::LOADING.and(Flags::CONNECTION).and(Flags::UNQUEUED), exec)
-        .help("", "Runs the queued commands at one instant, unless a watched key has changed.",
+        .help("", "Runs the queued commands atomically, unless a watched key has changed.",
             "MULTI; SET a 1; INCR a; EXEC -> 1) OK\n2) 2"),
     row(Transactions, "discard", 1, AT_ONCE, discard)
-        .help("", "Forgets the queued commands and the watched keys.", "MULTI; SET a 1; DISCARD -> OK"),
+        .help("", "Discards the queued commands and unwatches all keys.", "MULTI; SET a 1; DISCARD -> OK"),
     row(Transactions, "watch", -2, AT_ONCE, watch).keys(Keys::ALL).on_keys(&["RO"])
-        .help("key [key ...]", "Makes the next EXEC do nothing if one of these keys changes before it.",
+        .help("key [key ...]", "Watches keys: if one changes, the next EXEC does nothing.",
             "SET stock 1; WATCH stock -> OK"),
     row(Transactions, "unwatch", 1, LATER, unwatch)
-        .help("", "Forgets the watched keys.", "WATCH stock; UNWATCH -> OK"),
+        .help("", "Unwatches all keys.", "WATCH stock; UNWATCH -> OK"),
 ];
 
 const WATCHES_FULL: Failure = Failure::fixed("ERR watched keys exceed client-query-buffer-limit");

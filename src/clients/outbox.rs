@@ -14,9 +14,8 @@
 //!
 //! The bytes that wait, parked replies included, are bounded by the client's [`OutputLimit`]. A client over it
 //! is cut off; the alternatives are to stop reading (above) or to let one client take all memory. One value
-//! that is a whole reply may exceed the limit, so that every value can be read: the bound is the limit plus
-//! the largest value that waits. The sweeper checks clients with waiting output ([`Outbox::check`]), so a
-//! client over its soft limit is cut off in time even if it sends nothing more.
+//! that is a whole reply may exceed the limit, so that every value can be read. The sweeper checks clients with
+//! waiting output ([`Outbox::check`]), so a client over its soft limit is cut off even if it sends nothing more.
 
 use crate::config::OutputLimit;
 use crate::lock::{Mutex, MutexGuard, rank};

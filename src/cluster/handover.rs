@@ -29,7 +29,7 @@ impl Role {
         self.read(|state| (state.promotes_waiting > 0).then_some(state.promotes_made))
     }
 
-    /// The leader offers to hand over. Returns whether this node is to lead; then [`Role::settle_offer`] must
+    /// The leader offers to hand over. Returns whether this node is to lead; then [`Role::close_offer`] must
     /// follow.
     pub fn accept_offer(&self, target: &FollowTarget) -> bool {
         self.update(|state| {
@@ -42,7 +42,7 @@ impl Role {
     }
 
     /// The accepted offer has been carried out, or has failed.
-    pub fn settle_offer(&self) {
+    pub fn close_offer(&self) {
         self.update(|state| {
             if let Some(following) = state.following() {
                 following.offer_accepted = false;
@@ -97,7 +97,7 @@ mod tests {
         role.withdraw_request();
         assert_eq!(role.handover_requested(), Some(2));
         assert!(role.accept_offer(&target));
-        role.settle_offer();
+        role.close_offer();
         role.withdraw_request();
         assert!(!role.accept_offer(&target), "no request is left");
     }
@@ -110,7 +110,7 @@ mod tests {
         std::thread::scope(|scope| {
             let withdrawing = scope.spawn(|| role.withdraw_request());
             assert!(!withdrawing.is_finished());
-            role.settle_offer();
+            role.close_offer();
         });
         assert!(role.handover_requested().is_none());
     }

@@ -109,7 +109,7 @@ impl ReplicaProgress {
     }
 
     /// The log goes up to here; `bytes` counts all of it. Called when more of it is about to be sent.
-    pub fn note_end(&self, seq: Seq, bytes: u64, now: u64) {
+    pub fn record_end(&self, seq: Seq, bytes: u64, now: u64) {
         let points = &mut self.state.lock().points;
         if points.len() >= POINTS_MAX {
             let mut index = 0;
@@ -122,7 +122,7 @@ impl ReplicaProgress {
     }
 
     /// The first `bytes` of the link hold the log up to here.
-    pub fn note_sent(&self, bytes: u64, seq: Seq) {
+    pub fn record_checkpoint(&self, bytes: u64, seq: Seq) {
         self.state.lock().checkpoint.get_or_insert((bytes, seq));
     }
 
@@ -135,7 +135,7 @@ impl ReplicaProgress {
     }
 
     /// Its clock, in milliseconds, when it sent what has just come; 0 if it does not tell.
-    pub fn note_clock(&self, clock: u64, now: u64) {
+    pub fn record_clock(&self, clock: u64, now: u64) {
         if clock > 0 {
             self.state.lock().clock_ahead = Some(clock as i64 - now as i64);
         }
@@ -382,9 +382,9 @@ mod tests {
     #[test]
     fn lag_is_told_in_records_and_bytes() {
         let follower = follower();
-        follower.note_end(Seq(0), 0, 1);
-        follower.note_end(Seq(10), 1000, 2);
-        follower.note_end(Seq(20), 2000, 3);
+        follower.record_end(Seq(0), 0, 1);
+        follower.record_end(Seq(10), 1000, 2);
+        follower.record_end(Seq(20), 2000, 3);
         follower.acknowledge(Seq(12), Seq(0), 7);
         let lag = follower.lag(Seq(25), 2500, 9);
         assert_eq!(lag, Lag { records: 13, bytes: 1500, millis: 6 });
@@ -424,19 +424,19 @@ mod tests {
     fn bytes_without_the_records_in_them_are_not_what_was_sent() {
         let follower = follower();
         assert!(!follower.stream_is_corrupt(1000, Seq(0)));
-        follower.note_sent(500, Seq(7));
-        follower.note_sent(900, Seq(9));
+        follower.record_checkpoint(500, Seq(7));
+        follower.record_checkpoint(900, Seq(9));
         assert!(!follower.stream_is_corrupt(499, Seq(0)), "they are on their way");
         assert!(follower.stream_is_corrupt(500, Seq(6)));
         assert!(!follower.stream_is_corrupt(500, Seq(6)), "said once");
-        follower.note_sent(900, Seq(9));
+        follower.record_checkpoint(900, Seq(9));
         assert!(!follower.stream_is_corrupt(950, Seq(9)));
     }
 
     #[test]
     fn points_do_not_pile_up() {
         let follower = follower();
-        (0..100_000).for_each(|n| follower.note_end(Seq(n), n * 10, n));
+        (0..100_000).for_each(|n| follower.record_end(Seq(n), n * 10, n));
         assert!(follower.state.lock().points.len() <= POINTS_MAX);
         follower.acknowledge(Seq(99_999), Seq(0), 100_000);
         assert_eq!(follower.lag(Seq(99_999), 999_990, 100_000).millis, 0);

@@ -230,7 +230,7 @@ impl Role {
 
     /// The leader said how many links lie between it and the node that leads. Returns whether that node has
     /// just been found (true) or lost to a circle (false).
-    pub fn note_hops(&self, hops: u64, now: u64) -> Option<bool> {
+    pub fn record_hops(&self, hops: u64, now: u64) -> Option<bool> {
         let next = Phase::Up { hops: hops.saturating_add(1).min(HOPS_MAX + 1) };
         if self.read(|state| state.link.phase) == next {
             return None;
@@ -358,13 +358,13 @@ mod tests {
         };
         // Two nodes that tell each other how far away the leader is.
         let (one, other) = (linked(), linked());
-        assert_eq!((one.note_hops(0, 1), one.hops()), (None, 1));
+        assert_eq!((one.record_hops(0, 1), one.hops()), (None, 1));
         let rounds = 2 * HOPS_MAX;
-        let turns =
-            (0..rounds).map(|_| (one.note_hops(other.hops(), 2), other.note_hops(one.hops(), 2)));
+        let turns = (0..rounds)
+            .map(|_| (one.record_hops(other.hops(), 2), other.record_hops(one.hops(), 2)));
         let lost = turns.filter(|turn| turn.0 == Some(false) || turn.1 == Some(false)).count();
         assert!((1..=2).contains(&lost) && !one.link_is_up() && !other.link_is_up());
-        assert_eq!(one.note_hops(0, 3), Some(true), "a node leads again");
+        assert_eq!(one.record_hops(0, 3), Some(true), "a node leads again");
         assert!(one.link_is_up());
     }
 }

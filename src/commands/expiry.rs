@@ -1,11 +1,10 @@
-//! Expiry: when a key ends. Deadlines are absolute; a number of seconds from now is turned into one as
-//! soon as it is read.
+//! Expiry options. Deadlines are absolute: a number of seconds from now becomes a deadline when it is parsed.
 
 use crate::clock::UnixMillis;
 use crate::error::{Failure, NOT_AN_INTEGER};
 use crate::protocol::integer;
 
-/// What a number of an expiry means.
+/// The unit of the number in an expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// `EX`, EXPIRE.
@@ -19,7 +18,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// The point in time, in Unix milliseconds, that `value` means; None if it does not fit in 64 bits.
+    /// The deadline for `value` in Unix milliseconds. None if it does not fit in 64 bits.
     pub fn resolve(self, value: i64, now: UnixMillis) -> Option<i64> {
         let millis = match self {
             Unit::Seconds | Unit::UnixSeconds => value.checked_mul(1000)?,
@@ -42,8 +41,8 @@ pub enum Expiry<'a> {
 }
 
 impl<'a> Expiry<'a> {
-    /// Reads an option that begins with `word`; `keep` is the word for [`Expiry::Keep`]. None if it is
-    /// no such option or its number is missing.
+    /// Parses an option that begins with `word`; `keep` is the word for [`Expiry::Keep`]. None for any other
+    /// option, and if the number is missing.
     pub fn parse(
         word: &[u8],
         rest: &mut impl Iterator<Item = &'a [u8]>,

@@ -1,4 +1,4 @@
-//! Keys, whatever they hold: commands that name the keys they work on.
+//! Commands on named keys of any type: DEL, EXISTS, RENAME, COPY.
 
 use super::spec::row;
 use super::{Call, Family, Flags, Handler, Keys, Row};
@@ -18,33 +18,33 @@ const READ: Flags = Flags::READONLY.and(Flags::FAST);
 #[rustfmt::skip]
 pub const COMMANDS: &[Row<Handler>] = &[
     row(Family::Generic, "del", -2, WRITE, Keys::ALL, del).on_keys(&["RM delete"])
-        .help("key [key ...]", "Removes keys; answers how many there were.",
+        .help("key [key ...]", "Deletes keys; returns how many existed.",
             "MSET name Ada city London; DEL name city -> 2"),
     row(Family::Generic, "delete", -2, WRITE, Keys::ALL, del).on_keys(&["RM delete"])
-        .help("key [key ...]", "DEL under its full name.", "SET name Ada; DELETE name -> 1"),
+        .help("key [key ...]", "The same as DEL.", "SET name Ada; DELETE name -> 1"),
     row(Family::Generic, "unlink", -2, FAST_WRITE, Keys::ALL, del).on_keys(&["RM delete"])
-        .help("key [key ...]", "DEL under the name that Redis has for removing without a pause.",
+        .help("key [key ...]", "The same as DEL.",
             "SET name Ada; UNLINK name -> 1"),
     row(Family::Generic, "exists", -2, READ, Keys::ALL, exists).on_keys(&["RO"])
-        .help("key [key ...]", "How many of the keys are there; one named twice counts twice.",
+        .help("key [key ...]", "Returns how many of the keys exist; a key named twice counts twice.",
             "SET name Ada; EXISTS name city -> 1"),
     row(Family::Generic, "type", 2, READ, Keys::ONE, kind).on_keys(&["RO"])
-        .help("key", "The kind of a key's value: string, or none if the key is not there.",
+        .help("key", "Returns the type of a value: string, or none if the key does not exist.",
             "SET name Ada; TYPE name -> string"),
     row(Family::Generic, "touch", -2, READ, Keys::ALL, touch).on_keys(&["RO"])
-        .help("key [key ...]", "Marks keys as just used; answers how many there were.",
+        .help("key [key ...]", "Marks keys as just used; returns how many exist.",
             "SET name Ada; TOUCH name city -> 1"),
     row(Family::Generic, "rename", 3, WRITE, Keys::TWO, rename).on_keys(&["RW access delete", "OW update"])
-        .help("key newkey", "Gives a key another name, over whatever had it before.",
+        .help("key newkey", "Renames a key; a key with the new name is overwritten.",
             "SET name Ada; RENAME name first_name -> OK"),
     row(Family::Generic, "renamenx", 3, FAST_WRITE, Keys::TWO, renamenx)
         .on_keys(&["RW access delete", "OW insert"])
-        .help("key newkey", "RENAME if the new name is free; answers 1 if it was.",
+        .help("key newkey", "Renames a key if the new name is free; returns 1 if it was renamed.",
             "SET name Ada; RENAMENX name first_name -> 1"),
     row(Family::Generic, "copy", -3, WRITE.and(Flags::DENYOOM), Keys::TWO, copy)
         .on_keys(&["RO access", "OW update"])
         .help("source destination [DB destination-db] [REPLACE]",
-            "Copies a value and its expiry to another key; answers 1 if it did.",
+            "Copies a value and its expiry to another key; returns 1 if it was copied.",
             "SET name Ada; COPY name backup REPLACE -> 1"),
 ];
 
@@ -77,7 +77,7 @@ fn kind(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
 }
 
 fn touch(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
-    // Reading is what touches. As in Redis, it counts as a hit or a miss, too.
+    // As in Redis, TOUCH reads the key, and counts as a hit or a miss.
     call.reply.count(args.from(1).filter(|key| call.tx.value(key).is_some()).count());
     Ok(())
 }
@@ -123,7 +123,7 @@ fn copy(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether COPY may replace. There is one database, so its number says nothing.
+/// Parses the options of COPY; returns true for REPLACE. The database must be number 0.
 fn parse_copy_options(args: Args<'_>) -> Result<bool, Failure> {
     let (mut replace, mut words) = (false, args.from(3));
     while let Some(word) = words.next() {
@@ -148,8 +148,8 @@ fn move_key(tx: &mut Tx<'_>, from: &[u8], to: &[u8]) {
     tx.emit("rename_to", to);
 }
 
-/// Makes `to` what `from` is, deadline included. There is no effect that says "the same as that key":
-/// the log holds values, so that each record can be understood without the ones before it.
+/// Copies a value and its deadline. The effect holds the value, not the name of the source: a record of the
+/// log can be understood without the ones before it.
 fn copy_key(tx: &mut Tx<'_>, from: &[u8], to: &[u8]) {
     let Some(source) = tx.peek(from) else { return };
     let (value, deadline) = (source.value.to_vec(), source.deadline);
@@ -157,7 +157,7 @@ fn copy_key(tx: &mut Tx<'_>, from: &[u8], to: &[u8]) {
     tx.apply(Effect::Set { key: to, value: &value, deadline });
 }
 
-/// A key that takes another's place is told of as new, as in Redis, which removes the other first.
+/// Emits `new` for a key that replaces another one. Redis does so, because it deletes the other one first.
 pub(super) fn tell_replacement(tx: &Tx<'_>, key: &[u8]) {
     if tx.exists(key) {
         tx.emit("new", key);

@@ -1,8 +1,8 @@
-//! The keyspace: commands on all keys at once.
+//! Commands on all keys: KEYS, SCAN, DBSIZE, FLUSHALL.
 //!
-//! The reading ones lock one shard at a time while they look at it, and never for more than
-//! [`HOLD_STEPS`] of matching. So they hold nobody up for long, and what they tell is of slightly different
-//! moments. In an EXEC, which is one moment, they run under its locks.
+//! Those that read lock one shard after another, each for at most [`HOLD_STEPS`] of matching. So they delay
+//! other commands only shortly, and see each shard at a slightly different time. In an EXEC they run under its
+//! locks, and see one point in time.
 
 use super::spec::row;
 use super::{Call, Family, Flags, Handler, Keys, Row};
@@ -20,20 +20,20 @@ const FLUSH: Flags = Flags::WRITE.and(Flags::ALL_KEYS);
 #[rustfmt::skip]
 pub const COMMANDS: &[Row<Handler>] = &[
     row(Family::Generic, "keys", 2, READ, Keys::NONE, keys)
-        .help("pattern", "All keys that match a glob pattern; SCAN does it in steps.",
+        .help("pattern", "Returns all keys that match a glob pattern; SCAN returns them in steps.",
             "MSET user:7 Ada city London; KEYS user:* -> 1) user:7"),
     row(Family::Generic, "scan", -2, READ, Keys::NONE, scan)
         .help("cursor [MATCH pattern] [COUNT count] [TYPE type]",
-            "Some keys, and the cursor to go on from; start with 0, end at 0.",
+            "Returns some keys and the next cursor; start with 0, end at 0.",
             "MSET user:7 Ada city London; SCAN 0 MATCH user:* COUNT 100 -> 1) 0\n2) 1) user:7"),
     row(Family::Generic, "randomkey", 1, READ, Keys::NONE, randomkey)
-        .help("", "Any key, or nil if there is none.", "SET name Ada; RANDOMKEY -> name"),
+        .help("", "Returns a random key, or nil if there are no keys.", "SET name Ada; RANDOMKEY -> name"),
     row(Family::Server, "dbsize", 1, READ.and(Flags::FAST), Keys::NONE, dbsize)
-        .help("", "How many keys there are.", "MSET name Ada city London; DBSIZE -> 2"),
+        .help("", "Returns the number of keys.", "MSET name Ada city London; DBSIZE -> 2"),
     row(Family::Server, "flushdb", -1, FLUSH, Keys::NONE, flush)
-        .help("[ASYNC | SYNC]", "Removes all keys, as FLUSHALL: there is one database.", "FLUSHDB -> OK"),
+        .help("[ASYNC | SYNC]", "The same as FLUSHALL: there is only one database.", "FLUSHDB -> OK"),
     row(Family::Server, "flushall", -1, FLUSH, Keys::NONE, flush)
-        .help("[ASYNC | SYNC]", "Removes all keys.", "FLUSHALL -> OK"),
+        .help("[ASYNC | SYNC]", "Deletes all keys.", "FLUSHALL -> OK"),
 ];
 
 const INVALID_CURSOR: Failure = Failure::fixed("ERR invalid cursor");
@@ -56,8 +56,7 @@ fn scan(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// As C's `strtoul`, which is what Redis reads a cursor with: no digits are 0, a sign is taken, and a
-/// NUL is the end.
+/// Parses a cursor as Redis does with C's `strtoul`: the empty word is 0, a sign is allowed, and a NUL ends it.
 fn parse_cursor(word: &[u8]) -> Option<u64> {
     let word = word.split(|&byte| byte == 0).next().unwrap_or_default();
     let (negative, digits) = match word {
@@ -73,12 +72,12 @@ fn parse_cursor(word: &[u8]) -> Option<u64> {
     Some(if negative { value.wrapping_neg() } else { value })
 }
 
-/// One hold of a shard's lock takes no more steps of matching than this, some milliseconds at the worst.
+/// The most steps of matching under one lock: a few milliseconds.
 const HOLD_STEPS: usize = 1 << 20;
-/// To look at a key at all.
+/// The steps for a key besides matching.
 const LOOK_STEPS: usize = 16;
 
-/// Which keys are asked for.
+/// The pattern of the keys to return.
 #[derive(Debug)]
 enum Wanted {
     /// A single star, which also stands for the empty key.
@@ -133,13 +132,13 @@ impl Found {
     }
 }
 
-/// What of the keyspace is asked for.
+/// The options of SCAN.
 #[derive(Debug)]
 struct ScanOptions {
     pattern: Wanted,
-    /// How many keys to look at, matching or not.
+    /// The number of keys to visit, matching or not.
     count: usize,
-    /// Whether strings are wanted at all: there is nothing else.
+    /// False if another type is wanted: there are only strings.
     strings: bool,
 }
 
@@ -161,8 +160,8 @@ impl ScanOptions {
         Ok(options)
     }
 
-    /// Walks on from `cursor`: the next cursor, and the keys wanted among those looked at. Ends early when
-    /// the keys fill the reply beyond its limit: then it will not be sent.
+    /// Visits keys from `cursor` on. Returns the next cursor and the keys that match. Ends early if they exceed
+    /// the limit of the reply, which is then not sent.
     fn walk(&self, call: &Call<'_, '_>, mut cursor: u64) -> (u64, Found) {
         let (mut found, mut looked_at, room) = (Found::default(), 0, call.reply.room());
         loop {
@@ -171,7 +170,7 @@ impl ScanOptions {
                 let key = entry.key();
                 let needed = self.pattern.steps(key);
                 if needed > HOLD_STEPS {
-                    // Matched when the lock is released.
+                    // To be matched after the lock is released.
                     let is_live = entry.deadline().is_none_or(|at| at >= call.tx.now());
                     if self.strings && is_live {
                         long.push(key.to_vec());
@@ -203,7 +202,7 @@ fn dbsize(call: &mut Call<'_, '_>, _: Args<'_>) -> Result<(), Failure> {
 }
 
 fn flush(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
-    // Both ways are one here: the keys are gone at once, and freed after the locks.
+    // ASYNC and SYNC are the same: keys are removed at once, and their memory is freed after unlocking.
     match args.len() {
         1 => {}
         2 if args.is(1, "ASYNC") || args.is(1, "SYNC") => {}

@@ -33,7 +33,7 @@ use crate::protocol::{Args, Reply};
 use crate::store::{Scope, Store, Tx};
 use extra::{bitfield, bits, dump, lcs, object};
 
-/// What a handler gets besides its arguments.
+/// The context of a handler.
 pub struct Call<'c, 's> {
     /// The locked part of the store.
     pub tx: &'c mut Tx<'s>,

@@ -15,7 +15,7 @@ const WRITE: Flags = Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST);
 #[rustfmt::skip]
 pub const COMMANDS: &[Row<Handler>] = &[
     row(Family::String, "incr", 2, WRITE, Keys::ONE, incr)
-        .help("key", "Adds one to a number; a key that is not there counts as 0.", "INCR visits -> 1"),
+        .help("key", "Adds one to a number; a missing key counts as 0.", "INCR visits -> 1"),
     row(Family::String, "decr", 2, WRITE, Keys::ONE, decr)
         .help("key", "Subtracts one from a number.", "SET stock 10; DECR stock -> 9"),
     row(Family::String, "incrby", 3, WRITE, Keys::ONE, incrby)
@@ -23,7 +23,7 @@ pub const COMMANDS: &[Row<Handler>] = &[
     row(Family::String, "decrby", 3, WRITE, Keys::ONE, decrby)
         .help("key decrement", "Subtracts from a number.", "SET stock 10; DECRBY stock 4 -> 6"),
     row(Family::String, "incrbyfloat", 3, WRITE, Keys::ONE, incrbyfloat)
-        .help("key increment", "Adds to a number that need not be whole.", "INCRBYFLOAT price 10.5 -> 10.5"),
+        .help("key increment", "Adds to a number with decimals.", "INCRBYFLOAT price 10.5 -> 10.5"),
 ];
 
 fn incr(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {

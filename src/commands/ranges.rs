@@ -1,4 +1,4 @@
-//! Commands that read or write part of a value, from an offset on.
+//! Commands that read or write part of a value: APPEND, SETRANGE, GETRANGE.
 
 use super::spec::row;
 use super::{Call, Family, Flags, Handler, Keys, Row};
@@ -14,19 +14,19 @@ const WRITE: Flags = Flags::WRITE.and(Flags::DENYOOM);
 pub const COMMANDS: &[Row<Handler>] = &[
     row(Family::String, "append", 3, WRITE.and(Flags::FAST), Keys::ONE, append).on_keys(&["RW insert"]).rest(2)
         .help("key value",
-            "Appends to a value, which is empty if the key is not there; answers with the length.",
+            "Appends to a value; a missing key counts as empty. Returns the new length.",
             "SET greeting hello; APPEND greeting \" world\" -> 11"),
     row(Family::String, "strlen", 2, Flags::READONLY.and(Flags::FAST), Keys::ONE, strlen).on_keys(&["RO"])
-        .help("key", "The length of a value in bytes.", "SET name Ada; STRLEN name -> 3"),
+        .help("key", "Returns the length of a value in bytes.", "SET name Ada; STRLEN name -> 3"),
     row(Family::String, "setrange", 4, WRITE, Keys::ONE, setrange).on_keys(&["RW update"]).rest(3)
         .help("key offset value",
-            "Overwrites part of a value, padded with zero bytes; answers with the length.",
+            "Overwrites part of a value, padded with zero bytes; returns the new length.",
             "SET greeting hello world; SETRANGE greeting 6 there -> 11"),
     row(Family::String, "getrange", 4, Flags::READONLY, Keys::ONE, getrange)
-        .help("key start end", "Part of a value, both ends included; negative indexes count from the end.",
+        .help("key start end", "Returns part of a value, both ends included; negative indexes count from the end.",
             "SET name Ada; GETRANGE name 0 1 -> Ad"),
     row(Family::String, "substr", 4, Flags::READONLY, Keys::ONE, getrange)
-        .help("key start end", "The old name of GETRANGE.", "SET name Ada; SUBSTR name -2 -1 -> da"),
+        .help("key start end", "The same as GETRANGE.", "SET name Ada; SUBSTR name -2 -1 -> da"),
 ];
 
 /// Writes bytes at an offset in a value, which is created if the key does not exist.
@@ -87,7 +87,7 @@ fn setrange(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let offset = usize::try_from(offset).map_err(|_| OFFSET)?;
     let old_len = call.tx.peek(key).map_or(0, |live| live.value.len());
     if bytes.is_empty() {
-        // Nothing is written, so the value is not padded up to the offset, either.
+        // An empty write does not pad the value up to the offset.
         call.reply.count(old_len);
         return Ok(());
     }

@@ -142,7 +142,7 @@ impl Family {
     }
 }
 
-/// How a command's name relates to subcommands.
+/// Whether a command has subcommands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// It has none.
@@ -168,7 +168,7 @@ pub enum Secrets {
     Settings,
 }
 
-/// What is known about a command.
+/// The specification of a command.
 #[derive(Clone, Copy)]
 pub struct Spec {
     /// In lower case; a subcommand's is `container|subcommand`.
@@ -179,11 +179,10 @@ pub struct Spec {
     pub flags: Flags,
     /// Where its keys are.
     pub keys: Keys,
-    /// What it does to its keys, in the words of Redis's key specifications: to the first one and, if
-    /// that is something else, to the others. Empty if the flags say all: it reads, or it reads and
-    /// writes.
+    /// Its operations on the first key and, if they differ, on the others, in the words of Redis's key
+    /// specifications. Empty if the flags say it all: it reads, or it reads and writes.
     pub on_keys: &'static [&'static str],
-    /// Its relation to subcommands.
+    /// Whether it has subcommands.
     pub shape: Shape,
     /// Which arguments are passwords.
     pub secrets: Secrets,
@@ -276,7 +275,7 @@ impl<F: Copy> Row<F> {
         self
     }
 
-    /// What it does to its keys, where the flags do not say it.
+    /// Its operations on the keys, if the flags do not say it all.
     pub const fn on_keys(mut self, on_keys: &'static [&'static str]) -> Row<F> {
         self.spec.on_keys = on_keys;
         self
@@ -288,7 +287,7 @@ impl<F: Copy> Row<F> {
         self
     }
 
-    /// Its relation to subcommands.
+    /// Whether it has subcommands.
     pub const fn shape(mut self, shape: Shape) -> Row<F> {
         self.spec.shape = shape;
         self

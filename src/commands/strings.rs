@@ -9,48 +9,51 @@ use crate::store::effect::Effect;
 
 const WRITE: Flags = Flags::WRITE.and(Flags::DENYOOM);
 const READ: Flags = Flags::READONLY.and(Flags::FAST);
-/// The write that needs no more memory, and in no more time for more data.
+/// Writes that need no more memory.
 const FAST: Flags = Flags::WRITE.and(Flags::FAST);
 
 /// The family's rows that take or give whole values.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row<Handler>] = &[
     row(Family::String, "get", 2, READ, Keys::ONE, get)
-        .help("key", "The value of a key.", "SET name Ada; GET name -> Ada"),
+        .help("key", "Returns the value of a key.", "SET name Ada; GET name -> Ada"),
     row(Family::String, "set", -3, WRITE, Keys::ONE, set).on_keys(&["RW access update variable_flags"]).rest(2)
         .help(
             "key value [NX | XX | IFEQ comparison | IFNE comparison] [GET] [EX seconds | PX milliseconds | \
              EXAT unix-seconds | PXAT unix-milliseconds | KEEPTTL]",
             "Sets a key to a value, which may be several words.", "SET greeting hello big world EX 60 -> OK"),
     row(Family::String, "setnx", 3, WRITE.and(FAST), Keys::ONE, setnx).on_keys(&["OW insert"]).rest(2)
-        .help("key value", "Sets a key that is not there yet; answers 1 if it did.", "SETNX lock me -> 1"),
+        .help("key value", "Sets a key if it does not exist; returns 1 if it was set.", "SETNX lock me -> 1"),
     row(Family::String, "setex", 4, WRITE, Keys::ONE, setex).on_keys(&["OW update"]).rest(3)
-        .help("key seconds value", "Sets a key that expires after some seconds.", "SETEX code 60 1234 -> OK"),
+        .help("key seconds value", "Sets a key with an expiry in seconds.", "SETEX code 60 1234 -> OK"),
     row(Family::String, "psetex", 4, WRITE, Keys::ONE, setex).on_keys(&["OW update"]).rest(3)
-        .help("key milliseconds value", "Sets a key that expires after some milliseconds.",
+        .help("key milliseconds value", "Sets a key with an expiry in milliseconds.",
             "PSETEX code 60000 1234 -> OK"),
     row(Family::String, "getset", 3, WRITE.and(FAST), Keys::ONE, getset).rest(2)
-        .help("key value", "Sets a key and answers with its old value.",
+        .help("key value", "Sets a key and returns its old value.",
             "SET name Ada; GETSET name Grace -> Ada"),
     row(Family::String, "getdel", 2, FAST, Keys::ONE, getdel).on_keys(&["RW access delete"])
-        .help("key", "Deletes a key and answers with its value.", "SET name Ada; GETDEL name -> Ada"),
+        .help("key", "Deletes a key and returns its value.", "SET name Ada; GETDEL name -> Ada"),
     row(Family::String, "delex", -2, FAST, Keys::ONE, delex).on_keys(&["RM delete"]).rest(3)
         .help("key [IFEQ value | IFNE value]",
-            "Deletes a key, on a condition on its value; answers 1 if it did.",
+            "Deletes a key if its value meets a condition; returns 1 if it was deleted.",
             "SET lock me; DELEX lock IFEQ me -> 1"),
+    row(Family::String, "delifeq", 3, FAST, Keys::ONE, delifeq).on_keys(&["RM delete"]).rest(2)
+        .help("key value", "Deletes a key if it holds this value; returns 1 if it was deleted.",
+            "SET lock me; DELIFEQ lock me -> 1"),
     row(Family::String, "getex", -2, FAST, Keys::ONE, getex)
         .help("key [EX seconds | PX milliseconds | EXAT unix-seconds | PXAT unix-milliseconds | PERSIST]",
-            "The value of a key, whose expiry is set or removed.", "SET name Ada; GETEX name EX 60 -> Ada"),
+            "Returns the value of a key and sets or removes its expiry.", "SET name Ada; GETEX name EX 60 -> Ada"),
     row(Family::String, "mget", -2, READ, Keys::ALL, mget)
-        .help("key [key ...]", "The values of several keys.",
+        .help("key [key ...]", "Returns the values of several keys.",
             "SET name Ada; MGET name nobody -> 1) Ada\n2) (nil)"),
     row(Family::String, "mset", -3, WRITE, Keys::PAIRS, mset).on_keys(&["OW update"])
         .help("key value [key value ...]",
-            "Sets several keys at once: nobody sees only some. Quote a value of several words.",
+            "Sets several keys atomically. Quote a value of several words.",
             "MSET name Ada city London -> OK"),
     row(Family::String, "msetnx", -3, WRITE, Keys::PAIRS, msetnx).on_keys(&["OW insert"])
         .help("key value [key value ...]",
-            "Sets several keys if none of them is there yet; answers 1 if it did.",
+            "Sets several keys if none of them exists; returns 1 if they were set.",
             "MSETNX name Ada city London -> 1"),
 ];
 
@@ -103,7 +106,7 @@ impl<'a> Condition<'a> {
 struct SetOptions<'a> {
     condition: Condition<'a>,
     expiry: Option<Expiry<'a>>,
-    /// Answer with the old value.
+    /// Reply with the old value.
     get: bool,
 }
 
@@ -126,7 +129,7 @@ impl<'a> SetOptions<'a> {
     }
 }
 
-/// Reads the expiry option that begins with `word`; `before` is the one read before, if any.
+/// Parses the expiry option that begins with `word`; `before` is the previous one, if any.
 fn take_expiry<'a>(
     before: &mut Option<Expiry<'a>>,
     word: &[u8],
@@ -141,10 +144,10 @@ fn take_expiry<'a>(
     Ok(())
 }
 
-/// How many of these words, the last ones of a line, form options of SET. A failure if they would, but for
-/// a number that is mistyped: stored as text, they would cost the key its expiry without a word.
+/// How many of the last words of a line are options of SET. An error if only a mistyped number keeps them from
+/// being options: stored as part of the value, they would silently lose the expiry.
 pub fn options_at_end(words: &[&[u8]]) -> Result<usize, Failure> {
-    /// No sensible call has more; it bounds the work for a line of a thousand times `GET`.
+    /// No sensible call has more. It bounds the work for a line of a thousand `GET`.
     const OPTION_WORDS_MAX: usize = 8;
     for len in (1..=words.len().min(OPTION_WORDS_MAX)).rev() {
         let tail = &words[words.len() - len..];
@@ -162,7 +165,7 @@ pub fn options_at_end(words: &[&[u8]]) -> Result<usize, Failure> {
     Ok(0)
 }
 
-/// The first option whose number is none, and what stands in its place.
+/// The first option with an invalid number, and that number.
 fn bad_number<'a>(options: &[&'a [u8]]) -> Option<(&'a [u8], &'a [u8])> {
     let mut words = options.iter().copied();
     while let Some(word) = words.next() {
@@ -264,20 +267,28 @@ fn getdel(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
 }
 
 fn delex(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
-    let key = &args[1];
     let condition = match args.len() {
         2 => Condition::Always,
         4 if args.is(2, "ifeq") => Condition::Equals(&args[3]),
         4 if args.is(2, "ifne") => Condition::Differs(&args[3]),
         _ => return Err(SYNTAX),
     };
+    delete_if(call, &args[1], condition);
+    Ok(())
+}
+
+fn delifeq(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    delete_if(call, &args[1], Condition::Equals(&args[2]));
+    Ok(())
+}
+
+fn delete_if(call: &mut Call<'_, '_>, key: &[u8], condition: Condition<'_>) {
     let met = call.tx.peek(key).is_some_and(|live| condition.holds(Some(live.value)));
     if met {
         call.tx.apply(Effect::Del { keys: &[key] });
         call.tx.emit("del", key);
     }
     call.reply.flag(met);
-    Ok(())
 }
 
 fn getex(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
@@ -286,7 +297,7 @@ fn getex(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     while let Some(word) = words.next() {
         take_expiry(&mut option, word, &mut words, "PERSIST")?;
     }
-    // The change of the deadline is the use, if there is one.
+    // A change of the deadline counts as the use of the key.
     let value = match option {
         None => call.tx.value(key),
         Some(_) => call.tx.peek(key).map(|live| live.value),
@@ -295,7 +306,7 @@ fn getex(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
         if option.is_some() {
             call.tx.emit("keymiss", key);
         }
-        // As Redis: what the expiry says is not looked at then.
+        // As in Redis, the expiry is not validated then.
         call.reply.nil();
         return Ok(());
     };
@@ -343,7 +354,7 @@ fn msetnx(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The table's arity cannot say that there must be a value for each key.
+/// Checks that each key has a value; the arity in the table cannot express that.
 fn check_pairs(call: &Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     if args.len() % 2 == 1 { Ok(()) } else { Err(Failure::arity(call.name)) }
 }

@@ -1,6 +1,9 @@
 //! For the tests of this folder: runs a line against a store as the engine would, without its guards.
 
-use super::{Call, FAMILIES, Handler, Resolved, Table, lock, text};
+use super::spec::row;
+use super::{
+    Call, FAMILIES, Family, Flags, Handler, Keys, Resolved, Row, Shape, Table, lock, text,
+};
 use crate::clock::UnixMillis;
 use crate::protocol::{Args, Decoder, Dialect, Limits, Reply, Step};
 use crate::store::Store;
@@ -71,7 +74,11 @@ impl Bench {
     }
 }
 
-/// The commands on keys.
+/// The commands on keys, and the container of DEBUG OBJECT, which is a command about the server.
 pub fn table() -> Table<Handler> {
-    Table::new(FAMILIES.iter().copied().flatten().map(|row| (&row.spec, row.run)), &[])
+    const DEBUG: &[Row<Handler>] =
+        &[row(Family::Server, "debug", -2, Flags::NONE, Keys::NONE, |_, _| Ok(()))
+            .shape(Shape::Container)];
+    let rows = FAMILIES.iter().copied().chain([DEBUG]).flatten();
+    Table::new(rows.map(|row| (&row.spec, row.run)), &[])
 }

@@ -1,11 +1,11 @@
-//! From a line's words to arguments: a command whose last argument is a free value takes the rest of
-//! the line as it was typed.
+//! The arguments of a line in text. Where a command's last argument is a free value, it is the rest of the line
+//! as it was typed.
 
 use super::{Shape, Spec, Table, strings};
 use crate::error::Failure;
 use crate::protocol::{Span, Word};
 
-/// The arguments of a line. Behind `TRACE` stands a command with its own.
+/// The arguments of a line. `TRACE` is followed by a command with arguments of its kind.
 pub fn arguments<F: Copy>(
     commands: &Table<F>,
     line: &[u8],
@@ -24,9 +24,8 @@ pub fn arguments<F: Copy>(
     }
 }
 
-/// The arguments of a call of this command: its words, with the rest of the line as one argument where the row says
-/// so and the value is not quoted. For SET, the longest run of words at the end that forms valid
-/// options is not part of the value.
+/// The arguments of a call: its words; the rest of the line is one argument where the row says so and the value
+/// is not quoted. For SET, the longest run of words at the end that forms valid options is not part of it.
 fn arguments_of(command: Option<&Spec>, line: &[u8], words: &[Word]) -> Result<Vec<Span>, Failure> {
     let mut spans: Vec<Span> = words.iter().map(|word| word.span).collect();
     let Some((command, rest)) = command.and_then(|command| Some((command, command.rest?))) else {

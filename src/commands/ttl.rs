@@ -1,7 +1,7 @@
-//! EXPIRE, TTL and their kin: setting and asking when a key ends.
+//! EXPIRE, TTL and related commands: they set and read the deadline of a key.
 //!
-//! A key is there up to its deadline and gone after it. A deadline that is set to now or earlier removes
-//! the key at once, so that the log tells of a removal and not of a key that was never seen again.
+//! A key exists up to its deadline. A deadline that is not in the future deletes the key at once, so that the
+//! log shows the deletion.
 
 use super::expiry::Unit;
 use super::spec::row;
@@ -18,35 +18,35 @@ const READ: Flags = Flags::READONLY.and(Flags::FAST);
 #[rustfmt::skip]
 pub const COMMANDS: &[Row<Handler>] = &[
     row(Family::Generic, "expire", -3, WRITE, Keys::ONE, expire).on_keys(&["RW update"])
-        .help("key seconds [NX | XX | GT | LT]", "Lets a key expire in so many seconds; answers 1 if it will.",
+        .help("key seconds [NX | XX | GT | LT]", "Sets the expiry of a key in seconds; returns 1 if it was set.",
             "SET session x; EXPIRE session 60 -> 1"),
     row(Family::Generic, "pexpire", -3, WRITE, Keys::ONE, pexpire).on_keys(&["RW update"])
-        .help("key milliseconds [NX | XX | GT | LT]", "EXPIRE with milliseconds.",
+        .help("key milliseconds [NX | XX | GT | LT]", "The same as EXPIRE, in milliseconds.",
             "SET session x; PEXPIRE session 1500 -> 1"),
     row(Family::Generic, "expireat", -3, WRITE, Keys::ONE, expireat).on_keys(&["RW update"])
         .help("key unix-seconds [NX | XX | GT | LT]",
-            "Lets a key expire at a Unix time in seconds; answers 1 if it will.",
+            "Sets the expiry of a key to a Unix time in seconds; returns 1 if it was set.",
             "SET session x; EXPIREAT session 4102444800 -> 1"),
     row(Family::Generic, "pexpireat", -3, WRITE, Keys::ONE, pexpireat).on_keys(&["RW update"])
-        .help("key unix-milliseconds [NX | XX | GT | LT]", "EXPIREAT with milliseconds.",
+        .help("key unix-milliseconds [NX | XX | GT | LT]", "The same as EXPIREAT, in milliseconds.",
             "SET session x; PEXPIREAT session 4102444800000 -> 1"),
     row(Family::Generic, "ttl", 2, READ, Keys::ONE, ttl)
-        .help("key", "Seconds until a key expires; -1 if it does not, -2 if it is not there.",
+        .help("key", "Returns the seconds until a key expires; -1 without an expiry, -2 without the key.",
             "SET session x EX 60; TTL session -> (60, and less each second)"),
     row(Family::Generic, "pttl", 2, READ, Keys::ONE, pttl)
-        .help("key", "TTL in milliseconds.", "SET session x EX 60; PTTL session -> (60000 at most)"),
+        .help("key", "The same as TTL, in milliseconds.", "SET session x EX 60; PTTL session -> (60000 at most)"),
     row(Family::Generic, "expiretime", 2, READ, Keys::ONE, expiretime)
-        .help("key", "The Unix time in seconds at which a key expires; -1 and -2 as TTL.",
+        .help("key", "Returns the Unix time in seconds at which a key expires; -1 and -2 as TTL.",
             "SET session x EXAT 4102444800; EXPIRETIME session -> 4102444800"),
     row(Family::Generic, "pexpiretime", 2, READ, Keys::ONE, pexpiretime)
-        .help("key", "EXPIRETIME in milliseconds.",
+        .help("key", "The same as EXPIRETIME, in milliseconds.",
             "SET session x PXAT 4102444800123; PEXPIRETIME session -> 4102444800123"),
     row(Family::Generic, "persist", 2, WRITE, Keys::ONE, persist).on_keys(&["RW update"])
-        .help("key", "Lets a key never expire; answers 1 if it would have.",
+        .help("key", "Removes the expiry of a key; returns 1 if it had one.",
             "SET session x EX 60; PERSIST session -> 1"),
 ];
 
-/// What must be true of a key's present deadline for EXPIRE to change it.
+/// The condition on the current deadline under which EXPIRE changes it.
 #[derive(Debug, Default)]
 struct Condition {
     nx: bool,
@@ -74,7 +74,7 @@ impl Condition {
         }
     }
 
-    /// Whether a deadline may change so. None at all is later than any.
+    /// True if the deadline may change. No deadline counts as later than any.
     fn allows(&self, old: Option<UnixMillis>, new: i64) -> bool {
         let old = old.map(|UnixMillis(ms)| ms as i64);
         !(self.nx && old.is_some()
@@ -147,7 +147,7 @@ fn answer_deadline(call: &mut Call<'_, '_>, args: Args<'_>, unit: Unit) -> Resul
         None => ABSENT,
         Some(None) => DOES_NOT_EXPIRE,
         Some(Some(at)) => {
-            // Seconds are rounded to the nearest, as Redis does: right after EXPIRE key 10 it is 10.
+            // As in Redis, rounded to the nearest second: directly after EXPIRE key 10 it is 10.
             let millis = match unit {
                 Unit::Seconds | Unit::Millis => at.since(call.tx.now()),
                 Unit::UnixSeconds | Unit::UnixMillis => at.0,

@@ -22,25 +22,21 @@ pub struct ConfigSnapshot {
 }
 
 impl ConfigSnapshot {
-    /// The settings as they are now.
+    /// A copy of the present settings.
     pub fn of(config: &Config) -> ConfigSnapshot {
         use ClientClass::{Normal, PubSub, Replica};
-        // Read first: a change that comes in the middle is seen at the next look.
+        // Read first, so that a change during the copy is seen by the next refresh.
         let generation = config.generation();
         let spike_millis = config.int(Id::LatencyMonitorThreshold);
-        let mut output = [OutputLimit::default(); 3];
-        [Normal, Replica, PubSub]
-            .into_iter()
-            .for_each(|class| output[class as usize] = config.output_limit(class));
         ConfigSnapshot {
             generation,
             value_len_max: config.int(Id::ProtoMaxBulkLen) as usize,
             query_bytes_max: config.int(Id::ClientQueryBufferLimit) as usize,
             is_inline_resp: config.choice(Id::InlineReplies) == "resp",
-            // Negative is off.
+            // A negative number turns it off.
             slow_from: u64::try_from(config.int(Id::SlowlogLogSlowerThan)).unwrap_or(u64::MAX),
             spike_from: if spike_millis > 0 { spike_millis as u64 * 1000 } else { u64::MAX },
-            output,
+            output: [Normal, Replica, PubSub].map(|class| config.output_limit(class)),
         }
     }
 
@@ -51,7 +47,7 @@ impl ConfigSnapshot {
         }
     }
 
-    /// How much may wait for a client of this class.
+    /// The limit on output that waits for a client of this class.
     pub fn output_limit(&self, class: ClientClass) -> OutputLimit {
         self.output[class as usize]
     }

@@ -1,8 +1,4 @@
 //! The path of a request: guards from cheap to expensive, then the command under its locks.
-//!
-//! ```text
-//! execute ─ find the row ─ guards ─ lock ─ role and pause once more ─ handler ─ append to the log ─ unlock
-//! ```
 
 use super::session::Ending;
 use super::table::{Resolved, Run, ServerCall};
@@ -12,6 +8,7 @@ use crate::commands::extra::usage::explain_failure;
 use crate::commands::{self, Call, Flags, Handler, Spec};
 use crate::config::Id;
 use crate::error::{Failure, Kind, LOADING, NO_AUTH};
+use crate::metrics::Stat;
 use crate::metrics::timeline::Step;
 use crate::protocol::{Args, Dialect, Mark, Reply};
 use crate::pubsub::commands::check_subscriber;
@@ -270,12 +267,11 @@ impl Engine {
     }
 
     /// Gives a new transaction what it needs of the session.
-    pub(crate) fn prepare<'s>(&self, session: &mut Session, tx: Tx<'s>, write: bool) -> Tx<'s> {
+    pub(crate) fn prepare<'s>(&self, session: &mut Session, mut tx: Tx<'s>, write: bool) -> Tx<'s> {
         if tx.waited_for_locks() {
             self.metrics.lock_wait.record(session.probe.waited(Step::Lock) / 1000);
         }
-        let mut tx =
-            tx.without_touch(session.client.no_touch.load(Relaxed)).with_tracking(self.tracking());
+        tx.track_accesses(self.tracking(), !session.client.no_touch.load(Relaxed));
         self.collect_events(&mut tx);
         if write && self.persistence.is_some() {
             tx.record_into(std::mem::take(&mut session.record));
@@ -299,7 +295,7 @@ impl Engine {
         let result = handler(&mut call, args);
         session.probe.step(Step::Run);
         if command.flags.has(Flags::WRITE) {
-            self.metrics.expired_keys.add(tx.reap(command.keys(args)) as u64);
+            self.metrics[Stat::ExpiredKeys].add(tx.reap(command.keys(args)) as u64);
         }
         let found = tx.take_hits_and_misses();
         if command.flags.has(Flags::READONLY) {

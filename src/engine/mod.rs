@@ -1,19 +1,7 @@
 //! The engine: every request of every client goes through [`Engine::execute`].
 //!
-//! It decides (may this run? which shards does it need? what does it answer?); `commands` compute,
-//! `store` does. The life of a write:
-//!
-//! ```text
-//! execute ─ find the row ─ may it run? ─ lock its shards ─ handler: effects ─ append to the log ─ unlock
-//!                                                                                  │
-//! connection: collect replies of the whole batch ─ THE GATE: wait for the log ─ send
-//! ```
-//!
-//! The gate ([`gate`]) stands before every reply of writers and of readers: a reply leaves only
-//! when what it depends on is as safe as the configuration promises (see `gate.rs`). Without a log
-//! it is always open.
-//!
-//! Out of scope: sockets (the server's), what a command means (its handler's).
+//! It decides (may this run? which shards does it need? when may the reply leave?); `commands` compute, `store`
+//! does. Out of scope: sockets (`server`), the meaning of a command (its handler).
 
 pub mod compactor;
 pub(crate) mod durability;
@@ -135,7 +123,7 @@ impl Engine {
     ) -> Result<Engine, RecoveryError> {
         let metrics = Metrics::new(commands.rows().len());
         let store = Arc::new(Store::new());
-        let startup_bytes = crate::observe::info::resident_bytes().unwrap_or(0);
+        let startup_bytes = crate::process::resident_bytes().unwrap_or(0);
         let empty_store_bytes = store.bytes();
         let persistence = if config.flag(Id::Appendonly) {
             Some(Persistence::open(&config, &store, Arc::clone(&loading))?)

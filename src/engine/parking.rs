@@ -1,7 +1,6 @@
 //! Replies that wait until the log is as safe as promised, each for its own seq.
 //!
-//! A connection that would have to wait for a sync parks its replies here and goes on reading. The thread
-//! that moves a watermark, today the sync thread after a sync, sends those whose seq has been passed:
+//! The thread that moves a watermark, today the sync thread, sends those whose seq has been passed:
 //!
 //! ```text
 //! conn-1 ── park until 17 ─┐

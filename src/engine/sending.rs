@@ -6,6 +6,7 @@ use crate::clients::Client;
 use crate::clients::outbox::SendError;
 use crate::clock::Stopwatch;
 use crate::config::OutputLimit;
+use crate::metrics::Stat;
 use crate::observe::monitor::{self, Overflown};
 use crate::observe::probe::Unsettled;
 use crate::protocol::Reply;
@@ -62,7 +63,7 @@ impl Engine {
         if let Some(stopwatch) = stopwatch {
             unsettled.sent(stopwatch.nanos());
         }
-        self.metrics.output_bytes.add(reply.bytes().len() as u64);
+        self.metrics[Stat::OutputBytes].add(reply.bytes().len() as u64);
         sent.inspect_err(|error| self.record_cut(client.addr, error))
     }
 
@@ -81,7 +82,7 @@ impl Engine {
         let sent = match monitoring.take() {
             Ok(lines) if lines.is_empty() => return Ok(()),
             Ok(lines) => {
-                self.metrics.output_bytes.add(lines.len() as u64);
+                self.metrics[Stat::OutputBytes].add(lines.len() as u64);
                 session.client.send(&lines, 0, monitor::limit(session.output_limit()))
             }
             Err(Overflown) => Err(SendError::OverLimit(session.client.outbox.queued_bytes())),
@@ -90,7 +91,7 @@ impl Engine {
             let SendError::OverLimit(waiting) = error else {
                 return self.record_cut(session.client.addr, error);
             };
-            self.metrics.output_limit_disconnections.increment();
+            self.metrics[Stat::OutputLimitDisconnections].increment();
             log::warn!(
                 "client {}: a monitor that cannot keep up is cut off ({waiting} bytes not read)",
                 session.client.addr
@@ -117,7 +118,7 @@ impl Engine {
         match error {
             SendError::OverLimit(waiting) => self.record_over_limit(addr, *waiting),
             SendError::NoThread(error) => {
-                self.metrics.push_thread_failures.increment();
+                self.metrics[Stat::PushThreadFailures].increment();
                 log::warn!(
                     "client {addr}: cut off, because there is no thread to send what it is slow to \
                      take: {error}; raise the limit of threads (ulimit -u, or the container's pids)"
@@ -128,7 +129,7 @@ impl Engine {
     }
 
     fn record_over_limit(&self, addr: SocketAddr, waiting: usize) {
-        self.metrics.output_limit_disconnections.increment();
+        self.metrics[Stat::OutputLimitDisconnections].increment();
         log::warn!(
             "client {addr}: cut off with {waiting} bytes that it has not read \
              (client-output-buffer-limit)"

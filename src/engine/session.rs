@@ -49,8 +49,7 @@ impl ReplyMode {
         }
     }
 
-    /// Called after a command, which may have changed the mode; returns whether to take its reply back. The
-    /// reply to the command that turns replies on is sent, the reply to the one that turns them off is not.
+    /// Called after a command, which may have changed the mode; returns whether to take its reply back.
     pub(crate) fn end(&mut self) -> bool {
         let mode = *self;
         if mode == ReplyMode::SkipThis {
@@ -279,8 +278,7 @@ impl Session {
         self.record_transaction();
     }
 
-    /// Called when the guards refuse a command. A transaction with a hole in it would be worse than none, so
-    /// EXEC will be refused; a refused EXEC ends it.
+    /// Called when the guards refuse a command: EXEC will be refused too, and a refused EXEC ends it.
     pub(crate) fn refuse_transaction(&mut self, args: Args<'_>, failure: Failure) -> Failure {
         if args.is(0, "exec") {
             self.leave_transaction();

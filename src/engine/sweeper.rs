@@ -8,12 +8,12 @@
 //! is locked for one batch of them, then the next shard has its turn: a client waits for at most one batch. A
 //! million keys that expire in one second are gone within the next.
 //!
-//! Promised: a passed deadline is noticed within one interval plus the time of the work that is due. Not
-//! promised: the order in which keys go.
+//! A passed deadline is noticed within one interval plus the time of the work that is due.
 
 use super::Engine;
 use crate::clock::Stopwatch;
 use crate::config::Id;
+use crate::metrics::Stat;
 use crate::store::SHARDS;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -98,7 +98,7 @@ fn sweep_once(engine: &Engine) {
             expired += batch;
         }
     }
-    engine.metrics.expired_keys.add(expired as u64);
-    engine.metrics.expire_cycle_micros.add(stopwatch.micros());
+    engine.metrics[Stat::ExpiredKeys].add(expired as u64);
+    engine.metrics[Stat::ExpireCycleMicros].add(stopwatch.micros());
     engine.latency.record(&engine.config, "expire-cycle", stopwatch.nanos());
 }

@@ -6,7 +6,7 @@ use crate::commands::{self, Family, Flags, Handler, Shape};
 use crate::error::Failure;
 use crate::protocol::{Args, Reply};
 
-/// The context that the function of a command about the server gets, besides the arguments.
+/// The context of a [`ServerHandler`].
 pub struct ServerCall<'c> {
     /// The server.
     pub engine: &'c Engine,

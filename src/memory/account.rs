@@ -1,5 +1,4 @@
-//! A sum that is kept while its parts change: how many bytes all clients hold, known at any time without
-//! asking each of them.
+//! A sum that is kept up to date while its parts change, such as the bytes that all clients hold.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

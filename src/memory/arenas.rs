@@ -1,15 +1,14 @@
 //! Limits glibc's malloc to one arena per core, and to at most eight.
 //!
-//! By default glibc gives each new thread an arena to allocate from, up to eight per core. A thread cannot
-//! use the free memory of another arena. A server with a thread per connection spreads its data over all
-//! arenas, and each is fragmented. Measured on two cores, with values of 10 bytes to 64 KiB from 32
-//! connections under a limit of 100 MB: 215 MiB resident with the default 16 arenas, 140 with two, at the
-//! same CPU time per request; no more than two threads run at a time anyway. (jemalloc needed more than
+//! By default glibc gives each new thread an arena, up to eight per core. A thread cannot use the free memory of
+//! another arena. A server with a thread per connection spreads its data over all arenas, and each is fragmented.
+//! Measured on two cores, with values of 10 bytes to 64 KiB from 32 connections under a limit of 100 MB: 215 MiB
+//! resident with the default 16 arenas, 140 with two, at the same CPU time per request. (jemalloc needed more than
 //! glibc for the first 300 MB, mimalloc four times as much: they keep what a thread frees for that thread.)
 //!
-//! glibc reads the limit from the environment, once, before `main`. So the server sets it and executes
-//! itself again in the same process, with the same arguments, which takes a millisecond. The alternative,
-//! `mallopt`, needs `unsafe`. An explicit MALLOC_ARENA_MAX wins.
+//! glibc reads the limit from the environment once, before `main`. So the server sets it and executes itself again
+//! in the same process, which takes a millisecond. The alternative, `mallopt`, needs `unsafe`. An explicit
+//! MALLOC_ARENA_MAX wins.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;

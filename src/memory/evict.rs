@@ -1,4 +1,4 @@
-//! The memory limit: which keys go to make room, and who sees to it.
+//! Eviction: which keys go when memory is over its limit, and when.
 //!
 //! ```text
 //! SET k v ─ over maxmemory? ─ no ──────────────────────────────────────────▶ run it
@@ -9,32 +9,21 @@
 //!               └─────────────────── still over ────────────────────────────────┘ nothing may go: -OOM
 //! ```
 //!
-//! A command that may need memory (DENYOOM in the table) makes room before it locks anything; all others
-//! run as ever, so a full server still reads, deletes and expires. What grows without such a command
-//! (replies that wait, a limit that is lowered) is the sweeper's business, within a tenth of a second.
+//! A command that may need memory (DENYOOM in the table) makes room before it locks anything. All others run as
+//! usual, so a full server still reads, deletes and expires. Memory that grows without such a command (replies
+//! that wait, a limit that is lowered) is reclaimed by the sweeper within a tenth of a second.
 //!
-//! # The log
-//!
-//! What waits to be written to the log counts, too (see `memory.rs`), and each deletion is a record. So
-//! it is written out before keys go for it: else one deletion would call for the next. And under a limit
-//! on memory writers wait once a 64th of it is pending, so that a slow disk does not cost keys.
-//!
-//! # Which keys go
-//!
-//! No list of all keys by age is kept: it would cost two pointers a key and a lock for each read. As in
-//! Redis, a few random keys are drawn and the best goes; what makes that good is a pool of the best seen
-//! so far. Unlike Redis, a key that was used while it was in the pool is let off.
-//!
-//! # Promised
-//!
-//! - A command that runs found memory under the limit; so memory exceeds it by what commands running at
-//!   one time add, and no more.
-//! - An eviction is an effect like any other: memory after a restart is memory before it. Recovery itself
-//!   evicts nothing, the first write after it does.
-//! - Nobody waits for more than one eviction at a shard, and readers not at all.
-//!
-//! Not promised: that the least used key goes; that a limit which is lowered by a lot is reached before
-//! the next writer has waited for it.
+//! - **The log.** Records that wait to be written count as memory (see `limit.rs`), and each deletion is a record.
+//!   So they are written before keys go for them; otherwise each deletion would call for the next.
+//! - **The choice.** A list of all keys by age would cost two pointers a key and a lock for each read. As in Redis,
+//!   a few random keys are drawn and the best of them goes. A pool of the best seen so far makes that good. Unlike
+//!   in Redis, a key that was used while it was in the pool is spared.
+//! - **Promised.** A command that runs found memory under the limit, so memory exceeds it at most by what commands
+//!   running at one time add. An eviction is an effect like any other: memory after a restart is memory before it.
+//!   Recovery evicts nothing; the first write after it does. A writer waits for at most one eviction at a shard, a
+//!   reader for none.
+//! - **Not promised.** That the least used key goes; that a limit lowered by a lot is reached before the next
+//!   writer has waited for it.
 
 use super::evictor::{Candidate, Evictor, Order, Policy};
 use crate::clock::{Stopwatch, UnixMillis};
@@ -43,21 +32,22 @@ use crate::engine::Engine;
 use crate::error::{Failure, Kind};
 use crate::memory::recency::Tracking;
 use crate::memory::sample::{self, Odds, Sample};
+use crate::metrics::Stat;
 
 const OUT_OF_MEMORY: Failure =
     Failure::fixed("OOM command not allowed when used memory > 'maxmemory'.")
         .of_kind(Kind::Unavailable);
 /// More samples would make one eviction a long job.
 const SAMPLES_MAX: i64 = 64;
-/// Evictions under one hold of the pool's lock, before the others who wait for it have a turn.
+/// Evictions under one hold of the pool's lock. Then others who wait for it have a turn.
 const STEP_KEYS: usize = 16;
-/// Draws in vain, before nothing is taken to be there.
+/// Draws in vain before the search is given up.
 const ROUNDS_MAX: usize = 64;
-/// What waits for the log is written out when it is more than this.
+/// More pending bytes of the log than this are written before keys go.
 const PENDING_BYTES_FLUSH: u64 = 256 << 10;
 
 impl Evictor {
-    /// Removes one key; returns whether there was any that may go.
+    /// Removes one key. Returns false if none may go.
     fn evict(&mut self, engine: &Engine, policy: Policy) -> bool {
         if self.policy != Some(policy) {
             *self = Evictor { policy: Some(policy), ..Evictor::default() };
@@ -72,17 +62,17 @@ impl Evictor {
                     return true;
                 }
             }
-            // What was drawn is gone: so the odds are wrong.
+            // All drawn keys are gone, so the odds are wrong.
             self.odds_last = 0;
         }
         false
     }
 
-    /// Adds random keys to the pool; returns whether there are any.
+    /// Adds random keys to the pool. Returns false if there are none.
     fn draw(&mut self, engine: &Engine, policy: Policy, now: UnixMillis) -> bool {
         if self.odds_last == 0 {
             self.odds = Odds::of(&engine.store, policy.volatile);
-            // Of thousands of keys a few more or fewer are no matter, and 256 looks are not for each.
+            // A few keys more or fewer among thousands do not matter; counting takes 256 locks.
             self.odds_last = self.odds.total() / 64;
         }
         let samples = match policy.order {
@@ -100,7 +90,7 @@ impl Evictor {
         true
     }
 
-    /// Removes a candidate, if it is as good as it was; an effect like any other.
+    /// Removes a candidate, if its score is still as high.
     fn remove(&mut self, engine: &Engine, policy: Policy, candidate: Candidate) -> bool {
         let decay_minutes = engine.decay_minutes();
         let mut tx = engine.begin_shard(candidate.key.shard);
@@ -118,34 +108,34 @@ impl Evictor {
         (_, self.record) = tx.commit(append);
         self.events.append(&mut tx.take_events());
         drop(tx);
-        engine.metrics.evicted_keys.add(evicted.is_some().into());
+        engine.metrics[Stat::EvictedKeys].add(evicted.is_some().into());
         evicted.is_some()
     }
 }
 
 impl Engine {
-    /// Whether keys must go. NB: a follower deletes nothing by itself; to it, there is no limit. During
-    /// CLIENT PAUSE nothing goes, as in Redis.
+    /// True if keys must go. NB: a follower deletes nothing by itself, so it has no limit. During CLIENT PAUSE no
+    /// key goes, as in Redis.
     fn is_over_limit(&self) -> bool {
         let limit = self.config.int(Id::Maxmemory) as usize;
         limit > 0 && self.used_memory() > limit && self.may_delete()
     }
 
-    /// Brings memory under the limit for a command that may need more, or refuses the command. Returns
-    /// whether there was anything to do.
+    /// Brings memory under the limit for a command that may need more, or refuses the command. Returns true if keys
+    /// had to go.
     pub(crate) fn make_room(&self) -> Result<bool, Failure> {
         if !self.is_over_limit() {
             return Ok(false);
         }
-        let watch = Stopwatch::start();
+        let stopwatch = Stopwatch::start();
         while self.is_over_limit() {
             self.evict_some()?;
         }
-        self.latency.record(&self.config, "eviction-cycle", watch.nanos());
+        self.latency.record(&self.config, "eviction-cycle", stopwatch.nanos());
         Ok(true)
     }
 
-    /// The sweeper's part: what is over the limit without a writer's doing.
+    /// The sweeper's part: memory that is over the limit without a write.
     pub(crate) fn keep_within_limit(&self) {
         self.watch_memory();
         while self.is_over_limit() && !self.shutdown.is_requested() {
@@ -179,7 +169,7 @@ impl Engine {
         if any_may_go { Ok(()) } else { Err(OUT_OF_MEMORY) }
     }
 
-    /// What is noted of each use of a key.
+    /// What is recorded at each use of a key.
     pub(crate) fn tracking(&self) -> Tracking {
         if !self.config.choice(Id::MaxmemoryPolicy).ends_with("lfu") {
             return Tracking::Time;

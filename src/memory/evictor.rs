@@ -6,7 +6,7 @@ use crate::config::{Config, Id};
 use crate::store::Event;
 use fastrand::Rng;
 
-/// Redis's, too: more gains nothing that more samples would not.
+/// As in Redis. A larger pool gains nothing that more samples would not.
 const POOL_MAX: usize = 16;
 
 /// Which keys go first.
@@ -18,7 +18,7 @@ pub(super) enum Order {
     Random,
 }
 
-/// `maxmemory-policy`, if keys go at all.
+/// `maxmemory-policy`, unless it is `noeviction`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Policy {
     pub order: Order,
@@ -38,7 +38,7 @@ impl Policy {
         Some(Policy { order, volatile: scope == "volatile" })
     }
 
-    /// The higher, the sooner the key goes. It rises while a key is not used, and falls when it is.
+    /// The key with the highest score goes first. A score rises while the key is not used and falls when it is.
     pub fn score(self, key: Sample, now: UnixMillis, decay_minutes: u32) -> u64 {
         match self.order {
             Order::IdleLongest => key.recency.idle_millis(now),
@@ -84,12 +84,12 @@ pub struct Evictor {
     pub(super) policy: Option<Policy>,
     pub(super) pool: Pool,
     pub(super) odds: Odds,
-    /// After so many evictions the odds are taken anew.
+    /// Evictions until the odds are counted again.
     pub(super) odds_last: usize,
     pub(super) random: Rng,
-    /// Kept from one record to the next.
+    /// The buffer for records, used again.
     pub(super) record: Vec<u8>,
-    /// To be announced when the lock is released.
+    /// To be published when the lock is released.
     pub(super) events: Vec<Event>,
 }
 

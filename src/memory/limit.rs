@@ -1,20 +1,19 @@
 //! How much memory is in use, and for what.
 //!
-//! What counts toward `maxmemory`: the process at its start, keys and values with their slots and
-//! deadlines as the allocator rounds them, clients' input buffers, transactions, subscriptions, waiting
-//! replies and lines of MONITOR, messages that wait for followers, and what the log has yet to write. Each of these sums is kept up to date by whoever changes it, so that a
-//! write asks four atomics.
+//! These count toward `maxmemory`: the process at its start; keys and values with their slots and deadlines, as
+//! the allocator rounds them; clients' input buffers, transactions, subscriptions, waiting replies and lines of
+//! MONITOR; messages that wait for followers; and what the log has yet to write. Each sum is kept up to date where
+//! it changes, so a write reads four atomics.
 //!
-//! What nobody counts shows in the kernel's books only: stacks, buffers of the moment, and above all what
-//! the allocator loses between its pieces. A limit is there to keep the machine alive, so a loss that is
-//! unusually large counts, too: what is resident beyond the count and a sixth of the limit, but never more
-//! than a sixth of the limit. The bound matters: memory that malloc does not give back must not make all
-//! keys go one after another. Values of 10 bytes to 64 KiB, written over each other until 10 GB have
+//! Stacks, buffers of the moment, and above all what the allocator loses between its pieces are not counted. A
+//! limit is there to keep the machine alive, so an unusually large loss counts, too: resident memory beyond the
+//! count and a sixth of the limit, but at most a sixth of the limit. The bound matters: memory that malloc does not
+//! give back must not make all keys go. Values of 10 bytes to 64 KiB, written over each other until 10 GB have
 //! passed a limit of 100 MB, lose 38 MB; keys and values of one size lose next to nothing.
 
 use crate::config::Id;
 use crate::engine::Engine;
-use crate::observe::info;
+use crate::process;
 use crate::store::Totals;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -23,25 +22,25 @@ const LOSS_USUAL: usize = 6;
 /// No more than this part of the limit counts as lost.
 const LOSS_MAX: usize = 6;
 
-/// Where memory goes; all but `data` in bytes.
+/// Memory by use, in bytes.
 pub(crate) struct Memory {
     pub data: Totals,
     pub clients: usize,
     /// Appended to the log and not yet written.
     pub log: usize,
-    /// Resident beyond what is usual, as far as it counts.
+    /// The part of the allocator's loss that counts.
     pub loss: usize,
-    /// All that we know of: the program itself, data, clients, the log, the loss.
+    /// The sum: the program itself, data, clients, the log, the loss.
     pub used: usize,
     pub peak: usize,
-    /// `maxmemory`; 0 is none.
+    /// `maxmemory`; 0 means none.
     pub limit: usize,
-    /// As the kernel has it.
+    /// As the kernel counts it.
     pub resident: usize,
 }
 
 impl Engine {
-    /// All of it, as of now. Takes no shard's lock.
+    /// Memory by use, as of now. Takes no shard's lock.
     pub(crate) fn memory(&self) -> Memory {
         Memory {
             data: self.store.totals(),
@@ -51,7 +50,7 @@ impl Engine {
             used: self.used_memory(),
             peak: self.memory_peak(),
             limit: self.config.int(Id::Maxmemory) as usize,
-            resident: info::resident_bytes().unwrap_or(0),
+            resident: process::resident_bytes().unwrap_or(0),
         }
     }
 
@@ -64,22 +63,21 @@ impl Engine {
         self.startup_bytes + self.store.bytes() + self.clients.memory().get() + self.pending_bytes()
     }
 
-    /// The sweeper's part: what is not counted is asked of the kernel, ten times a second.
+    /// The sweeper's part: asks the kernel for the loss, ten times a second.
     pub(crate) fn watch_memory(&self) {
         let limit = self.config.int(Id::Maxmemory) as usize;
-        let resident = if limit > 0 { info::resident_bytes().unwrap_or(0) } else { 0 };
+        let resident = if limit > 0 { process::resident_bytes().unwrap_or(0) } else { 0 };
         self.memory_loss.store(loss(resident, self.counted_memory(), limit), Relaxed);
         self.memory_peak();
     }
 
-    /// The most memory that was seen in use: by the sweeper, ten times a second, or by whoever asks.
+    /// The most memory that was seen in use, by the sweeper ten times a second or by a caller.
     pub(crate) fn memory_peak(&self) -> usize {
         let used = self.used_memory();
         self.memory_peak.fetch_max(used, Relaxed).max(used)
     }
 
-    /// Warns of settings that make the server useless or contradict each other, if they are among those
-    /// that were given now.
+    /// Warns of settings that make the server useless or contradict each other, among those that `is_given` names.
     pub fn advise(&self, is_given: impl Fn(Id) -> bool) {
         let empty_bytes = self.startup_bytes + self.empty_store_bytes;
         let advice = self.config.advice(empty_bytes, self.used_memory());
@@ -93,7 +91,7 @@ impl Engine {
     }
 }
 
-/// What counts of the memory that is resident beyond what was counted.
+/// The part of the loss that counts.
 fn loss(resident: usize, counted: usize, limit: usize) -> usize {
     resident.saturating_sub(counted).saturating_sub(limit / LOSS_USUAL).min(limit / LOSS_MAX)
 }

@@ -1,17 +1,25 @@
-//! Counters: one place that INFO (and later `/metrics` and the status page) reads.
+//! The numbers of a running server: counters, histograms, rates. INFO, `/metrics` and the status page read
+//! them; this folder does not know those pages.
 //!
-//! Everything is a relaxed atomic: a counter orders nothing. Hot paths count locally and add up once
-//! per batch of requests.
+//! Every number is a relaxed atomic: it orders nothing. Hot paths count in a session first and add the sum
+//! once per batch of requests.
+//!
+//! A new plain counter is one line of [`Stat`] and one row of the table in `observe/figures.rs`.
 
+pub mod histogram;
+pub mod latency;
+pub mod timeline;
+
+pub use self::histogram::{Histogram, HistogramSnapshot, LocalHistogram};
 use crate::clock::{Stopwatch, UnixMillis};
 use crate::lock::Mutex;
-pub use crate::metrics::histogram::{Histogram, HistogramSnapshot, LocalHistogram};
 use std::collections::BTreeMap;
+use std::ops::Index;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Distinct error codes that are counted one by one; a client could invent more.
+/// Distinct error codes that are counted one by one. A client could invent more.
 const ERROR_CODES_MAX: usize = 128;
-/// Points behind the "per second" figures.
+/// The "per second" figures are means over so many samples.
 const RATE_SAMPLES: usize = 16;
 
 /// A number that only grows, until CONFIG RESETSTAT.
@@ -19,7 +27,7 @@ const RATE_SAMPLES: usize = 16;
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds.
+    /// Adds `n`.
     pub fn add(&self, n: u64) {
         if n > 0 {
             self.0.fetch_add(n, Relaxed);
@@ -36,13 +44,48 @@ impl Counter {
         self.0.load(Relaxed)
     }
 
-    /// CONFIG RESETSTAT.
+    /// Starts again at 0, for CONFIG RESETSTAT.
     pub fn reset(&self) {
         self.0.store(0, Relaxed);
     }
 }
 
-/// What is counted for each command.
+/// The plain counters of a server: `metrics[Stat::InputBytes].add(n)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are those of INFO")]
+pub enum Stat {
+    ConnectionsReceived,
+    ConnectionsRejected,
+    CommandsProcessed,
+    KeyspaceHits,
+    KeyspaceMisses,
+    ExpiredKeys,
+    EvictedKeys,
+    /// The time that the sweeper worked.
+    ExpireCycleMicros,
+    /// From clients and followers.
+    InputBytes,
+    /// To clients and followers.
+    OutputBytes,
+    ErrorReplies,
+    AuthFailures,
+    ProtocolErrors,
+    QueryLimitDisconnections,
+    /// Subscribers included.
+    OutputLimitDisconnections,
+    SubscriberLimitDisconnections,
+    /// Clients cut off because no thread could be started to send to them.
+    PushThreadFailures,
+    /// By clients, with PUBLISH.
+    MessagesPublished,
+    /// One for each subscriber and matching name.
+    MessagesDelivered,
+}
+
+/// The last of [`Stat`], by which they are counted.
+const STATS: usize = Stat::MessagesDelivered as usize + 1;
+
+/// Counts for one command.
 #[derive(Debug, Default)]
 pub struct CommandStats {
     /// Microseconds of each call that ran.
@@ -53,36 +96,14 @@ pub struct CommandStats {
     pub failed: Counter,
 }
 
-/// All counters of a server.
+/// All numbers of a server.
 #[derive(Debug)]
-#[allow(missing_docs, reason = "the names are those of INFO")]
 pub struct Metrics {
+    /// When the server started.
     pub started: UnixMillis,
-    /// Since then, whatever is done to the wall clock.
+    /// The time since then, whatever happens to the wall clock.
     pub uptime: Stopwatch,
-    pub connections_received: Counter,
-    pub connections_rejected: Counter,
-    pub commands_processed: Counter,
-    pub keyspace_hits: Counter,
-    pub keyspace_misses: Counter,
-    pub expired_keys: Counter,
-    pub evicted_keys: Counter,
-    pub expire_cycle_micros: Counter,
-    pub input_bytes: Counter,
-    pub output_bytes: Counter,
-    pub error_replies: Counter,
-    pub auth_failures: Counter,
-    pub protocol_errors: Counter,
-    pub query_limit_disconnections: Counter,
-    pub output_limit_disconnections: Counter,
-    /// Those of them that were subscribers.
-    pub subscriber_limit_disconnections: Counter,
-    /// Clients cut off because no thread could be had to send to them.
-    pub push_thread_failures: Counter,
-    /// By clients, with PUBLISH.
-    pub messages_published: Counter,
-    /// Once for each subscriber and name.
-    pub messages_delivered: Counter,
+    stats: [Counter; STATS],
     /// By index in the command table.
     pub commands: Box<[CommandStats]>,
     /// Microseconds that a batch of replies waited for the log, if it had to.
@@ -93,7 +114,7 @@ pub struct Metrics {
     rates: Mutex<Rates>,
 }
 
-/// "Per second" figures: the mean over the last samples, as Redis.
+/// The "per second" figures: means over the last samples, as in Redis.
 #[derive(Debug)]
 struct Rates {
     since_last: Stopwatch,
@@ -102,31 +123,21 @@ struct Rates {
     next: usize,
 }
 
+impl Index<Stat> for Metrics {
+    type Output = Counter;
+
+    fn index(&self, stat: Stat) -> &Counter {
+        &self.stats[stat as usize]
+    }
+}
+
 impl Metrics {
-    /// Counters for a table of so many commands, at zero.
+    /// Numbers for a table of `commands` commands, at zero.
     pub fn new(commands: usize) -> Metrics {
         Metrics {
             started: UnixMillis::now(),
             uptime: Stopwatch::start(),
-            connections_received: Counter::default(),
-            connections_rejected: Counter::default(),
-            commands_processed: Counter::default(),
-            keyspace_hits: Counter::default(),
-            keyspace_misses: Counter::default(),
-            expired_keys: Counter::default(),
-            evicted_keys: Counter::default(),
-            expire_cycle_micros: Counter::default(),
-            input_bytes: Counter::default(),
-            output_bytes: Counter::default(),
-            error_replies: Counter::default(),
-            auth_failures: Counter::default(),
-            protocol_errors: Counter::default(),
-            query_limit_disconnections: Counter::default(),
-            output_limit_disconnections: Counter::default(),
-            subscriber_limit_disconnections: Counter::default(),
-            push_thread_failures: Counter::default(),
-            messages_published: Counter::default(),
-            messages_delivered: Counter::default(),
+            stats: std::array::from_fn(|_| Counter::default()),
             commands: (0..commands).map(|_| CommandStats::default()).collect(),
             gate_wait: Histogram::default(),
             lock_wait: Histogram::default(),
@@ -142,7 +153,7 @@ impl Metrics {
 
     /// Counts an error reply by its code.
     pub fn count_error(&self, code: &str) {
-        self.error_replies.increment();
+        self[Stat::ErrorReplies].increment();
         let mut errors = self.errors.lock();
         if let Some(count) = errors.get_mut(code) {
             *count += 1;
@@ -156,10 +167,10 @@ impl Metrics {
         self.errors.lock().clone()
     }
 
-    /// Takes a sample for the "per second" figures; called about ten times a second.
+    /// Takes a sample for the "per second" figures. The sweeper calls it about ten times a second.
     pub fn sample_rates(&self) {
         let totals =
-            [self.commands_processed.get(), self.input_bytes.get(), self.output_bytes.get()];
+            [Stat::CommandsProcessed, Stat::InputBytes, Stat::OutputBytes].map(|s| self[s].get());
         let rates = &mut *self.rates.lock();
         let seconds = rates.since_last.lap_nanos().max(1) as f64 / 1e9;
         let sample = &mut rates.samples[rates.next % RATE_SAMPLES];
@@ -173,48 +184,35 @@ impl Metrics {
     /// Commands, bytes in and bytes out, each per second.
     pub fn rates(&self) -> [f64; 3] {
         let rates = self.rates.lock();
-        let mut means = [0.0; 3];
-        for sample in rates.samples {
-            for (mean, rate) in means.iter_mut().zip(sample) {
-                *mean += rate / RATE_SAMPLES as f64;
-            }
-        }
-        means
+        let sum = |of: usize| rates.samples.iter().map(|sample| sample[of]).sum::<f64>();
+        [0, 1, 2].map(|of| sum(of) / RATE_SAMPLES as f64)
     }
 
-    /// CONFIG RESETSTAT.
+    /// Starts all numbers again at 0, for CONFIG RESETSTAT.
     pub fn reset(&self) {
-        let counters = [
-            &self.connections_received,
-            &self.connections_rejected,
-            &self.commands_processed,
-            &self.keyspace_hits,
-            &self.keyspace_misses,
-            &self.expired_keys,
-            &self.evicted_keys,
-            &self.expire_cycle_micros,
-            &self.input_bytes,
-            &self.output_bytes,
-            &self.error_replies,
-            &self.auth_failures,
-            &self.protocol_errors,
-            &self.query_limit_disconnections,
-            &self.output_limit_disconnections,
-            &self.subscriber_limit_disconnections,
-            &self.push_thread_failures,
-            &self.messages_published,
-            &self.messages_delivered,
-        ];
-        let of_commands =
-            self.commands.iter().flat_map(|command| [&command.rejected, &command.failed]);
-        counters.into_iter().chain(of_commands).for_each(Counter::reset);
-        self.commands.iter().for_each(|command| command.latency.reset());
-        self.gate_wait.reset();
-        self.lock_wait.reset();
+        self.stats.iter().for_each(Counter::reset);
+        for command in &self.commands {
+            command.latency.reset();
+            [&command.rejected, &command.failed].into_iter().for_each(Counter::reset);
+        }
+        [&self.gate_wait, &self.lock_wait].into_iter().for_each(Histogram::reset);
         self.errors.lock().clear();
     }
 }
 
-pub mod histogram;
-pub mod latency;
-pub mod timeline;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_has_its_place_and_is_reset() {
+        let metrics = Metrics::new(1);
+        metrics[Stat::ConnectionsReceived].add(3);
+        metrics[Stat::MessagesDelivered].increment();
+        assert_eq!(metrics[Stat::ConnectionsReceived].get(), 3);
+        assert_eq!(metrics[Stat::MessagesDelivered].get(), 1);
+        metrics.count_error("ERR");
+        metrics.reset();
+        assert!(metrics.stats.iter().all(|stat| stat.get() == 0) && metrics.errors().is_empty());
+    }
+}

@@ -23,17 +23,17 @@ use crate::protocol::Args;
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     container(Server, "latency", ADMIN, subcommands,
-        "What took long, by kind of event; how long commands take.", "LATENCY LATEST -> (empty)"),
-    sub(Server, "latency|doctor", 2, ADMIN, doctor, "", "What took long, in words, with advice."),
+        "Shows slow events by kind, and latencies of commands.", "LATENCY LATEST -> (empty)"),
+    sub(Server, "latency|doctor", 2, ADMIN, doctor, "", "Describes slow events in words, with advice."),
     sub(Server, "latency|help", 2, ADMIN, subcommands, "", "Lists the subcommands."),
     sub(Server, "latency|histogram", -2, ADMIN, histogram, "[command-name [command-name ...]]",
-        "How many calls of a command took less than so many microseconds."),
+        "Returns the distribution of the latencies of commands."),
     sub(Server, "latency|history", 3, ADMIN, history, "event",
-        "When events of this kind took long, and how many milliseconds."),
+        "Returns the times and durations in milliseconds of slow events of a kind."),
     sub(Server, "latency|latest", 2, ADMIN, latest, "",
-        "Of each kind of event: when, the latest, the longest."),
+        "Returns the time, the latest and the longest duration of each kind of event."),
     sub(Server, "latency|reset", -2, ADMIN, reset, "[event [event ...]]",
-        "Forgets events; answers how many kinds."),
+        "Deletes recorded events; returns the number of kinds deleted."),
 ];
 
 /// `LATENCY LATEST`

@@ -5,14 +5,12 @@
 //! conn-4 ── ran a command ──┴─▶ [ its feed, at most 1 MiB ] ─┘   takes it 200 times a second and sends it
 //! ```
 //!
-//! A command adds its line to the feed of each monitor: a lock held for a memcpy, nobody to be woken, no
-//! call into the kernel. A monitor's own thread does the rest. One that cannot keep up, whether its thread
-//! or its client is slow, is cut off, counted and logged: a monitor that misses lines had better know.
+//! A command adds its line to the feed of each monitor: a lock held for a memcpy, without a wake-up or a system
+//! call. A monitor's own thread sends it. A monitor that cannot keep up is cut off, counted and logged, so that it
+//! knows that it misses lines. Without monitors, a command pays one relaxed load.
 //!
-//! While nobody monitors, a command pays one relaxed load.
-//!
-//! As in Redis, commands for operators are not shown, and passwords are hidden. Unlike in Redis, very
-//! long words are shortened, and a monitor may also read and write data.
+//! As in Redis, commands for operators are not shown, and passwords are hidden. Unlike in Redis, very long words
+//! are shortened, and a monitor may also read and write data.
 
 use super::observed::shown;
 use crate::clients::Client;
@@ -28,16 +26,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-/// How often a monitor's thread takes what is there for it.
+/// How often a monitor's thread takes its lines.
 pub const PACE: Duration = Duration::from_millis(5);
-/// What may wait in a feed, and twice as much for a client that does not read.
+/// Bytes that may wait in a feed; twice as many for a client that does not read.
 const FEED_BYTES_MAX: usize = 1 << 20;
 const UNREAD_BYTES_MAX: u64 = 2 * FEED_BYTES_MAX as u64;
 /// Longer words, and more of them, are shortened, so that a line has a bound.
 const WORD_BYTES_MAX: usize = 1024;
 const WORDS_MAX: usize = 128;
 
-/// How much may wait for a monitor: no more than for others of its class.
+/// The limit of what may wait for a monitor: at most that of its class.
 pub fn limit(of_class: OutputLimit) -> OutputLimit {
     let hard_bytes = match of_class.hard_bytes {
         0 => UNREAD_BYTES_MAX,
@@ -46,14 +44,14 @@ pub fn limit(of_class: OutputLimit) -> OutputLimit {
     OutputLimit { hard_bytes, ..of_class }
 }
 
-/// Those who monitor.
+/// The clients that monitor.
 #[derive(Debug, Default)]
 pub struct Monitors {
     count: AtomicUsize,
     feeds: Mutex<Vec<Arc<Feed>>, { rank::FEEDS }>,
 }
 
-/// What a monitor has yet to be sent.
+/// Lines that a monitor has yet to be sent.
 #[derive(Debug)]
 struct Feed {
     client: Arc<Client>,
@@ -77,19 +75,9 @@ pub struct Monitoring {
 pub struct Overflown;
 
 impl Monitors {
-    /// Whether anybody looks.
+    /// True if there are monitors.
     pub fn are_watching(&self) -> bool {
         self.count.load(Relaxed) > 0
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.count.load(Relaxed)
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Begins to feed a client.
@@ -113,7 +101,7 @@ impl Monitors {
         Monitoring { monitors: Arc::clone(self), feed }
     }
 
-    /// Tells all of them of a command that has run.
+    /// Shows a command that has run to all monitors.
     pub fn tell(&self, addr: SocketAddr, command: &Spec, args: Args<'_>) {
         if command.flags.has(Flags::ADMIN) {
             return;
@@ -142,12 +130,12 @@ impl Feed {
 }
 
 impl Monitoring {
-    /// Lines are written so from now on.
+    /// From now on, lines are written in this dialect.
     pub fn speak(&self, dialect: Dialect) {
         self.feed.is_text.store(dialect == Dialect::Text, Relaxed);
     }
 
-    /// Takes what has come since the last time.
+    /// Takes the lines since the last call.
     pub fn take(&self) -> Result<Vec<u8>, Overflown> {
         if self.feed.overflown.load(Relaxed) {
             return Err(Overflown);

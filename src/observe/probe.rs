@@ -11,16 +11,10 @@
 //! command was slow. Only a sampled or traced command reads the clock at each of its steps. Waiting for a
 //! lock is timed for every command: the store says whether others held it, and only then is the clock read.
 //!
-//! # Slow at the gate
-//!
-//! Usually the disk is slow, not the command; and the gate is passed once per batch, after its commands have
-//! run. So:
-//!
-//! - A command whose own time reaches `slowlog-log-slower-than` is kept at once, as in Redis. The gate's
-//!   share is added after the gate.
-//! - The first command of a batch that has to wait for the log is remembered: it waits longest. If its own
-//!   time and the gate's together reach the limit, it is kept. That is one entry for one wait, however many
-//!   commands shared it.
+//! Usually the disk is slow, not the command, and the gate is passed once per batch, after its commands have
+//! run. So the first command of a batch that has to wait for the log is remembered: if its own time and the
+//! gate's together reach `slowlog-log-slower-than`, it is kept. That is one entry for one wait, however many
+//! commands shared it.
 
 use super::observed::{ObservedCommand, Words};
 use crate::aof::stats::Stages;
@@ -30,6 +24,7 @@ use crate::commands::{Flags, Spec};
 use crate::config::Id;
 use crate::engine::Engine;
 use crate::engine::table::Resolved;
+use crate::metrics::Stat;
 use crate::metrics::timeline::{Step, Timeline};
 use crate::metrics::{LocalHistogram, Metrics};
 use crate::protocol::Args;
@@ -259,13 +254,13 @@ impl Probe {
     /// Adds a batch's counts to the shared counters.
     pub fn flush(&mut self, metrics: &Metrics) {
         self.flush_command(metrics);
-        metrics.keyspace_hits.add(std::mem::take(&mut self.tally.hits));
-        metrics.keyspace_misses.add(std::mem::take(&mut self.tally.misses));
+        metrics[Stat::KeyspaceHits].add(std::mem::take(&mut self.tally.hits));
+        metrics[Stat::KeyspaceMisses].add(std::mem::take(&mut self.tally.misses));
     }
 
     fn flush_command(&mut self, metrics: &Metrics) {
         let tally = &mut self.tally;
-        metrics.commands_processed.add(std::mem::take(&mut tally.calls));
+        metrics[Stat::CommandsProcessed].add(std::mem::take(&mut tally.calls));
         metrics.commands[tally.command].latency.add(&mut tally.latency);
     }
 
@@ -282,8 +277,7 @@ impl Probe {
         std::mem::take(&mut self.timeline)
     }
 
-    /// Puts EXEC's own steps aside while its commands run, each with a timeline of its own: what queueing and
-    /// locking took is not the first command's time. [`Probe::resume`] takes them back.
+    /// Puts EXEC's own steps aside while its commands run; [`Probe::resume`] takes them back.
     pub fn suspend(&mut self) -> Timeline {
         self.stopwatch.lap_nanos();
         std::mem::take(&mut self.timeline)

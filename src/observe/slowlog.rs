@@ -9,13 +9,13 @@ use crate::protocol::{Args, Dialect, integer};
 /// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
-    container(Server, "slowlog", ADMIN, subcommands, "The commands that took long, and where their time went.",
+    container(Server, "slowlog", ADMIN, subcommands, "Shows slow commands and where their time went.",
         "SLOWLOG LEN -> 0"),
     sub(Server, "slowlog|get", -2, ADMIN, get, "[count] [TIMELINE]",
-        "The newest ones, 10 or so many; -1 is all."),
+        "Returns the newest entries, 10 by default; -1 returns all."),
     sub(Server, "slowlog|help", 2, ADMIN, subcommands, "", "Lists the subcommands."),
-    sub(Server, "slowlog|len", 2, ADMIN, len, "", "How many are kept."),
-    sub(Server, "slowlog|reset", 2, ADMIN, reset, "", "Forgets them."),
+    sub(Server, "slowlog|len", 2, ADMIN, len, "", "Returns the number of entries."),
+    sub(Server, "slowlog|reset", 2, ADMIN, reset, "", "Deletes all entries."),
 ];
 
 /// How many entries are shown unless a number is given.

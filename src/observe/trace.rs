@@ -45,10 +45,10 @@ pub const COMMANDS: &[Row] = &[
         .help("command [argument ...]", "Runs a command and shows where its time went.",
             "TRACE SET name Ada -> (OK, and a picture)"),
     sub(Server, "trace|help", 2, ADMIN, subcommands, "", "Lists the subcommands."),
-    sub(Server, "trace|list", -2, ADMIN, list, "[count]", "The newest samples, 10 or so many; -1 is all."),
-    sub(Server, "trace|reset", 2, ADMIN, reset, "", "Forgets the samples."),
+    sub(Server, "trace|list", -2, ADMIN, list, "[count]", "Returns the newest samples, 10 by default; -1 returns all."),
+    sub(Server, "trace|reset", 2, ADMIN, reset, "", "Deletes the samples."),
     sub(Server, "trace|sample", 3, ADMIN, sample, "n",
-        "Keeps the timeline of one in n commands of everybody; 0 ends that."),
+        "Records the timeline of one in n commands of all clients; 0 turns it off."),
 ];
 
 /// Followers that are slower than this are not waited for.

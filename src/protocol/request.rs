@@ -225,13 +225,13 @@ impl Decoder {
     }
 
     fn skip_line(&mut self, input: &[u8]) -> Step {
-        match (line::line_end(input), without_last_cr(input)) {
-            (Some((len, end)), _) => {
-                self.state = State::Start;
-                Step::Skip(len + end)
-            }
-            (None, 0) => Step::NeedMore,
-            (None, len) => Step::Skip(len),
+        if let Some((len, end)) = line::line_end(input) {
+            self.state = State::Start;
+            return Step::Skip(len + end);
+        }
+        match without_last_cr(input) {
+            0 => Step::NeedMore,
+            len => Step::Skip(len),
         }
     }
 }

@@ -88,6 +88,21 @@ mod tests {
     use super::Classes;
 
     #[test]
+    fn events_have_the_classes_that_redis_gives_them() {
+        for (events, letter) in [
+            ("set setrange append incrby incrbyfloat setbit", "$"),
+            ("del expire persist rename_from rename_to copy_to restore", "g"),
+            ("expired", "x"),
+            ("evicted", "e"),
+            ("new", "n"),
+            ("keymiss", "m"),
+        ] {
+            let class = Classes::parse(letter).expect("a letter");
+            assert!(events.split(' ').all(|event| Classes::of(event) == class), "{events}");
+        }
+    }
+
+    #[test]
     fn letters_are_shown_as_redis_shows_them() {
         for (given, shown) in [
             ("KEA", "AKE"),

@@ -10,6 +10,7 @@ use crate::engine::session::Ending;
 use crate::engine::table::{FAST, Row, ServerCall, container, row, sub, subcommands};
 use crate::error::Failure;
 use crate::glob::{PATTERN_TOO_LONG, Pattern};
+use crate::metrics::Stat;
 use crate::protocol::{Args, Dialect, Reply};
 
 /// A confirmation is sent by itself, so it cannot be an element of the answer to EXEC.
@@ -73,7 +74,7 @@ fn change(
     session.client.wait_unparked();
     let limit = engine.config.output_limit(ClientClass::PubSub);
     match change(&mut session.subscriptions, reply.dialect(), limit) {
-        Ok(bytes) => engine.metrics.output_bytes.add(bytes as u64),
+        Ok(bytes) => engine.metrics[Stat::OutputBytes].add(bytes as u64),
         Err(error) => {
             engine.record_cut(session.client.addr, &error);
             session.ending = Ending::Now;

@@ -10,6 +10,7 @@ use crate::clients::outbox::SendError;
 use crate::cluster::progress::Forwarded;
 use crate::config::{ClientClass, Id};
 use crate::engine::{Engine, Session};
+use crate::metrics::Stat;
 use crate::store::effect::Effect;
 use crate::store::{Event, Tx};
 
@@ -32,7 +33,7 @@ impl Engine {
     /// Publishes a client's message. Returns the number of receivers here. Every message of a client of this
     /// server passes here once, and from here a leader forwards it to its followers.
     pub(crate) fn publish(&self, session: &mut Session, channel: &[u8], payload: &[u8]) -> usize {
-        self.metrics.messages_published.increment();
+        self.metrics[Stat::MessagesPublished].increment();
         self.forward(channel, payload);
         let Some(message) = self.pubsub.address(channel, payload) else { return 0 };
         let receivers = message.receivers();
@@ -118,13 +119,13 @@ impl Engine {
         }
         let cut = |subscriber: &Subscriber, error: &SendError| {
             let over = u64::from(matches!(error, SendError::OverLimit(_)));
-            self.metrics.subscriber_limit_disconnections.add(over);
+            self.metrics[Stat::SubscriberLimitDisconnections].add(over);
             self.record_cut(subscriber.addr, error);
         };
         let limit = self.config.output_limit(ClientClass::PubSub);
         let delivered = self.pubsub.deliver(messages, limit, cut);
-        self.metrics.messages_delivered.add(delivered.messages);
-        self.metrics.output_bytes.add(delivered.bytes);
+        self.metrics[Stat::MessagesDelivered].add(delivered.messages);
+        self.metrics[Stat::OutputBytes].add(delivered.bytes);
     }
 }
 

@@ -25,33 +25,33 @@ const TAKES_OVER: Flags = ADMIN.and(Flags::NO_MULTI).and(Flags::CONNECTION);
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     row(Replication, "lastseq", 1, FAST, lastseq)
-        .help("", "A token of this connection's last write, for WAITSEQ on another node.",
+        .help("", "Returns a token of this connection's last write, for WAITSEQ on another node.",
             "SET name Ada; LASTSEQ -> (a token)"),
     row(Replication, "waitseq", 3, Flags::LOADING.and(Flags::BLOCKS), waitseq)
         .help("token milliseconds", "Waits until this node has the write of a token, so that it can be read here.",
             "WAITSEQ 0.00000000:0 1000 -> OK"),
     row(Replication, "wait", 3, Flags::BLOCKS, wait)
         .help("numreplicas milliseconds",
-            "Waits until this many followers have this connection's writes; answers how many do.",
+            "Waits until this many followers have this connection's writes; returns how many do.",
             "SET name Ada; WAIT 0 1000 -> 0"),
     row(Replication, "waitaof", 4, Flags::BLOCKS, waitaof)
         .help("numlocal numreplicas milliseconds",
-            "Waits until this connection's writes are on the disk, here and on this many followers.",
+            "Waits until this connection's writes are on disk, here and on this many followers.",
             "WAITAOF 1 0 1000 -> 1) 1\n2) 0"),
     row(Replication, "role", 1, FAST, role)
-        .help("", "Shows whether this node leads or follows, and the positions of all.",
+        .help("", "Returns whether this node leads or follows, and the positions of all nodes.",
             "ROLE -> (master or slave, and positions)"),
     row(Replication, "replicaof", 3, ADMIN, replicaof)
-        .help("host port | NO ONE", "Makes this node follow another, or lead.", "REPLICAOF NO ONE -> OK"),
+        .help("host port | NO ONE", "Makes this node a follower of another one, or a leader.", "REPLICAOF NO ONE -> OK"),
     row(Replication, "slaveof", 3, ADMIN, replicaof)
-        .help("host port | NO ONE", "REPLICAOF under its old name.", "SLAVEOF NO ONE -> OK"),
+        .help("host port | NO ONE", "The same as REPLICAOF.", "SLAVEOF NO ONE -> OK"),
     row(Replication, "promote", -1, ADMIN.and(Flags::NO_MULTI).and(Flags::BLOCKS), promote)
         .help("[milliseconds]",
-            "Makes this follower the leader without losing a write: the old leader hands over and follows.",
+            "Makes this follower the leader without losing a write: the old leader hands over and follows it.",
             "PROMOTE -> OK this node leads already"),
     row(Replication, "replicate", -6, TAKES_OVER, replicate)
         .help("node-id seq epoch crc port [host [run-id]]",
-            "Sent by a follower: from here on this connection carries the log.",
+            "Sent by a follower: turns this connection into a stream of the log.",
             "REPLICATE 0123456789abcdef0123456789abcdef01234567 0 0 00000000 0 -> (CONTINUE, and the log)"),
 ];
 
@@ -245,7 +245,7 @@ fn wait_for(
 
 /// Whether a connection's last write is in this node's history.
 fn is_here(engine: &Engine, session: &Session) -> bool {
-    matches!(look(engine, &last_token(session)), Ok(Seen::Here))
+    matches!(find_write(engine, &last_token(session)), Ok(Seen::Here))
 }
 
 fn lastseq(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
@@ -270,7 +270,7 @@ fn waitseq(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let moved = &log_of(engine)?.log.written_moved;
     let mut seen = Ok(Seen::NotYet);
     engine.block(&session.client, Wait::Asked, moved, deadline, || {
-        seen = look(engine, &token);
+        seen = find_write(engine, &token);
         !matches!(seen, Ok(Seen::NotYet))
     })?;
     match seen? {
@@ -288,7 +288,7 @@ enum Seen {
 }
 
 /// Whether this node has a token's write. An error means that its present history does not contain it.
-fn look(engine: &Engine, token: &Token) -> Result<Seen, Failure> {
+fn find_write(engine: &Engine, token: &Token) -> Result<Seen, Failure> {
     if token.seq == Seq(0) {
         return Ok(Seen::Here);
     }

@@ -89,10 +89,10 @@ fn receive_base(
             file.sync_data()?;
             unsynced = 0;
         }
-        alive.tell();
+        alive.signal();
     }
     file.sync_all()?;
-    let checked = recovery::check_base(dir, base.seq, || alive.tell());
+    let checked = recovery::check_base(dir, base.seq, || alive.signal());
     let (frame, epochs) = checked.map_err(|_| LinkError::Garbled("a base"))?;
     Ok((Arrived { last: frame.position, epochs }, frame.end_seq))
 }
@@ -154,7 +154,7 @@ impl Alive {
     }
 
     /// Sends one if it is time. An error shows when the link is used next.
-    pub fn tell(&mut self) {
+    pub fn signal(&mut self) {
         if self.told.elapsed() >= ACK_EVERY
             && let Ok(socket) = &mut self.socket
         {

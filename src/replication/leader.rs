@@ -18,6 +18,7 @@ use crate::cluster::progress::{LinkId, ReplicaProgress};
 use crate::config::Id;
 use crate::engine::{Client, Engine, Persistence};
 use crate::error::{Failure, Kind};
+use crate::metrics::Stat;
 use crate::store::effect::Seq;
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
@@ -171,7 +172,7 @@ fn read_acks(engine: &Engine, client: &Client, follower: &ReplicaProgress, early
         match (&*socket).read(&mut chunk) {
             Ok(0) => return "it closed the link".to_string(),
             Ok(n) => {
-                engine.metrics.input_bytes.add(n as u64);
+                engine.metrics[Stat::InputBytes].add(n as u64);
                 client.record_input(0, 0);
                 bytes.extend_from_slice(&chunk[..n]);
             }
@@ -201,7 +202,7 @@ fn take_line(engine: &Engine, follower: &ReplicaProgress, line: &[u8]) -> Result
     }
     let Ack { received, applied, durable, bytes, clock } = Ack::parse(line).ok_or(NO_ACK)?;
     let now = engine.uptime_ms();
-    follower.note_clock(clock, now);
+    follower.record_clock(clock, now);
     if follower.stream_is_corrupt(bytes, received) {
         return Err("what it has received is not what was sent");
     }

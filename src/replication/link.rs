@@ -81,7 +81,7 @@ impl LeaderLink<'_> {
             }
             if matches!(error, LinkError::Lead) {
                 let led = self.engine.take_lead(self.target);
-                role.settle_offer();
+                role.close_offer();
                 match led {
                     Ok(()) => return,
                     Err(error) => log::error!("{error}"),
@@ -166,7 +166,7 @@ impl LeaderLink<'_> {
         while !self.engine.shutdown.is_requested() {
             // The first time, a copy may have left something in the buffer.
             let has_heartbeat = self.apply_waiting(incoming)?;
-            self.settle()?;
+            self.make_safe()?;
             role.freshness.reached(self.persistence.log.appended());
             // A heartbeat without news is answered now and then. In the middle of a large record, too, the
             // leader must know that this node is alive.
@@ -207,7 +207,7 @@ impl LeaderLink<'_> {
     /// Sends subscribers the events of what was applied, once it is as safe as is promised.
     fn announce(&self, events: &mut Vec<Event>) -> Result<(), LinkError> {
         if !events.is_empty() {
-            self.settle()?;
+            self.make_safe()?;
             self.engine.publish_events(std::mem::take(events));
         }
         Ok(())
@@ -227,7 +227,7 @@ impl LeaderLink<'_> {
             match item {
                 Item::NeedMore => return Ok(has_heartbeat),
                 Item::Heartbeat(heartbeat) => {
-                    self.note_heartbeat(&heartbeat);
+                    self.record_heartbeat(&heartbeat);
                     has_heartbeat = true;
                 }
                 Item::Message(channel, payload) => {
@@ -251,13 +251,13 @@ impl LeaderLink<'_> {
         }
     }
 
-    fn note_heartbeat(&self, heartbeat: &Heartbeat) {
+    fn record_heartbeat(&self, heartbeat: &Heartbeat) {
         let Heartbeat { seq, behind_ms, echo, hops, .. } = *heartbeat;
         let role = &self.engine.role;
         let now = self.engine.uptime_ms();
         role.figures.lock().leader_seq = seq;
         role.freshness.heartbeat(seq, behind_ms, echo, now);
-        if let Some(is_found) = role.note_hops(hops, now) {
+        if let Some(is_found) = role.record_hops(hops, now) {
             self.report_circle(is_found);
         }
     }
@@ -281,7 +281,7 @@ impl LeaderLink<'_> {
     }
 
     /// Makes what was applied as safe as this node's policy says.
-    fn settle(&self) -> Result<(), LinkError> {
+    fn make_safe(&self) -> Result<(), LinkError> {
         let log = &self.persistence.log;
         let result = match self.persistence.gate.policy() {
             Fsync::Always => log.sync(),

@@ -88,9 +88,9 @@
 //!
 //! # Reading order
 //!
-//! [`wire`] (the lines), [`cursor`] (reading the log for a follower), `feed` (what a follower is given),
-//! [`leader`] and `sender`, `incoming` (checking what comes), [`link`] (its thread), `rejoin` (where to go on), `copy`,
-//! `replica` (applying), [`transition`] (changes of role), `commands`.
+//! Leader: [`wire`] (the lines), [`cursor`] (a place in the log), `feed` (what a follower is given), [`leader`],
+//! `sender`. Follower: `incoming` (checks what comes), [`link`], `rejoin` (where to go on), `copy`, `replica`
+//! (applies). Both: [`transition`] (changes of role), `token`, `commands`.
 
 pub(crate) mod commands;
 mod copy;

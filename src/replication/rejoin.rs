@@ -30,7 +30,7 @@ const ROUNDS_MAX: usize = 64;
 impl LeaderLink<'_> {
     /// Agrees with the leader on where to go on.
     pub fn agree(&self, incoming: &mut Incoming) -> Result<(), LinkError> {
-        self.settle_copy()?;
+        self.resolve_copy()?;
         self.authenticate(incoming)?;
         let own = self.persistence.log.last();
         let mut ask = own;
@@ -82,7 +82,7 @@ impl LeaderLink<'_> {
     }
 
     /// Takes over, or sets aside, a complete copy that could not be taken over earlier, because the disk failed.
-    fn settle_copy(&self) -> Result<(), LinkError> {
+    fn resolve_copy(&self) -> Result<(), LinkError> {
         let Persistence { log, dir, .. } = self.persistence;
         match replacement::pending(dir)? {
             None => Ok(()),
@@ -213,11 +213,11 @@ impl LeaderLink<'_> {
         let arrived = copy::receive(self.persistence, incoming, base, upto, heard)?;
         log.sync().map_err(LinkError::own)?;
         let mut alive = copy::Alive::new(incoming);
-        let aside = self.keep_aside(&arrived, own, || alive.tell())?;
+        let aside = self.keep_aside(&arrived, own, || alive.signal())?;
         let (leader, reaches) = (self.leader(), arrived.last.seq);
         let purpose = Purpose { leader, replaces: own, reaches, aside };
         replacement::commit(dir, &purpose)?;
-        self.take_over(&purpose, || alive.tell())
+        self.take_over(&purpose, || alive.signal())
     }
 
     /// The directory in `diverged/` for the log that a copy replaces; empty if the copy is proven to hold all

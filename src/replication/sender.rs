@@ -18,6 +18,7 @@ use crate::cluster::progress::ReplicaProgress;
 use crate::cluster::state::LeaderAddr;
 use crate::config::Id;
 use crate::engine::{Client, Engine, Persistence};
+use crate::metrics::Stat;
 use crate::store::effect::Seq;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -131,7 +132,7 @@ impl Sender<'_> {
         let end = log.end();
         let last = end.last.seq;
         if last > state.sent {
-            self.follower.note_end(last, end.bytes, self.engine.uptime_ms());
+            self.follower.record_end(last, end.bytes, self.engine.uptime_ms());
             state.sent = last;
         }
         loop {
@@ -233,7 +234,7 @@ impl Sender<'_> {
         let unix_ms = UnixMillis::now().0;
         let heartbeat = Heartbeat { epoch, seq, unix_ms, behind_ms, echo, hops };
         self.send(state, &heartbeat.line())?;
-        self.follower.note_sent(state.sent_bytes, state.sent);
+        self.follower.record_checkpoint(state.sent_bytes, state.sent);
         state.beaten = state.sent;
         state.last_beat = Instant::now();
         Ok(())
@@ -265,7 +266,7 @@ impl Sender<'_> {
                 Err(error) => return Err(error),
             }
         }
-        self.engine.metrics.output_bytes.add(bytes.len() as u64);
+        self.engine.metrics[Stat::OutputBytes].add(bytes.len() as u64);
         Ok(())
     }
 }

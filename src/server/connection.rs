@@ -16,6 +16,7 @@ use crate::config::Id;
 use crate::engine::session::Serve;
 use crate::engine::{Client, Ending, Engine, Session};
 use crate::error::Failure;
+use crate::metrics::Stat;
 use crate::observe::monitor;
 use crate::protocol::{Decoder, Dialect, Input, Limits, Reply, Step};
 use std::io::{ErrorKind, Read};
@@ -106,7 +107,7 @@ impl Connection<'_> {
             Ok(0) => Err(End::PeerDone),
             Ok(n) => {
                 self.input.filled(n);
-                self.engine.metrics.input_bytes.add(n as u64);
+                self.engine.metrics[Stat::InputBytes].add(n as u64);
                 self.check_query_limit()
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
@@ -217,7 +218,7 @@ impl Connection<'_> {
     }
 
     fn protocol_error(&mut self, failure: &Failure) -> End {
-        self.engine.metrics.protocol_errors.increment();
+        self.engine.metrics[Stat::ProtocolErrors].increment();
         log::info!("client {}: {failure}; closing", self.session.client.addr);
         self.reply_failure(self.session.resp, failure);
         match self.flush() {
@@ -237,7 +238,7 @@ impl Connection<'_> {
         if held as u64 <= self.engine.config.int(Id::ClientQueryBufferLimit) as u64 {
             return Ok(());
         }
-        self.engine.metrics.query_limit_disconnections.increment();
+        self.engine.metrics[Stat::QueryLimitDisconnections].increment();
         log::warn!(
             "client {}: its request exceeds client-query-buffer-limit; cut off",
             self.session.client.addr
@@ -265,7 +266,7 @@ fn is_timeout(error: &std::io::Error) -> bool {
 }
 
 /// The last reply is on its way; read on a little, so that it arrives.
-pub(super) fn linger(socket: &std::net::TcpStream) {
+pub(crate) fn linger(socket: &std::net::TcpStream) {
     let _ = socket.shutdown(Shutdown::Write);
     let _ = socket.set_read_timeout(Some(LINGER_TIME));
     let mut scrap = [0; 4096];

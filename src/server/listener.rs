@@ -3,6 +3,8 @@
 use super::pool::Pool;
 use crate::config::Id;
 use crate::engine::Engine;
+use crate::metrics::Stat;
+use crate::shutdown::Shutdown as Latch;
 use rustix::net::{SendFlags, sockopt};
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -13,22 +15,32 @@ use std::time::Duration;
 const BACK_OFF: Duration = Duration::from_millis(100);
 const TOO_MANY: &[u8] = b"-ERR max number of clients reached\r\n";
 
-/// Accepts until shutdown.
+/// Accepts clients until shutdown.
 pub fn accept(listener: &TcpListener, pool: &Pool) {
-    let engine = &pool.engine;
+    let shutdown = &pool.engine.shutdown;
+    accept_all(listener, shutdown, "connections", |socket, addr| admit(pool, socket, addr));
+}
+
+/// Accepts until the latch is closed. `what` is what an error prevents, for the log.
+pub(crate) fn accept_all(
+    listener: &TcpListener,
+    closed: &Latch,
+    what: &str,
+    admit: impl Fn(TcpStream, SocketAddr),
+) {
     loop {
         let accepted = listener.accept();
-        if engine.shutdown.is_requested() {
+        if closed.is_requested() {
             return;
         }
         match accepted {
-            Ok((socket, addr)) => admit(pool, socket, addr),
+            Ok((socket, addr)) => admit(socket, addr),
             // The peer left again between the kernel's accept and ours.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
-                log::error!("cannot accept connections: {error}; trying again");
-                engine.shutdown.wait_for(BACK_OFF);
+                log::error!("cannot accept {what}: {error}; trying again");
+                closed.wait_for(BACK_OFF);
             }
         }
     }
@@ -42,7 +54,7 @@ pub fn close(listener: &TcpListener) {
 
 fn admit(pool: &Pool, socket: TcpStream, addr: SocketAddr) {
     let engine = &pool.engine;
-    engine.metrics.connections_received.increment();
+    engine.metrics[Stat::ConnectionsReceived].increment();
     if let Err(error) = prepare(engine, &socket) {
         log::debug!("client {addr}: left before it was served: {error}");
         return;
@@ -75,7 +87,7 @@ fn prepare(engine: &Engine, socket: &TcpStream) -> io::Result<()> {
 }
 
 fn refuse(engine: &Engine, socket: &TcpStream) {
-    engine.metrics.connections_rejected.increment();
+    engine.metrics[Stat::ConnectionsRejected].increment();
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     // It is told if its socket takes the line at once; it is closed in any case.
     let _ = rustix::net::send(socket, TOO_MANY, flags);

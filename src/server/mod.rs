@@ -14,9 +14,8 @@
 //!
 //! A second signal exits at once. `signals.rs` says what SIGHUP does.
 
-mod connection;
-mod http;
-mod listener;
+pub(crate) mod connection;
+pub(crate) mod listener;
 mod pool;
 mod signals;
 mod threads;
@@ -26,8 +25,8 @@ use crate::aof::recovery::RecoveryError;
 use crate::config::{Config, Id};
 use crate::engine::{self, Engine};
 use crate::loading::Loading;
+use crate::observe::http::{self, HttpState};
 use crate::replication;
-use http::Http;
 use pool::Pool;
 use signals::SignalThread;
 use std::io::Write;
@@ -87,7 +86,10 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
 
     // The status page says that the server is loading.
     let loading = Arc::new(Loading::default());
-    let http = Http::start(&config, &loading)?;
+    let http = HttpState::listen(&config, &loading)
+        .map_err(|(addr, error)| StartError::ListenHttp(addr, error))?;
+    let page = http.accepting().into_iter().map(|accept| Thread::start("http", accept));
+    let page = page.collect::<Result<Vec<_>, _>>()?;
     // Read the log.
     let engine =
         Arc::new(Engine::load(config, admin::commands(), loading).map_err(StartError::Recovery)?);
@@ -134,7 +136,8 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
     drop(listeners);
     let mut in_time = end_all(&accepting, deadline);
     in_time &= close_connections(&engine, timeout, deadline) && pool.end(with_grace(deadline));
-    in_time &= end_all(http.close(), deadline);
+    http.close();
+    in_time &= end_all(&page, deadline);
     in_time &= end_all(&[sweeper, compactor, link], deadline);
     sync_last(&engine, &syncer, deadline);
     signals.end();

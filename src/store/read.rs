@@ -27,7 +27,7 @@ impl Tx<'_> {
             self.emit_miss(key, true);
             return None;
         };
-        if self.touch {
+        if self.reads_count {
             table.touch(at, self.access());
         }
         Some(table.entry(at).value())

@@ -49,7 +49,7 @@ pub struct Tx<'s> {
     /// A command found an expired key.
     pub(super) saw_expired: Cell<bool>,
     /// A read counts as an access to the key (not after `CLIENT NO-TOUCH`).
-    pub(super) touch: bool,
+    pub(super) reads_count: bool,
     tracking: Tracking,
     /// Events for subscribers, if anybody wants them.
     pub(super) notifications: Option<Box<RefCell<Notifications>>>,
@@ -137,7 +137,7 @@ impl Store {
             misses: Cell::new(0),
             seen_seq: Cell::new(Seq(0)),
             saw_expired: Cell::new(false),
-            touch: true,
+            reads_count: true,
             tracking: Tracking::Time,
             notifications: None,
             waited,
@@ -161,16 +161,10 @@ impl Tx<'_> {
         self.waited
     }
 
-    /// Sets whether reads count as accesses.
-    pub fn without_touch(mut self, without: bool) -> Self {
-        self.touch = !without;
-        self
-    }
-
-    /// Sets the record that is kept of each access.
-    pub fn with_tracking(mut self, tracking: Tracking) -> Self {
+    /// Sets the record that is kept of each access, and whether reads count as accesses.
+    pub fn track_accesses(&mut self, tracking: Tracking, reads_count: bool) {
         self.tracking = tracking;
-        self
+        self.reads_count = reads_count;
     }
 
     /// The record that is kept of each access.

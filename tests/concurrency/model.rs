@@ -67,6 +67,7 @@ const TEMPLATES: &[&str] = &[
     "GETSET $key $value",
     "GET $key",
     "GETDEL $key",
+    "DELEX $key IFEQ $value",
     "GETEX $key PERSIST",
     "GETEX $key EXAT $at",
     "STRLEN $key",
@@ -122,6 +123,13 @@ impl Model {
             "SETNX" => flag(self.set(key, &rest[0], &[b"NX".to_vec()]) == Value::ok()),
             "GETSET" => self.set(key, &rest[0], &[b"GET".to_vec()]),
             "GET" => self.get(key),
+            "DELEX" => {
+                let met = self.0.get(key).is_some_and(|entry| entry.0 == rest[1]);
+                if met {
+                    self.0.remove(key);
+                }
+                flag(met)
+            }
             "GETDEL" => bulk_or_nil(self.0.remove(key).map(|entry| entry.0)),
             "GETEX" => self.getex(key, rest),
             "STRLEN" => Value::Int(self.value(key).len() as i64),

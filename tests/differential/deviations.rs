@@ -105,6 +105,7 @@ pub const NOT_SENT: &[(&str, &str)] = &[
     ),
     ("SET … IFEQ, SET … IFNE", "from Valkey 8.1 and Redis 8.4"),
     ("DELEX", "from Redis 8.4"),
+    ("DELIFEQ", "from Valkey 9.0"),
     ("CLIENT SETINFO, CLIENT NO-TOUCH", "from Redis 7.2"),
     ("COPY … DB 1", "sent, but with one database in Redis too (--databases 1), as SELECT 1 is"),
     ("QUIT", "ends the connection; tests/hostile.rs has it"),

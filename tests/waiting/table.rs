@@ -15,6 +15,7 @@ pub const SEE: &[&str] = &[
     "GETSET {d} v",
     "GETDEL {d}",
     "DELEX {d} IFNE w",
+    "DELIFEQ {d} v",
     "GETEX {d}",
     "GETEX {d} PERSIST",
     "GETEX {d} EX 100",

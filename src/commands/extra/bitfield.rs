@@ -6,9 +6,8 @@
 //!                  ^ ^^^^           23 is 10111, the most significant bit first
 //! ```
 //!
-//! All operations of a call see the changes of the ones before. They work on a [`Draft`], the value with
-//! the bytes that have changed so far beside it, so that a call costs by what it touches and not by
-//! how long the value is.
+//! Each operation of a call sees the changes of those before it. They work on a [`Draft`]: the value, and the
+//! bytes changed so far. So the cost of a call depends on the bits it touches, not on the length of the value.
 
 use super::bits::{BAD_OFFSET, check_offset};
 use crate::commands::ranges::write_at;
@@ -65,14 +64,14 @@ fn bitfield(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What becomes of a result that does not fit.
+/// The treatment of a result that does not fit.
 #[derive(Clone, Copy, Debug)]
 enum Overflow {
     /// Its high bits are dropped.
     Wrap,
     /// The nearest one that fits is taken.
     Saturate,
-    /// Nothing is written, and the answer is nil.
+    /// Nothing is written, and the reply is nil.
     Fail,
 }
 
@@ -92,7 +91,7 @@ struct Write {
 }
 
 impl Operation {
-    /// Behind the last byte that it may write.
+    /// The end of the bytes that it may write.
     fn write_end(&self) -> Option<usize> {
         self.write.map(|_| self.field.bytes().end)
     }
@@ -115,7 +114,7 @@ fn parse<'a>(
             }
             _ => return Err(SYNTAX),
         };
-        // As Redis: all operands must be there before one of them is found to be wrong.
+        // As in Redis, a missing operand is reported before a wrong one.
         let (kind, offset) = (operand()?, operand()?);
         let number = if writes { Some(operand()?) } else { None };
         let field = Field::parse(kind, offset, value_len_max)?;
@@ -136,18 +135,17 @@ fn parse_overflow(word: &[u8]) -> Result<Overflow, Failure> {
     }
 }
 
-/// Where an integer is, and how wide: up to 64 bits with a sign, up to 63 without. So all of them fit
-/// in an i64.
+/// The position and width of an integer: up to 64 bits with a sign, up to 63 without, so that it fits in an i64.
 #[derive(Clone, Copy, Debug)]
 struct Field {
     signed: bool,
     bits: u32,
-    /// Of its first bit.
+    /// The offset of its first bit.
     offset: usize,
 }
 
 impl Field {
-    /// Reads a type such as `u8`, and an offset in bits, or with a `#` in integers of that type.
+    /// Parses a type such as `u8` and an offset, in bits or, with a `#`, in integers of that type.
     fn parse(kind: &[u8], offset: &[u8], value_len_max: usize) -> Result<Field, Failure> {
         const BAD_TYPE: Failure = Failure::fixed(
             "ERR Invalid bitfield type. Use something like i16 u8. \
@@ -169,22 +167,22 @@ impl Field {
         Ok(Field { signed, bits: bits as u32, offset })
     }
 
-    /// The bytes that hold some of it: nine at most.
+    /// The bytes that it overlaps: nine at most.
     fn bytes(self) -> Range<usize> {
         self.offset / 8..(self.offset + self.bits as usize).div_ceil(8)
     }
 
-    /// How many bits of its last byte are behind it.
+    /// The number of bits after it in its last byte.
     fn shift(self) -> usize {
         self.bytes().end * 8 - self.offset - self.bits as usize
     }
 
-    /// As many ones as it has bits.
+    /// A mask of its width.
     fn mask(self) -> u64 {
         u64::MAX >> (64 - self.bits)
     }
 
-    /// What these bits mean; others are ignored.
+    /// The integer in the low bits of `bits`; others are ignored.
     fn decode(self, raw: u64) -> i64 {
         let unused = 64 - self.bits;
         if self.signed { (raw << unused) as i64 >> unused } else { (raw & self.mask()) as i64 }
@@ -194,7 +192,7 @@ impl Field {
         (if self.signed { self.mask() >> 1 } else { self.mask() }) as i64
     }
 
-    /// The integer to write for this one, which is above or below those that fit, if it does not.
+    /// The integer to write in place of one that does not fit.
     fn fit(self, wanted: i128, above: bool, overflow: Overflow) -> Option<i64> {
         let max = self.max();
         let min = if self.signed { -max - 1 } else { 0 };
@@ -209,7 +207,7 @@ impl Field {
 
 /// A value while it is being changed.
 struct Draft<'v> {
-    /// Zeros follow it without end.
+    /// Followed by endless zeros.
     old: &'v [u8],
     changed: BTreeMap<usize, u8>,
     /// The value becomes longer.
@@ -229,7 +227,7 @@ impl<'v> Draft<'v> {
         Draft { old, changed, grows: len > old.len(), is_told: false }
     }
 
-    /// Does it, and returns the answer; None if it failed.
+    /// Runs the operation and returns its reply; None if it failed.
     fn run(&mut self, operation: &Operation) -> Option<i64> {
         let Operation { field, write } = *operation;
         let old = field.decode((self.wide(field) >> field.shift()) as u64);
@@ -240,8 +238,8 @@ impl<'v> Draft<'v> {
             // As in Redis, a negative number is a very large one without a sign.
             Write { operand, .. } => i128::from(operand as u64),
         };
-        // NB: Redis takes a number to SET off the maximum in 64 bits. One so far below that this
-        // overflows saturates at the wrong end, and with us as well: data must be the same in both.
+        // NB: Redis subtracts the number to SET from the maximum in 64 bits. If that overflows, it saturates at
+        // the wrong end. So do we: the data must be the same in both.
         let too_far = !write.adds && field.max().checked_sub(write.operand).is_none();
         let new = field.fit(wanted, wanted > 0 || too_far, write.overflow)?;
         self.is_told |= self.grows || new != old;
@@ -269,7 +267,7 @@ impl<'v> Draft<'v> {
         }
     }
 
-    /// What has changed: offsets and the bytes there, ascending, as few of them as possible.
+    /// The changed bytes: ascending offsets and the bytes there, as few as possible.
     fn into_runs(self) -> Vec<(usize, Vec<u8>)> {
         let mut runs: Vec<(usize, Vec<u8>)> = Vec::new();
         for (at, byte) in self.changed {

@@ -1,5 +1,5 @@
-//! Bitmaps: values as arrays of bits. Bit 0 is the most significant bit of the first byte, and behind
-//! the last byte there are zeros without end.
+//! Bitmaps: values as arrays of bits. Bit 0 is the most significant bit of the first byte. A value counts as
+//! followed by endless zeros.
 
 use crate::commands::ranges::{clamp, is_backwards, write_at};
 use crate::commands::spec::row;
@@ -14,26 +14,26 @@ const WRITE: Flags = Flags::WRITE.and(Flags::DENYOOM);
 #[rustfmt::skip]
 pub const COMMANDS: &[Row<Handler>] = &[
     row(Family::Bitmap, "setbit", 4, WRITE, Keys::ONE, setbit)
-        .help("key offset bit", "Sets or clears a bit and answers with what it was.", "SETBIT seen 7 1 -> 0"),
+        .help("key offset bit", "Sets or clears a bit; returns the old bit.", "SETBIT seen 7 1 -> 0"),
     row(Family::Bitmap, "getbit", 3, Flags::READONLY.and(Flags::FAST), Keys::ONE, getbit)
-        .help("key offset", "A bit.", "SETBIT seen 7 1; GETBIT seen 7 -> 1"),
+        .help("key offset", "Returns a bit of a value.", "SETBIT seen 7 1; GETBIT seen 7 -> 1"),
     row(Family::Bitmap, "bitcount", -2, Flags::READONLY, Keys::ONE, bitcount)
-        .help("key [start end [BYTE | BIT]]", "How many bits are set, in all of a value or in a range of it.",
+        .help("key [start end [BYTE | BIT]]", "Counts the set bits of a value or of a range in it.",
             "SETBIT seen 7 1; BITCOUNT seen -> 1"),
     row(Family::Bitmap, "bitpos", -3, Flags::READONLY, Keys::ONE, bitpos)
-        .help("key bit [start [end [BYTE | BIT]]]", "Where the first bit is that is set, or clear.",
+        .help("key bit [start [end [BYTE | BIT]]]", "Returns the position of the first bit that is set, or clear.",
             "SETBIT seen 7 1; BITPOS seen 1 -> 7"),
     row(Family::Bitmap, "bitop", -4, WRITE, Keys::FROM_SECOND, bitop).on_keys(&["OW update", "RO access"])
         .help("AND | OR | XOR | NOT destkey key [key ...]",
-            "Combines values bit by bit into another; answers with its length in bytes.",
+            "Combines values bit by bit and stores the result; returns its length in bytes.",
             "MSET mine a yours b; BITOP OR both mine yours -> 1"),
 ];
 
-/// An offset that is no number, or behind the end of the longest value.
+/// An offset that is not a number, or after the end of the longest value.
 pub(crate) const BAD_OFFSET: Failure =
     Failure::fixed("ERR bit offset is not an integer or out of range");
 
-/// The offset, if the longest value has a bit there.
+/// Parses an offset; the longest value must have a bit there.
 pub(crate) fn check_offset(offset: i64, value_len_max: usize) -> Result<usize, Failure> {
     let offset = usize::try_from(offset).map_err(|_| BAD_OFFSET)?;
     if offset / 8 < value_len_max { Ok(offset) } else { Err(BAD_OFFSET) }
@@ -53,7 +53,7 @@ fn setbit(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let (at, mask) = (offset / 8, 0x80 >> (offset % 8));
     let old = call.tx.peek(&args[1]).and_then(|live| live.value.get(at).copied());
     let was_on = old.unwrap_or(0) & mask != 0;
-    // A value grows even to hold a zero; otherwise what stays as it was is no change.
+    // Writing a zero after the end makes the value longer. Otherwise, a bit that stays the same is not written.
     if old.is_none() || was_on != on {
         let new = if on { old.unwrap_or(0) | mask } else { old.unwrap_or(0) & !mask };
         write_at(call.tx, &args[1], at, &[new]);
@@ -70,7 +70,7 @@ fn getbit(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether indexes count bits; the word for it, if there is one, is at `index`.
+/// True if indexes count bits; `index` is that of the word for it, which may be missing.
 fn counts_bits(args: Args<'_>, index: usize) -> Result<bool, Failure> {
     match args.get(index) {
         None => Ok(false),
@@ -90,7 +90,7 @@ fn clamp_bits(start: i64, end: i64, len: usize, in_bits: bool) -> Option<(usize,
 }
 
 fn bitcount(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
-    // As Redis: without a key, nothing else is looked at.
+    // As in Redis, without the key the other arguments are not validated.
     let value = call.tx.value(&args[1]);
     let count = value.map_or(Ok(0), |value| bitcount_in(value, args))?;
     call.reply.count(count);
@@ -113,14 +113,14 @@ fn bitcount_in(value: &[u8], args: Args<'_>) -> Result<usize, Failure> {
     Ok(range.map_or(0, |(first, last)| count_ones(value, first, last)))
 }
 
-/// How many bits from `first` to `last` are set.
+/// Counts the set bits from `first` to `last`.
 fn count_ones(value: &[u8], first: usize, last: usize) -> usize {
     let (words, rest) = value[first / 8..=last / 8].as_chunks::<8>();
     let ones = |byte: u8| byte.count_ones() as usize;
     let in_words: usize =
         words.iter().map(|word| u64::from_ne_bytes(*word).count_ones() as usize).sum();
     let in_rest: usize = rest.iter().map(|byte| ones(*byte)).sum();
-    // Whole bytes were counted: take off what is before the first bit and behind the last one.
+    // Whole bytes were counted: subtract the bits before the first and after the last one.
     let before = ones(value[first / 8] & !(0xff >> (first % 8)));
     let behind = ones(value[last / 8] & (0x7f >> (last % 8)));
     in_words + in_rest - before - behind
@@ -134,7 +134,7 @@ fn bitpos(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     };
     let position = match call.tx.value(&args[1]) {
         Some(value) => bitpos_in(value, wanted, args)?,
-        // As Redis: without a key, nothing else is looked at.
+        // As in Redis, without the key the other arguments are not validated.
         None => (!wanted).then_some(0),
     };
     call.reply.int(position.map_or(-1, |position| position as i64));
@@ -152,13 +152,13 @@ fn bitpos_in(value: &[u8], wanted: bool, args: Args<'_>) -> Result<Option<usize>
     let range = clamp_bits(start, end.unwrap_or(-1), value.len(), in_bits);
     let Some((first, last)) = range else { return Ok(None) };
     let found = find_bit(value, wanted, first, last);
-    // Who gives no end looks for a clear bit in the zeros behind the value, too.
+    // Without an end, a clear bit may also be in the zeros after the value.
     Ok(found.or((!wanted && end.is_none()).then_some(value.len() * 8)))
 }
 
-/// The first bit from `first` to `last` that is as wanted.
+/// The first bit from `first` to `last` that has the wanted value.
 fn find_bit(value: &[u8], wanted: bool, first: usize, last: usize) -> Option<usize> {
-    // A byte without the wanted bit. Against it, the wanted bits are the ones that differ.
+    // A byte without the wanted bit: in an XOR with it, the wanted bits are set.
     let dull: u8 = if wanted { 0 } else { 0xff };
     let (start, bytes) = (first / 8, &value[first / 8..=last / 8]);
     let head = (bytes[0] ^ dull) & (0xff >> (first % 8));
@@ -206,7 +206,7 @@ enum Operation {
     Not,
 }
 
-/// Combines values, shorter ones as if they ended in zeros. There must be one.
+/// Combines values, of which there must be one or more. Shorter ones count as padded with zeros.
 fn combine(operation: Operation, values: &[&[u8]]) -> Vec<u8> {
     let len = values.iter().map(|value| value.len()).max().unwrap_or(0);
     let mut result = Vec::with_capacity(len);
@@ -218,7 +218,7 @@ fn combine(operation: Operation, values: &[&[u8]]) -> Vec<u8> {
     for value in &values[1..] {
         let (both, behind) = result.split_at_mut(value.len());
         let pairs = both.iter_mut().zip(*value);
-        // One loop for each, so that the compiler makes vector instructions of it.
+        // One loop for each operation, so that the compiler vectorises it.
         match operation {
             Operation::And => {
                 pairs.for_each(|(byte, other)| *byte &= other);

@@ -1,4 +1,4 @@
-//! DUMP and RESTORE: a value on its way from one server to another, through hands that may spoil it.
+//! DUMP and RESTORE: a value with a checksum, to be carried from one server to another.
 //!
 //! A payload is, in this order:
 //!
@@ -10,8 +10,8 @@
 //! 01 4f736c6f ad18c77a     Oslo
 //! ```
 //!
-//! The key and its expiry are not in it: RESTORE is told them. A payload of Redis is refused, and Redis
-//! refuses ours: its format is the RDB file's, versioned with Redis itself.
+//! The key and its expiry are not in it: they are arguments of RESTORE. Payloads of Redis are refused, and Redis
+//! refuses ours: its format is that of RDB files.
 
 use crate::clock::UnixMillis;
 use crate::commands::expiry::Unit;
@@ -28,12 +28,12 @@ use std::ops::RangeInclusive;
 #[rustfmt::skip]
 pub const COMMANDS: &[Row<Handler>] = &[
     row(Family::Generic, "dump", 2, Flags::READONLY, Keys::ONE, dump)
-        .help("key", "A key's value in a sealed form that RESTORE takes.",
+        .help("key", "Returns the value of a key in a checksummed form for RESTORE.",
             "SET city Oslo; DUMP city -> \"\\x01Oslo\\xad\\x18\\xc7z\""),
     row(Family::Generic, "restore", -4, Flags::WRITE.and(Flags::DENYOOM), Keys::ONE, restore)
         .on_keys(&["OW update"])
         .help("key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
-            "Makes a key of what DUMP gave; ttl is in milliseconds, 0 for none.",
+            "Creates a key from the output of DUMP; ttl is in milliseconds, 0 for none.",
             "RESTORE town 0 \"\\x01Oslo\\xad\\x18\\xc7z\" -> OK"),
 ];
 
@@ -46,7 +46,7 @@ const INVALID_IDLETIME: Failure = Failure::fixed("ERR Invalid IDLETIME value, mu
 const INVALID_FREQ: Failure = Failure::fixed("ERR Invalid FREQ value, must be >= 0 and <= 255");
 const BAD_PAYLOAD: Failure = Failure::fixed("ERR DUMP payload version or checksum are wrong");
 
-/// Seals a value.
+/// The payload of a value.
 fn seal(value: &[u8]) -> Vec<u8> {
     let mut payload = Vec::with_capacity(sealed_len(value));
     payload.push(VERSION);
@@ -55,12 +55,12 @@ fn seal(value: &[u8]) -> Vec<u8> {
     payload
 }
 
-/// The length of a value's payload.
+/// The length of the payload of a value.
 pub(crate) fn sealed_len(value: &[u8]) -> usize {
     1 + value.len() + CHECKSUM_LEN
 }
 
-/// The value in a payload, if that is whole and of a version that we know.
+/// The value in a payload, if its checksum and version are right.
 fn unseal(payload: &[u8]) -> Option<&[u8]> {
     let (sealed, checksum) = payload.split_last_chunk::<CHECKSUM_LEN>()?;
     let (&version, value) = sealed.split_first()?;
@@ -77,14 +77,13 @@ fn dump(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
 #[derive(Debug, Default)]
 struct RestoreOptions {
     replace: bool,
-    /// The time is a point in time.
+    /// The time is absolute.
     absolute: bool,
-    /// How the key was used where it comes from.
+    /// The use of the key on the server that it comes from.
     usage: Option<Used>,
 }
 
-/// Of the two, the one that `maxmemory-policy` goes by is kept. It stays on this node, and is gone after a
-/// restart: the log tells of no uses.
+/// The one that `maxmemory-policy` uses is kept, on this node and until a restart: the log does not hold it.
 #[derive(Clone, Copy, Debug)]
 enum Used {
     /// Seconds since the last time.
@@ -94,7 +93,7 @@ enum Used {
 }
 
 impl Used {
-    /// The uses to note of a restored key. It is new here, also where it replaces another.
+    /// The use to record for a restored key, which is new here even if it replaces another one.
     fn note(used: Option<Used>, now: UnixMillis, tracking: Tracking) -> Recency {
         match (used, tracking) {
             (Some(Used::Idle(seconds)), Tracking::Time) => Recency::unused_for(seconds, now),
@@ -161,7 +160,7 @@ fn restore(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
         call.tx.set_recency(key, Used::note(options.usage, now, call.tx.tracking()));
         call.tx.emit("restore", key);
     } else if replaces {
-        // It would have expired on the way: only the key that it replaces goes.
+        // Already expired: only the key to be replaced is deleted.
         call.tx.apply(Effect::Del { keys: &[key] });
         call.tx.emit("del", key);
     }

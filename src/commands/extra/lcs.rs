@@ -14,7 +14,7 @@ use crate::protocol::{Args, Reply, integer};
 pub const COMMANDS: &[Row<Handler>] = &[
     row(Family::String, "lcs", -3, Flags::READONLY, Keys::TWO, lcs)
         .help("key1 key2 [LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]",
-            "The longest common subsequence of two values, its length, or where it is in them.",
+            "Returns the longest common subsequence of two values, its length, or its positions.",
             "MSET theirs ohmytext ours mynewtext; LCS theirs ours LEN -> 6"),
 ];
 

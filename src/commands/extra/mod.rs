@@ -1,4 +1,5 @@
-//! Commands that a reader can leave out: bitmaps, LCS, DUMP, OBJECT, exact floats.
+//! Rare commands, to be read when needed: bitmaps, LCS, DUMP, OBJECT; the exact floats of INCRBYFLOAT; errors for
+//! people.
 
 pub(crate) mod big;
 pub(crate) mod bitfield;

@@ -1,7 +1,7 @@
 //! OBJECT, MEMORY and DEBUG OBJECT: the representation of a value in memory.
 //!
-//! Redis has several representations of a string, and clients' tests look at them. We have one, and derive
-//! Redis's from the value. None of these commands counts as a use of the key.
+//! Redis has several representations of a string, and clients' tests check them. We have one, and derive the
+//! name of Redis's from the value. None of these commands counts as a use of the key.
 
 use super::dump;
 use crate::commands::spec::row;
@@ -18,30 +18,30 @@ const HELP: Flags = Flags::READONLY.and(Flags::LOADING);
 #[rustfmt::skip]
 pub const COMMANDS: &[Row<Handler>] = &[
     row(Family::Generic, "object", -2, Flags::NONE, Keys::NONE, object_help).shape(Shape::Container)
-        .help("subcommand [key]", "Tells about a value: ENCODING, REFCOUNT, IDLETIME, FREQ.",
+        .help("subcommand [key]", "Describes a value: ENCODING, REFCOUNT, IDLETIME, FREQ.",
             "SET name Ada; OBJECT ENCODING name -> embstr"),
     row(Family::Generic, "object|encoding", 3, READ, Keys::OF_SUBCOMMAND, encoding).on_keys(&["RO"])
-        .help("key", "How Redis would hold the value: int, embstr or raw.",
+        .help("key", "Returns how Redis would encode the value: int, embstr or raw.",
             "SET name Ada; OBJECT ENCODING name -> embstr"),
     row(Family::Generic, "object|refcount", 3, READ, Keys::OF_SUBCOMMAND, refcount).on_keys(&["RO"])
-        .help("key", "References to the value: always 1.", "SET name Ada; OBJECT REFCOUNT name -> 1"),
+        .help("key", "Returns the number of references to the value: always 1.", "SET name Ada; OBJECT REFCOUNT name -> 1"),
     row(Family::Generic, "object|idletime", 3, READ, Keys::OF_SUBCOMMAND, idletime).on_keys(&["RO"])
-        .help("key", "Seconds since the key was last read or written.",
+        .help("key", "Returns the seconds since the key was last used.",
             "SET name Ada; OBJECT IDLETIME name -> (0, and more each second)"),
     row(Family::Generic, "object|freq", 3, READ, Keys::OF_SUBCOMMAND, freq).on_keys(&["RO"])
-        .help("key", "How often the key was used, on a logarithmic scale, under an LFU maxmemory-policy.",
+        .help("key", "Returns how often the key was used, on a logarithmic scale; needs an LFU maxmemory-policy.",
             "CONFIG SET maxmemory-policy allkeys-lfu; SET name Ada; OBJECT FREQ name -> (5, and more with each use)"),
     row(Family::Generic, "object|help", 2, HELP, Keys::NONE, object_help)
         .help("", "Lists the subcommands.", ""),
     row(Family::Server, "memory", -2, Flags::NONE, Keys::NONE, memory_help).shape(Shape::Container)
-        .help("subcommand [arguments]", "Tells about memory: USAGE.",
+        .help("subcommand [arguments]", "Describes memory: USAGE.",
             "SET name Ada; MEMORY USAGE name -> (some dozens of bytes)"),
     row(Family::Server, "memory|usage", -3, READ, Keys::OF_SUBCOMMAND, memory_usage).on_keys(&["RO"])
-        .help("key [SAMPLES count]", "Bytes that a key and its value take.",
+        .help("key [SAMPLES count]", "Returns the memory of a key and its value in bytes.",
             "SET name Ada; MEMORY USAGE name -> (some dozens of bytes)"),
     row(Family::Server, "memory|help", 2, HELP, Keys::NONE, memory_help).help("", "Lists the subcommands.", ""),
     row(Family::Server, "debug|object", 3, READ.and(Flags::ADMIN), Keys::OF_SUBCOMMAND, debug_object)
-        .help("key", "How a value is held, in a line.", ""),
+        .help("key", "Describes the representation of a value.", ""),
 ];
 
 const IDLE_TIME_NOT_KEPT: Failure = Failure::fixed(

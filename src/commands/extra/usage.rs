@@ -1,10 +1,10 @@
-//! Errors for people: the error, and what to type instead.
+//! Errors in the text dialect, with advice for people.
 
 use crate::commands::{Shape, Spec, Table};
 use crate::error::{Failure, Kind};
 use crate::protocol::Args;
 
-/// The error with what to type instead, for people.
+/// The error, with advice on what to type instead.
 pub fn explain_failure<F: Copy>(commands: &Table<F>, failure: Failure, args: Args<'_>) -> Failure {
     match failure.kind() {
         Kind::NoAuth => {

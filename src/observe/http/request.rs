@@ -2,7 +2,7 @@
 //!
 //! Lenient parsers invite request smuggling: a bare line feed, a folded line or a blank before a colon
 //! means one thing to a proxy and another to the server behind it. No honest client sends any of them.
-//! Bodies are not read at all, since no request here needs one.
+//! Bodies are not read, since no request here needs one.
 
 /// The longest head, in bytes. Browsers send one or two thousand.
 pub const HEAD_BYTES_MAX: usize = 8 << 10;

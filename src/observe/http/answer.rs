@@ -1,12 +1,12 @@
-//! What each path answers. Nothing here changes anything, and no command can be run.
+//! The answer of each path. Nothing here runs a command or changes anything.
 //!
-//! The page needs one inline style and one inline script. They bear a nonce, new for each answer, and
-//! the Content-Security-Policy lets nothing else run: were a client's name ever mistaken for HTML, it
-//! still could not be a script.
+//! The page needs one inline style and one inline script. Both have a nonce, new for each answer, and the
+//! Content-Security-Policy lets nothing else run. A client's name that was mistaken for HTML could still not
+//! be a script.
 
 use super::request::{Refusal, Request};
-use super::{House, State};
-use crate::observe::{prometheus as exposition, status};
+use super::{HttpState, State};
+use crate::observe::{prometheus, status};
 use crate::random;
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ const PAGE: &str = include_str!("status.html");
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
-/// An answer, but for its first line and headers.
+/// An answer without its first line and headers.
 #[derive(Debug)]
 pub struct Answer {
     status: u16,
@@ -34,7 +34,7 @@ impl Answer {
         Answer { status: 200, media_type, body, nonce: None }
     }
 
-    /// As it is sent; a HEAD request gets no body, but the length that it would have.
+    /// The bytes to send. A HEAD request gets the length of a body, but no body.
     pub fn encode(&self, with_body: bool) -> Vec<u8> {
         let mut head = format!(
             "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\
@@ -84,9 +84,9 @@ fn reason(status: u16) -> &'static str {
     }
 }
 
-/// Answers a request that came to this address of ours.
-pub fn answer(house: &House, request: &Request<'_>, local: IpAddr) -> Answer {
-    if !request.host.is_none_or(|host| is_our_name(host, local, &house.hosts)) {
+/// Answers a request that came to our address `local`.
+pub fn answer(state: &HttpState, request: &Request<'_>, local: IpAddr) -> Answer {
+    if !request.host.is_none_or(|host| is_our_name(host, local, &state.hosts)) {
         return Answer::text(403, "this Host name is not one of ours (see metrics-host)");
     }
     if !matches!(request.method, "GET" | "HEAD") {
@@ -94,26 +94,26 @@ pub fn answer(house: &House, request: &Request<'_>, local: IpAddr) -> Answer {
     }
     match request.path {
         "/" => page(),
-        "/metrics" => match house.engine() {
-            Some(engine) => Answer::typed(exposition::MEDIA_TYPE, exposition::page(engine)),
-            None => match house.loading.progress() {
-                Some(load) => Answer::typed(exposition::MEDIA_TYPE, exposition::loading(load)),
+        "/metrics" => match state.engine() {
+            Some(engine) => Answer::typed(prometheus::MEDIA_TYPE, prometheus::page(engine)),
+            None => match state.loading.progress() {
+                Some(load) => Answer::typed(prometheus::MEDIA_TYPE, prometheus::loading(load)),
                 None => Answer::text(503, State::Loading.to_string()),
             },
         },
-        "/status.json" => Answer::typed(JSON, status_json(house)),
+        "/status.json" => Answer::typed(JSON, status_json(state)),
         "/healthz" => Answer::text(200, "ok"),
-        "/readyz" => ready(house),
-        "/port" if request.asks_for_port && house.may_give_way => {
-            house.give_way();
+        "/readyz" => ready(state),
+        "/port" if request.asks_for_port && state.may_give_way => {
+            state.give_way();
             Answer::text(200, "it is yours")
         }
         _ => Answer::text(404, "there are /, /metrics, /healthz, /readyz and /status.json"),
     }
 }
 
-/// Whether a client may know us by this name. The address that it has connected to is no name that an
-/// attacker could have pointed here.
+/// Whether a client may call us by this name. An attacker can point a name of his at us (DNS rebinding), but not
+/// make a browser send the address itself.
 fn is_our_name(host: &str, local: IpAddr, more: &[String]) -> bool {
     let host = host.to_ascii_lowercase();
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
@@ -128,21 +128,21 @@ fn page() -> Answer {
     Answer { nonce: Some(nonce), ..Answer::typed("text/html; charset=utf-8", body) }
 }
 
-/// A log that fails does not make the server unready: reads go on, and a balancer that sent nobody here
-/// any more would turn half a failure into a whole one. The body says it.
-fn ready(house: &House) -> Answer {
-    match house.state() {
+/// A log that fails does not make the server unready: reads go on, and a load balancer that sent no client here
+/// any more would turn half a failure into a whole one. The body says so.
+fn ready(state: &HttpState) -> Answer {
+    match state.state() {
         State::Ready(None) => Answer::text(200, "ready"),
         State::Ready(Some(error)) => Answer::text(200, format!("ready, for reads only: {error}")),
-        state => Answer::text(503, state.to_string()),
+        other => Answer::text(503, other.to_string()),
     }
 }
 
-fn status_json(house: &House) -> String {
-    let state = house.state().to_string();
-    match house.engine() {
-        Some(engine) => status::page(engine, &state, house.is_open_book(engine)),
-        None => status::loading_page(&state, house.loading.progress()),
+fn status_json(state: &HttpState) -> String {
+    let name = state.state().to_string();
+    match state.engine() {
+        Some(engine) => status::page(engine, &name, state.may_show_data(engine)),
+        None => status::loading_page(&name, state.loading.progress()),
     }
 }
 
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_that_nobody_else_can_point_here_are_ours() {
+    fn only_names_that_others_cannot_point_here_are_ours() {
         let local = "192.0.2.7".parse().expect("an address");
         let more = ["kv.example.org".to_string()];
         for host in ["localhost", "LocalHost", "127.0.0.1", "[::1]", "192.0.2.7", "kv.example.org"]

@@ -1,0 +1,139 @@
+//! Figures with a value for each command, follower or error code. INFO gives each a field, `/metrics` a
+//! sample with labels.
+
+use super::samples::{SECONDS, Samples};
+use super::seen::Seen;
+use super::{REDIS_VERSION, latency};
+use crate::cluster::progress::Lag;
+use crate::config::Id;
+use crate::metrics::{CommandStats, Counter, Stat};
+use std::fmt::{Display, Write};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Writes a field of INFO.
+pub(super) fn field(page: &mut String, name: impl Display, value: impl Display) {
+    write!(page, "{name}:{value}\r\n").expect("writing to a String does not fail");
+}
+
+/// The commands that were called or refused, with their counts.
+pub(super) fn commands<'a>(
+    seen: &'a Seen<'_>,
+) -> impl Iterator<Item = (&'static str, &'a CommandStats)> {
+    let all = seen.engine.commands.rows().iter().zip(&seen.metrics.commands);
+    all.map(|(row, stats)| (row.name, stats))
+        .filter(|(_, stats)| stats.latency.count() + stats.rejected.get() > 0)
+}
+
+/// `cmdstat_get:calls=…`
+pub(super) fn command_fields(seen: &Seen<'_>, page: &mut String) {
+    for (name, stats) in commands(seen) {
+        let (calls, micros) = (stats.latency.count(), stats.latency.sum());
+        let each = micros as f64 / calls.max(1) as f64;
+        let (rejected, failed) = (stats.rejected.get(), stats.failed.get());
+        let value = format_args!(
+            "calls={calls},usec={micros},usec_per_call={each:.2},rejected_calls={rejected},\
+             failed_calls={failed}"
+        );
+        field(page, format_args!("cmdstat_{name}"), value);
+    }
+}
+
+/// `latency_percentiles_usec_get:p50=…`
+pub(super) fn percentile_fields(seen: &Seen<'_>, page: &mut String) {
+    let percentiles = seen.config.text(Id::LatencyTrackingInfoPercentiles);
+    for (name, latency) in latency::called(seen.engine, |_| true) {
+        let at = |percentile: &str| {
+            let share: f64 = percentile.parse().unwrap_or_default();
+            format!("p{percentile}={:.3}", latency.percentile(share / 100.0) as f64)
+        };
+        let values: Vec<String> = percentiles.split_ascii_whitespace().map(at).collect();
+        field(page, format_args!("latency_percentiles_usec_{name}"), values.join(","));
+    }
+}
+
+/// `errorstat_ERR:count=…`
+pub(super) fn error_fields(seen: &Seen<'_>, page: &mut String) {
+    for (code, count) in seen.metrics.errors() {
+        field(page, format_args!("errorstat_{code}"), format_args!("count={count}"));
+    }
+}
+
+/// `slave0:ip=…`
+pub(super) fn follower_fields(seen: &Seen<'_>, page: &mut String) {
+    let bytes = seen.log.as_ref().map_or(0, |log| log.log.end().bytes);
+    for (number, follower) in seen.engine.followers.all().iter().enumerate() {
+        let lag = follower.lag(seen.appended(), bytes, seen.now);
+        let state = if follower.online.load(Relaxed) { "online" } else { "send_bulk" };
+        let value = format_args!(
+            "ip={},port={},state={state},offset={},lag={},lag_records={},lag_bytes={},lag_ms={},\
+             durable={}",
+            follower.host,
+            follower.port,
+            follower.applied(),
+            follower.silent_ms(seen.now) / 1000,
+            lag.records,
+            lag.bytes,
+            lag.millis,
+            follower.durable(),
+        );
+        field(page, format_args!("slave{number}"), value);
+    }
+}
+
+pub(super) fn calls(seen: &Seen<'_>, out: &mut Samples<'_>) {
+    for (name, stats) in commands(seen) {
+        out.labelled(&[("command", name)], stats.latency.count());
+    }
+}
+
+/// A sample for each command whose counter is not at 0.
+pub(super) fn by_command(
+    seen: &Seen<'_>,
+    out: &mut Samples<'_>,
+    counter: fn(&CommandStats) -> &Counter,
+) {
+    for (name, stats) in commands(seen).filter(|(_, stats)| counter(stats).get() > 0) {
+        out.labelled(&[("command", name)], counter(stats).get());
+    }
+}
+
+pub(super) fn durations(seen: &Seen<'_>, out: &mut Samples<'_>) {
+    for (name, stats) in commands(seen) {
+        let latency = stats.latency.snapshot();
+        if latency.count() > 0 {
+            out.histogram(Some(("command", name)), &latency, &SECONDS);
+        }
+    }
+}
+
+pub(super) fn by_replica(seen: &Seen<'_>, out: &mut Samples<'_>, value: fn(&Lag) -> f64) {
+    for (address, (_, lag)) in &seen.replicas {
+        out.labelled(&[("replica", address)], value(lag));
+    }
+}
+
+pub(super) fn by_error(seen: &Seen<'_>, out: &mut Samples<'_>) {
+    for (code, count) in seen.metrics.errors() {
+        out.labelled(&[("code", &code)], count);
+    }
+}
+
+pub(super) fn by_limit(seen: &Seen<'_>, out: &mut Samples<'_>) {
+    let count = |stat| seen.metrics[stat].get();
+    let subscribers = count(Stat::SubscriberLimitDisconnections);
+    let others = count(Stat::OutputLimitDisconnections).saturating_sub(subscribers);
+    out.labelled(&[("limit", "query_buffer")], count(Stat::QueryLimitDisconnections));
+    out.labelled(&[("limit", "output_buffer")], others);
+    out.labelled(&[("limit", "subscriber_output_buffer")], subscribers);
+}
+
+pub(super) fn by_mode(seen: &Seen<'_>, out: &mut Samples<'_>) {
+    for (mode, seconds) in ["user", "system"].iter().zip(seen.cpu.into_iter().flatten()) {
+        out.labelled(&[("mode", mode)], seconds);
+    }
+}
+
+pub(super) fn build_info(_: &Seen<'_>, out: &mut Samples<'_>) {
+    let version = env!("CARGO_PKG_VERSION");
+    out.labelled(&[("version", version), ("redis_version", REDIS_VERSION)], 1);
+}

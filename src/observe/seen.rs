@@ -1,0 +1,139 @@
+//! One look at the server, taken once for each page so that the figures of a page fit together.
+
+use super::value::Value;
+use crate::aof::log::Log;
+use crate::cluster::link::LinkFigures;
+use crate::cluster::progress::{Lag, ReplicaProgress};
+use crate::cluster::role::Role;
+use crate::config::{Config, Id};
+use crate::engine::{Engine, Persistence};
+use crate::loading::LoadProgress;
+use crate::memory::limit::Memory;
+use crate::metrics::{HistogramSnapshot, Metrics, Stat};
+use crate::process;
+use crate::store::effect::Seq;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// The log at the moment of the look.
+pub(crate) struct LogSeen<'a> {
+    pub(super) persistence: &'a Persistence,
+    pub(super) log: &'a Log,
+    pub(super) durable: Seq,
+    pub(super) written: Seq,
+    pub(super) appended: Seq,
+    /// Why writes are refused, if they are.
+    pub(super) error: Option<String>,
+    pub(super) fsyncs: HistogramSnapshot,
+}
+
+impl LogSeen<'_> {
+    /// A sum over all syncs, for each of them.
+    pub(super) fn per_fsync(&self, sum: u64) -> String {
+        format!("{:.2}", sum as f64 / self.fsyncs.count().max(1) as f64)
+    }
+}
+
+/// The server at one moment.
+pub(crate) struct Seen<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) config: &'a Config,
+    pub(super) metrics: &'a Metrics,
+    pub(super) memory: Memory,
+    pub(super) log: Option<LogSeen<'a>>,
+    /// The link to the leader.
+    pub(super) link: LinkFigures,
+    /// The load that is going on.
+    pub(super) load: Option<LoadProgress>,
+    /// Why the last compaction failed, if it did.
+    pub(super) compaction_error: Option<String>,
+    /// Milliseconds since the start.
+    pub(super) now: u64,
+    /// Linked followers by address: whether the full copy is over, and the lag.
+    pub(super) replicas: BTreeMap<String, (bool, Lag)>,
+    /// Subscribed channels and patterns.
+    pub(super) subscribed: (usize, usize),
+    /// Commands, bytes in and bytes out, each per second.
+    pub(super) rates: [f64; 3],
+    /// CPU time in user mode and in system mode.
+    pub(super) cpu: Option<[f64; 2]>,
+}
+
+impl<'a> Seen<'a> {
+    pub(crate) fn take(engine: &'a Engine) -> Seen<'a> {
+        let log = engine.persistence.as_ref().map(|persistence| {
+            let log = &persistence.log;
+            // The lowest first: a record that becomes durable meanwhile never makes durable exceed written.
+            let [durable, written, appended] = [log.durable(), log.written(), log.appended()];
+            let error = log.check().err().map(|error| error.to_string());
+            let fsyncs = log.stats.fsync.snapshot();
+            LogSeen { persistence, log, durable, written, appended, error, fsyncs }
+        });
+        let now = engine.uptime_ms();
+        Seen {
+            engine,
+            config: &engine.config,
+            metrics: &engine.metrics,
+            memory: engine.memory(),
+            replicas: replicas(engine, log.as_ref(), now),
+            log,
+            link: engine.role.figures.lock().clone(),
+            now,
+            load: engine.loading.progress(),
+            compaction_error: engine.compactor.last_error.lock().clone(),
+            subscribed: engine.pubsub.counts(),
+            rates: engine.metrics.rates(),
+            cpu: process::cpu_seconds(),
+        }
+    }
+
+    pub(super) fn stat(&self, stat: Stat) -> Value {
+        self.metrics[stat].get().into()
+    }
+
+    pub(super) fn int(&self, setting: Id) -> Value {
+        self.config.int(setting).into()
+    }
+
+    /// A figure of the log. There may be no log.
+    pub(super) fn of_log<T: Into<Value>>(&self, read: impl Fn(&LogSeen<'_>) -> T) -> Value {
+        self.log.as_ref().map_or(Value::None, |log| read(log).into())
+    }
+
+    /// A figure of the link to the leader. A leader has none.
+    pub(super) fn of_link<T: Into<Value>>(&self, read: impl Fn(&Role) -> T) -> Value {
+        let role = &self.engine.role;
+        if role.is_follower() { read(role).into() } else { Value::None }
+    }
+
+    /// Seconds since a moment of the process's clock.
+    pub(super) fn seconds_since(&self, at: u64) -> u64 {
+        self.now.saturating_sub(at) / 1000
+    }
+
+    /// A figure of the load that is going on.
+    pub(super) fn of_load<T: Into<Value>>(&self, read: impl Fn(&LoadProgress) -> T) -> Value {
+        self.load.as_ref().map_or(Value::None, |load| read(load).into())
+    }
+
+    /// The last record; on a follower, the last one applied.
+    pub(super) fn appended(&self) -> Seq {
+        self.log.as_ref().map_or(Seq(0), |log| log.appended)
+    }
+
+    /// The records kept for followers.
+    pub(super) fn records_kept(&self) -> u64 {
+        self.log.as_ref().map_or(0, |log| log.persistence.records_kept(log.appended))
+    }
+}
+
+/// Of two links to one address, of which the older is about to end, the newer counts.
+fn replicas(engine: &Engine, log: Option<&LogSeen<'_>>, now: u64) -> BTreeMap<String, (bool, Lag)> {
+    let (appended, bytes) = log.map_or((Seq(0), 0), |log| (log.appended, log.log.end().bytes));
+    let lag = |follower: &Arc<ReplicaProgress>| {
+        let address = format!("{}:{}", follower.host, follower.port);
+        (address, (follower.online.load(Relaxed), follower.lag(appended, bytes, now)))
+    };
+    engine.followers.all().iter().map(lag).collect()
+}
