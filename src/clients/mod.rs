@@ -1,5 +1,4 @@
-//! The connected clients: CLIENT LIST shows them, CLIENT KILL ends them. Their state is below the engine; their
-//! threads are in `server/`.
+//! The connected clients: CLIENT LIST shows them, CLIENT KILL ends them. Their threads are in `server/`.
 
 pub(crate) mod blocked;
 pub mod outbox;

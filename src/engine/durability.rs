@@ -149,7 +149,7 @@ impl Persistence {
     /// get `-LOADING` meanwhile, as in Redis.
     ///
     /// # Panics
-    /// If the disk fails between the two readings: memory is then incomplete, and only a restart helps.
+    /// If the disk fails between the two readings: only a restart helps then.
     pub fn reload(&self, store: &Store) -> Result<(), Failure> {
         let _steady = self.files.lock();
         self.loading.set_active(true);

@@ -97,7 +97,7 @@ pub enum Ending {
     Now,
 }
 
-/// The state of one connection. Owned by its thread.
+/// The state of one connection.
 #[derive(Debug)]
 pub struct Session {
     /// What other threads see of it.
@@ -124,7 +124,7 @@ pub struct Session {
     pub probe: Probe,
     /// A recent reading of the clocks, from which a command's time is worked out.
     pub(crate) reading: Reading,
-    /// The current command has waited since the stopwatch was started, which no longer tells its time.
+    /// The current command has waited since the stopwatch was started.
     pub(crate) waited: bool,
     /// Wrong passwords so far. Each delays the reply to the next.
     pub auth_failures: u32,
