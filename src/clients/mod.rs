@@ -7,7 +7,7 @@ pub(crate) mod pause;
 use crate::clock::Stopwatch;
 use crate::config::{ClientClass, OutputLimit};
 use crate::lock::Mutex;
-use crate::memory::account::{Held, Sum};
+use crate::memory::account::{Account, Total};
 use crate::protocol::{Dialect, Reply};
 use crate::pubsub::{Kind, Subscriber};
 use crate::signal::Signal;
@@ -55,12 +55,12 @@ pub struct Client {
     last_command: AtomicU32,
     input_bytes: AtomicUsize,
     /// Bytes of its input buffer and of its thread's other buffers.
-    buffers: Held,
+    buffers: Account,
     dialect: AtomicU32,
     /// Commands queued since MULTI, -1 outside of one.
     multi_commands: AtomicI64,
     /// Bytes of queued commands and of watched keys.
-    multi_bytes: Held,
+    multi_bytes: Account,
     labels: Mutex<Labels>,
     /// True if this node's log is sent to it.
     follower: AtomicBool,
@@ -92,8 +92,8 @@ impl Client {
         socket: TcpStream,
         addr: SocketAddr,
         local_addr: SocketAddr,
-        memory: &Sum,
-        slow: &Sum,
+        memory: &Total,
+        slow: &Total,
     ) -> Client {
         let outbox = Arc::new(Outbox::new(socket, id.0, memory, slow));
         Client {
@@ -110,10 +110,10 @@ impl Client {
             last_used_seconds: AtomicU64::new(0),
             last_command: AtomicU32::new(NO_COMMAND),
             input_bytes: AtomicUsize::new(0),
-            buffers: Held::new(memory),
+            buffers: Account::new(memory),
             dialect: AtomicU32::new(2),
             multi_commands: AtomicI64::new(-1),
-            multi_bytes: Held::new(memory),
+            multi_bytes: Account::new(memory),
             labels: Mutex::default(),
             follower: AtomicBool::new(false),
             killed: AtomicBool::new(false),
@@ -286,9 +286,9 @@ impl Client {
 pub struct Clients {
     by_id: Mutex<BTreeMap<ClientId, Arc<Client>>>,
     last_id: AtomicU64,
-    memory: Sum,
+    memory: Total,
     /// The number of clients that output waits for.
-    slow: Sum,
+    slow: Total,
     /// Notified when a client has left or has become a follower.
     pub changed: Signal,
 }
@@ -359,7 +359,7 @@ impl Clients {
 
     /// Bytes held for all clients: input buffers, transactions and waiting output. Kept up to date by each
     /// change.
-    pub fn memory(&self) -> &Sum {
+    pub fn memory(&self) -> &Total {
         &self.memory
     }
 }

@@ -9,9 +9,8 @@
 //!               └─────────────────── still over ────────────────────────────────┘ nothing may go: -OOM
 //! ```
 //!
-//! A command that may need memory (DENYOOM in the table) makes room before it locks anything. All others run as
-//! usual, so a full server still reads, deletes and expires. Memory that grows without such a command (replies
-//! that wait, a limit that is lowered) is reclaimed by the sweeper within a tenth of a second.
+//! A command that may need memory (DENYOOM in the table) makes room before it locks anything. All others run as usual:
+//! a full server still reads, deletes and expires. The sweeper sees to memory that grows without such a command.
 //!
 //! - **The log.** Records that wait to be written count as memory (see `limit.rs`), and each deletion is a record.
 //!   So they are written before keys go for them; otherwise each deletion would call for the next.
@@ -22,96 +21,24 @@
 //!   running at one time add. An eviction is an effect like any other: memory after a restart is memory before it.
 //!   Recovery evicts nothing; the first write after it does. A writer waits for at most one eviction at a shard, a
 //!   reader for none.
-//! - **Not promised.** That the least used key goes; that a limit lowered by a lot is reached before the next
-//!   writer has waited for it.
+//! - **Not promised.** That the least used key goes; that a limit lowered by a lot is reached at once.
 
-use super::evictor::{Candidate, Evictor, Order, Policy};
-use crate::clock::{Stopwatch, UnixMillis};
+use super::evictor::{Candidate, Policy, Spoils, decay_minutes};
+use super::recency::Tracking;
+use super::sample;
+use crate::clock::Stopwatch;
 use crate::config::Id;
 use crate::engine::Engine;
 use crate::error::{Failure, Kind};
-use crate::memory::recency::Tracking;
-use crate::memory::sample::{self, Odds, Sample};
 use crate::metrics::Stat;
 
 const OUT_OF_MEMORY: Failure =
     Failure::fixed("OOM command not allowed when used memory > 'maxmemory'.")
         .of_kind(Kind::Unavailable);
-/// More samples would make one eviction a long job.
-const SAMPLES_MAX: i64 = 64;
 /// Evictions under one hold of the pool's lock. Then others who wait for it have a turn.
 const STEP_KEYS: usize = 16;
-/// Draws in vain before the search is given up.
-const ROUNDS_MAX: usize = 64;
 /// More pending bytes of the log than this are written before keys go.
 const PENDING_BYTES_FLUSH: u64 = 256 << 10;
-
-impl Evictor {
-    /// Removes one key. Returns false if none may go.
-    fn evict(&mut self, engine: &Engine, policy: Policy) -> bool {
-        if self.policy != Some(policy) {
-            *self = Evictor { policy: Some(policy), ..Evictor::default() };
-        }
-        for _ in 0..ROUNDS_MAX {
-            if !self.draw(engine, policy, engine.clock.now()) {
-                return false;
-            }
-            while let Some(best) = self.pool.0.pop() {
-                if self.remove(engine, policy, best) {
-                    self.odds_last = self.odds_last.saturating_sub(1);
-                    return true;
-                }
-            }
-            // All drawn keys are gone, so the odds are wrong.
-            self.odds_last = 0;
-        }
-        false
-    }
-
-    /// Adds random keys to the pool. Returns false if there are none.
-    fn draw(&mut self, engine: &Engine, policy: Policy, now: UnixMillis) -> bool {
-        if self.odds_last == 0 {
-            self.odds = Odds::of(&engine.store, policy.volatile);
-            // A few keys more or fewer among thousands do not matter; counting takes 256 locks.
-            self.odds_last = self.odds.total() / 64;
-        }
-        let samples = match policy.order {
-            Order::Random => 1,
-            _ => engine.config.int(Id::MaxmemorySamples).min(SAMPLES_MAX),
-        };
-        for _ in 0..samples {
-            let Some(shard) = self.odds.draw(&mut self.random) else { return false };
-            if let Some(key) = Sample::draw(&engine.store, shard, policy.volatile, &mut self.random)
-            {
-                let score = policy.score(key, now, engine.decay_minutes());
-                self.pool.offer(Candidate { score, key });
-            }
-        }
-        true
-    }
-
-    /// Removes a candidate, if its score is still as high.
-    fn remove(&mut self, engine: &Engine, policy: Policy, candidate: Candidate) -> bool {
-        let decay_minutes = engine.decay_minutes();
-        let mut tx = engine.begin_shard(candidate.key.shard);
-        let now = tx.now();
-        if !engine.may_delete() {
-            return false;
-        }
-        tx.record_into(std::mem::take(&mut self.record));
-        let goes = |key| policy.score(key, now, decay_minutes) >= candidate.score;
-        let evicted = sample::evict(&mut tx, candidate.key, goes);
-        let append = |payload: &[u8]| match &engine.persistence {
-            Some(persistence) => persistence.log.append(payload, now),
-            None => Default::default(),
-        };
-        (_, self.record) = tx.commit(append);
-        self.events.append(&mut tx.take_events());
-        drop(tx);
-        engine.metrics[Stat::EvictedKeys].add(evicted.is_some().into());
-        evicted.is_some()
-    }
-}
 
 impl Engine {
     /// True if keys must go. NB: a follower deletes nothing by itself, so it has no limit. During CLIENT PAUSE no
@@ -131,7 +58,7 @@ impl Engine {
         while self.is_over_limit() {
             self.evict_some()?;
         }
-        self.latency.record(&self.config, "eviction-cycle", stopwatch.nanos());
+        self.latency.note(&self.config, "eviction-cycle", stopwatch.nanos());
         Ok(true)
     }
 
@@ -158,9 +85,15 @@ impl Engine {
             if !any_may_go || !self.is_over_limit() {
                 break;
             }
-            any_may_go = evictor.evict(self, policy);
+            any_may_go = evictor.evict(
+                &self.store,
+                &self.config,
+                policy,
+                || self.clock.now(),
+                |spoils, candidate| self.remove(policy, spoils, candidate),
+            );
         }
-        let events = std::mem::take(&mut evictor.events);
+        let events = std::mem::take(&mut evictor.spoils.events);
         drop(evictor);
         if let Some(persistence) = &self.persistence {
             persistence.log.work.notify();
@@ -175,10 +108,28 @@ impl Engine {
             return Tracking::Time;
         }
         let log_factor = self.config.int(Id::LfuLogFactor) as u32;
-        Tracking::Frequency { log_factor, decay_minutes: self.decay_minutes() }
+        Tracking::Frequency { log_factor, decay_minutes: decay_minutes(&self.config) }
     }
 
-    fn decay_minutes(&self) -> u32 {
-        self.config.int(Id::LfuDecayTime) as u32
+    /// Removes a candidate, if its score is still as high.
+    fn remove(&self, policy: Policy, spoils: &mut Spoils, candidate: Candidate) -> bool {
+        let decay_minutes = decay_minutes(&self.config);
+        let mut tx = self.begin_shard(candidate.key.shard);
+        let now = tx.now();
+        if !self.may_delete() {
+            return false;
+        }
+        tx.record_into(std::mem::take(&mut spoils.record));
+        let goes = |key| policy.score(key, now, decay_minutes) >= candidate.score;
+        let evicted = sample::evict(&mut tx, candidate.key, goes);
+        let append = |payload: &[u8]| match &self.persistence {
+            Some(persistence) => persistence.log.append(payload, now),
+            None => Default::default(),
+        };
+        (_, spoils.record) = tx.commit(append);
+        spoils.events.append(&mut tx.take_events());
+        drop(tx);
+        self.metrics[Stat::EvictedKeys].add(evicted.is_some().into());
+        evicted.is_some()
     }
 }

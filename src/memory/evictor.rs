@@ -1,17 +1,21 @@
-//! The keys that may be evicted next: a pool of the best candidates seen so far, ordered by the policy.
+//! The evictor: draws random keys and keeps the best of them in a pool. It chooses; its caller removes.
 
 use super::sample::{Odds, Sample};
 use crate::clock::UnixMillis;
 use crate::config::{Config, Id};
-use crate::store::Event;
+use crate::store::{Event, Store};
 use fastrand::Rng;
 
 /// As in Redis. A larger pool gains nothing that more samples would not.
 const POOL_MAX: usize = 16;
+/// More samples would make one eviction a long job.
+const SAMPLES_MAX: i64 = 64;
+/// Draws in vain before the search is given up.
+const ROUNDS_MAX: usize = 64;
 
 /// Which keys go first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
+enum Order {
     IdleLongest,
     UsedLeast,
     ExpiringSoonest,
@@ -20,13 +24,14 @@ pub(super) enum Order {
 
 /// `maxmemory-policy`, unless it is `noeviction`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Policy {
-    pub order: Order,
+pub struct Policy {
+    order: Order,
     /// Only keys with a deadline go.
-    pub volatile: bool,
+    volatile: bool,
 }
 
 impl Policy {
+    /// The policy of the settings. None means that no key goes.
     pub fn of(config: &Config) -> Option<Policy> {
         let (scope, order) = config.choice(Id::MaxmemoryPolicy).split_once('-')?;
         let order = match order {
@@ -51,17 +56,19 @@ impl Policy {
 
 /// A key in the pool.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Candidate {
+pub struct Candidate {
+    /// Its score when it was drawn.
     pub score: u64,
+    /// Its place in the store.
     pub key: Sample,
 }
 
 /// The best candidates seen so far, the best one last.
 #[derive(Debug, Default)]
-pub(super) struct Pool(pub Vec<Candidate>);
+struct Pool(Vec<Candidate>);
 
 impl Pool {
-    pub fn offer(&mut self, new: Candidate) {
+    fn offer(&mut self, new: Candidate) {
         let is_same =
             |old: &Candidate| (old.key.shard, old.key.place) == (new.key.shard, new.key.place);
         if self.0.iter().any(is_same) {
@@ -78,19 +85,83 @@ impl Pool {
     }
 }
 
-/// State kept from one eviction to the next.
+/// State that is kept from one eviction to the next.
 #[derive(Debug, Default)]
 pub struct Evictor {
-    pub(super) policy: Option<Policy>,
-    pub(super) pool: Pool,
-    pub(super) odds: Odds,
+    policy: Option<Policy>,
+    pool: Pool,
+    odds: Odds,
     /// Evictions until the odds are counted again.
-    pub(super) odds_last: usize,
-    pub(super) random: Rng,
+    odds_last: usize,
+    random: Rng,
+    /// For the caller.
+    pub spoils: Spoils,
+}
+
+/// What evictions hand to their caller.
+#[derive(Debug, Default)]
+pub struct Spoils {
     /// The buffer for records, used again.
-    pub(super) record: Vec<u8>,
-    /// To be published when the lock is released.
-    pub(super) events: Vec<Event>,
+    pub record: Vec<u8>,
+    /// To be published when the evictor's lock is released.
+    pub events: Vec<Event>,
+}
+
+impl Evictor {
+    /// Evicts one key of `store`. `remove` removes a candidate, unless its score has fallen. Returns false if no key
+    /// may go.
+    pub fn evict(
+        &mut self,
+        store: &Store,
+        config: &Config,
+        policy: Policy,
+        now: impl Fn() -> UnixMillis,
+        mut remove: impl FnMut(&mut Spoils, Candidate) -> bool,
+    ) -> bool {
+        if self.policy != Some(policy) {
+            *self = Evictor { policy: Some(policy), ..Evictor::default() };
+        }
+        for _ in 0..ROUNDS_MAX {
+            if !self.draw(store, config, policy, now()) {
+                return false;
+            }
+            while let Some(best) = self.pool.0.pop() {
+                if remove(&mut self.spoils, best) {
+                    self.odds_last = self.odds_last.saturating_sub(1);
+                    return true;
+                }
+            }
+            // All drawn keys are gone, so the odds are wrong.
+            self.odds_last = 0;
+        }
+        false
+    }
+
+    /// Adds random keys to the pool. Returns false if there are none.
+    fn draw(&mut self, store: &Store, config: &Config, policy: Policy, now: UnixMillis) -> bool {
+        if self.odds_last == 0 {
+            self.odds = Odds::of(store, policy.volatile);
+            // A few keys more or fewer among thousands do not matter; counting takes 256 locks.
+            self.odds_last = self.odds.total() / 64;
+        }
+        let samples = match policy.order {
+            Order::Random => 1,
+            _ => config.int(Id::MaxmemorySamples).min(SAMPLES_MAX),
+        };
+        for _ in 0..samples {
+            let Some(shard) = self.odds.draw(&mut self.random) else { return false };
+            if let Some(key) = Sample::draw(store, shard, policy.volatile, &mut self.random) {
+                let score = policy.score(key, now, decay_minutes(config));
+                self.pool.offer(Candidate { score, key });
+            }
+        }
+        true
+    }
+}
+
+/// `lfu-decay-time`
+pub fn decay_minutes(config: &Config) -> u32 {
+    config.int(Id::LfuDecayTime) as u32
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 pub mod account;
 pub mod arenas;
 pub(crate) mod evict;
-pub(crate) mod evictor;
+pub mod evictor;
 pub(crate) mod limit;
 pub mod recency;
 pub mod sample;

@@ -1,21 +1,30 @@
-//! Slow events by kind, which LATENCY shows (`observe/latency.rs`). The longest event of a second is that second's
-//! sample.
+//! Slow events by kind, with their times, for LATENCY.
+//!
+//! The longest event of a second is its sample. Kinds have Redis's names if they mean the same:
+//!
+//! | event | slow operation |
+//! |---|---|
+//! | `command`, `fast-command` | a command under its lock |
+//! | `aof-write`, `aof-fsync-always` | `write` or `fdatasync` of the log, at the gate |
+//! | `expire-cycle`, `eviction-cycle` | a sweep, or evictions for a write |
+//!
+//! A sync in the background is not an event, since no client waits for it.
 
 use crate::clock::UnixMillis;
 use crate::config::{Config, Id};
 use crate::lock::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Samples that are kept of one kind of event.
+/// Samples that are kept of one kind of event, as in Redis.
 const SAMPLES_MAX: usize = 160;
 
 /// The latest slow events.
 #[derive(Debug, Default)]
-pub struct Latency(Mutex<BTreeMap<&'static str, SlowEvents>>);
+pub struct Latency(Mutex<BTreeMap<&'static str, Event>>);
 
-/// The slow events of one kind.
+/// One kind of event.
 #[derive(Clone, Debug, Default)]
-pub struct SlowEvents {
+pub struct Event {
     /// `(Unix seconds, duration in milliseconds)`, oldest first; not empty.
     pub samples: VecDeque<(u64, u64)>,
     /// The longest event since the last reset, in milliseconds.
@@ -23,8 +32,8 @@ pub struct SlowEvents {
 }
 
 impl Latency {
-    /// Records an event if it took `latency-monitor-threshold` or longer.
-    pub fn record(&self, config: &Config, event: &'static str, nanos: u64) {
+    /// Records an event, if it took `latency-monitor-threshold` or longer.
+    pub fn note(&self, config: &Config, event: &'static str, nanos: u64) {
         let limit = config.int(Id::LatencyMonitorThreshold) as u64;
         let millis = nanos / 1_000_000;
         if limit > 0 && millis >= limit {
@@ -47,7 +56,7 @@ impl Latency {
     }
 
     /// All kinds with at least one event.
-    pub fn events(&self) -> BTreeMap<&'static str, SlowEvents> {
+    pub fn events(&self) -> BTreeMap<&'static str, Event> {
         self.0.lock().clone()
     }
 

@@ -1,15 +1,4 @@
-//! LATENCY: slow events by kind, with their times, and histograms of commands' durations.
-//!
-//! The longest event of a second is that second's sample. Each kind keeps 160 samples, as in Redis. Kinds
-//! have Redis's names if they mean the same:
-//!
-//! | event | slow operation |
-//! |---|---|
-//! | `command`, `fast-command` | a command under its lock |
-//! | `aof-write`, `aof-fsync-always` | `write` or `fdatasync` of the log, at the gate |
-//! | `expire-cycle`, `eviction-cycle` | a sweep, or evictions for a write |
-//!
-//! A sync in the background is not an event, since no client waits for it.
+//! LATENCY: slow events by kind, and histograms of commands' durations.
 
 use crate::commands::Family::Server;
 use crate::config::Id;

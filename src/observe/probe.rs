@@ -212,7 +212,7 @@ impl Probe {
         let mut timeline = std::mem::take(&mut self.timeline);
         timeline.up_to(Step::Run, nanos);
         let event = if command.flags.has(Flags::FAST) { "fast-command" } else { "command" };
-        engine.latency.record(&engine.config, event, nanos);
+        engine.latency.note(&engine.config, event, nanos);
         let ended = self.stopwatch;
         // A command that waits because it was asked to, and TRACE itself, are no news.
         let may_keep = !command.flags.has(Flags::BLOCKS);
@@ -306,8 +306,8 @@ impl Unsettled {
         let now = Stopwatch::start();
         if let Some(stages) = stages {
             engine.metrics.gate_wait.record(now.since(&began) / 1000);
-            engine.latency.record(&engine.config, "aof-write", stages.write);
-            engine.latency.record(&engine.config, "aof-fsync-always", stages.fsync);
+            engine.latency.note(&engine.config, "aof-write", stages.write);
+            engine.latency.note(&engine.config, "aof-fsync-always", stages.fsync);
         }
         if let FirstWait::Remembered { command, words, timeline, ended } = first {
             let nanos = timeline.total() + now.since(&ended);
