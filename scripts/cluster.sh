@@ -36,7 +36,7 @@ replication() {
 }
 
 lag() {
-    title "2. Lag: how far a stopped follower falls back"
+    title "2. Lag: how many records a stopped follower lacks"
     does pause C
     types A 'SET counter 1' '^OK$'
     types A 'INCR counter' '^2$'

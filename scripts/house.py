@@ -25,8 +25,8 @@ BLOCKS = {
     "reference": ["commands/extra", "memory", "metrics", "observe", "admin", "config", "client", "cli"],
 }
 FOLDERS = [folder for folders in BLOCKS.values() for folder in folders]
-CORE_MAX = 15_000
-WHOLE_MAX = 29_550
+CORE_MAX = 14_300
+WHOLE_MAX = 29_800
 FILE_MAX = 450
 ENGINE_FILES_MAX = 14
 # Faults that were there before the check was. These numbers may only go down.

@@ -110,7 +110,7 @@
 //!   lock, the gate after it. Two exceptions: DEBUG RELOAD and the loading of a full copy read files.
 //! - Every queue, buffer, number of threads and message size has a named limit and a policy (`tests/hostile`).
 //! - Only one kind of writer appends to the log: clients on a leader, `repl-in` on a follower. The change of
-//!   role takes all shards (`cluster::role`, `tests/replication`).
+//!   role takes all shards (`replication::transition`, `tests/replication`).
 //! - Recovery checks everything before it changes anything (`tests/every_byte.rs`).
 
 pub mod admin;

@@ -77,9 +77,9 @@ def run(checks, shots):
                 # As a crash would.
                 server.kill()
                 server.wait()
-            with checks.check("a lost connection is said, once and clearly"):
+            with checks.check("a lost connection is reported, once and clearly"):
                 lost(page)
-            with checks.check("it goes on by itself when the server is there again"):
+            with checks.check("it resumes by itself when the server is back"):
                 with kvstore(inside[1], *ports):
                     wait_until(lambda: page.text("state") == "ready", "the page is back")
                     hidden = page.run("return document.getElementById('lost').hidden")
@@ -88,19 +88,19 @@ def run(checks, shots):
 
 def watch(checks, page, server, follower, shots):
     load = Load(server.port, LOAD_SECONDS).start()
-    with checks.check("it renders"):
+    with checks.check("the page renders"):
         page.open(f"http://127.0.0.1:{server.page_port}/")
         wait_until(lambda: page.text("state") == "ready", "the state")
         assert str(server.port) in page.text("facts"), page.text("facts")
-    with checks.check("numbers move under load"):
+    with checks.check("numbers change under load"):
         moves(page)
-    with checks.check("slow commands are shown as text, whatever they hold"):
+    with checks.check("slow commands are shown as text, whatever bytes they have"):
         slow(page, server)
     with checks.check("a follower is shown, with its lag"):
         rows = "return [...document.querySelectorAll('#follower-rows tr')].map(r => r.innerText)"
         found = wait_until(lambda: page.run(rows), "the follower's row")
         assert len(found) == 1 and f"127.0.0.1:{follower.port}" in found[0], found
-    with checks.check("no complaint in the console"):
+    with checks.check("no error in the console"):
         equal(page.complaints(), [])
     with checks.check("light and dark, each with enough contrast"):
         schemes(page)
@@ -110,7 +110,7 @@ def watch(checks, page, server, follower, shots):
         equal(page.run(STRUCTURE), [])
     with checks.check("each link and button is reached with the keyboard, visibly"):
         keyboard(page)
-    with checks.check("it holds still for who prefers less motion"):
+    with checks.check("nothing moves if the reader prefers reduced motion"):
         page.look(motion="reduce")
         moving = "return [...document.querySelectorAll('*')].filter(at => " \
             "getComputedStyle(at).transitionDuration !== '0s').length"
@@ -121,9 +121,9 @@ def watch(checks, page, server, follower, shots):
         page.shoot(Path(shots, f"status-{scheme}-{width}.png"))
     page.look()
     load.join()
-    with checks.check("no complaint in the console, to the end"):
+    with checks.check("no error in the console until the end"):
         equal(page.complaints(), [])
-    with checks.check("nothing that is slipped into it would run"):
+    with checks.check("an injected script would not run"):
         injected(page)
 
 

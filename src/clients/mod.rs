@@ -7,7 +7,7 @@ pub(crate) mod pause;
 use crate::clock::Stopwatch;
 use crate::config::{ClientClass, OutputLimit};
 use crate::lock::Mutex;
-use crate::memory::account::{Held, Sum};
+use crate::memory::account::{Account, Total};
 use crate::protocol::{Dialect, Reply};
 use crate::pubsub::{Kind, Subscriber};
 use crate::signal::Signal;
@@ -54,12 +54,12 @@ pub struct Client {
     last_command: AtomicU32,
     input_bytes: AtomicUsize,
     /// Its input buffer, and what else its thread keeps for it.
-    buffers: Held,
+    buffers: Account,
     dialect: AtomicU32,
     /// Commands queued since MULTI, -1 outside of one.
     multi_commands: AtomicI64,
     /// Bytes held for them, and for watches.
-    multi_bytes: Held,
+    multi_bytes: Account,
     labels: Mutex<Labels>,
     /// It is a follower: this node's log is sent to it.
     follower: AtomicBool,
@@ -91,8 +91,8 @@ impl Client {
         socket: TcpStream,
         addr: SocketAddr,
         local_addr: SocketAddr,
-        memory: &Sum,
-        slow: &Sum,
+        memory: &Total,
+        slow: &Total,
     ) -> Client {
         let outbox = Arc::new(Outbox::new(socket, id.0, memory, slow));
         Client {
@@ -109,10 +109,10 @@ impl Client {
             last_used_seconds: AtomicU64::new(0),
             last_command: AtomicU32::new(NO_COMMAND),
             input_bytes: AtomicUsize::new(0),
-            buffers: Held::new(memory),
+            buffers: Account::new(memory),
             dialect: AtomicU32::new(2),
             multi_commands: AtomicI64::new(-1),
-            multi_bytes: Held::new(memory),
+            multi_bytes: Account::new(memory),
             labels: Mutex::default(),
             follower: AtomicBool::new(false),
             killed: AtomicBool::new(false),
@@ -284,9 +284,9 @@ impl Client {
 pub struct Clients {
     by_id: Mutex<BTreeMap<ClientId, Arc<Client>>>,
     last_id: AtomicU64,
-    memory: Sum,
+    memory: Total,
     /// How many there are for which output waits.
-    slow: Sum,
+    slow: Total,
     /// One has left, or has become a follower.
     pub changed: Signal,
 }
@@ -357,7 +357,7 @@ impl Clients {
 
     /// Bytes held for all of them: input buffers, transactions and waiting output. The sum is kept, not
     /// taken.
-    pub fn memory(&self) -> &Sum {
+    pub fn memory(&self) -> &Total {
         &self.memory
     }
 }

@@ -23,7 +23,7 @@
 
 use crate::config::OutputLimit;
 use crate::lock::{Mutex, MutexGuard, rank};
-use crate::memory::account::{Held, Sum};
+use crate::memory::account::{Account, Total};
 use parking_lot::Condvar;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
@@ -65,9 +65,9 @@ pub struct Outbox {
     progress: Condvar,
     sent_bytes: AtomicU64,
     /// The bytes that wait, for the sum over all clients.
-    held: Held,
+    held: Account,
     /// 1 while anything waits, for the number of such clients.
-    waits: Held,
+    waits: Account,
 }
 
 #[derive(Debug, Default)]
@@ -89,15 +89,15 @@ struct Queue {
 impl Outbox {
     /// The way out through this socket, for the client of this number. What waits is part of `memory`;
     /// `slow` counts the clients for which anything does.
-    pub fn new(socket: TcpStream, client: u64, memory: &Sum, slow: &Sum) -> Outbox {
+    pub fn new(socket: TcpStream, client: u64, memory: &Total, slow: &Total) -> Outbox {
         Outbox {
             socket,
             name: format!("conn-{client}-push"),
             queue: Mutex::default(),
             progress: Condvar::new(),
             sent_bytes: AtomicU64::new(0),
-            held: Held::new(memory),
-            waits: Held::new(slow),
+            held: Account::new(memory),
+            waits: Account::new(slow),
         }
     }
 
@@ -360,7 +360,7 @@ mod tests {
     fn pair() -> (Arc<Outbox>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (memory, slow) = (Sum::default(), Sum::default());
+        let (memory, slow) = (Total::default(), Total::default());
         (Arc::new(Outbox::new(listener.accept().unwrap().0, 1, &memory, &slow)), peer)
     }
 

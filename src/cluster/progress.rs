@@ -4,7 +4,7 @@
 //! acknowledgements; both record here what they see. INFO, ROLE, WAIT and `min-replicas-to-write` read it.
 
 use crate::lock::{Mutex, rank};
-use crate::memory::account::{Held, Sum};
+use crate::memory::account::{Account, Total};
 use crate::metrics::Counter;
 use crate::rarely::Rarely;
 use crate::signal::Signal;
@@ -228,14 +228,14 @@ pub struct Forwarded {
     /// The message.
     pub payload: Vec<u8>,
     /// Its bytes in the total of all clients: once, however many followers it waits for.
-    held: Held,
+    held: Account,
 }
 
 impl Forwarded {
     /// A message published when the log ended at `after`. Its bytes count in `memory`.
-    pub fn new(after: Seq, channel: &[u8], payload: &[u8], memory: &Sum) -> Forwarded {
+    pub fn new(after: Seq, channel: &[u8], payload: &[u8], memory: &Total) -> Forwarded {
         let (channel, payload) = (channel.to_vec(), payload.to_vec());
-        let message = Forwarded { after, channel, payload, held: Held::new(memory) };
+        let message = Forwarded { after, channel, payload, held: Account::new(memory) };
         message.held.set(message.size());
         message
     }
@@ -397,7 +397,7 @@ mod tests {
     fn messages_come_after_what_was_written_before_them_and_are_bounded() {
         let (followers, follower) = (Progress::default(), follower());
         let registration = followers.register(follower);
-        let memory = Sum::default();
+        let memory = Total::default();
         let message =
             |after, payload: Vec<u8>| Forwarded::new(Seq(after), b"news", &payload, &memory);
         followers.forward(message(7, b"first".to_vec()));

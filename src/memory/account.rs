@@ -3,46 +3,46 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// The sum.
+/// The sum of all accounts.
 #[derive(Clone, Debug, Default)]
-pub struct Sum(Arc<AtomicUsize>);
+pub struct Total(Arc<AtomicUsize>);
 
-impl Sum {
-    /// All parts together.
+impl Total {
+    /// The sum.
     pub fn get(&self) -> usize {
         self.0.load(Relaxed)
     }
 }
 
-/// A part of a sum. It leaves the sum when it is dropped.
+/// A part of a total. Dropping it takes it out of the total.
 #[derive(Debug)]
-pub struct Held {
-    sum: Sum,
+pub struct Account {
+    total: Total,
     part: AtomicUsize,
 }
 
-impl Held {
-    /// A new part, of nothing yet.
-    pub fn new(sum: &Sum) -> Held {
-        Held { sum: sum.clone(), part: AtomicUsize::new(0) }
+impl Account {
+    /// A new account, of 0 bytes.
+    pub fn new(total: &Total) -> Account {
+        Account { total: total.clone(), part: AtomicUsize::new(0) }
     }
 
-    /// How much it is now.
+    /// Its bytes.
     pub fn get(&self) -> usize {
         self.part.load(Relaxed)
     }
 
-    /// Changes it.
+    /// Changes its bytes.
     pub fn set(&self, bytes: usize) {
         let before = self.part.swap(bytes, Relaxed);
         if before != bytes {
-            // Wraps around where it grows smaller.
-            self.sum.0.fetch_add(bytes.wrapping_sub(before), Relaxed);
+            // Wraps around when it shrinks.
+            self.total.0.fetch_add(bytes.wrapping_sub(before), Relaxed);
         }
     }
 }
 
-impl Drop for Held {
+impl Drop for Account {
     fn drop(&mut self) {
         self.set(0);
     }
@@ -54,8 +54,8 @@ mod tests {
 
     #[test]
     fn the_sum_is_that_of_the_parts_that_are_left() {
-        let sum = Sum::default();
-        let (one, two) = (Held::new(&sum), Held::new(&sum));
+        let sum = Total::default();
+        let (one, two) = (Account::new(&sum), Account::new(&sum));
         one.set(10);
         two.set(5);
         one.set(7);

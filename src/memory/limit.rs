@@ -17,10 +17,8 @@ use crate::process;
 use crate::store::Totals;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// This part of the limit may be lost without counting.
-const LOSS_USUAL: usize = 6;
-/// No more than this part of the limit counts as lost.
-const LOSS_MAX: usize = 6;
+/// A sixth of the limit may be lost without counting, and at most a sixth of it counts.
+const LOSS_PART: usize = 6;
 
 /// Memory by use, in bytes.
 pub(crate) struct Memory {
@@ -93,7 +91,7 @@ impl Engine {
 
 /// The part of the loss that counts.
 fn loss(resident: usize, counted: usize, limit: usize) -> usize {
-    resident.saturating_sub(counted).saturating_sub(limit / LOSS_USUAL).min(limit / LOSS_MAX)
+    resident.saturating_sub(counted).saturating_sub(limit / LOSS_PART).min(limit / LOSS_PART)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod arenas;
 pub(crate) mod evict;
+pub mod evictor;
 pub(crate) mod limit;
 pub mod recency;
 pub mod sample;

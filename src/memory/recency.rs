@@ -10,14 +10,13 @@
 //! Each form can be read as the other, for after a change of the policy (and for recovery, which records
 //! times): a time counts as a key that was new then, a counter as an access in its last minute.
 //!
-//! The unit is finer than Redis's second: in a cache whose keys are replaced within seconds, whole seconds
-//! could not distinguish old from new. Both clocks wrap, the time after four years, the minutes after 45 days. A time
-//! that lies ahead by up to half of that comes from a clock that was set back, and counts as now.
+//! Seconds, Redis's unit, could not distinguish old from new in a cache whose keys are replaced within seconds.
+//! Both clocks wrap, the time after four years, the minutes after 45 days. A time that lies ahead by up to half of
+//! that comes from a clock that was set back, and counts as now.
 //!
-//! The counter is Redis's (Salvatore Sanfilippo, "Random notes on improving the Redis LRU algorithm",
-//! 2016): it grows with a probability that falls with its height, so that eight bits can distinguish ten
-//! accesses from a million, and loses one for each `lfu-decay-time` minutes without an access. A new key
-//! starts above 0, or it would be evicted before its second access.
+//! The counter is Redis's (Salvatore Sanfilippo, "Random notes on improving the Redis LRU algorithm", 2016). Eight
+//! bits distinguish ten accesses from a million, since the probability that it grows falls with its height. It loses
+//! one for each `lfu-decay-time` minutes without an access. A new key starts above 0, or it would go at once.
 
 use crate::clock::UnixMillis;
 

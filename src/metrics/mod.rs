@@ -7,6 +7,7 @@
 //! A new plain counter is one line of [`Stat`] and one row of the table in `observe/figures.rs`.
 
 pub mod histogram;
+pub mod latency;
 pub mod timeline;
 
 pub use self::histogram::{Histogram, HistogramSnapshot, LocalHistogram};

@@ -14,8 +14,7 @@ pub(crate) enum Read {
     Samples(fn(&Seen<'_>, &mut Samples<'_>)),
 }
 
-/// A family of `/metrics`. Names and units follow Prometheus's advice: `kvstore_` first, seconds and bytes;
-/// counters end in `_total`.
+/// A family of `/metrics`, in seconds and bytes. Names begin with `kvstore_`; those of counters end in `_total`.
 pub(crate) struct Family {
     pub(super) name: &'static str,
     pub(super) kind: &'static str,
@@ -37,10 +36,6 @@ pub(crate) struct Figure {
 }
 
 impl Figure {
-    const fn new(field: &'static str, read: Read) -> Figure {
-        Figure { field, family: None, status: "", read }
-    }
-
     const fn family(self, name: &'static str, kind: &'static str, help: &'static str) -> Figure {
         Figure { family: Some(Family { name, kind, help }), ..self }
     }
@@ -62,20 +57,20 @@ impl Figure {
     }
 }
 
-/// A figure of INFO, and of what is added to it.
+/// A figure of INFO; other pages are added to the row.
 pub(super) const fn info(field: &'static str, read: fn(&Seen<'_>) -> Value) -> Figure {
-    Figure::new(field, Read::One(read))
+    Figure { field, family: None, status: "", read: Read::One(read) }
 }
 
 /// A figure that is not in INFO.
 pub(super) const fn other(read: fn(&Seen<'_>) -> Value) -> Figure {
-    Figure::new("", Read::One(read))
+    info("", read)
 }
 
 pub(super) const fn fields(write: fn(&Seen<'_>, &mut String)) -> Figure {
-    Figure::new("", Read::Fields(write))
+    Figure { field: "", family: None, status: "", read: Read::Fields(write) }
 }
 
 pub(super) const fn samples(write: fn(&Seen<'_>, &mut Samples<'_>)) -> Figure {
-    Figure::new("", Read::Samples(write))
+    Figure { field: "", family: None, status: "", read: Read::Samples(write) }
 }

@@ -106,7 +106,7 @@ const MEMORY: &[Figure] = &[
     info("number_of_cached_scripts", |_| 0.into()),
     info("number_of_functions", |_| 0.into()),
     info("number_of_libraries", |_| 0.into()),
-    info("maxmemory_policy", |s| literal(s.config.choice(Id::MaxmemoryPolicy))).status("memory.policy"),
+    info("maxmemory_policy", |s| literal(s.engine.config.choice(Id::MaxmemoryPolicy))).status("memory.policy"),
     info("mem_fragmentation_ratio", |s| decimal(s.memory.resident as f64 / s.memory.used.max(1) as f64)),
     info("mem_fragmentation_bytes", |s| (s.memory.resident as i64 - s.memory.used as i64).into()),
     info("mem_not_counted_for_evict", |_| 0.into()),
@@ -168,7 +168,7 @@ const PERSISTENCE: &[Figure] = &[
         .gauge("kvstore_log_written_seq", "The last record that the kernel has."),
     info("kvstore_durable_seq", |s| s.of_log(|log| log.durable)).status("log.durable")
         .gauge("kvstore_log_durable_seq", "The last record that is on the disk."),
-    other(|s| text(s.config.text(Id::Appendfsync))).status("log.policy"),
+    other(|s| text(s.engine.config.text(Id::Appendfsync))).status("log.policy"),
     info("kvstore_written_bytes", |s| s.of_log(|log| log.log.stats.written_bytes.get())).status("log.written_bytes")
         .counter("kvstore_log_written_bytes_total", "Bytes written to the log."),
     info("kvstore_fsyncs", |s| s.of_log(|log| log.fsyncs.count())),
@@ -201,10 +201,7 @@ const PERSISTENCE: &[Figure] = &[
         .gauge("kvstore_quarantine_bytes", "Bytes of all files in quarantine/."),
     info("kvstore_diverged_size", |s| s.of_log(|log| log.persistence.aside.diverged_bytes()))
         .gauge("kvstore_diverged_bytes", "Bytes of all files in diverged/."),
-    info("kvstore_set_aside_warning", |s| {
-        let warn_size = s.config.int(Id::SetAsideWarnSize) as u64;
-        s.of_log(|log| u8::from(log.persistence.aside.is_over(warn_size)))
-    }),
+    info("kvstore_set_aside_warning", |s| s.of_log(|log| u8::from(log.persistence.aside.is_over(s.engine.config.int(Id::SetAsideWarnSize) as u64)))),
     info("kvstore_compaction_error", |s| s.of_log(|_| text(s.compaction_error.clone()))),
     other(|s| Value::Millis(s.engine.compactor.last_millis.load(Relaxed)))
         .gauge("kvstore_compaction_last_duration_seconds", "How long the last compaction took."),
@@ -286,9 +283,8 @@ const REPLICATION: &[Figure] = &[
     info("slave_read_repl_offset", |s| s.of_link(|_| s.appended())),
     info("slave_repl_offset", |s| s.of_link(|_| s.appended())),
     info("master_link_down_since_seconds", |s| s.of_link(|role| number((!role.link_is_up()).then(|| s.seconds_since(s.link.changed_at))))),
-    info("kvstore_link_error", |s| s.of_link(|role| {
-        let error = if role.link_is_up() { None } else { s.link.error.clone() };
-        text(error.map(|error| error.replace(['\r', '\n'], " ")))
+    info("kvstore_link_error", |s| s.of_link(|role| if role.link_is_up() { Value::None } else {
+        text(s.link.error.as_ref().map(|error| error.replace(['\r', '\n'], " ")))
     })),
     info("slave_priority", |s| s.of_link(|_| s.int(Id::ReplicaPriority))),
     info("slave_read_only", |s| s.of_link(|_| 1)),
@@ -300,7 +296,7 @@ const REPLICATION: &[Figure] = &[
     // The followers of this node.
     info("connected_slaves", |s| s.engine.followers.all().len().into()),
     other(|s| s.replicas.len().into()).gauge("kvstore_replicas", "Followers that are linked."),
-    info("min_slaves_good_slaves", |s| number((s.config.int(Id::MinReplicasToWrite) > 0).then(|| s.engine.good_followers()))),
+    info("min_slaves_good_slaves", |s| number((s.engine.config.int(Id::MinReplicasToWrite) > 0).then(|| s.engine.good_followers()))),
     fields(follower_fields),
     samples(|s, out| by_replica(s, out, |lag| lag.records as f64))
         .gauge("kvstore_replica_lag_records", "Records that a follower lacks."),
@@ -317,10 +313,7 @@ const REPLICATION: &[Figure] = &[
     info("repl_backlog_active", |s| Value::Flag(s.log.is_some())),
     info("repl_backlog_size", |s| s.int(Id::ReplBacklogSize)),
     // In records, as all offsets.
-    info("repl_backlog_first_byte_offset", |s| match s.records_kept() {
-        0 => 0.into(),
-        kept => (s.appended().0 + 1 - kept).into(),
-    }),
+    info("repl_backlog_first_byte_offset", |s| match s.records_kept() { 0 => 0, kept => s.appended().0 + 1 - kept }.into()),
     info("repl_backlog_histlen", |s| s.records_kept().into()),
     info("kvstore_full_copies_sent", |s| s.engine.followers.full_copies.get().into()),
     info("kvstore_links_continued", |s| s.engine.followers.continued.get().into()),

@@ -1,5 +1,4 @@
-//! Figures with a value for each command, follower or error code. INFO gives each a field, `/metrics` a
-//! sample with labels.
+//! Figures with a value for each command, follower or error code: fields of INFO, samples with labels.
 
 use super::samples::{SECONDS, Samples};
 use super::seen::Seen;
@@ -40,7 +39,7 @@ pub(super) fn command_fields(seen: &Seen<'_>, page: &mut String) {
 
 /// `latency_percentiles_usec_get:p50=…`
 pub(super) fn percentile_fields(seen: &Seen<'_>, page: &mut String) {
-    let percentiles = seen.config.text(Id::LatencyTrackingInfoPercentiles);
+    let percentiles = seen.engine.config.text(Id::LatencyTrackingInfoPercentiles);
     for (name, latency) in latency::called(seen.engine, |_| true) {
         let at = |percentile: &str| {
             let share: f64 = percentile.parse().unwrap_or_default();

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::commands::{Flags, Spec};
 use crate::config::OutputLimit;
 use crate::lock::{Mutex, rank};
-use crate::memory::account::{Held, Sum};
+use crate::memory::account::{Account, Total};
 use crate::protocol::{Args, Dialect, Escaping, escape};
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -59,7 +59,7 @@ struct Feed {
     is_text: AtomicBool,
     lines: Mutex<Vec<u8>>,
     /// The lines' bytes, for the sum over all clients.
-    held: Held,
+    held: Account,
     overflown: AtomicBool,
 }
 
@@ -85,13 +85,13 @@ impl Monitors {
         self: &Arc<Self>,
         client: &Arc<Client>,
         dialect: Dialect,
-        memory: &Sum,
+        memory: &Total,
     ) -> Monitoring {
         let feed = Arc::new(Feed {
             client: Arc::clone(client),
             is_text: AtomicBool::new(dialect == Dialect::Text),
             lines: Mutex::default(),
-            held: Held::new(memory),
+            held: Account::new(memory),
             overflown: AtomicBool::new(false),
         });
         let mut feeds = self.feeds.lock();

@@ -12,8 +12,7 @@ pub(crate) struct Scale {
     bounds: u32,
     /// Divides a bound and the sum into the unit that is shown.
     per_unit: f64,
-    /// Durations are whole microseconds, rounded down. 3 stands for anything shorter than 4, so the bucket
-    /// that ends with 3 is shown to end at 4.
+    /// Durations are whole microseconds, rounded down: a bucket that ends with 3 is shown to end at 4.
     rounded_down: bool,
 }
 

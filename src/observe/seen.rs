@@ -5,7 +5,7 @@ use crate::aof::log::Log;
 use crate::cluster::link::LinkFigures;
 use crate::cluster::progress::{Lag, ReplicaProgress};
 use crate::cluster::role::Role;
-use crate::config::{Config, Id};
+use crate::config::Id;
 use crate::engine::{Engine, Persistence};
 use crate::loading::LoadProgress;
 use crate::memory::limit::Memory;
@@ -38,7 +38,6 @@ impl LogSeen<'_> {
 /// The server at one moment.
 pub(crate) struct Seen<'a> {
     pub(super) engine: &'a Engine,
-    pub(super) config: &'a Config,
     pub(super) metrics: &'a Metrics,
     pub(super) memory: Memory,
     pub(super) log: Option<LogSeen<'a>>,
@@ -73,7 +72,6 @@ impl<'a> Seen<'a> {
         let now = engine.uptime_ms();
         Seen {
             engine,
-            config: &engine.config,
             metrics: &engine.metrics,
             memory: engine.memory(),
             replicas: replicas(engine, log.as_ref(), now),
@@ -93,7 +91,7 @@ impl<'a> Seen<'a> {
     }
 
     pub(super) fn int(&self, setting: Id) -> Value {
-        self.config.int(setting).into()
+        self.engine.config.int(setting).into()
     }
 
     /// A figure of the log. There may be no log.

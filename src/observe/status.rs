@@ -25,16 +25,14 @@ const OBJECTS: &[(&str, &[&str])] = &[
     ("memory", &["used", "resident", "data", "clients", "limit", "policy"]),
     ("keys", &["total", "volatile", "expired", "evicted", "hits", "misses"]),
 ];
-
-/// As [`OBJECTS`], on a follower and on a node with a log.
+/// On a follower.
+const LEADER: (&str, &[&str]) = ("leader", &["address", "state", "seq", "lag_ms"]);
+/// On a node with a log.
 #[rustfmt::skip]
-const LAST_OBJECTS: &[(&str, &[&str])] = &[
-    ("leader", &["address", "state", "seq", "lag_ms"]),
-    ("log", &["durable", "written", "appended", "epoch", "policy", "size", "pending", "segments",
-        "written_bytes", "fsyncs", "batches", "compactions", "compacting", "error"]),
-];
+const LOG: (&str, &[&str]) = ("log", &["durable", "written", "appended", "epoch", "policy", "size", "pending", "segments",
+    "written_bytes", "fsyncs", "batches", "compactions", "compacting", "error"]);
 
-/// The document. Only a reader who `may_show_data` could read all data anyway, so that keys and values may be in it.
+/// The document. It contains keys and values only if `may_show_data`.
 pub fn page(engine: &Engine, state: &str, may_show_data: bool) -> String {
     let seen = &Seen::take(engine);
     let mut json = Json::default();
@@ -47,10 +45,15 @@ pub fn page(engine: &Engine, state: &str, may_show_data: bool) -> String {
         json.key("errors", |json| {
             json.object(|json| errors.iter().for_each(|(code, count)| json.number(code, count)));
         });
-        write_objects(seen, OBJECTS, json);
+        OBJECTS.iter().for_each(|object| write_object(seen, object, json));
         json.key("slow", |json| json.array(|json| write_slow(engine, may_show_data, json)));
         json.key("replicas", |json| json.array(|json| write_replicas(seen, json)));
-        write_objects(seen, LAST_OBJECTS, json);
+        if seen.engine.role.is_follower() {
+            write_object(seen, &LEADER, json);
+        }
+        if seen.log.is_some() {
+            write_object(seen, &LOG, json);
+        }
     });
     json.text
 }
@@ -96,17 +99,8 @@ fn write_figures(seen: &Seen<'_>, object: &str, keys: &[&str], json: &mut Json) 
     }
 }
 
-fn write_objects(seen: &Seen<'_>, objects: &[(&str, &[&str])], json: &mut Json) {
-    for (name, keys) in objects {
-        let is_there = match *name {
-            "leader" => seen.engine.role.is_follower(),
-            "log" => seen.log.is_some(),
-            _ => true,
-        };
-        if is_there {
-            json.key(name, |json| json.object(|json| write_figures(seen, name, keys, json)));
-        }
-    }
+fn write_object(seen: &Seen<'_>, (name, keys): &(&str, &[&str]), json: &mut Json) {
+    json.key(name, |json| json.object(|json| write_figures(seen, name, keys, json)));
 }
 
 fn write_commands(seen: &Seen<'_>, json: &mut Json) {
@@ -168,7 +162,7 @@ mod tests {
 
     #[test]
     fn every_key_of_the_table_has_its_place_in_the_document() {
-        let objects = OBJECTS.iter().chain(LAST_OBJECTS);
+        let objects = OBJECTS.iter().chain([&LEADER, &LOG]);
         let in_objects = objects.flat_map(|(name, keys)| keys.iter().map(move |key| (*name, *key)));
         let placed: Vec<_> = TOP.iter().map(|key| ("", *key)).chain(in_objects).collect();
         for (object, key) in &placed {

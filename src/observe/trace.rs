@@ -13,14 +13,13 @@
 //! total        188.7 µs
 //! ```
 //!
-//! A reply is usually written before its batch comes to the gate. The answer of TRACE tells what the
-//! gate took, so TRACE passes the gate itself, in its own thread and with all that its batch has answered
-//! so far; it sends that and the command's own reply, and then writes what all of it took.
+//! A reply is usually written before its batch comes to the gate. TRACE answers with the time at the gate, so it
+//! passes the gate itself, with all replies of its batch so far. It sends them and the command's own reply, and then
+//! writes the times.
 //!
-//! The command runs as if it had been sent alone: every guard stands before it, and its error is TRACE's
-//! error. What would change the connection under TRACE's feet cannot be traced.
-//!
-//! TRACE SAMPLE n times one in n commands of everybody in the same way and keeps the last 128 of them.
+//! The command runs as if it had been sent alone: all guards apply, and its error is TRACE's error. A command that
+//! changes the connection cannot be traced. TRACE SAMPLE n times one in n commands of all clients in the same way
+//! and keeps the last 128.
 
 use super::observed::{write_all, write_timeline};
 use super::slowlog;
@@ -99,7 +98,7 @@ fn pass_gate(
     session: &mut Session,
     timeline: &mut Timeline,
 ) -> Result<(), Failure> {
-    // What is parked stands before us in the way out.
+    // Parked replies leave before ours.
     session.client.wait_unparked();
     let Some(persistence) = &engine.persistence else { return Ok(()) };
     // If the log fails, the batch's own gate finds it in the same state and refuses what is at stake.
@@ -115,8 +114,8 @@ fn pass_gate(
     Ok(())
 }
 
-/// Waits until the followers have what the command wrote, to show how long that takes. Without TRACE nobody
-/// does: replication is asynchronous.
+/// Waits until the followers have the command's record, to show how long that takes. Without TRACE no command waits
+/// for it: replication is asynchronous.
 fn follow(engine: &Engine, session: &Session, timeline: &mut Timeline) -> Result<(), Failure> {
     let online = engine.followers.count(|follower| follower.online.load(Relaxed));
     if engine.persistence.is_none() || online == 0 || timeline.seq == 0 {

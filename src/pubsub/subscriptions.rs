@@ -5,7 +5,7 @@ use super::{Kind, Name, PubSub};
 use crate::clients::outbox::{Outbox, SendError, Turn};
 use crate::config::OutputLimit;
 use crate::glob::Pattern;
-use crate::memory::account::{Held, Sum};
+use crate::memory::account::{Account, Total};
 use crate::protocol::{Dialect, Reply};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -84,7 +84,7 @@ pub struct Subscriptions {
     /// By [`Kind`].
     own: [BTreeMap<Name, Arc<Subscription>>; 2],
     /// The memory that they take, as a part of all clients'.
-    held: Held,
+    held: Account,
 }
 
 impl Drop for Subscriptions {
@@ -95,8 +95,8 @@ impl Drop for Subscriptions {
 
 impl Subscriptions {
     /// None yet. The memory that they will take is part of `memory`.
-    pub fn new(pubsub: Arc<PubSub>, subscriber: Arc<Subscriber>, memory: &Sum) -> Subscriptions {
-        Subscriptions { pubsub, subscriber, own: Default::default(), held: Held::new(memory) }
+    pub fn new(pubsub: Arc<PubSub>, subscriber: Arc<Subscriber>, memory: &Total) -> Subscriptions {
+        Subscriptions { pubsub, subscriber, own: Default::default(), held: Account::new(memory) }
     }
 
     /// The number of channels and patterns.

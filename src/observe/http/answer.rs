@@ -1,8 +1,7 @@
 //! The answer of each path. Nothing here runs a command or changes anything.
 //!
-//! The page needs one inline style and one inline script. Both have a nonce, new for each answer, and the
-//! Content-Security-Policy lets nothing else run. A client's name that was mistaken for HTML could still not
-//! be a script.
+//! The page's one inline style and one inline script have a nonce, new for each answer. The Content-Security-Policy
+//! lets nothing else run, so a client's name that was mistaken for HTML could still not be a script.
 
 use super::request::{Refusal, Request};
 use super::{HttpState, State};
@@ -128,8 +127,7 @@ fn page() -> Answer {
     Answer { nonce: Some(nonce), ..Answer::typed("text/html; charset=utf-8", body) }
 }
 
-/// A log that fails does not make the server unready: reads go on, and a load balancer that sent no client here
-/// any more would turn half a failure into a whole one. The body says so.
+/// A failed log does not make the server unready: without the reads, half a failure would become a whole one.
 fn ready(state: &HttpState) -> Answer {
     match state.state() {
         State::Ready(None) => Answer::text(200, "ready"),

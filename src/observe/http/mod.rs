@@ -1,25 +1,21 @@
-//! The status page, Prometheus's `/metrics`, and the health checks of load balancers: the little of HTTP that
-//! they need.
+//! The status page, Prometheus's `/metrics`, and the health checks of load balancers, over a little HTTP.
 //!
 //! ```text
 //! thread `http`       accepts ─▶ starts a thread for each connection, at most CONNECTIONS_MAX
 //! thread `http-conn`  reads one head ─▶ answers ─▶ closes
 //! ```
 //!
-//! It listens before the data is read, so that `/readyz` can say "loading", and until the last client is gone.
-//! A peer can make it hold [`CONNECTIONS_MAX`] threads for twice [`TIME_MAX`], each with
-//! [`HEAD_BYTES_MAX`](request::HEAD_BYTES_MAX) bytes. A few more connections are read, and only health checks
-//! among them are answered, so that scrapes which pile up do not make a live server look dead. All others are
-//! told that the server is busy. No request runs a command or changes anything, and a page of another site
-//! cannot read an answer.
+//! It listens from before the data is read, when `/readyz` says "loading", until the last client is gone. Peers can make it hold [`CONNECTIONS_MAX`] threads for twice [`TIME_MAX`], each with a head of at most 8 KiB.
+//! A few more connections are read, and only health checks among them are answered, so that scrapes which pile up
+//! do not make a live server look dead. All others are told that the server is busy. No request runs a command or
+//! changes anything, and a page of another site cannot read an answer.
 //!
 //! # Two servers side by side
 //!
-//! The default port is the one after the command port. A server on 7000 shows its page on 7001, where the next
-//! server may be wanted. A page that was not asked for must not keep a server from starting. So if the port is
-//! taken, the server does without a page; and if another kvstore wants the port for its commands later, it asks
-//! ([`ask_for_port`]) and the page closes. A port chosen with `metrics-port` is kept. The request has a header
-//! that no web page can send to another site.
+//! The default port is the one after the command port, where the next server may be wanted. A page that was not
+//! asked for must not keep a server from starting. So if the port is taken, the server does without a page; and if
+//! another kvstore wants the port for its commands later, it asks ([`ask_for_port`]) and the page closes. A port
+//! chosen with `metrics-port` is kept. The request has a header that no web page can send to another site.
 //!
 //! Left out: TLS, passwords, keep-alive, compression. A proxy in front has all of them.
 
