@@ -30,7 +30,7 @@
 //! about the server · [`config`] settings · [`cli`] tools for a data directory.
 //!
 //! Leaves, which any module may import: [`clock`], [`digits`], [`error`], [`file_error`], [`glob`], [`loading`],
-//! [`lock`], [`random`], [`rarely`], [`shutdown`], [`signal`].
+//! [`lock`], [`random`], [`rarely`], [`replace`], [`shutdown`], [`signal`].
 //!
 //! # Threads
 //!
@@ -60,11 +60,11 @@
 //! | `CONFIG_CHANGE` | `Config::changing` | several settings, and their file | one CONFIG SET or REWRITE |
 //! | `FILES` | `Persistence::files` | which files the log consists of | a compaction, a reload, a full copy |
 //! | `EVICTOR` | `Engine::evictor` | keys that may be evicted next | up to 16 evictions |
-//! | `SYNCING` | `Log::syncing` | who syncs, and who changes the segment | one `fdatasync`, or a restart of the log |
+//! | `SYNCING` | `Segments::syncing` | who syncs, and who changes the segment | one `fdatasync`, or a restart of the log |
 //! | `SHARD` | `Store::shards`, 256, ascending | a part of the table | one command, one EXEC, a part of a walk |
-//! | `WRITER` | `Log::writer` | the end of the log's file | one `write` |
-//! | `PENDING` | `Log::pending` | records that are not yet written | a memcpy |
-//! | `EPOCHS` | `Log::epochs` | where each epoch begins | a look-up |
+//! | `WRITER` | `Segments::writer` | the end of the log's file | one `write` |
+//! | `PENDING` | `Appender::pending` | records that are not yet written | a memcpy |
+//! | `EPOCHS` | `Appender::epochs` | where each epoch begins | a look-up |
 //! | `FOLLOWERS` | `Progress::all` | the list of followers | a walk over it |
 //! | `FEEDS` | `Monitors::feeds` | the list of MONITOR clients | a memcpy to each |
 //! | `LANE` | `Lane::state`, 16 | messages that wait to be sent | an entry |
@@ -75,7 +75,7 @@
 //!
 //! While a leaf is held, nothing but a signal may be taken. The leaves:
 //!
-//! - store and log: `Watched::keys` of each shard, `Log::error`, `Retention::pins`, `Aside::times`
+//! - store and log: `Watched::keys` of each shard, `Health::error`, `Retention::pins`, `SetAside::times`
 //! - engine and server: `Parking::waiting`, `Compactor::began` and `last_error`, `Clients::by_id`,
 //!   `Client::labels`, `Blocked`, `Pause::pause`, `Pool::connection_tx`, `Shutdown::woken`, `Rarely`
 //! - cluster and pubsub: `Role::state` and `figures`, `Freshness::awaited`, `Progress::claims`,
@@ -136,6 +136,7 @@ pub mod protocol;
 pub mod pubsub;
 pub mod random;
 pub mod rarely;
+pub mod replace;
 pub mod replication;
 pub mod server;
 pub mod shutdown;

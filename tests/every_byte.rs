@@ -7,16 +7,15 @@
 
 mod common;
 
-use common::history::{History, NOW, recover};
+use common::history::{History, NOW, open_log, recover};
 use common::memory_disk::memory_backed;
+use kvstore::aof::cleanup;
 use kvstore::aof::compaction::compact;
 use kvstore::aof::disk::Directory;
-use kvstore::aof::log::Log;
-use kvstore::aof::log::Tail;
 use kvstore::aof::record::Epoch;
 use kvstore::aof::record::Header;
 use kvstore::aof::record::Position;
-use kvstore::aof::recovery;
+use kvstore::aof::record::ResumePoint;
 use kvstore::aof::recovery::RecoveryError;
 use kvstore::store::effect::Seq;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -44,9 +43,9 @@ impl Healthy {
         let dir = memory_backed();
         let mut history = History::new(11);
         let disk = Box::new(Directory::open(dir.path()).expect("it is there"));
-        let tail = Tail { last: Position::default(), segment: None };
+        let tail = ResumePoint { last: Position::default(), segment: None };
         history.opened();
-        let log = Log::open(disk, tail, Epoch(1), 1 << 20, 0, NOW).expect("a new log");
+        let log = open_log(disk, tail, Epoch(1), 1 << 20, NOW).expect("a new log");
         let mut base_end = Seq(0);
         for round in 0..3 {
             for _ in 0..4 {
@@ -121,11 +120,11 @@ impl Healthy {
         let (start, end, seq) = gone.expect("a segment is made of records");
         assert!(len <= end, "{context}: cut off though records follow");
         assert_eq!(torn.damage.offset, start as u64, "{context}: {:?}", torn.damage);
-        assert_eq!(recovered.tail.last.seq.0 + 1, seq.0, "{context}: too much or too little");
+        assert_eq!(recovered.end.last.seq.0 + 1, seq.0, "{context}: too much or too little");
         assert_eq!(&state, &self.history.states[seq.0 as usize - 1], "{context}: a wrong state");
-        recovery::settle(dir, &recovered).unwrap_or_else(|error| panic!("{context}: {error}"));
+        cleanup::clean_up(dir, &recovered).unwrap_or_else(|error| panic!("{context}: {error}"));
         let (again, same) = recover(dir).unwrap_or_else(|error| panic!("{context}: {error}"));
-        assert_eq!((again.tail.last, same), (recovered.tail.last, state), "{context}, again");
+        assert_eq!((again.end.last, same), (recovered.end.last, state), "{context}, again");
         assert!(again.torn.is_none(), "{context}, again: {:?}", again.torn);
         let saved = fs::read_dir(dir.join("quarantine")).expect("a quarantine").flatten();
         let saved: Vec<_> = saved.map(|file| fs::read(file.path()).expect("a file")).collect();
@@ -139,7 +138,7 @@ impl Healthy {
         match recover(dir) {
             Err(RecoveryError::Corrupt { seq: named, .. }) => assert_eq!(named, seq, "{context}"),
             Err(error) => panic!("{context}: {error}"),
-            Ok((recovered, _)) => panic!("{context}: unseen, {:?}", recovered.tail),
+            Ok((recovered, _)) => panic!("{context}: unseen, {:?}", recovered.end),
         }
         fs::write(dir.join(name), &self.files[name]).expect("a file");
     }
@@ -157,7 +156,7 @@ impl Healthy {
             return;
         }
         let (recovered, state) = recover(dir).unwrap_or_else(|error| panic!("{context}: {error}"));
-        assert_eq!(recovered.tail.last.seq.0 + 1, seq.0, "{context}");
+        assert_eq!(recovered.end.last.seq.0 + 1, seq.0, "{context}");
         assert_eq!(&state, &self.history.states[seq.0 as usize - 1], "{context}");
         assert!(recovered.torn.is_none(), "{context}: {:?}", recovered.torn);
         fs::write(dir.join(name), &self.files[name]).expect("a file");
@@ -204,7 +203,7 @@ fn the_healthy_log_is_read_whole() {
     for healthy in all() {
         let dir = healthy.write();
         let (recovered, state) = recover(dir.path()).expect("a healthy log");
-        assert_eq!((recovered.tail.last.seq, &state), (healthy.last, healthy.history.now()));
+        assert_eq!((recovered.end.last.seq, &state), (healthy.last, healthy.history.now()));
         assert!(recovered.torn.is_none() && healthy.segments().len() >= 2);
         let is_base = |name: &&String| name.starts_with("base-");
         assert_eq!(healthy.files.keys().filter(is_base).count(), recovered.base.iter().len());
@@ -257,7 +256,7 @@ fn a_damaged_mark_harms_nothing() {
     for contents in flipped.chain(cut) {
         fs::write(dir.path().join(name), &contents).expect("a file");
         let (recovered, state) = recover(dir.path()).expect("a healthy log");
-        assert_eq!((recovered.tail.last.seq, &state), (healthy.last, healthy.history.now()));
+        assert_eq!((recovered.end.last.seq, &state), (healthy.last, healthy.history.now()));
     }
 }
 

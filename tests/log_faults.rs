@@ -6,22 +6,22 @@
 
 mod common;
 
-use common::history::{History, NOW, State, recover};
+use common::history::{History, NOW, State, open_log, recover};
 use common::memory_disk::{Call, EIO, ENOSPC, Fault, Loss, MemoryDisk, memory_backed};
 use kvstore::aof::compaction::compact;
 use kvstore::aof::log::Log;
 use kvstore::aof::log::LogError;
-use kvstore::aof::log::Tail;
 use kvstore::aof::record::Epoch;
 use kvstore::aof::record::Position;
+use kvstore::aof::record::ResumePoint;
 use kvstore::store::effect::Seq;
 
 const SEGMENT_BYTES: u64 = 400;
 
 fn open(disk: &MemoryDisk, history: &mut History) -> Log {
-    let tail = Tail { last: Position::default(), segment: None };
+    let tail = ResumePoint { last: Position::default(), segment: None };
     history.opened();
-    Log::open(Box::new(disk.clone()), tail, Epoch(1), SEGMENT_BYTES, 0, NOW).expect("no fault yet")
+    open_log(Box::new(disk.clone()), tail, Epoch(1), SEGMENT_BYTES, NOW).expect("no fault yet")
 }
 
 /// The records that are there after this loss, without a cut-off one at the end.
@@ -30,7 +30,7 @@ fn left_after(loss: Loss, disk: &MemoryDisk, context: &str) -> (Seq, State) {
     disk.survive(loss, dir.path());
     let (recovered, state) =
         recover(dir.path()).unwrap_or_else(|error| panic!("{context}: {error}"));
-    (recovered.tail.last.seq, state)
+    (recovered.end.last.seq, state)
 }
 
 /// What was called written survives `kill -9`, what was called durable a power cut: now.

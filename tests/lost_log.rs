@@ -12,8 +12,8 @@ use common::server::{Server, start_in_vain};
 use common::{DEADLINE, wait_until};
 use kvstore::aof::files;
 use kvstore::aof::recovery;
-use kvstore::aof::replacement;
-use kvstore::aof::replacement::Purpose;
+use kvstore::replication::replacement;
+use kvstore::replication::replacement::Purpose;
 use kvstore::store::effect::Seq;
 use std::collections::BTreeMap;
 use std::fs;
@@ -359,7 +359,7 @@ fn a_shorter_history_that_takes_this_ones_place_is_no_loss() {
         for name in ["synced", "node", "LOCK"] {
             fs::remove_file(data.join("incoming").join(name)).expect("it is there");
         }
-        let replaces = recovery::read(&data, |_| Ok(())).expect("an intact log").tail.last;
+        let replaces = recovery::read(&data, |_| Ok(())).expect("an intact log").end.last;
         let (leader, aside) = ("127.0.0.1 1".to_owned(), String::new());
         let purpose = Purpose { leader, replaces, reaches: Seq(short.last), aside };
         replacement::commit(&data, &purpose).expect("a disk that works");

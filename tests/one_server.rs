@@ -9,7 +9,7 @@ use common::nodes::StopOnDrop;
 use common::resp::{Resp, Value};
 use common::server::{Server, start_in_vain};
 use common::{DEADLINE, wait_until};
-use kvstore::aof::files;
+use kvstore::aof::dir_lock;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -107,7 +107,7 @@ fn a_look_beside_a_start_does_no_harm() {
         for _ in 0..2 {
             scope.spawn(|| {
                 while !stop.0.load(SeqCst) {
-                    files::holder(&dir).expect("a look");
+                    dir_lock::holder(&dir).expect("a look");
                 }
             });
         }

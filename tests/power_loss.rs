@@ -7,18 +7,18 @@
 
 mod common;
 
-use common::history::{History, NOW, recover};
+use common::history::{History, NOW, open_log, recover};
 use common::memory_disk::{Call, Loss, MemoryDisk, memory_backed};
 use common::rng::{Rng, fresh_seed};
 use common::{long_form, note, number_from_env};
+use kvstore::aof::cleanup;
 use kvstore::aof::compaction::compact;
 use kvstore::aof::disk::Directory;
 use kvstore::aof::log::Log;
 use kvstore::aof::log::LogError;
-use kvstore::aof::log::Tail;
 use kvstore::aof::record::Epoch;
 use kvstore::aof::record::Position;
-use kvstore::aof::recovery;
+use kvstore::aof::record::ResumePoint;
 use kvstore::store::effect::Effect;
 use kvstore::store::effect::Seq;
 use std::path::Path;
@@ -32,9 +32,9 @@ fn seed() -> u64 {
 }
 
 fn open(disk: &MemoryDisk) -> Result<Log, String> {
-    let tail = Tail { last: Position::default(), segment: None };
+    let tail = ResumePoint { last: Position::default(), segment: None };
     let disk = Box::new(disk.clone());
-    Log::open(disk, tail, Epoch(1), SEGMENT_BYTES, 0, NOW).map_err(|error| error.to_string())
+    open_log(disk, tail, Epoch(1), SEGMENT_BYTES, NOW).map_err(|error| error.to_string())
 }
 
 /// The point that the story reached.
@@ -71,7 +71,7 @@ fn tell_on(told: &mut Told, disk: &MemoryDisk, always: bool) -> Result<(), Strin
             log.rotate_if_full();
         }
         if round == 1 {
-            compact(&log, |base| told.history.walk(&log, base))?;
+            compact(&log, |base| told.history.walk(&log, base)).map_err(|e| e.to_string())?;
             told.durable = log.durable();
         }
     }
@@ -87,7 +87,7 @@ fn check(told: &Told, dir: &Path, context: &str) {
     let (recovered, state) = recover(dir).unwrap_or_else(|error| {
         panic!("{context}: the server does not start: {error}\n{}", listing(dir))
     });
-    let last = recovered.tail.last;
+    let last = recovered.end.last;
     assert!(
         last.seq >= told.durable,
         "{context}: {} is durable, {} is there",
@@ -97,12 +97,12 @@ fn check(told: &Told, dir: &Path, context: &str) {
     let expected = &told.history.states[last.seq.0 as usize];
     assert_eq!(&state, expected, "{context}: not the state after record {}", last.seq);
 
-    recovery::settle(dir, &recovered).unwrap_or_else(|error| panic!("{context}: {error}"));
+    cleanup::clean_up(dir, &recovered).unwrap_or_else(|error| panic!("{context}: {error}"));
     let disk = Box::new(Directory::open(dir).expect("it is there"));
-    let log = Log::open(disk, recovered.tail, Epoch(recovered.epoch.0 + 1), SEGMENT_BYTES, 0, NOW);
+    let log = open_log(disk, recovered.end, Epoch(recovered.epoch.0 + 1), SEGMENT_BYTES, NOW);
     log.unwrap_or_else(|error| panic!("{context}: {error}"));
     let (again, state) = recover(dir).unwrap_or_else(|error| panic!("{context}, again: {error}"));
-    assert_eq!((again.tail.last.seq.0, &state), (last.seq.0 + 1, expected), "{context}, again");
+    assert_eq!((again.end.last.seq.0, &state), (last.seq.0 + 1, expected), "{context}, again");
     assert!(again.torn.is_none(), "{context}, again: {:?}", again.torn);
 }
 
@@ -206,7 +206,7 @@ fn with_many_writers_at_once() {
             let context = format!("KVSTORE_SEED={seed}, round {round}, {loss:?}");
             let (recovered, _) = recover(dir.path())
                 .unwrap_or_else(|error| panic!("{context}: {error}\n{}", listing(dir.path())));
-            let (last, acked) = (recovered.tail.last.seq.0, acked.load(SeqCst));
+            let (last, acked) = (recovered.end.last.seq.0, acked.load(SeqCst));
             assert!(last >= acked, "{context}: {acked} is durable, {last} is there");
         }
     }

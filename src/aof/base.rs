@@ -2,28 +2,29 @@
 //!
 //! ```text
 //! #base 5120 3 8f3a1c02␍␊                  the log continues after this record: seq, epoch, crc
-//! #epoch 1 1 5d1a77c0␍␊                    the leaderships so far, one line each      (epochs)
+//! #epoch 1 1 5d1a77c0␍␊                    the epochs so far, one line each           (epochs)
 //! #epoch 3 4007 0c1199aa␍␊
 //! #1 3 1767225600123 65510 11aa22bb␍␊      records as in the log, counted from 1: SET, SET, SET …
 //! *3␍␊$3␍␊SET…
 //! #end 16 1000000 5377 99ccdd00␍␊          records, keys, seq at the end of the walk, seal
 //! ```
 //!
-//! The walk over the store is fuzzy on purpose: writers continue meanwhile, so a part visited later holds
-//! later effects. Since effects are idempotent under in-order replay, the base and the log from 5121 up to
-//! at least 5377 give the exact state. A log that ends before 5377 is corrupt. The crc chain of the records
-//! begins with the `#base` line and includes the `#epoch` lines, so damage to those shows too.
+//! The walk over the store is fuzzy on purpose: writers continue meanwhile, so a part visited later holds later
+//! effects. Since effects are idempotent under in-order replay, the base and the log from 5121 up to at least 5377
+//! give the exact state. A log that ends before 5377 is corrupt. The crc chain begins with the `#base` line and
+//! includes the `#epoch` lines, so damage to those shows too.
 
 use super::disk::{Disk, LogFile, write_all_at};
 use super::epochs::{self, Epochs};
-use super::files::{UNFINISHED, base_name};
-use super::record::{Epoch, Position, append_header, canonical_number, hex, parse_crc, seal};
+use super::files::base_name;
+use super::numbers::{Words, hex};
+use super::record::{Position, append_header, seal};
 use crate::clock::UnixMillis;
+use crate::replace::UNFINISHED;
 use crate::store::effect::Seq;
 use std::io;
 
-/// A base is synced each time this many bytes are written. A single long sync at the end would delay the
-/// log's syncs.
+/// A base is synced after each so many bytes: one long sync at the end would delay the log's syncs.
 const SYNC_EVERY_BYTES: u64 = 4 << 20;
 
 /// The contents of a base's first and last lines.
@@ -66,15 +67,14 @@ impl<'d> BaseWriter<'d> {
             result => result?,
         };
         let mut buffer = first_line(position);
-        let mut crc = crc32fast::hash(&buffer);
+        let mut last = chain_start(position, &buffer);
         buffer.extend_from_slice(b"\r\n");
         for start in epochs.upto(position.seq) {
             let line = epochs::line(start);
-            crc = seal(crc, &line, 0);
+            last = chain_line(last, &line);
             buffer.extend_from_slice(&line);
             buffer.extend_from_slice(b"\r\n");
         }
-        let last = Position { seq: Seq(0), epoch: position.epoch, crc };
         Ok(BaseWriter { disk, file, position, last, keys: 0, len: 0, synced: 0, buffer })
     }
 
@@ -133,6 +133,16 @@ fn unfinished_name(seq: Seq) -> String {
     base_name(seq) + UNFINISHED
 }
 
+/// The chain of a base's records begins with its first line.
+pub(super) fn chain_start(position: Position, first_line: &[u8]) -> Position {
+    Position { seq: Seq(0), epoch: position.epoch, crc: crc32fast::hash(first_line) }
+}
+
+/// An `#epoch` line is part of the chain: damage to it shows at the next record or at the last line.
+pub(super) fn chain_line(last: Position, line: &[u8]) -> Position {
+    Position { crc: seal(last.crc, line, 0), ..last }
+}
+
 /// `#base <seq> <epoch> <crc>`, without the line end.
 pub fn first_line(position: Position) -> Vec<u8> {
     let mut line = format!("#base {} {} ", position.seq, position.epoch.0).into_bytes();
@@ -142,11 +152,9 @@ pub fn first_line(position: Position) -> Vec<u8> {
 
 /// Reads what [`first_line`] wrote.
 pub fn parse_first_line(line: &[u8]) -> Option<Position> {
-    let mut words = line.strip_prefix(b"#base ")?.split(|&byte| byte == b' ');
-    let seq = Seq(canonical_number(words.next()?)?);
-    let epoch = Epoch(canonical_number(words.next()?)?);
-    let crc = parse_crc(words.next()?)?;
-    words.next().is_none().then_some(Position { seq, epoch, crc })
+    let mut words = Words::after(b"#base ", line)?;
+    let position = words.position()?;
+    words.end(position)
 }
 
 /// `#end <records> <keys> <end seq> <crc>␍␊`
@@ -161,17 +169,16 @@ fn last_line(last: Position, keys: u64, end_seq: Seq) -> Vec<u8> {
 /// Reads what `last_line` wrote, without its line end. Returns keys and end seq, or None if the line does
 /// not belong to a base whose last record is `last`.
 pub fn parse_last_line(line: &[u8], last: Position) -> Option<(u64, Seq)> {
-    let mut words = line.strip_prefix(b"#end ")?.split(|&byte| byte == b' ');
-    let _records = canonical_number(words.next()?)?;
-    let keys = canonical_number(words.next()?)?;
-    let end_seq = Seq(canonical_number(words.next()?)?);
+    let mut words = Words::after(b"#end ", line)?;
+    let (_records, keys, end_seq) = (words.number()?, words.number()?, Seq(words.number()?));
     let expected = last_line(last, keys, end_seq);
-    (expected.strip_suffix(b"\r\n")? == line).then_some((keys, end_seq))
+    if expected.strip_suffix(b"\r\n")? == line { Some((keys, end_seq)) } else { None }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aof::record::Epoch;
 
     #[test]
     fn frame_lines_read_back_and_show_damage() {

@@ -1,10 +1,10 @@
-//! The few calls that the log makes on files, behind a trait: a test can lose what was not synced,
-//! write short, fail an fsync, or stop at the n-th call.
+//! The few calls that the log makes on files, as a trait: a test can lose what was not synced, write short, fail
+//! an fsync, or stop at the n-th call.
 
 use crate::file_error::{about, named};
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -26,8 +26,8 @@ pub trait Disk: Debug + Send + Sync {
     fn sync_dir(&self) -> io::Result<()>;
 }
 
-/// A file that is written at places of the caller's choice, so that a failed or short write can be
-/// repeated without guessing where the file's end is.
+/// A file that is written at offsets of the caller's choice: a failed or short write can be repeated without
+/// guessing where the file ends.
 pub trait LogFile: Debug + Send + Sync {
     /// Writes some bytes at this offset; returns how many.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
@@ -56,19 +56,21 @@ impl Directory {
         require_same(&self.path, &self.handle)?;
         Ok(self.path.join(name))
     }
+
+    fn open_file(&self, name: &str, must_be_new: bool) -> io::Result<Box<dyn LogFile>> {
+        let path = self.at(name)?;
+        let file = OpenOptions::new().write(true).create_new(must_be_new).open(&path);
+        Ok(Box::new(file.map_err(named(&path))?))
+    }
 }
 
 impl Disk for Directory {
     fn create(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
-        let path = self.at(name)?;
-        let file = OpenOptions::new().write(true).create_new(true).open(&path);
-        Ok(Box::new(file.map_err(named(&path))?))
+        self.open_file(name, true)
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn LogFile>> {
-        let path = self.at(name)?;
-        let file = OpenOptions::new().write(true).open(&path);
-        Ok(Box::new(file.map_err(named(&path))?))
+        self.open_file(name, false)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -107,34 +109,34 @@ impl LogFile for File {
     }
 }
 
-/// The names of everything in a directory; none of ours is left out for not being UTF-8.
+/// The names of everything in a directory, except those that are not UTF-8: none of ours is.
 pub fn names(dir: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).map_err(named(dir))? {
-        names.extend(entry?.file_name().into_string());
+        names.extend(entry.map_err(named(dir))?.file_name().into_string());
     }
     Ok(names)
 }
 
-/// Makes a directory, and those above it, unless it is there.
+/// Makes a directory, and those above it, if they are missing.
 pub fn make_dir(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => about(path, "a directory should be there: move it away"),
+        ErrorKind::AlreadyExists => about(path, "a directory should be there: move it away"),
         _ => named(path)(error),
     })
 }
 
-/// Whether a path still leads to an open file or directory.
+/// True if a path still leads to this open file or directory.
 pub fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
     let there = match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         there => there.map_err(named(path))?,
     };
     let here = file.metadata()?;
     Ok((there.dev(), there.ino()) == (here.dev(), here.ino()))
 }
 
-/// Refuses if a path leads to another directory than the one that was opened there.
+/// Fails if a path leads to another directory than the one that was opened there.
 pub fn require_same(path: &Path, directory: &File) -> io::Result<()> {
     if leads_to(path, directory)? {
         return Ok(());
@@ -146,24 +148,13 @@ pub fn require_same(path: &Path, directory: &File) -> io::Result<()> {
     ))
 }
 
-/// Makes a directory's entries durable.
-pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-/// Makes the directory's entry for this file or directory durable.
-pub fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    sync_dir(parent.unwrap_or(Path::new(".")))
-}
-
 /// Writes all of `bytes` at `offset`.
 pub fn write_all_at(file: &dyn LogFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
         match file.write_at(bytes, offset) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(n) => (bytes, offset) = (&bytes[n..], offset + n as u64),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }

@@ -1,29 +1,26 @@
-//! Which leadership wrote which part of the history.
-//!
-//! An epoch is a leadership, and its records stand together in the log. So a short list, one line per
-//! epoch, tells of every record whose it is:
+//! Epochs: which leadership wrote which part of the history. The records of one epoch stand together in the log, so
+//! a short list tells the epoch of every record:
 //!
 //! ```text
 //! epoch 1 from record 1     epoch 2 from record 151     epoch 4 from record 9000
 //! ```
 //!
-//! Two nodes that were parted may both count on to the same epoch number. What makes an epoch one of its
-//! kind is the crc of its first record, which seals all that came before. With it, nodes find out where
-//! their histories part, and a token of a client is never taken for a record of another history.
-//!
-//! The list is rebuilt from the log at each start; a base carries the part that compaction takes away.
+//! Two nodes that are cut off from each other may both begin an epoch of the same number. The crc of its first
+//! record, which seals all that came before, tells them apart. So nodes find the place where their histories part,
+//! and a client's token is never taken for a record of another history. The list is rebuilt from the log at each
+//! start; a base holds the part that compaction takes away.
 
-use super::record::{Epoch, canonical_number, hex, parse_crc};
+use super::numbers::{Words, hex};
+use super::record::Epoch;
 use crate::store::effect::Seq;
 
-/// Older epochs are forgotten: their tokens are refused, and a node that was away for so many
-/// leaderships is given a full copy.
+/// Older epochs are forgotten: their tokens are refused, and a node that missed so many gets a full copy.
 pub const EPOCHS_MAX: usize = 1024;
 
 /// An epoch, by its first record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochStart {
-    /// Its number.
+    /// The epoch's number.
     pub epoch: Epoch,
     /// Its first record.
     pub first: Seq,
@@ -41,20 +38,24 @@ impl Epochs {
     /// # Panics
     /// If it is not newer than the others.
     pub fn note(&mut self, start: EpochStart) {
-        let follows = |last: &EpochStart| last.epoch < start.epoch && last.first < start.first;
-        assert!(self.0.last().is_none_or(follows), "an epoch must follow the ones before it");
+        assert!(self.can_note(&start), "an epoch must follow the ones before it");
         self.0.push(start);
         if self.0.len() > EPOCHS_MAX {
             self.0.remove(0);
         }
     }
 
-    /// The epoch that this record is of, if it is still known.
+    /// True if it is newer than the others.
+    pub fn can_note(&self, start: &EpochStart) -> bool {
+        self.last().is_none_or(|last| last.epoch < start.epoch && last.first < start.first)
+    }
+
+    /// The epoch of this record, if it is still known.
     pub fn of(&self, seq: Seq) -> Option<EpochStart> {
         self.upto(seq).last().copied()
     }
 
-    /// Those that had begun when this record was written.
+    /// The epochs that had begun when this record was written.
     pub fn upto(&self, seq: Seq) -> &[EpochStart] {
         &self.0[..self.0.partition_point(|start| start.first <= seq)]
     }
@@ -64,14 +65,9 @@ impl Epochs {
         self.0.last().copied()
     }
 
-    /// Forgets those that began behind this record.
-    pub fn rewind(&mut self, last: Seq) {
-        self.0.truncate(self.upto(last).len());
-    }
-
     /// The last record that this history, which ends at `end`, provably shares with another one, which ends at
-    /// `their_end`: both have an epoch with the same first record, and both reach as far in it. 0 if there is
-    /// no such epoch.
+    /// `their_end`: both have an epoch with the same first record, and both reach as far in it. 0 if they share
+    /// none.
     pub fn last_shared(&self, end: Seq, theirs: &Epochs, their_end: Seq) -> Seq {
         let common = end.min(their_end);
         let is_shared = |start: &&EpochStart| theirs.of(start.first) == Some(**start);
@@ -83,17 +79,17 @@ impl Epochs {
         common.min(last_of(self)).min(last_of(theirs))
     }
 
-    /// The last record up to `seq` that can be in a history where that record is of `epoch`, and of another
-    /// epoch than here. None if that is before what is known.
+    /// Given that the peer's record `seq` belongs to `epoch`, and not to our epoch there: the last of our records
+    /// that the two histories can share. None if that is before what is known.
     pub fn last_before(&self, seq: Seq, epoch: Epoch) -> Option<Seq> {
-        // Of one number with another beginning, or older here: not even the epoch itself can be shared.
+        // The same number with another first record, or an older epoch here: `epoch` itself is not shared.
         let skips = self.of(seq).is_some_and(|own| own.epoch > epoch);
         let shared = if skips { epoch.0 } else { epoch.0.saturating_sub(1) };
         self.last_within(seq, Epoch(shared))
     }
 
-    /// The last record up to `seq` that is of no later epoch than `epoch`: the furthest that this history
-    /// can have in common with one that ends there. None if that is before what is known.
+    /// The last record up to `seq` whose epoch is `epoch` or older: the furthest that a history which ends there
+    /// can share. None if that is before what is known.
     pub fn last_within(&self, seq: Seq, epoch: Epoch) -> Option<Seq> {
         let known = self.0.partition_point(|start| start.epoch <= epoch);
         let end = self.0.get(known).map_or(Seq(u64::MAX), |next| Seq(next.first.0 - 1));
@@ -111,11 +107,13 @@ pub fn line(start: &EpochStart) -> Vec<u8> {
 
 /// Reads what [`line()`] wrote.
 pub fn parse_line(line: &[u8]) -> Option<EpochStart> {
-    let mut words = line.strip_prefix(b"#epoch ")?.split(|&byte| byte == b' ');
-    let epoch = Epoch(canonical_number(words.next()?)?);
-    let first = Seq(canonical_number(words.next()?)?);
-    let crc = parse_crc(words.next()?)?;
-    words.next().is_none().then_some(EpochStart { epoch, first, crc })
+    let mut words = Words::after(b"#epoch ", line)?;
+    let start = EpochStart {
+        epoch: Epoch(words.number()?),
+        first: Seq(words.number()?),
+        crc: words.crc()?,
+    };
+    words.end(start)
 }
 
 #[cfg(test)]
@@ -227,7 +225,7 @@ mod tests {
     #[test]
     fn a_rewound_list_goes_on_with_other_epochs() {
         let mut list = epochs(&[(1, 1), (2, 151), (4, 9000)]);
-        list.rewind(Seq(151));
+        list = Epochs(list.upto(Seq(151)).to_vec());
         assert_eq!(list, epochs(&[(1, 1), (2, 151)]));
         list.note(EpochStart { epoch: Epoch(3), first: Seq(152), crc: 0 });
         assert_eq!(list.last().map(|start| start.epoch), Some(Epoch(3)));

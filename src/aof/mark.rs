@@ -1,19 +1,17 @@
-//! How far the log has been synced: a small file, written behind each sync and never synced itself.
+//! The mark: how far the log has been synced. A small file, written after each sync and never synced itself.
 //!
-//! A power cut may take any block that was not synced and leave one behind it. Such a hole looks like a
-//! damaged record with intact ones after it, for which recovery refuses to start. The mark tells the two
-//! apart: what is behind it was never called durable, so a hole there is a torn tail.
-//!
-//! It may be older than the truth, by what the kernel had not yet written of it, and never newer. So it is
-//! also evidence: a log that ends before it has lost records. Wherever a log becomes shorter on purpose, the
-//! mark is lowered first, durably. Without a readable mark nothing is known: any damage may have been synced,
-//! and any end of the log may be its end.
+//! A power cut may take any block that was not synced and leave a later one: damage with intact records after it,
+//! for which recovery would refuse to start. But a record after the mark was never called durable, so a hole there
+//! is a torn tail. The mark may be older than the truth, and is never newer. So it is also evidence: a log that ends
+//! before it has lost records. Wherever a log becomes shorter on purpose, the mark is lowered first, durably.
+//! Without a readable mark, any damage may be to synced records, and any end of the log may be its end.
 
-use super::disk::{Disk, LogFile, make_dir, sync_dir, write_all_at};
-use super::files::{self, QUARANTINE};
-use super::record::{canonical_number, hex, parse_crc};
+use super::disk::{Disk, LogFile, make_dir, write_all_at};
+use super::files::QUARANTINE;
+use super::numbers::hex;
 use crate::clock::UnixMillis;
 use crate::file_error::named;
+use crate::replace::{replace, sync_dir};
 use crate::store::effect::Seq;
 use std::fs;
 use std::io;
@@ -28,7 +26,7 @@ const SEQ_DIGITS: usize = 20;
 pub struct Mark(Box<dyn LogFile>);
 
 impl Mark {
-    /// Sets the mark, durably, to where a log begins or goes on.
+    /// Opens the file and sets the mark, durably, to the place where a log begins or resumes.
     pub fn begin(disk: &dyn Disk, synced: Seq) -> io::Result<Mark> {
         let file = match disk.open(MARK) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(MARK)?,
@@ -39,13 +37,13 @@ impl Mark {
         Ok(mark)
     }
 
-    /// Sets the mark, durably, to another history's end.
+    /// Sets the mark, durably: the log resumes at another place.
     pub fn set(&self, synced: Seq) -> io::Result<()> {
         write_all_at(&*self.0, &line(synced), 0)?;
         self.0.sync()
     }
 
-    /// Moves the mark. An old one only makes recovery more forgiving, so a failure is no matter.
+    /// Moves the mark. Failures are ignored: an old mark only makes recovery more forgiving.
     pub fn note(&self, synced: Seq) {
         let _ = self.0.write_at(&line(synced), 0);
     }
@@ -60,27 +58,25 @@ pub fn read(dir: &Path) -> io::Result<Option<Seq>> {
     };
     let seq = parse(&text);
     if seq.is_none() && !text.is_empty() {
-        log::warn!(
-            "{} is damaged: it cannot tell whether the log has lost records",
-            path.display()
-        );
+        let path = path.display();
+        log::warn!("{path} is damaged: it cannot tell whether the log has lost records");
     }
     Ok(seq)
 }
 
 /// Sets the mark of a directory that no server uses.
 pub fn write(dir: &Path, synced: Seq) -> io::Result<()> {
-    files::replace(&dir.join(MARK), &line(synced))
+    replace(&dir.join(MARK), &line(synced))
 }
 
-/// Lowers the mark to `last` if it is ahead, in a directory that no server uses. Saves the old one in the
-/// quarantine first; returns where it is, and what it was.
+/// Lowers the mark to `last` if it is ahead, in a directory that no server uses. The old one is saved in the
+/// quarantine first; returns its path and its seq.
 pub fn lower(dir: &Path, last: Seq) -> io::Result<Option<(PathBuf, Seq)>> {
     let Some(old) = read(dir)?.filter(|synced| *synced > last) else { return Ok(None) };
     let quarantine = dir.join(QUARANTINE);
     make_dir(&quarantine)?;
     let saved = quarantine.join(format!("{MARK}-{}", UnixMillis::now()));
-    files::replace(&saved, &line(old))?;
+    replace(&saved, &line(old))?;
     sync_dir(dir)?;
     write(dir, last)?;
     Ok(Some((saved, old)))
@@ -96,11 +92,9 @@ fn line(synced: Seq) -> Vec<u8> {
 }
 
 fn parse(text: &[u8]) -> Option<Seq> {
-    let digits = text.get(..SEQ_DIGITS)?;
-    let crc = parse_crc(text.get(SEQ_DIGITS + 1..SEQ_DIGITS + 9)?)?;
-    let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
-    let seq = Seq(canonical_number(&digits[zeros.min(SEQ_DIGITS - 1)..])?);
-    (crc == crc32fast::hash(&text[..=SEQ_DIGITS]) && line(seq) == text).then_some(seq)
+    let digits = std::str::from_utf8(text.get(..SEQ_DIGITS)?).ok()?;
+    let seq = Seq(digits.parse().ok()?);
+    if line(seq) == text { Some(seq) } else { None }
 }
 
 #[cfg(test)]

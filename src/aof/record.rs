@@ -8,15 +8,16 @@
 //! 1. `#`, which makes the line an annotation to Redis
 //! 2. seq: counts records from 1, without gaps
 //! 3. epoch: grows by one each time a node becomes leader
-//! 4. Unix milliseconds
-//! 5. length of the payload in bytes
-//! 6. crc: 8 hex digits, CRC-32 as zlib's, over the crc digits of the record before, then this header
-//!    from `#` up to and with the blank before the crc, then the payload's own CRC-32 as 8 hex digits
+//! 4. time: Unix milliseconds, never earlier than the record before
+//! 5. length of the payload in bytes; 0 for an epoch's first record
+//! 6. crc: 8 hex digits, CRC-32 as zlib's, over three parts: the crc digits of the record before, this header
+//!    from `#` up to and with the blank before the crc, and the payload's own CRC-32 as 8 hex digits
 //!
-//! So the records form a chain: a flipped bit, a missing record and a swapped record all show, and two
-//! logs that agree in one (seq, epoch, crc) have the same past. The payload's own CRC-32, the long
-//! part, is computed before the log's mutex is taken. The first record's predecessor has the crc 0.
+//! So the records form a chain: a flipped bit, a missing record and a swapped record all show, and two logs
+//! that agree in one (seq, epoch, crc) have the same past. The payload's own CRC-32, the long part, is computed
+//! before the log's mutex is taken. The first record follows the crc 0.
 
+use super::numbers::{Words, hex};
 use crate::clock::UnixMillis;
 use crate::digits::decimal;
 use crate::store::effect::Seq;
@@ -25,23 +26,30 @@ use crate::store::effect::Seq;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
-/// A place in a history: the last record so far.
+/// A place in a history: the last record before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
-    /// Its seq; 0 before the first.
+    /// That record's number; 0 before the first.
     pub seq: Seq,
     /// Its epoch.
     pub epoch: Epoch,
-    /// Its crc, which the next one's covers.
+    /// Its crc, which the next record's crc covers.
     pub crc: u32,
 }
 
-/// Where to go on writing.
+impl Position {
+    /// The number of the record after it.
+    pub fn next(&self) -> Seq {
+        Seq(self.seq.0 + 1)
+    }
+}
+
+/// The place at which writing resumes.
 #[derive(Clone, Copy, Debug)]
-pub struct Tail {
-    /// The last record that there is.
+pub struct ResumePoint {
+    /// The last record of the log.
     pub last: Position,
-    /// The newest segment's first seq and length, if there is a segment to go on with.
+    /// The newest segment's first seq and length; None if writing begins a new segment.
     pub segment: Option<(Seq, u64)>,
 }
 
@@ -50,13 +58,13 @@ pub struct Tail {
 pub struct Header {
     /// Number of the record.
     pub seq: Seq,
-    /// Whose leadership it was written in.
+    /// The epoch in which it was written.
     pub epoch: Epoch,
-    /// When.
+    /// When it was written.
     pub at: UnixMillis,
     /// Bytes of the payload.
     pub len: u64,
-    /// Seal of this record and all before it.
+    /// Seals this record and all before it.
     pub crc: u32,
 }
 
@@ -64,36 +72,38 @@ pub struct Header {
 pub const HEADER_LEN_MAX: usize = 112;
 /// The longest payload. The settings allow none that is longer, and a follower takes one for damage.
 pub const PAYLOAD_BYTES_MAX: u64 = 4 << 30;
+/// Eight hex digits and the line end, at the end of a header.
+pub const SEAL_AND_LINE_END: usize = 10;
 
 impl Header {
-    /// Reads the header at the start of `bytes`, and tells its line's length with the line end.
+    /// Reads the header at the start of `bytes`; returns it with its line's length, line end included.
     pub fn parse(bytes: &[u8]) -> Option<(Header, usize)> {
         let line_len = line_len(bytes)?;
-        let line = bytes[..line_len].strip_suffix(b"\r\n")?.strip_prefix(b"#")?;
-        let mut words = line.split(|&byte| byte == b' ');
-        let mut number = || canonical_number(words.next()?);
+        let mut words = Words::after(b"#", bytes[..line_len].strip_suffix(b"\r\n")?)?;
         let header = Header {
-            seq: Seq(number()?),
-            epoch: Epoch(number()?),
-            at: UnixMillis(number()?),
-            len: number()?,
-            crc: parse_crc(words.next()?)?,
+            seq: Seq(words.number()?),
+            epoch: Epoch(words.number()?),
+            at: UnixMillis(words.number()?),
+            len: words.number()?,
+            crc: words.crc()?,
         };
-        words.next().is_none().then_some((header, line_len))
+        words.end((header, line_len))
     }
 
-    /// Whether the record's line and payload are what was sealed behind a record with the crc `before`.
+    /// The place after this record.
+    pub fn position(&self) -> Position {
+        Position { seq: self.seq, epoch: self.epoch, crc: self.crc }
+    }
+
+    /// True if the record's line and payload are what was sealed after a record with the crc `before`.
     pub fn is_intact(&self, line: &[u8], payload: &[u8], before: u32) -> bool {
         let sealed = &line[..line.len() - SEAL_AND_LINE_END];
         seal(before, sealed, crc32fast::hash(payload)) == self.crc
     }
 }
 
-/// Eight hex digits and the line end.
-pub const SEAL_AND_LINE_END: usize = 10;
-
-/// Appends a header for the record behind `last`; returns the new last position. `payload_crc` is the
-/// CRC-32 of the payload, which the caller appends next.
+/// Appends a header for the record after `last`; returns the new last position. `payload_crc` is the CRC-32 of
+/// the payload, which the caller appends next.
 pub fn append_header(
     out: &mut Vec<u8>,
     last: Position,
@@ -103,7 +113,7 @@ pub fn append_header(
     payload_crc: u32,
 ) -> Position {
     let start = out.len();
-    let seq = Seq(last.seq.0 + 1);
+    let seq = last.next();
     out.push(b'#');
     for number in [seq.0, epoch.0, at.0, len as u64] {
         out.extend_from_slice(decimal(number, &mut [0; 20]));
@@ -115,33 +125,13 @@ pub fn append_header(
     Position { seq, epoch, crc }
 }
 
-/// The crc that seals `text`, which stands behind something with the crc `before` and in front of
-/// something with the crc `after`.
+/// The crc of `text` between something with the crc `before` and something with the crc `after`.
 pub fn seal(before: u32, text: &[u8], after: u32) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&hex(before));
     hasher.update(text);
     hasher.update(&hex(after));
     hasher.finalize()
-}
-
-/// Eight lower-case hex digits.
-pub fn hex(crc: u32) -> [u8; 8] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    std::array::from_fn(|at| DIGITS[(crc >> (28 - 4 * at)) as usize & 15])
-}
-
-/// Reads what [`hex`] wrote, and nothing else: an upper-case digit is a flipped bit.
-pub fn parse_crc(digits: &[u8]) -> Option<u32> {
-    let text = std::str::from_utf8(digits).ok()?;
-    let crc = u32::from_str_radix(text, 16).ok()?;
-    (hex(crc) == digits).then_some(crc)
-}
-
-/// A decimal number as we write it, so that every damage to it shows.
-pub fn canonical_number(digits: &[u8]) -> Option<u64> {
-    let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    (decimal(number, &mut [0; 20]) == digits).then_some(number)
 }
 
 /// The length of the first line with its end, if it is short enough to be a header.

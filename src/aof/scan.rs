@@ -1,23 +1,26 @@
 //! Reading a log file record by record, trusting nothing.
 //!
-//! One scanner reads segments and bases, for recovery, `kvstore check`, `kvstore log` and followers that
-//! catch up. A length in a header is checked against the file's length before memory is allocated for it.
+//! One scanner reads segments and bases, for recovery, `kvstore check`, `kvstore log` and followers that catch
+//! up. A length in a header is checked against the file's length before memory is allocated for it. Errors of the
+//! system name the file.
 
-use super::record::{
-    HEADER_LEN_MAX, Header, Position, SEAL_AND_LINE_END, line_len, parse_crc, seal,
-};
+use super::errors::RecoveryError;
+use super::numbers::parse_crc;
+use super::record::{HEADER_LEN_MAX, Header, Position, SEAL_AND_LINE_END, line_len, seal};
+use crate::file_error::named;
 use crate::store::effect::Seq;
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Bytes that are read at a time.
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// Crcs at ends of lines that are tried: only the nearest ones are likely to match.
 const NEAREST_MAX: usize = 8;
 /// Limit on hashing while looking for records in a damaged end, as a multiple of its length.
 const WORK_MAX: usize = 8;
-/// Bytes that are read at a time.
-const CHUNK_BYTES: usize = 1 << 20;
 
 /// A record that is not intact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +51,7 @@ pub enum Found<'f> {
 /// Reads one file from front to back.
 #[derive(Debug)]
 pub struct Scanner {
+    path: PathBuf,
     file: File,
     file_len: u64,
     /// A window of the file; the next record begins at `start` in it.
@@ -66,12 +70,17 @@ impl Scanner {
 
     /// Starts within a file, at the offset of the record after `last`.
     pub fn open_at(path: &Path, last: Position, offset: u64) -> io::Result<Scanner> {
-        let file = File::open(path)?;
-        let window = Vec::new();
+        let file = File::open(path).map_err(named(path))?;
+        let (path, window) = (path.to_path_buf(), Vec::new());
         let mut scanner =
-            Scanner { file, file_len: 0, window, start: 0, window_offset: offset, last };
+            Scanner { path, file, file_len: 0, window, start: 0, window_offset: offset, last };
         scanner.look_again()?;
         Ok(scanner)
+    }
+
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The last intact record.
@@ -94,17 +103,23 @@ impl Scanner {
         self.file_len
     }
 
-    /// Rereads the length of a file that is being written, and drops what was read after the last record.
-    /// Returns true if the length has changed.
+    /// The error for damage at the next record.
+    pub fn corrupt(&self, what: &str) -> RecoveryError {
+        let (path, offset, seq) = (self.path.clone(), self.offset(), self.last.next());
+        RecoveryError::Corrupt { path, offset, seq, what: what.to_string() }
+    }
+
+    /// Rereads the length of a file that is being written, and drops what was read after the last record. Returns
+    /// true if the length has changed.
     pub fn look_again(&mut self) -> io::Result<bool> {
         let offset = self.offset();
-        let file_len = self.file.metadata()?.len();
+        let file_len = self.file.metadata().map_err(named(&self.path))?.len();
         if file_len < offset {
             return Err(io::Error::other("the file has become shorter while it was read"));
         }
         self.window.clear();
         (self.start, self.window_offset) = (0, offset);
-        self.file.seek(SeekFrom::Start(offset))?;
+        self.file.seek(SeekFrom::Start(offset)).map_err(named(&self.path))?;
         Ok(std::mem::replace(&mut self.file_len, file_len) != file_len)
     }
 
@@ -116,38 +131,44 @@ impl Scanner {
             return Ok(Found::End);
         }
         if [&b"#base "[..], b"#epoch ", b"#end "].iter().any(|word| rest.starts_with(word)) {
-            return self.frame();
+            return Ok(self.frame());
         }
         let Some((header, line_len)) = Header::parse(rest) else {
-            return Ok(self.damaged("its header is damaged or cut off"));
+            return Ok(self.damage("its header is damaged or cut off", true));
         };
-        if header.seq.0 != self.last.seq.0 + 1 {
+        if header.seq != self.last.next() {
             return Ok(
-                self.misplaced("its seq does not follow the one before: records are missing")
+                self.damage("its seq does not follow the one before: records are missing", false)
             );
         }
         if header.epoch < self.last.epoch {
-            return Ok(self.misplaced("its epoch is older than the one before"));
+            return Ok(self.damage("its epoch is older than the one before", false));
         }
-        let left = self.file_len - self.offset() - line_len as u64;
-        if header.len > left {
-            return Ok(self.damaged("its payload is cut off"));
+        if !self.fill_record(&header, line_len)? {
+            return Ok(self.damage("its payload is cut off", true));
         }
-        let len = header.len as usize;
-        self.fill(line_len + len)?;
-        let record = &self.window[self.start..self.start + line_len + len];
+        let record = &self.window[self.start..self.start + line_len + header.len as usize];
         let (line, payload) = record.split_at(line_len);
         if !header.is_intact(line, payload, self.last.crc) {
-            return Ok(self.damaged("its checksum is wrong"));
+            return Ok(self.damage("its checksum is wrong", true));
         }
-        self.last = Position { seq: header.seq, epoch: header.epoch, crc: header.crc };
-        self.start += line_len + len;
-        let payload = &self.window[self.start - len..self.start];
-        Ok(Found::Record(header, payload))
+        Ok(Found::Record(header, self.step_over(&header, line_len)))
     }
 
-    /// Skips the records `first..=upto`, and returns the last one's position; None if one is missing. Their
-    /// crcs are not checked, since the record before `first` may be gone.
+    /// Reads the next record without checking its crc; None if it is not whole.
+    pub fn read_unchecked(&mut self) -> io::Result<Option<(Header, &[u8])>> {
+        self.fill(HEADER_LEN_MAX)?;
+        let Some((header, line_len)) = Header::parse(&self.window[self.start..]) else {
+            return Ok(None);
+        };
+        if !self.fill_record(&header, line_len)? {
+            return Ok(None);
+        }
+        Ok(Some((header, self.step_over(&header, line_len))))
+    }
+
+    /// Skips the records `first..=upto`, and returns the last one's position; None if one is missing. Their crcs
+    /// are not checked, since the record before `first` may be gone.
     pub fn skip_unchecked(&mut self, first: Seq, upto: Seq) -> io::Result<Option<Position>> {
         for expected in first.0..=upto.0 {
             let record = self.read_unchecked()?;
@@ -158,43 +179,44 @@ impl Scanner {
         Ok(Some(self.last))
     }
 
-    /// Reads the next record without checking its crc; None if it is not whole.
-    pub fn read_unchecked(&mut self) -> io::Result<Option<(Header, &[u8])>> {
-        self.fill(HEADER_LEN_MAX)?;
-        let Some((header, line_len)) = Header::parse(&self.window[self.start..]) else {
-            return Ok(None);
-        };
-        if header.len > self.file_len - self.offset() - line_len as u64 {
-            return Ok(None);
-        }
-        let len = header.len as usize;
-        self.fill(line_len + len)?;
-        self.start += line_len + len;
-        self.last = Position { seq: header.seq, epoch: header.epoch, crc: header.crc };
-        Ok(Some((header, &self.window[self.start - len..self.start])))
+    /// True if an intact record follows anywhere after the damage, which is then not a torn tail. Reads the rest
+    /// of the file into memory.
+    pub fn intact_record_follows(&mut self) -> io::Result<bool> {
+        let left = usize::try_from(self.file_len - self.offset()).unwrap_or(usize::MAX);
+        self.fill(left)?;
+        Ok(intact_record_in(&self.window[self.start..], self.last))
     }
 
-    fn frame(&mut self) -> io::Result<Found<'_>> {
+    fn frame(&mut self) -> Found<'_> {
         let Some(len) = line_len(&self.window[self.start..]) else {
-            return Ok(self.damaged("a line is cut off"));
+            return self.damage("a line is cut off", true);
         };
+        if !self.window[self.start..self.start + len].ends_with(b"\r\n") {
+            return self.damage("a line end is damaged", true);
+        }
         self.start += len;
-        let line = &self.window[self.start - len..self.start];
-        let Some(line) = line.strip_suffix(b"\r\n") else {
-            self.start -= len;
-            return Ok(self.damaged("a line end is damaged"));
-        };
-        Ok(Found::Frame(line))
+        Found::Frame(&self.window[self.start - len..self.start - 2])
     }
 
-    fn damaged(&self, what: &'static str) -> Found<'static> {
-        let seq = Seq(self.last.seq.0 + 1);
-        Found::Damaged(Damage { offset: self.offset(), seq, what, may_be_torn: true })
+    fn damage(&self, what: &'static str, may_be_torn: bool) -> Found<'static> {
+        Found::Damaged(Damage { offset: self.offset(), seq: self.last.next(), what, may_be_torn })
     }
 
-    fn misplaced(&self, what: &'static str) -> Found<'static> {
-        let seq = Seq(self.last.seq.0 + 1);
-        Found::Damaged(Damage { offset: self.offset(), seq, what, may_be_torn: false })
+    /// Fills the window with a whole record; false if the file ends before it does.
+    fn fill_record(&mut self, header: &Header, line_len: usize) -> io::Result<bool> {
+        if header.len > self.file_len - self.offset() - line_len as u64 {
+            return Ok(false);
+        }
+        self.fill(line_len + header.len as usize)?;
+        Ok(true)
+    }
+
+    /// Moves on to the next record; returns the payload of the one that was passed.
+    fn step_over(&mut self, header: &Header, line_len: usize) -> &[u8] {
+        let len = header.len as usize;
+        self.last = header.position();
+        self.start += line_len + len;
+        &self.window[self.start - len..self.start]
     }
 
     /// Fills the window to `len` bytes from `start` on, or up to the end of the file.
@@ -209,58 +231,49 @@ impl Scanner {
         let left = self.file_len - self.window_offset - have as u64;
         let want = (len.max(CHUNK_BYTES) - have).min(usize::try_from(left).unwrap_or(usize::MAX));
         self.window.resize(have + want, 0);
-        self.file.read_exact(&mut self.window[have..])
+        self.file.read_exact(&mut self.window[have..]).map_err(named(&self.path))
     }
+}
 
-    /// True if an intact record follows anywhere after the damage, which is then not a torn tail.
-    ///
-    /// A record can be verified if the crc of the one before it is known. A damaged record's crc is known
-    /// if its digits survived, and can be computed if only they are damaged; both are tried. Several
-    /// records may be damaged, so the digits at the ends of the nearest lines are tried, too.
-    pub fn intact_record_follows(&mut self) -> io::Result<bool> {
-        let after = self.last;
-        let rest = self.rest()?;
-        let first = crcs_of_first(&rest, after.crc);
-        let mut nearest: VecDeque<u32> = VecDeque::new();
-        // Offset at which a record should begin → crc of its predecessor.
-        let mut due: HashMap<usize, u32> = HashMap::new();
-        let mut work_left = rest.len().saturating_mul(WORK_MAX);
-        for (at, byte) in rest.iter().enumerate().skip(1) {
-            match byte {
-                // Not only at the start of a line: the line end before it may be damaged.
-                b'#' => {
-                    let record = parse_record(&rest[at..]);
-                    let Some((header, line, payload)) =
-                        record.filter(|(header, ..)| header.seq > after.seq)
-                    else {
-                        continue;
-                    };
-                    // A client may have stored data that makes this slow. `true` is the safe answer.
-                    let Some(left) = work_left.checked_sub(payload.len()) else { return Ok(true) };
-                    work_left = left;
-                    let (sealed, crc) = (sealed_part(line), crc32fast::hash(payload));
-                    let mut known = first.iter().chain(&nearest).chain(due.get(&at));
-                    if known.any(|before| seal(*before, sealed, crc) == header.crc) {
-                        return Ok(true);
-                    }
-                    due.insert(at + line.len() + payload.len(), header.crc);
+/// True if there is an intact record anywhere in `rest`, which begins with the damaged record after `after`.
+///
+/// A record can be verified if the crc of the one before it is known. A damaged record's crc is known if its digits
+/// survived, and can be computed if only they are damaged; both are tried. Several records may be damaged, so the
+/// digits at the ends of the nearest lines are tried, too.
+fn intact_record_in(rest: &[u8], after: Position) -> bool {
+    let first = crcs_of_first(rest, after.crc);
+    let mut nearest: VecDeque<u32> = VecDeque::new();
+    // Offset at which a record should begin → crc of its predecessor.
+    let mut due: HashMap<usize, u32> = HashMap::new();
+    let mut work_left = rest.len().saturating_mul(WORK_MAX);
+    for (at, byte) in rest.iter().enumerate().skip(1) {
+        match byte {
+            // Not only at the start of a line: the line end before it may be damaged.
+            b'#' => {
+                let record = parse_record(&rest[at..]);
+                let Some((header, line, payload)) =
+                    record.filter(|(header, ..)| header.seq > after.seq)
+                else {
+                    continue;
+                };
+                // A client may have stored data that makes this slow. `true` is the safe answer.
+                let Some(left) = work_left.checked_sub(payload.len()) else { return true };
+                work_left = left;
+                let (sealed, crc) = (sealed_part(line), crc32fast::hash(payload));
+                let mut known = first.iter().chain(&nearest).chain(due.get(&at));
+                if known.any(|before| seal(*before, sealed, crc) == header.crc) {
+                    return true;
                 }
-                b'\n' => {
-                    nearest.extend(crc_at_end(&rest[..=at]));
-                    nearest.drain(..nearest.len().saturating_sub(NEAREST_MAX));
-                }
-                _ => {}
+                due.insert(at + line.len() + payload.len(), header.crc);
             }
+            b'\n' => {
+                nearest.extend(crc_at_end(&rest[..=at]));
+                nearest.drain(..nearest.len().saturating_sub(NEAREST_MAX));
+            }
+            _ => {}
         }
-        Ok(false)
     }
-
-    /// Reads everything from the next record on into memory. Only for a damaged file.
-    fn rest(&mut self) -> io::Result<Vec<u8>> {
-        let left = usize::try_from(self.file_len - self.offset()).unwrap_or(usize::MAX);
-        self.fill(left)?;
-        Ok(self.window[self.start..].to_vec())
-    }
+    false
 }
 
 /// Candidates for the crc of the damaged record at the start of `rest`: any eight digits where its header

@@ -1,4 +1,4 @@
-//! What the log counts.
+//! Figures of the log.
 
 use crate::metrics::{Counter, Histogram};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -12,9 +12,9 @@ pub struct LogStats {
     pub write: Histogram,
     /// Microseconds of each `fdatasync`.
     pub fsync: Histogram,
-    /// Records that each of them made durable: how well group commit works.
+    /// Records that each sync made durable: how well group commit works.
     pub fsync_records: Histogram,
-    /// The longest one, in microseconds.
+    /// The longest sync, in microseconds.
     pub fsync_micros_max: AtomicU64,
     /// Segments begun since the start.
     pub segments_started: Counter,
@@ -22,27 +22,19 @@ pub struct LogStats {
     pub admission_waits: Counter,
 }
 
-/// What it took to make records safe.
+/// The time that it took to make records safe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stages {
     /// Nanoseconds in `write`.
     pub write: u64,
-    /// Nanoseconds in `fdatasync`: one's own, or that of whoever synced for all.
+    /// Nanoseconds in `fdatasync`, be it this thread's or that of a thread that synced for all.
     pub fsync: u64,
     /// Records that this sync made durable.
     pub records: u64,
 }
 
 impl LogStats {
-    /// Notes a sync that took so long and made so many records durable.
-    pub fn note_fsync(&self, stages: Stages) {
-        let micros = stages.fsync / 1000;
-        self.fsync.record(micros);
-        self.fsync_records.record(stages.records);
-        self.fsync_micros_max.fetch_max(micros, Relaxed);
-    }
-
-    /// CONFIG RESETSTAT.
+    /// Resets what CONFIG RESETSTAT resets.
     pub fn reset(&self) {
         [&self.write, &self.fsync, &self.fsync_records].into_iter().for_each(Histogram::reset);
         [&self.segments_started, &self.admission_waits].into_iter().for_each(Counter::reset);

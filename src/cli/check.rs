@@ -1,12 +1,14 @@
 //! `kvstore check`: judges a directory as recovery does; with `--repair`, cuts it to its intact part.
 
 use super::{Arguments, Error, Tool, Verdict, at, say, steadily};
-use crate::aof::disk::sync_dir;
-use crate::aof::files::{self, base_name, segment_name};
+use crate::aof::cleanup;
+use crate::aof::dir_lock::{self, DirLock};
+use crate::aof::files::{self, Node, base_name, segment_name};
 use crate::aof::mark;
 use crate::aof::record::{Epoch, HEADER_LEN_MAX, Header};
 use crate::aof::recovery::{self, Record, Recovered, RecoveryError, Then, Torn};
 use crate::clock::UnixMillis;
+use crate::replace::sync_dir;
 use crate::store::effect;
 use crate::store::effect::Seq;
 use std::fs::{self, File};
@@ -40,7 +42,7 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
     if arguments.has("repair") {
         // Before the lock, which would make the directory.
         fs::read_dir(dir).map_err(at(dir))?;
-        let _lock = files::lock(dir).map_err(at(dir))?;
+        let _lock = DirLock::hold(dir).map_err(at(dir))?;
         if let Err(error) = judge(dir).0 {
             repair(dir, error)?;
         }
@@ -101,7 +103,7 @@ fn report(dir: &Path) -> Result<Verdict, Error> {
             return Ok(Verdict::Damaged);
         }
     };
-    let node = files::read_node(dir).map_err(at(dir))?;
+    let node = Node::read(dir).map_err(at(dir))?;
     // Before the first start there is no node yet.
     if node.epoch > Epoch(0) {
         say(format!("node       {} in epoch {}", node.id, node.epoch.0))?;
@@ -112,7 +114,7 @@ fn report(dir: &Path) -> Result<Verdict, Error> {
     for name in &recovered.leftovers {
         say(format!("left over  {name}: a server removes it when it starts"))?;
     }
-    say(format!("OK         a server would start after record {}", recovered.tail.last.seq))?;
+    say(format!("OK         a server would start after record {}", recovered.end.last.seq))?;
     Ok(Verdict::Fine)
 }
 
@@ -130,7 +132,7 @@ fn describe_torn(dir: &Path, torn: &Torn) -> Result<String, Error> {
     let Torn { segment, damage, len } = torn;
     let (name, offset, seq, what) =
         (segment_name(*segment), damage.offset, damage.seq, damage.what);
-    let fate = match files::holder(dir).map_err(at(dir))? {
+    let fate = match dir_lock::holder(dir).map_err(at(dir))? {
         Some(process) => format!("{process} may be writing it just now"),
         None => "a server moves it to quarantine when it starts".to_string(),
     };
@@ -162,12 +164,12 @@ fn repair(dir: &Path, error: RecoveryError) -> Result<(), Error> {
     let mut saved = Vec::new();
     // From the end on, so that a crash in between leaves a shorter log and no gap in it.
     for &segment in plan.removed.iter().rev() {
-        saved.push(recovery::cut_off(dir, segment, 0).map_err(at(dir))?);
+        saved.push(cleanup::cut_off(dir, segment, 0).map_err(at(dir))?);
         fs::remove_file(dir.join(segment_name(segment))).map_err(at(dir))?;
         sync_dir(dir).map_err(at(dir))?;
     }
     if let Some((segment, offset)) = plan.cut {
-        saved.push(recovery::cut_off(dir, segment, offset).map_err(at(dir))?);
+        saved.push(cleanup::cut_off(dir, segment, offset).map_err(at(dir))?);
     }
     if files::list(dir).map_err(at(dir))?.segments.is_empty() {
         // A base without a log would look as if the log was lost.

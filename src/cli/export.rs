@@ -2,14 +2,13 @@
 
 use super::point::{self, Until, until_help};
 use super::{Arguments, Error, Progress, Tool, Verdict, at, printing, steadily};
-use crate::aof::disk::sync_parent;
+use crate::aof::compaction;
 use crate::clock::UnixMillis;
+use crate::replace::Replacement;
 use crate::store::effect;
-use crate::store::effect::Effect;
 use crate::store::{Scope, Store};
-use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub(super) const TOOL: Tool = Tool {
     name: "export",
@@ -44,7 +43,7 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
             effect::decode(payload, |effect| tx.apply(effect)).map(drop)
         })?;
         drop(tx);
-        Ok((store, recovered.tail.last.seq))
+        Ok((store, recovered.end.last.seq))
     })?;
     let keys = match arguments.words[1].as_str() {
         "-" => {
@@ -59,44 +58,24 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
 
 /// Writes under another name first: a crash leaves the old file, or the new one.
 fn write_file(store: &Store, path: &Path) -> Result<u64, Error> {
-    let unfinished = PathBuf::from(format!("{}.unfinished", path.display()));
-    let mut file = File::create(&unfinished).map_err(at(&unfinished))?;
-    let written = each_part(store, |payload, _| file.write_all(payload).map_err(at(&unfinished)));
-    let keys = written.inspect_err(|_| drop(fs::remove_file(&unfinished)))?;
-    file.sync_all().map_err(at(&unfinished))?;
-    fs::rename(&unfinished, path).map_err(at(path))?;
-    sync_parent(path).map_err(at(path))?;
+    let mut new = Replacement::begin(path, ".unfinished", 0o666).map_err(at(path))?;
+    let keys = each_part(store, |payload, _| new.file().write_all(payload).map_err(at(path)))?;
+    new.commit().map_err(at(path))?;
     Ok(keys)
 }
 
-/// Hands over the store in parts: SET commands, and for how many keys; returns how many in all. Keys
-/// that have expired are among them, with their deadlines, which whoever loads them will honour.
+/// Passes the store on in parts, with progress on stderr; returns how many keys there are.
 pub(super) fn each_part(
     store: &Store,
     mut take: impl FnMut(&[u8], u64) -> Result<(), Error>,
 ) -> Result<u64, Error> {
-    /// As the server's compaction.
-    const PART_BYTES: usize = 32 << 10;
     let total = store.totals().keys as u64;
-    let mut progress = Progress::new("writing");
-    let (mut cursor, mut done, mut payload) = (0, 0, Vec::new());
-    loop {
-        let mut keys = 0;
-        payload.clear();
-        let tx = store.begin_scope(Scope::Fleeting, false, || UnixMillis(0));
-        cursor = tx.scan(cursor, |entry| {
-            let (key, value) = (entry.key(), entry.value());
-            Effect::Set { key, value, deadline: entry.deadline() }.encode(&mut payload);
-            keys += 1;
-            payload.len() < PART_BYTES
-        });
-        if keys > 0 {
-            take(&payload, keys)?;
-        }
+    let (mut progress, mut done) = (Progress::new("writing"), 0);
+    compaction::each_part(store, |payload, keys| {
+        take(payload, keys)?;
         done += keys;
-        if cursor == 0 {
-            return Ok(done);
-        }
         progress.update(done, total);
-    }
+        Ok::<(), Error>(())
+    })?;
+    Ok(done)
 }

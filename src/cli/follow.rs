@@ -10,7 +10,7 @@
 use super::printer::Printer;
 use super::{Error, at};
 use crate::aof::files::{self, segment_name};
-use crate::aof::log::Tail;
+use crate::aof::record::ResumePoint;
 use crate::aof::recovery::{self, Record, RecoveryError};
 use crate::aof::scan::{Damage, Found, Scanner};
 use crate::store::effect::Seq;
@@ -22,7 +22,11 @@ use std::time::Duration;
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Prints the records after `tail`. Runs until there is an error.
-pub(super) fn follow(dir: &Path, tail: Tail, printer: &mut Printer<'_>) -> Result<(), Error> {
+pub(super) fn follow(
+    dir: &Path,
+    tail: ResumePoint,
+    printer: &mut Printer<'_>,
+) -> Result<(), Error> {
     let (mut first, offset) = tail.segment.unwrap_or((Seq(tail.last.seq.0 + 1), 0));
     let mut path = dir.join(segment_name(first));
     while !path.exists() {

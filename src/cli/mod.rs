@@ -24,10 +24,11 @@ mod printer;
 mod recover;
 mod show;
 
-use crate::aof::disk::sync_parent;
+use crate::aof::dir_lock;
 use crate::aof::files;
 use crate::aof::recovery::RecoveryError;
 use crate::file_error::describe;
+use crate::replace::sync_parent;
 use arguments::Arguments;
 use std::fmt;
 use std::fs;
@@ -172,7 +173,7 @@ fn make_directory<T>(new: &Path, make: impl FnOnce(&Path) -> Result<T, Error>) -
     if !is_free {
         return Err(Error::Failed(format!("{}: not empty; name a new directory", new.display())));
     }
-    if let Some(process) = files::holder(new).map_err(at(new))? {
+    if let Some(process) = dir_lock::holder(new).map_err(at(new))? {
         let text = format!("{}: another kvstore ({process}) is using it", new.display());
         return Err(Error::Failed(text));
     }

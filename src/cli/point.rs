@@ -49,7 +49,7 @@ impl Until {
     fn at(self, record: &Record<'_>) -> Then {
         match self {
             Until::Seq(seq) if record.seq > seq => Then::StopBefore,
-            Until::Seq(seq) if record.seq == seq => Then::StopBehind,
+            Until::Seq(seq) if record.seq == seq => Then::StopAfter,
             Until::Time(time) if record.at > time => Then::StopBefore,
             _ => Then::GoOn,
         }
@@ -74,7 +74,7 @@ pub(super) fn read(
         }
         apply(record.payload).map(|()| then)
     })?;
-    let last = recovered.tail.last.seq;
+    let last = recovered.end.last.seq;
     let needed = recovered.base.map_or(Seq(0), |base| base.end_seq);
     let too_early = match until {
         Until::End => false,

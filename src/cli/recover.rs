@@ -2,7 +2,7 @@
 
 use super::point::{self, Until, until_help};
 use super::{Arguments, Error, Progress, Tool, Verdict, at, make_directory, say, steadily};
-use crate::aof::files::{self, Node, base_name, segment_name};
+use crate::aof::files::{Node, base_name, segment_name};
 use crate::aof::mark;
 use crate::aof::record::Position;
 use crate::aof::recovery::{self, Recovered};
@@ -45,7 +45,7 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
         let last = steadily(dir, || {
             let recovered = point::read(dir, until, |payload| effect::check(payload).map(drop))?;
             copy(dir, unfinished, &recovered)?;
-            Ok(recovered.tail.last)
+            Ok(recovered.end.last)
         })?;
         verify(unfinished, last)
     })?;
@@ -58,18 +58,18 @@ fn copy(dir: &Path, new: &Path, recovered: &Recovered) -> Result<(), Error> {
     if let Some(base) = &recovered.base {
         copy_start(dir, new, &base_name(base.position.seq), u64::MAX)?;
     }
-    let (last, len) = recovered.tail.segment.unzip();
+    let (last, len) = recovered.end.segment.unzip();
     for first in recovered.segments.iter().filter(|first| Some(**first) <= last) {
         let len = if Some(*first) == last { len.unwrap_or(0) } else { u64::MAX };
         copy_start(dir, new, &segment_name(*first), len)?;
     }
     // The copy is another node, whose epochs are newer than all of DIR's: the two histories can be told
     // apart.
-    let epoch = files::read_node(dir).map_err(at(dir))?.epoch.max(recovered.epoch);
+    let epoch = Node::read(dir).map_err(at(dir))?.epoch.max(recovered.epoch);
     let node = Node { id: random::hex40(), epoch };
-    files::write_node(new, &node).map_err(at(new))?;
+    node.write(new).map_err(at(new))?;
     // All of the copy is on the disk by now.
-    mark::write(new, recovered.tail.last.seq).map_err(at(new))
+    mark::write(new, recovered.end.last.seq).map_err(at(new))
 }
 
 /// Copies a file's first `len` bytes, durably.
@@ -94,7 +94,7 @@ fn copy_start(dir: &Path, new: &Path, name: &str, len: u64) -> Result<(), Error>
 /// Reads the copy back: it must end at record `last`.
 fn verify(new: &Path, last: Position) -> Result<Position, Error> {
     let copied = recovery::read(new, |_| Ok(()))?;
-    if copied.tail.last != last || copied.torn.is_some() {
+    if copied.end.last != last || copied.torn.is_some() {
         let text = format!("{}: the copy does not end at record {}", new.display(), last.seq);
         return Err(Error::Failed(text));
     }

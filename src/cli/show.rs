@@ -53,7 +53,7 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
     printer.flush()?;
     let recovered = read?;
     if arguments.has("follow") {
-        follow(dir, recovered.tail, &mut printer)?;
+        follow(dir, recovered.end, &mut printer)?;
     } else if let Some(torn) = recovered.torn {
         let (name, damage) = (files::segment_name(torn.segment), torn.damage);
         eprintln!(

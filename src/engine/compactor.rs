@@ -7,21 +7,18 @@
 use super::{Engine, Persistence};
 use crate::aof::base::BaseWriter;
 use crate::aof::compaction;
+use crate::aof::errors::CompactError;
 use crate::aof::log::Log;
 use crate::clock::UnixMillis;
 use crate::config::Id;
 use crate::lock::Mutex;
 use crate::shutdown::Shutdown;
 use crate::signal::Signal;
-use crate::store::Scope;
-use crate::store::effect::Effect;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Copied under one hold of a shard's lock: some 10 µs.
-const PART_BYTES: usize = 32 << 10;
 /// How often the growth of the log is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -149,12 +146,12 @@ pub fn run(engine: &Engine, persistence: &Persistence) {
                 log::error!("cannot compact the log: {error}");
             }
         }
-        *compactor.last_error.lock() = result.as_ref().err().cloned();
+        *compactor.last_error.lock() = result.as_ref().err().map(CompactError::to_string);
         *compactor.began.lock() = None;
         compactor.running.store(false, Relaxed);
         if let Some(done_tx) = request {
             // Whoever asked may have left.
-            let _ = done_tx.send(result.map(drop));
+            let _ = done_tx.send(result.map(drop).map_err(|error| error.to_string()));
         }
     }
     compactor.drop_requests();
@@ -174,35 +171,17 @@ fn is_due(engine: &Engine, persistence: &Persistence) -> bool {
         && persistence.log.check().is_ok()
 }
 
-fn copy_store(engine: &Engine, log: &Log, base: &mut BaseWriter<'_>) -> Result<(), String> {
+fn copy_store(engine: &Engine, log: &Log, base: &mut BaseWriter<'_>) -> Result<(), CompactError> {
     let began = Instant::now();
-    let (mut cursor, mut payload) = (0, Vec::with_capacity(2 * PART_BYTES));
-    loop {
-        let mut keys = 0;
-        payload.clear();
-        let tx = engine.store.begin_scope(Scope::Fleeting, false, || engine.clock.now());
-        cursor = tx.scan(cursor, |entry| {
-            // Expired entries, too: a client whose batch began a moment earlier may still see one alive,
-            // and its PERSIST or APPEND, replayed on the base, must find it.
-            let (key, value) = (entry.key(), entry.value());
-            Effect::Set { key, value, deadline: entry.deadline() }.encode(&mut payload);
-            keys += 1;
-            payload.len() < PART_BYTES
-        });
-        drop(tx);
-        if keys > 0 {
-            // No earlier than what it holds, also if the clock was set back.
-            let at = engine.clock.now().max(log.last_at());
-            base.add(&payload, keys, at).map_err(|error| error.to_string())?;
-        }
-        if cursor == 0 {
-            return Ok(());
-        }
+    compaction::each_part(&engine.store, |payload, keys| {
+        // No earlier than what it holds, also if the clock was set back.
+        base.add(payload, keys, engine.clock.now().max(log.last_at()))?;
         let rate = engine.config.int(Id::CompactRate) as u64;
         if keep_pace(engine, base.size(), rate, began) {
-            return Err("the server is shutting down".into());
+            return Err(CompactError::ShuttingDown);
         }
-    }
+        Ok(())
+    })
 }
 
 /// Waits until `written` bytes are not too many for the time since the start; returns whether the

@@ -2,7 +2,8 @@
 //! leader. When replies may leave because of it is the gate's business (`gate.rs`).
 
 use super::gate::{Gate, misconf};
-use crate::aof::aside::Aside;
+use crate::aof::cleanup;
+use crate::aof::dir_lock::DirLock;
 use crate::aof::disk::Directory;
 use crate::aof::files::{self, Node};
 use crate::aof::log::Log;
@@ -14,6 +15,7 @@ use crate::config::{Config, Id};
 use crate::error::Failure;
 use crate::loading::Loading;
 use crate::lock::{Mutex, rank};
+use crate::observe::set_aside::SetAside;
 use crate::replication::replica::settle_copy;
 use crate::store::effect;
 use crate::store::effect::Seq;
@@ -46,7 +48,7 @@ pub struct Persistence {
     /// The crc of its first record, if it has begun since this process did.
     pub(crate) own_epoch_crc: AtomicU32,
     /// Held as long as the server runs.
-    lock: files::Lock,
+    lock: DirLock,
     /// When replies may leave.
     pub(crate) gate: Gate,
     /// Held while files are replaced or read back: reading must not find one gone in the middle.
@@ -57,7 +59,7 @@ pub struct Persistence {
     /// Bytes that recovery put aside at this start.
     pub quarantined_bytes: u64,
     /// What this and earlier starts, and changes of leader, have put aside.
-    pub aside: Aside,
+    pub aside: SetAside,
     /// How long recovery took, in milliseconds, and how many records it read.
     pub recovery: (u64, u64),
     /// How far reading back has come.
@@ -76,16 +78,16 @@ impl Persistence {
     ) -> Result<Persistence, RecoveryError> {
         let dir = PathBuf::from(config.text(Id::Dir));
         let named = dir.clone();
-        let io_error = |error| RecoveryError::Io(named.clone(), error);
-        let lock = files::lock(&dir).map_err(io_error)?;
-        let node = files::read_node(&dir).map_err(io_error)?;
+        let io_error = RecoveryError::at(&named);
+        let lock = DirLock::hold(&dir).map_err(io_error)?;
+        let node = Node::read(&dir).map_err(io_error)?;
         let leader = config.leader().map(|(host, port)| format!("{host} {port}"));
         settle_copy(&dir, leader.as_deref())?;
         let watch = Stopwatch::start();
         let recovered = load(&dir, store, &loading)?;
         loading.set_active(false);
         store.loaded(recovered.records);
-        recovery::settle(&dir, &recovered)?;
+        cleanup::clean_up(&dir, &recovered)?;
         let millis = watch.micros() / 1000;
         if node.epoch > recovered.epoch {
             warn_of_older_log(&dir, node.epoch, &recovered).map_err(io_error)?;
@@ -99,11 +101,11 @@ impl Persistence {
 
         let segment_size = config.int(Id::SegmentSize) as u64;
         let disk = Box::new(Directory::open(&dir).map_err(io_error)?);
-        let log = Log::resume(disk, recovered.tail, recovered.epochs, segment_size, bytes)
+        let log = Log::resume(disk, recovered.end, recovered.epochs, segment_size, bytes)
             .map_err(io_error)?;
         log.continue_after(recovered.at);
         // A new directory's id is for ever, also if this node never leads.
-        files::write_node(&dir, &node).map_err(io_error)?;
+        node.write(&dir).map_err(io_error)?;
         let persistence = Persistence {
             log,
             node_id: node.id,
@@ -114,7 +116,7 @@ impl Persistence {
             files: Mutex::new(()),
             is_stopping: AtomicBool::new(false),
             quarantined_bytes: recovered.torn.map_or(0, |torn| torn.len),
-            aside: Aside::of(&dir),
+            aside: SetAside::of(&dir),
             recovery: (millis, recovered.records),
             loading,
             size_at_compaction: AtomicU64::new(recovered.base.map_or(0, |_| bytes)),
@@ -137,7 +139,7 @@ impl Persistence {
     pub fn begin_epoch(&self, now: UnixMillis) -> io::Result<Epoch> {
         self.lock.check()?;
         let epoch = Epoch(self.log.epoch().0.max(self.own_epoch.load(Relaxed)) + 1);
-        files::write_node(&self.dir, &Node { id: self.node_id.clone(), epoch })?;
+        Node { id: self.node_id.clone(), epoch }.write(&self.dir)?;
         self.own_epoch.store(epoch.0, Relaxed);
         let first = self.log.begin_epoch(epoch, now);
         let first = first.map_err(|error| io::Error::other(error.to_string()))?;
@@ -248,7 +250,7 @@ fn warn_of_older_log(dir: &Path, led: Epoch, recovered: &Recovered) -> io::Resul
              that this is its end. If the log was not cut on purpose, stop the server and restore a backup",
             dir.display(),
             led.0,
-            recovered.tail.last.seq,
+            recovered.end.last.seq,
             recovered.epoch.0
         );
     }

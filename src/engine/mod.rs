@@ -149,7 +149,7 @@ impl Engine {
         shutdown.wakes(&compactor.wanted);
         if let Some(persistence) = persistence.as_ref().filter(|_| !role.is_follower()) {
             let begun = persistence.begin_epoch(UnixMillis::now());
-            begun.map_err(|error| RecoveryError::Io(persistence.dir.clone(), error))?;
+            begun.map_err(|error| RecoveryError::at(&persistence.dir)(error))?;
         }
         let followers = Progress::default();
         let engine = Engine {
@@ -193,8 +193,8 @@ impl Engine {
         self.shutdown.wakes(&self.pause.ended);
         self.shutdown.wakes(&self.followers.acknowledged);
         if let Some(persistence) = &self.persistence {
-            self.shutdown.wakes(&persistence.log.written_moved);
-            self.shutdown.wakes(&persistence.log.progress);
+            self.shutdown.wakes(persistence.log.written_moved());
+            self.shutdown.wakes(persistence.log.progress());
         }
     }
 

@@ -59,7 +59,7 @@ pub(super) fn error_fields(seen: &Seen<'_>, page: &mut String) {
 
 /// `slave0:ip=…`
 pub(super) fn follower_fields(seen: &Seen<'_>, page: &mut String) {
-    let bytes = seen.log.as_ref().map_or(0, |log| log.log.end().bytes);
+    let bytes = seen.log.as_ref().map_or(0, |log| log.log.readable_end().bytes);
     for (number, follower) in seen.engine.followers.all().iter().enumerate() {
         let lag = follower.lag(seen.appended(), bytes, seen.now);
         let state = if follower.online.load(Relaxed) { "online" } else { "send_bulk" };

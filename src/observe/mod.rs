@@ -14,6 +14,7 @@ pub(crate) mod probe;
 pub mod prometheus;
 mod samples;
 mod seen;
+pub mod set_aside;
 pub(crate) mod slowlog;
 pub mod status;
 pub(crate) mod trace;

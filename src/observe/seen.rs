@@ -128,7 +128,8 @@ impl<'a> Seen<'a> {
 
 /// Of two links to one address, of which the older is about to end, the newer counts.
 fn replicas(engine: &Engine, log: Option<&LogSeen<'_>>, now: u64) -> BTreeMap<String, (bool, Lag)> {
-    let (appended, bytes) = log.map_or((Seq(0), 0), |log| (log.appended, log.log.end().bytes));
+    let (appended, bytes) =
+        log.map_or((Seq(0), 0), |log| (log.appended, log.log.readable_end().bytes));
     let lag = |follower: &Arc<ReplicaProgress>| {
         let address = format!("{}:{}", follower.host, follower.port);
         (address, (follower.online.load(Relaxed), follower.lag(appended, bytes, now)))

@@ -1,18 +1,18 @@
 //! Receiving a full copy: a base, and the log up to where the leader's log ended when it answered.
 //!
 //! It is stored in `incoming/` as log files, checked as in recovery, and made durable. It shows whether this
-//! node's records are in the leader's history. Only then does it take the place of the old log ([`crate::aof::replacement`]). Until then the old data stays as it is, and can be read.
+//! node's records are in the leader's history. Only then does it take the place of the old log ([`super::replacement`]). Until then the old data stays as it is, and can be read.
 
 use super::incoming::{Incoming, Item, LinkError};
+use super::replacement::INCOMING;
 use super::wire::Ack;
-use crate::aof::disk::sync_dir;
 use crate::aof::epochs::{EpochStart, Epochs};
 use crate::aof::files::{base_name, segment_name};
 use crate::aof::record::{Header, Position};
 use crate::aof::recovery;
-use crate::aof::replacement::INCOMING;
 use crate::engine::Persistence;
 use crate::file_error::named;
+use crate::replace::sync_dir;
 use crate::store::effect::Seq;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Write};

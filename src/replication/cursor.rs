@@ -4,7 +4,7 @@
 //! disk, so a hundred followers cost a hundred file descriptors.
 
 use crate::aof::files::{self, segment_name};
-use crate::aof::log::{End, Log, Pin};
+use crate::aof::log::{Log, Pin, ReadableEnd};
 use crate::aof::record::Position;
 use crate::aof::scan::{Found, Scanner};
 use crate::store::effect::Seq;
@@ -30,7 +30,7 @@ impl<'l> Cursor<'l> {
     pub fn behind(
         log: &'l Log,
         dir: &'l Path,
-        end: &End,
+        end: &ReadableEnd,
         last: Position,
     ) -> io::Result<Option<Cursor<'l>>> {
         let next = Seq(last.seq.0 + 1);
@@ -64,7 +64,7 @@ impl<'l> Cursor<'l> {
     }
 
     /// Reads more bytes, up to `end`, where a record ends. Returns 0 when `end` is reached.
-    pub fn read(&mut self, end: &End, buffer: &mut [u8]) -> io::Result<usize> {
+    pub fn read(&mut self, end: &ReadableEnd, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let is_last = self.segment >= end.segment;
             // A segment is complete before the next one begins.

@@ -21,8 +21,8 @@ const JUDGE_WAIT: Duration = Duration::from_millis(500);
 pub struct Feed<'l> {
     /// The answer to its request.
     pub answer: Answer,
-    /// See `Log::histories`.
-    pub histories: u64,
+    /// See `Log::generation`.
+    pub generation: u64,
     /// The base, if it gets one, and its length.
     pub base: Option<(File, u64)>,
     /// The log from its next record on.
@@ -70,15 +70,15 @@ fn find<'l>(
     follows: bool,
 ) -> io::Result<(Seq, Found<'l>)> {
     let (log, dir) = (&persistence.log, &*persistence.dir);
-    let histories = log.histories();
+    let generation = log.generation();
     let last = request.last;
     // Only written records can be read from the files. An error shows at the gate.
     let _ = log.ensure_written(log.appended());
     // One end for all that is decided here: records after it may be half written.
-    let end = log.end();
+    let end = log.readable_end();
     if let Some(cursor) = Cursor::behind(log, dir, &end, last)? {
         let answer = Answer::Continue(log.epoch());
-        return Ok((end.last.seq, Found::Feed(Feed { answer, histories, base: None, cursor })));
+        return Ok((end.last.seq, Found::Feed(Feed { answer, generation, base: None, cursor })));
     }
     let oldest = files::list(dir)?.segments.first().copied().unwrap_or_default();
     let common = log.with_epochs(|epochs| {
@@ -105,7 +105,7 @@ fn find<'l>(
 fn full(persistence: &Persistence) -> io::Result<Feed<'_>> {
     const TRIES: usize = 5;
     let (log, dir) = (&persistence.log, &*persistence.dir);
-    let histories = log.histories();
+    let generation = log.generation();
     // Until the base is chosen, a compaction may remove nothing.
     let _all = log.pin(Seq(1));
     for _ in 0..TRIES {
@@ -120,10 +120,10 @@ fn full(persistence: &Persistence) -> io::Result<Feed<'_>> {
                 }
             },
         };
-        if let Some(cursor) = Cursor::behind(log, dir, &log.end(), position)? {
+        if let Some(cursor) = Cursor::behind(log, dir, &log.readable_end(), position)? {
             let bytes = base.as_ref().map_or(0, |(_, len)| *len);
             let answer = Answer::Full { seq: position.seq, bytes };
-            return Ok(Feed { answer, histories, base, cursor });
+            return Ok(Feed { answer, generation, base, cursor });
         }
     }
     Err(io::Error::other("no base with the log after it can be found"))

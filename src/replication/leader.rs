@@ -145,7 +145,7 @@ fn link(
         }
         done.store(true, Relaxed);
         client.outbox.cut();
-        persistence.log.wake_tailing();
+        persistence.log.wake_readers();
     });
 }
 

@@ -95,11 +95,13 @@
 pub(crate) mod commands;
 mod copy;
 pub mod cursor;
+pub mod diverged;
 mod feed;
 mod incoming;
 pub mod leader;
 pub mod link;
 mod rejoin;
+pub mod replacement;
 pub(crate) mod replica;
 mod sender;
 mod token;

@@ -7,13 +7,13 @@
 //! have lost it.
 
 use super::copy::{self, Arrived};
+use super::diverged::{self, DIVERGED, Lost};
 use super::incoming::{Incoming, LinkError};
 use super::link::LeaderLink;
+use super::replacement::{self, Pending, Purpose};
 use super::wire::{Answer, Request};
-use crate::aof::divergence::{self, Lost};
-use crate::aof::files::DIVERGED;
 use crate::aof::record::Position;
-use crate::aof::replacement::{self, Pending, Purpose};
+use crate::aof::truncate;
 use crate::cluster::state::LeaderAddr;
 use crate::config::Id;
 use crate::engine::Persistence;
@@ -152,23 +152,23 @@ impl LeaderLink<'_> {
         let seq = at.seq.min(log.last().seq);
         let seq = log.with_epochs(|epochs| epochs.last_before(seq, at.epoch));
         let Some(seq) = seq else { return Ok(Position::default()) };
-        if !divergence::can_rewind(dir, seq).map_err(LinkError::own)? {
+        if !truncate::can_rewind(dir, seq).map_err(LinkError::own)? {
             return Ok(Position::default());
         }
-        Ok(divergence::position_at(dir, seq)?.unwrap_or_default())
+        Ok(truncate::position_at(dir, seq)?.unwrap_or_default())
     }
 
     /// Saves, reports and cuts off the records that only this node has, and dials again. If the state before
     /// them cannot be rebuilt here, nothing is cut off.
     fn give_up_after(&self, last: Seq, end: Position) -> Result<(), LinkError> {
         let Persistence { log, dir, .. } = self.persistence;
-        if !divergence::can_rewind(dir, last).map_err(LinkError::own)? {
+        if !truncate::can_rewind(dir, last).map_err(LinkError::own)? {
             return Ok(());
         }
         log.sync().map_err(LinkError::own)?;
-        let path = divergence::save(dir, last, end)?;
+        let path = diverged::save(dir, last, end)?;
         self.persistence.aside.note_change();
-        self.report_lost(&divergence::lost_after(dir, last, || ())?, &path);
+        self.report_lost(&diverged::lost_after(dir, last, || ())?, &path);
         let rewound = self.persistence.rewind(&self.engine.store, last, || self.starts_over());
         // None if a compaction has just made a base that is too new; the next try finds that.
         let Some(position) = rewound.map_err(LinkError::Own)? else { return Err(LinkError::Again) };
@@ -234,7 +234,7 @@ impl LeaderLink<'_> {
         if shared == own.seq {
             return Ok(String::new());
         }
-        let lost = divergence::lost_after(dir, shared, working)?;
+        let lost = diverged::lost_after(dir, shared, working)?;
         if lost.writes == 0 && !lost.based {
             return Ok(String::new());
         }
@@ -253,7 +253,7 @@ impl LeaderLink<'_> {
             return Err(LinkError::Again);
         }
         engine.loading.set_active(false);
-        persistence.log.wake_tailing();
+        persistence.log.wake_readers();
         let position = taken.map_err(LinkError::Own)?;
         log::info!("a full copy of the leader's data has been taken over, up to {}", position.seq);
         Ok(())

@@ -8,13 +8,12 @@
 //! deadline. It knows only what the log says: INCR and RESTORE are `set`, APPEND and SETBIT are `setrange`,
 //! RENAME is `set` and `del`, and an eviction is `del`. Starting over causes no event.
 
-use crate::aof::divergence;
-use crate::aof::log::Still;
+use super::replacement::{self, Pending, Purpose};
+use crate::aof::log::Frozen;
 use crate::aof::record::{Header, Position};
 use crate::aof::recovery;
 use crate::aof::recovery::RecoveryError;
-use crate::aof::replacement;
-use crate::aof::replacement::{Pending, Purpose};
+use crate::aof::truncate;
 use crate::clock::UnixMillis;
 use crate::engine::{Engine, Persistence};
 use crate::lock::MutexGuard;
@@ -74,10 +73,10 @@ impl Persistence {
         mut working: impl FnMut(),
     ) -> Result<Position, String> {
         let _steady = self.hold_files(&mut working);
-        let still = self.hold_log()?;
+        let frozen = self.hold_log()?;
         replacement::begin(&self.dir, purpose).map_err(|error| error.to_string())?;
         begins();
-        Ok(self.restart_from(store, still, working, |_| replacement::finish(&self.dir)))
+        Ok(self.restart_from(store, frozen, working, |_| replacement::finish(&self.dir)))
     }
 
     /// Cuts the log off after a record, and makes the state what it was there. What is cut off has been saved.
@@ -94,13 +93,13 @@ impl Persistence {
         begins: impl FnOnce(),
     ) -> Result<Option<Position>, String> {
         let _steady = self.hold_files(&mut || ());
-        if !divergence::can_rewind(&self.dir, last).map_err(|error| error.to_string())? {
+        if !truncate::can_rewind(&self.dir, last).map_err(|error| error.to_string())? {
             return Ok(None);
         }
-        let still = self.hold_log()?;
+        let frozen = self.hold_log()?;
         begins();
-        let cut = |still: &Still<'_>| still.cut_behind(&self.dir, last);
-        Ok(Some(self.restart_from(store, still, || (), cut)))
+        let cut = |frozen: &Frozen<'_>| frozen.cut_after(&self.dir, last);
+        Ok(Some(self.restart_from(store, frozen, || (), cut)))
     }
 
     /// Waits until no other thread replaces or reads files; that may take as long as a whole compaction.
@@ -113,23 +112,26 @@ impl Persistence {
         }
     }
 
-    /// Holds the log still, with all of it in its files.
-    fn hold_log(&self) -> Result<Still<'_>, String> {
+    /// Freezes the log, with all of it in its files.
+    fn hold_log(&self) -> Result<Frozen<'_>, String> {
         self.log.sync().map_err(|error| error.to_string())?;
-        let still = self.log.hold_still();
-        if still.is_settled() { Ok(still) } else { Err("records wait to be written".to_string()) }
+        let frozen = self.log.freeze();
+        if frozen.is_complete() {
+            Ok(frozen)
+        } else {
+            Err("records wait to be written".to_string())
+        }
     }
 
     fn restart_from(
         &self,
         store: &Store,
-        still: Still<'_>,
+        frozen: Frozen<'_>,
         working: impl FnMut(),
-        change: impl FnOnce(&Still<'_>) -> io::Result<()>,
+        change: impl FnOnce(&Frozen<'_>) -> io::Result<()>,
     ) -> Position {
-        let io_error = |error| RecoveryError::Io(self.dir.clone(), error);
-        let changed = change(&still).map_err(io_error);
-        changed.and_then(|()| self.rebuild(store, still, working)).unwrap_or_else(|error| {
+        let changed = change(&frozen).map_err(RecoveryError::at(&self.dir));
+        changed.and_then(|()| self.rebuild(store, frozen, working)).unwrap_or_else(|error| {
             if self.loading.is_given_up() {
                 // The files are in order and all was synced; memory is a part of them, and is not seen any more.
                 return self.log.last();
@@ -142,7 +144,7 @@ impl Persistence {
     fn rebuild(
         &self,
         store: &Store,
-        still: Still<'_>,
+        frozen: Frozen<'_>,
         mut working: impl FnMut(),
     ) -> Result<Position, RecoveryError> {
         let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now);
@@ -155,10 +157,10 @@ impl Persistence {
             }
             effect::decode(payload, |effect| tx.apply(effect)).map(drop)
         })?;
-        let last = recovered.tail.last;
-        still
-            .restart_at(recovered.tail, recovered.epochs, recovered.bytes)
-            .map_err(|error| RecoveryError::Io(self.dir.clone(), error))?;
+        let last = recovered.end.last;
+        frozen
+            .resume_at(recovered.end, recovered.epochs, recovered.bytes)
+            .map_err(RecoveryError::at(&self.dir))?;
         tx.forget_changes();
         store.loaded(recovered.records);
         self.log.continue_after(recovered.at);
@@ -172,13 +174,13 @@ impl Persistence {
 /// At the start, before the log is read: finishes taking over a full copy, or sets it aside if this node no
 /// longer follows the `leader` that it came from, or has gone on without it.
 pub fn settle_copy(dir: &Path, leader: Option<&str>) -> Result<(), RecoveryError> {
-    let io_error = |error| RecoveryError::Io(dir.into(), error);
+    let io_error = RecoveryError::at(dir);
     let Some(Pending { purpose, begun }) = replacement::pending(dir).map_err(io_error)? else {
         return Ok(());
     };
     if !begun {
         let is_wanted = leader == Some(purpose.leader.as_str())
-            && purpose.holds(leader, recovery::read(dir, |_| Ok(()))?.tail.last);
+            && purpose.holds(leader, recovery::read(dir, |_| Ok(()))?.end.last);
         if !is_wanted {
             return replacement::set_aside(dir).map(drop).map_err(io_error);
         }

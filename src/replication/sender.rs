@@ -48,8 +48,8 @@ pub struct Sender<'e> {
 struct State<'l> {
     cursor: Cursor<'l>,
     buffer: Vec<u8>,
-    /// See `Log::histories`.
-    histories: u64,
+    /// See `Log::generation`.
+    generation: u64,
     /// Bytes sent after the answer.
     sent_bytes: u64,
     /// The last record sent.
@@ -86,7 +86,7 @@ impl Sender<'_> {
         let state = &mut State {
             cursor: feed.cursor,
             buffer: vec![0; CHUNK_BYTES],
-            histories: feed.histories,
+            generation: feed.generation,
             sent_bytes: 0,
             sent: Seq(0),
             beaten: Seq(0),
@@ -129,7 +129,7 @@ impl Sender<'_> {
     /// Sends the records up to the end of what is written, and the messages that come after them.
     fn send_log(&self, state: &mut State<'_>) -> io::Result<()> {
         let log = &self.persistence.log;
-        let end = log.end();
+        let end = log.readable_end();
         let last = end.last.seq;
         if last > state.sent {
             self.follower.record_end(last, end.bytes, self.engine.uptime_ms());
@@ -137,7 +137,7 @@ impl Sender<'_> {
         }
         loop {
             let n = state.cursor.read(&end, &mut state.buffer)?;
-            if log.histories() != state.histories {
+            if log.generation() != state.generation {
                 return Err(io::Error::other("this node's history has become another"));
             }
             if n == 0 {
@@ -154,7 +154,7 @@ impl Sender<'_> {
     /// Whether there is a reason not to wait for records any longer.
     fn is_due(&self, state: &State<'_>) -> bool {
         self.is_done()
-            || self.persistence.log.histories() != state.histories
+            || self.persistence.log.generation() != state.generation
             || self.follower.handover_requested.load(Relaxed)
             || self.must_tell_to_lead(state)
             || self.follower.has_messages()
@@ -195,7 +195,7 @@ impl Sender<'_> {
     fn send_up_to(&self, state: &mut State<'_>, last: Seq) -> io::Result<()> {
         let log = &self.persistence.log;
         log.ensure_written(last).map_err(own_error)?;
-        let end = log.end();
+        let end = log.readable_end();
         loop {
             match state.cursor.read(&end, &mut state.buffer)? {
                 0 => return Ok(()),

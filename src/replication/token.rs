@@ -10,7 +10,8 @@
 //! The crc makes the epoch unique: two nodes that were parted may both count to 3. So a token of a write that
 //! a failover lost is never taken for another write with the same number.
 
-use crate::aof::record::{Epoch, canonical_number, parse_crc};
+use crate::aof::numbers::{canonical_number, parse_crc};
+use crate::aof::record::Epoch;
 use crate::store::effect::Seq;
 
 /// Names one write: LASTSEQ gives it, WAITSEQ takes it.

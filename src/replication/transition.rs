@@ -13,7 +13,7 @@
 //! A handover stops writes first and follows later, so that the follower gets the last record in between.
 //! Until the new leader has been named, the lead can be taken back.
 
-use crate::aof::replacement;
+use super::replacement;
 use crate::cluster::role::Change;
 use crate::cluster::state::{FollowTarget, LeaderAddr};
 use crate::engine::Engine;

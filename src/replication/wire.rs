@@ -20,7 +20,8 @@
 //! Each line ends in a seal, the CRC-32 of the text before it. The seal of an answer also covers the request
 //! as the leader understood it, so a bit that flips on the way there cannot cause a needless full copy.
 
-use crate::aof::record::{Epoch, Position, canonical_number, hex, parse_crc};
+use crate::aof::numbers::{Words, canonical_number, hex, parse_crc};
+use crate::aof::record::{Epoch, Position};
 use crate::store::effect::Seq;
 
 /// No line is longer.
@@ -120,17 +121,15 @@ impl Answer {
     /// Reads a line without its end, the answer to this request, and where the leader's log ends.
     pub fn parse(line: &[u8], request: &Request) -> Option<(Answer, Seq)> {
         let text = unsealed(line, request.seal())?;
-        let mut words = text.split(|&byte| byte == b' ');
-        let kind = words.next()?;
-        let mut number = || canonical_number(words.next()?);
-        let answer = match kind {
-            b"CONTINUE" => Answer::Continue(Epoch(number()?)),
-            b"FULL" => Answer::Full { seq: Seq(number()?), bytes: number()? },
-            b"DIVERGED" => Answer::Diverged(position(&mut words)?),
-            b"BEHIND" => Answer::Behind(position(&mut words)?),
+        let mut words = Words::of(text);
+        let answer = match words.word()? {
+            b"CONTINUE" => Answer::Continue(Epoch(words.number()?)),
+            b"FULL" => Answer::Full { seq: Seq(words.number()?), bytes: words.number()? },
+            b"DIVERGED" => Answer::Diverged(words.position()?),
+            b"BEHIND" => Answer::Behind(words.position()?),
             _ => return None,
         };
-        Some((answer, Seq(canonical_number(words.next()?)?)))
+        Some((answer, Seq(words.number()?)))
     }
 }
 

@@ -3,7 +3,12 @@
 
 use super::rng::Rng;
 use kvstore::aof::base::BaseWriter;
+use kvstore::aof::disk::Disk;
+use kvstore::aof::epochs::Epochs;
+use kvstore::aof::errors::CompactError;
 use kvstore::aof::log::Log;
+use kvstore::aof::record::Epoch;
+use kvstore::aof::record::ResumePoint;
 use kvstore::aof::recovery;
 use kvstore::aof::recovery::Recovered;
 use kvstore::aof::recovery::RecoveryError;
@@ -14,6 +19,7 @@ use kvstore::store::effect::Effect;
 use kvstore::store::effect::MULTI;
 use kvstore::store::effect::Seq;
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 
 /// Value and deadline by key.
@@ -41,6 +47,19 @@ pub fn apply(state: &mut State, effect: Effect<'_>) {
         }
         Effect::FlushAll => state.clear(),
     }
+}
+
+/// Opens a log that goes on at `end`, as the leader of a new epoch.
+pub fn open_log(
+    disk: Box<dyn Disk>,
+    end: ResumePoint,
+    epoch: Epoch,
+    segment_bytes: u64,
+    now: UnixMillis,
+) -> io::Result<Log> {
+    let log = Log::resume(disk, end, Epochs::default(), segment_bytes, 0)?;
+    log.begin_epoch(epoch, now).map_err(io::Error::other)?;
+    Ok(log)
 }
 
 /// The result of recovery of a directory.
@@ -90,7 +109,7 @@ impl History {
     }
 
     /// Walks over the state as a compaction does: in two parts, between which writers go on.
-    pub fn walk(&mut self, log: &Log, base: &mut BaseWriter<'_>) -> Result<(), String> {
+    pub fn walk(&mut self, log: &Log, base: &mut BaseWriter<'_>) -> Result<(), CompactError> {
         let middle = b"c".to_vec();
         let early = self.now().range(..middle.clone());
         add(base, &early.map(|(k, v)| (k.clone(), v.clone())).collect())?;
@@ -99,7 +118,7 @@ impl History {
         }
         // A part of what the base is about to know is not even written yet, let alone durable.
         let seq = self.append(log);
-        log.ensure_written(Seq(seq.0 - 2)).map_err(|error| error.to_string())?;
+        log.ensure_written(Seq(seq.0 - 2)).map_err(CompactError::Log)?;
         self.append(log);
         let late = self.now().range(middle..);
         add(base, &late.map(|(k, v)| (k.clone(), v.clone())).collect())
@@ -130,11 +149,11 @@ fn random_effect(rng: &mut Rng, state: &mut State, payload: &mut Vec<u8>) {
     apply(state, effect);
 }
 
-fn add(base: &mut BaseWriter<'_>, part: &State) -> Result<(), String> {
+fn add(base: &mut BaseWriter<'_>, part: &State) -> Result<(), CompactError> {
     let mut payload = Vec::new();
     for (key, (value, deadline)) in part {
         let deadline = deadline.map(UnixMillis);
         Effect::Set { key, value, deadline }.encode(&mut payload);
     }
-    base.add(&payload, part.len() as u64, NOW).map_err(|error| error.to_string())
+    Ok(base.add(&payload, part.len() as u64, NOW)?)
 }

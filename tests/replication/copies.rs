@@ -193,7 +193,7 @@ fn forgotten_copy(leader: &str, before: u64) -> (Server, std::path::PathBuf) {
     }
     node.kill();
     let data = node.dir().join("data");
-    let last = recover(&data).expect("an intact log").0.tail.last;
+    let last = recover(&data).expect("an intact log").0.end.last;
     let copy = data.join("replacement");
     fs::create_dir(&copy).expect("an empty directory");
     fs::copy(from, copy.join("log-1.aof")).expect("a copy");

@@ -144,7 +144,7 @@ fn two_leaders_of_one_epoch() {
     let new = (epochs(&pair.follower), last_record(pair.follower.port()));
     let dir = pair.leader.shared_dir();
     let (recovered, _) = recover(&dir.path().join("data")).expect("an intact log");
-    let old = (format!("{:016x}", recovered.tail.last.epoch.0), recovered.tail.last.seq.0);
+    let old = (format!("{:016x}", recovered.end.last.epoch.0), recovered.end.last.seq.0);
     assert_eq!(old, new, "both are of one epoch, and as long");
     pair.rejoin();
     assert_no_copy(&pair.leader);

@@ -1,17 +1,17 @@
 //! The times of records: a record is dated when its command ran, and never earlier than the one before it.
 //! Else `--until TIME` stops at the wrong record.
 
+use crate::common::history::open_log;
 use crate::common::nodes::{self, converge, follower_of, lead};
 use crate::common::resp::{Resp, Value};
 use crate::common::server::Server;
 use crate::common::{DEADLINE, wait_until};
 use crate::{call, now_ms};
 use kvstore::aof::disk::Directory;
-use kvstore::aof::log::Log;
-use kvstore::aof::log::Tail;
 use kvstore::aof::record::Epoch;
 use kvstore::aof::record::Header;
 use kvstore::aof::record::Position;
+use kvstore::aof::record::ResumePoint;
 use kvstore::clock::UnixMillis;
 use std::fs;
 use std::path::Path;
@@ -56,8 +56,9 @@ fn a_clock_that_was_set_back_makes_no_record_earlier_than_the_one_before() {
     let data = dir.path().join("data");
     fs::create_dir(&data).expect("a directory");
     let disk = Box::new(Directory::open(&data).expect("a directory"));
-    let (tail, now) = (Tail { last: Position::default(), segment: None }, UnixMillis(later as u64));
-    let log = Log::open(disk, tail, Epoch(1), 64 << 20, 0, now).expect("a log");
+    let (tail, now) =
+        (ResumePoint { last: Position::default(), segment: None }, UnixMillis(later as u64));
+    let log = open_log(disk, tail, Epoch(1), 64 << 20, now).expect("a log");
     log.append(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n", now);
     log.append(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nw\r\n", UnixMillis(now.0 - 5));
     log.sync().expect("a sync");

@@ -6,26 +6,21 @@
 //! - Segments that a connected follower still needs are **pinned**, up to `pinned` bytes. A follower that
 //!   lags further loses its place and gets a full copy, so that it cannot fill the leader's disk.
 
-use super::{Log, files};
+use super::Log;
+use crate::aof::files;
 use crate::lock::Mutex;
 use crate::store::effect::Seq;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// The limits and the pins.
+/// The limits, and what connected followers still need.
 #[derive(Debug, Default)]
 pub struct Retention {
     backlog_bytes: AtomicU64,
     pinned_bytes: AtomicU64,
-    pins: Mutex<Pins>,
-}
-
-#[derive(Debug, Default)]
-struct Pins {
-    last_id: u64,
     /// The first record that is still needed, by pin.
-    needed: BTreeMap<u64, Seq>,
+    pins: Mutex<BTreeMap<u64, Seq>>,
 }
 
 /// While held, keeps the log from some record on.
@@ -38,13 +33,13 @@ pub struct Pin<'l> {
 impl Pin<'_> {
     /// Moves the pin: records before `seq` are no longer needed.
     pub fn advance(&self, seq: Seq) {
-        self.retention.pins.lock().needed.insert(self.id, seq);
+        self.retention.pins.lock().insert(self.id, seq);
     }
 }
 
 impl Drop for Pin<'_> {
     fn drop(&mut self) {
-        self.retention.pins.lock().needed.remove(&self.id);
+        self.retention.pins.lock().remove(&self.id);
     }
 }
 
@@ -52,9 +47,8 @@ impl Log {
     /// Keeps the log from `seq` on, as long as the pin is held.
     pub fn pin(&self, seq: Seq) -> Pin<'_> {
         let mut pins = self.retention.pins.lock();
-        pins.last_id += 1;
-        let id = pins.last_id;
-        pins.needed.insert(id, seq);
+        let id = pins.last_key_value().map_or(0, |(last, _)| last + 1);
+        pins.insert(id, seq);
         Pin { retention: &self.retention, id }
     }
 
@@ -75,7 +69,7 @@ impl Log {
             .filter(|pair| pair[1].0 <= base.0 + 1)
             .map(|pair| pair[0])
             .collect();
-        let needed = self.retention.pins.lock().needed.values().min().copied();
+        let needed = self.retention.pins.lock().values().min().copied();
         let backlog = self.retention.backlog_bytes.load(Relaxed);
         let pinned = self.retention.pinned_bytes.load(Relaxed);
         let mut kept_bytes = 0;

@@ -1,25 +1,25 @@
-//! A full copy takes the place of a log: what makes that safe against crashes, and against being forgotten.
+//! A full copy takes the place of a log, safely against crashes and against being forgotten.
 //!
 //! ```text
-//! incoming/     being received; what it holds counts for nothing
-//! replacement/  complete; `replaces` says for which leader's sake it takes the place of what
+//! incoming/     being received; not used
+//! replacement/  complete; the file `replaces` holds its purpose
 //!   clearing    decided: the old files go, to diverged/ or for good
 //!   moving      they are gone: the new files move to where they belong
 //! ```
 //!
-//! A copy may wait in `replacement/` for a long time: the disk failed, or the process was killed. Meanwhile
-//! the node may have gone on with its old log, as a follower of another leader or as a leader. Then the copy
-//! is of no use any more, and would destroy what was written since. So it is taken over only while the node
-//! follows the leader that the copy came from, and its log still ends at the record where it ended when all
-//! of it had been judged. Otherwise it is moved to `diverged/`: somebody may miss it.
-//!
-//! Once `clearing` is there, the only way is on: each step can be repeated, and a start repeats them.
+//! A copy may wait in `replacement/` while the node goes on with its old log. Then it would destroy newer writes. So
+//! it is taken over only while the node follows the leader that it came from, and the log still ends where it ended
+//! when it was judged; otherwise it is moved to `diverged/`. Once `clearing` is there, the only way is on: each step
+//! can be repeated, and a start repeats them.
 
-use super::disk::{self, Directory, sync_dir};
-use super::files::{self, DIVERGED, Listing};
-use super::mark::Mark;
-use super::record::{Epoch, Position, canonical_number, hex, parse_crc};
+use super::diverged::DIVERGED;
+use crate::aof::disk::{self, Directory};
+use crate::aof::files::{self, Listing};
+use crate::aof::mark::Mark;
+use crate::aof::numbers::{Words, canonical_number};
+use crate::aof::record::Position;
 use crate::clock::UnixMillis;
+use crate::replace::{replace, sync_dir, sync_parent};
 use crate::store::effect::Seq;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -48,19 +48,14 @@ pub struct Purpose {
 impl Purpose {
     fn text(&self) -> String {
         let Position { seq, epoch, crc } = self.replaces;
-        let crc = String::from_utf8_lossy(&hex(crc)).into_owned();
         let Purpose { leader, reaches, aside, .. } = self;
-        format!("{leader}\n{seq} {} {crc}\n{reaches}\n{aside}\n", epoch.0)
+        format!("{leader}\n{seq} {} {crc:08x}\n{reaches}\n{aside}\n", epoch.0)
     }
 
     fn parse(text: &str) -> Option<Purpose> {
         let mut lines = text.lines().map(str::to_string);
         let leader = lines.next()?;
-        let replaces = lines.next()?;
-        let mut words = replaces.split(' ').map(str::as_bytes);
-        let seq = Seq(canonical_number(words.next()?)?);
-        let epoch = Epoch(canonical_number(words.next()?)?);
-        let replaces = Position { seq, epoch, crc: parse_crc(words.next()?)? };
+        let replaces = Words::of(lines.next()?.as_bytes()).position()?;
         let reaches = Seq(canonical_number(lines.next()?.as_bytes())?);
         Some(Purpose { leader, replaces, reaches, aside: lines.next()? })
     }
@@ -84,12 +79,12 @@ pub struct Pending {
 /// Makes the copy in `incoming/` one that is complete.
 pub fn commit(dir: &Path, purpose: &Purpose) -> io::Result<()> {
     let incoming = dir.join(INCOMING);
-    files::replace(&incoming.join(REPLACES), purpose.text().as_bytes())?;
+    replace(&incoming.join(REPLACES), purpose.text().as_bytes())?;
     fs::rename(incoming, dir.join(REPLACEMENT))?;
     sync_dir(dir)
 }
 
-/// Whether there is a complete copy, and what for.
+/// The complete copy that waits, if there is one.
 pub fn pending(dir: &Path) -> io::Result<Option<Pending>> {
     let replacement = dir.join(REPLACEMENT);
     if !replacement.exists() {
@@ -120,7 +115,7 @@ pub fn begin(dir: &Path, purpose: &Purpose) -> io::Result<()> {
     create(&dir.join(REPLACEMENT).join(CLEARING))
 }
 
-/// Goes on with what [`begin`] has begun, from wherever a crash has left it.
+/// Completes what [`begin`] has begun, from wherever a crash has left it.
 pub fn finish(dir: &Path) -> io::Result<()> {
     let replacement = dir.join(REPLACEMENT);
     let names = disk::names(&replacement)?;
@@ -152,22 +147,16 @@ fn clear(dir: &Path, replacement: &Path) -> io::Result<()> {
             fs::rename(dir.join(name), aside.join(name))?;
         }
     }
-    if !purpose.aside.is_empty() {
-        sync_dir(&aside)?;
-    }
+    sync_dir(if purpose.aside.is_empty() { dir } else { &aside })?;
     sync_dir(dir)
 }
 
 /// As [`set_aside`], if there is a copy. For a running node: as long as it runs, its old log is whole.
 pub fn drop_pending(dir: &Path) -> io::Result<()> {
-    if dir.join(REPLACEMENT).exists() {
-        set_aside(dir)?;
-    }
-    Ok(())
+    if dir.join(REPLACEMENT).exists() { set_aside(dir).map(drop) } else { Ok(()) }
 }
 
-/// Moves a copy that waits, and is not to be taken over any more, to `diverged/`, durably; returns where it
-/// is now.
+/// Moves a copy that will not be taken over to `diverged/`, durably; returns its new path.
 pub fn set_aside(dir: &Path) -> io::Result<PathBuf> {
     let diverged = dir.join(DIVERGED);
     fs::create_dir_all(&diverged)?;
@@ -185,12 +174,13 @@ pub fn set_aside(dir: &Path) -> io::Result<PathBuf> {
 
 fn create(path: &Path) -> io::Result<()> {
     File::create(path)?.sync_all()?;
-    disk::sync_parent(path)
+    sync_parent(path)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aof::record::Epoch;
 
     fn purpose(aside: &str) -> Purpose {
         let replaces = Position { seq: Seq(7), epoch: Epoch(2), crc: 0xab };
@@ -275,7 +265,7 @@ mod tests {
             let purpose = Purpose { reaches, ..purpose("") };
             commit(dir.path(), &purpose).unwrap();
             begin(dir.path(), &purpose).unwrap();
-            let mark = super::super::mark::read(dir.path()).unwrap();
+            let mark = crate::aof::mark::read(dir.path()).unwrap();
             assert_eq!(mark, Some(reaches.min(purpose.replaces.seq)));
         }
     }

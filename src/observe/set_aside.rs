@@ -1,40 +1,36 @@
-//! What was set aside: `quarantine/`, what recovery cut off, and `diverged/`, what only this node had when it
-//! came back to follow another.
-//!
-//! The server never removes any of it: these are writes that somebody may want back. So it grows until an
-//! operator looks through it, and that it does must be seen. INFO and the metrics show the sizes as of the
-//! last look, which the sweeper takes; the log warns above `set-aside-warn-size`, again after an hour.
+//! The size of what was set aside: `quarantine/` (cut off by recovery) and `diverged/` (what only this node had when
+//! it followed another). The server never removes any of it, because somebody may want these writes back. INFO and
+//! the metrics show the sizes, and the log warns once an hour above `set-aside-warn-size`.
 
-use super::files::{DIVERGED, QUARANTINE};
+use crate::aof::files::QUARANTINE;
 use crate::lock::Mutex;
+use crate::replication::diverged::DIVERGED;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Operators remove files by hand, so the directories are looked at again.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// Interval between two measurements: operators remove files by hand.
+const MEASURE_EVERY: Duration = Duration::from_secs(10);
 const WARN_EVERY: Duration = Duration::from_secs(3600);
 
-/// The two directories of a data directory, and their sizes at the last look.
+/// The two directories of a data directory, with their sizes at the last measurement.
 #[derive(Debug, Default)]
-pub struct Aside {
+pub struct SetAside {
     dir: PathBuf,
     quarantine_bytes: AtomicU64,
     diverged_bytes: AtomicU64,
     times: Mutex<Times>,
 }
 
+/// The last measurement, and the last warning.
 #[derive(Debug, Default)]
-struct Times {
-    looked: Option<Instant>,
-    warned: Option<Instant>,
-}
+struct Times(Option<Instant>, Option<Instant>);
 
-impl Aside {
-    /// Those of this data directory, as they are.
-    pub fn of(dir: &Path) -> Aside {
-        let aside = Aside { dir: dir.to_path_buf(), ..Aside::default() };
+impl SetAside {
+    /// Measures the directories of this data directory.
+    pub fn of(dir: &Path) -> SetAside {
+        let aside = SetAside { dir: dir.to_path_buf(), ..SetAside::default() };
         aside.measure();
         aside
     }
@@ -49,31 +45,31 @@ impl Aside {
         self.diverged_bytes.load(Relaxed)
     }
 
-    /// Whether that is more than `warn_bytes`; 0 is never exceeded.
+    /// True if both together are more than `warn_bytes`; 0 is never exceeded.
     pub fn is_over(&self, warn_bytes: u64) -> bool {
         warn_bytes > 0 && self.quarantine_bytes() + self.diverged_bytes() > warn_bytes
     }
 
-    /// Something was set aside: the next look is taken at once.
+    /// Something was set aside: the next [`SetAside::look`] measures at once.
     pub fn note_change(&self) {
-        self.times.lock().looked = None;
+        self.times.lock().0 = None;
     }
 
-    /// Measures, unless that was done lately, and warns, unless that was done in the last hour.
+    /// Measures if the last measurement is old, and warns unless that was done in the last hour.
     pub fn look(&self, warn_bytes: u64) {
         let mut times = self.times.lock();
         let is_due = |last: Option<Instant>, every| last.is_none_or(|last| last.elapsed() >= every);
-        if !is_due(times.looked, LOOK_EVERY) {
+        if !is_due(times.0, MEASURE_EVERY) {
             return;
         }
-        times.looked = Some(Instant::now());
+        times.0 = Some(Instant::now());
         self.measure();
         if !self.is_over(warn_bytes) {
-            if times.warned.take().is_some() {
+            if times.1.take().is_some() {
                 log::info!("what was set aside is less than set-aside-warn-size again");
             }
-        } else if is_due(times.warned, WARN_EVERY) {
-            times.warned = Some(Instant::now());
+        } else if is_due(times.1, WARN_EVERY) {
+            times.1 = Some(Instant::now());
             log::warn!(
                 "{}: {} bytes in {QUARANTINE}/ and {} in {DIVERGED}/ are more than set-aside-warn-size \
                  ({warn_bytes}); look through them ('kvstore log FILE') and remove what nobody needs",
@@ -90,7 +86,7 @@ impl Aside {
     }
 }
 
-/// Bytes of all files in a directory and in those within it. What cannot be read counts as nothing.
+/// Bytes of all files in a directory and in those within it. Unreadable files count as nothing.
 fn size(dir: &Path) -> u64 {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let sizes = entries.map(|entry| match entry.metadata() {
@@ -108,7 +104,7 @@ mod tests {
     #[test]
     fn files_in_directories_count_and_absent_ones_do_not() {
         let dir = tempfile::tempdir().unwrap();
-        let aside = Aside::of(dir.path());
+        let aside = SetAside::of(dir.path());
         assert_eq!((aside.quarantine_bytes(), aside.diverged_bytes()), (0, 0));
         fs::create_dir_all(dir.path().join("diverged/all-7-0000")).unwrap();
         fs::create_dir_all(dir.path().join("quarantine")).unwrap();

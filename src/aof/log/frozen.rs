@@ -1,0 +1,115 @@
+//! The log of a follower: records that come from a leader, and resuming after another record when the files have
+//! been cut off or replaced.
+
+use super::segments::{SyncTurn, Writer};
+use super::{Log, LogError};
+use crate::aof::epochs::{EpochStart, Epochs};
+use crate::aof::record::{Epoch, Header, Position, ResumePoint};
+use crate::aof::truncate;
+use crate::clock::UnixMillis;
+use crate::store::effect::Seq;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{Ordering::Relaxed, Ordering::SeqCst};
+
+/// While this is held, no thread syncs or begins a segment: the files can be replaced or cut off.
+pub struct Frozen<'l> {
+    log: &'l Log,
+    _turn: SyncTurn<'l>,
+}
+
+impl Log {
+    /// Begins an epoch: its first record, an empty one, is durable before this returns.
+    pub fn begin_epoch(&self, epoch: Epoch, now: UnixMillis) -> Result<Position, LogError> {
+        let mut pending = self.appender.pending.lock();
+        pending.epoch = epoch;
+        self.appender.add(&mut pending, &[], crc32fast::hash(&[]), now);
+        let first = pending.last;
+        self.watermarks.set_appended(first.seq);
+        let start = EpochStart { epoch, first: first.seq, crc: first.crc };
+        self.appender.epochs.write().note(start);
+        drop(pending);
+        self.sync().map(|_| first)
+    }
+
+    /// Adds a record of the leader's, byte for byte. The caller has checked it against [`Log::last`], and holds
+    /// the locks of what it changes.
+    ///
+    /// # Panics
+    /// If it does not follow the last record: the copies would differ from then on.
+    pub fn append_record(&self, header: &Header, record: &[u8]) -> Seq {
+        let mut pending = self.appender.pending.lock();
+        let follows = header.seq == pending.last.next() && header.epoch >= pending.last.epoch;
+        assert!(follows, "a record of the leader's must follow the last one");
+        if header.epoch > pending.last.epoch {
+            let start = EpochStart { epoch: header.epoch, first: header.seq, crc: header.crc };
+            self.appender.epochs.write().note(start);
+            pending.epoch = header.epoch;
+        }
+        pending.bytes.extend_from_slice(record);
+        pending.last = header.position();
+        pending.at = pending.at.max(header.at);
+        self.appender.pending_bytes.fetch_add(record.len() as u64, Relaxed);
+        self.watermarks.set_appended(header.seq);
+        header.seq
+    }
+
+    /// Waits for the turn to sync and keeps it. The caller appends nothing meanwhile.
+    pub fn freeze(&self) -> Frozen<'_> {
+        let frozen = Frozen { log: self, _turn: self.sync_turn() };
+        self.generation.fetch_add(1, SeqCst);
+        self.wake_readers();
+        frozen
+    }
+
+    /// Changes when the log resumes after another record than its last, or is about to: what was read from the
+    /// files before is no part of what is read after.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(SeqCst)
+    }
+}
+
+impl Frozen<'_> {
+    /// True if everything that was appended is in the files.
+    pub fn is_complete(&self) -> bool {
+        let writer = self.log.segments.writer.lock();
+        writer.is_idle() && self.log.appender.pending.lock().bytes.is_empty()
+    }
+
+    /// Cuts the files off after a record; [`Frozen::resume_at`] must follow.
+    pub fn cut_after(&self, dir: &Path, last: Seq) -> io::Result<()> {
+        // First, so that the mark is never ahead of the log.
+        self.log.segments.mark.set(last)?;
+        truncate::cut_after(dir, last)
+    }
+
+    /// Resumes where the replaced or shortened files end; they have `size` bytes.
+    ///
+    /// # Panics
+    /// If something is pending: it would belong to a history that is gone ([`Frozen::is_complete`]).
+    pub fn resume_at(self, at: ResumePoint, epochs: Epochs, size: u64) -> io::Result<()> {
+        let log = self.log;
+        let mut writer = log.segments.writer.lock();
+        let mut pending = log.appender.pending.lock();
+        assert!(
+            pending.bytes.is_empty() && writer.is_idle(),
+            "records are pending that belong to a history which is gone"
+        );
+        // The mark must never be ahead of the log, not even over a power cut.
+        log.segments.mark.set(at.last.seq)?;
+        let bytes = writer.end.bytes;
+        *writer = Writer::at(&*log.disk, at)?;
+        writer.end.bytes = bytes;
+        (pending.last, pending.epoch) = (at.last, at.last.epoch);
+        *log.appender.epochs.write() = epochs;
+        log.segments.total_bytes.store(size, Relaxed);
+        log.segments.is_full.store(false, Relaxed);
+        log.watermarks.resume_at(at.last.seq);
+        // Again: a thread that read the generation in between may have seen a part of these changes.
+        log.generation.fetch_add(1, SeqCst);
+        drop((pending, writer));
+        log.wake_readers();
+        log.watermarks.progress.notify();
+        Ok(())
+    }
+}
