@@ -2,19 +2,39 @@
 //!
 //! # The life of a SET
 //!
-//! ```text
-//!  telnet, redis-py, …
-//!      │ bytes
-//!  server::connection   reads what is there                              thread conn-<n>
-//!  protocol::Decoder    finds the request in it: a RESP array or a line
-//!  engine::execute      row in the command table? password given? log in order?
-//!  store::begin         locks the key's shard
-//!  commands::set        checks the arguments, makes the effect `SET k v`
-//!  store::Tx::apply     changes the table: the only place that does
-//!  aof::Log::append     adds the effect to the log, still under the shard's lock
-//!  engine::gate         waits until the log is as safe as `appendfsync` promises
-//!  clients::outbox      sends the reply, never blocking on the client
-//! ```
+//! From the socket to the reply, file by file, in the order in which a `SET k v` comes through:
+//!
+//! | file | functions | what happens |
+//! |---|---|---|
+//! | `server/connection.rs` | `Connection::run`, `read`, `run_requests` | thread `conn-<n>` reads the socket, once for many requests |
+//! | `protocol/input.rs` | `Input::room`, `waiting` | the bytes received and not yet used |
+//! | `protocol/request.rs` | `Decoder::step`, `args` | finds the request: a RESP array or a line |
+//! | `engine/execute.rs` | `execute`, `admit`, `run` | the guards: password, MULTI, pause, log, role, memory |
+//! | `commands/table.rs` | `Table::resolve` | the command's row: flags, keys, function |
+//! | `store/tx.rs` | `Store::begin` | a transaction on the key's shard |
+//! | `store/locks.rs` | `Store::lock` | the shard's lock |
+//! | `commands/strings.rs` | `set` | checks the arguments, makes the effect `SET k v` |
+//! | `store/write.rs` | `Tx::apply`, `commit` | changes state: the only place that does |
+//! | `store/effect.rs` | `Effect::encode` | writes the effect down for the log |
+//! | `store/shard.rs`, `table.rs`, `entry.rs` | `Shard::set`, `Entry::new` | the table in memory |
+//! | `aof/log/mod.rs`, `aof/record.rs` | `Log::append`, `append_header` | adds the record to the log, still under the shard's lock |
+//! | `engine/gate.rs` | `pass_gate`, `try_pass` | after the batch: waits until the log is as safe as `appendfsync` promises, or parks the replies |
+//! | `engine/sending.rs` | `flush`, `send_replies` | the replies of the batch leave together |
+//! | `clients/outbox.rs` | `Outbox::send` | one `send`, which never blocks on the client |
+//!
+//! `protocol/args.rs` and `protocol/reply.rs` carry the words and the reply, `engine/session.rs` the state of the
+//! connection, `observe/probe.rs` the time it took.
+//!
+//! And on to a follower:
+//!
+//! | file | functions | what happens |
+//! |---|---|---|
+//! | `replication/sender.rs` | `run`, `send_log` | thread `repl-out-<n>` wakes when the log has been written |
+//! | `replication/cursor.rs` | `Cursor::read` | reads the log's files, byte by byte as they are |
+//! | `replication/incoming.rs` | `Incoming::read`, `item` | the follower's thread `repl-in` finds the record and checks it |
+//! | `replication/link.rs` | `stream`, `apply_items`, `acknowledge` | applies what has come, then reports how far it is |
+//! | `replication/replica.rs` | `apply_record` | through the same `Tx::apply`, and into the follower's own log |
+//! | `cluster/progress.rs` | `ReplicaProgress` | the leader keeps what each follower has acknowledged |
 //!
 //! # Modules, in reading order
 //!
@@ -80,8 +100,8 @@
 //!   `Client::labels`, `Blocked`, `Pause::pause`, `Pool::connection_tx`, `Shutdown::woken`, `Rarely`
 //! - cluster and pubsub: `Role::state` and `figures`, `Freshness::awaited`, `Progress::claims`,
 //!   `ReplicaProgress::state`, `PubSub::registry`
-//! - reference: `Cell::Text` and `Limits` of each setting, `Metrics::errors` and `rates`, `Latency`, `Ring`,
-//!   `Observed::timeline`, `Feed::lines`, the status page's `listeners`
+//! - reference: `Cell::Text` and `Limits` of each setting, `Metrics::errors` and `rates`, `Latency`, `RecentCommands`,
+//!   `ObservedCommand::timeline`, `Feed::lines`, the status page's `listeners`
 //!
 //! # Ten questions, and where the answer is
 //!

@@ -98,7 +98,7 @@ fn reset(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     session.reply_mode = ReplyMode::On;
     session.leave_transaction();
     (session.begins_monitoring, session.monitoring) = (None, None);
-    session.client.note_dialect(Dialect::Resp2);
+    session.client.record_dialect(Dialect::Resp2);
     session.client.no_evict.store(false, Relaxed);
     session.client.no_touch.store(false, Relaxed);
     session.client.set_labels(|labels| labels.name.clear());
@@ -158,7 +158,7 @@ fn hello(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
         session.client.set_labels(|labels| labels.name = name);
     }
     session.resp = dialect;
-    session.client.note_dialect(dialect);
+    session.client.record_dialect(dialect);
     if reply.dialect() != Dialect::Text {
         reply.set_dialect(dialect);
         session.client.subscriber.speak(dialect);

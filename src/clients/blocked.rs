@@ -9,9 +9,8 @@
 //!
 //! While it waits, the client counts in `blocked_clients`, and CLIENT LIST shows it with `b`.
 //!
-//! A client that leaves during an endless wait (`WAIT 1 0`) would hold its thread for ever. So once a second
-//! the sweeper unblocks such clients that have closed their end of the connection. Redis drops the client;
-//! here it is still answered, because `nc -N` closes its end and reads on.
+//! Once a second the sweeper unblocks clients that wait endlessly (`WAIT 1 0`) and have closed their end of the
+//! connection. They are still answered, because `nc -N` closes its end and reads on.
 
 use super::{Client, Clients};
 use crate::error::Failure;

@@ -1,4 +1,4 @@
-//! The clients that are connected: what CLIENT LIST shows and CLIENT KILL ends.
+//! The connected clients: CLIENT LIST shows them, CLIENT KILL ends them. Their threads are in `server/`.
 
 pub(crate) mod blocked;
 pub mod outbox;
@@ -22,57 +22,58 @@ use std::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed},
 };
 
-/// Counts connections from 1; never used twice by one server.
+/// The number of a connection, from 1; a server never uses one twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClientId(pub u64);
 
-/// What others may know of a connection, and do to it. Its own thread keeps the figures up to date.
+/// The part of a connection that other threads may read and change. Its own thread keeps the figures up to
+/// date.
 #[derive(Debug)]
 pub struct Client {
-    /// Its number.
+    /// The connection's number.
     pub id: ClientId,
     /// The peer's address.
     pub addr: SocketAddr,
-    /// Our address that it connected to.
+    /// The address of ours that it connected to.
     pub local_addr: SocketAddr,
-    /// What is on its way to it.
+    /// Replies and messages on their way to it.
     pub outbox: Arc<Outbox>,
-    /// What publishers see of it.
+    /// Its subscriptions, as publishers see them.
     pub subscriber: Arc<Subscriber>,
     /// Set by CLIENT NO-EVICT.
     pub no_evict: AtomicBool,
     /// Set by CLIENT NO-TOUCH.
     pub no_touch: AtomicBool,
-    /// Whether it gets a line for each command of everybody.
+    /// True while it is a MONITOR.
     pub monitors: AtomicBool,
-    /// Set when a key that it watches changes.
+    /// True after a key that it watches has changed.
     pub watch_fired: Arc<AtomicBool>,
     since: Stopwatch,
-    /// Seconds after `since` of its last request.
+    /// When its last request came, in seconds after `since`.
     last_used_seconds: AtomicU64,
     /// Index of its last command in the table, `NO_COMMAND` before the first.
     last_command: AtomicU32,
     input_bytes: AtomicUsize,
-    /// Its input buffer, and what else its thread keeps for it.
+    /// Bytes of its input buffer and of its thread's other buffers.
     buffers: Account,
     dialect: AtomicU32,
     /// Commands queued since MULTI, -1 outside of one.
     multi_commands: AtomicI64,
-    /// Bytes held for them, and for watches.
+    /// Bytes of queued commands and of watched keys.
     multi_bytes: Account,
     labels: Mutex<Labels>,
-    /// It is a follower: this node's log is sent to it.
+    /// True if this node's log is sent to it.
     follower: AtomicBool,
     killed: AtomicBool,
-    /// Its wait in a command, if it is in one.
+    /// Its wait in a command.
     pub(crate) blocked: Blocked,
-    /// Batches of replies that the sync thread will send.
+    /// Batches of replies that are parked.
     parked: AtomicUsize,
-    /// They have been sent, or will not be.
+    /// Notified when the last parked batch has left, or the client is killed.
     unparked: Signal,
 }
 
-/// What a client says of itself.
+/// A client's description of itself.
 #[derive(Clone, Debug, Default)]
 pub struct Labels {
     /// CLIENT SETNAME.
@@ -122,26 +123,26 @@ impl Client {
         }
     }
 
-    /// Notes a command; `index` is its place in the table.
-    pub fn note_command(&self, index: usize) {
+    /// Records a command by its index in the table.
+    pub fn record_command(&self, index: usize) {
         self.last_command.store(index as u32, Relaxed);
     }
 
-    /// Notes how much of its input is waiting and how large the buffers for it are. Called before each
-    /// wait for more, so it also notes the time.
-    pub fn note_input(&self, waiting: usize, buffers: usize) {
+    /// Records how much input waits and how large its buffers are. Called before each wait for more input, so
+    /// it also records the time.
+    pub fn record_input(&self, waiting: usize, buffers: usize) {
         self.input_bytes.store(waiting, Relaxed);
         self.buffers.set(buffers);
         self.last_used_seconds.store(self.age_seconds(), Relaxed);
     }
 
-    /// Notes the RESP version.
-    pub fn note_dialect(&self, dialect: Dialect) {
+    /// Records the RESP version.
+    pub fn record_dialect(&self, dialect: Dialect) {
         self.dialect.store(if dialect == Dialect::Resp3 { 3 } else { 2 }, Relaxed);
     }
 
-    /// Notes how many commands are queued, -1 for no transaction, and the bytes held for it.
-    pub fn note_transaction(&self, commands: i64, bytes: usize) {
+    /// Records how many commands are queued (-1: no transaction), and their bytes.
+    pub fn record_transaction(&self, commands: i64, bytes: usize) {
         self.multi_commands.store(commands, Relaxed);
         self.multi_bytes.set(bytes);
     }
@@ -156,40 +157,41 @@ impl Client {
         self.outbox.send(bytes, largest_value, limit)
     }
 
-    /// Whether replies to it wait with the sync thread; later ones must wait behind them.
+    /// True while replies to it are parked; later ones must be parked after them.
     pub fn has_parked(&self) -> bool {
         self.parked.load(Acquire) > 0
     }
 
-    /// Waits until the sync thread has sent what is parked with it: at most for a sync or two.
+    /// Waits until its parked replies have been sent: for a sync or two at most.
     pub fn wait_unparked(&self) {
         self.unparked.wait_until(None, || !self.has_parked() || self.is_killed());
     }
 
-    /// Counts a batch of replies that goes to the sync thread, see [`Outbox::park`].
+    /// Counts a batch of replies that is being parked, see [`Outbox::park`].
     pub(crate) fn park(&self, reply: &Reply, limit: OutputLimit) -> Result<(), SendError> {
         self.outbox.park(reply.bytes().len(), reply.largest_value(), limit)?;
         self.parked.fetch_add(1, AcqRel);
         Ok(())
     }
 
+    /// A parked batch has been sent.
     pub(crate) fn unpark(&self) {
         if self.parked.fetch_sub(1, AcqRel) == 1 {
             self.unparked.notify();
         }
     }
 
-    /// What it says of itself.
+    /// Its description of itself.
     pub fn labels(&self) -> Labels {
         self.labels.lock().clone()
     }
 
-    /// Changes what it says of itself.
+    /// Changes its description of itself.
     pub fn set_labels(&self, change: impl FnOnce(&mut Labels)) {
         change(&mut self.labels.lock());
     }
 
-    /// What kind of client it is.
+    /// Its class, which decides its output limit.
     pub fn class(&self) -> ClientClass {
         match self.subscriber.listens() {
             _ if self.is_follower() => ClientClass::Replica,
@@ -198,12 +200,12 @@ impl Client {
         }
     }
 
-    /// From now on it is sent this node's log.
+    /// From now on this node's log is sent to it.
     pub fn becomes_follower(&self) {
         self.follower.store(true, Relaxed);
     }
 
-    /// Whether it is sent this node's log.
+    /// True if this node's log is sent to it.
     pub fn is_follower(&self) -> bool {
         self.follower.load(Relaxed)
     }
@@ -216,7 +218,7 @@ impl Client {
         self.blocked.wake();
     }
 
-    /// Whether it is being ended.
+    /// True if it is being ended.
     pub fn is_killed(&self) -> bool {
         self.killed.load(Relaxed)
     }
@@ -225,7 +227,7 @@ impl Client {
         self.since.micros() / 1_000_000
     }
 
-    /// Its line in CLIENT LIST, with Redis's fields. `command` tells a command's name by its index.
+    /// Its line in CLIENT LIST, with Redis's fields. `command` gives a command's name by its index.
     pub fn describe(&self, command: impl Fn(usize) -> &'static str) -> String {
         let labels = self.labels();
         let age = self.age_seconds();
@@ -285,9 +287,9 @@ pub struct Clients {
     by_id: Mutex<BTreeMap<ClientId, Arc<Client>>>,
     last_id: AtomicU64,
     memory: Total,
-    /// How many there are for which output waits.
+    /// The number of clients that output waits for.
     slow: Total,
-    /// One has left, or has become a follower.
+    /// Notified when a client has left or has become a follower.
     pub changed: Signal,
 }
 
@@ -336,7 +338,7 @@ impl Clients {
         self.by_id.lock().len()
     }
 
-    /// Whether there is none.
+    /// True if there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -346,7 +348,7 @@ impl Clients {
         self.by_id.lock().values().cloned().collect()
     }
 
-    /// Those for which output waits: usually none, which costs one relaxed load to find out.
+    /// The clients that output waits for. Usually there are none, which costs one relaxed load.
     pub fn slow(&self) -> Vec<Arc<Client>> {
         if self.slow.get() == 0 {
             return Vec::new();
@@ -355,8 +357,8 @@ impl Clients {
         by_id.values().filter(|client| client.outbox.queued_bytes() > 0).cloned().collect()
     }
 
-    /// Bytes held for all of them: input buffers, transactions and waiting output. The sum is kept, not
-    /// taken.
+    /// Bytes held for all clients: input buffers, transactions and waiting output. Kept up to date by each
+    /// change.
     pub fn memory(&self) -> &Total {
         &self.memory
     }

@@ -1,25 +1,21 @@
-//! What goes out to one client.
+//! Output to one client.
 //!
 //! A connection's thread reads requests and sends replies. If it blocked while sending, it would stop
-//! reading; a client that sends a hundred thousand commands before it reads one reply would block too,
-//! and both would wait for ever. So nobody blocks on a client's socket but the thread made for it:
+//! reading. A client that sends a hundred thousand commands before it reads one reply would block too, and
+//! both would wait for ever. So only the push thread blocks on a client's socket:
 //!
 //! ```text
 //! conn-7       ──── send ────▶ socket            usually: the kernel takes all of it at once
 //!                  └─ rest ──▶ queue ──▶ conn-7-push ──▶ socket
 //! ```
 //!
-//! The push thread is started by the first send that stalls and ends when the queue is empty. Order is
-//! kept: as long as anything is queued, whatever is sent joins the queue.
+//! The push thread is started by the first send that stalls and ends when the queue is empty. Order is kept:
+//! while anything is queued, all that is sent joins the queue.
 //!
-//! What waits is bounded by the client's [`OutputLimit`], counting what is being added and what is parked
-//! with the sync thread. A client over it is cut off, because the alternatives are to stop reading (above)
-//! or to let one client take all memory. One value that is a whole reply may exceed the limit, so that
-//! every value can be read: the bound is the limit and the largest of the values that wait. The sweeper
-//! looks at clients for which something waits ([`Outbox::check`]): a client over its soft limit is cut off
-//! when the time is over, also if it asks for nothing more.
-//!
-//! Out of scope: who decides what to send.
+//! The bytes that wait, parked replies included, are bounded by the client's [`OutputLimit`]. A client over it
+//! is cut off; the alternatives are to stop reading (above) or to let one client take all memory. One value
+//! that is a whole reply may exceed the limit, so that every value can be read. The sweeper checks clients with
+//! waiting output ([`Outbox::check`]), so a client over its soft limit is cut off even if it sends nothing more.
 
 use crate::config::OutputLimit;
 use crate::lock::{Mutex, MutexGuard, rank};
@@ -35,20 +31,19 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a client may take nothing at all of its last replies, before a connection that is ending
-/// stops waiting for it.
+/// A connection that is ending stops waiting for its client when the client has read nothing for this long.
 const STALL_MAX: Duration = Duration::from_secs(60);
 /// The push thread calls only `write`.
 const PUSH_STACK_BYTES: usize = 64 << 10;
 /// Replies are gathered into pieces of about this size, so that small ones do not become small writes.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// Why nothing more can be sent.
+/// The reason why nothing more can be sent.
 #[derive(Debug)]
 pub enum SendError {
     /// The socket is closed or broken.
     Closed(io::Error),
-    /// With these bytes more would wait than the limit allows: how many.
+    /// More bytes would wait than the limit allows: this many.
     OverLimit(usize),
     /// The rest needs a push thread, and none can be had: the connection has been cut.
     NoThread(io::Error),
@@ -75,7 +70,7 @@ struct Queue {
     pieces: VecDeque<Vec<u8>>,
     /// Bytes in `pieces` and in the hands of the push thread.
     bytes: usize,
-    /// Bytes parked with the sync thread: they join the queue, or the socket, after its next sync.
+    /// Bytes of parked replies. They join the queue, or the socket, when they leave.
     parked: usize,
     /// The largest value that was queued as a whole reply, since the queue was empty.
     largest_value: usize,
@@ -87,8 +82,8 @@ struct Queue {
 }
 
 impl Outbox {
-    /// The way out through this socket, for the client of this number. What waits is part of `memory`;
-    /// `slow` counts the clients for which anything does.
+    /// An outbox for the client with this number. Waiting bytes are part of `memory`; `slow` counts the
+    /// clients with waiting output.
     pub fn new(socket: TcpStream, client: u64, memory: &Total, slow: &Total) -> Outbox {
         Outbox {
             socket,
@@ -116,8 +111,8 @@ impl Outbox {
         self.sent_bytes.load(Relaxed)
     }
 
-    /// Sends without ever blocking on the client. What the kernel does not take is queued. A value of
-    /// `largest_value` bytes in it is a whole reply and may exceed the limit.
+    /// Sends without blocking on the client; bytes that the kernel does not take are queued. One value of
+    /// `largest_value` bytes may exceed the limit.
     pub fn send(
         self: &Arc<Self>,
         bytes: &[u8],
@@ -163,7 +158,7 @@ impl Outbox {
         self.count(&mut queue);
     }
 
-    /// Looks whether more waits than may, by the limit as it is now: if so, cuts off and returns how much.
+    /// Cuts the client off if more waits than the limit allows; then returns how much.
     pub fn check(&self, limit: OutputLimit) -> Option<usize> {
         let mut queue = self.queue.lock();
         let is_over = !queue.broken && queue.is_over(0, limit);
@@ -173,14 +168,14 @@ impl Outbox {
     /// Returns how much waited.
     fn cut_off(&self, mut queue: MutexGuard<'_, Queue>, added: usize) -> usize {
         let waiting = queue.waiting() + added;
-        // At once, so that of several who send only one finds it over its limit.
+        // At once, so that of several sending threads only one finds it over its limit.
         queue.broken = true;
         drop(queue);
         self.cut();
         waiting
     }
 
-    /// What waits has changed.
+    /// Records how much waits.
     fn count(&self, queue: &mut Queue) {
         let waiting = queue.waiting();
         if waiting == 0 {
@@ -193,7 +188,7 @@ impl Outbox {
         self.waits.set(usize::from(waiting > 0));
     }
 
-    /// Keeps everybody else from sending: what is decided during the turn is so when its bytes leave.
+    /// Keeps other threads from sending: a decision made during the turn still holds when its bytes leave.
     pub fn turn(self: &Arc<Self>) -> Turn<'_> {
         Turn { outbox: self, queue: self.queue.lock() }
     }
@@ -211,7 +206,7 @@ impl Outbox {
         }
     }
 
-    /// Breaks the connection off in both directions: whoever reads from or writes to it is woken.
+    /// Shuts the connection down in both directions, which wakes threads that read from or write to it.
     pub fn cut(&self) {
         self.queue.lock().broken = true;
         // It fails if the peer is gone already, which is as well.
@@ -331,7 +326,7 @@ impl Queue {
         }
     }
 
-    /// Whether too much waits with so many bytes more: now, or, for the soft limit, for too long.
+    /// True if with these bytes added too much waits, or, for the soft limit, has waited for too long.
     fn is_over(&mut self, added: usize, limit: OutputLimit) -> bool {
         let waiting = (self.waiting() + added) as u64;
         if limit.hard_bytes > 0

@@ -1,8 +1,8 @@
-//! The thread `compactor`: replaces the log by the state that it leads to.
+//! The thread `compactor`: replaces the log by the state that it describes.
 //!
-//! Nothing is forked and nobody is stopped: the store is copied in small parts, each under its shard's
-//! read lock for as long as it takes to copy some tens of kilobytes, at a bounded rate. The order of
-//! steps, which makes a crash at any point harmless, is [`compaction`]'s.
+//! No fork and no pause: the store is copied in small parts, each under its shard's read lock for the time of
+//! copying some tens of kilobytes, at a bounded rate. [`compaction`] has the order of steps that makes a crash
+//! at any point harmless.
 
 use super::{Engine, Persistence};
 use crate::aof::base::BaseWriter;
@@ -19,32 +19,32 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// How often the growth of the log is looked at.
+/// How often the growth of the log is checked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Someone who wants a compaction, and is told how it went.
+/// A request for a compaction, with the channel for its result.
 type Request = Option<Sender<Result<(), String>>>;
 
-/// What INFO tells of compactions, and the way to ask for one.
+/// The state of compactions, for INFO, and the way to ask for one.
 #[derive(Debug)]
 pub struct Compactor {
     request_tx: Sender<Request>,
     request_rx: Receiver<Request>,
-    /// A request has come. Shutdown wakes it, too.
+    /// Notified by a request and by shutdown.
     pub(crate) wanted: Arc<Signal>,
-    /// Whether one is going on.
+    /// True during a compaction.
     pub running: AtomicBool,
-    /// Since when.
+    /// When it began.
     began: Mutex<Option<Instant>>,
-    /// Unix seconds of the last one that succeeded, at first of the start.
+    /// Unix seconds of the last success, at first of the start.
     pub last_success: AtomicU64,
     /// Milliseconds that it took.
     pub last_millis: AtomicU64,
-    /// How many succeeded.
+    /// Successes so far.
     pub count: AtomicU64,
-    /// Why the last one failed, if it did.
+    /// The error of the last one, if it failed.
     pub last_error: Mutex<Option<String>>,
-    /// Behind a failure, how large the log must be before the next one begins by itself.
+    /// After a failure: the size that the log must reach before the next one begins by itself.
     retry_at_size: AtomicU64,
 }
 
@@ -74,7 +74,7 @@ impl Compactor {
         asked
     }
 
-    /// Seconds since the one that is going on began.
+    /// Seconds since the current one began.
     pub fn current_seconds(&self) -> Option<u64> {
         self.began.lock().map(|began| began.elapsed().as_secs())
     }
@@ -99,7 +99,7 @@ impl Compactor {
         done_rx.recv().unwrap_or_else(|_| Err("the server is shutting down".into()))
     }
 
-    /// Those who wait are told, by the end of their channel.
+    /// The end of their channels tells those who wait.
     fn drop_requests(&self) {
         self.request_rx.try_iter().for_each(drop);
     }
@@ -150,14 +150,14 @@ pub fn run(engine: &Engine, persistence: &Persistence) {
         *compactor.began.lock() = None;
         compactor.running.store(false, Relaxed);
         if let Some(done_tx) = request {
-            // Whoever asked may have left.
+            // The requester may have left.
             let _ = done_tx.send(result.map(drop).map_err(|error| error.to_string()));
         }
     }
     compactor.drop_requests();
 }
 
-/// Whether the log has grown enough to be compacted by itself.
+/// True if the log has grown enough to be compacted by itself.
 fn is_due(engine: &Engine, persistence: &Persistence) -> bool {
     let percentage = engine.config.int(Id::AutoCompactPercentage) as u64;
     let size = persistence.log.size();
@@ -184,8 +184,7 @@ fn copy_store(engine: &Engine, log: &Log, base: &mut BaseWriter<'_>) -> Result<(
     })
 }
 
-/// Waits until `written` bytes are not too many for the time since the start; returns whether the
-/// server is shutting down.
+/// Waits until `written` bytes fit the rate since the start; returns whether the server is shutting down.
 fn keep_pace(engine: &Engine, written: u64, rate: u64, began: Instant) -> bool {
     if rate == 0 {
         return engine.shutdown.is_requested();

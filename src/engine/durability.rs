@@ -41,36 +41,36 @@ pub struct Persistence {
     pub log: Log,
     /// Where it is.
     pub dir: PathBuf,
-    /// This node's name for ever: 40 hex digits.
+    /// This node's permanent name: 40 hex digits.
     pub node_id: String,
-    /// The last leadership that was this node's own.
+    /// The epoch of this node's last leadership.
     pub(crate) own_epoch: AtomicU64,
-    /// The crc of its first record, if it has begun since this process did.
+    /// The crc of that epoch's first record; 0 if this process did not begin it.
     pub(crate) own_epoch_crc: AtomicU32,
     /// Held as long as the server runs.
     lock: DirLock,
     /// When replies may leave.
     pub(crate) gate: Gate,
-    /// Held while files are replaced or read back: reading must not find one gone in the middle.
-    /// Taken before any shard's lock.
+    /// Held while files are replaced or read back: no file may go while it is read. Taken before any shard's
+    /// lock.
     pub(crate) files: Mutex<(), { rank::FILES }>,
-    /// The sync thread is to end.
+    /// True if the sync thread is to end.
     pub(crate) is_stopping: AtomicBool,
     /// Bytes that recovery put aside at this start.
     pub quarantined_bytes: u64,
-    /// What this and earlier starts, and changes of leader, have put aside.
+    /// All that was put aside, by this and earlier starts and by changes of leader.
     pub aside: SetAside,
-    /// How long recovery took, in milliseconds, and how many records it read.
+    /// Recovery's milliseconds, and the records it read.
     pub recovery: (u64, u64),
-    /// How far reading back has come.
+    /// The progress of reading back.
     pub(crate) loading: Arc<Loading>,
     /// Bytes of all files of the log at the last compaction or start.
     pub(crate) size_at_compaction: AtomicU64,
 }
 
 impl Persistence {
-    /// Locks the directory and recovers what it holds into `store`. Whether this node then leads is the
-    /// caller's to decide ([`Persistence::begin_epoch`]).
+    /// Locks the directory and recovers its data into `store`. The caller decides whether this node leads
+    /// ([`Persistence::begin_epoch`]).
     pub fn open(
         config: &Config,
         store: &Store,
@@ -129,13 +129,13 @@ impl Persistence {
         Ok(persistence)
     }
 
-    /// Whether the path of the data still leads to the directory that was opened.
+    /// Fails if the path no longer leads to the directory that was opened.
     pub fn check_directory(&self) -> io::Result<()> {
         self.lock.check()
     }
 
-    /// Begins a leadership: no other node that this one knows of has had its number. It is on disk before
-    /// the first record that bears it.
+    /// Begins a leadership with an epoch that no node known to this one has had. The epoch is on disk before its
+    /// first record.
     pub fn begin_epoch(&self, now: UnixMillis) -> io::Result<Epoch> {
         self.lock.check()?;
         let epoch = Epoch(self.log.epoch().0.max(self.own_epoch.load(Relaxed)) + 1);
@@ -147,12 +147,11 @@ impl Persistence {
         Ok(epoch)
     }
 
-    /// Reads everything back from disk, as a restart would, while nobody can write. Commands that need
-    /// data are told so meanwhile, as in Redis.
+    /// Reads everything back from disk, as a restart would, while all shards are locked. Commands that need data
+    /// get `-LOADING` meanwhile, as in Redis.
     ///
     /// # Panics
-    /// If the disk fails between the two readings. Then memory is half of what it was, and the only way
-    /// back to the truth is a real restart.
+    /// If the disk fails between the two readings: only a restart helps then.
     pub fn reload(&self, store: &Store) -> Result<(), Failure> {
         let _steady = self.files.lock();
         self.loading.set_active(true);
@@ -167,7 +166,7 @@ impl Persistence {
         self.log.sync().map_err(|error| failed(&error))?;
         let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now);
         self.log.ensure_written(self.log.appended()).map_err(|error| failed(&error))?;
-        // All of it is judged before memory is given up for it.
+        // All of the log is checked before memory is given up for it.
         recovery::load(&self.dir, &self.loading, |payload| effect::check(payload).map(drop))
             .map_err(|error| failed(&error))?;
         tx.unwatched(|tx| {
@@ -217,13 +216,12 @@ impl Persistence {
         self.log.work.notify();
     }
 
-    /// Whether a write may begin, and had to wait for it: a refusal says why, in the words that clients
-    /// know.
+    /// Returns once a write may begin, and whether it had to wait; or the refusal for the client.
     pub fn admit(&self) -> Result<bool, Failure> {
         self.log.admit().map_err(|error| misconf(&error))
     }
 
-    /// Hands what is pending to the kernel, if it is more than `bytes`.
+    /// Hands the pending records to the kernel if they are more than `bytes`.
     pub fn write_pending(&self, bytes: u64) -> Result<(), Failure> {
         if self.log.pending_bytes() <= bytes {
             return Ok(());
@@ -232,8 +230,8 @@ impl Persistence {
     }
 }
 
-/// How much may wait to be written. Under a limit on memory it is little: it counts, and keys should not
-/// go because the disk is slow.
+/// How much may wait to be written. It counts toward `maxmemory`, and a slow disk should not cost keys, so under
+/// a limit it is little.
 fn pending_max(config: &Config) -> u64 {
     match config.int(Id::Maxmemory) as u64 {
         0 => u64::MAX,
@@ -241,8 +239,8 @@ fn pending_max(config: &Config) -> u64 {
     }
 }
 
-/// A node that has led wrote a record of that epoch. It may have given that up for another leader, and a mark
-/// would prove what was on the disk; without one, this can only be said.
+/// A node that has led wrote a record of that epoch. It may have given the record up for another leader. A mark
+/// would prove what was on the disk; without one, a warning is all that can be done.
 fn warn_of_older_log(dir: &Path, led: Epoch, recovered: &Recovered) -> io::Result<()> {
     if mark::read(dir)?.is_none() {
         log::warn!(
@@ -264,7 +262,7 @@ fn load(dir: &Path, store: &Store, loading: &Loading) -> Result<Recovered, Recov
         let applying = scope.spawn(move || {
             let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now);
             for payloads in batch_rx {
-                // Records of one batch need no boundary between them: nobody looks meanwhile.
+                // No client reads meanwhile, so records need no boundary between them.
                 effect::decode(&payloads, |effect| tx.apply(effect))
                     .expect("the reading thread has checked the payloads");
             }

@@ -1,8 +1,4 @@
 //! The path of a request: guards from cheap to expensive, then the command under its locks.
-//!
-//! ```text
-//! execute ─ find the row ─ guards ─ lock ─ role and pause once more ─ handler ─ append to the log ─ unlock
-//! ```
 
 use super::session::Ending;
 use super::table::{Resolved, Run, ServerCall};
@@ -104,7 +100,7 @@ impl Engine {
             Ok(found) => found,
             Err(failure) => return Err(session.refuse_transaction(args, failure)),
         };
-        session.client.note_command(found.index);
+        session.client.record_command(found.index);
         if session.queues(found.command) {
             return self.queue(session, found, args, reply);
         }
@@ -166,7 +162,7 @@ impl Engine {
             waited |= self.make_room()?;
         }
         if waited {
-            session.note_wait();
+            session.record_wait();
         }
         Ok(())
     }
@@ -250,7 +246,7 @@ impl Engine {
             self.finish(session, tx);
             admitted?;
             self.wait_while_paused(&session.client, flags)?;
-            session.note_wait();
+            session.record_wait();
         }
     }
 

@@ -134,9 +134,8 @@ impl Persistence {
 }
 
 impl Engine {
-    /// Passes the gate with the replies of a batch. Returns whether they are to be sent now; otherwise they
-    /// have been parked and leave later. Then the batch's messages to subscribers are sent, which depend on
-    /// the same records. An error means that too much is parked for this client.
+    /// Passes the gate with a batch: its replies, which are to be sent now (true) or have been parked, and its
+    /// messages to subscribers. An error means that too much is parked for this client.
     pub fn pass_gate(&self, session: &mut Session, reply: &mut Reply) -> Result<bool, SendError> {
         let needed = session.depends_on;
         let passed = self.pass_or_park(session, reply);
@@ -187,8 +186,9 @@ impl Engine {
     ) -> Result<(), SendError> {
         let client = Arc::clone(&session.client);
         let limit = session.output_limit();
+        let before = if client.has_parked() { session.parked_until } else { Seq(0) };
         client.park(reply, limit).inspect_err(|error| self.record_cut(client.addr, error))?;
-        session.parked_until = session.parked_until.max(needed);
+        session.parked_until = before.max(needed);
         let mut empty = Reply::new(reply.dialect());
         empty.set_limit(client.outbox.room(limit));
         let reply = std::mem::replace(reply, empty);

@@ -1,19 +1,7 @@
 //! The engine: every request of every client goes through [`Engine::execute`].
 //!
-//! It decides (may this run? which shards does it need? what does it answer?); `commands` compute,
-//! `store` does. The life of a write:
-//!
-//! ```text
-//! execute ─ find the row ─ may it run? ─ lock its shards ─ handler: effects ─ append to the log ─ unlock
-//!                                                                                  │
-//! connection: collect replies of the whole batch ─ THE GATE: wait for the log ─ send
-//! ```
-//!
-//! The gate ([`gate`]) stands before every reply of writers and of readers: a reply leaves only
-//! when what it depends on is as safe as the configuration promises (see `gate.rs`). Without a log
-//! it is always open.
-//!
-//! Out of scope: sockets (the server's), what a command means (its handler's).
+//! It decides (may this run? which shards does it need? when may the reply leave?); `commands` compute, `store`
+//! does. Out of scope: sockets (`server`), the meaning of a command (its handler).
 
 pub mod compactor;
 pub(crate) mod durability;
@@ -48,7 +36,7 @@ use crate::memory::evictor::Evictor;
 use crate::metrics::Metrics;
 use crate::metrics::latency::Latency;
 use crate::observe::monitor::Monitors;
-use crate::observe::observed::Ring;
+use crate::observe::observed::RecentCommands;
 use crate::pubsub::{PubSub, Subscriptions};
 use crate::random;
 use crate::shutdown::Shutdown;
@@ -59,7 +47,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering:
 /// Everything that connections share.
 #[derive(Debug)]
 pub struct Engine {
-    /// The data. Shared with what sessions leave in it: watches.
+    /// The data. Shared with the sessions' watched keys.
     pub store: Arc<Store>,
     /// The log, unless this is a pure cache.
     pub persistence: Option<Persistence>,
@@ -75,48 +63,49 @@ pub struct Engine {
     pub clients: Clients,
     /// Leader or follower.
     pub role: Role,
-    /// How far data that is being read back has come.
+    /// The progress of reading data back.
     pub loading: Arc<Loading>,
-    /// How far each follower has come.
+    /// The progress of each follower.
     pub followers: Progress,
-    /// Who listens to what.
+    /// The subscriptions.
     pub pubsub: Arc<PubSub>,
-    /// The latch for the end.
+    /// The latch that ends the server.
     pub shutdown: Shutdown,
     /// The wall clock of commands, and of the server's own deletions.
     pub clock: WallClock,
     /// See [`Engine::uptime_ms`].
     uptime: Stopwatch,
-    /// Memory that the process had before there was any data.
+    /// Resident memory before any data was read.
     pub(crate) startup_bytes: usize,
-    /// What the store counts while there is no key in it.
+    /// The store's bytes without a key in it.
     pub(crate) empty_store_bytes: usize,
     /// 40 hex digits, new for each process.
     pub run_id: String,
-    /// The port that is listened on, which the settings do not know if it was chosen by the kernel.
+    /// The port listened on; the settings have 0 if the kernel chose it.
     pub port: AtomicU16,
     /// The status page's port, 0 if there is none.
     pub metrics_port: AtomicU16,
-    /// How many connections the process's file limit allows; `maxclients` may be more.
+    /// Connections that the limit of open files allows; `maxclients` may be more.
     pub connections_possible: AtomicUsize,
-    /// DEBUG SET-ACTIVE-EXPIRE.
+    /// False after DEBUG SET-ACTIVE-EXPIRE 0: the sweeper leaves expired keys.
     pub(crate) active_expire: AtomicBool,
+    /// CLIENT PAUSE.
     pub(crate) pause: Pause,
-    /// Taken before any shard's lock.
+    /// Keys that may be evicted next. Taken before any shard's lock.
     pub(crate) evictor: Mutex<Evictor, { rank::EVICTOR }>,
-    /// The most memory that was ever seen in use.
+    /// The most memory seen in use.
     pub(crate) memory_peak: AtomicUsize,
-    /// What is resident beyond the count, as far as it counts.
+    /// Resident memory beyond the count that counts toward `maxmemory`.
     pub(crate) memory_loss: AtomicUsize,
-    /// The commands that took long.
-    pub slowlog: Ring,
-    /// Those that TRACE SAMPLE has kept.
-    pub samples: Ring,
-    /// TRACE SAMPLE: one in so many; 0 is off.
+    /// Slow commands.
+    pub slowlog: RecentCommands,
+    /// Commands sampled by TRACE SAMPLE.
+    pub samples: RecentCommands,
+    /// TRACE SAMPLE: one command in so many is sampled; 0 is off.
     pub(crate) sample_every: AtomicU32,
-    /// What took long, by kind.
+    /// Slow events, by kind.
     pub latency: Latency,
-    /// Those who look at all commands.
+    /// MONITOR clients.
     pub monitors: Arc<Monitors>,
 }
 
@@ -126,7 +115,7 @@ impl Engine {
         Engine::load(config, commands, Arc::default())
     }
 
-    /// As [`Engine::open`]; `loading` tells others how far it has come.
+    /// As [`Engine::open`]; `loading` shows the progress.
     pub fn load(
         config: Config,
         commands: Commands,
@@ -178,8 +167,8 @@ impl Engine {
             evictor: Mutex::default(),
             memory_peak: AtomicUsize::new(0),
             memory_loss: AtomicUsize::new(0),
-            slowlog: Ring::default(),
-            samples: Ring::default(),
+            slowlog: RecentCommands::default(),
+            samples: RecentCommands::default(),
             sample_every: AtomicU32::new(0),
             latency: Latency::default(),
             monitors: Arc::default(),
@@ -188,7 +177,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Everything that clients wait for in a command is looked at again when the server is to end.
+    /// A shutdown wakes all clients that wait in a command.
     fn wake_at_shutdown(&self) {
         self.shutdown.wakes(&self.pause.ended);
         self.shutdown.wakes(&self.followers.acknowledged);

@@ -1,7 +1,6 @@
 //! Replies that wait until the log is as safe as promised, each for its own seq.
 //!
-//! A connection that would have to wait for a sync parks its replies here and goes on reading. The thread
-//! that moves a watermark, today the sync thread after a sync, sends those whose seq has been passed:
+//! The thread that moves a watermark, today the sync thread, sends those whose seq has been passed:
 //!
 //! ```text
 //! conn-1 ── park until 17 ─┐
@@ -96,5 +95,44 @@ impl Parking {
         ready.into_iter().for_each(send);
         self.left.notify();
         count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clients::Clients;
+    use crate::protocol::Dialect;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn replies_leave_when_their_seq_is_passed_in_order_of_arrival() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let _peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, addr) = listener.accept().unwrap();
+        let client = Clients::default().register(socket, addr, addr, 1).unwrap();
+        let parking = Parking::default();
+        for until in [17, 19, 18, 17] {
+            parking.park(Parked {
+                client: Arc::clone(&client),
+                reply: Reply::new(Dialect::Resp2),
+                uncertain: None,
+                limit: OutputLimit::default(),
+                bytes: 0,
+                until: Seq(until),
+                began: Stopwatch::start(),
+                unsettled: Unsettled::default(),
+            });
+        }
+        let leave = |safe: u64| {
+            let mut left = Vec::new();
+            let count =
+                parking.leave(|until| until <= Seq(safe), |parked| left.push(parked.until.0));
+            assert_eq!(count, left.len());
+            left
+        };
+        assert_eq!(leave(16), []);
+        assert_eq!((leave(18), parking.len()), (vec![17, 18, 17], 1));
+        assert_eq!((leave(19), parking.len()), (vec![19], 0));
     }
 }

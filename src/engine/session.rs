@@ -49,8 +49,7 @@ impl ReplyMode {
         }
     }
 
-    /// Called after a command, which may have changed the mode; returns whether to take its reply back. The
-    /// reply to the command that turns replies on is sent, the reply to the one that turns them off is not.
+    /// Called after a command, which may have changed the mode; returns whether to take its reply back.
     pub(crate) fn end(&mut self) -> bool {
         let mode = *self;
         if mode == ReplyMode::SkipThis {
@@ -98,7 +97,7 @@ pub enum Ending {
     Now,
 }
 
-/// The state of one connection. Owned by its thread.
+/// The state of one connection.
 #[derive(Debug)]
 pub struct Session {
     /// What other threads see of it.
@@ -125,7 +124,7 @@ pub struct Session {
     pub probe: Probe,
     /// A recent reading of the clocks, from which a command's time is worked out.
     pub(crate) reading: Reading,
-    /// The current command has waited since the stopwatch was started, which no longer tells its time.
+    /// The current command has waited since the stopwatch was started.
     pub(crate) waited: bool,
     /// Wrong passwords so far. Each delays the reply to the next.
     pub auth_failures: u32,
@@ -145,7 +144,7 @@ pub struct Session {
     pub(crate) promised: Seq,
     /// The replies of this batch that become errors if the log fails.
     pub(crate) uncertain_replies: Option<UncertainReplies>,
-    /// The highest seq that replies of this connection were parked for.
+    /// The seq that the last parked batch waits for; no lower than those of the batches parked before it.
     pub(crate) parked_until: Seq,
     /// The buffer for records, kept from one to the next.
     pub(crate) record: Vec<u8>,
@@ -205,14 +204,14 @@ impl Session {
     }
 
     /// Called before each RESP request. After the first one, lines are answered in RESP.
-    pub fn note_resp(&mut self) {
+    pub fn record_resp(&mut self) {
         if !std::mem::replace(&mut self.sent_resp, true) {
             self.speak_resp();
         }
     }
 
     /// Called before each line: with HELLO 2 or HELLO 3, a program that sends lines asks for RESP.
-    pub fn note_line(&mut self, args: Args<'_>) {
+    pub fn record_line(&mut self, args: Args<'_>) {
         if args.is(0, "hello") && (args.is(1, "2") || args.is(1, "3")) {
             self.asked_for_resp = true;
             self.speak_resp();
@@ -246,7 +245,7 @@ impl Session {
     }
 
     /// The current command has waited: for CLIENT PAUSE, the log, or evictions.
-    pub(crate) fn note_wait(&mut self) {
+    pub(crate) fn record_wait(&mut self) {
         self.waited = true;
         self.probe.waited(Step::Wait);
     }
@@ -279,8 +278,7 @@ impl Session {
         self.record_transaction();
     }
 
-    /// Called when the guards refuse a command. A transaction with a hole in it would be worse than none, so
-    /// EXEC will be refused; a refused EXEC ends it.
+    /// Called when the guards refuse a command: EXEC will be refused too, and a refused EXEC ends it.
     pub(crate) fn refuse_transaction(&mut self, args: Args<'_>, failure: Failure) -> Failure {
         if args.is(0, "exec") {
             self.leave_transaction();
@@ -299,6 +297,6 @@ impl Session {
             Mode::Queueing(queue) => (queue.len() as i64, queue.allocated_bytes()),
             _ => (-1, 0),
         };
-        self.client.note_transaction(commands, bytes + self.watches.bytes());
+        self.client.record_transaction(commands, bytes + self.watches.bytes());
     }
 }

@@ -1,14 +1,14 @@
-//! The sweeper thread: gives back the memory of expired keys that nobody asks for, and, at its pace,
-//! what is over the memory limit without a write that would see to it (see `evict.rs`), and what waits for
-//! clients that are over their output limits without asking for more.
+//! The sweeper thread. At its pace (`hz`) it
 //!
-//! Each shard knows its next deadline, so a sweep with nothing to do is 256 short looks. A shard with
-//! expired keys is locked for a batch of them at a time, and then it is the next one's turn: a client
-//! waits for at most one batch. A million keys that expire in one second are gone within the
-//! next, and traffic goes on meanwhile.
+//! - deletes expired keys that no client reads;
+//! - evicts keys while memory is over its limit without a write that would make room (`memory/evict.rs`);
+//! - cuts off clients over their output limits that ask for nothing more.
 //!
-//! Promised: a passed deadline is noticed within a sweep's interval (`hz`) plus the time of the work
-//! that is due. Not promised: the order in which keys go.
+//! Each shard knows its next deadline, so a sweep without work is 256 short reads. A shard with expired keys
+//! is locked for one batch of them, then the next shard has its turn: a client waits for at most one batch. A
+//! million keys that expire in one second are gone within the next.
+//!
+//! A passed deadline is noticed within one interval plus the time of the work that is due.
 
 use super::Engine;
 use crate::clock::Stopwatch;
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 /// Keys removed under one hold of a shard's lock: some 20 µs.
 const BATCH_KEYS: usize = 64;
-/// How often it is looked for clients that have left while they wait (see `blocked.rs`).
+/// How often to look for clients that left while they waited (`clients/blocked.rs`).
 const GONE_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs until shutdown.
@@ -32,7 +32,7 @@ pub fn sweep(engine: &Engine) {
             return;
         }
         engine.metrics.sample_rates();
-        // A load holds all shards; what it replaces need not be swept.
+        // A load holds all shards and replaces their keys.
         let may_sweep = !engine.loading.is_active();
         if looked_at.elapsed() >= GONE_LOOK_EVERY {
             looked_at = Instant::now();
@@ -52,8 +52,8 @@ pub fn sweep(engine: &Engine) {
 }
 
 impl Engine {
-    /// True if this server may delete keys by itself. Only a leader does, a follower's keys go when the
-    /// leader's do; and none does during CLIENT PAUSE. Certain while a shard is locked.
+    /// True if this server may delete keys by itself: not on a follower, whose keys go with the leader's, and
+    /// not during CLIENT PAUSE. Certain while a shard is locked.
     pub(crate) fn may_delete(&self) -> bool {
         !self.role.is_follower() && !self.pause.is_active()
     }
@@ -81,9 +81,10 @@ fn expire(engine: &Engine, shard: usize) -> usize {
 }
 
 fn sweep_once(engine: &Engine) {
-    let (watch, now) = (Stopwatch::start(), engine.clock.now());
+    let stopwatch = Stopwatch::start();
+    let now = engine.clock.now();
     let mut expired = 0;
-    // A batch of each shard in turn: whoever waits for a shard gets it while the others are swept.
+    // One batch of each shard in turn: a client that waits for a shard gets it while others are swept.
     let mut more = true;
     while more && !engine.shutdown.is_requested() {
         more = false;
@@ -98,6 +99,6 @@ fn sweep_once(engine: &Engine) {
         }
     }
     engine.metrics[Stat::ExpiredKeys].add(expired as u64);
-    engine.metrics[Stat::ExpireCycleMicros].add(watch.micros());
-    engine.latency.note(&engine.config, "expire-cycle", watch.nanos());
+    engine.metrics[Stat::ExpireCycleMicros].add(stopwatch.micros());
+    engine.latency.note(&engine.config, "expire-cycle", stopwatch.nanos());
 }

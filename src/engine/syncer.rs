@@ -43,7 +43,7 @@ pub fn run(engine: &Engine, persistence: &Persistence) {
         wait(persistence, interval, &mut last_sync);
         log.retry();
         if interval.is_some_and(|interval| last_sync.elapsed() >= interval) {
-            // A failure is on record in the log; the gate and INFO tell.
+            // The log remembers a failure; the gate and INFO show it.
             let _ = log.sync();
             last_sync = Instant::now();
         }
@@ -91,8 +91,7 @@ fn sync_for_parked(engine: &Engine, persistence: &Persistence) {
     persistence.gate.is_crowded.store(count > 1, Relaxed);
 }
 
-/// Lets connections that are just about to park do so: as long as yielding brings more, one sync a moment
-/// later is cheaper than two (PostgreSQL's `commit_delay`, without a delay to set).
+/// As long as yielding brings more parked batches, one sync a moment later is cheaper than two.
 fn await_crowd(persistence: &Persistence) {
     let mut parked = persistence.gate.parking.len();
     let mut yields_in_vain = 0;

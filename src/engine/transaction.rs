@@ -18,10 +18,9 @@
 //! their places in the answer. They read all shards, wait, or write to files, which is not allowed under a
 //! lock. They see what the transaction did, and perhaps what came after it.
 //!
-//! `client-query-buffer-limit` bounds what a client can make this hold: the queue (a request that is still
-//! coming in), the watched keys, and the record, because ten times RENAME of a huge value is a short request.
-//! Over it the transaction is aborted, the WATCH is refused, and the commands after the one that filled the
-//! record get an error each.
+//! `client-query-buffer-limit` bounds the queue, the watched keys, and the record (ten times RENAME of a huge
+//! value is a short request). Over it the transaction is aborted, the WATCH is refused, and the commands after
+//! the one that filled the record get an error each.
 
 use super::Engine;
 use super::queue::{self, Queue, discarded};

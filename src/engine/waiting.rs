@@ -15,8 +15,7 @@ const ENDED: Failure =
     Failure::fixed("ERR the server ends during CLIENT PAUSE; the command did not run");
 
 impl Engine {
-    /// Waits in a client's command, see [`crate::clients::blocked::Blocked::wait`]. `signal` must be one that
-    /// [`crate::shutdown::Shutdown::wakes`].
+    /// See [`crate::clients::blocked::Blocked::wait`]. `signal` must be one that a shutdown wakes.
     pub(crate) fn block(
         &self,
         client: &Client,

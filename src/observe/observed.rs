@@ -1,8 +1,7 @@
 //! Commands that are kept to be looked at: the slow ones, and the samples of TRACE.
 //!
-//! An entry is there as soon as its command has run. What happens to it afterwards, at the gate and at
-//! the socket, is filled in when it has happened: so SLOWLOG GET in the same pipeline shows it, and a
-//! while later it also says what the disk took.
+//! An entry exists as soon as its command has run. Its time at the gate and at the socket is filled in later:
+//! SLOWLOG GET in the same pipeline shows the entry, and a while later also how long the disk took.
 
 use crate::aof::stats::Stages;
 use crate::clients::Client;
@@ -24,16 +23,16 @@ const REDACTED: &[u8] = b"(redacted)";
 
 /// A command that ran.
 #[derive(Debug)]
-pub struct Observed {
+pub struct ObservedCommand {
     /// Counts from 0.
     pub id: u64,
     /// When it ended.
     pub at: UnixMillis,
     /// Its row's name.
     pub command: &'static str,
-    /// What it was called with, shortened.
+    /// Its words, shortened.
     pub words: Words,
-    /// Who called it.
+    /// The address of its client.
     pub addr: SocketAddr,
     /// That client's name.
     pub name: String,
@@ -42,13 +41,13 @@ pub struct Observed {
     timeline: Mutex<Timeline>,
 }
 
-impl Observed {
+impl ObservedCommand {
     /// Where its time went, so far.
     pub fn timeline(&self) -> Timeline {
         *self.timeline.lock()
     }
 
-    /// What SLOWLOG calls its time: until it was as safe as promised, in microseconds.
+    /// Its time for SLOWLOG in microseconds: until it was as safe as promised.
     pub fn micros(&self) -> u64 {
         let timeline = self.timeline();
         (timeline.total() - timeline.of(Step::Reply)) / 1000
@@ -98,7 +97,12 @@ impl Observed {
 }
 
 /// The answer of SLOWLOG GET and TRACE LIST.
-pub fn write_all(all: &[Arc<Observed>], reply: &mut Reply, with_timeline: bool, as_text: bool) {
+pub fn write_all(
+    all: &[Arc<ObservedCommand>],
+    reply: &mut Reply,
+    with_timeline: bool,
+    as_text: bool,
+) {
     if as_text {
         let mut page = String::new();
         for one in all {
@@ -139,15 +143,15 @@ pub(crate) fn as_typed(word: &[u8]) -> String {
 
 /// The newest of the commands observed.
 #[derive(Debug, Default)]
-pub struct Ring(Mutex<Entries>);
+pub struct RecentCommands(Mutex<Entries>);
 
 #[derive(Debug, Default)]
 struct Entries {
-    newest_first: VecDeque<Arc<Observed>>,
+    newest_first: VecDeque<Arc<ObservedCommand>>,
     next_id: u64,
 }
 
-impl Ring {
+impl RecentCommands {
     /// Adds one and forgets those beyond `max`.
     pub fn add(
         &self,
@@ -157,17 +161,17 @@ impl Ring {
         words: Words,
         ended: Stopwatch,
         timeline: Timeline,
-    ) -> Arc<Observed> {
+    ) -> Arc<ObservedCommand> {
         let (name, addr) = (client.labels().name, client.addr);
         let (at, timeline) = (UnixMillis::now(), Mutex::new(timeline));
-        let new = Observed { id: 0, at, command, words, addr, name, ended, timeline };
+        let new = ObservedCommand { id: 0, at, command, words, addr, name, ended, timeline };
         let mut new = Arc::new(new);
         let mut entries = self.0.lock();
         let entry = Arc::get_mut(&mut new).expect("nobody else knows of it yet");
         entry.id = entries.next_id;
         entries.next_id += 1;
         entries.newest_first.push_front(Arc::clone(&new));
-        // The usual case is one too many; it is freed when nobody waits for the lock any more.
+        // Usually one is too many; it is freed after the lock.
         let excess = entries.newest_first.len().saturating_sub(max);
         let oldest = if excess > 0 { entries.newest_first.pop_back() } else { None };
         entries.newest_first.truncate(max);
@@ -177,7 +181,7 @@ impl Ring {
     }
 
     /// The newest ones, at most `count`.
-    pub fn newest(&self, count: usize) -> Vec<Arc<Observed>> {
+    pub fn newest(&self, count: usize) -> Vec<Arc<ObservedCommand>> {
         self.0.lock().newest_first.iter().take(count).cloned().collect()
     }
 
@@ -186,7 +190,7 @@ impl Ring {
         self.0.lock().newest_first.len()
     }
 
-    /// Whether there is none.
+    /// True if there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -11,18 +11,12 @@
 //! command was slow. Only a sampled or traced command reads the clock at each of its steps. Waiting for a
 //! lock is timed for every command: the store says whether others held it, and only then is the clock read.
 //!
-//! # Slow at the gate
-//!
-//! Usually the disk is slow, not the command; and the gate is passed once per batch, after its commands have
-//! run. So:
-//!
-//! - A command whose own time reaches `slowlog-log-slower-than` is kept at once, as in Redis. The gate's
-//!   share is added after the gate.
-//! - The first command of a batch that has to wait for the log is remembered: it waits longest. If its own
-//!   time and the gate's together reach the limit, it is kept. That is one entry for one wait, however many
-//!   commands shared it.
+//! Usually the disk is slow, not the command, and the gate is passed once per batch, after its commands have
+//! run. So the first command of a batch that has to wait for the log is remembered: if its own time and the
+//! gate's together reach `slowlog-log-slower-than`, it is kept. That is one entry for one wait, however many
+//! commands shared it.
 
-use super::observed::{Observed, Words};
+use super::observed::{ObservedCommand, Words};
 use crate::aof::stats::Stages;
 use crate::clients::Client;
 use crate::clock::Stopwatch;
@@ -51,15 +45,15 @@ struct Tally {
     misses: u64,
 }
 
-/// Whether a command's steps are timed one by one.
+/// How a command's steps are timed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Timing {
-    /// No.
+    /// Not one by one.
     #[default]
     Off,
-    /// Yes: it goes into the ring of samples.
+    /// One by one: it goes into the ring of samples.
     Sample,
-    /// Yes: TRACE takes its timeline.
+    /// One by one: TRACE takes its timeline.
     Trace,
 }
 
@@ -88,7 +82,7 @@ pub struct Probe {
 #[derive(Debug, Default)]
 pub struct Unsettled {
     /// Commands that are kept in a ring.
-    kept: Vec<Arc<Observed>>,
+    kept: Vec<Arc<ObservedCommand>>,
     first: FirstWait,
     /// Memory for the words of the next `first`.
     spare: Words,
@@ -283,8 +277,7 @@ impl Probe {
         std::mem::take(&mut self.timeline)
     }
 
-    /// Puts EXEC's own steps aside while its commands run, each with a timeline of its own: what queueing and
-    /// locking took is not the first command's time. [`Probe::resume`] takes them back.
+    /// Puts EXEC's own steps aside while its commands run; [`Probe::resume`] takes them back.
     pub fn suspend(&mut self) -> Timeline {
         self.stopwatch.lap_nanos();
         std::mem::take(&mut self.timeline)

@@ -173,7 +173,7 @@ fn read_acks(engine: &Engine, client: &Client, follower: &ReplicaProgress, early
             Ok(0) => return "it closed the link".to_string(),
             Ok(n) => {
                 engine.metrics[Stat::InputBytes].add(n as u64);
-                client.note_input(0, 0);
+                client.record_input(0, 0);
                 bytes.extend_from_slice(&chunk[..n]);
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

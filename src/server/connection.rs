@@ -4,7 +4,7 @@
 //!  read ─▶ [ buffer ] ─▶ decode ─▶ execute ─▶ decode ─▶ execute ─ … ─▶ the gate ─▶ send ─▶ read
 //! ```
 //!
-//! What a client can make this thread hold: its unfinished request, at most
+//! The memory that a client can make this thread hold: its unfinished request, at most
 //! `client-query-buffer-limit`, grown only by bytes that arrived; replies of one batch, sent at the
 //! latest when they exceed 64 KiB by one reply; these and what it does not read, together at most
 //! `client-output-buffer-limit` and one value of `proto-max-bulk-len`, so that every single value can be
@@ -95,7 +95,7 @@ impl Connection<'_> {
         self.session.shrink();
         let held =
             self.input.capacity() + self.decoder.allocated_bytes() + self.session.allocated_bytes();
-        self.session.client.note_input(self.input.waiting().len(), held);
+        self.session.client.record_input(self.input.waiting().len(), held);
         self.set_timeout();
         // Stepping aside before the wait lets the clients whose requests are here already be served
         // first; often ours has come by then, and nobody need be put to sleep and woken. Measured with
@@ -138,7 +138,7 @@ impl Connection<'_> {
                 Step::NeedMore => break,
                 Step::Skip(used) => used,
                 Step::Resp(used) => {
-                    self.session.note_resp();
+                    self.session.record_resp();
                     self.reply.set_dialect(self.session.resp);
                     let args = self.decoder.args(self.input.waiting());
                     self.engine.execute(&mut self.session, args, &mut self.reply);
@@ -199,7 +199,7 @@ impl Connection<'_> {
         match text::arguments(&self.engine.commands, line, words) {
             Ok(spans) => {
                 let args = self.decoder.line_args(&spans);
-                self.session.note_line(args);
+                self.session.record_line(args);
                 self.reply.set_dialect(self.session.line_dialect());
                 self.engine.execute(&mut self.session, args, &mut self.reply);
             }

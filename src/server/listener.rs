@@ -46,7 +46,7 @@ pub(crate) fn accept_all(
     }
 }
 
-/// Stops listening: nobody new is let in, and the thread that accepts wakes with an error.
+/// Stops listening; the accepting thread wakes with an error.
 pub fn close(listener: &TcpListener) {
     // It fails only if that has happened already.
     let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Both);

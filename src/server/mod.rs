@@ -4,7 +4,7 @@
 //! SIGINT, SIGTERM or SHUTDOWN:
 //!
 //! 1. the link to a leader is cut and a load is given up: this node's log has come to its end
-//! 2. the listeners close: nobody new
+//! 2. the listeners close: no new clients
 //! 3. each connection is closed for reading: its thread answers what it has received, then ends
 //! 4. followers are sent the rest of the log
 //! 5. who is not done within `shutdown-timeout` is cut off

@@ -1,7 +1,7 @@
-//! The threads that live as long as the server, and how they are waited for: never for ever.
+//! The threads that live as long as the server, each waited for with a deadline.
 //!
-//! A thread that is not done by the deadline is left behind with a warning; the end of the process is its
-//! end. So nothing of the network, the disk or a name server's can hold up a shutdown.
+//! A thread that is not done by then is abandoned with a warning; it ends with the process. So neither the
+//! network nor a disk or a name server can hold up a shutdown.
 
 use super::StartError;
 use crate::signal::Signal;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// A thread that was told to end has at least this long, also when clients have used up the time.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// Whether a thread has ended, and what its end notifies.
+/// The life of a thread: whether it is over, and a signal for its end.
 #[derive(Debug, Default)]
 struct Life {
     is_over: AtomicBool,
@@ -61,7 +61,7 @@ impl Thread {
         self.life.ended.wait_until(deadline, || self.life.is_over.load(SeqCst))
     }
 
-    /// As [`Thread::wait`], with a warning about what is left behind.
+    /// As [`Thread::wait`], with a warning if the thread is abandoned.
     pub fn end(&self, deadline: Instant) -> bool {
         let in_time = self.wait(Some(with_grace(deadline)));
         if !in_time {
