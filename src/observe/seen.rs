@@ -70,16 +70,19 @@ impl<'a> Seen<'a> {
             LogSeen { persistence, log, durable, written, appended, error, fsyncs }
         });
         let now = engine.uptime_ms();
+        // Not in the literal: each guard would live to its end.
+        let link = engine.role.figures.lock().clone();
+        let compaction_error = engine.compactor.last_error.lock().clone();
         Seen {
             engine,
             metrics: &engine.metrics,
             memory: engine.memory(),
             replicas: replicas(engine, log.as_ref(), now),
             log,
-            link: engine.role.figures.lock().clone(),
+            link,
             now,
             load: engine.loading.progress(),
-            compaction_error: engine.compactor.last_error.lock().clone(),
+            compaction_error,
             subscribed: engine.pubsub.counts(),
             rates: engine.metrics.rates(),
             cpu: process::cpu_seconds(),
