@@ -70,7 +70,7 @@ impl<'a> Seen<'a> {
             LogSeen { persistence, log, durable, written, appended, error, fsyncs }
         });
         let now = engine.uptime_ms();
-        // Not in the literal: each guard would live to its end.
+        // In the literal, one lock would be held while the other is taken.
         let link = engine.role.figures.lock().clone();
         let compaction_error = engine.compactor.last_error.lock().clone();
         Seen {
