@@ -142,7 +142,7 @@ impl Family {
     }
 }
 
-/// Whether a command has subcommands.
+/// The place of subcommands in a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// It has none.
@@ -182,7 +182,7 @@ pub struct Spec {
     /// Its operations on the first key and, if they differ, on the others, in the words of Redis's key
     /// specifications. Empty if the flags say it all: it reads, or it reads and writes.
     pub on_keys: &'static [&'static str],
-    /// Whether it has subcommands.
+    /// The place of subcommands in it.
     pub shape: Shape,
     /// Which arguments are passwords.
     pub secrets: Secrets,
@@ -287,7 +287,7 @@ impl<F: Copy> Row<F> {
         self
     }
 
-    /// Whether it has subcommands.
+    /// The place of subcommands in it.
     pub const fn shape(mut self, shape: Shape) -> Row<F> {
         self.spec.shape = shape;
         self
