@@ -25,13 +25,12 @@ BLOCKS = {
     "reference": ["commands/extra", "memory", "metrics", "observe", "admin", "config", "client", "cli"],
 }
 FOLDERS = [folder for folders in BLOCKS.values() for folder in folders]
-CORE_MAX = 14_300
+# The aims are 9,000 for the core and 27,500 for all, with elections and a client library. Until they are reached,
+# these numbers only go down.
+CORE_MAX = 14_100
 WHOLE_MAX = 29_800
 FILE_MAX = 450
 ENGINE_FILES_MAX = 14
-# Faults that were there before the check was. These numbers may only go down.
-CIRCLES_MAX = 35
-LARGE_FILES = {"commands/builtins.rs", "config/settings.rs", "store/tx.rs", "aof/recovery.rs"}
 
 TESTS = re.compile(r"#\[cfg\((?:test|all\(test\b.*)\)\]")
 
@@ -245,9 +244,8 @@ def main():
         faults.append(f"all code has {whole} lines; at most {WHOLE_MAX}")
     if sizes["engine"][1] > ENGINE_FILES_MAX:
         faults.append(f"src/engine has {sizes['engine'][1]} files; at most {ENGINE_FILES_MAX}")
-    faults += [f"src/{name} has {count} lines; at most {FILE_MAX}"
-               for count, name in large if name not in LARGE_FILES]
-    if len(in_circles) > CIRCLES_MAX:
+    faults += [f"src/{name} has {count} lines; at most {FILE_MAX}" for count, name in large]
+    if in_circles:
         faults.append(f"files import each other in a circle: {', '.join(in_circles)}")
     faults += [f"{link}, which does not exist" for link in crate.dead_links()]
     faults += crate.locks_not_listed()

@@ -71,6 +71,7 @@ pub mod files;
 pub mod log;
 pub mod mark;
 pub mod numbers;
+pub mod position;
 mod reader;
 pub mod record;
 pub mod recovery;

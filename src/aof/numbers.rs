@@ -3,7 +3,7 @@
 //! Each number has exactly one spelling, and the parser accepts no other. So a flipped bit in a line either
 //! changes its meaning, which a crc shows, or makes it unreadable.
 
-use super::record::{Epoch, Position};
+use super::position::{Epoch, Position};
 use crate::digits::decimal;
 use crate::store::effect::Seq;
 
