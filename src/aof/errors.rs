@@ -1,4 +1,4 @@
-//! What can go wrong with a log: while it runs ([`LogError`]), while it is compacted ([`CompactError`]), and when
+//! Errors of a log: while it runs ([`LogError`]), while it is compacted ([`CompactError`]), and when
 //! it is read back ([`RecoveryError`]).
 
 use super::mark::MARK;
@@ -79,7 +79,7 @@ pub enum RecoveryError {
         offset: u64,
         /// The record that should be there.
         seq: Seq,
-        /// What is wrong.
+        /// The fault.
         what: String,
     },
     /// The files are whole, but end before a record that was on the disk. `kvstore check --repair` accepts that.

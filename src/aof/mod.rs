@@ -24,7 +24,7 @@
 //! ```
 //!
 //! Each record is sealed by a checksum that also covers the record before it: a chain. Each line of ours begins
-//! with `#`, so stock Redis takes base and segments for append-only files of its own, with comments.
+//! with `#`, so stock Redis takes base and segments for its append-only files, with comments.
 //!
 //! # Three clients, one fsync
 //!

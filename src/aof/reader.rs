@@ -30,7 +30,7 @@ pub struct Record<'r> {
     pub of_base: bool,
 }
 
-/// What to do after looking at a record. A base is always read to its end.
+/// The next step after a record. A base is always read to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     /// Take it, and read on.

@@ -63,7 +63,7 @@ impl Freshness {
         self.fresh_at.store(0, Relaxed);
     }
 
-    /// Whether everything that the leader had at this time is here.
+    /// True if everything that the leader had at this time is here.
     pub fn is_fresh(&self, at: u64) -> bool {
         self.fresh_at.load(Relaxed) >= at
     }

@@ -62,7 +62,7 @@ impl Role {
         });
     }
 
-    /// Whether this node has handed over to that one after this record. It has perhaps not heard of it yet.
+    /// True if this node has handed over to that one after this record. That node may not know it yet.
     pub fn has_handed_over(&self, node_id: &str, last: Seq) -> bool {
         self.read(|state| {
             let handed_over =

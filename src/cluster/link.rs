@@ -59,13 +59,13 @@ impl Link {
         }
     }
 
-    /// Whether records come in, or would if there were any, from a node that leads or follows one that does.
+    /// True if records come in, or would if there were any, from a node that leads or follows one that does.
     pub(super) fn is_up(&self) -> bool {
         matches!(self.phase, Phase::Up { hops } if hops <= HOPS_MAX)
     }
 }
 
-/// What operators see of the link in INFO, `/metrics` and the status page. Times are milliseconds on the
+/// The link's figures in INFO, `/metrics` and the status page. Times are milliseconds on the
 /// process's clock.
 #[derive(Clone, Debug, Default)]
 pub struct LinkFigures {

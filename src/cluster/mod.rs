@@ -1,4 +1,4 @@
-//! What this node knows of itself and of the nodes around it: state, and nothing that acts.
+//! The state of this node and of the nodes around it. Nothing here acts.
 //!
 //! ```text
 //!  role        leads, follows, or neither while that changes; the link to the leader; PROMOTEs that wait

@@ -47,7 +47,7 @@ pub struct ReplicaProgress {
     state: Mutex<SendState>,
 }
 
-/// What the sender and the reader of acknowledgements share.
+/// State shared by the sender and the reader of acknowledgements.
 #[derive(Debug, Default)]
 struct SendState {
     /// Acknowledgements so far.
@@ -73,7 +73,7 @@ struct Point {
     at: u64,
 }
 
-/// What a follower lacks.
+/// The lag of a follower.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lag {
     /// Records appended here and not applied there.
@@ -126,7 +126,7 @@ impl ReplicaProgress {
         self.state.lock().checkpoint.get_or_insert((bytes, seq));
     }
 
-    /// Whether what it has received cannot be what was sent to it. A bit that flips in a length makes it wait
+    /// True if it cannot have received what was sent to it. A bit that flips in a length makes it wait
     /// for bytes that never come; only here can that be told from a slow link.
     pub fn stream_is_corrupt(&self, bytes: u64, received: Seq) -> bool {
         let checkpoint = &mut self.state.lock().checkpoint;
@@ -141,7 +141,7 @@ impl ReplicaProgress {
         }
     }
 
-    /// What its clock shows at least; 0 is unknown.
+    /// A lower bound of its clock; 0 is unknown.
     pub fn clock(&self, now: u64) -> u64 {
         let ahead = self.state.lock().clock_ahead;
         ahead.map_or(0, |ahead| ahead.saturating_add(now as i64).max(0) as u64)
@@ -187,7 +187,7 @@ impl ReplicaProgress {
         Some(next)
     }
 
-    /// Whether messages wait.
+    /// True if messages wait.
     pub fn has_messages(&self) -> bool {
         !self.state.lock().messages.is_empty()
     }
@@ -203,7 +203,7 @@ impl ReplicaProgress {
         fits
     }
 
-    /// What it lacks of a log that ends at `appended`, of which `bytes` are written.
+    /// Its lag behind a log that ends at `appended`, of which `bytes` are written.
     pub fn lag(&self, appended: Seq, bytes: u64, now: u64) -> Lag {
         let applied = self.applied();
         let points = &self.state.lock().points;
@@ -318,7 +318,7 @@ impl Progress {
         self.all.lock().iter().find(|follower| follower.link == link).cloned()
     }
 
-    /// Whether there are none.
+    /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.len.load(Relaxed) == 0
     }
@@ -338,7 +338,7 @@ impl Progress {
         self.closing.store(true, Relaxed);
     }
 
-    /// Whether they are to end.
+    /// True if they are to end.
     pub fn is_closing(&self) -> bool {
         self.closing.load(Relaxed)
     }
@@ -349,7 +349,7 @@ impl Progress {
         self.acknowledged.notify();
     }
 
-    /// Whether a thread waits for acknowledgements.
+    /// True if a thread waits for acknowledgements.
     pub fn is_awaited(&self) -> bool {
         self.acknowledged.has_waiters()
     }

@@ -29,7 +29,7 @@ use crate::store::effect::Seq;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-/// What commands read of the state without its lock.
+/// The part of the state that commands read without its lock.
 const LEADS: u8 = 0;
 const LINK_DOWN: u8 = 1;
 const LINK_UP: u8 = 2;
@@ -46,7 +46,7 @@ pub struct Role {
     pub changed: Arc<Signal>,
     /// How old a follower's data may be.
     pub freshness: Freshness,
-    /// What operators see of the link.
+    /// The link's figures for operators.
     pub figures: Mutex<LinkFigures>,
 }
 
@@ -134,12 +134,12 @@ impl Role {
         Change { role: self, _changing: self.changing.lock() }
     }
 
-    /// Whether this node takes no writes.
+    /// True if this node takes no writes.
     pub fn is_follower(&self) -> bool {
         self.hot.load(Relaxed) != LEADS
     }
 
-    /// Whether it takes no writes and follows no node.
+    /// True if it takes no writes and follows no node.
     pub fn is_idle(&self) -> bool {
         self.read(|state| matches!(state.standing, Standing::Idle))
     }
@@ -154,12 +154,12 @@ impl Role {
         self.target().map(|target| target.leader)
     }
 
-    /// Whether a target is still the one to follow.
+    /// True if a target is still the one to follow.
     pub fn is_in_force(&self, target: &FollowTarget) -> bool {
         self.read(|state| state.in_force(target).is_some())
     }
 
-    /// Whether data may be read here, as far as the role is concerned. `now` is asked only on a follower with
+    /// Checks that data may be read here, as far as the role is concerned. `now` is asked only on a follower with
     /// a limit on staleness.
     pub fn may_read(&self, config: &Config, now: impl FnOnce() -> u64) -> Result<(), Failure> {
         let hot = self.hot.load(Relaxed);
@@ -269,12 +269,12 @@ impl Role {
         result
     }
 
-    /// Whether the thread of the link may still append to the log.
+    /// True if the thread of the link may still append to the log.
     pub fn is_linked(&self) -> bool {
         self.read(|state| state.link.phase != Phase::None)
     }
 
-    /// Whether records come in, or would if there were any, from a node that leads or follows one that does.
+    /// True if records come in, or would if there were any, from a node that leads or follows one that does.
     pub fn link_is_up(&self) -> bool {
         self.hot.load(Relaxed) == LINK_UP
     }

@@ -19,7 +19,7 @@ impl fmt::Display for LeaderAddr {
     }
 }
 
-/// What `repl-in` is to do.
+/// The task of `repl-in`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FollowTarget {
     /// The node to follow.
@@ -39,7 +39,7 @@ pub struct FollowState {
     pub(super) offer_accepted: bool,
 }
 
-/// What this node does.
+/// This node's role.
 #[derive(Debug, Default)]
 pub(super) enum Standing {
     /// Takes writes.

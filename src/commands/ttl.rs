@@ -180,7 +180,7 @@ mod tests {
 
     const NOW: u64 = 1_700_000_000_000;
 
-    /// What EXPIRE with these arguments answers for a key that expires in 100 s, and for one that does
+    /// The replies of EXPIRE with these arguments for a key that expires in 100 s, and for one that does
     /// not expire.
     fn on_both(arguments: &str) -> [String; 2] {
         ["SET k v EX 100", "SET k v"].map(|set| {

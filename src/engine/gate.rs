@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// What the gate says to a batch of replies.
+/// The gate's answer for a batch of replies.
 #[derive(Debug)]
 pub enum GateOutcome {
     /// They may leave. What making the log safe took, if this thread had to do it.

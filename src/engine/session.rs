@@ -1,4 +1,4 @@
-//! What the server remembers of one connection between its requests.
+//! The state of one connection between its requests.
 
 use super::Engine;
 use super::parking::UncertainReplies;
@@ -22,7 +22,7 @@ use crate::store::{Store, Watches};
 use std::fmt;
 use std::sync::Arc;
 
-/// Whether replies are sent (CLIENT REPLY).
+/// The mode of CLIENT REPLY: are replies sent?
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReplyMode {
     /// Yes.
@@ -83,7 +83,7 @@ impl fmt::Debug for Serve {
     }
 }
 
-/// What becomes of the connection after a command.
+/// The connection's future after a command.
 #[derive(Debug, Default)]
 pub enum Ending {
     /// It goes on.
@@ -100,7 +100,7 @@ pub enum Ending {
 /// The state of one connection.
 #[derive(Debug)]
 pub struct Session {
-    /// What other threads see of it.
+    /// The part that other threads see.
     pub client: Arc<Client>,
     /// True if the password was given, or none is needed.
     pub authenticated: bool,
@@ -110,13 +110,13 @@ pub struct Session {
     sent_resp: bool,
     /// True after a line with HELLO 2 or HELLO 3, until RESET.
     pub(crate) asked_for_resp: bool,
-    /// Whether replies are sent.
+    /// The mode of CLIENT REPLY.
     pub reply_mode: ReplyMode,
-    /// Whether commands run at once.
+    /// Commands run at once, or are queued.
     pub mode: Mode,
     /// Keys that the next EXEC depends on.
     pub(crate) watches: Watches,
-    /// What becomes of the connection.
+    /// Set by a command that ends the connection or hands it over.
     pub ending: Ending,
     /// The settings that this batch runs under.
     pub(crate) config: ConfigSnapshot,

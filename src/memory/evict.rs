@@ -102,7 +102,7 @@ impl Engine {
         if any_may_go { Ok(()) } else { Err(OUT_OF_MEMORY) }
     }
 
-    /// What is recorded at each use of a key.
+    /// The data recorded at each use of a key.
     pub(crate) fn tracking(&self) -> Tracking {
         if !self.config.choice(Id::MaxmemoryPolicy).ends_with("lfu") {
             return Tracking::Time;

@@ -98,7 +98,7 @@ pub struct Evictor {
     pub spoils: Spoils,
 }
 
-/// What evictions hand to their caller.
+/// The by-products of evictions, handed to the caller.
 #[derive(Debug, Default)]
 pub struct Spoils {
     /// The buffer for records, used again.

@@ -52,7 +52,7 @@ impl Engine {
         }
     }
 
-    /// What counts toward `maxmemory`, in bytes.
+    /// The memory that counts toward `maxmemory`, in bytes.
     pub fn used_memory(&self) -> usize {
         self.counted_memory() + self.memory_loss.load(Relaxed)
     }

@@ -1,4 +1,4 @@
-//! What commands do and cost: counted, timed, and kept if worth a look.
+//! Commands counted and timed, and kept if they were slow or sampled.
 //!
 //! A session carries one [`Probe`]. The path of a request calls it at four places:
 //!

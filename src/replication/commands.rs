@@ -243,7 +243,7 @@ fn wait_for(
     Ok(if is_here(engine, session) { count } else { 0 })
 }
 
-/// Whether a connection's last write is in this node's history.
+/// True if a connection's last write is in this node's history.
 fn is_here(engine: &Engine, session: &Session) -> bool {
     matches!(find_write(engine, &last_token(session)), Ok(Seen::Here))
 }
@@ -287,7 +287,7 @@ enum Seen {
     NotYet,
 }
 
-/// Whether this node has a token's write. An error means that its present history does not contain it.
+/// True if this node has a token's write. An error means that its current history does not contain it.
 fn find_write(engine: &Engine, token: &Token) -> Result<Seen, Failure> {
     if token.seq == Seq(0) {
         return Ok(Seen::Here);

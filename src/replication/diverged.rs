@@ -1,4 +1,4 @@
-//! What only this node has when it follows another history.
+//! Records that only this node has when it follows another history.
 //!
 //! A leader that dies may have acknowledged writes that few followers had, or none. When a node with such writes
 //! follows another history, the two differ after some record. What only this node has is saved to `diverged/`,

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// How long a follower with followers waits to hear from its own leader what the history contains.
 const JUDGE_WAIT: Duration = Duration::from_millis(500);
 
-/// What a follower is sent.
+/// The stream for one follower.
 pub struct Feed<'l> {
     /// The answer to its request.
     pub answer: Answer,

@@ -220,7 +220,7 @@ mod tests {
         bytes
     }
 
-    /// What is made of bytes that come in these pieces, item by item, up to the first error.
+    /// The items decoded from bytes that come in these pieces, up to the first error.
     fn items(bytes: &[u8], pieces: &[usize]) -> Vec<String> {
         let (mut items, mut last, mut start) = (Vec::new(), START, 0);
         for end in pieces.iter().copied().chain([bytes.len()]) {

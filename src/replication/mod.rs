@@ -44,7 +44,7 @@
 //! names the last record that the other can share, and the older epoch wins, until both agree. That takes as
 //! many rounds as there were leaderships since, mostly one.
 //!
-//! What is kept for followers is [`crate::aof::log::Retention`].
+//! [`crate::aof::log::Retention`] decides which segments are kept for followers.
 //!
 //! # What is promised
 //!

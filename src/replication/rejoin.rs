@@ -113,7 +113,7 @@ impl LeaderLink<'_> {
         }
     }
 
-    /// Whether the record is in the same epoch here and there: then the logs are the same up to it.
+    /// True if the record is in the same epoch here and there: then the logs are the same up to it.
     fn shares(&self, at: Position) -> bool {
         let own = self.persistence.log.epoch_of(at.seq);
         own.is_some_and(|own| own.epoch == at.epoch && own.crc == at.crc)
@@ -186,7 +186,7 @@ impl LeaderLink<'_> {
             return;
         }
         let mut figures = self.engine.role.figures.lock();
-        // What was saved before, over a link that then broke, is not reported and counted again.
+        // Records saved earlier, over a link that then broke, are not reported and counted again.
         if figures.diverged_file.replace(path.clone()).as_ref() == Some(&path) {
             return;
         }

@@ -60,7 +60,7 @@ impl Purpose {
         Some(Purpose { leader, replaces, reaches, aside: lines.next()? })
     }
 
-    /// Whether the copy may still be taken over by a node that follows `leader`, if it follows any, and whose
+    /// True if the copy may still be taken over by a node that follows `leader`, if it follows any, and whose
     /// log ends at `end`.
     pub fn holds(&self, leader: Option<&str>, end: Position) -> bool {
         leader == Some(self.leader.as_str()) && self.replaces == end

@@ -151,7 +151,7 @@ impl Sender<'_> {
         Ok(())
     }
 
-    /// Whether there is a reason not to wait for records any longer.
+    /// True if there is a reason to stop waiting for records.
     fn is_due(&self, state: &State<'_>) -> bool {
         self.is_done()
             || self.persistence.log.generation() != state.generation
@@ -161,7 +161,7 @@ impl Sender<'_> {
             || self.engine.followers.is_awaited() && state.sent > state.beaten
     }
 
-    /// Whether the link has ended, or is to end.
+    /// True if the link has ended, or is to end.
     fn is_done(&self) -> bool {
         self.done.load(Relaxed) || self.engine.followers.is_closing()
     }

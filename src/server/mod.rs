@@ -8,7 +8,7 @@
 //! 3. each connection is closed for reading: its thread answers what it has received, then ends
 //! 4. followers are sent the rest of the log
 //! 5. who is not done within `shutdown-timeout` is cut off
-//! 6. the status page closes; the sweeper, the compactor and the link's thread end, or are left behind
+//! 6. the status page closes; the sweeper, the compactor and the link's thread end, or are abandoned
 //!    when the time is over
 //! 7. the log is written and synced a last time, however long the disk takes
 //!
@@ -146,7 +146,7 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
 }
 
 fn end_all(threads: &[Thread], deadline: Instant) -> bool {
-    // Each is waited for, also after one that is left behind.
+    // Each is waited for, also after one that is abandoned.
     threads.iter().filter(|thread| !thread.end(deadline)).count() == 0
 }
 
@@ -204,7 +204,7 @@ fn listen(config: &Config) -> Result<Vec<TcpListener>, StartError> {
     let bind = |ip: IpAddr| {
         let addr = SocketAddr::new(ip, port);
         let listener = bind_or_ask(addr).map_err(|error| StartError::Listen(addr, error))?;
-        // std listens with a backlog of its own choice; listening again sets it.
+        // std listens with a fixed backlog; listening again sets ours.
         let set = rustix::net::listen(&listener, backlog);
         set.map(|()| listener).map_err(|error| StartError::Listen(addr, error.into()))
     };
