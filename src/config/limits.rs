@@ -3,7 +3,7 @@
 use super::checks::parse_memory;
 
 /// The class of the client that the output is for. The number of a variant is its place in
-/// [`OutputLimits`].
+/// `OutputLimits`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientClass {
     /// Sends commands and reads replies.

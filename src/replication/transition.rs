@@ -1,4 +1,4 @@
-//! Changes of role, step by step. The state itself is [`crate::cluster::role`].
+//! Changes of role, step by step. The state itself is `crate::cluster::role`.
 //!
 //! ```text
 //!               REPLICAOF host port

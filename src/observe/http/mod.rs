@@ -5,7 +5,7 @@
 //! thread `http-conn`  reads one head ─▶ answers ─▶ closes
 //! ```
 //!
-//! It listens from before the data is read, when `/readyz` says "loading", until the last client is gone. Peers can make it hold [`CONNECTIONS_MAX`] threads for twice [`TIME_MAX`], each with a head of at most 8 KiB.
+//! It listens from before the data is read, when `/readyz` says "loading", until the last client is gone. Peers can make it hold `CONNECTIONS_MAX` threads for twice `TIME_MAX`, each with a head of at most 8 KiB.
 //! A few more connections are read, and only health checks among them are answered, so that scrapes which pile up
 //! do not make a live server look dead. All others are told that the server is busy. No request runs a command or
 //! changes anything, and a page of another site cannot read an answer.
