@@ -51,7 +51,7 @@ impl Shutdown {
     /// Waits this long, or until the shutdown is requested; returns whether it is. The server sleeps in
     /// no other way, so no sleep delays the end.
     pub fn wait_for(&self, time: Duration) -> bool {
-        // A client may ask for a sleep that ends later than the clock can tell: that is no deadline.
+        // A client may ask for a sleep that ends after the clock's range: it then has none.
         let deadline = Instant::now().checked_add(time);
         self.changed.wait_until(deadline, || self.is_requested())
     }

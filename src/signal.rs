@@ -44,8 +44,8 @@ impl Signal {
         self.waiters.load(SeqCst) > 0
     }
 
-    /// Waits until the condition holds (true) or the deadline has passed (false); `None` is no
-    /// deadline. The condition is checked at least once, and after each notification.
+    /// Waits until the condition holds (true) or the deadline has passed (false); `None` waits
+    /// without one. The condition is checked at least once, and after each notification.
     pub fn wait_until(
         &self,
         deadline: Option<Instant>,

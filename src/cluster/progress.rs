@@ -203,7 +203,7 @@ impl ReplicaProgress {
         fits
     }
 
-    /// Its lag behind a log that ends at `appended`, of which `bytes` are written.
+    /// Its lag, compared with a log that ends at `appended`, of which `bytes` are written.
     pub fn lag(&self, appended: Seq, bytes: u64, now: u64) -> Lag {
         let applied = self.applied();
         let points = &self.state.lock().points;

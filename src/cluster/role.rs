@@ -90,7 +90,7 @@ impl Change<'_> {
         }
     }
 
-    /// Leads. Its epoch is durable, and there is no link.
+    /// Leads. Its epoch is durable, and it has no link.
     pub fn lead(&self) {
         self.role.update(|state| {
             assert!(state.link.phase == Phase::None, "a leader's log has another writer");

@@ -144,7 +144,7 @@ pub enum Fsync {
 /// The port of the status page (`metrics-port`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricsPort {
-    /// There is no status page.
+    /// The status page is off.
     Off,
     /// `auto`: the port after the command port; 0 is any that is free.
     Beside(u16),

@@ -28,7 +28,7 @@ pub struct Setting {
     /// The heading of the group that this row opens in `--help`.
     pub heading: Option<&'static str>,
     /// For `--help`, a line each: the meaning; the alternatives; the advice that completes
-    /// "If unsure, …", which is `KEEP_IT` if there is no third line.
+    /// "If unsure, …". Without a third line that is `KEEP_IT`.
     pub help: &'static str,
 }
 

@@ -70,7 +70,7 @@ impl Parking {
         self.count.load(SeqCst)
     }
 
-    /// Parks a batch; waits while there is no room.
+    /// Parks a batch. Waits while `PARKED_MAX` are parked.
     pub fn park(&self, parked: Parked) {
         loop {
             let mut waiting = self.waiting.lock();

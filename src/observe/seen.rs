@@ -12,6 +12,7 @@ use crate::memory::limit::Memory;
 use crate::metrics::{HistogramSnapshot, Metrics, Stat};
 use crate::process;
 use crate::store::effect::Seq;
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -39,7 +40,8 @@ impl LogSeen<'_> {
 pub(crate) struct Seen<'a> {
     pub(super) engine: &'a Engine,
     pub(super) metrics: &'a Metrics,
-    pub(super) memory: Memory,
+    /// Read at its first use: most sections of INFO do without.
+    pub(super) memory: LazyCell<Memory, Box<dyn FnOnce() -> Memory + 'a>>,
     pub(super) log: Option<LogSeen<'a>>,
     /// The link to the leader.
     pub(super) link: LinkFigures,
@@ -55,8 +57,8 @@ pub(crate) struct Seen<'a> {
     pub(super) subscribed: (usize, usize),
     /// Commands, bytes in and bytes out, each per second.
     pub(super) rates: [f64; 3],
-    /// CPU time in user mode and in system mode.
-    pub(super) cpu: Option<[f64; 2]>,
+    /// CPU time in user mode and in system mode; read at its first use.
+    pub(super) cpu: LazyCell<Option<[f64; 2]>>,
 }
 
 impl<'a> Seen<'a> {
@@ -76,7 +78,7 @@ impl<'a> Seen<'a> {
         Seen {
             engine,
             metrics: &engine.metrics,
-            memory: engine.memory(),
+            memory: LazyCell::new(Box::new(|| engine.memory())),
             replicas: replicas(engine, log.as_ref(), now),
             log,
             link,
@@ -85,7 +87,7 @@ impl<'a> Seen<'a> {
             compaction_error,
             subscribed: engine.pubsub.counts(),
             rates: engine.metrics.rates(),
-            cpu: process::cpu_seconds(),
+            cpu: LazyCell::new(process::cpu_seconds),
         }
     }
 

@@ -30,7 +30,7 @@ const STOP_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Why a role was not changed. The role is then as it was.
 #[derive(Debug)]
 pub enum RoleError {
-    /// Following: there is no log.
+    /// Following: this node keeps no log.
     NoLog,
     /// Following: the data is being loaded, under the locks that a step down needs. Try again later.
     Loading,
@@ -38,7 +38,7 @@ pub enum RoleError {
     NotLeading,
     /// Handing over: another change of role came first.
     Overtaken,
-    /// Leading: there is no log.
+    /// Leading: this node keeps no log.
     LeadWithoutLog,
     /// Leading: the data is being loaded. Try again later.
     LeadWhileLoading,

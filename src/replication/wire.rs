@@ -271,9 +271,12 @@ fn position<'a>(words: &mut impl Iterator<Item = &'a [u8]>) -> Option<Position> 
 }
 
 fn numbers<const N: usize>(line: &[u8], prefix: &[u8]) -> Option<[u64; N]> {
-    let words = unsealed(line, 0)?.strip_prefix(prefix)?.split(|&byte| byte == b' ');
-    let numbers: Option<Vec<u64>> = words.map(canonical_number).collect();
-    numbers?.try_into().ok()
+    let mut words = Words::after(prefix, unsealed(line, 0)?)?;
+    let mut numbers = [0; N];
+    for number in &mut numbers {
+        *number = words.number()?;
+    }
+    words.end(numbers)
 }
 
 fn sealed(text: &[u8], context: u32) -> Vec<u8> {

@@ -62,8 +62,8 @@ impl Log {
         frozen
     }
 
-    /// Changes when the log resumes after another record than its last, or is about to: what was read from the
-    /// files before is no part of what is read after.
+    /// Changes when the log resumes after another record than its last, or is about to. Bytes
+    /// read before a change must not be joined to bytes read after it.
     pub fn generation(&self) -> u64 {
         self.generation.load(SeqCst)
     }
