@@ -5,12 +5,13 @@ use super::gate::{Gate, misconf};
 use crate::aof::cleanup;
 use crate::aof::dir_lock::DirLock;
 use crate::aof::disk::Directory;
-use crate::aof::files::{self, Node};
-use crate::aof::log::Log;
+use crate::aof::files;
+use crate::aof::log::{Log, PENDING_BYTES_MAX};
 use crate::aof::mark;
 use crate::aof::record::Epoch;
 use crate::aof::recovery::{self, Recovered, RecoveryError};
 use crate::clock::{Stopwatch, UnixMillis};
+use crate::cluster::node::Node;
 use crate::config::{Config, Id};
 use crate::error::Failure;
 use crate::loading::Loading;
@@ -207,12 +208,15 @@ impl Persistence {
     /// Follows a change of the settings.
     pub fn reconfigure(&self, config: &Config) {
         self.gate.set_policy(config.fsync());
-        self.log.set_segment_size(config.int(Id::SegmentSize) as u64);
-        self.log.set_retention(
-            config.int(Id::ReplBacklogSize) as u64,
-            config.int(Id::ReplRetentionBytes) as u64,
-        );
-        self.log.set_pending_max(pending_max(config));
+        let limits = &self.log.limits;
+        for (limit, id) in [
+            (&limits.segment_bytes, Id::SegmentSize),
+            (&limits.backlog_bytes, Id::ReplBacklogSize),
+            (&limits.pinned_bytes, Id::ReplRetentionBytes),
+        ] {
+            limit.store(config.int(id) as u64, Relaxed);
+        }
+        limits.pending_bytes.store(pending_max(config), Relaxed);
         self.log.work.notify();
     }
 
@@ -234,8 +238,8 @@ impl Persistence {
 /// a limit it is little.
 fn pending_max(config: &Config) -> u64 {
     match config.int(Id::Maxmemory) as u64 {
-        0 => u64::MAX,
-        limit => (limit / 64).max(PENDING_BYTES_MIN),
+        0 => PENDING_BYTES_MAX,
+        limit => (limit / 64).clamp(PENDING_BYTES_MIN, PENDING_BYTES_MAX),
     }
 }
 

@@ -182,8 +182,8 @@ impl Engine {
         self.shutdown.wakes(&self.pause.ended);
         self.shutdown.wakes(&self.followers.acknowledged);
         if let Some(persistence) = &self.persistence {
-            self.shutdown.wakes(persistence.log.written_moved());
-            self.shutdown.wakes(persistence.log.progress());
+            self.shutdown.wakes(&persistence.log.written_moved);
+            self.shutdown.wakes(&persistence.log.progress);
         }
     }
 
