@@ -24,7 +24,7 @@ use crate::digits::decimal;
 use crate::store::effect::Seq;
 
 /// The place at which writing resumes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ResumePoint {
     /// The last record of the log.
     pub last: Position,

@@ -35,6 +35,14 @@ pub struct Damage {
     pub may_be_torn: bool,
 }
 
+impl Damage {
+    /// The error for damage in this file.
+    pub fn of_file(self, path: &Path) -> RecoveryError {
+        let Damage { offset, seq, what, .. } = self;
+        RecoveryError::Corrupt { path: path.into(), offset, seq, what: what.to_string() }
+    }
+}
+
 /// The result of reading one record.
 #[derive(Debug)]
 pub enum Found<'f> {

@@ -218,7 +218,7 @@ fn plan(dir: &Path, path: &Path, offset: u64, seq: Seq) -> Result<Plan, Error> {
                 "the base itself, or the log's part that it needs, is lost; {others}"
             ));
         }
-        let end = recovery::read_base(dir, base)?.end_seq;
+        let end = recovery::read_base(dir, base, |_| Ok(()))?.0.end_seq;
         if seq <= end {
             let why = format!("the base needs the log up to record {end}; restore a backup");
             return cannot(why);

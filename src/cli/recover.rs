@@ -66,7 +66,7 @@ fn copy(dir: &Path, new: &Path, recovered: &Recovered) -> Result<(), Error> {
     }
     // The copy is another node, whose epochs are newer than all of DIR's: the two histories can be told
     // apart.
-    let epoch = Node::read(dir).map_err(at(dir))?.epoch.max(recovered.epoch);
+    let epoch = Node::read(dir).map_err(at(dir))?.epoch.max(recovered.end.last.epoch);
     let node = Node { id: random::hex40(), epoch };
     node.write(new).map_err(at(new))?;
     // All of the copy is on the disk by now.

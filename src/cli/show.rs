@@ -4,7 +4,7 @@ use super::follow::follow;
 use super::printer::Printer;
 use super::{Arguments, Error, Tool, Verdict, at};
 use crate::aof::files;
-use crate::aof::record::{Header, Position};
+use crate::aof::record::Position;
 use crate::aof::recovery::{self, Record, Then};
 use crate::aof::scan::Scanner;
 use crate::protocol::{Decoder, Limits, Step};
@@ -77,8 +77,7 @@ fn print_file(path: &Path, printer: &mut Printer<'_>) -> Result<(), Error> {
             }
             return printer.flush();
         };
-        let Header { seq, epoch, at: time, .. } = header;
-        let record = Record { seq, epoch, at: time, payload, of_base: false };
+        let record = Record::of(&header, payload);
         printer.print(&record).map_err(|malformed| Error::Failed(malformed.0.into()))?;
     }
 }

@@ -90,7 +90,7 @@ impl Persistence {
         store.loaded(recovered.records);
         cleanup::clean_up(&dir, &recovered)?;
         let millis = watch.micros() / 1000;
-        if node.epoch > recovered.epoch {
+        if node.epoch > recovered.end.last.epoch {
             warn_of_older_log(&dir, node.epoch, &recovered).map_err(io_error)?;
         }
         let (keys, bytes) = (store.totals().keys, recovered.bytes);
@@ -253,7 +253,7 @@ fn warn_of_older_log(dir: &Path, led: Epoch, recovered: &Recovered) -> io::Resul
             dir.display(),
             led.0,
             recovered.end.last.seq,
-            recovered.epoch.0
+            recovered.end.last.epoch.0
         );
     }
     Ok(())

@@ -13,7 +13,7 @@ use crate::aof::recovery;
 use crate::engine::Persistence;
 use crate::file_error::named;
 use crate::replace::sync_dir;
-use crate::store::effect::Seq;
+use crate::store::effect::{self, Seq};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::net::TcpStream;
@@ -92,7 +92,10 @@ fn receive_base(
         alive.signal();
     }
     file.sync_all()?;
-    let checked = recovery::check_base(dir, base.seq, || alive.signal());
+    let checked = recovery::read_base(dir, base.seq, |payload| {
+        alive.signal();
+        effect::check(payload).map(drop)
+    });
     let (frame, epochs) = checked.map_err(|_| LinkError::Garbled("a base"))?;
     Ok((Arrived { last: frame.position, epochs }, frame.end_seq))
 }

@@ -20,7 +20,7 @@ pub fn can_rewind(dir: &Path, last: Seq) -> Result<bool, RecoveryError> {
     match listing.bases.last() {
         None => Ok(listing.segments.first().is_none_or(|first| *first == Seq(1))),
         Some(base) if *base > last => Ok(false),
-        Some(base) => Ok(recovery::read_base(dir, *base)?.end_seq <= last),
+        Some(base) => Ok(recovery::read_base(dir, *base, |_| Ok(()))?.0.end_seq <= last),
     }
 }
 
