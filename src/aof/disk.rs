@@ -148,15 +148,22 @@ pub fn require_same(path: &Path, directory: &File) -> io::Result<()> {
     ))
 }
 
+/// Writes at least one byte at `offset`; returns how many.
+pub fn write_some_at(file: &dyn LogFile, bytes: &[u8], offset: u64) -> io::Result<usize> {
+    loop {
+        match file.write_at(bytes, offset) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 /// Writes all of `bytes` at `offset`.
 pub fn write_all_at(file: &dyn LogFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
-        match file.write_at(bytes, offset) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(n) => (bytes, offset) = (&bytes[n..], offset + n as u64),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+        let n = write_some_at(file, bytes, offset)?;
+        (bytes, offset) = (&bytes[n..], offset + n as u64);
     }
     Ok(())
 }

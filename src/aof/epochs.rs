@@ -10,34 +10,23 @@
 //! and a client's token is never taken for a record of another history. The list is rebuilt from the log at each
 //! start; a base holds the part that compaction takes away.
 
-use super::numbers::{Words, hex};
-use super::record::Epoch;
+use super::numbers::Words;
+use super::record::{Epoch, Position};
 use crate::store::effect::Seq;
 
 /// Older epochs are forgotten: their tokens are refused, and a node that missed so many gets a full copy.
 pub const EPOCHS_MAX: usize = 1024;
 
-/// An epoch, by its first record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EpochStart {
-    /// The epoch's number.
-    pub epoch: Epoch,
-    /// Its first record.
-    pub first: Seq,
-    /// That record's crc.
-    pub crc: u32,
-}
-
-/// The epochs of a history, ascending by number and by first record.
+/// The epochs of a history, ascending, each by the position of its first record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Epochs(Vec<EpochStart>);
+pub struct Epochs(Vec<Position>);
 
 impl Epochs {
     /// Adds the newest one.
     ///
     /// # Panics
     /// If it is not newer than the others.
-    pub fn note(&mut self, start: EpochStart) {
+    pub fn note(&mut self, start: Position) {
         assert!(self.can_note(&start), "an epoch must follow the ones before it");
         self.0.push(start);
         if self.0.len() > EPOCHS_MAX {
@@ -46,46 +35,41 @@ impl Epochs {
     }
 
     /// True if it is newer than the others.
-    pub fn can_note(&self, start: &EpochStart) -> bool {
-        self.last().is_none_or(|last| last.epoch < start.epoch && last.first < start.first)
+    pub fn can_note(&self, start: &Position) -> bool {
+        self.last().is_none_or(|last| last.epoch < start.epoch && last.seq < start.seq)
     }
 
-    /// The epoch of this record, if it is still known.
-    pub fn of(&self, seq: Seq) -> Option<EpochStart> {
+    /// The epoch of this record, by its first one, if it is still known.
+    pub fn of(&self, seq: Seq) -> Option<Position> {
         self.upto(seq).last().copied()
     }
 
     /// The epochs that had begun when this record was written.
-    pub fn upto(&self, seq: Seq) -> &[EpochStart] {
-        &self.0[..self.0.partition_point(|start| start.first <= seq)]
+    pub fn upto(&self, seq: Seq) -> &[Position] {
+        &self.0[..self.0.partition_point(|start| start.seq <= seq)]
     }
 
     /// All of them.
-    pub fn all(&self) -> &[EpochStart] {
+    pub fn all(&self) -> &[Position] {
         &self.0
     }
 
     /// The newest one.
-    pub fn last(&self) -> Option<EpochStart> {
+    pub fn last(&self) -> Option<Position> {
         self.0.last().copied()
     }
 }
 
 /// `#epoch <epoch> <first seq> <crc>`, as a base holds it, without the line end.
-pub fn line(start: &EpochStart) -> Vec<u8> {
-    let mut line = format!("#epoch {} {} ", start.epoch.0, start.first).into_bytes();
-    line.extend_from_slice(&hex(start.crc));
-    line
+pub fn line(start: &Position) -> Vec<u8> {
+    format!("#epoch {} {} {:08x}", start.epoch.0, start.seq, start.crc).into_bytes()
 }
 
 /// Reads what [`line()`] wrote.
-pub fn parse_line(line: &[u8]) -> Option<EpochStart> {
+pub fn parse_line(line: &[u8]) -> Option<Position> {
     let mut words = Words::after(b"#epoch ", line)?;
-    let start = EpochStart {
-        epoch: Epoch(words.number()?),
-        first: Seq(words.number()?),
-        crc: words.crc()?,
-    };
+    let (epoch, seq) = (Epoch(words.number()?), Seq(words.number()?));
+    let start = Position { seq, epoch, crc: words.crc()? };
     words.end(start)
 }
 
@@ -96,7 +80,7 @@ mod tests {
     fn epochs(starts: &[(u64, u64)]) -> Epochs {
         let mut list = Epochs::default();
         for &(epoch, first) in starts {
-            list.note(EpochStart { epoch: Epoch(epoch), first: Seq(first), crc: 7 });
+            list.note(Position { seq: Seq(first), epoch: Epoch(epoch), crc: 7 });
         }
         list
     }
@@ -114,13 +98,13 @@ mod tests {
         let mut list = epochs(&[(1, 1), (2, 151), (4, 9000)]);
         list = Epochs(list.upto(Seq(151)).to_vec());
         assert_eq!(list, epochs(&[(1, 1), (2, 151)]));
-        list.note(EpochStart { epoch: Epoch(3), first: Seq(152), crc: 0 });
+        list.note(Position { seq: Seq(152), epoch: Epoch(3), crc: 0 });
         assert_eq!(list.last().map(|start| start.epoch), Some(Epoch(3)));
     }
 
     #[test]
     fn lines_read_back() {
-        let start = EpochStart { epoch: Epoch(3), first: Seq(151), crc: 0xabc };
+        let start = Position { seq: Seq(151), epoch: Epoch(3), crc: 0xabc };
         assert_eq!(line(&start), b"#epoch 3 151 00000abc");
         assert_eq!(parse_line(&line(&start)), Some(start));
         for bad in ["#epoch 3 151", "#epoch 3 151 abc", "#epoch 3 151 00000abc 1", "#base 1 1 1"] {

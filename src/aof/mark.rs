@@ -7,7 +7,6 @@
 //! Without a readable mark, any damage may be to synced records, and any end of the log may be its end.
 
 use super::disk::{Disk, LogFile, write_all_at};
-use super::numbers::hex;
 use crate::file_error::named;
 use crate::replace::replace;
 use crate::store::effect::Seq;
@@ -69,11 +68,8 @@ pub fn write(dir: &Path, synced: Seq) -> io::Result<()> {
 
 /// One length always, so that a newer mark covers an older one whole: `00000000000000005120 8f3a1c02␊`.
 fn line(synced: Seq) -> Vec<u8> {
-    let mut line = format!("{:0SEQ_DIGITS$} ", synced.0).into_bytes();
-    let crc = crc32fast::hash(&line);
-    line.extend_from_slice(&hex(crc));
-    line.push(b'\n');
-    line
+    let seq = format!("{:0SEQ_DIGITS$} ", synced.0);
+    format!("{seq}{:08x}\n", crc32fast::hash(seq.as_bytes())).into_bytes()
 }
 
 fn parse(text: &[u8]) -> Option<Seq> {

@@ -71,7 +71,6 @@ pub mod files;
 pub mod log;
 pub mod mark;
 pub mod numbers;
-pub mod position;
 mod reader;
 pub mod record;
 pub mod recovery;

@@ -1,7 +1,7 @@
 //! Reads a base and segments, record by record, and judges each.
 
 use super::base::{self, Frame, parse_first_line, parse_last_line};
-use super::epochs::{self, EpochStart, Epochs};
+use super::epochs::{self, Epochs};
 use super::errors::RecoveryError;
 use super::files::{base_name, segment_name};
 use super::record::{Epoch, Header, Position, ResumePoint};
@@ -116,9 +116,9 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
         let Some((position, start)) = first_line.filter(|(position, _)| position.seq == seq) else {
             return Err(scanner.corrupt("in the base, the first line is damaged"));
         };
-        scanner.expect_after(start);
+        scanner.last = start;
         loop {
-            let (offset, last) = (scanner.offset(), scanner.last());
+            let (offset, last) = (scanner.offset(), scanner.last);
             let what = match scanner.read_next()? {
                 Found::Frame(line) if last.seq == Seq(0) && line.starts_with(b"#epoch ") => {
                     let epochs = &mut self.read.epochs;
@@ -126,7 +126,7 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
                         Some(start) => {
                             epochs.note(start);
                             let after = base::chain_line(last, line);
-                            scanner.expect_after(after);
+                            scanner.last = after;
                             continue;
                         }
                         None => "the line of an epoch is damaged",
@@ -192,11 +192,11 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
         is_last: bool,
     ) -> Result<(), RecoveryError> {
         let end_of = |scanner: &Scanner| ResumePoint {
-            last: scanner.last(),
+            last: scanner.last,
             segment: Some((first, scanner.offset())),
         };
         loop {
-            let (last, offset) = (scanner.last(), scanner.offset());
+            let (last, offset) = (scanner.last, scanner.offset());
             self.read.end = end_of(scanner);
             let damaged = |what| Damage { offset, seq: last.next(), what, may_be_torn: false };
             let damage = match scanner.read_next()? {
@@ -205,11 +205,10 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
                     return Ok(());
                 }
                 Found::Record(header, payload) => {
-                    let Header { seq, epoch, crc, len, .. } = header;
-                    if epoch > last.epoch {
-                        self.read.epochs.note(EpochStart { epoch, first: seq, crc });
+                    if header.epoch > last.epoch {
+                        self.read.epochs.note(header.position());
                     }
-                    match self.take(Record::of(&header, payload), offset + len) {
+                    match self.take(Record::of(&header, payload), offset + header.len) {
                         Ok(Then::GoOn) => {
                             self.report(scanner);
                             continue;

@@ -18,10 +18,37 @@
 //! before the log's mutex is taken. The first record follows the crc 0.
 
 use super::numbers::{Words, hex};
-pub use super::position::{Epoch, Position};
 use crate::clock::UnixMillis;
 use crate::digits::decimal;
 use crate::store::effect::Seq;
+
+/// Grows by one each time a node becomes leader, a restart included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+/// A place in a history: the last record before it. Two logs can compare theirs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// That record's number; 0 before the first.
+    pub seq: Seq,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Its crc, which the next record's crc covers.
+    pub crc: u32,
+}
+
+impl Position {
+    /// The number of the record after it.
+    pub fn next(&self) -> Seq {
+        Seq(self.seq.0 + 1)
+    }
+
+    /// Reads seq, epoch and crc.
+    pub fn read(words: &mut Words<'_>) -> Option<Position> {
+        let (seq, epoch) = (Seq(words.number()?), Epoch(words.number()?));
+        Some(Position { seq, epoch, crc: words.crc()? })
+    }
+}
 
 /// The place at which writing resumes.
 #[derive(Clone, Copy, Debug, Default)]

@@ -67,7 +67,8 @@ pub struct Scanner {
     start: usize,
     /// Offset in the file of the window's first byte.
     window_offset: u64,
-    last: Position,
+    /// The last intact record, which the next one must follow. Set by readers of files that state it themselves.
+    pub last: Position,
 }
 
 impl Scanner {
@@ -89,16 +90,6 @@ impl Scanner {
     /// The file's path.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// The last intact record.
-    pub fn last(&self) -> Position {
-        self.last
-    }
-
-    /// Sets the position that the next record must follow, if the file itself states it.
-    pub fn expect_after(&mut self, last: Position) {
-        self.last = last;
     }
 
     /// Offset in the file at which the next record begins.

@@ -43,7 +43,7 @@ pub(super) fn follow(
         if scanner.look_again().map_err(at(&path))? {
             continue;
         }
-        let last = scanner.last();
+        let last = scanner.last;
         let next = Seq(last.seq.0 + 1);
         let is_last = segments.iter().all(|first| *first <= next);
         match damage {
@@ -77,7 +77,7 @@ fn print_all(
 ) -> Result<Option<Damage>, Error> {
     loop {
         let offset = scanner.offset();
-        let seq = Seq(scanner.last().seq.0 + 1);
+        let seq = Seq(scanner.last.seq.0 + 1);
         let damaged = |what| Some(Damage { offset, seq, what, may_be_torn: false });
         match scanner.read_next().map_err(at(path))? {
             Found::Record(header, payload) => {

@@ -14,7 +14,7 @@ use super::labelled::{
 use super::samples::{RECORDS, SECONDS};
 use super::seen::Seen;
 use super::value::{Value, decimal, human, known, literal, number, ok_or_err, percent, text};
-use crate::aof::epochs::EpochStart;
+use crate::aof::record::Position;
 use crate::clock::{self, UnixMillis};
 use crate::config::Id;
 use crate::metrics::Stat;
@@ -372,8 +372,8 @@ fn leader_addr(seen: &Seen<'_>) -> (String, u64) {
 fn history_id(seen: &Seen<'_>) -> String {
     let newest = seen.log.as_ref().and_then(|log| log.log.epochs().last());
     match newest {
-        Some(EpochStart { epoch, first, crc }) => {
-            format!("{:016x}{:016x}{crc:08x}", epoch.0, first.0)
+        Some(Position { seq, epoch, crc }) => {
+            format!("{:016x}{:016x}{crc:08x}", epoch.0, seq.0)
         }
         None => seen.engine.run_id.clone(),
     }

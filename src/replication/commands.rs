@@ -4,7 +4,7 @@ use super::leader;
 use super::token::Token;
 use super::wire::Request;
 use crate::admin::log_command::log_of;
-use crate::aof::epochs::EpochStart;
+use crate::aof::record::Position;
 use crate::clients::blocked::Wait;
 use crate::cluster::progress::ReplicaProgress;
 use crate::cluster::state::LeaderAddr;
@@ -300,7 +300,7 @@ fn find_write(engine: &Engine, token: &Token) -> Result<Seen, Failure> {
     let epochs = log.epochs();
     let (own, newest) = (epochs.of(token.seq), epochs.last());
     drop(epochs);
-    let matches = |start: &EpochStart| start.epoch == token.epoch && start.crc == token.crc;
+    let matches = |start: &Position| start.epoch == token.epoch && start.crc == token.crc;
     let is_here = token.seq <= applied && !loading;
     if log.generation() != generation {
         return Ok(Seen::NotYet);

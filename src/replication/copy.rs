@@ -6,9 +6,9 @@
 use super::incoming::{Incoming, Item, LinkError};
 use super::replacement::INCOMING;
 use super::wire::Ack;
-use crate::aof::epochs::{EpochStart, Epochs};
+use crate::aof::epochs::Epochs;
 use crate::aof::files::{base_name, segment_name};
-use crate::aof::record::{Header, Position};
+use crate::aof::record::Position;
 use crate::aof::recovery;
 use crate::engine::Persistence;
 use crate::file_error::named;
@@ -129,14 +129,13 @@ fn receive_log(
             Item::Lead(_) => return Err(LinkError::Garbled("a handover during a copy")),
             Item::Heartbeat(_) => beaten = true,
             Item::Record(header, record) => {
-                crate::store::effect::check(&record[record.len() - header.len as usize..])
+                effect::check(&record[record.len() - header.len as usize..])
                     .map_err(|malformed| LinkError::Garbled(malformed.0))?;
                 file.write_all(record)?;
-                let Header { seq, epoch, crc, .. } = header;
-                if epoch > last.epoch {
-                    epochs.note(EpochStart { epoch, first: seq, crc });
+                if header.epoch > last.epoch {
+                    epochs.note(header.position());
                 }
-                *last = Position { seq, epoch, crc };
+                *last = header.position();
             }
         }
         incoming.consume(used);

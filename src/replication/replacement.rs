@@ -55,7 +55,7 @@ impl Purpose {
     fn parse(text: &str) -> Option<Purpose> {
         let mut lines = text.lines().map(str::to_string);
         let leader = lines.next()?;
-        let replaces = Words::of(lines.next()?.as_bytes()).position()?;
+        let replaces = Position::read(&mut Words::of(lines.next()?.as_bytes()))?;
         let reaches = Seq(canonical_number(lines.next()?.as_bytes())?);
         Some(Purpose { leader, replaces, reaches, aside: lines.next()? })
     }

@@ -1,7 +1,7 @@
 //! Where two histories part, by their lists of epochs.
 
-use crate::aof::epochs::{EpochStart, Epochs};
-use crate::aof::record::Epoch;
+use crate::aof::epochs::Epochs;
+use crate::aof::record::{Epoch, Position};
 use crate::store::effect::Seq;
 
 impl Epochs {
@@ -10,11 +10,11 @@ impl Epochs {
     /// none.
     pub(super) fn last_shared(&self, end: Seq, theirs: &Epochs, their_end: Seq) -> Seq {
         let common = end.min(their_end);
-        let is_shared = |start: &&EpochStart| theirs.of(start.first) == Some(**start);
+        let is_shared = |start: &&Position| theirs.of(start.seq) == Some(**start);
         let Some(start) = self.upto(common).iter().rev().find(is_shared) else { return Seq(0) };
         let last_of = |epochs: &Epochs| {
-            let next = epochs.all().partition_point(|other| other.first <= start.first);
-            epochs.all().get(next).map_or(common, |next| Seq(next.first.0 - 1))
+            let next = epochs.all().partition_point(|other| other.seq <= start.seq);
+            epochs.all().get(next).map_or(common, |next| Seq(next.seq.0 - 1))
         };
         common.min(last_of(self)).min(last_of(theirs))
     }
@@ -32,8 +32,8 @@ impl Epochs {
     /// can share. None if that is before what is known.
     pub(super) fn last_within(&self, seq: Seq, epoch: Epoch) -> Option<Seq> {
         let known = self.all().partition_point(|start| start.epoch <= epoch);
-        let end = self.all().get(known).map_or(Seq(u64::MAX), |next| Seq(next.first.0 - 1));
-        let first = self.all()[..known].first()?.first;
+        let end = self.all().get(known).map_or(Seq(u64::MAX), |next| Seq(next.seq.0 - 1));
+        let first = self.all()[..known].first()?.seq;
         Some(seq.min(end)).filter(|last| *last >= first)
     }
 }
@@ -45,7 +45,7 @@ mod tests {
     fn list(starts: &[(u64, u64, u32)]) -> Epochs {
         let mut list = Epochs::default();
         for &(epoch, first, crc) in starts {
-            list.note(EpochStart { epoch: Epoch(epoch), first: Seq(first), crc });
+            list.note(Position { seq: Seq(first), epoch: Epoch(epoch), crc });
         }
         list
     }

@@ -3,7 +3,7 @@
 
 use super::segments::{SyncTurn, Writer};
 use super::{Log, LogError};
-use crate::aof::epochs::{EpochStart, Epochs};
+use crate::aof::epochs::Epochs;
 use crate::aof::record::{Epoch, Header, Position, ResumePoint};
 use crate::clock::UnixMillis;
 use crate::store::effect::Seq;
@@ -24,8 +24,7 @@ impl Log {
         self.appender.add(&mut pending, &[], crc32fast::hash(&[]), now);
         let first = pending.last;
         self.watermarks.set_appended(first.seq);
-        let start = EpochStart { epoch, first: first.seq, crc: first.crc };
-        self.appender.epochs.write().note(start);
+        self.appender.epochs.write().note(first);
         drop(pending);
         self.sync().map(|_| first)
     }
@@ -40,8 +39,7 @@ impl Log {
         let follows = header.seq == pending.last.next() && header.epoch >= pending.last.epoch;
         assert!(follows, "a record of the leader's must follow the last one");
         if header.epoch > pending.last.epoch {
-            let start = EpochStart { epoch: header.epoch, first: header.seq, crc: header.crc };
-            self.appender.epochs.write().note(start);
+            self.appender.epochs.write().note(header.position());
             pending.epoch = header.epoch;
         }
         pending.bytes.extend_from_slice(record);

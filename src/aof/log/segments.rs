@@ -1,7 +1,7 @@
 //! The log's files: handing records to the kernel, syncing them, and going from one segment to the next.
 
 use super::{Log, LogError};
-use crate::aof::disk::{Disk, LogFile};
+use crate::aof::disk::{Disk, LogFile, write_some_at};
 use crate::aof::files;
 use crate::aof::mark::Mark;
 use crate::aof::record::{Position, ResumePoint};
@@ -9,7 +9,7 @@ use crate::aof::stats::Stages;
 use crate::clock::Stopwatch;
 use crate::lock::{Mutex, MutexGuard, rank};
 use crate::store::effect::Seq;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
@@ -101,20 +101,12 @@ impl Writer {
             self.file.set_len(self.len)?;
             self.dirty_end = false;
         }
-        loop {
-            match self.file.write_at(&self.buffer[self.done..], self.len) {
-                Ok(n) if n > 0 => {
-                    self.done += n;
-                    self.len += n as u64;
-                    return Ok(n as u64);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                result => {
-                    self.dirty_end = true;
-                    return Err(result.err().unwrap_or(ErrorKind::WriteZero.into()));
-                }
-            }
-        }
+        let written = write_some_at(&*self.file, &self.buffer[self.done..], self.len);
+        self.dirty_end = written.is_err();
+        let n = written?;
+        self.done += n;
+        self.len += n as u64;
+        Ok(n as u64)
     }
 }
 
