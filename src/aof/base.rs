@@ -46,7 +46,8 @@ pub struct BaseWriter<'d> {
     position: Position,
     last: Position,
     keys: u64,
-    len: u64,
+    /// Bytes written so far.
+    pub len: u64,
     synced: u64,
     buffer: Vec<u8>,
 }
@@ -85,11 +86,6 @@ impl<'d> BaseWriter<'d> {
             self.synced = self.len;
         }
         Ok(())
-    }
-
-    /// Bytes written so far.
-    pub fn size(&self) -> u64 {
-        self.len
     }
 
     /// Writes the last line and makes the file durable, still under its unfinished name.

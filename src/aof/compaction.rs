@@ -53,7 +53,7 @@ fn write_base(
     base.finish(end)?;
     log.sync().map_err(CompactError::Log)?;
     assert!(log.durable() >= end, "a base must not hold more than the durable log");
-    let size = base.size();
+    let size = base.len;
     base.publish()?;
     Ok(size)
 }

@@ -103,8 +103,7 @@ impl Header {
 
     /// True if the record's line and payload are what was sealed after a record with the crc `before`.
     pub fn is_intact(&self, line: &[u8], payload: &[u8], before: u32) -> bool {
-        let sealed = &line[..line.len() - SEAL_AND_LINE_END];
-        seal(before, sealed, crc32fast::hash(payload)) == self.crc
+        seal(before, sealed_part(line), crc32fast::hash(payload)) == self.crc
     }
 }
 
@@ -129,6 +128,11 @@ pub fn append_header(
     out.extend_from_slice(&hex(crc));
     out.extend_from_slice(b"\r\n");
     Position { seq, epoch, crc }
+}
+
+/// A header line without its crc and line end.
+pub fn sealed_part(line: &[u8]) -> &[u8] {
+    &line[..line.len() - SEAL_AND_LINE_END]
 }
 
 /// The crc of `text` between something with the crc `before` and something with the crc `after`.

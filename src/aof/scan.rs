@@ -6,7 +6,9 @@
 
 use super::errors::RecoveryError;
 use super::numbers::parse_crc;
-use super::record::{HEADER_LEN_MAX, Header, Position, SEAL_AND_LINE_END, line_len, seal};
+use super::record::{
+    HEADER_LEN_MAX, Header, Position, SEAL_AND_LINE_END, line_len, seal, sealed_part,
+};
 use crate::file_error::named;
 use crate::store::effect::Seq;
 use std::collections::{HashMap, VecDeque};
@@ -289,11 +291,6 @@ fn crcs_of_first(rest: &[u8], before: u32) -> Vec<u32> {
         }
     }
     crcs
-}
-
-/// A header line without its crc and line end.
-fn sealed_part(line: &[u8]) -> &[u8] {
-    &line[..line.len() - SEAL_AND_LINE_END]
 }
 
 /// The whole record at the start of `bytes`, intact or not: its header, its line and its payload.

@@ -177,7 +177,7 @@ fn copy_store(engine: &Engine, log: &Log, base: &mut BaseWriter<'_>) -> Result<(
         // No earlier than what it holds, also if the clock was set back.
         base.add(payload, keys, engine.clock.now().max(log.last_at()))?;
         let rate = engine.config.int(Id::CompactRate) as u64;
-        if keep_pace(engine, base.size(), rate, began) {
+        if keep_pace(engine, base.len, rate, began) {
             return Err(CompactError::ShuttingDown);
         }
         Ok(())

@@ -21,9 +21,8 @@ impl Log {
     pub fn begin_epoch(&self, epoch: Epoch, now: UnixMillis) -> Result<Position, LogError> {
         let mut pending = self.appender.pending.lock();
         pending.epoch = epoch;
-        self.appender.add(&mut pending, &[], crc32fast::hash(&[]), now);
+        self.add(&mut pending, &[], crc32fast::hash(&[]), now);
         let first = pending.last;
-        self.watermarks.set_appended(first.seq);
         self.appender.epochs.write().note(first);
         drop(pending);
         self.sync().map(|_| first)

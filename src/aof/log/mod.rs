@@ -21,7 +21,6 @@
 //! sync fails, the kernel may have dropped anything (the "fsyncgate" of 2018), so it is never repeated: writes are
 //! refused until a restart has read back what is really there.
 
-mod appender;
 mod frozen;
 mod retention;
 mod segments;
@@ -31,13 +30,12 @@ use super::disk::Disk;
 use super::epochs::Epochs;
 pub use super::errors::LogError;
 use super::mark::Mark;
-use super::record::{Epoch, PAYLOAD_BYTES_MAX, Position, ResumePoint};
+use super::record::{Epoch, PAYLOAD_BYTES_MAX, Position, ResumePoint, append_header};
 use super::stats::LogStats;
 use crate::clock::UnixMillis;
-use crate::lock::{Mutex, RwLockReadGuard};
+use crate::lock::{Mutex, RwLock, RwLockReadGuard, rank};
 use crate::signal::Signal;
 use crate::store::effect::Seq;
-use appender::Appender;
 pub use frozen::Frozen;
 pub use retention::Pin;
 pub use segments::ReadableEnd;
@@ -90,6 +88,34 @@ pub struct Log {
     pub stats: LogStats,
 }
 
+/// The end of the log in memory: records for which no write call has been made yet, in the order in which their
+/// effects are applied.
+#[derive(Debug)]
+struct Appender {
+    /// A leaf lock, held for a memcpy.
+    pending: Mutex<Pending, { rank::PENDING }>,
+    /// Bytes appended and not yet written, those that the writer has taken included.
+    pending_bytes: AtomicU64,
+    /// Every epoch so far. Changed only while `pending` is locked; otherwise a leaf lock.
+    epochs: RwLock<Epochs, { rank::EPOCHS }>,
+}
+
+/// The pending records.
+///
+/// - Each record follows the one before: the next seq, no older epoch, no earlier time, the crc chained.
+/// - When the writer takes `bytes`, it takes all of it. So if `bytes` is empty and the writer has written all it
+///   took, then the last record is written (asserted in `Log::write`).
+#[derive(Debug)]
+struct Pending {
+    bytes: Vec<u8>,
+    /// The last record appended.
+    last: Position,
+    /// The epoch of the next record.
+    epoch: Epoch,
+    /// The time of the last record.
+    at: UnixMillis,
+}
+
 impl Limits {
     fn of_segments(segment_bytes: u64) -> Limits {
         Limits {
@@ -118,11 +144,18 @@ impl Log {
             is_full: AtomicBool::new(false),
             total_bytes: AtomicU64::new(size),
         };
+        let (last, epoch) = (end.last, end.last.epoch);
+        let pending = Pending { bytes: Vec::new(), last, epoch, at: UnixMillis(0) };
+        let appender = Appender {
+            pending: Mutex::new(pending),
+            pending_bytes: AtomicU64::new(0),
+            epochs: RwLock::new(epochs),
+        };
         let watermarks = Watermarks::default();
-        watermarks.resume_at(end.last.seq);
+        watermarks.resume_at(last.seq);
         Ok(Log {
             disk,
-            appender: Appender::new(end.last, epochs),
+            appender,
             segments,
             watermarks,
             health: Health::default(),
@@ -147,9 +180,19 @@ impl Log {
         assert!(payload.len() as u64 <= PAYLOAD_BYTES_MAX, "a record of {} bytes", payload.len());
         let payload_crc = crc32fast::hash(payload);
         let mut pending = self.appender.pending.lock();
-        self.appender.add(&mut pending, payload, payload_crc, now);
-        self.watermarks.set_appended(pending.last.seq);
+        self.add(&mut pending, payload, payload_crc, now);
         pending.last.seq
+    }
+
+    /// Adds a record of this node's own.
+    fn add(&self, pending: &mut Pending, payload: &[u8], payload_crc: u32, now: UnixMillis) {
+        let before = pending.bytes.len();
+        pending.at = pending.at.max(now);
+        let Pending { bytes, last, epoch, at } = pending;
+        *last = append_header(bytes, *last, *epoch, *at, payload.len(), payload_crc);
+        bytes.extend_from_slice(payload);
+        self.appender.pending_bytes.fetch_add((bytes.len() - before) as u64, Relaxed);
+        self.watermarks.set_appended(last.seq);
     }
 
     /// Records are dated no earlier than this: after recovery, the time of the last one that it read.

@@ -92,11 +92,7 @@ impl Log {
     /// Records an error. Repetitions of a failed write are not logged.
     pub(super) fn fail(&self, error: LogError) -> LogError {
         let mut present = self.health.error.lock();
-        let is_news = match &*present {
-            None => true,
-            Some(present) => !error.is_retried() && *present != error,
-        };
-        if is_news {
+        if present.as_ref().is_none_or(|present| !error.is_retried() && *present != error) {
             log::error!("{error}; writes are refused with MISCONF, reads go on");
             *present = Some(error.clone());
         }
