@@ -58,8 +58,7 @@ fn save(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     log_of(call.engine)?;
     let saved = call.engine.compactor.request_and_wait(&call.engine.shutdown);
     saved.map_err(|why| Failure::new(format!("ERR {why}")))?;
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 fn lastsave(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
@@ -76,6 +75,5 @@ pub(super) fn debug_reload(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<
         return Err(Failure::fixed(text));
     }
     log_of(call.engine)?.reload(&call.engine.store)?;
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }

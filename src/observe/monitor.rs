@@ -12,7 +12,7 @@
 //! As in Redis, commands for operators are not shown, and passwords are hidden. Unlike in Redis, very long words
 //! are shortened, and a monitor may also read and write data.
 
-use super::observed::shown;
+use super::observed::{Shortening, Words};
 use crate::clients::Client;
 use crate::clock;
 use crate::commands::{Flags, Spec};
@@ -31,9 +31,8 @@ pub const PACE: Duration = Duration::from_millis(5);
 /// Bytes that may wait in a feed; twice as many for a client that does not read.
 const FEED_BYTES_MAX: usize = 1 << 20;
 const UNREAD_BYTES_MAX: u64 = 2 * FEED_BYTES_MAX as u64;
-/// Longer words, and more of them, are shortened, so that a line has a bound.
-const WORD_BYTES_MAX: usize = 1024;
-const WORDS_MAX: usize = 128;
+/// So that a line has a bound.
+const SHOWN: Shortening = Shortening { words_max: 129, word_bytes_max: 1024 };
 
 /// The limit of what may wait for a monitor: at most that of its class.
 pub fn limit(of_class: OutputLimit) -> OutputLimit {
@@ -161,17 +160,10 @@ fn line(addr: SocketAddr, command: &Spec, args: Args<'_>) -> String {
     let mut line = String::with_capacity(128);
     let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
     let _ = write!(line, "{seconds}.{micros:06} [0 {addr}]");
-    for (index, word) in args.from(0).take(WORDS_MAX).enumerate() {
-        let word = shown(command, args, index, word);
+    for word in Words::of(command, args, &SHOWN).iter() {
         line.push_str(" \"");
-        escape(&mut line, &word[..word.len().min(WORD_BYTES_MAX)], Escaping::Redis);
-        if word.len() > WORD_BYTES_MAX {
-            let _ = write!(line, "... ({} more bytes)", word.len() - WORD_BYTES_MAX);
-        }
+        escape(&mut line, word, Escaping::Redis);
         line.push('"');
-    }
-    if args.len() > WORDS_MAX {
-        let _ = write!(line, " \"... ({} more arguments)\"", args.len() - WORDS_MAX);
     }
     line
 }
