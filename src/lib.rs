@@ -18,8 +18,7 @@
 //! | `store/effect.rs` | `Effect::encode` | writes the effect down for the log |
 //! | `store/shard.rs`, `table.rs`, `entry.rs` | `Shard::set`, `Entry::new` | the table in memory |
 //! | `aof/log/mod.rs`, `aof/record.rs` | `Log::append`, `append_header` | adds the record to the log, still under the shard's lock |
-//! | `engine/gate.rs` | `pass_gate`, `try_pass` | after the batch: waits until the log is as safe as `appendfsync` promises, or parks the replies |
-//! | `engine/sending.rs` | `flush`, `send_replies` | the replies of the batch leave together |
+//! | `engine/gate.rs` | `flush`, `pass_gate`, `try_pass`, `send_replies` | after the batch: waits until the log is as safe as `appendfsync` promises, or parks the replies; then they leave together |
 //! | `clients/outbox.rs` | `Outbox::send` | one `send`, which never blocks on the client |
 //!
 //! `protocol/args.rs` and `protocol/reply.rs` carry the words and the reply, `engine/session.rs` the state of the
@@ -151,7 +150,6 @@ pub mod lock;
 pub mod memory;
 pub mod metrics;
 pub mod observe;
-pub mod process;
 pub mod protocol;
 pub mod pubsub;
 pub mod random;

@@ -9,7 +9,6 @@ pub(crate) mod execute;
 pub(crate) mod gate;
 pub(crate) mod parking;
 pub(crate) mod queue;
-pub(crate) mod sending;
 pub(crate) mod session;
 pub(crate) mod sweeper;
 pub mod syncer;
@@ -123,7 +122,7 @@ impl Engine {
     ) -> Result<Engine, RecoveryError> {
         let metrics = Metrics::new(commands.rows().len());
         let store = Arc::new(Store::new());
-        let startup_bytes = crate::process::resident_bytes().unwrap_or(0);
+        let startup_bytes = crate::metrics::process::resident_bytes().unwrap_or(0);
         let empty_store_bytes = store.bytes();
         let persistence = if config.flag(Id::Appendonly) {
             Some(Persistence::open(&config, &store, Arc::clone(&loading))?)

@@ -150,10 +150,8 @@ pub struct Session {
     pub(crate) record: Vec<u8>,
     /// CLIENT PAUSE inside the EXEC that runs: it begins at the end.
     pub(crate) pauses: Vec<(PauseKind, u64)>,
-    /// MONITOR was called in this batch; the dialect of its lines.
-    pub(crate) begins_monitoring: Option<Dialect>,
-    /// While it monitors.
-    pub monitoring: Option<Monitoring>,
+    /// MONITOR.
+    pub monitoring: Monitoring,
 }
 
 impl Session {
@@ -192,8 +190,7 @@ impl Session {
             parked_until: Seq(0),
             record: Vec::new(),
             pauses: Vec::new(),
-            begins_monitoring: None,
-            monitoring: None,
+            monitoring: Monitoring::Off,
         }
     }
 
@@ -221,10 +218,7 @@ impl Session {
     /// Messages and monitored commands are written in RESP from now on.
     fn speak_resp(&mut self) {
         self.client.subscriber.speak(self.resp);
-        if let Some(monitoring) = &self.monitoring {
-            monitoring.speak(self.resp);
-        }
-        self.begins_monitoring = self.begins_monitoring.map(|_| self.resp);
+        self.monitoring.speak(self.resp);
     }
 
     /// Bytes kept from one request to the next, counted as the client's memory.

@@ -13,7 +13,7 @@
 
 use crate::config::Id;
 use crate::engine::Engine;
-use crate::process;
+use crate::metrics::process;
 use crate::store::Totals;
 use std::sync::atomic::Ordering::Relaxed;
 

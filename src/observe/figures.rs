@@ -17,8 +17,7 @@ use super::value::{Value, decimal, human, known, literal, number, ok_or_err, per
 use crate::aof::epochs::EpochStart;
 use crate::clock::{self, UnixMillis};
 use crate::config::Id;
-use crate::metrics::Stat;
-use crate::process;
+use crate::metrics::{Stat, process};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Sections of INFO in their order: heading, whether a plain INFO shows it, rows. The heading in lower case is

@@ -1,6 +1,7 @@
 //! Instruments and their pages: INFO, `/metrics`, the status page, slow and sampled commands, latency, TRACE,
 //! MONITOR. They look at the path of a request; the path does not need them to be understood.
 
+pub(crate) mod cut;
 mod figure;
 mod figures;
 pub mod http;
