@@ -78,7 +78,7 @@
 //! | `ROLE_CHANGE` | `Role::changing` | a change of role | the change; up to 5 s until a link has ended |
 //! | `CONFIG_CHANGE` | `Config::changing` | several settings, and their file | one CONFIG SET or REWRITE |
 //! | `FILES` | `Persistence::files` | which files the log consists of | a compaction, a reload, a full copy |
-//! | `EVICTOR` | `Engine::evictor` | keys that may be evicted next | up to 16 evictions |
+//! | `EVICTOR` | `MemoryState::evictor` | keys that may be evicted next | up to 16 evictions |
 //! | `SYNCING` | `Segments::syncing` | who syncs, and who changes the segment | one `fdatasync`, or a restart of the log |
 //! | `SHARD` | `Store::shards`, 256, ascending | a part of the table | one command, one EXEC, a part of a walk |
 //! | `WRITER` | `Segments::writer` | the end of the log's file | one `write` |

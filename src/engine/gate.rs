@@ -148,7 +148,8 @@ impl Engine {
             return Err(error);
         }
         let Session { monitoring, client, .. } = session;
-        let begins_monitoring = monitoring.begin(&self.monitors, client, self.clients.memory());
+        let begins_monitoring =
+            monitoring.begin(&self.instruments.monitors, client, self.clients.memory());
         let is_open = self.pass_gate(session, reply)?;
         if is_open && !reply.bytes().is_empty() {
             self.send_replies(session, reply)?;

@@ -9,7 +9,7 @@ use crate::clients::Client;
 use crate::clients::pause::PauseKind;
 use crate::clock::Reading;
 use crate::commands::{Flags, Spec};
-use crate::config::{ConfigSnapshot, OutputLimit};
+use crate::config::{ConfigSnapshot, Id, OutputLimit};
 use crate::error::Failure;
 use crate::metrics::timeline::Step;
 use crate::observe::monitor::Monitoring;
@@ -17,8 +17,8 @@ use crate::observe::probe::Probe;
 use crate::protocol::{Args, Dialect};
 use crate::pubsub::Subscriptions;
 use crate::pubsub::notify::Notice;
+use crate::store::Watches;
 use crate::store::effect::Seq;
-use crate::store::{Store, Watches};
 use std::fmt;
 use std::sync::Arc;
 
@@ -155,31 +155,25 @@ pub struct Session {
 }
 
 impl Session {
-    /// A new connection.
-    pub fn new(
-        client: Arc<Client>,
-        subscriptions: Subscriptions,
-        authenticated: bool,
-        store: Arc<Store>,
-        config: ConfigSnapshot,
-    ) -> Session {
-        let watches = Watches::new(store, Arc::clone(&client.watch_fired));
+    /// The session of a new connection.
+    pub fn new(engine: &Engine, client: Arc<Client>) -> Session {
+        let (pubsub, subscriber) = (Arc::clone(&engine.pubsub), Arc::clone(&client.subscriber));
         Session {
+            authenticated: engine.config.text(Id::Requirepass).is_empty(),
+            watches: Watches::new(Arc::clone(&engine.store), Arc::clone(&client.watch_fired)),
+            config: ConfigSnapshot::of(&engine.config),
+            subscriptions: Subscriptions::new(pubsub, subscriber, engine.clients.memory()),
             client,
-            authenticated,
             resp: Dialect::Resp2,
             sent_resp: false,
             asked_for_resp: false,
             reply_mode: ReplyMode::On,
             mode: Mode::Direct,
-            watches,
             ending: Ending::None,
-            config,
             probe: Probe::default(),
             reading: Reading::now(),
             waited: false,
             auth_failures: 0,
-            subscriptions,
             notices: Vec::new(),
             last_write: Seq(0),
             last_write_epoch: (Epoch(0), 0),

@@ -101,5 +101,5 @@ fn sweep_once(engine: &Engine) {
     }
     engine.metrics[Stat::ExpiredKeys].add(expired as u64);
     engine.metrics[Stat::ExpireCycleMicros].add(stopwatch.micros());
-    engine.latency.note(&engine.config, "expire-cycle", stopwatch.nanos());
+    engine.instruments.latency.note(&engine.config, "expire-cycle", stopwatch.nanos());
 }

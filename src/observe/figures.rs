@@ -93,10 +93,10 @@ const MEMORY: &[Figure] = &[
     info("used_memory_peak_human", |s| human(s.memory.peak)),
     info("used_memory_peak_perc", |s| percent(s.memory.used, s.memory.peak)),
     info("used_memory_overhead", |s| s.memory.used.saturating_sub(s.memory.data.bytes).into()),
-    info("used_memory_startup", |s| s.engine.startup_bytes.into()),
+    info("used_memory_startup", |s| s.engine.memory_state.startup_bytes.into()),
     info("used_memory_dataset", |s| s.memory.data.bytes.into()).status("memory.data")
         .gauge("kvstore_memory_data_bytes", "Memory for keys and values."),
-    info("used_memory_dataset_perc", |s| percent(s.memory.data.bytes, s.memory.used.saturating_sub(s.engine.startup_bytes))),
+    info("used_memory_dataset_perc", |s| percent(s.memory.data.bytes, s.memory.used.saturating_sub(s.engine.memory_state.startup_bytes))),
     info("total_system_memory", |_| process::system_bytes().unwrap_or(0).into()),
     info("total_system_memory_human", |_| human(process::system_bytes().unwrap_or(0))),
     info("maxmemory", |s| s.memory.limit.into()).status("memory.limit")
@@ -295,7 +295,7 @@ const REPLICATION: &[Figure] = &[
     // The followers of this node.
     info("connected_slaves", |s| s.engine.followers.all().len().into()),
     other(|s| s.replicas.len().into()).gauge("kvstore_replicas", "Followers that are linked."),
-    info("min_slaves_good_slaves", |s| number((s.engine.config.int(Id::MinReplicasToWrite) > 0).then(|| s.engine.good_followers()))),
+    info("min_slaves_good_slaves", |s| number((s.engine.config.int(Id::MinReplicasToWrite) > 0).then(|| s.engine.followers.good(&s.engine.config, s.now)))),
     fields(follower_fields),
     samples(|s, out| by_replica(s, out, |lag| lag.records as f64))
         .gauge("kvstore_replica_lag_records", "Records that a follower lacks."),

@@ -51,7 +51,7 @@ pub fn serve(engine: &Engine, client: Arc<Client>) {
     let registration = engine.clients.hold(client);
     let mut connection = Connection {
         engine,
-        session: engine.session(Arc::clone(&registration.client)),
+        session: Session::new(engine, Arc::clone(&registration.client)),
         decoder: Decoder::new(),
         input: Input::new(INPUT_BYTES_MIN, INPUT_BYTES_READ),
         reply: Reply::new(Dialect::Resp2),
