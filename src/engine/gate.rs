@@ -25,7 +25,7 @@ use crate::aof::stats::Stages;
 use crate::clients::Client;
 use crate::clients::outbox::SendError;
 use crate::clock::Stopwatch;
-use crate::config::{Fsync, OutputLimit};
+use crate::config::{Fsync, FsyncCell, OutputLimit};
 use crate::error::{Failure, Kind};
 use crate::metrics::Stat;
 use crate::observe::cut::record_cut;
@@ -33,8 +33,7 @@ use crate::observe::probe::Unsettled;
 use crate::protocol::Reply;
 use crate::store::effect::Seq;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// The gate's answer for a batch of replies.
 #[derive(Debug)]
@@ -50,53 +49,18 @@ pub enum GateOutcome {
 /// The state of the gate.
 #[derive(Debug)]
 pub struct Gate {
-    /// `appendfsync`, packed into a number so that reading it takes no lock.
-    policy: AtomicU64,
+    /// `appendfsync`.
+    pub(crate) policy: FsyncCell,
     /// True if the sync thread served several batches the last time: one more had better join them than sync
     /// alone and make them wait.
     pub(super) is_crowded: AtomicBool,
     pub(super) parking: Parking,
 }
 
-impl Gate {
-    pub(super) fn new(policy: Fsync) -> Gate {
-        Gate {
-            policy: AtomicU64::new(pack(policy)),
-            is_crowded: AtomicBool::new(false),
-            parking: Parking::default(),
-        }
-    }
-
-    pub(super) fn set_policy(&self, policy: Fsync) {
-        self.policy.store(pack(policy), Relaxed);
-    }
-
-    /// When the log is forced to the disk. One relaxed load.
-    pub fn policy(&self) -> Fsync {
-        match self.policy.load(Relaxed) {
-            ALWAYS => Fsync::Always,
-            NEVER => Fsync::Never,
-            millis => Fsync::Every(Duration::from_millis(millis)),
-        }
-    }
-}
-
-const ALWAYS: u64 = 0;
-const NEVER: u64 = u64::MAX;
-
-/// An interval is its milliseconds; the settings allow none below 1.
-fn pack(policy: Fsync) -> u64 {
-    match policy {
-        Fsync::Always => ALWAYS,
-        Fsync::Never => NEVER,
-        Fsync::Every(interval) => interval.as_millis() as u64,
-    }
-}
-
 impl Persistence {
     /// Records up to here are as safe as `appendfsync` promises.
     pub fn promised(&self) -> Seq {
-        self.safe_under(self.gate.policy() == Fsync::Always)
+        self.safe_under(self.gate.policy.get() == Fsync::Always)
     }
 
     fn safe_under(&self, is_always: bool) -> Seq {
@@ -109,7 +73,7 @@ impl Persistence {
         if has_parked {
             return GateOutcome::Park;
         }
-        let is_always = self.gate.policy() == Fsync::Always;
+        let is_always = self.gate.policy.get() == Fsync::Always;
         if self.safe_under(is_always) >= needed {
             return GateOutcome::Open(None);
         }
@@ -128,7 +92,7 @@ impl Persistence {
     /// Makes everything up to `needed` as safe as promised, in this thread. If another thread has synced what
     /// this session `wrote`, that sync's stages are returned.
     pub fn pass_blocking(&self, needed: Seq, wrote: bool) -> Result<Stages, LogError> {
-        if self.gate.policy() != Fsync::Always {
+        if self.gate.policy.get() != Fsync::Always {
             self.log.ensure_written(needed)
         } else if wrote || self.log.durable() < needed {
             self.log.sync()

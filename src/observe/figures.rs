@@ -188,7 +188,7 @@ const PERSISTENCE: &[Figure] = &[
     info("kvstore_admission_waits", |s| s.of_log(|log| log.log.stats.admission_waits.get()))
         .counter("kvstore_log_admission_waits_total",
             "Times a write waited because too much was pending."),
-    info("kvstore_segments", |s| s.of_log(|log| log.persistence.segments())).status("log.segments")
+    info("kvstore_segments", |s| s.of_log(|_| s.segments().0)).status("log.segments")
         .gauge("kvstore_log_segments", "Files that the log is in."),
     other(|s| s.of_log(|log| log.log.stats.segments_started.get()))
         .counter("kvstore_log_segments_started_total", "Segments of the log begun since the start."),

@@ -205,7 +205,7 @@ fn waitaof(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let (log, seq) = (&persistence.log, session.last_write);
     if local > 0 && is_here(engine, session) {
         // At an interval the sync thread syncs; under other policies perhaps no thread does.
-        if !matches!(persistence.gate.policy(), Fsync::Every(_)) {
+        if !matches!(persistence.gate.policy.get(), Fsync::Every(_)) {
             log.sync().map_err(|error| gate::misconf(&error))?;
         }
         if !matches!(session.mode, Mode::Executing) {
