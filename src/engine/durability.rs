@@ -5,12 +5,12 @@ use super::parking::Parking;
 use crate::aof::cleanup;
 use crate::aof::dir_lock::DirLock;
 use crate::aof::disk::Directory;
-use crate::aof::files::Node;
-use crate::aof::log::Log;
+use crate::aof::log::{Log, PENDING_BYTES_MAX};
 use crate::aof::mark;
 use crate::aof::record::Epoch;
 use crate::aof::recovery::{self, Recovered, RecoveryError};
 use crate::clock::{Stopwatch, UnixMillis};
+use crate::cluster::node::Node;
 use crate::config::{Config, FsyncCell, Id};
 use crate::error::Failure;
 use crate::loading::Loading;
@@ -162,12 +162,15 @@ impl Persistence {
     /// Follows a change of the settings.
     pub fn reconfigure(&self, config: &Config) {
         self.gate.policy.set(config.fsync());
-        self.log.set_segment_size(config.int(Id::SegmentSize) as u64);
-        self.log.set_retention(
-            config.int(Id::ReplBacklogSize) as u64,
-            config.int(Id::ReplRetentionBytes) as u64,
-        );
-        self.log.set_pending_max(config.pending_bytes_max());
+        let limits = &self.log.limits;
+        for (limit, id) in [
+            (&limits.segment_bytes, Id::SegmentSize),
+            (&limits.backlog_bytes, Id::ReplBacklogSize),
+            (&limits.pinned_bytes, Id::ReplRetentionBytes),
+        ] {
+            limit.store(config.int(id) as u64, Relaxed);
+        }
+        limits.pending_bytes.store(config.pending_bytes_max().min(PENDING_BYTES_MAX), Relaxed);
         self.log.work.notify();
     }
 

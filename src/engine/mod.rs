@@ -139,16 +139,18 @@ impl Engine {
 
     /// A shutdown wakes the link, the compactor, and all clients that wait in a command.
     fn wake_at_shutdown(&self) {
-        let log = self.persistence.as_ref().map(|persistence| &persistence.log);
-        [
+        for signal in [
             &self.role.changed,
             &self.compactor.wanted,
             &self.pause.ended,
             &self.followers.acknowledged,
-        ]
-        .into_iter()
-        .chain(log.into_iter().flat_map(|log| [log.written_moved(), log.progress()]))
-        .for_each(|signal| self.shutdown.wakes(signal));
+        ] {
+            self.shutdown.wakes(signal);
+        }
+        if let Some(persistence) = &self.persistence {
+            self.shutdown.wakes(&persistence.log.written_moved);
+            self.shutdown.wakes(&persistence.log.progress);
+        }
     }
 
     /// Milliseconds on this process's own clock, which no one can set. 0 is its start.

@@ -51,7 +51,7 @@ impl Engine {
         let after = persistence.log.appended();
         let message = Forwarded::new(after, channel, payload, self.clients.memory());
         self.followers.forward(message);
-        persistence.log.wake_readers();
+        persistence.log.written_moved.notify();
     }
 
     /// Delivers what a client of the leader published to the subscribers of this server, and forwards it to

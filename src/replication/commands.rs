@@ -210,7 +210,7 @@ fn waitaof(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
         }
         if !matches!(session.mode, Mode::Executing) {
             let is_over = || log.durable() >= seq || log.check().is_err();
-            engine.block(&session.client, Wait::Asked, log.progress(), deadline, is_over)?;
+            engine.block(&session.client, Wait::Asked, &log.progress, deadline, is_over)?;
         }
     }
     let has_it = |follower: &ReplicaProgress| follower.durable() >= seq;
@@ -268,7 +268,7 @@ fn waitseq(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
         Mode::Executing => Some(Instant::now()),
         _ => deadline(Duration::from_millis(positive(&args[2])?)),
     };
-    let moved = log_of(engine)?.log.written_moved();
+    let moved = &log_of(engine)?.log.written_moved;
     let mut seen = Ok(Seen::NotYet);
     engine.block(&session.client, Wait::Asked, moved, deadline, || {
         seen = find_write(engine, &token);
@@ -298,7 +298,9 @@ fn find_write(engine: &Engine, token: &Token) -> Result<Seen, Failure> {
     let generation = log.generation();
     let loading = engine.loading.is_active();
     let applied = log.appended();
-    let (own, newest) = log.with_epochs(|epochs| (epochs.of(token.seq), epochs.last()));
+    let epochs = log.epochs();
+    let (own, newest) = (epochs.of(token.seq), epochs.last());
+    drop(epochs);
     let matches = |start: &EpochStart| start.epoch == token.epoch && start.crc == token.crc;
     let is_here = token.seq <= applied && !loading;
     if log.generation() != generation {
@@ -358,7 +360,7 @@ impl Engine {
         let is_over = || {
             // Once: the wait is counted by now, so the senders ask for acknowledgements at once.
             if let Some(log) = log.take() {
-                log.wake_readers();
+                log.written_moved.notify();
             }
             self.followers.count(&condition) >= wanted || self.role.is_follower()
         };

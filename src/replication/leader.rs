@@ -145,7 +145,7 @@ fn link(
         }
         done.store(true, Relaxed);
         client.outbox.cut();
-        persistence.log.wake_readers();
+        persistence.log.written_moved.notify();
     });
 }
 

@@ -75,7 +75,7 @@ impl LeaderLink<'_> {
             let Err(error) = self.link();
             role.end_link(self.engine.uptime_ms());
             self.engine.loading.set_active(false);
-            self.persistence.log.wake_readers();
+            self.persistence.log.written_moved.notify();
             if role.figures.lock().links > links {
                 wait = BACK_OFF_MIN;
             }
