@@ -59,7 +59,7 @@ impl Engine {
         while self.is_over_limit() {
             self.evict_some()?;
         }
-        self.latency.note(&self.config, "eviction-cycle", stopwatch.nanos());
+        self.instruments.latency.note(&self.config, "eviction-cycle", stopwatch.nanos());
         Ok(true)
     }
 
@@ -83,7 +83,7 @@ impl Engine {
         let (mut events, mut any_may_go) = (Vec::new(), true);
         let mut remove =
             |record: &mut Vec<u8>, candidate| self.remove(policy, record, candidate, &mut events);
-        let mut evictor = self.evictor.lock();
+        let mut evictor = self.memory_state.evictor.lock();
         for _ in 0..STEP_KEYS {
             if !any_may_go || !self.is_over_limit() {
                 break;

@@ -170,7 +170,7 @@ impl RecentCommands {
     /// Adds one and forgets those beyond `max`.
     pub(super) fn add(&self, max: usize, client: &Client, ran: Ran) -> Arc<ObservedCommand> {
         let Ran { command, words, ended, timeline } = ran;
-        let (name, addr, at) = (client.labels().name, client.addr, UnixMillis::now());
+        let (name, addr, at) = (client.labels.lock().name.clone(), client.addr, UnixMillis::now());
         let timeline = Mutex::new(timeline);
         let mut entries = self.0.lock();
         let id = entries.next_id;

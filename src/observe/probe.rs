@@ -187,8 +187,8 @@ impl Probe {
     ) {
         let nanos = self.stopwatch.lap_nanos();
         self.count(&engine.metrics, found.index, nanos / 1000, failed);
-        if engine.monitors.are_watching() {
-            engine.monitors.tell(client.addr, found.command, args);
+        if engine.instruments.monitors.are_watching() {
+            engine.instruments.monitors.tell(client.addr, found.command, args);
         }
         let waits = waits && matches!(self.unsettled.first, FirstWait::None);
         let is_plain = self.timing == Timing::Off && self.timeline.is_empty();
@@ -212,7 +212,7 @@ impl Probe {
         let mut timeline = std::mem::take(&mut self.timeline);
         timeline.up_to(Step::Run, nanos);
         let event = if command.flags.has(Flags::FAST) { "fast-command" } else { "command" };
-        engine.latency.note(&engine.config, event, nanos);
+        engine.instruments.latency.note(&engine.config, event, nanos);
         let ended = self.stopwatch;
         let ran = |mut words: Words| {
             words.fill(command, args, &KEPT);
@@ -223,7 +223,7 @@ impl Probe {
         let unsettled = &mut self.unsettled;
         if may_keep && timeline.total() / 1000 >= self.slow_from {
             let max = engine.config.int(Id::SlowlogMaxLen) as usize;
-            unsettled.kept.push(engine.slowlog.add(max, client, ran(Words::default())));
+            unsettled.kept.push(engine.instruments.slowlog.add(max, client, ran(Words::default())));
             unsettled.first = FirstWait::Kept;
         } else if waits && self.slow_from < u64::MAX {
             unsettled.first = FirstWait::Remembered(ran(std::mem::take(&mut unsettled.spare)));
@@ -231,7 +231,11 @@ impl Probe {
         if timing == Timing::Trace {
             self.timeline = timeline;
         } else if timing == Timing::Sample && may_keep {
-            unsettled.kept.push(engine.samples.add(SAMPLES_MAX, client, ran(Words::default())));
+            unsettled.kept.push(engine.instruments.samples.add(
+                SAMPLES_MAX,
+                client,
+                ran(Words::default()),
+            ));
         }
     }
 
@@ -303,15 +307,15 @@ impl Unsettled {
         let now = Stopwatch::start();
         if let Some(stages) = stages {
             engine.metrics.gate_wait.record(now.since(&began) / 1000);
-            engine.latency.note(&engine.config, "aof-write", stages.write);
-            engine.latency.note(&engine.config, "aof-fsync-always", stages.fsync);
+            engine.instruments.latency.note(&engine.config, "aof-write", stages.write);
+            engine.instruments.latency.note(&engine.config, "aof-fsync-always", stages.fsync);
         }
         if let FirstWait::Remembered(ran) = first {
             let nanos = ran.timeline.total() + now.since(&ran.ended);
             let limit = u64::try_from(engine.config.int(Id::SlowlogLogSlowerThan));
             if limit.is_ok_and(|limit| nanos / 1000 >= limit) {
                 let max = engine.config.int(Id::SlowlogMaxLen) as usize;
-                self.kept.push(engine.slowlog.add(max, client, ran));
+                self.kept.push(engine.instruments.slowlog.add(max, client, ran));
             } else {
                 self.spare = ran.words;
             }
