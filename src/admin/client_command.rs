@@ -1,5 +1,6 @@
 //! CLIENT: shows, names, pauses, unblocks and closes connections.
 
+use crate::clients::NO_COMMAND;
 use crate::clients::blocked::Unblock;
 use crate::clients::pause::PauseKind;
 use crate::commands::Family::Connection;
@@ -10,6 +11,7 @@ use crate::engine::table::{ADMIN, FAST, Row, ServerCall, container, sub, subcomm
 use crate::engine::{Client, ClientId, Engine};
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
 use crate::protocol::{Args, Reply, integer};
+use crate::pubsub::Kind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -45,7 +47,7 @@ pub const COMMANDS: &[Row] = &[
 ];
 
 fn getname(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
-    let name = call.session.client.labels().name;
+    let name = call.session.client.labels.lock().name.clone();
     call.reply.bulk_or_nil(Some(name.as_bytes()).filter(|name| !name.is_empty()));
     Ok(())
 }
@@ -62,7 +64,7 @@ fn info(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
 
 fn setname(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let name = valid_name(&args[2])?;
-    call.session.client.set_labels(|labels| labels.name = name);
+    call.session.client.labels.lock().name = name;
     call.reply.ok();
     Ok(())
 }
@@ -77,10 +79,10 @@ fn setinfo(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     };
     if args.is(2, "lib-name") {
         let library = valid("lib-name")?;
-        call.session.client.set_labels(|labels| labels.library = library);
+        call.session.client.labels.lock().library = library;
     } else if args.is(2, "lib-ver") {
         let version = valid("lib-ver")?;
-        call.session.client.set_labels(|labels| labels.library_version = version);
+        call.session.client.labels.lock().library_version = version;
     } else {
         return Err(Failure::quoting("ERR Unrecognized option '", &args[2], "'"));
     }
@@ -124,8 +126,50 @@ fn connected(engine: &Engine) -> Vec<Arc<Client>> {
     clients
 }
 
+/// A client's line in CLIENT LIST, with Redis's fields.
 fn describe(engine: &Engine, client: &Client) -> String {
-    client.describe(|index| engine.commands.rows()[index].name)
+    let labels = client.labels.lock().clone();
+    let last_command = match client.last_command.load(Relaxed) {
+        NO_COMMAND => "NULL",
+        index => engine.commands.rows()[index as usize].name,
+    };
+    let multi = client.multi_commands.load(Relaxed);
+    let flags = [
+        (client.monitors.load(Relaxed), 'O'),
+        (client.is_follower(), 'S'),
+        (client.subscriber.listens(), 'P'),
+        (multi >= 0, 'x'),
+        (client.blocked.is_blocked(), 'b'),
+        (client.watch_fired.load(Relaxed), 'd'),
+        (client.no_evict.load(Relaxed), 'e'),
+        (client.no_touch.load(Relaxed), 'T'),
+    ];
+    let set = flags.into_iter().filter(|(set, _)| *set);
+    let flags = set.map(|(_, flag)| flag).collect::<String>();
+    let (input, buffer) = (client.input_bytes.load(Relaxed), client.buffers.get());
+    let (queued, multi_bytes) = (client.outbox.queued_bytes(), client.multi_bytes.get());
+    format!(
+        "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db=0 sub={} psub={} ssub=0 multi={multi} \
+         qbuf={input} qbuf-free={} argv-mem=0 multi-mem={multi_bytes} rbs={buffer} rbp={buffer} obl=0 oll={} \
+         omem={queued} tot-mem={} events={} cmd={last_command} user=default redir=-1 resp={} lib-name={} \
+         lib-ver={}",
+        client.id.0,
+        client.addr,
+        client.local_addr,
+        labels.name,
+        client.age_seconds(),
+        client.idle_seconds(),
+        if flags.is_empty() { "N" } else { &flags },
+        client.subscriber.count(Kind::Channel),
+        client.subscriber.count(Kind::Pattern),
+        buffer.saturating_sub(input),
+        usize::from(queued > 0),
+        buffer + queued + multi_bytes + size_of::<Client>(),
+        if queued > 0 { "rw" } else { "r" },
+        client.dialect.load(Relaxed),
+        labels.library,
+        labels.library_version,
+    )
 }
 
 /// The class of this name. None for `master`: the link to this node's leader, which is not a client here.

@@ -12,6 +12,7 @@ use crate::error::{
     DB_OUT_OF_RANGE, Failure, INT_OUT_OF_RANGE, Kind, NO_PASSWORD_SET, NOT_AN_INTEGER, SYNTAX,
 };
 use crate::metrics::Stat;
+use crate::observe::monitor::Monitoring;
 use crate::protocol::{Args, Dialect, Reply, integer};
 use crate::pubsub::commands as pubsub_command;
 use std::hint::black_box;
@@ -97,11 +98,11 @@ fn reset(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     session.asked_for_resp = false;
     session.reply_mode = ReplyMode::On;
     session.leave_transaction();
-    (session.begins_monitoring, session.monitoring) = (None, None);
+    session.monitoring = Monitoring::Off;
     session.client.record_dialect(Dialect::Resp2);
     session.client.no_evict.store(false, Relaxed);
     session.client.no_touch.store(false, Relaxed);
-    session.client.set_labels(|labels| labels.name.clear());
+    session.client.labels.lock().name.clear();
     if reply.dialect() == Dialect::Resp3 {
         reply.set_dialect(Dialect::Resp2);
     }
@@ -155,7 +156,7 @@ fn hello(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
         return Err(HELLO_NEEDS_AUTH);
     }
     if let Some(name) = name {
-        session.client.set_labels(|labels| labels.name = name);
+        session.client.labels.lock().name = name;
     }
     session.resp = dialect;
     session.client.record_dialect(dialect);

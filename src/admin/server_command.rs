@@ -121,9 +121,7 @@ fn config_resetstat(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failur
 
 /// MONITOR. Its lines begin after this reply; see `Engine::flush`.
 fn monitor(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
-    if call.session.monitoring.is_none() {
-        call.session.begins_monitoring = Some(call.reply.dialect());
-    }
+    call.session.monitoring.request(call.reply.dialect());
     call.reply.ok();
     Ok(())
 }

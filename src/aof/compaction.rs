@@ -46,7 +46,8 @@ fn write_base(
     position: Position,
     walk: impl FnOnce(&mut BaseWriter<'_>) -> Result<(), CompactError>,
 ) -> Result<u64, CompactError> {
-    let mut base = BaseWriter::begin(log.disk(), position, &log.epochs())?;
+    let epochs = log.epochs().clone();
+    let mut base = BaseWriter::begin(log.disk(), position, &epochs)?;
     walk(&mut base)?;
     let end = log.appended();
     base.finish(end)?;

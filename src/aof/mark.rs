@@ -6,19 +6,17 @@
 //! before it has lost records. Wherever a log becomes shorter on purpose, the mark is lowered first, durably.
 //! Without a readable mark, any damage may be to synced records, and any end of the log may be its end.
 
-use super::disk::{Disk, LogFile, make_dir, write_all_at};
-use super::files::QUARANTINE;
+use super::disk::{Disk, LogFile, write_all_at};
 use super::numbers::hex;
-use crate::clock::UnixMillis;
 use crate::file_error::named;
-use crate::replace::{replace, sync_dir};
+use crate::replace::replace;
 use crate::store::effect::Seq;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The mark's file.
-pub(super) const MARK: &str = "synced";
+pub const MARK: &str = "synced";
 const SEQ_DIGITS: usize = 20;
 
 /// The mark of a log that is being written.
@@ -67,19 +65,6 @@ pub fn read(dir: &Path) -> io::Result<Option<Seq>> {
 /// Sets the mark of a directory that no server uses.
 pub fn write(dir: &Path, synced: Seq) -> io::Result<()> {
     replace(&dir.join(MARK), &line(synced))
-}
-
-/// Lowers the mark to `last` if it is ahead, in a directory that no server uses. The old one is saved in the
-/// quarantine first; returns its path and its seq.
-pub fn lower(dir: &Path, last: Seq) -> io::Result<Option<(PathBuf, Seq)>> {
-    let Some(old) = read(dir)?.filter(|synced| *synced > last) else { return Ok(None) };
-    let quarantine = dir.join(QUARANTINE);
-    make_dir(&quarantine)?;
-    let saved = quarantine.join(format!("{MARK}-{}", UnixMillis::now()));
-    replace(&saved, &line(old))?;
-    sync_dir(dir)?;
-    write(dir, last)?;
-    Ok(Some((saved, old)))
 }
 
 /// One length always, so that a newer mark covers an older one whole: `00000000000000005120 8f3a1c02␊`.

@@ -3,16 +3,18 @@
 use super::{Arguments, Error, Tool, Verdict, at, say, steadily};
 use crate::aof::cleanup;
 use crate::aof::dir_lock::{self, DirLock};
-use crate::aof::files::{self, Node, base_name, segment_name};
-use crate::aof::mark;
+use crate::aof::disk::make_dir;
+use crate::aof::files::{self, QUARANTINE, base_name, segment_name};
+use crate::aof::mark::{self, MARK};
 use crate::aof::record::{Epoch, HEADER_LEN_MAX, Header};
 use crate::aof::recovery::{self, Record, Recovered, RecoveryError, Then, Torn};
 use crate::clock::UnixMillis;
-use crate::replace::sync_dir;
+use crate::cluster::node::Node;
+use crate::replace::{replace, sync_dir};
 use crate::store::effect;
 use crate::store::effect::Seq;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 pub(super) const TOOL: Tool = Tool {
@@ -159,7 +161,7 @@ fn repair(dir: &Path, error: RecoveryError) -> Result<(), Error> {
         }
     };
     // First, so that the mark is never ahead of the log.
-    let mark = mark::lower(dir, Seq(seq.0 - 1)).map_err(at(dir))?;
+    let mark = lower_mark(dir, Seq(seq.0 - 1)).map_err(at(dir))?;
     let proven = mark.as_ref().map(|(_, synced)| *synced);
     let mut saved = Vec::new();
     // From the end on, so that a crash in between leaves a shorter log and no gap in it.
@@ -185,6 +187,19 @@ fn repair(dir: &Path, error: RecoveryError) -> Result<(), Error> {
         say(format!("saved      {}, {len} bytes", path.display()))?;
     }
     Ok(())
+}
+
+/// Lowers the mark to `last` if it is ahead. The old one is saved in the quarantine first; returns its path and
+/// its seq.
+fn lower_mark(dir: &Path, last: Seq) -> io::Result<Option<(PathBuf, Seq)>> {
+    let Some(old) = mark::read(dir)?.filter(|synced| *synced > last) else { return Ok(None) };
+    let quarantine = dir.join(QUARANTINE);
+    make_dir(&quarantine)?;
+    let saved = quarantine.join(format!("{MARK}-{}", UnixMillis::now()));
+    replace(&saved, &fs::read(dir.join(MARK))?)?;
+    sync_dir(dir)?;
+    mark::write(dir, last)?;
+    Ok(Some((saved, old)))
 }
 
 /// Decides where to cut, or reports why the log cannot be repaired.

@@ -2,10 +2,11 @@
 
 use super::point::{self, Until, until_help};
 use super::{Arguments, Error, Progress, Tool, Verdict, at, make_directory, say, steadily};
-use crate::aof::files::{Node, base_name, segment_name};
+use crate::aof::files::{base_name, segment_name};
 use crate::aof::mark;
 use crate::aof::record::Position;
 use crate::aof::recovery::{self, Recovered};
+use crate::cluster::node::Node;
 use crate::random;
 use crate::store::effect;
 use std::fs::File;

@@ -1,12 +1,13 @@
 //! The state of this node and of the nodes around it. Nothing here acts.
 //!
 //! ```text
+//!  node        this node's id, and the last epoch in which it led
 //!  role        leads, follows, or neither while that changes; the link to the leader; PROMOTEs that wait
 //!  freshness   how old a follower's data may be
 //!  progress    how far each follower of this node has come
 //! ```
 //!
-//! No file here starts a thread, owns a socket or reads a clock. Times are arguments, in milliseconds of the
+//! Only `node` is on disk. No file here starts a thread, owns a socket or reads a clock. Times are arguments, in milliseconds of the
 //! process's own clock (`Engine::uptime_ms`), so each rule can be tested by itself. The threads and sockets
 //! are in [`crate::replication`], and so are the steps of a change of role (`replication/transition.rs`).
 //!
@@ -19,6 +20,7 @@
 pub(crate) mod freshness;
 pub(crate) mod handover;
 pub(crate) mod link;
+pub(crate) mod node;
 pub(crate) mod progress;
 pub(crate) mod role;
 pub(crate) mod state;

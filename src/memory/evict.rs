@@ -58,7 +58,7 @@ impl Engine {
         while self.is_over_limit() {
             self.evict_some()?;
         }
-        self.latency.note(&self.config, "eviction-cycle", stopwatch.nanos());
+        self.instruments.latency.note(&self.config, "eviction-cycle", stopwatch.nanos());
         Ok(true)
     }
 
@@ -79,7 +79,7 @@ impl Engine {
             persistence.write_pending(PENDING_BYTES_FLUSH)?;
         }
         let policy = Policy::of(&self.config).ok_or(OUT_OF_MEMORY)?;
-        let mut evictor = self.evictor.lock();
+        let mut evictor = self.memory_state.evictor.lock();
         let mut any_may_go = true;
         for _ in 0..STEP_KEYS {
             if !any_may_go || !self.is_over_limit() {

@@ -162,7 +162,7 @@ impl RecentCommands {
         ended: Stopwatch,
         timeline: Timeline,
     ) -> Arc<ObservedCommand> {
-        let (name, addr) = (client.labels().name, client.addr);
+        let (name, addr) = (client.labels.lock().name.clone(), client.addr);
         let (at, timeline) = (UnixMillis::now(), Mutex::new(timeline));
         let new = ObservedCommand { id: 0, at, command, words, addr, name, ended, timeline };
         let mut new = Arc::new(new);

@@ -187,8 +187,8 @@ impl Probe {
     ) {
         let nanos = self.stopwatch.lap_nanos();
         self.count(&engine.metrics, found.index, nanos / 1000, failed);
-        if engine.monitors.are_watching() {
-            engine.monitors.tell(client.addr, found.command, args);
+        if engine.instruments.monitors.are_watching() {
+            engine.instruments.monitors.tell(client.addr, found.command, args);
         }
         let waits = waits && matches!(self.unsettled.first, FirstWait::None);
         let is_plain = self.timing == Timing::Off && self.timeline.is_empty();
@@ -212,7 +212,7 @@ impl Probe {
         let mut timeline = std::mem::take(&mut self.timeline);
         timeline.up_to(Step::Run, nanos);
         let event = if command.flags.has(Flags::FAST) { "fast-command" } else { "command" };
-        engine.latency.note(&engine.config, event, nanos);
+        engine.instruments.latency.note(&engine.config, event, nanos);
         let ended = self.stopwatch;
         // A command that waits because it was asked to, and TRACE itself, are no news.
         let may_keep = !command.flags.has(Flags::BLOCKS);
@@ -220,7 +220,8 @@ impl Probe {
         if may_keep && timeline.total() / 1000 >= self.slow_from {
             let max = engine.config.int(Id::SlowlogMaxLen) as usize;
             let words = Words::of(command, args);
-            let kept = engine.slowlog.add(max, client, command.name, words, ended, timeline);
+            let kept =
+                engine.instruments.slowlog.add(max, client, command.name, words, ended, timeline);
             unsettled.kept.push(kept);
             unsettled.first = FirstWait::Kept;
         } else if waits && self.slow_from < u64::MAX {
@@ -234,7 +235,9 @@ impl Probe {
         } else if timing == Timing::Sample && may_keep {
             let words = Words::of(command, args);
             let (name, max) = (command.name, SAMPLES_MAX);
-            unsettled.kept.push(engine.samples.add(max, client, name, words, ended, timeline));
+            unsettled
+                .kept
+                .push(engine.instruments.samples.add(max, client, name, words, ended, timeline));
         }
     }
 
@@ -306,15 +309,17 @@ impl Unsettled {
         let now = Stopwatch::start();
         if let Some(stages) = stages {
             engine.metrics.gate_wait.record(now.since(&began) / 1000);
-            engine.latency.note(&engine.config, "aof-write", stages.write);
-            engine.latency.note(&engine.config, "aof-fsync-always", stages.fsync);
+            engine.instruments.latency.note(&engine.config, "aof-write", stages.write);
+            engine.instruments.latency.note(&engine.config, "aof-fsync-always", stages.fsync);
         }
         if let FirstWait::Remembered { command, words, timeline, ended } = first {
             let nanos = timeline.total() + now.since(&ended);
             let limit = u64::try_from(engine.config.int(Id::SlowlogLogSlowerThan));
             if limit.is_ok_and(|limit| nanos / 1000 >= limit) {
                 let max = engine.config.int(Id::SlowlogMaxLen) as usize;
-                self.kept.push(engine.slowlog.add(max, client, command, words, ended, timeline));
+                self.kept.push(
+                    engine.instruments.slowlog.add(max, client, command, words, ended, timeline),
+                );
             } else {
                 self.spare = words;
             }

@@ -107,9 +107,12 @@ mod tests {
 
     #[test]
     fn labels_are_escaped_and_families_without_samples_left_out() {
-        let engine =
-            Engine::open(Config::for_tests(&[("appendonly", "no")]), crate::admin::commands())
-                .expect("no files");
+        let engine = Engine::open(
+            Config::for_tests(&[("appendonly", "no")]),
+            crate::admin::commands(),
+            Default::default(),
+        )
+        .expect("no files");
         engine.metrics.count_error("A\"B\\C\nD");
         let page = page(&engine);
         assert!(page.contains("kvstore_errors_total{code=\"A\\\"B\\\\C\\nD\"} 1\n"), "{page}");

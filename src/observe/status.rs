@@ -117,7 +117,7 @@ fn write_commands(seen: &Seen<'_>, json: &mut Json) {
 
 /// The newest entries of the slow log, without their arguments for readers who may not see data.
 fn write_slow(engine: &Engine, may_show_data: bool, json: &mut Json) {
-    for entry in engine.slowlog.newest(SLOW_SHOWN) {
+    for entry in engine.instruments.slowlog.newest(SLOW_SHOWN) {
         let words = entry.words.iter().map(as_typed).collect::<Vec<_>>().join(" ");
         let timeline = entry.timeline();
         json.object(|json| {

@@ -81,10 +81,11 @@ fn find<'l>(
         return Ok((end.last.seq, Found::Feed(Feed { answer, generation, base: None, cursor })));
     }
     let oldest = files::list(dir)?.segments.first().copied().unwrap_or_default();
-    let common = log.with_epochs(|epochs| {
-        let seq = epochs.last_within(last.seq.min(end.last.seq), last.epoch)?;
-        epochs.of(seq).filter(|_| seq.0 + 1 >= oldest.0).map(|start| (seq, start))
-    });
+    let epochs = log.epochs();
+    let furthest = epochs.last_within(last.seq.min(end.last.seq), last.epoch);
+    let kept = furthest.filter(|seq| seq.0 + 1 >= oldest.0);
+    let common = kept.and_then(|seq| Some((seq, epochs.of(seq)?)));
+    drop(epochs);
     let found = match common {
         // Only a leader can say that a record does not exist: a follower may not have received it yet.
         Some((seq, EpochStart { epoch, crc, .. }))

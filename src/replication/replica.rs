@@ -9,11 +9,11 @@
 //! RENAME is `set` and `del`, and an eviction is `del`. Starting over causes no event.
 
 use super::replacement::{self, Pending, Purpose};
+use super::truncate;
 use crate::aof::log::Frozen;
 use crate::aof::record::{Header, Position};
 use crate::aof::recovery;
 use crate::aof::recovery::RecoveryError;
-use crate::aof::truncate;
 use crate::clock::UnixMillis;
 use crate::engine::{Engine, Persistence};
 use crate::lock::MutexGuard;
@@ -98,7 +98,11 @@ impl Persistence {
         }
         let frozen = self.hold_log()?;
         begins();
-        let cut = |frozen: &Frozen<'_>| frozen.cut_after(&self.dir, last);
+        let cut = |frozen: &Frozen<'_>| {
+            // First, so that the mark is never ahead of the log.
+            frozen.set_mark(last)?;
+            truncate::cut_after(&self.dir, last)
+        };
         Ok(Some(self.restart_from(store, frozen, || (), cut)))
     }
 

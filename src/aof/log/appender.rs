@@ -6,9 +6,6 @@ use crate::clock::UnixMillis;
 use crate::lock::{Mutex, RwLock, rank};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Writers wait while more than this is pending: a slow disk slows them down instead of filling the memory.
-pub const PENDING_BYTES_MAX: u64 = 64 << 20;
-
 /// Takes records, in the order in which their effects are applied.
 #[derive(Debug)]
 pub(super) struct Appender {
@@ -16,8 +13,6 @@ pub(super) struct Appender {
     pub pending: Mutex<Pending, { rank::PENDING }>,
     /// Bytes appended and not yet written, those that the writer has taken included.
     pub pending_bytes: AtomicU64,
-    /// `Log::admit` waits above this.
-    pub pending_bytes_max: AtomicU64,
     /// Every epoch so far. Changed only while `pending` is locked; otherwise a leaf lock.
     pub epochs: RwLock<Epochs, { rank::EPOCHS }>,
 }
@@ -44,14 +39,8 @@ impl Appender {
         Appender {
             pending: Mutex::new(pending),
             pending_bytes: AtomicU64::new(0),
-            pending_bytes_max: AtomicU64::new(PENDING_BYTES_MAX),
             epochs: RwLock::new(epochs),
         }
-    }
-
-    /// True while more is pending than may be.
-    pub fn is_over(&self) -> bool {
-        self.pending_bytes.load(Relaxed) > self.pending_bytes_max.load(Relaxed)
     }
 
     /// Adds a record of this node's own.

@@ -5,11 +5,9 @@ use super::segments::{SyncTurn, Writer};
 use super::{Log, LogError};
 use crate::aof::epochs::{EpochStart, Epochs};
 use crate::aof::record::{Epoch, Header, Position, ResumePoint};
-use crate::aof::truncate;
 use crate::clock::UnixMillis;
 use crate::store::effect::Seq;
 use std::io;
-use std::path::Path;
 use std::sync::atomic::{Ordering::Relaxed, Ordering::SeqCst};
 
 /// While this is held, no thread syncs or begins a segment: the files can be replaced or cut off.
@@ -56,9 +54,9 @@ impl Log {
 
     /// Waits for the turn to sync and keeps it. The caller appends nothing meanwhile.
     pub fn freeze(&self) -> Frozen<'_> {
-        let frozen = Frozen { log: self, _turn: self.sync_turn() };
+        let frozen = Frozen { log: self, _turn: self.segments.syncing.lock() };
         self.generation.fetch_add(1, SeqCst);
-        self.wake_readers();
+        self.written_moved.notify();
         frozen
     }
 
@@ -76,11 +74,9 @@ impl Frozen<'_> {
         writer.is_idle() && self.log.appender.pending.lock().bytes.is_empty()
     }
 
-    /// Cuts the files off after a record; [`Frozen::resume_at`] must follow.
-    pub fn cut_after(&self, dir: &Path, last: Seq) -> io::Result<()> {
-        // First, so that the mark is never ahead of the log.
-        self.log.segments.mark.set(last)?;
-        truncate::cut_after(dir, last)
+    /// Sets the mark, durably, before the files are cut off after this record.
+    pub fn set_mark(&self, last: Seq) -> io::Result<()> {
+        self.log.segments.mark.set(last)
     }
 
     /// Resumes where the replaced or shortened files end; they have `size` bytes.
@@ -108,8 +104,8 @@ impl Frozen<'_> {
         // Again: a thread that read the generation in between may have seen a part of these changes.
         log.generation.fetch_add(1, SeqCst);
         drop((pending, writer));
-        log.wake_readers();
-        log.watermarks.progress.notify();
+        log.written_moved.notify();
+        log.progress.notify();
         Ok(())
     }
 }

@@ -3,10 +3,10 @@
 //! The records are read without checking their crcs: they are this node's own, recovery has checked them, and the
 //! record before the first one may be gone.
 
-use super::files::{self, segment_name};
-use super::record::Position;
-use super::recovery::{self, RecoveryError};
-use super::scan::Scanner;
+use crate::aof::files::{self, segment_name};
+use crate::aof::record::Position;
+use crate::aof::recovery::{self, RecoveryError};
+use crate::aof::scan::Scanner;
 use crate::replace::sync_dir;
 use crate::store::effect::Seq;
 use std::fs::{self, File};
