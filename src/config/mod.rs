@@ -53,8 +53,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::error::Failure;
-use crate::glob::Pattern;
 use crate::lock::{Mutex, RwLock, rank};
+use crate::pubsub::glob::Pattern;
 
 pub use error::ConfigError;
 use error::not_set;
