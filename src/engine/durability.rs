@@ -1,25 +1,23 @@
-//! The log of a running server: opened and recovered at the start, read back on demand, begun anew by a new
-//! leader. When replies may leave because of it is the gate's business (`gate.rs`).
+//! The log of a running server: opened and recovered at the start, begun anew by a new leader. When replies may leave because of it is the gate's business (`gate.rs`).
 
 use super::gate::{Gate, misconf};
+use super::parking::Parking;
 use crate::aof::cleanup;
 use crate::aof::dir_lock::DirLock;
 use crate::aof::disk::Directory;
-use crate::aof::files;
 use crate::aof::log::{Log, PENDING_BYTES_MAX};
 use crate::aof::mark;
 use crate::aof::record::Epoch;
 use crate::aof::recovery::{self, Recovered, RecoveryError};
 use crate::clock::{Stopwatch, UnixMillis};
 use crate::cluster::node::Node;
-use crate::config::{Config, Id};
+use crate::config::{Config, FsyncCell, Id};
 use crate::error::Failure;
 use crate::loading::Loading;
 use crate::lock::{Mutex, rank};
 use crate::observe::set_aside::SetAside;
 use crate::replication::replica::settle_copy;
 use crate::store::effect;
-use crate::store::effect::Seq;
 use crate::store::{Scope, Store};
 use crossbeam_channel::bounded;
 use std::io;
@@ -28,8 +26,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::thread;
 
-/// At least so much may wait to be written, however little memory there is.
-const PENDING_BYTES_MIN: u64 = 1 << 20;
 /// Payloads on their way from reading to applying, during recovery: two threads, so that both cores
 /// work.
 const LOAD_BATCH_BYTES: usize = 256 << 10;
@@ -113,7 +109,11 @@ impl Persistence {
             own_epoch: AtomicU64::new(node.epoch.0),
             own_epoch_crc: AtomicU32::new(0),
             lock,
-            gate: Gate::new(config.fsync()),
+            gate: Gate {
+                policy: FsyncCell::new(config.fsync()),
+                is_crowded: AtomicBool::new(false),
+                parking: Parking::default(),
+            },
             files: Mutex::new(()),
             is_stopping: AtomicBool::new(false),
             quarantined_bytes: recovered.torn.map_or(0, |torn| torn.len),
@@ -148,40 +148,6 @@ impl Persistence {
         Ok(epoch)
     }
 
-    /// Reads everything back from disk, as a restart would, while all shards are locked. Commands that need data
-    /// get `-LOADING` meanwhile, as in Redis.
-    ///
-    /// # Panics
-    /// If the disk fails between the two readings: only a restart helps then.
-    pub fn reload(&self, store: &Store) -> Result<(), Failure> {
-        let _steady = self.files.lock();
-        self.loading.set_active(true);
-        let result = self.reload_all(store);
-        self.loading.set_active(false);
-        result
-    }
-
-    fn reload_all(&self, store: &Store) -> Result<(), Failure> {
-        let failed = |error: &dyn std::fmt::Display| Failure::new(format!("ERR reload: {error}"));
-        // Before the shards are locked, because a sync may not start after that.
-        self.log.sync().map_err(|error| failed(&error))?;
-        let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now);
-        self.log.ensure_written(self.log.appended()).map_err(|error| failed(&error))?;
-        // All of the log is checked before memory is given up for it.
-        recovery::load(&self.dir, &self.loading, |payload| effect::check(payload).map(drop))
-            .map_err(|error| failed(&error))?;
-        tx.unwatched(|tx| {
-            tx.apply(effect::Effect::FlushAll);
-            let apply = |payload: &[u8]| effect::decode(payload, |e| tx.apply(e)).map(drop);
-            match recovery::load(&self.dir, &self.loading, apply) {
-                Err(error) if self.loading.is_given_up() => return Err(failed(&error)),
-                read => drop(read.expect("what could be read a moment ago")),
-            }
-            tx.forget_changes();
-            Ok(())
-        })
-    }
-
     /// The last leadership of this node: its epoch, and the crc of its first record.
     pub(crate) fn own_epoch(&self) -> (Epoch, u32) {
         (Epoch(self.own_epoch.load(Relaxed)), self.own_epoch_crc.load(Relaxed))
@@ -193,21 +159,9 @@ impl Persistence {
         self.log.work.notify();
     }
 
-    /// How many segments there are.
-    pub fn segments(&self) -> usize {
-        files::list(&self.dir).map_or(0, |listing| listing.segments.len())
-    }
-
-    /// How many records a follower can be sent without a full copy: the newest ones, up to this one.
-    pub fn records_kept(&self, last: Seq) -> u64 {
-        let oldest =
-            files::list(&self.dir).ok().and_then(|listing| listing.segments.first().copied());
-        oldest.map_or(0, |oldest| (last.0 + 1).saturating_sub(oldest.0))
-    }
-
     /// Follows a change of the settings.
     pub fn reconfigure(&self, config: &Config) {
-        self.gate.set_policy(config.fsync());
+        self.gate.policy.set(config.fsync());
         let limits = &self.log.limits;
         for (limit, id) in [
             (&limits.segment_bytes, Id::SegmentSize),
@@ -216,7 +170,7 @@ impl Persistence {
         ] {
             limit.store(config.int(id) as u64, Relaxed);
         }
-        limits.pending_bytes.store(pending_max(config), Relaxed);
+        limits.pending_bytes.store(config.pending_bytes_max().min(PENDING_BYTES_MAX), Relaxed);
         self.log.work.notify();
     }
 
@@ -231,15 +185,6 @@ impl Persistence {
             return Ok(());
         }
         self.log.ensure_written(self.log.appended()).map(drop).map_err(|error| misconf(&error))
-    }
-}
-
-/// How much may wait to be written. It counts toward `maxmemory`, and a slow disk should not cost keys, so under
-/// a limit it is little.
-fn pending_max(config: &Config) -> u64 {
-    match config.int(Id::Maxmemory) as u64 {
-        0 => PENDING_BYTES_MAX,
-        limit => (limit / 64).clamp(PENDING_BYTES_MIN, PENDING_BYTES_MAX),
     }
 }
 

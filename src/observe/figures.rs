@@ -2,8 +2,7 @@
 //! how it is read.
 //!
 //! A row without a field is not in INFO, one without a family not in `/metrics`, one without a key not in
-//! `/status.json`. Rows stand in INFO's order, which is Redis's. The other two pages are ordered by topic;
-//! the lists of their order are in `prometheus.rs` and `status.rs`.
+//! `/status.json`. Rows stand in INFO's order, which is Redis's, and the other pages follow it.
 
 use super::REDIS_VERSION;
 use super::figure::{Figure, fields, info, other, samples};
@@ -17,8 +16,7 @@ use super::value::{Value, decimal, human, known, literal, number, ok_or_err, per
 use crate::aof::record::Position;
 use crate::clock::{self, UnixMillis};
 use crate::config::Id;
-use crate::metrics::Stat;
-use crate::process;
+use crate::metrics::{Stat, process};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Sections of INFO in their order: heading, whether a plain INFO shows it, rows. The heading in lower case is
@@ -94,10 +92,10 @@ const MEMORY: &[Figure] = &[
     info("used_memory_peak_human", |s| human(s.memory.peak)),
     info("used_memory_peak_perc", |s| percent(s.memory.used, s.memory.peak)),
     info("used_memory_overhead", |s| s.memory.used.saturating_sub(s.memory.data.bytes).into()),
-    info("used_memory_startup", |s| s.engine.startup_bytes.into()),
+    info("used_memory_startup", |s| s.engine.memory_state.startup_bytes.into()),
     info("used_memory_dataset", |s| s.memory.data.bytes.into()).status("memory.data")
         .gauge("kvstore_memory_data_bytes", "Memory for keys and values."),
-    info("used_memory_dataset_perc", |s| percent(s.memory.data.bytes, s.memory.used.saturating_sub(s.engine.startup_bytes))),
+    info("used_memory_dataset_perc", |s| percent(s.memory.data.bytes, s.memory.used.saturating_sub(s.engine.memory_state.startup_bytes))),
     info("total_system_memory", |_| process::system_bytes().unwrap_or(0).into()),
     info("total_system_memory_human", |_| human(process::system_bytes().unwrap_or(0))),
     info("maxmemory", |s| s.memory.limit.into()).status("memory.limit")
@@ -189,7 +187,7 @@ const PERSISTENCE: &[Figure] = &[
     info("kvstore_admission_waits", |s| s.of_log(|log| log.log.stats.admission_waits.get()))
         .counter("kvstore_log_admission_waits_total",
             "Times a write waited because too much was pending."),
-    info("kvstore_segments", |s| s.of_log(|log| log.persistence.segments())).status("log.segments")
+    info("kvstore_segments", |s| s.of_log(|_| s.segments().0)).status("log.segments")
         .gauge("kvstore_log_segments", "Files that the log is in."),
     other(|s| s.of_log(|log| log.log.stats.segments_started.get()))
         .counter("kvstore_log_segments_started_total", "Segments of the log begun since the start."),
@@ -296,7 +294,7 @@ const REPLICATION: &[Figure] = &[
     // The followers of this node.
     info("connected_slaves", |s| s.engine.followers.all().len().into()),
     other(|s| s.replicas.len().into()).gauge("kvstore_replicas", "Followers that are linked."),
-    info("min_slaves_good_slaves", |s| number((s.engine.config.int(Id::MinReplicasToWrite) > 0).then(|| s.engine.good_followers()))),
+    info("min_slaves_good_slaves", |s| number((s.engine.config.int(Id::MinReplicasToWrite) > 0).then(|| s.engine.followers.good(&s.engine.config, s.now)))),
     fields(follower_fields),
     samples(|s, out| by_replica(s, out, |lag| lag.records as f64))
         .gauge("kvstore_replica_lag_records", "Records that a follower lacks."),

@@ -28,7 +28,7 @@ pub const COMMANDS: &[Row] = &[
 /// `LATENCY LATEST`
 fn latest(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     let ServerCall { engine, reply, .. } = call;
-    let events = engine.latency.events();
+    let events = engine.instruments.latency.events();
     reply.array(events.len());
     for (name, event) in events {
         let (at, millis) = event.samples.back().copied().unwrap_or_default();
@@ -42,7 +42,7 @@ fn latest(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
 /// `LATENCY HISTORY event`
 fn history(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let ServerCall { engine, reply, .. } = call;
-    let events = engine.latency.events();
+    let events = engine.instruments.latency.events();
     let event = events.into_iter().find(|(name, _)| name.as_bytes() == &args[2]);
     let samples = event.map(|(_, event)| event.samples).unwrap_or_default();
     reply.array(samples.len());
@@ -59,7 +59,7 @@ fn reset(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let named = args.from(2);
     let is_meant =
         |event: &str| named.len() == 0 || named.clone().any(|name| name == event.as_bytes());
-    call.reply.count(call.engine.latency.reset(is_meant));
+    call.reply.count(call.engine.instruments.latency.reset(is_meant));
     Ok(())
 }
 
@@ -110,7 +110,7 @@ pub fn called(
 
 /// `LATENCY DOCTOR`
 fn doctor(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
-    let events = call.engine.latency.events();
+    let events = call.engine.instruments.latency.events();
     let mut page = String::new();
     if call.engine.config.int(Id::LatencyMonitorThreshold) == 0 {
         page.push_str(

@@ -1,6 +1,7 @@
 //! One look at the server, taken once for each page so that the figures of a page fit together.
 
 use super::value::Value;
+use crate::aof::files;
 use crate::aof::log::Log;
 use crate::cluster::link::LinkFigures;
 use crate::cluster::progress::{Lag, ReplicaProgress};
@@ -9,8 +10,7 @@ use crate::config::Id;
 use crate::engine::{Engine, Persistence};
 use crate::loading::LoadProgress;
 use crate::memory::limit::Memory;
-use crate::metrics::{HistogramSnapshot, Metrics, Stat};
-use crate::process;
+use crate::metrics::{HistogramSnapshot, Metrics, Stat, process};
 use crate::store::effect::Seq;
 use std::cell::LazyCell;
 use std::collections::BTreeMap;
@@ -125,9 +125,16 @@ impl<'a> Seen<'a> {
         self.log.as_ref().map_or(Seq(0), |log| log.appended)
     }
 
-    /// The records kept for followers.
+    /// The number of the log's segments, and the seq at which the oldest begins.
+    pub(super) fn segments(&self) -> (usize, Option<Seq>) {
+        let listing = self.log.as_ref().and_then(|log| files::list(&log.persistence.dir).ok());
+        let segments = listing.map(|listing| listing.segments).unwrap_or_default();
+        (segments.len(), segments.first().copied())
+    }
+
+    /// How many records a follower can be sent without a full copy: the newest ones, up to this many.
     pub(super) fn records_kept(&self) -> u64 {
-        self.log.as_ref().map_or(0, |log| log.persistence.records_kept(log.appended))
+        self.segments().1.map_or(0, |oldest| (self.appended().0 + 1).saturating_sub(oldest.0))
     }
 }
 

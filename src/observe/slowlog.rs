@@ -35,7 +35,7 @@ fn get(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
         }
     };
     let as_text = call.reply.dialect() == Dialect::Text;
-    write_all(&call.engine.slowlog.newest(count), call.reply, with_timeline, as_text);
+    write_all(&call.engine.instruments.slowlog.newest(count), call.reply, with_timeline, as_text);
     Ok(())
 }
 
@@ -49,12 +49,11 @@ pub fn count(word: &[u8]) -> Result<usize, Failure> {
 }
 
 fn len(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
-    call.reply.count(call.engine.slowlog.len());
+    call.reply.count(call.engine.instruments.slowlog.len());
     Ok(())
 }
 
 fn reset(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
-    call.engine.slowlog.clear();
-    call.reply.ok();
-    Ok(())
+    call.engine.instruments.slowlog.clear();
+    call.ok()
 }

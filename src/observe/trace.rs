@@ -145,10 +145,9 @@ fn send(engine: &Engine, session: &mut Session, reply: &mut Reply, timeline: &mu
 /// `TRACE SAMPLE n`
 fn sample(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let every = integer(&args[2]).and_then(|every| u32::try_from(every).ok());
-    call.engine.sample_every.store(every.ok_or(NOT_AN_INTEGER)?, Relaxed);
+    call.engine.instruments.sample_every.store(every.ok_or(NOT_AN_INTEGER)?, Relaxed);
     call.engine.refresh_settings(call.session);
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 /// `TRACE LIST [count]`
@@ -158,13 +157,12 @@ fn list(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
         return Err(Failure::arity("trace|list"));
     }
     let as_text = call.reply.dialect() == Dialect::Text;
-    write_all(&call.engine.samples.newest(count), call.reply, true, as_text);
+    write_all(&call.engine.instruments.samples.newest(count), call.reply, true, as_text);
     Ok(())
 }
 
 /// `TRACE RESET`
 fn reset(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
-    call.engine.samples.clear();
-    call.reply.ok();
-    Ok(())
+    call.engine.instruments.samples.clear();
+    call.ok()
 }

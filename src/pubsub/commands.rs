@@ -1,5 +1,6 @@
 //! The commands: SUBSCRIBE, PUBLISH and others. The module's header says what they promise.
 
+use super::glob::{PATTERN_TOO_LONG, Pattern};
 use super::{Kind, NAME_BYTES_MAX, SUBSCRIPTIONS_MAX, Subscriptions};
 use crate::clients::outbox::SendError;
 use crate::commands::Family::PubSub;
@@ -9,8 +10,8 @@ use crate::engine::Session;
 use crate::engine::session::Ending;
 use crate::engine::table::{FAST, Row, ServerCall, container, row, sub, subcommands};
 use crate::error::Failure;
-use crate::glob::{PATTERN_TOO_LONG, Pattern};
 use crate::metrics::Stat;
+use crate::observe::cut::record_cut;
 use crate::protocol::{Args, Dialect, Reply};
 
 /// A confirmation is sent by itself, so it cannot be an element of the answer to EXEC.
@@ -76,7 +77,7 @@ fn change(
     match change(&mut session.subscriptions, reply.dialect(), limit) {
         Ok(bytes) => engine.metrics[Stat::OutputBytes].add(bytes as u64),
         Err(error) => {
-            engine.record_cut(session.client.addr, &error);
+            record_cut(&engine.metrics, session.client.addr, &error);
             session.ending = Ending::Now;
         }
     }

@@ -15,6 +15,7 @@ use crate::engine::session::{Ending, Mode, Serve};
 use crate::engine::table::{ADMIN, FAST, Row, ServerCall, row};
 use crate::engine::{Client, Engine, Session, gate};
 use crate::error::{Failure, Kind, NOT_AN_INTEGER};
+use crate::observe::monitor::Monitoring;
 use crate::protocol::{Args, integer};
 use crate::store::effect::Seq;
 use std::time::{Duration, Instant};
@@ -124,7 +125,7 @@ fn replicate(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
             request.ok_or(Failure::fixed("ERR REPLICATE is for followers; see HELP REPLICATE"))?;
         // From here on, only the log and what belongs to it may come over the link.
         session.subscriptions.leave_all();
-        session.monitoring = None;
+        session.monitoring = Monitoring::Off;
         leader::serve(engine, &session.client, &request, early)
     })));
     Ok(())
@@ -204,7 +205,7 @@ fn waitaof(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let (log, seq) = (&persistence.log, session.last_write);
     if local > 0 && is_here(engine, session) {
         // At an interval the sync thread syncs; under other policies perhaps no thread does.
-        if !matches!(persistence.gate.policy(), Fsync::Every(_)) {
+        if !matches!(persistence.gate.policy.get(), Fsync::Every(_)) {
             log.sync().map_err(|error| gate::misconf(&error))?;
         }
         if !matches!(session.mode, Mode::Executing) {

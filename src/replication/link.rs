@@ -283,7 +283,7 @@ impl LeaderLink<'_> {
     /// Makes what was applied as safe as this node's policy says.
     fn make_safe(&self) -> Result<(), LinkError> {
         let log = &self.persistence.log;
-        let result = match self.persistence.gate.policy() {
+        let result = match self.persistence.gate.policy.get() {
             Fsync::Always => log.sync(),
             _ => log.ensure_written(log.appended()),
         };

@@ -51,7 +51,7 @@ pub fn serve(engine: &Engine, client: Arc<Client>) {
     let registration = engine.clients.hold(client);
     let mut connection = Connection {
         engine,
-        session: engine.session(Arc::clone(&registration.client)),
+        session: Session::new(engine, Arc::clone(&registration.client)),
         decoder: Decoder::new(),
         input: Input::new(INPUT_BYTES_MIN, INPUT_BYTES_READ),
         reply: Reply::new(Dialect::Resp2),
@@ -111,8 +111,9 @@ impl Connection<'_> {
                 self.check_query_limit()
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
-            Err(error) if is_timeout(&error) && self.session.monitoring.is_some() => {
-                self.engine.feed_monitor(&mut self.session).map_err(|_| End::Cut)
+            Err(error) if is_timeout(&error) && self.session.monitoring.is_on() => {
+                let Session { monitoring, config, .. } = &self.session;
+                monitoring.feed(config, &self.engine.metrics).map_err(|_| End::Cut)
             }
             Err(error) if is_timeout(&error) => {
                 log::debug!("client {}: idle for too long; closing", self.session.client.addr);
@@ -252,7 +253,7 @@ impl Connection<'_> {
         // A subscriber has nothing to say.
         let applies = seconds > 0 && self.session.subscriptions.is_empty();
         let idle = applies.then(|| Duration::from_secs(seconds));
-        let timeout = if self.session.monitoring.is_some() { Some(monitor::PACE) } else { idle };
+        let timeout = if self.session.monitoring.is_on() { Some(monitor::PACE) } else { idle };
         if timeout != self.read_timeout {
             self.read_timeout = timeout;
             // It fails only on a broken socket, which the read will tell.

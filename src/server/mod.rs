@@ -92,7 +92,7 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
     let page = page.collect::<Result<Vec<_>, _>>()?;
     // Read the log.
     let engine =
-        Arc::new(Engine::load(config, admin::commands(), loading).map_err(StartError::Recovery)?);
+        Arc::new(Engine::open(config, admin::commands(), loading).map_err(StartError::Recovery)?);
     engine.port.store(addresses.first().map_or(0, SocketAddr::port), Relaxed);
     http.open(&engine);
     limit_connections(&engine);

@@ -91,7 +91,7 @@ impl<'g> Fuzzer<'g> {
         let (socket, addr) = self.listener.accept().expect("a connection");
         let local_addr = socket.local_addr().expect("an address");
         let client = self.engine.clients.register(socket, addr, local_addr, usize::MAX);
-        (self.engine.session(client.expect("no limit")), peer.expect("a connection"))
+        (Session::new(&self.engine, client.expect("no limit")), peer.expect("a connection"))
     }
 
     /// One request of one of the sessions.
@@ -294,7 +294,7 @@ fn open(dir: &Path, appendonly: &str) -> Engine {
         "--appendfsync=no".to_owned(),
     ];
     let config = Config::load(&options, std::iter::empty()).expect("valid options");
-    let engine = Engine::open(config, commands()).expect("the log is readable");
+    let engine = Engine::open(config, commands(), Default::default()).expect("the log is readable");
     engine.shutdown.request();
     engine
 }
