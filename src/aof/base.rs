@@ -20,6 +20,7 @@ use super::files::base_name;
 use super::numbers::Words;
 use super::record::{Position, append_header, seal};
 use crate::clock::UnixMillis;
+use crate::file_error::if_there;
 use crate::replace::UNFINISHED;
 use crate::store::effect::Seq;
 use std::io;
@@ -105,10 +106,7 @@ impl<'d> BaseWriter<'d> {
 
     /// Removes the file of a failed attempt: on a full disk, writes cannot resume without that space.
     pub fn discard(disk: &dyn Disk, seq: Seq) -> io::Result<()> {
-        match disk.remove(&unfinished_name(seq)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result,
-        }
+        if_there(disk.remove(&unfinished_name(seq))).map(drop)
     }
 
     fn flush(&mut self) -> io::Result<()> {

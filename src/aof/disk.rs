@@ -1,7 +1,7 @@
 //! The few calls that the log makes on files, as a trait: a test can lose what was not synced, write short, fail
 //! an fsync, or stop at the n-th call.
 
-use crate::file_error::{about, named};
+use crate::file_error::{about, if_there, named};
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -128,10 +128,8 @@ pub fn make_dir(path: &Path) -> io::Result<()> {
 
 /// True if a path still leads to this open file or directory.
 pub fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
-    let there = match fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        there => there.map_err(named(path))?,
-    };
+    let there = if_there(fs::metadata(path)).map_err(named(path))?;
+    let Some(there) = there else { return Ok(false) };
     let here = file.metadata()?;
     Ok((there.dev(), there.ino()) == (here.dev(), here.ino()))
 }

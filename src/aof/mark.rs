@@ -7,7 +7,7 @@
 //! Without a readable mark, any damage may be to synced records, and any end of the log may be its end.
 
 use super::disk::{Disk, LogFile, write_all_at};
-use crate::file_error::named;
+use crate::file_error::{if_there, named};
 use crate::replace::replace;
 use crate::store::effect::Seq;
 use std::fs;
@@ -25,10 +25,7 @@ pub struct Mark(Box<dyn LogFile>);
 impl Mark {
     /// Opens the file and sets the mark, durably, to the place where a log begins or resumes.
     pub fn begin(disk: &dyn Disk, synced: Seq) -> io::Result<Mark> {
-        let file = match disk.open(MARK) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(MARK)?,
-            result => result?,
-        };
+        let file = if_there(disk.open(MARK))?.map_or_else(|| disk.create(MARK), Ok)?;
         let mark = Mark(file);
         mark.set(synced)?;
         Ok(mark)
@@ -49,10 +46,7 @@ impl Mark {
 /// The mark in a directory; None if there is none, or if it is damaged, as a power cut may leave it.
 pub fn read(dir: &Path) -> io::Result<Option<Seq>> {
     let path = dir.join(MARK);
-    let text = match fs::read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        text => text.map_err(named(&path))?,
-    };
+    let Some(text) = if_there(fs::read(&path)).map_err(named(&path))? else { return Ok(None) };
     let seq = parse(&text);
     if seq.is_none() && !text.is_empty() {
         let path = path.display();

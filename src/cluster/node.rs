@@ -2,11 +2,11 @@
 
 use crate::aof::numbers::canonical_number;
 use crate::aof::record::Epoch;
-use crate::file_error::{about, named};
+use crate::file_error::{about, if_there, named};
 use crate::random;
 use crate::replace::replace;
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::Path;
 
 const NODE: &str = "node";
@@ -24,13 +24,8 @@ impl Node {
     /// Reads the file; a directory without one gets a new id.
     pub fn read(dir: &Path) -> io::Result<Node> {
         let path = dir.join(NODE);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Ok(Node { id: random::hex40(), epoch: Epoch(0) });
-            }
-            Err(error) => return Err(named(&path)(error)),
-        };
+        let text = if_there(fs::read_to_string(&path)).map_err(named(&path))?;
+        let Some(text) = text else { return Ok(Node { id: random::hex40(), epoch: Epoch(0) }) };
         Node::parse(&text).ok_or_else(|| {
             about(
                 &path,

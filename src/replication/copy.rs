@@ -11,11 +11,11 @@ use crate::aof::files::{base_name, segment_name};
 use crate::aof::record::Position;
 use crate::aof::recovery;
 use crate::engine::Persistence;
-use crate::file_error::named;
+use crate::file_error::{if_there, named};
 use crate::replace::sync_dir;
 use crate::store::effect::{self, Seq};
 use std::fs::{self, File};
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::io::{self, BufWriter, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -52,10 +52,8 @@ pub fn receive(
     heard: impl Fn(usize),
 ) -> Result<Arrived, LinkError> {
     let dir = persistence.dir.join(INCOMING);
-    match fs::remove_dir_all(&dir) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(named(&dir)(error).into()),
-        _ => fs::create_dir(&dir).map_err(named(&dir))?,
-    }
+    if_there(fs::remove_dir_all(&dir)).map_err(named(&dir))?;
+    fs::create_dir(&dir).map_err(named(&dir))?;
     let (mut arrived, end_seq) = if base.bytes == 0 {
         (Arrived { last: Position::default(), epochs: Epochs::default() }, Seq(0))
     } else {
