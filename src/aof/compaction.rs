@@ -11,13 +11,11 @@
 
 use super::base::BaseWriter;
 use super::errors::CompactError;
-use super::files::{self, Listing};
 use super::log::Log;
 use super::record::Position;
 use crate::clock::UnixMillis;
-use crate::store::effect::{Effect, Seq};
+use crate::store::effect::Effect;
 use crate::store::{Scope, Store};
-use std::io;
 
 /// Bytes copied under one hold of a shard's lock: some 10 µs.
 const PART_BYTES: usize = 32 << 10;
@@ -35,7 +33,7 @@ pub fn compact(
         }
     })?;
     log.forget_before(size);
-    remove_replaced(log, position.seq).map_err(|error| {
+    log.remove_replaced_by(position.seq).map_err(|error| {
         CompactError::Files(format!("cannot remove what the new base replaces: {error}"))
     })?;
     Ok(size)
@@ -56,15 +54,6 @@ fn write_base(
     let size = base.len;
     base.publish()?;
     Ok(size)
-}
-
-fn remove_replaced(log: &Log, seq: Seq) -> io::Result<()> {
-    let disk = log.disk();
-    for base in Listing::of(disk.names()?).bases.iter().filter(|base| **base < seq) {
-        disk.remove(&files::base_name(*base))?;
-    }
-    log.remove_segments_before(seq)?;
-    disk.sync_dir()
 }
 
 /// Passes the store on in parts: SET commands, and the number of keys that they set. No lock is held meanwhile.

@@ -125,7 +125,7 @@ impl Persistence {
         };
         persistence.reconfigure(config);
         if let Some(base) = recovered.base {
-            persistence.log.remove_segments_before(base.position.seq).map_err(io_error)?;
+            persistence.log.remove_replaced_by(base.position.seq).map_err(io_error)?;
         }
         Ok(persistence)
     }

@@ -7,7 +7,7 @@
 //!   lags further loses its place and gets a full copy, so that it cannot fill the leader's disk.
 
 use super::Log;
-use crate::aof::files::{Listing, segment_name};
+use crate::aof::files::{Listing, base_name, segment_name};
 use crate::store::effect::Seq;
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
@@ -41,10 +41,13 @@ impl Log {
         Pin { log: self, id }
     }
 
-    /// Removes the segments that the base at `base` has replaced and that are not retained. The oldest go
-    /// first, so a crash leaves no gap.
-    pub fn remove_segments_before(&self, base: Seq) -> io::Result<()> {
-        let segments = Listing::of(self.disk.names()?).segments;
+    /// Removes what the base at `base` has replaced: older bases, and the segments that are not retained. The
+    /// oldest go first, so a crash leaves no gap.
+    pub fn remove_replaced_by(&self, base: Seq) -> io::Result<()> {
+        let Listing { bases, segments, .. } = Listing::of(self.disk.names()?);
+        for older in bases.into_iter().filter(|older| *older < base) {
+            self.disk.remove(&base_name(older))?;
+        }
         // A segment is replaced if no record after the base is in it: the next one begins early enough.
         let replaced: Vec<_> =
             segments.windows(2).take_while(|pair| pair[1].0 <= base.0 + 1).collect();
@@ -63,6 +66,6 @@ impl Log {
         for pair in &replaced[..kept] {
             self.disk.remove(&segment_name(pair[0]))?;
         }
-        Ok(())
+        self.disk.sync_dir()
     }
 }

@@ -33,8 +33,7 @@ pub(super) struct Segments {
     pub total_bytes: AtomicU64,
 }
 
-/// The turn to sync: its holder alone moves `durable`, begins segments and replaces files. Holds the figures of
-/// the last sync.
+/// The turn to sync. Its holder alone moves `durable`, begins segments and replaces files.
 pub(super) type SyncTurn<'l> = MutexGuard<'l, Stages>;
 
 /// The segment that is being written.
