@@ -52,12 +52,6 @@ pub(super) struct Target<'k> {
     pub access: Access,
 }
 
-impl Default for Shard {
-    fn default() -> Self {
-        Self::new(Arc::default())
-    }
-}
-
 impl Shard {
     /// An empty shard.
     pub(super) fn new(watched: Arc<Watched>) -> Shard {
@@ -252,7 +246,7 @@ mod tests {
 
     #[test]
     fn expired_keys_come_up_once_and_renewed_ones_later() {
-        let mut shard = Shard::default();
+        let mut shard = Shard::new(Arc::default());
         (0..10).for_each(|n| set(&mut shard, n, Some(100)));
         set(&mut shard, 3, Some(500));
         set(&mut shard, 4, None);
@@ -269,7 +263,7 @@ mod tests {
 
     #[test]
     fn leftovers_do_not_pile_up() {
-        let mut shard = Shard::default();
+        let mut shard = Shard::new(Arc::default());
         for round in 0..10_000 {
             set(&mut shard, 1, Some(1_000_000 - round));
             set(&mut shard, 2, None);
@@ -279,7 +273,7 @@ mod tests {
 
     #[test]
     fn counts_bytes_exactly() {
-        let mut shard = Shard::default();
+        let mut shard = Shard::new(Arc::default());
         (0..100).for_each(|n| set(&mut shard, n, None));
         shard.set_range(target(7, &7u32.to_le_bytes()), 100, b"x");
         set(&mut shard, 8, Some(1));
