@@ -122,7 +122,10 @@ pub fn random_key(tx: &Tx<'_>, random: &mut Rng) -> Option<Vec<u8>> {
         }
     }
     let mut found = None;
-    tx.each_live(|entry| found = Some(entry.key().to_vec()));
+    tx.scan(0, |entry| {
+        found = tx.is_live(entry).then(|| entry.key().to_vec());
+        found.is_none()
+    });
     found
 }
 

@@ -115,15 +115,15 @@ impl Shard {
         }
     }
 
-    pub(super) fn remove(&mut self, place: u32, key: &[u8]) {
-        let Some(at) = self.table.find(place, key) else { return };
+    pub(super) fn remove(&mut self, gone: Target<'_>) {
+        let Some(at) = self.table.find(gone.place, gone.key) else { return };
         let entry = self.table.remove(at);
         self.entry_bytes -= entry.allocated_bytes();
         self.volatile -= usize::from(entry.deadline().is_some());
         if self.volatile == 0 {
             self.deadlines = BinaryHeap::new();
         }
-        self.watched.removed(key);
+        self.watched.removed(gone.key);
     }
 
     /// Takes all entries out. Watches stay.
@@ -253,7 +253,7 @@ mod tests {
         shard.set_deadline(target(5, &5u32.to_le_bytes()), Some(UnixMillis(50)));
         let expired = shard.take_expired(UnixMillis(51), 100);
         assert_eq!(expired, [5u32.to_le_bytes()]);
-        shard.remove(5, &5u32.to_le_bytes());
+        shard.remove(target(5, &5u32.to_le_bytes()));
         assert_eq!(shard.take_expired(UnixMillis(101), 3).len(), 3);
         // The caller must remove what it took; here it did not, and nothing is taken twice.
         assert_eq!(shard.take_expired(UnixMillis(101), 100).len(), 4);
@@ -280,7 +280,7 @@ mod tests {
         let sum: usize =
             shard.table.entries_from(0).map(|(_, entry)| entry.allocated_bytes()).sum();
         assert_eq!(shard.entry_bytes, sum);
-        (0..100u32).for_each(|n| shard.remove(n, &n.to_le_bytes()));
+        (0..100u32).for_each(|n| shard.remove(target(n, &n.to_le_bytes())));
         assert_eq!((shard.entry_bytes, shard.volatile, shard.table.len()), (0, 0, 0));
     }
 }
