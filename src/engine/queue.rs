@@ -11,10 +11,6 @@ pub struct Queue {
     bytes: Vec<u8>,
     spans: Vec<Span>,
     commands: Vec<Queued>,
-    /// The flags of all commands together.
-    flags: Flags,
-    /// One of the commands may not run while data is loaded.
-    needs_data: bool,
     /// A command was refused, so EXEC will be refused too.
     failed: bool,
 }
@@ -34,17 +30,14 @@ impl Queue {
             self.spans.push(Span { start, end: self.bytes.len() });
         }
         self.commands.push(Queued { found, spans_end: self.spans.len() });
-        self.flags = self.flags.and(found.command.flags);
-        self.needs_data |= !found.command.flags.has(Flags::LOADING);
     }
 
     /// The flags of all commands together; LOADING only if each has it.
     pub(super) fn flags(&self) -> Flags {
-        if self.needs_data {
-            self.flags.without(Flags::LOADING)
-        } else {
-            self.flags.and(Flags::LOADING)
-        }
+        let each = self.commands.iter().map(|queued| queued.found.command.flags);
+        let together = each.clone().fold(Flags::LOADING, Flags::and);
+        let all_load = each.into_iter().all(|flags| flags.has(Flags::LOADING));
+        if all_load { together } else { together.without(Flags::LOADING) }
     }
 
     /// Refuses EXEC. Nothing queued will run, so nothing is kept.

@@ -7,6 +7,7 @@ use crate::cluster::link::LinkFigures;
 use crate::cluster::progress::{Lag, ReplicaProgress};
 use crate::cluster::role::Role;
 use crate::config::Id;
+use crate::engine::compactor::Compactions;
 use crate::engine::{Engine, Persistence};
 use crate::loading::LoadProgress;
 use crate::memory::limit::Memory;
@@ -48,7 +49,7 @@ pub(crate) struct Seen<'a> {
     /// The load that is going on.
     pub(super) load: Option<LoadProgress>,
     /// Why the last compaction failed, if it did.
-    pub(super) compaction_error: Option<String>,
+    pub(super) compactions: Compactions,
     /// Milliseconds since the start.
     pub(super) now: u64,
     /// Linked followers by address: whether the full copy is over, and the lag.
@@ -74,7 +75,7 @@ impl<'a> Seen<'a> {
         let now = engine.uptime_ms();
         // In the literal, one lock would be held while the other is taken.
         let link = engine.role.figures.lock().clone();
-        let compaction_error = engine.compactor.last_error.lock().clone();
+        let compactions = engine.compactor.state.lock().clone();
         Seen {
             engine,
             metrics: &engine.metrics,
@@ -84,7 +85,7 @@ impl<'a> Seen<'a> {
             link,
             now,
             load: engine.loading.progress(),
-            compaction_error,
+            compactions,
             subscribed: engine.pubsub.counts(),
             rates: engine.metrics.rates(),
             cpu: LazyCell::new(process::cpu_seconds),

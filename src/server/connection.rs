@@ -222,10 +222,7 @@ impl Connection<'_> {
         self.engine.metrics[Stat::ProtocolErrors].increment();
         log::info!("client {}: {failure}; closing", self.session.client.addr);
         self.reply_failure(self.session.resp, failure);
-        match self.flush() {
-            Ok(()) => End::Told,
-            Err(end) => end,
-        }
+        self.flush().err().unwrap_or(End::Told)
     }
 
     fn reply_failure(&mut self, dialect: Dialect, failure: &Failure) {

@@ -104,17 +104,9 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
     // The sweeper removes expired keys.
     let sweeper = spawn("sweeper", &engine, engine::sweep)?;
     // The log is synced at its pace, until the last connection has ended.
-    let syncer = spawn("aof-sync", &engine, |engine| {
-        if let Some(persistence) = &engine.persistence {
-            engine::syncer::run(engine, persistence);
-        }
-    })?;
+    let syncer = spawn("aof-sync", &engine, engine::syncer::run)?;
     // The log is compacted when it has grown.
-    let compactor = spawn("compactor", &engine, |engine| {
-        if let Some(persistence) = &engine.persistence {
-            engine::compactor::run(engine, persistence);
-        }
-    })?;
+    let compactor = spawn("compactor", &engine, engine::compactor::run)?;
     // The link to a leader, if this node follows one.
     let link = spawn("repl-in", &engine, replication::link::run)?;
     // One thread accepts for each address.
