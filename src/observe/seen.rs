@@ -1,5 +1,6 @@
 //! One look at the server, taken once for each page so that the figures of a page fit together.
 
+use super::load::LoadProgress;
 use super::value::Value;
 use crate::aof::files;
 use crate::aof::log::Log;
@@ -9,7 +10,6 @@ use crate::cluster::role::Role;
 use crate::config::Id;
 use crate::engine::compactor::Compactions;
 use crate::engine::{Engine, Persistence};
-use crate::loading::LoadProgress;
 use crate::memory::limit::Memory;
 use crate::metrics::{HistogramSnapshot, Metrics, Stat, process};
 use crate::store::effect::Seq;
@@ -84,7 +84,7 @@ impl<'a> Seen<'a> {
             log,
             link,
             now,
-            load: engine.loading.progress(),
+            load: LoadProgress::of(&engine.loading),
             compactions,
             subscribed: engine.pubsub.counts(),
             rates: engine.metrics.rates(),

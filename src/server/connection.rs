@@ -178,7 +178,7 @@ impl Connection<'_> {
     /// Leaves the connection to a function. If that served something until the end, the connection ends.
     fn hand_over(&mut self, serve: Serve) -> Result<(), End> {
         self.flush()?;
-        match serve.0(self.engine, &mut self.session, self.input.waiting()) {
+        match serve(self.engine, &mut self.session, self.input.waiting()) {
             Ok(true) => Err(End::Cut),
             Ok(false) => Ok(()),
             Err(failure) => {
