@@ -48,7 +48,7 @@
 //! [`metrics`] counters and histograms · [`observe`] INFO, `/metrics`, SLOWLOG, TRACE, MONITOR · [`admin`] commands
 //! about the server · [`config`] settings · [`cli`] tools for a data directory.
 //!
-//! Leaves, which any module may import: [`clock`], [`digits`], [`error`], [`file_error`], [`glob`], [`loading`],
+//! Leaves, which any module may import: [`clock`], [`digits`], [`error`], [`file_error`], [`loading`],
 //! [`lock`], [`random`], [`rarely`], [`replace`], [`shutdown`], [`signal`].
 //!
 //! # Threads
@@ -144,7 +144,6 @@ pub mod digits;
 pub mod engine;
 pub mod error;
 pub mod file_error;
-pub mod glob;
 pub mod loading;
 pub mod lock;
 pub mod memory;

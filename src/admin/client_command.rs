@@ -10,7 +10,7 @@ use crate::engine::session::{Ending, ReplyMode};
 use crate::engine::table::{ADMIN, FAST, Row, ServerCall, container, sub, subcommands};
 use crate::engine::{Client, ClientId, Engine};
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
-use crate::protocol::{Args, Reply, integer};
+use crate::protocol::{Args, integer};
 use crate::pubsub::Kind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -30,10 +30,10 @@ pub const COMMANDS: &[Row] = &[
         "Closes connections."),
     sub(Connection, "client|list", -2, ADMIN, list,
         "[TYPE NORMAL | MASTER | REPLICA | PUBSUB] [ID client-id [client-id ...]]", "Lists the connections."),
-    sub(Connection, "client|no-evict", 3, ADMIN, no_evict, "ON | OFF",
-        "Exempts this connection when clients are closed to free memory."),
-    sub(Connection, "client|no-touch", 3, FAST, no_touch, "ON | OFF",
-        "Makes reads of this connection not count as uses of a key."),
+    sub(Connection, "client|no-evict", 3, ADMIN, |call, args| on_or_off(call, args, |it| &it.no_evict),
+        "ON | OFF", "Exempts this connection when clients are closed to free memory."),
+    sub(Connection, "client|no-touch", 3, FAST, |call, args| on_or_off(call, args, |it| &it.no_touch),
+        "ON | OFF", "Makes reads of this connection not count as uses of a key."),
     sub(Connection, "client|pause", -3, ADMIN.and(Flags::UNPAUSED), pause, "milliseconds [WRITE | ALL]",
         "Delays the commands of all clients."),
     sub(Connection, "client|reply", 3, FAST.and(Flags::CONNECTION), reply_mode, "ON | OFF | SKIP",
@@ -65,41 +65,33 @@ fn info(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
 fn setname(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let name = valid_name(&args[2])?;
     call.session.client.labels.lock().name = name;
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 fn setinfo(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
-    let valid = |option: &str| {
-        printable(&args[3]).ok_or_else(|| {
-            Failure::new(format!(
-                "ERR {option} cannot contain spaces, newlines or special characters."
-            ))
-        })
-    };
     if args.is(2, "lib-name") {
-        let library = valid("lib-name")?;
+        let library = one_word(&args[3], "lib-name")?;
         call.session.client.labels.lock().library = library;
     } else if args.is(2, "lib-ver") {
-        let version = valid("lib-ver")?;
+        let version = one_word(&args[3], "lib-ver")?;
         call.session.client.labels.lock().library_version = version;
     } else {
         return Err(Failure::quoting("ERR Unrecognized option '", &args[2], "'"));
     }
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 /// A name for CLIENT LIST: one word of printable characters.
 pub fn valid_name(name: &[u8]) -> Result<String, Failure> {
-    printable(name).ok_or(Failure::fixed(
-        "ERR Client names cannot contain spaces, newlines or special characters.",
-    ))
+    one_word(name, "Client names")
 }
 
-fn printable(word: &[u8]) -> Option<String> {
-    let printable = word.iter().all(u8::is_ascii_graphic);
-    printable.then(|| String::from_utf8_lossy(word).into_owned())
+fn one_word(word: &[u8], what: &str) -> Result<String, Failure> {
+    if word.iter().all(u8::is_ascii_graphic) {
+        return Ok(String::from_utf8_lossy(word).into_owned());
+    }
+    let text = format!("ERR {what} cannot contain spaces, newlines or special characters.");
+    Err(Failure::new(text))
 }
 
 fn list(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
@@ -174,13 +166,11 @@ fn describe(engine: &Engine, client: &Client) -> String {
 
 /// The class of this name. None for `master`: the link to this node's leader, which is not a client here.
 fn class(word: &[u8]) -> Result<Option<ClientClass>, Failure> {
-    match word.to_ascii_lowercase().as_slice() {
-        b"normal" => Ok(Some(ClientClass::Normal)),
-        b"pubsub" => Ok(Some(ClientClass::PubSub)),
-        b"replica" | b"slave" => Ok(Some(ClientClass::Replica)),
-        b"master" => Ok(None),
-        _ => Err(Failure::quoting("ERR Unknown client type '", word, "'")),
+    let class = str::from_utf8(word).ok().and_then(ClientClass::named);
+    if class.is_none() && !word.eq_ignore_ascii_case(b"master") {
+        return Err(Failure::quoting("ERR Unknown client type '", word, "'"));
     }
+    Ok(class)
 }
 
 /// The clients that CLIENT KILL closes: those that match all given filters.
@@ -274,22 +264,18 @@ fn yes_or_no(word: &[u8]) -> Result<bool, Failure> {
     }
 }
 
-fn no_evict(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
-    on_or_off(&call.session.client.no_evict, args, call.reply)
-}
-
-fn no_touch(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
-    on_or_off(&call.session.client.no_touch, args, call.reply)
-}
-
-fn on_or_off(flag: &AtomicBool, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+/// Sets a flag of this connection's client.
+fn on_or_off(
+    call: &mut ServerCall<'_>,
+    args: Args<'_>,
+    flag: fn(&Client) -> &AtomicBool,
+) -> Result<(), Failure> {
     let on = args.is(2, "on");
     if !on && !args.is(2, "off") {
         return Err(SYNTAX);
     }
-    flag.store(on, Relaxed);
-    reply.ok();
-    Ok(())
+    flag(&call.session.client).store(on, Relaxed);
+    call.ok()
 }
 
 fn reply_mode(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
@@ -300,8 +286,7 @@ fn reply_mode(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> 
         b"skip" => ReplyMode::SkipNext,
         _ => return Err(SYNTAX),
     };
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 fn pause(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
@@ -314,14 +299,12 @@ fn pause(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
         integer(&args[2]).ok_or(Failure::fixed("ERR timeout is not an integer or out of range"))?;
     let millis = u64::try_from(millis).map_err(|_| Failure::fixed("ERR timeout is negative"))?;
     call.engine.begin_pause(kind, millis);
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 fn unpause(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     call.engine.pause.end();
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 /// `CLIENT UNBLOCK client-id [TIMEOUT | ERROR]`

@@ -7,8 +7,8 @@ use crate::commands::{Flags, Spec};
 use crate::engine::Engine;
 use crate::engine::table::{FAST, Row, ServerCall, row, sub, subcommands};
 use crate::error::Failure;
-use crate::glob::Pattern;
 use crate::protocol::{Args, Reply};
+use crate::pubsub::glob::Pattern;
 
 /// The rows of these commands.
 #[rustfmt::skip]

@@ -74,17 +74,13 @@ fn echo(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
 
 fn quit(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     call.session.ending = Ending::AfterReply;
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 fn select(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     match integer(&args[1]) {
         None => Err(NOT_AN_INTEGER),
-        Some(0) => {
-            call.reply.ok();
-            Ok(())
-        }
+        Some(0) => call.ok(),
         Some(index) if i32::try_from(index).is_err() => Err(INT_OUT_OF_RANGE),
         Some(_) => Err(DB_OUT_OF_RANGE),
     }
@@ -118,8 +114,7 @@ fn auth(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
         _ => return Err(SYNTAX),
     };
     check_password(call.engine, call.session, user, password)?;
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 /// `HELLO [protover [AUTH user password] [SETNAME name]]`. Everything is checked before anything changes; but as in

@@ -62,8 +62,7 @@ fn save(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     log_of(call.engine)?;
     let saved = call.engine.compactor.request_and_wait(&call.engine.shutdown);
     saved.map_err(|why| Failure::new(format!("ERR {why}")))?;
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 fn lastsave(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
@@ -85,8 +84,7 @@ pub(super) fn debug_reload(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<
     let result = reload(persistence, &call.engine.store);
     persistence.loading.set_active(false);
     result?;
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 /// Reads everything back from disk, as a restart would, while all shards are locked. Commands that need data get

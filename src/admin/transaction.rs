@@ -37,8 +37,7 @@ fn multi(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     }
     call.session.mode = Mode::Queueing(Queue::default());
     call.session.record_transaction();
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 fn exec(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
@@ -50,12 +49,11 @@ fn discard(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
         return Err(Failure::fixed("ERR DISCARD without MULTI"));
     }
     call.session.leave_transaction();
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 fn watch(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
-    let ServerCall { engine, session, reply } = call;
+    let ServerCall { engine, session, .. } = call;
     if !matches!(session.mode, Mode::Direct) {
         return Err(Failure::fixed("ERR WATCH inside MULTI is not allowed"));
     }
@@ -71,13 +69,11 @@ fn watch(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
         args.from(1).for_each(|key| session.watches.add(key, || engine.clock.now()));
     }
     session.record_transaction();
-    reply.ok();
-    Ok(())
+    call.ok()
 }
 
 fn unwatch(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     call.session.watches.clear();
     call.session.record_transaction();
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }

@@ -13,9 +13,7 @@
 pub(crate) mod expiry;
 pub mod extra;
 pub(crate) mod keys;
-pub(crate) mod keyspace;
 pub(crate) mod numbers;
-pub(crate) mod ranges;
 pub mod spec;
 pub(crate) mod strings;
 pub mod table;
@@ -31,7 +29,7 @@ use crate::clock::UnixMillis;
 use crate::error::Failure;
 use crate::protocol::{Args, Reply};
 use crate::store::{Scope, Store, Tx};
-use extra::{bitfield, bits, dump, lcs, object};
+use extra::{bitfield, bits, dump, float80, keyspace, lcs, object, ranges};
 
 /// The context of a handler.
 pub struct Call<'c, 's> {
@@ -53,6 +51,7 @@ pub const FAMILIES: &[&[Row<Handler>]] = &[
     strings::COMMANDS,
     ranges::COMMANDS,
     numbers::COMMANDS,
+    float80::COMMANDS,
     lcs::COMMANDS,
     bits::COMMANDS,
     bitfield::COMMANDS,

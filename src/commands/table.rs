@@ -118,19 +118,6 @@ impl<F: Copy> Table<F> {
         self.probe(container.name.bytes().chain([b'|']).chain(name.iter().copied()))
     }
 
-    /// The known name with the fewest typing errors, if `name` was probably meant to be that one.
-    pub fn nearest(&self, name: &[u8]) -> Option<&'static str> {
-        // Two errors in four letters make another word: NOPE is not COPY.
-        const TWO_ERRORS_LEN_MIN: usize = 6;
-        const LEN_MAX: usize = 32;
-        let typed = std::str::from_utf8(name).ok().filter(|name| name.len() <= LEN_MAX)?;
-        let typed = typed.to_ascii_lowercase();
-        let errors_max = if typed.len() < TWO_ERRORS_LEN_MIN { 1 } else { 2 };
-        let names = self.top_rows().map(|row| row.name);
-        let (errors, name) = names.map(|name| (strsim::osa_distance(&typed, name), name)).min()?;
-        (errors <= errors_max && errors < name.len()).then_some(name)
-    }
-
     /// The reason why no command has this name, if that is on purpose.
     pub fn why_absent(&self, name: &[u8]) -> Option<&'static str> {
         let is_name = |word: &str| word.as_bytes().eq_ignore_ascii_case(name);

@@ -53,11 +53,11 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::error::Failure;
-use crate::glob::Pattern;
 use crate::lock::{Mutex, RwLock, rank};
+use crate::pubsub::glob::Pattern;
 
 pub use error::ConfigError;
-use error::{not_set, unknown_option};
+use error::not_set;
 pub use help::{help, wrap};
 pub use kind::Kind;
 use kind::Value;
@@ -376,7 +376,8 @@ fn changeable<'a>(names: impl Iterator<Item = &'a [u8]>) -> Result<Vec<&'static 
     let mut rows: Vec<&'static Setting> = Vec::new();
     for name in names {
         let known = str::from_utf8(name).ok().and_then(|name| Some((name, find(name)?)));
-        let (name, row) = known.ok_or_else(|| unknown_option(name))?;
+        let unknown = "ERR Unknown option or number of arguments for CONFIG SET - '";
+        let (name, row) = known.ok_or_else(|| Failure::quoting(unknown, name, "'"))?;
         if !row.at_run_time {
             return Err(not_set(name, "can't set immutable config"));
         }

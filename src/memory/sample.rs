@@ -6,7 +6,7 @@
 use super::recency::Recency;
 use crate::clock::UnixMillis;
 use crate::store::effect::Effect;
-use crate::store::{SHARDS, Shard, Store, Tx};
+use crate::store::{Entry, SHARDS, Shard, Store, Tx};
 use fastrand::Rng;
 
 /// Redis, too, gives up looking for a live key among expired ones after so many tries.
@@ -97,12 +97,12 @@ impl Sample {
 pub fn evict(tx: &mut Tx<'_>, old: Sample, goes: impl Fn(Sample) -> bool) -> Option<Vec<u8>> {
     let volatile = old.deadline.is_some();
     let shard = tx.held(old.shard);
-    let still_goes = |&at: &usize| {
+    let still_goes = |&(at, _): &(usize, &Entry)| {
         let new = Sample::at(shard, old.shard, at, volatile);
         new.deadline.is_some() == volatile && goes(new)
     };
-    let at = shard.table().slots_of(old.place).find(still_goes)?;
-    let key = shard.table().entry(at).key().to_vec();
+    let (_, entry) = shard.table().slots_of(old.place).find(still_goes)?;
+    let key = entry.key().to_vec();
     tx.apply(Effect::Del { keys: &[&key] });
     tx.emit("evicted", &key);
     Some(key)

@@ -2,8 +2,7 @@
 //! how it is read.
 //!
 //! A row without a field is not in INFO, one without a family not in `/metrics`, one without a key not in
-//! `/status.json`. Rows stand in INFO's order, which is Redis's. The other two pages are ordered by topic;
-//! the lists of their order are in `prometheus.rs` and `status.rs`.
+//! `/status.json`. Rows stand in INFO's order, which is Redis's, and the other pages follow it.
 
 use super::REDIS_VERSION;
 use super::figure::{Figure, fields, info, other, samples};

@@ -13,7 +13,7 @@
 //! are shortened, and a monitor may also read and write data.
 
 use super::cut::record_cut;
-use super::observed::shown;
+use super::observed::{Shortening, Words};
 use crate::clients::Client;
 use crate::clients::outbox::SendError;
 use crate::clock;
@@ -34,9 +34,8 @@ pub const PACE: Duration = Duration::from_millis(5);
 /// Bytes that may wait in a feed; twice as many for a client that does not read.
 const FEED_BYTES_MAX: usize = 1 << 20;
 const UNREAD_BYTES_MAX: u64 = 2 * FEED_BYTES_MAX as u64;
-/// Longer words, and more of them, are shortened, so that a line has a bound.
-const WORD_BYTES_MAX: usize = 1024;
-const WORDS_MAX: usize = 128;
+/// So that a line has a bound.
+const SHOWN: Shortening = Shortening { words_max: 129, word_bytes_max: 1024 };
 
 /// The limit of what may wait for a monitor: at most that of its class.
 fn limit(of_class: OutputLimit) -> OutputLimit {
@@ -224,17 +223,10 @@ fn line(addr: SocketAddr, command: &Spec, args: Args<'_>) -> String {
     let mut line = String::with_capacity(128);
     let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
     let _ = write!(line, "{seconds}.{micros:06} [0 {addr}]");
-    for (index, word) in args.from(0).take(WORDS_MAX).enumerate() {
-        let word = shown(command, args, index, word);
+    for word in Words::of(command, args, &SHOWN).iter() {
         line.push_str(" \"");
-        escape(&mut line, &word[..word.len().min(WORD_BYTES_MAX)], Escaping::Redis);
-        if word.len() > WORD_BYTES_MAX {
-            let _ = write!(line, "... ({} more bytes)", word.len() - WORD_BYTES_MAX);
-        }
+        escape(&mut line, word, Escaping::Redis);
         line.push('"');
-    }
-    if args.len() > WORDS_MAX {
-        let _ = write!(line, " \"... ({} more arguments)\"", args.len() - WORDS_MAX);
     }
     line
 }

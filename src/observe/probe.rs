@@ -16,7 +16,7 @@
 //! gate's together reach `slowlog-log-slower-than`, it is kept. That is one entry for one wait, however many
 //! commands shared it.
 
-use super::observed::{ObservedCommand, Words};
+use super::observed::{KEPT, ObservedCommand, Ran, Words};
 use crate::aof::stats::Stages;
 use crate::clients::Client;
 use crate::clock::Stopwatch;
@@ -97,7 +97,7 @@ enum FirstWait {
     /// It is kept already.
     Kept,
     /// It will be kept if the gate takes long.
-    Remembered { command: &'static str, words: Words, timeline: Timeline, ended: Stopwatch },
+    Remembered(Ran),
 }
 
 impl Default for Probe {
@@ -214,30 +214,28 @@ impl Probe {
         let event = if command.flags.has(Flags::FAST) { "fast-command" } else { "command" };
         engine.instruments.latency.note(&engine.config, event, nanos);
         let ended = self.stopwatch;
+        let ran = |mut words: Words| {
+            words.fill(command, args, &KEPT);
+            Ran { command: command.name, words, ended, timeline }
+        };
         // A command that waits because it was asked to, and TRACE itself, are no news.
         let may_keep = !command.flags.has(Flags::BLOCKS);
         let unsettled = &mut self.unsettled;
         if may_keep && timeline.total() / 1000 >= self.slow_from {
             let max = engine.config.int(Id::SlowlogMaxLen) as usize;
-            let words = Words::of(command, args);
-            let kept =
-                engine.instruments.slowlog.add(max, client, command.name, words, ended, timeline);
-            unsettled.kept.push(kept);
+            unsettled.kept.push(engine.instruments.slowlog.add(max, client, ran(Words::default())));
             unsettled.first = FirstWait::Kept;
         } else if waits && self.slow_from < u64::MAX {
-            let mut words = std::mem::take(&mut unsettled.spare);
-            words.fill(command, args);
-            unsettled.first =
-                FirstWait::Remembered { command: command.name, words, timeline, ended };
+            unsettled.first = FirstWait::Remembered(ran(std::mem::take(&mut unsettled.spare)));
         }
         if timing == Timing::Trace {
             self.timeline = timeline;
         } else if timing == Timing::Sample && may_keep {
-            let words = Words::of(command, args);
-            let (name, max) = (command.name, SAMPLES_MAX);
-            unsettled
-                .kept
-                .push(engine.instruments.samples.add(max, client, name, words, ended, timeline));
+            unsettled.kept.push(engine.instruments.samples.add(
+                SAMPLES_MAX,
+                client,
+                ran(Words::default()),
+            ));
         }
     }
 
@@ -312,16 +310,14 @@ impl Unsettled {
             engine.instruments.latency.note(&engine.config, "aof-write", stages.write);
             engine.instruments.latency.note(&engine.config, "aof-fsync-always", stages.fsync);
         }
-        if let FirstWait::Remembered { command, words, timeline, ended } = first {
-            let nanos = timeline.total() + now.since(&ended);
+        if let FirstWait::Remembered(ran) = first {
+            let nanos = ran.timeline.total() + now.since(&ran.ended);
             let limit = u64::try_from(engine.config.int(Id::SlowlogLogSlowerThan));
             if limit.is_ok_and(|limit| nanos / 1000 >= limit) {
                 let max = engine.config.int(Id::SlowlogMaxLen) as usize;
-                self.kept.push(
-                    engine.instruments.slowlog.add(max, client, command, words, ended, timeline),
-                );
+                self.kept.push(engine.instruments.slowlog.add(max, client, ran));
             } else {
-                self.spare = words;
+                self.spare = ran.words;
             }
         }
         let stages = stages.unwrap_or_default();

@@ -55,6 +55,5 @@ fn len(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
 
 fn reset(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     call.engine.instruments.slowlog.clear();
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }

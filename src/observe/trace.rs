@@ -147,8 +147,7 @@ fn sample(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let every = integer(&args[2]).and_then(|every| u32::try_from(every).ok());
     call.engine.instruments.sample_every.store(every.ok_or(NOT_AN_INTEGER)?, Relaxed);
     call.engine.refresh_settings(call.session);
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 /// `TRACE LIST [count]`
@@ -165,6 +164,5 @@ fn list(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
 /// `TRACE RESET`
 fn reset(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     call.engine.instruments.samples.clear();
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }

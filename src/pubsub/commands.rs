@@ -1,5 +1,6 @@
 //! The commands: SUBSCRIBE, PUBLISH and others. The module's header says what they promise.
 
+use super::glob::{PATTERN_TOO_LONG, Pattern};
 use super::{Kind, NAME_BYTES_MAX, SUBSCRIPTIONS_MAX, Subscriptions};
 use crate::clients::outbox::SendError;
 use crate::commands::Family::PubSub;
@@ -9,7 +10,6 @@ use crate::engine::Session;
 use crate::engine::session::Ending;
 use crate::engine::table::{FAST, Row, ServerCall, container, row, sub, subcommands};
 use crate::error::Failure;
-use crate::glob::{PATTERN_TOO_LONG, Pattern};
 use crate::metrics::Stat;
 use crate::observe::cut::record_cut;
 use crate::protocol::{Args, Dialect, Reply};

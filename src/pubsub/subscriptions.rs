@@ -1,10 +1,10 @@
 //! The subscriptions of one client. They change only during the client's turn to send, together with the
 //! confirmation.
 
+use super::glob::Pattern;
 use super::{Kind, Name, PubSub};
 use crate::clients::outbox::{Outbox, SendError, Turn};
 use crate::config::OutputLimit;
-use crate::glob::Pattern;
 use crate::memory::account::{Account, Total};
 use crate::protocol::{Dialect, Reply};
 use std::collections::BTreeMap;

@@ -179,18 +179,10 @@ fn read_header(bytes: &[u8], kind: u8) -> Result<(usize, &[u8]), Malformed> {
 }
 
 fn number(digits: &[u8]) -> Result<u64, Malformed> {
-    const BAD: Malformed = Malformed("a number is not one");
-    if digits.is_empty() || digits.len() > 20 {
-        return Err(BAD);
-    }
-    digits
-        .iter()
-        .try_fold(0u64, |value, byte| {
-            let digit = byte.wrapping_sub(b'0');
-            let value = value.checked_mul(10)?.checked_add(u64::from(digit))?;
-            (digit < 10).then_some(value)
-        })
-        .ok_or(BAD)
+    let text = std::str::from_utf8(digits).ok();
+    // `parse` alone would take a sign, too.
+    let text = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    text.and_then(|text| text.parse().ok()).ok_or(Malformed("a number is not one"))
 }
 
 fn command(out: &mut Vec<u8>, words: &[&[u8]]) {

@@ -153,8 +153,7 @@ impl Shard {
                 break;
             }
             self.deadlines.pop();
-            for at in self.table.slots_of(reversed.reverse_bits()) {
-                let entry = self.table.entry(at);
+            for (_, entry) in self.table.slots_of(reversed.reverse_bits()) {
                 match entry.deadline() {
                     Some(deadline) if deadline < now => {
                         bytes += entry.key().len();
@@ -182,7 +181,7 @@ impl Shard {
         (0..tries).find_map(|_| {
             let Reverse((_, reversed)) = listed[random.usize(..listed.len())];
             let mut slots = self.table.slots_of(reversed.reverse_bits());
-            slots.find(|&at| self.table.entry(at).deadline().is_some())
+            slots.find(|(_, entry)| entry.deadline().is_some()).map(|(at, _)| at)
         })
     }
 

@@ -73,9 +73,8 @@ impl Store {
             return self.begin_several(keys, write, clock);
         };
         let hash = self.hash(key);
-        let mut waited = false;
-        let guards = Guards::One((hash.shard, self.lock(hash.shard, write, &mut waited)));
-        let mut tx = self.transaction(guards, clock(), waited);
+        let lock = |waited: &mut _| Guards::One((hash.shard, self.lock(hash.shard, write, waited)));
+        let mut tx = self.transaction(lock, clock);
         tx.first = Some((key, hash));
         tx
     }
@@ -93,9 +92,7 @@ impl Store {
         }
         shards.sort_unstable();
         shards.dedup();
-        let mut waited = false;
-        let guards = self.lock_all(shards.into_iter(), write, &mut waited);
-        self.transaction(guards, clock(), waited)
+        self.transaction(|waited| self.lock_all(shards.into_iter(), write, waited), clock)
     }
 
     /// Locks every shard, or none for long.
@@ -106,9 +103,7 @@ impl Store {
         clock: impl Fn() -> UnixMillis + 's,
     ) -> Tx<'s> {
         let shards = if scope == Scope::All { 0..SHARDS } else { 0..0 };
-        let mut waited = false;
-        let guards = self.lock_all(shards, write, &mut waited);
-        let mut tx = self.transaction(guards, clock(), waited);
+        let mut tx = self.transaction(|waited| self.lock_all(shards, write, waited), &clock);
         if scope == Scope::Fleeting {
             tx.clock = Some(Box::new(clock));
         }
@@ -117,17 +112,23 @@ impl Store {
 
     /// Locks one shard by its number, to change it.
     pub fn begin_shard(&self, shard: usize, clock: impl FnOnce() -> UnixMillis) -> Tx<'_> {
-        let mut waited = false;
-        let guards = Guards::One((shard, self.lock(shard, true, &mut waited)));
-        self.transaction(guards, clock(), waited)
+        let lock = |waited: &mut _| Guards::One((shard, self.lock(shard, true, waited)));
+        self.transaction(lock, clock)
     }
 
-    fn transaction<'s>(&'s self, guards: Guards<'s>, now: UnixMillis, waited: bool) -> Tx<'s> {
+    /// A transaction with the locks that `lock` takes. The clock is read when they are held.
+    fn transaction<'s>(
+        &'s self,
+        lock: impl FnOnce(&mut bool) -> Guards<'s>,
+        clock: impl FnOnce() -> UnixMillis,
+    ) -> Tx<'s> {
+        let mut waited = false;
+        let guards = lock(&mut waited);
         Tx {
             store: self,
             guards,
             flushed: Vec::new(),
-            now: Cell::new(now),
+            now: Cell::new(clock()),
             clock: None,
             first: None,
             effects: 0,

@@ -148,7 +148,7 @@ fn restore(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
         return Err(INVALID_TTL);
     }
     let value = unseal(&args[3]).ok_or(BAD_PAYLOAD)?;
-    let unit = if options.absolute { Unit::UnixMillis } else { Unit::Millis };
+    let unit = if options.absolute { Unit::UNIX_MILLIS } else { Unit::MILLIS };
     let deadline = match ttl {
         0 => None,
         _ => Some(unit.resolve(ttl, now).ok_or_else(|| Failure::invalid_expire(call.name))?),

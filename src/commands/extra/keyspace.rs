@@ -4,12 +4,12 @@
 //! other commands only shortly, and see each shard at a slightly different time. In an EXEC they run under its
 //! locks, and see one point in time.
 
-use super::spec::row;
-use super::{Call, Family, Flags, Handler, Keys, Row};
+use crate::commands::spec::row;
+use crate::commands::{Call, Family, Flags, Handler, Keys, Row};
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
-use crate::glob::Pattern;
 use crate::memory::sample;
 use crate::protocol::{Args, Reply, integer};
+use crate::pubsub::glob::Pattern;
 use crate::store::effect::Effect;
 use fastrand::Rng;
 
