@@ -2,9 +2,9 @@
 
 use crate::commands::Family::Transactions;
 use crate::commands::{Flags, Keys};
+use crate::engine::queue::Queue;
 use crate::engine::session::Mode;
 use crate::engine::table::{FAST, Row, ServerCall, row};
-use crate::engine::transaction::Queue;
 use crate::error::Failure;
 use crate::protocol::Args;
 use crate::store::Watches;

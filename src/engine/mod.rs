@@ -8,6 +8,7 @@ pub(crate) mod durability;
 pub(crate) mod execute;
 pub(crate) mod gate;
 pub(crate) mod parking;
+pub(crate) mod queue;
 pub(crate) mod session;
 pub(crate) mod sweeper;
 pub mod syncer;

@@ -2,8 +2,8 @@
 
 use super::Engine;
 use super::parking::UncertainReplies;
+use super::queue::{Queue, discarded};
 use super::table::Resolved;
-use super::transaction::{Queue, discarded};
 use crate::aof::record::Epoch;
 use crate::clients::Client;
 use crate::clock::Reading;

@@ -23,11 +23,12 @@
 //! the one that filled the record get an error each.
 
 use super::Engine;
+use super::queue::{self, Queue, discarded};
 use super::session::{Mode, Session};
 use super::table::{Resolved, Run};
 use crate::commands::Flags;
 use crate::error::Failure;
-use crate::protocol::{Args, Reply, Span};
+use crate::protocol::{Args, Reply};
 use crate::store::{Scope, Tx};
 
 const ABORTED: Failure =
@@ -37,79 +38,6 @@ const QUEUE_FULL: Failure = Failure::fixed(
 );
 const RECORD_FULL: Failure =
     Failure::fixed("ERR what this transaction has written exceeds client-query-buffer-limit");
-
-/// The commands between MULTI and EXEC, copied out of the connection's buffer.
-#[derive(Debug, Default)]
-pub struct Queue {
-    bytes: Vec<u8>,
-    spans: Vec<Span>,
-    commands: Vec<Queued>,
-    /// A command was refused, so EXEC will be refused too.
-    failed: bool,
-}
-
-#[derive(Debug)]
-struct Queued {
-    found: Resolved,
-    /// The end of its words among all spans; they begin at the end of the command before.
-    spans_end: usize,
-}
-
-impl Queue {
-    fn push(&mut self, found: Resolved, args: Args<'_>) {
-        for arg in args.from(0) {
-            let start = self.bytes.len();
-            self.bytes.extend_from_slice(arg);
-            self.spans.push(Span { start, end: self.bytes.len() });
-        }
-        self.commands.push(Queued { found, spans_end: self.spans.len() });
-    }
-
-    /// The flags of all commands together; LOADING only if each has it.
-    pub(super) fn flags(&self) -> Flags {
-        let mut each = self.commands.iter().map(|queued| queued.found.command.flags);
-        let together = each.clone().fold(Flags::LOADING, Flags::and);
-        let all_have_it = each.all(|flags| flags.has(Flags::LOADING));
-        if all_have_it { together } else { together.without(Flags::LOADING) }
-    }
-
-    /// Refuses EXEC. Nothing queued will run, so nothing is kept.
-    pub(super) fn fail(&mut self) {
-        *self = Queue { failed: true, ..Queue::default() };
-    }
-
-    fn commands(&self) -> impl Iterator<Item = (Resolved, Args<'_>)> + Clone {
-        let mut start = 0;
-        self.commands.iter().map(move |queued| {
-            let spans = &self.spans[start..queued.spans_end];
-            start = queued.spans_end;
-            (queued.found, Args::new(&self.bytes, spans))
-        })
-    }
-
-    /// How many commands are queued.
-    pub(super) fn len(&self) -> usize {
-        self.commands.len()
-    }
-
-    pub(super) fn allocated_bytes(&self) -> usize {
-        self.bytes.capacity()
-            + self.spans.capacity() * size_of::<Span>()
-            + self.commands.capacity() * size_of::<Queued>()
-    }
-}
-
-/// Bytes that a queue needs for one more command.
-fn size(args: Args<'_>) -> usize {
-    let words = args.from(0).map(|word| word.len() + size_of::<Span>());
-    words.sum::<usize>() + size_of::<Queued>()
-}
-
-/// The reason why EXEC runs nothing, in Redis's words.
-pub(super) fn discarded(failure: Failure) -> Failure {
-    let why = failure.bytes().strip_prefix(b"ERR ").unwrap_or(failure.bytes());
-    Failure::new([b"EXECABORT Transaction discarded because of: ", why].concat())
-}
 
 impl Engine {
     /// Keeps a command for EXEC.
@@ -122,8 +50,8 @@ impl Engine {
     ) -> Result<(), Failure> {
         let Mode::Queueing(queue) = &mut session.mode else { unreachable!("see `queues`") };
         // A command that will not run is not kept.
-        if !queue.failed && !session.watches.is_flagged() {
-            if queue.allocated_bytes() + size(args) > session.config.query_bytes_max {
+        if !queue.has_failed && !session.watches.is_flagged() {
+            if queue.allocated_bytes() + queue::size(args) > session.config.query_bytes_max {
                 queue.fail();
                 session.record_transaction();
                 return Err(QUEUE_FULL);
@@ -163,7 +91,7 @@ impl Engine {
         reply: &mut Reply,
     ) -> Result<Vec<usize>, Failure> {
         let mut holes = Vec::new();
-        if queue.failed {
+        if queue.has_failed {
             return Err(ABORTED);
         }
         // A load holds the shards of watched keys and replaces them.
