@@ -11,7 +11,6 @@ use crate::protocol::Args;
 use crate::store::Store;
 use crate::store::effect::{self, Effect};
 use std::fmt::Display;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// The rows of these commands.
 #[rustfmt::skip]
@@ -67,7 +66,7 @@ fn save(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
 }
 
 fn lastsave(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
-    call.reply.int(call.engine.compactor.last_success.load(Relaxed) as i64);
+    call.reply.int(call.engine.compactor.state.lock().last_success as i64);
     Ok(())
 }
 
