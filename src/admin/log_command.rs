@@ -8,10 +8,9 @@ use crate::engine::table::{FAST, Row, ServerCall, row};
 use crate::engine::{Engine, Persistence};
 use crate::error::{Failure, SYNTAX};
 use crate::protocol::Args;
+use crate::store::Store;
 use crate::store::effect::{self, Effect};
-use crate::store::{Scope, Store};
 use std::fmt::Display;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// The rows of these commands.
 #[rustfmt::skip]
@@ -67,7 +66,7 @@ fn save(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
 }
 
 fn lastsave(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
-    call.reply.int(call.engine.compactor.last_success.load(Relaxed) as i64);
+    call.reply.int(call.engine.compactor.state.lock().last_success as i64);
     Ok(())
 }
 
@@ -98,7 +97,7 @@ fn reload(persistence: &Persistence, store: &Store) -> Result<(), Failure> {
     let failed = |error: &dyn Display| Failure::new(format!("ERR reload: {error}"));
     // Before the shards are locked, because a sync may not start after that.
     log.sync().map_err(|error| failed(&error))?;
-    let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now);
+    let mut tx = store.begin_all(true, UnixMillis::now);
     log.ensure_written(log.appended()).map_err(|error| failed(&error))?;
     // All of the log is checked before memory is given up for it.
     recovery::load(dir, loading, |payload| effect::check(payload).map(drop))

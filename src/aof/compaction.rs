@@ -14,8 +14,8 @@ use super::errors::CompactError;
 use super::log::Log;
 use super::record::Position;
 use crate::clock::UnixMillis;
+use crate::store::Store;
 use crate::store::effect::Effect;
-use crate::store::{Scope, Store};
 
 /// Bytes copied under one hold of a shard's lock: some 10 µs.
 const PART_BYTES: usize = 32 << 10;
@@ -68,7 +68,7 @@ pub fn each_part<E>(
     loop {
         let mut keys = 0;
         payload.clear();
-        let tx = store.begin_scope(Scope::Fleeting, false, || UnixMillis(0));
+        let tx = store.begin_fleeting(|| UnixMillis(0));
         cursor = tx.scan(cursor, |entry| {
             let (key, value) = (entry.key(), entry.value());
             Effect::Set { key, value, deadline: entry.deadline() }.encode(&mut payload);

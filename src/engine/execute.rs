@@ -30,9 +30,8 @@ impl Engine {
     /// Takes over changed settings; called also after CONFIG SET, for the rest of its batch.
     pub(crate) fn refresh_settings(&self, session: &mut Session) {
         session.config.refresh(&self.config);
-        let (slow_from, spike_from) = (session.config.slow_from, session.config.spike_from);
         let sample_every = self.instruments.sample_every.load(Relaxed);
-        session.probe.configure(slow_from, spike_from, sample_every, session.client.id.0);
+        session.probe.configure(&session.config, sample_every, session.client.id.0);
     }
 
     /// Runs one request and writes its reply.
@@ -331,7 +330,7 @@ mod tests {
 
     /// Runs a request past the guards, as if the role had changed while it waited for its locks.
     fn run_late(engine: &Engine, session: &mut Session, request: &[u8]) -> Result<(), Failure> {
-        let (mut decoder, mut reply) = (Decoder::new(), Reply::new(Dialect::Resp2));
+        let (mut decoder, mut reply) = (Decoder::default(), Reply::new(Dialect::Resp2));
         let limits = Limits { bulk_len_max: 1 << 20, unauthenticated: false };
         assert!(matches!(decoder.step(request, limits), Decoded::Resp(_)));
         let args = decoder.args(request);
