@@ -25,7 +25,6 @@ pub const COMMANDS: &[Row] = &[
         "Deletes recorded events; returns the number of kinds deleted."),
 ];
 
-/// `LATENCY LATEST`
 fn latest(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     let ServerCall { engine, reply, .. } = call;
     let events = engine.instruments.latency.events();
@@ -39,7 +38,6 @@ fn latest(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `LATENCY HISTORY event`
 fn history(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let ServerCall { engine, reply, .. } = call;
     let events = engine.instruments.latency.events();
@@ -54,7 +52,6 @@ fn history(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `LATENCY RESET [event ...]`
 fn reset(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let named = args.from(2);
     let is_meant =
@@ -108,7 +105,6 @@ pub fn called(
         .collect()
 }
 
-/// `LATENCY DOCTOR`
 fn doctor(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     let events = call.engine.instruments.latency.events();
     let mut page = String::new();
