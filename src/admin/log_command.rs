@@ -13,7 +13,6 @@ use crate::store::{Scope, Store};
 use std::fmt::Display;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     row(Server, "bgrewriteaof", 1, Flags::ADMIN, bgrewriteaof)

@@ -36,7 +36,6 @@ use crate::store::effect::Seq;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     row(Server, "trace", -2, ADMIN.and(Flags::CONNECTION).and(Flags::NO_MULTI).and(Flags::BLOCKS), run)
