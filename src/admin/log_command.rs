@@ -11,7 +11,6 @@ use crate::protocol::Args;
 use crate::store::effect::{self, Effect};
 use crate::store::{Scope, Store};
 use std::fmt::Display;
-use std::sync::atomic::Ordering::Relaxed;
 
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
@@ -66,7 +65,7 @@ fn save(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
 }
 
 fn lastsave(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
-    call.reply.int(call.engine.compactor.last_success.load(Relaxed) as i64);
+    call.reply.int(call.engine.compactor.state.lock().last_success as i64);
     Ok(())
 }
 

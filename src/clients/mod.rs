@@ -90,42 +90,6 @@ pub struct Labels {
 pub(crate) const NO_COMMAND: u32 = u32::MAX;
 
 impl Client {
-    fn new(
-        id: ClientId,
-        socket: TcpStream,
-        addr: SocketAddr,
-        local_addr: SocketAddr,
-        memory: &Total,
-        slow: &Total,
-    ) -> Client {
-        let outbox = Arc::new(Outbox::new(socket, id.0, memory, slow));
-        Client {
-            id,
-            addr,
-            local_addr,
-            subscriber: Arc::new(Subscriber::new(Arc::clone(&outbox), addr)),
-            outbox,
-            no_evict: AtomicBool::new(false),
-            no_touch: AtomicBool::new(false),
-            monitors: AtomicBool::new(false),
-            watch_fired: Arc::default(),
-            since: Stopwatch::start(),
-            last_used_seconds: AtomicU64::new(0),
-            last_command: AtomicU32::new(NO_COMMAND),
-            input_bytes: AtomicUsize::new(0),
-            buffers: Account::new(memory),
-            dialect: AtomicU32::new(2),
-            multi_commands: AtomicI64::new(-1),
-            multi_bytes: Account::new(memory),
-            labels: Mutex::default(),
-            follower: AtomicBool::new(false),
-            killed: AtomicBool::new(false),
-            blocked: Blocked::default(),
-            parked: AtomicUsize::new(0),
-            unparked: Signal::default(),
-        }
-    }
-
     /// Records a command by its index in the table.
     pub fn record_command(&self, index: usize) {
         self.last_command.store(index as u32, Relaxed);
@@ -259,7 +223,32 @@ impl Clients {
             return Err(socket);
         }
         let id = ClientId(self.last_id.fetch_add(1, Relaxed) + 1);
-        let client = Arc::new(Client::new(id, socket, addr, local_addr, &self.memory, &self.slow));
+        let outbox = Arc::new(Outbox::new(socket, id.0, &self.memory, &self.slow));
+        let client = Arc::new(Client {
+            id,
+            addr,
+            local_addr,
+            subscriber: Arc::new(Subscriber::new(Arc::clone(&outbox), addr)),
+            outbox,
+            no_evict: AtomicBool::new(false),
+            no_touch: AtomicBool::new(false),
+            monitors: AtomicBool::new(false),
+            watch_fired: Arc::default(),
+            since: Stopwatch::start(),
+            last_used_seconds: AtomicU64::new(0),
+            last_command: AtomicU32::new(NO_COMMAND),
+            input_bytes: AtomicUsize::new(0),
+            buffers: Account::new(&self.memory),
+            dialect: AtomicU32::new(2),
+            multi_commands: AtomicI64::new(-1),
+            multi_bytes: Account::new(&self.memory),
+            labels: Mutex::default(),
+            follower: AtomicBool::new(false),
+            killed: AtomicBool::new(false),
+            blocked: Blocked::default(),
+            parked: AtomicUsize::new(0),
+            unparked: Signal::default(),
+        });
         by_id.insert(id, Arc::clone(&client));
         Ok(client)
     }

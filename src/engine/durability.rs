@@ -1,4 +1,5 @@
-//! The log of a running server: opened and recovered at the start, begun anew by a new leader. When replies may leave because of it is the gate's business (`gate.rs`).
+//! The log of a running server: opened and recovered at the start, begun anew by a new leader. `gate.rs` says
+//! when replies may leave because of it.
 
 use super::gate::{Gate, misconf};
 use super::parking::Parking;

@@ -30,9 +30,8 @@ impl Engine {
     /// Takes over changed settings; called also after CONFIG SET, for the rest of its batch.
     pub(crate) fn refresh_settings(&self, session: &mut Session) {
         session.config.refresh(&self.config);
-        let (slow_from, spike_from) = (session.config.slow_from, session.config.spike_from);
         let sample_every = self.instruments.sample_every.load(Relaxed);
-        session.probe.configure(slow_from, spike_from, sample_every, session.client.id.0);
+        session.probe.configure(&session.config, sample_every, session.client.id.0);
     }
 
     /// Runs one request and writes its reply.

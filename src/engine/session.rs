@@ -6,7 +6,6 @@ use super::queue::{Queue, discarded};
 use super::table::Resolved;
 use crate::aof::record::Epoch;
 use crate::clients::Client;
-use crate::clients::pause::PauseKind;
 use crate::clock::Reading;
 use crate::commands::{Flags, Spec};
 use crate::config::{ConfigSnapshot, Id, OutputLimit};
@@ -19,7 +18,6 @@ use crate::pubsub::Subscriptions;
 use crate::pubsub::notify::Notice;
 use crate::store::Watches;
 use crate::store::effect::Seq;
-use std::fmt;
 use std::sync::Arc;
 
 /// The mode of CLIENT REPLY: are replies sent?
@@ -71,20 +69,12 @@ pub enum Mode {
     Executing,
 }
 
-type ServeFn = dyn FnOnce(&Engine, &mut Session, &[u8]) -> Result<bool, Failure> + Send;
-
 /// Takes over a connection: it is given the bytes that were received after the request. Returns whether it
 /// served something until the end of the connection.
-pub struct Serve(pub Box<ServeFn>);
-
-impl fmt::Debug for Serve {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Serve")
-    }
-}
+pub type Serve = Box<dyn FnOnce(&Engine, &mut Session, &[u8]) -> Result<bool, Failure> + Send>;
 
 /// The connection's future after a command.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub enum Ending {
     /// It goes on.
     #[default]
@@ -98,7 +88,6 @@ pub enum Ending {
 }
 
 /// The state of one connection.
-#[derive(Debug)]
 pub struct Session {
     /// The part that other threads see.
     pub client: Arc<Client>,
@@ -148,8 +137,6 @@ pub struct Session {
     pub(crate) parked_until: Seq,
     /// The buffer for records, kept from one to the next.
     pub(crate) record: Vec<u8>,
-    /// CLIENT PAUSE inside the EXEC that runs: it begins at the end.
-    pub(crate) pauses: Vec<(PauseKind, u64)>,
     /// MONITOR.
     pub monitoring: Monitoring,
 }
@@ -183,7 +170,6 @@ impl Session {
             uncertain_replies: None,
             parked_until: Seq(0),
             record: Vec::new(),
-            pauses: Vec::new(),
             monitoring: Monitoring::Off,
         }
     }

@@ -26,7 +26,8 @@ const YIELDS_IN_VAIN_MAX: usize = 2;
 
 /// Runs until [`Persistence::stop_syncing`], which is called after the last connection; then writes and
 /// syncs what is left.
-pub fn run(engine: &Engine, persistence: &Persistence) {
+pub fn run(engine: &Engine) {
+    let Some(persistence) = &engine.persistence else { return };
     let log = &persistence.log;
     let mut last_sync = Instant::now();
     while !persistence.is_stopping.load(SeqCst) {

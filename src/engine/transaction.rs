@@ -50,7 +50,7 @@ impl Engine {
     ) -> Result<(), Failure> {
         let Mode::Queueing(queue) = &mut session.mode else { unreachable!("see `queues`") };
         // A command that will not run is not kept.
-        if !queue.has_failed() && !session.watches.is_flagged() {
+        if !queue.has_failed && !session.watches.is_flagged() {
             if queue.allocated_bytes() + queue::size(args) > session.config.query_bytes_max {
                 queue.fail();
                 session.record_transaction();
@@ -80,9 +80,6 @@ impl Engine {
             Err(failure) => Err(failure),
         };
         session.leave_transaction();
-        for (kind, millis) in std::mem::take(&mut session.pauses) {
-            self.begin_pause(kind, millis);
-        }
         result
     }
 
@@ -94,7 +91,7 @@ impl Engine {
         reply: &mut Reply,
     ) -> Result<Vec<usize>, Failure> {
         let mut holes = Vec::new();
-        if queue.has_failed() {
+        if queue.has_failed {
             return Err(ABORTED);
         }
         // A load holds the shards of watched keys and replaces them.

@@ -124,21 +124,21 @@ const PERSISTENCE: &[Figure] = &[
     info("loading", |s| Value::Flag(s.engine.loading.is_active())).gauge("kvstore_loading", "1 while data is being loaded."),
     info("async_loading", |_| 0.into()),
     info("rdb_changes_since_last_save", |s| s.engine.store.changes().into()),
-    info("rdb_bgsave_in_progress", |s| Value::Flag(s.engine.compactor.running.load(Relaxed))).status("log.compacting")
+    info("rdb_bgsave_in_progress", |s| Value::Flag(s.compactions.current_seconds().is_some())).status("log.compacting")
         .gauge("kvstore_compaction_running", "1 while the log is compacted."),
-    info("rdb_last_save_time", |s| s.engine.compactor.last_success.load(Relaxed).into()),
-    info("rdb_last_bgsave_status", |s| ok_or_err(s.compaction_error.is_none())),
-    info("rdb_last_bgsave_time_sec", |s| known(s.engine.compactor.last_seconds())),
-    info("rdb_current_bgsave_time_sec", |s| known(s.engine.compactor.current_seconds())),
-    info("rdb_saves", |s| s.engine.compactor.count.load(Relaxed).into()).status("log.compactions")
+    info("rdb_last_save_time", |s| s.compactions.last_success.into()),
+    info("rdb_last_bgsave_status", |s| ok_or_err(s.compactions.last_error.is_none())),
+    info("rdb_last_bgsave_time_sec", |s| known(s.compactions.last_seconds())),
+    info("rdb_current_bgsave_time_sec", |s| known(s.compactions.current_seconds())),
+    info("rdb_saves", |s| s.compactions.count.into()).status("log.compactions")
         .counter("kvstore_compactions_total", "Compactions that succeeded."),
     info("aof_enabled", |s| Value::Flag(s.log.is_some())),
-    info("aof_rewrite_in_progress", |s| Value::Flag(s.engine.compactor.running.load(Relaxed))),
+    info("aof_rewrite_in_progress", |s| Value::Flag(s.compactions.current_seconds().is_some())),
     info("aof_rewrite_scheduled", |_| 0.into()),
-    info("aof_last_rewrite_time_sec", |s| known(s.engine.compactor.last_seconds())),
-    info("aof_current_rewrite_time_sec", |s| known(s.engine.compactor.current_seconds())),
-    info("aof_last_bgrewrite_status", |s| ok_or_err(s.compaction_error.is_none())),
-    info("aof_rewrites", |s| s.engine.compactor.count.load(Relaxed).into()),
+    info("aof_last_rewrite_time_sec", |s| known(s.compactions.last_seconds())),
+    info("aof_current_rewrite_time_sec", |s| known(s.compactions.current_seconds())),
+    info("aof_last_bgrewrite_status", |s| ok_or_err(s.compactions.last_error.is_none())),
+    info("aof_rewrites", |s| s.compactions.count.into()),
     info("loading_start_time", |s| s.of_load(|load| load.started)),
     info("loading_total_bytes", |s| s.of_load(|load| load.total_bytes))
         .gauge("kvstore_loading_total_bytes", "Bytes of the files that are being loaded."),
@@ -200,10 +200,10 @@ const PERSISTENCE: &[Figure] = &[
     info("kvstore_diverged_size", |s| s.of_log(|log| log.persistence.aside.diverged_bytes()))
         .gauge("kvstore_diverged_bytes", "Bytes of all files in diverged/."),
     info("kvstore_set_aside_warning", |s| s.of_log(|log| u8::from(log.persistence.aside.is_over(s.engine.config.int(Id::SetAsideWarnSize) as u64)))),
-    info("kvstore_compaction_error", |s| s.of_log(|_| text(s.compaction_error.clone()))),
-    other(|s| Value::Millis(s.engine.compactor.last_millis.load(Relaxed)))
+    info("kvstore_compaction_error", |s| s.of_log(|_| text(s.compactions.last_error.clone()))),
+    other(|s| Value::Millis(s.compactions.last_millis))
         .gauge("kvstore_compaction_last_duration_seconds", "How long the last compaction took."),
-    other(|s| Value::Flag(s.compaction_error.is_some()))
+    other(|s| Value::Flag(s.compactions.last_error.is_some()))
         .gauge("kvstore_compaction_last_failed", "1 if the last compaction failed."),
 ];
 

@@ -9,6 +9,7 @@ pub(crate) mod info;
 mod json;
 mod labelled;
 pub mod latency;
+pub mod load;
 pub mod monitor;
 pub mod observed;
 pub(crate) mod probe;

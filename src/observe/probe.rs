@@ -21,7 +21,7 @@ use crate::aof::stats::Stages;
 use crate::clients::Client;
 use crate::clock::Stopwatch;
 use crate::commands::{Flags, Spec};
-use crate::config::Id;
+use crate::config::{ConfigSnapshot, Id};
 use crate::engine::Engine;
 use crate::engine::table::Resolved;
 use crate::metrics::Stat;
@@ -119,9 +119,9 @@ impl Default for Probe {
 impl Probe {
     /// Takes over the limits, in microseconds, and TRACE SAMPLE's rate. `seed` differs between sessions: not
     /// the first command of each is sampled, because most of those are of one kind.
-    pub fn configure(&mut self, slow_from: u64, spike_from: u64, sample_every: u32, seed: u64) {
-        self.slow_from = slow_from;
-        self.examine_from = slow_from.min(spike_from);
+    pub(crate) fn configure(&mut self, config: &ConfigSnapshot, sample_every: u32, seed: u64) {
+        self.slow_from = config.slow_from;
+        self.examine_from = config.slow_from.min(config.spike_from);
         if sample_every != self.sample_every {
             self.sample_every = sample_every;
             self.countdown = seed as u32 % sample_every.max(1);

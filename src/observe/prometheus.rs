@@ -5,11 +5,11 @@
 
 use super::figure::{Family, Figure, Read};
 use super::figures::figures;
+use super::load::LoadProgress;
 use super::samples::Samples;
 use super::seen::Seen;
 use super::value::Value;
 use crate::engine::Engine;
-use crate::loading::LoadProgress;
 use std::fmt::Write;
 
 /// The format's media type.

@@ -1,5 +1,6 @@
 //! One look at the server, taken once for each page so that the figures of a page fit together.
 
+use super::load::LoadProgress;
 use super::value::Value;
 use crate::aof::files;
 use crate::aof::log::Log;
@@ -7,8 +8,8 @@ use crate::cluster::link::LinkFigures;
 use crate::cluster::progress::{Lag, ReplicaProgress};
 use crate::cluster::role::Role;
 use crate::config::Id;
+use crate::engine::compactor::Compactions;
 use crate::engine::{Engine, Persistence};
-use crate::loading::LoadProgress;
 use crate::memory::limit::Memory;
 use crate::metrics::{HistogramSnapshot, Metrics, Stat, process};
 use crate::store::effect::Seq;
@@ -48,7 +49,7 @@ pub(crate) struct Seen<'a> {
     /// The load that is going on.
     pub(super) load: Option<LoadProgress>,
     /// Why the last compaction failed, if it did.
-    pub(super) compaction_error: Option<String>,
+    pub(super) compactions: Compactions,
     /// Milliseconds since the start.
     pub(super) now: u64,
     /// Linked followers by address: whether the full copy is over, and the lag.
@@ -74,7 +75,7 @@ impl<'a> Seen<'a> {
         let now = engine.uptime_ms();
         // In the literal, one lock would be held while the other is taken.
         let link = engine.role.figures.lock().clone();
-        let compaction_error = engine.compactor.last_error.lock().clone();
+        let compactions = engine.compactor.state.lock().clone();
         Seen {
             engine,
             metrics: &engine.metrics,
@@ -83,8 +84,8 @@ impl<'a> Seen<'a> {
             log,
             link,
             now,
-            load: engine.loading.progress(),
-            compaction_error,
+            load: LoadProgress::of(&engine.loading),
+            compactions,
             subscribed: engine.pubsub.counts(),
             rates: engine.metrics.rates(),
             cpu: LazyCell::new(process::cpu_seconds),

@@ -4,11 +4,11 @@ use super::figure::Read;
 use super::figures::figures;
 use super::json::Json;
 use super::labelled::commands;
+use super::load::LoadProgress;
 use super::observed::as_typed;
 use super::seen::Seen;
 use super::value::Value;
 use crate::engine::Engine;
-use crate::loading::LoadProgress;
 use crate::metrics::timeline::Timeline;
 
 /// Entries of the slow log.

@@ -11,7 +11,7 @@ use crate::cluster::state::LeaderAddr;
 use crate::commands::Family::Replication;
 use crate::commands::Flags;
 use crate::config::Fsync;
-use crate::engine::session::{Ending, Mode, Serve};
+use crate::engine::session::{Ending, Mode};
 use crate::engine::table::{ADMIN, FAST, Row, ServerCall, row};
 use crate::engine::{Client, Engine, Session, gate};
 use crate::error::{Failure, Kind, NOT_AN_INTEGER};
@@ -119,7 +119,7 @@ fn promote(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
 /// The connection becomes a follower's link.
 fn replicate(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let words: Vec<Vec<u8>> = args.from(1).map(<[u8]>::to_vec).collect();
-    call.session.ending = Ending::HandOver(Serve(Box::new(move |engine, session, early| {
+    call.session.ending = Ending::HandOver(Box::new(move |engine, session, early| {
         let request = Request::parse(words.iter().map(Vec::as_slice));
         let request =
             request.ok_or(Failure::fixed("ERR REPLICATE is for followers; see HELP REPLICATE"))?;
@@ -127,7 +127,7 @@ fn replicate(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
         session.subscriptions.leave_all();
         session.monitoring = Monitoring::Off;
         leader::serve(engine, &session.client, &request, early)
-    })));
+    }));
     Ok(())
 }
 

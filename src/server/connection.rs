@@ -178,7 +178,7 @@ impl Connection<'_> {
     /// Leaves the connection to a function. If that served something until the end, the connection ends.
     fn hand_over(&mut self, serve: Serve) -> Result<(), End> {
         self.flush()?;
-        match serve.0(self.engine, &mut self.session, self.input.waiting()) {
+        match serve(self.engine, &mut self.session, self.input.waiting()) {
             Ok(true) => Err(End::Cut),
             Ok(false) => Ok(()),
             Err(failure) => {
@@ -222,10 +222,7 @@ impl Connection<'_> {
         self.engine.metrics[Stat::ProtocolErrors].increment();
         log::info!("client {}: {failure}; closing", self.session.client.addr);
         self.reply_failure(self.session.resp, failure);
-        match self.flush() {
-            Ok(()) => End::Told,
-            Err(end) => end,
-        }
+        self.flush().err().unwrap_or(End::Told)
     }
 
     fn reply_failure(&mut self, dialect: Dialect, failure: &Failure) {

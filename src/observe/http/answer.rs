@@ -5,6 +5,7 @@
 
 use super::request::{Refusal, Request};
 use super::{HttpState, LOADING, READY};
+use crate::observe::load::LoadProgress;
 use crate::observe::{prometheus, status};
 use crate::random;
 use std::fmt::Write;
@@ -95,7 +96,7 @@ pub fn answer(state: &HttpState, request: &Request<'_>, local: IpAddr) -> Answer
         "/" => page(),
         "/metrics" => match state.engine() {
             Some(engine) => Answer::typed(prometheus::MEDIA_TYPE, prometheus::page(engine)),
-            None => match state.loading.progress() {
+            None => match LoadProgress::of(&state.loading) {
                 Some(load) => Answer::typed(prometheus::MEDIA_TYPE, prometheus::loading(load)),
                 None => Answer::text(503, LOADING),
             },
@@ -139,7 +140,7 @@ fn status_json(state: &HttpState) -> String {
     let (name, _) = state.state();
     match state.engine() {
         Some(engine) => status::page(engine, name, state.may_show_data(engine)),
-        None => status::loading_page(name, state.loading.progress()),
+        None => status::loading_page(name, LoadProgress::of(&state.loading)),
     }
 }
 

@@ -14,7 +14,7 @@
 //!
 //! The default port is the one after the command port, where the next server may be wanted. A page that was not
 //! asked for must not keep a server from starting. So if the port is taken, the server does without a page; and if
-//! another kvstore wants the port for its commands later, it asks ([`ask_for_port`]) and the page closes. A port
+//! another kvstore wants the port for its commands later, it asks ([`bind_or_ask`]) and the page closes. A port
 //! chosen with `metrics-port` is kept. The request has a header that no web page can send to another site.
 //!
 //! Left out: TLS, passwords, keep-alive, compression. A proxy in front has all of them.
@@ -23,7 +23,7 @@ mod answer;
 mod request;
 mod socket;
 
-pub use socket::{GIVE_WAY_TIME, ask_for_port};
+pub use socket::bind_or_ask;
 
 use crate::config::{Config, Id, MetricsPort};
 use crate::engine::Engine;
