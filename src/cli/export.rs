@@ -5,8 +5,8 @@ use super::{Arguments, Error, Progress, Tool, at, printing, steadily};
 use crate::aof::compaction;
 use crate::clock::UnixMillis;
 use crate::replace::Replacement;
+use crate::store::Store;
 use crate::store::effect;
-use crate::store::{Scope, Store};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -38,7 +38,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
     let until = Until::of(arguments)?;
     let (store, seq) = steadily(dir, || {
         let store = Store::new();
-        let mut tx = store.begin_scope(Scope::All, true, || UnixMillis(0));
+        let mut tx = store.begin_all(true, || UnixMillis(0));
         let recovered = point::read(dir, until, |payload| {
             effect::decode(payload, |effect| tx.apply(effect)).map(drop)
         })?;

@@ -84,7 +84,7 @@ impl Import {
         let mut file = File::open(path).map_err(at(path))?;
         let file_len = file.metadata().map_err(at(path))?.len();
         let mut progress = Progress::new(format!("reading {}", path.display()));
-        let mut decoder = Decoder::new();
+        let mut decoder = Decoder::default();
         // The part of the file from `window_offset` on; what is before `start` in it is done.
         let (mut window, mut window_offset, mut start) = (Vec::new(), 0u64, 0);
         let failed = |offset: u64, text: &str| {

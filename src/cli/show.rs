@@ -87,7 +87,7 @@ fn read_key(typed: &str) -> Result<Vec<u8>, Error> {
     if !typed.starts_with('"') {
         return Ok(typed.as_bytes().to_vec());
     }
-    let mut decoder = Decoder::new();
+    let mut decoder = Decoder::default();
     let limits = Limits { bulk_len_max: 0, unauthenticated: false };
     match (decoder.step(format!("{typed}\n").as_bytes(), limits), decoder.words()) {
         (Step::Text(_), [word]) => Ok(decoder.line()[word.span.start..word.span.end].to_vec()),
