@@ -15,7 +15,6 @@ use crate::pubsub::Kind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     container(Connection, "client", FAST, subcommands, "Shows and changes connections.",

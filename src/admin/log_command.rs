@@ -8,11 +8,10 @@ use crate::engine::table::{FAST, Row, ServerCall, row};
 use crate::engine::{Engine, Persistence};
 use crate::error::{Failure, SYNTAX};
 use crate::protocol::Args;
+use crate::store::Store;
 use crate::store::effect::{self, Effect};
-use crate::store::{Scope, Store};
 use std::fmt::Display;
 
-/// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     row(Server, "bgrewriteaof", 1, Flags::ADMIN, bgrewriteaof)
@@ -97,7 +96,7 @@ fn reload(persistence: &Persistence, store: &Store) -> Result<(), Failure> {
     let failed = |error: &dyn Display| Failure::new(format!("ERR reload: {error}"));
     // Before the shards are locked, because a sync may not start after that.
     log.sync().map_err(|error| failed(&error))?;
-    let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now);
+    let mut tx = store.begin_all(true, UnixMillis::now);
     log.ensure_written(log.appended()).map_err(|error| failed(&error))?;
     // All of the log is checked before memory is given up for it.
     recovery::load(dir, loading, |payload| effect::check(payload).map(drop))

@@ -15,8 +15,8 @@ use super::files::{self, Listing};
 use super::log::Log;
 use super::record::Position;
 use crate::clock::UnixMillis;
+use crate::store::Store;
 use crate::store::effect::{Effect, Seq};
-use crate::store::{Scope, Store};
 use std::io;
 
 /// Bytes copied under one hold of a shard's lock: some 10 µs.
@@ -79,7 +79,7 @@ pub fn each_part<E>(
     loop {
         let mut keys = 0;
         payload.clear();
-        let tx = store.begin_scope(Scope::Fleeting, false, || UnixMillis(0));
+        let tx = store.begin_fleeting(|| UnixMillis(0));
         cursor = tx.scan(cursor, |entry| {
             let (key, value) = (entry.key(), entry.value());
             Effect::Set { key, value, deadline: entry.deadline() }.encode(&mut payload);

@@ -28,7 +28,7 @@ pub use table::{Resolved, Table};
 use crate::clock::UnixMillis;
 use crate::error::Failure;
 use crate::protocol::{Args, Reply};
-use crate::store::{Scope, Store, Tx};
+use crate::store::{Store, Tx};
 use extra::{bitfield, bits, dump, float80, keyspace, lcs, object, ranges};
 
 /// The context of a handler.
@@ -74,6 +74,5 @@ pub fn lock<'s>(
     if !command.flags.has(Flags::ALL_KEYS) {
         return store.begin(command.keys(args), write, now);
     }
-    let scope = if write { Scope::All } else { Scope::Fleeting };
-    store.begin_scope(scope, write, now)
+    if write { store.begin_all(write, now) } else { store.begin_fleeting(now) }
 }

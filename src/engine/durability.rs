@@ -18,8 +18,8 @@ use crate::loading::Loading;
 use crate::lock::{Mutex, rank};
 use crate::observe::set_aside::SetAside;
 use crate::replication::replica::settle_copy;
+use crate::store::Store;
 use crate::store::effect;
-use crate::store::{Scope, Store};
 use crossbeam_channel::bounded;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -210,7 +210,7 @@ fn load(dir: &Path, store: &Store, loading: &Loading) -> Result<Recovered, Recov
     let (batch_tx, batch_rx) = bounded::<Vec<u8>>(LOAD_BATCHES_MAX);
     thread::scope(|scope| {
         let applying = scope.spawn(move || {
-            let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now);
+            let mut tx = store.begin_all(true, UnixMillis::now);
             for payloads in batch_rx {
                 // No client reads meanwhile, so records need no boundary between them.
                 effect::decode(&payloads, |effect| tx.apply(effect))

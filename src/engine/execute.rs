@@ -330,7 +330,7 @@ mod tests {
 
     /// Runs a request past the guards, as if the role had changed while it waited for its locks.
     fn run_late(engine: &Engine, session: &mut Session, request: &[u8]) -> Result<(), Failure> {
-        let (mut decoder, mut reply) = (Decoder::new(), Reply::new(Dialect::Resp2));
+        let (mut decoder, mut reply) = (Decoder::default(), Reply::new(Dialect::Resp2));
         let limits = Limits { bulk_len_max: 1 << 20, unauthenticated: false };
         assert!(matches!(decoder.step(request, limits), Decoded::Resp(_)));
         let args = decoder.args(request);

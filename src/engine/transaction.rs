@@ -29,7 +29,7 @@ use super::table::{Resolved, Run};
 use crate::commands::Flags;
 use crate::error::Failure;
 use crate::protocol::{Args, Reply};
-use crate::store::{Scope, Tx};
+use crate::store::Tx;
 
 const ABORTED: Failure =
     Failure::fixed("EXECABORT Transaction discarded because of previous errors.");
@@ -138,7 +138,7 @@ impl Engine {
     fn begin_transaction(&self, session: &mut Session, queue: &Queue) -> Tx<'_> {
         let write = queue.flags().has(Flags::WRITE);
         let tx = if queue.flags().has(Flags::ALL_KEYS) {
-            self.store.begin_scope(Scope::All, write, || self.clock.now())
+            self.store.begin_all(write, || self.clock.now())
         } else {
             let keys = queue.commands().flat_map(|(found, args)| found.command.keys(args));
             self.store.begin_several(keys.chain(session.watches.keys()), write, || self.clock.now())

@@ -254,12 +254,12 @@ impl Reply {
 
     /// No value.
     pub fn nil(&mut self) {
-        self.raw_nil(b"$-1");
+        self.no_value(b'$');
     }
 
     /// No array, which RESP2 writes differently from no value.
     pub fn nil_array(&mut self) {
-        self.raw_nil(b"*-1");
+        self.no_value(b'*');
     }
 
     /// A floating-point number, which only RESP3 has: a string elsewhere.
@@ -345,20 +345,16 @@ impl Reply {
         }
     }
 
-    fn raw_nil(&mut self, resp2: &[u8]) {
-        let nil = match self.dialect {
-            Dialect::Text => b"(nil)",
-            Dialect::Resp2 => resp2,
-            Dialect::Resp3 => b"_",
-        };
-        if self.begin_if_it_fits(resp2.len()) {
-            self.bytes.extend_from_slice(nil);
-            self.end_line();
+    fn no_value(&mut self, resp2_type: u8) {
+        match self.dialect {
+            Dialect::Text => self.line(b'_', b"(nil)"),
+            Dialect::Resp2 => self.line(resp2_type, b"-1"),
+            Dialect::Resp3 => self.line(b'_', b""),
         }
     }
 
     fn line(&mut self, resp_type: u8, text: &[u8]) {
-        if self.begin_if_it_fits(text.len()) {
+        if self.begin_if_it_fits(1 + text.len()) {
             if self.dialect != Dialect::Text {
                 self.bytes.push(resp_type);
             }

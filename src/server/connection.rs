@@ -52,7 +52,7 @@ pub fn serve(engine: &Engine, client: Arc<Client>) {
     let mut connection = Connection {
         engine,
         session: Session::new(engine, Arc::clone(&registration.client)),
-        decoder: Decoder::new(),
+        decoder: Decoder::default(),
         input: Input::new(INPUT_BYTES_MIN, INPUT_BYTES_READ),
         reply: Reply::new(Dialect::Resp2),
         read_timeout: None,

@@ -179,10 +179,12 @@ fn read_header(bytes: &[u8], kind: u8) -> Result<(usize, &[u8]), Malformed> {
 }
 
 fn number(digits: &[u8]) -> Result<u64, Malformed> {
-    let text = std::str::from_utf8(digits).ok();
-    // `parse` alone would take a sign, too.
-    let text = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    text.and_then(|text| text.parse().ok()).ok_or(Malformed("a number is not one"))
+    let add = |value: u64, &byte: &u8| match byte {
+        b'0'..=b'9' => value.checked_mul(10)?.checked_add(u64::from(byte - b'0')),
+        _ => None,
+    };
+    let value = if digits.is_empty() { None } else { digits.iter().try_fold(0, add) };
+    value.ok_or(Malformed("a number is not one"))
 }
 
 fn command(out: &mut Vec<u8>, words: &[&[u8]]) {

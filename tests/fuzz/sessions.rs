@@ -162,7 +162,7 @@ impl<'g> Fuzzer<'g> {
 
     /// Decodes and runs all that the wire holds; returns whether the session has ended.
     fn receive(&mut self, at: usize, wire: &[u8], expected: Option<&Vec<Vec<u8>>>) -> bool {
-        let mut decoder = Decoder::new();
+        let mut decoder = Decoder::default();
         let mut start = 0;
         loop {
             let waiting = &wire[start..];
@@ -239,7 +239,7 @@ impl<'g> Fuzzer<'g> {
         let (mut session, _peer) = self.connect();
         let mut wire = vec![];
         encode(words, &mut wire);
-        let mut decoder = Decoder::new();
+        let mut decoder = Decoder::default();
         assert!(matches!(decoder.step(&wire, LIMITS), Step::Resp(_)));
         self.reply.set_dialect(Dialect::Resp2);
         self.engine.execute(&mut session, decoder.args(&wire), &mut self.reply);
