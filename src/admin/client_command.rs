@@ -6,7 +6,7 @@ use crate::clients::pause::PauseKind;
 use crate::commands::Family::Connection;
 use crate::commands::Flags;
 use crate::config::ClientClass;
-use crate::engine::session::{Ending, ReplyMode};
+use crate::engine::session::{Ending, Mode, ReplyMode};
 use crate::engine::table::{ADMIN, FAST, Row, ServerCall, container, sub, subcommands};
 use crate::engine::{Client, ClientId, Engine};
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
@@ -15,7 +15,6 @@ use crate::pubsub::Kind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     container(Connection, "client", FAST, subcommands, "Shows and changes connections.",
@@ -298,11 +297,16 @@ fn pause(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let millis =
         integer(&args[2]).ok_or(Failure::fixed("ERR timeout is not an integer or out of range"))?;
     let millis = u64::try_from(millis).map_err(|_| Failure::fixed("ERR timeout is negative"))?;
-    call.engine.begin_pause(kind, millis);
+    // A pause in an EXEC begins at its end.
+    match call.session.mode {
+        Mode::Executing => call.session.pauses.push((kind, millis)),
+        _ => call.engine.begin_pause(kind, millis),
+    }
     call.ok()
 }
 
 fn unpause(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    call.session.pauses.clear();
     call.engine.pause.end();
     call.ok()
 }

@@ -10,7 +10,6 @@ use crate::error::Failure;
 use crate::protocol::{Args, Reply};
 use crate::pubsub::glob::Pattern;
 
-/// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     row(Server, "command", -1, FAST, all).shape(Shape::ContainerOr)

@@ -23,7 +23,6 @@ const FREE: Flags = FAST.and(Flags::NO_AUTH).and(Flags::CONNECTION);
 /// Also allowed in a transaction and with subscriptions.
 const ALWAYS: Flags = FREE.and(Flags::UNQUEUED).and(Flags::SUBSCRIBED);
 
-/// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     row(Connection, "auth", -2, FREE, auth).secrets(Secrets::All)

@@ -12,7 +12,6 @@ use crate::store::Store;
 use crate::store::effect::{self, Effect};
 use std::fmt::Display;
 
-/// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     row(Server, "bgrewriteaof", 1, Flags::ADMIN, bgrewriteaof)

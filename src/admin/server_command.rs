@@ -15,7 +15,6 @@ use std::time::Duration;
 
 const TAKES_OVER: Flags = ADMIN.and(Flags::NO_MULTI).and(Flags::CONNECTION);
 
-/// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     container(Server, "config", ADMIN, subcommands, "Reads and changes the settings.",

@@ -12,7 +12,6 @@ use crate::store::Watches;
 const LATER: Flags = FAST.and(Flags::CONNECTION);
 const AT_ONCE: Flags = LATER.and(Flags::UNQUEUED);
 
-/// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     row(Transactions, "multi", 1, AT_ONCE, multi)

@@ -1,6 +1,6 @@
 //! `kvstore check`: judges a directory as recovery does; with `--repair`, cuts it to its intact part.
 
-use super::{Arguments, Error, Tool, Verdict, at, say, steadily};
+use super::{Arguments, Error, Tool, at, say, steadily};
 use crate::aof::cleanup;
 use crate::aof::dir_lock::{self, DirLock};
 use crate::aof::disk::make_dir;
@@ -39,7 +39,7 @@ A torn tail, as a crash leaves it, is not damage: the server moves it to quarant
     run,
 };
 
-fn run(arguments: &Arguments) -> Result<Verdict, Error> {
+fn run(arguments: &Arguments) -> Result<(), Error> {
     let dir = Path::new(&arguments.words[0]);
     if arguments.has("repair") {
         // Before the lock, which would make the directory.
@@ -78,7 +78,7 @@ fn judge(dir: &Path) -> (Result<Recovered, RecoveryError>, Seen) {
     (judgement, seen)
 }
 
-fn report(dir: &Path) -> Result<Verdict, Error> {
+fn report(dir: &Path) -> Result<(), Error> {
     let mut seen = Seen::default();
     let judgement = steadily(dir, || {
         let judgement;
@@ -99,11 +99,11 @@ fn report(dir: &Path) -> Result<Verdict, Error> {
         say(format!("time       {} to {}", time.utc(), last_time.utc()))?;
     }
     let recovered = match judgement {
-        Ok(recovered) => recovered,
-        Err(error) => {
-            say(format!("DAMAGED    {error}"))?;
-            return Ok(Verdict::Damaged);
+        Err(Error::Failed(text)) => {
+            say(format!("DAMAGED    {text}"))?;
+            return Err(Error::Damaged);
         }
+        judgement => judgement?,
     };
     let node = Node::read(dir).map_err(at(dir))?;
     // Before the first start there is no node yet.
@@ -116,8 +116,7 @@ fn report(dir: &Path) -> Result<Verdict, Error> {
     for name in &recovered.leftovers {
         say(format!("left over  {name}: a server removes it when it starts"))?;
     }
-    say(format!("OK         a server would start after record {}", recovered.end.last.seq))?;
-    Ok(Verdict::Fine)
+    say(format!("OK         a server would start after record {}", recovered.end.last.seq))
 }
 
 fn say_files(dir: &Path) -> Result<(), Error> {

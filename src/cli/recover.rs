@@ -1,7 +1,7 @@
 //! `kvstore recover`: copies the data as it was at a point in its history to a new directory.
 
 use super::point::{self, Until, until_help};
-use super::{Arguments, Error, Progress, Tool, Verdict, at, make_directory, say, steadily};
+use super::{Arguments, Error, Progress, Tool, at, make_directory, say, steadily};
 use crate::aof::files::{base_name, segment_name};
 use crate::aof::mark;
 use crate::aof::record::Position;
@@ -36,7 +36,7 @@ Example: a FLUSHALL by mistake. Find it with 'kvstore log DIR | grep FLUSHALL', 
     run,
 };
 
-fn run(arguments: &Arguments) -> Result<Verdict, Error> {
+fn run(arguments: &Arguments) -> Result<(), Error> {
     let (dir, new) = (Path::new(&arguments.words[0]), Path::new(&arguments.words[1]));
     let until = Until::of(arguments)?;
     if until == Until::End {
@@ -50,8 +50,7 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
         })?;
         verify(unfinished, last)
     })?;
-    say(format!("{}: the data of {} up to record {}", new.display(), dir.display(), last.seq))?;
-    Ok(Verdict::Fine)
+    say(format!("{}: the data of {} up to record {}", new.display(), dir.display(), last.seq))
 }
 
 /// Copies what recovery has read, and nothing after it.

@@ -2,7 +2,7 @@
 
 use super::follow::follow;
 use super::printer::Printer;
-use super::{Arguments, Error, Tool, Verdict, at};
+use super::{Arguments, Error, Tool, at};
 use crate::aof::files;
 use crate::aof::record::Position;
 use crate::aof::recovery::{self, Record, Then};
@@ -35,15 +35,14 @@ Exit code: 0, or 1 if a record is damaged or lost, 2 wrong usage.
     run,
 };
 
-fn run(arguments: &Arguments) -> Result<Verdict, Error> {
+fn run(arguments: &Arguments) -> Result<(), Error> {
     let dir = Path::new(&arguments.words[0]);
     let from = arguments.value("from").unwrap_or("0");
     let bad = |_| Error::Usage(format!("--from {from}: not a record's number"));
     let key = arguments.value("key").map(read_key).transpose()?;
     let mut printer = Printer::new(Seq(from.parse().map_err(bad)?), key);
     if dir.is_file() {
-        print_file(dir, &mut printer)?;
-        return Ok(Verdict::Fine);
+        return print_file(dir, &mut printer);
     }
     let read = recovery::read_each(dir, |record| {
         printer.print(&record)?;
@@ -62,7 +61,7 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
             damage.offset, torn.len, damage.what
         );
     }
-    Ok(Verdict::Fine)
+    Ok(())
 }
 
 /// Prints one file, such as one in quarantine/. The record before its first one is not known here, so

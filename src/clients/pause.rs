@@ -5,7 +5,7 @@
 //! (expiry, eviction) stand still during a pause of either kind, as in Redis; expired keys are hidden all the
 //! same. Followers are sent what was written before.
 //!
-//! A pause lasts by the monotonic clock. A pause inside a MULTI begins after the EXEC's commands on data.
+//! A pause lasts by the monotonic clock. A pause inside a MULTI begins at the end of its EXEC.
 
 use crate::commands::Flags;
 use crate::lock::Mutex;

@@ -101,7 +101,7 @@ impl<F: Copy> Table<F> {
         if found.command.accepts(args.len()) {
             Ok(found)
         } else if found.command.name.starts_with("debug|") {
-            Err(misused_debug(&args[1]))
+            Err(Failure::misused("DEBUG", shown(&args[1], 128)))
         } else {
             Err(Failure::arity(found.command.name))
         }
@@ -180,15 +180,9 @@ fn shown(bytes: &[u8], max: usize) -> &[u8] {
     bytes.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
-/// In Redis, DEBUG is one command that checks its arguments itself and has one error for all of them.
-fn misused_debug(name: &[u8]) -> Failure {
-    let beginning = "ERR unknown subcommand or wrong number of arguments for '";
-    Failure::quoting(beginning, shown(name, 128), "'. Try DEBUG HELP.")
-}
-
 fn unknown_subcommand(container: &str, name: &[u8]) -> Failure {
     if container == "debug" {
-        return misused_debug(name);
+        return Failure::misused("DEBUG", shown(name, 128));
     }
     let ending = format!("'. Try {} HELP.", container.to_uppercase());
     Failure::quoting("ERR unknown subcommand '", shown(name, 128), &ending)

@@ -6,6 +6,7 @@ use super::queue::{Queue, discarded};
 use super::table::Resolved;
 use crate::aof::record::Epoch;
 use crate::clients::Client;
+use crate::clients::pause::PauseKind;
 use crate::clock::Reading;
 use crate::commands::{Flags, Spec};
 use crate::config::{ConfigSnapshot, Id, OutputLimit};
@@ -137,6 +138,8 @@ pub struct Session {
     pub(crate) parked_until: Seq,
     /// The buffer for records, kept from one to the next.
     pub(crate) record: Vec<u8>,
+    /// CLIENT PAUSE inside the EXEC that runs: it begins at the end.
+    pub(crate) pauses: Vec<(PauseKind, u64)>,
     /// MONITOR.
     pub monitoring: Monitoring,
 }
@@ -170,6 +173,7 @@ impl Session {
             uncertain_replies: None,
             parked_until: Seq(0),
             record: Vec::new(),
+            pauses: Vec::new(),
             monitoring: Monitoring::Off,
         }
     }

@@ -80,6 +80,9 @@ impl Engine {
             Err(failure) => Err(failure),
         };
         session.leave_transaction();
+        for (kind, millis) in std::mem::take(&mut session.pauses) {
+            self.begin_pause(kind, millis);
+        }
         result
     }
 

@@ -6,7 +6,6 @@ use crate::engine::table::{ADMIN, Row, ServerCall, container, sub, subcommands};
 use crate::error::Failure;
 use crate::protocol::{Args, Dialect, integer};
 
-/// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     container(Server, "slowlog", ADMIN, subcommands, "Shows slow commands and where their time went.",
@@ -29,10 +28,7 @@ fn get(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let count = match counts {
         0 => COUNT_DEFAULT,
         1 => count(&args[2])?,
-        _ => {
-            let beginning = "ERR unknown subcommand or wrong number of arguments for '";
-            return Err(Failure::quoting(beginning, &args[1], "'. Try SLOWLOG HELP."));
-        }
+        _ => return Err(Failure::misused("SLOWLOG", &args[1])),
     };
     let as_text = call.reply.dialect() == Dialect::Text;
     write_all(&call.engine.instruments.slowlog.newest(count), call.reply, with_timeline, as_text);

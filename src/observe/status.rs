@@ -83,7 +83,7 @@ fn write_figures(seen: &Seen<'_>, object: &str, json: &mut Json) {
 }
 
 fn write_commands(seen: &Seen<'_>, json: &mut Json) {
-    for (name, stats) in commands(seen) {
+    for (name, stats) in commands(seen.engine) {
         json.object(|json| {
             json.text("name", name);
             json.number("calls", stats.latency.count());

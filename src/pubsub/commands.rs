@@ -18,7 +18,6 @@ use crate::protocol::{Args, Dialect, Reply};
 const LISTEN: Flags =
     Flags::LOADING.and(Flags::NO_MULTI).and(Flags::CONNECTION).and(Flags::SUBSCRIBED);
 
-/// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     row(PubSub, "publish", 3, FAST.and(Flags::MAY_REPLICATE), publish).rest(2)
@@ -94,8 +93,7 @@ fn publish(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
 
 fn channels(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     if args.len() > 3 {
-        let beginning = "ERR unknown subcommand or wrong number of arguments for '";
-        return Err(Failure::quoting(beginning, &args[1], "'. Try PUBSUB HELP."));
+        return Err(Failure::misused("PUBSUB", &args[1]));
     }
     let pattern = args.get(2).map(Pattern::parse).transpose()?;
     let mut names = call.engine.pubsub.channels();
