@@ -33,6 +33,7 @@ check: lint scripts-check test ## format, lints, docs, scripts, sizes, links, te
 lint:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+	cargo clippy --lib --no-default-features --features client -- -D warnings
 	cargo build
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
 
