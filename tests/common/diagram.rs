@@ -90,6 +90,16 @@ impl Violation {
         self.calls.iter().find(is_last)
     }
 
+    /// True if no value of the key at the beginning would explain the answers; otherwise it did not exist.
+    pub fn starts_anywhere(&self) -> bool {
+        self.window.from > 0
+    }
+
+    /// The calls as they count in the window: those that reach out of it are in doubt.
+    pub fn clipped(&self) -> Vec<Call> {
+        self.calls.iter().filter_map(|call| self.window.clip(call)).collect()
+    }
+
     /// The column of each moment at which a call begins or ends.
     fn moments(&self) -> Vec<u64> {
         let ends = self.calls.iter().filter_map(|call| call.answered).map(|(at, _)| at);
@@ -118,7 +128,7 @@ impl Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let start = if self.window.from == 0 { "does not exist" } else { "holds anything" };
+        let start = if self.starts_anywhere() { "holds anything" } else { "does not exist" };
         writeln!(f, "no order explains these answers, from a key on that {start}:")?;
         let moments = self.moments();
         let width = 2 * moments.len() + 1;

@@ -30,7 +30,7 @@ pub enum Op {
     SetIfEq { expected: i64, value: i64 },
 }
 
-/// What came back.
+/// The reply to a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     Ok,
@@ -45,11 +45,12 @@ pub struct Call {
     pub op: Op,
     /// Just before it was sent.
     pub called: u64,
-    /// Just after its answer was read. None: it is in doubt, it may take effect later, or never.
+    /// Just after its answer was read. None: no answer came, or one that leaves it in doubt. Then the command may
+    /// take effect at any later time, or never.
     pub answered: Option<(u64, Answer)>,
 }
 
-/// What the key holds.
+/// The value of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum State {
     Absent,
@@ -101,7 +102,7 @@ impl Call {
         answer.is_none_or(|answer| answer == given).then_some(after.into())
     }
 
-    /// What is known of an unknown state after this call.
+    /// The state after this call if the one before it is unknown.
     fn learn(&self) -> State {
         match (self.op, self.answered.map(|(_, answer)| answer)) {
             (Op::Set(value), _) | (Op::SetIfEq { value, .. }, Some(Answer::Ok)) => {

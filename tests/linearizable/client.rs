@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Instant;
 
-/// Why a client cannot go on.
+/// The reason why a client cannot go on.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Stop {
     /// The server is gone.
@@ -54,7 +54,7 @@ pub struct Client {
 }
 
 /// A reply to a command.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 enum Reply {
     Answer(Answer),
     Queued,
@@ -127,6 +127,10 @@ impl Client {
                 Ok(())
             }
             Reply::Error(text) if text.starts_with("READONLY") => Err(Stop::Refused),
+            Reply::Array(answers) => {
+                let Call { client, op, .. } = call;
+                panic!("half of a transaction: client {client}, {op:?}, {register}: {answers:?}")
+            }
             other => panic!("client {}, {:?}: {other:?}", self.id, call.op),
         }
     }
@@ -186,7 +190,7 @@ fn encode_one(op: Op, key: &str, into: &mut Vec<u8>) {
     }
 }
 
-/// The answer to what `encode_all` made. The two of a pair must be the same.
+/// The answer to what `encode_all` made: one, if those of the keys are the same, as they must be.
 fn read_all(connection: &mut Connection, keys: usize) -> Result<Reply, Stop> {
     if keys == 1 {
         return read_reply(connection);
@@ -195,12 +199,8 @@ fn read_all(connection: &mut Connection, keys: usize) -> Result<Reply, Stop> {
         read_reply(connection)?;
     }
     match read_reply(connection)? {
-        Reply::Array(mut halves) => {
-            let answers = format!("{halves:?}");
-            let first = halves.pop().expect("a reply for each key");
-            let are_same = halves.iter().all(|half| format!("{half:?}") == format!("{first:?}"));
-            assert!(are_same, "half of a transaction is there: {answers}");
-            Ok(first)
+        Reply::Array(mut answers) if answers.windows(2).all(|pair| pair[0] == pair[1]) => {
+            Ok(answers.pop().expect("an answer for each key"))
         }
         other => Ok(other),
     }

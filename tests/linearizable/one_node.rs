@@ -25,7 +25,7 @@ fn without_faults(policy: &str, keys: usize, pipelines: &'static [usize], share:
         calls += sent;
     }
     assert!(calls as u64 >= total * share / 100);
-    note(&format!("appendfsync {policy}, {keys} keys: {calls} calls, linearizable"));
+    note(&format!("appendfsync {policy}, registers of {keys}: {calls} calls, linearizable"));
 }
 
 #[test]
@@ -54,8 +54,8 @@ fn transactions_on_two_keys() {
     without_faults("everysec", 2, MIXED, 20);
 }
 
-/// Kills the server under load, and goes on with the same keys after the restart: what was answered is there,
-/// what was not may be.
+/// Kills the server under load, and goes on with the same keys after the restart: writes that were answered are
+/// there, the others may be.
 fn through_kill_9(keys: usize) {
     let (rounds, seed) = (if long_form() { 60 } else { 8 }, seed());
     let mut rng = Rng::new(seed);
@@ -84,7 +84,9 @@ fn through_kill_9(keys: usize) {
         in_doubt += counts.1;
     }
     assert!(in_doubt > 0, "no kill came while a command was under way");
-    note(&format!("{rounds} kills, {keys} keys: {calls} calls, {in_doubt} in doubt, linearizable"));
+    note(&format!(
+        "{rounds} kills, registers of {keys}: {calls} calls, {in_doubt} in doubt, linearizable"
+    ));
 }
 
 #[test]

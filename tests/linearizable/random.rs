@@ -4,6 +4,7 @@
 //! between its sending and its answer. The others have one answer changed, or one call that had no effect: then
 //! there may be an order all the same, and the two checkers must agree on it.
 
+use crate::common::diagram::Violation;
 use crate::common::linear::{Answer, Call, Op, check};
 use crate::common::number_from_env;
 use crate::common::rng::{Rng, fresh_seed};
@@ -93,12 +94,12 @@ fn plan(rng: &mut Rng) -> Vec<Planned> {
         let client = rng.below(clients);
         let later = |rng: &mut Rng, at: u64| at + 1 + rng.below(20) as u64;
         let called = later(rng, free_from[client]);
-        let effect = later(rng, called);
-        let answered = later(rng, effect);
+        let is_in_doubt = rng.chance(15);
+        let effect = if is_in_doubt { called + rng.below(200) as u64 } else { later(rng, called) };
+        let answered = if is_in_doubt { later(rng, called) } else { later(rng, effect) };
         free_from[client] = answered;
         // All moments differ: the other checker takes events in an order, not with times.
         let distinct = |at: u64| at * 100 + number;
-        let is_in_doubt = rng.chance(15);
         let answer = (!is_in_doubt).then_some((distinct(answered), Answer::Ok));
         let call = Call { client, op: random_op(rng), called: distinct(called), answered: answer };
         let happens = !is_in_doubt || rng.chance(50);
@@ -145,6 +146,17 @@ fn random_history(rng: &mut Rng) -> (Vec<Call>, bool) {
     (calls, fault > 1)
 }
 
+/// The calls of a drawing. If it claims that the key's value at its beginning does not matter, the key holds some
+/// random one.
+fn drawn_part(violation: &Violation, rng: &mut Rng) -> Vec<Call> {
+    let mut calls = violation.clipped();
+    if violation.starts_anywhere() {
+        let op = Op::Set(rng.between(-10, 10));
+        calls.push(Call { client: 0, op, called: 0, answered: Some((1, Answer::Ok)) });
+    }
+    calls
+}
+
 #[test]
 fn both_checkers_agree_on_random_histories() {
     let seed = number_from_env("KVSTORE_SEED").unwrap_or_else(fresh_seed);
@@ -156,6 +168,8 @@ fn both_checkers_agree_on_random_histories() {
         assert_eq!(own.is_ok(), other, "the checkers disagree, {context}");
         assert!(other || !has_order, "its answers come from a register, {context}");
         if let Err(violation) = own {
+            let drawn = drawn_part(&violation, &mut rng);
+            assert!(!other_verdict(&drawn), "the drawn part has an order: {violation}, {context}");
             assert!(violation.culprit().is_some(), "{violation}, {context}");
             rejected += 1;
         } else if !has_order {
