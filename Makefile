@@ -72,8 +72,8 @@ fuzz: ## long fuzz tests of the parser and of whole sessions (FUZZ_CASES=2000000
 crash: ## 220 times kill -9 under load, in all fsync policies; long tests of power cuts and transactions
 	KVSTORE_LONG=1 cargo test --release --test crash --test power_loss --test transfers -- --nocapture
 
-chaos: ## long tests of replication: network faults, crashes, lost files, promotions
-	KVSTORE_LONG=1 cargo test --release --test replication -- --nocapture
+chaos: ## long tests of replication and linearizability: network faults, crashes, lost files, promotions
+	KVSTORE_LONG=1 cargo test --release --test replication --test linearizable -- --nocapture
 
 soak: ## long tests of hostile clients, concurrency, the memory limit and Pub/Sub
 	KVSTORE_LONG=1 cargo test --release --test hostile --test concurrency --test memory_limit --test pubsub
