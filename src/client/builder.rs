@@ -10,6 +10,9 @@ use super::pool::{Limits, Pool};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The longest time that a client may be given: a deadline beyond it cannot be told from a mistake.
+const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The settings of a client.
 #[derive(Clone, Debug)]
 pub struct Builder {
@@ -87,9 +90,9 @@ impl Builder {
             let text = format!("{} nodes; a client takes 1 to {NODES_MAX}", addrs.len());
             return Err(Error::Invalid(text));
         }
-        if limits.size == 0 || checkout.is_zero() || deadline.is_zero() || access.connect.is_zero()
-        {
-            return Err(Error::Invalid("a pool or a time of 0".to_owned()));
+        let times = [checkout, deadline, access.connect];
+        if limits.size == 0 || times.iter().any(|time| time.is_zero() || *time > TIME_MAX) {
+            return Err(Error::Invalid("a pool or a time of 0, or a time over a day".to_owned()));
         }
         if let Some(addr) = addrs.iter().find(|addr| !addr.contains(':')) {
             return Err(Error::Invalid(format!("{addr} is not host:port")));

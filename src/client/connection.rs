@@ -1,7 +1,7 @@
 //! One connection to one node.
 //!
 //! Every operation has a deadline. A connection counts the replies that it still has to receive: it may be used by
-//! another caller only when none is outstanding, or that caller would get an answer to a question of somebody else.
+//! another caller only when none is outstanding, or that caller would get the answer to an earlier question.
 
 use super::command::array;
 use super::error::{Error, code};

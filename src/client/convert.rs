@@ -131,7 +131,7 @@ fn items(value: Value) -> Result<Vec<Value>, Error> {
 
 macro_rules! tuples {
     ($(($($name:ident)+) $len:literal)+) => {$(
-        /// An array of exactly so many elements, each of its own type.
+        /// An array of exactly so many elements, each of another type.
         impl<$($name: FromValue),+> FromValue for ($($name,)+) {
             fn from_value(value: Value) -> Result<Self, Error> {
                 let mut items = items(value)?;

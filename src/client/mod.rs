@@ -39,7 +39,7 @@
 //!
 //! # Threads
 //!
-//! There is none: every call runs in the thread of its caller, which blocks until the call's deadline at most. A
+//! The library starts none: every call runs in the thread of its caller, which blocks until the call's deadline at most. A
 //! [`Client`] may be shared or cloned; clones share one pool.
 //!
 //! # Out of scope

@@ -17,7 +17,7 @@
 //! The usual way is a list of idle connections and a condition variable. Then a returned connection lies in the list
 //! for a moment, and a thread that comes along takes it before the waiter has woken up: the same thread often returns
 //! and takes it again, and an unlucky one waits for seconds under a load that has a mean of a millisecond. Here each
-//! waiter has a channel of its own for one message, and the channels stand in a queue. A connection that is returned
+//! waiter has a channel for one message, and the channels stand in a queue. A connection that is returned
 //! goes to the first of the queue and is never idle in between. A newcomer sees a queue and joins its end.
 //! The price is a hand-over from thread to thread where a thread that kept running would have been quicker. It is
 //! paid only while all connections are in use.
@@ -38,7 +38,7 @@
 //!   age, or if it is of an earlier generation. A change of leader begins a new generation.
 //! - It is checked with a round trip if it was idle for more than a second: firewalls forget silent connections.
 //!   After less idle time than that it is used at once, so a busy pool pays nothing.
-//! - Idle connections beyond their time are closed when another one is returned. There is no thread for it.
+//! - Idle connections beyond their time are closed when another one is returned. That needs no thread.
 //!
 //! # Others
 //!
@@ -96,7 +96,7 @@ pub struct Pool<D: Dial> {
 
 /// Invariants:
 /// - `open` counts places: connections in use, idle and being opened. It never exceeds the size.
-/// - While somebody waits, nothing is idle, and every place is taken.
+/// - While a caller waits, nothing is idle, and every place is taken.
 struct State<C> {
     /// The last returned stands last and is used first, so that a quiet pool shrinks.
     idle: VecDeque<Idle<C>>,

@@ -47,7 +47,7 @@ pub enum Value {
     Push(Vec<Value>),
 }
 
-/// The bytes are no RESP, or beyond a limit: the connection cannot go on.
+/// The bytes are not RESP, or beyond a limit: the connection cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed(&'static str);
 
@@ -180,7 +180,7 @@ fn element(input: &[u8]) -> Result<Option<(Element, usize)>, Malformed> {
     }
 }
 
-const BAD_LENGTH: Malformed = Malformed("a length is no number or too large");
+const BAD_LENGTH: Malformed = Malformed("a length is not a number, or too large");
 
 fn length(digits: &[u8]) -> Result<usize, Malformed> {
     integer(digits).and_then(|len| usize::try_from(len).ok()).ok_or(BAD_LENGTH)
@@ -213,8 +213,8 @@ fn scalar(kind: u8, line: &[u8]) -> Result<Value, Malformed> {
     Ok(match kind {
         b'+' | b'(' => Value::Text(text()),
         b'-' => Value::Error(text()),
-        b':' => Value::Int(integer(line).ok_or(Malformed("an integer is no number"))?),
-        b',' => Value::Double(text().parse().map_err(|_| Malformed("a double is no number"))?),
+        b':' => Value::Int(integer(line).ok_or(Malformed("an integer is not a number"))?),
+        b',' => Value::Double(text().parse().map_err(|_| Malformed("a double is not a number"))?),
         b'#' => Value::Bool(line == b"t"),
         b'_' | b'$' | b'*' | b'!' | b'=' | b'~' | b'>' | b'%' | b'|' => Value::Nil,
         _ => return Err(Malformed("a type is unknown")),

@@ -32,7 +32,7 @@ pub enum Reads {
         /// How long a follower may let a read wait.
         wait: Duration,
     },
-    /// A follower as it is. Such a read may be stale: it may miss a write of its own session.
+    /// A follower as it is. Such a read may be stale: it may miss a write of this session.
     Local,
 }
 
@@ -128,7 +128,7 @@ impl Session {
     /// None if the leader is to be asked.
     fn read_from_follower(&mut self, command: &mut Command, deadline: Instant) -> Option<Value> {
         let wait = match self.reads {
-            Reads::Followers { wait } if !self.is_unsure => wait,
+            Reads::Followers { wait } if !self.is_unsure => wait.min(self.executor.deadline),
             Reads::Local => Duration::ZERO,
             _ => return None,
         };
@@ -138,7 +138,7 @@ impl Session {
         self.turn += 1;
         let outcome = self.executor.ask_follower(command, wait, self.turn, deadline)?;
         match outcome {
-            // A follower may refuse because it is behind, or has itself parted from the leader: the leader knows.
+            // A follower may refuse because it lags, or has itself parted from the leader: the leader knows.
             Outcome::Answered(answer) => match answer.value {
                 Value::Error(_) => None,
                 value => Some(value),

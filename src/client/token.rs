@@ -11,7 +11,7 @@ pub struct Token {
 }
 
 impl Token {
-    /// Reads `3.0c1199aa:151`: epoch, checksum, record. None for another text, and for record 0, which is no write.
+    /// Reads `3.0c1199aa:151`: epoch, checksum, record. None for another text, and for record 0, which stands for no write at all.
     pub fn parse(text: &str) -> Option<Token> {
         let (history, seq) = text.split_once(':')?;
         let (epoch, _) = history.split_once('.')?;

@@ -9,6 +9,7 @@ use kvstore::client::Error;
 use kvstore::client::pool::{Dial, Limits, Pool};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +20,10 @@ struct Counts {
     open: AtomicUsize,
     most: AtomicUsize,
     dialled: AtomicUsize,
+    checked: AtomicUsize,
+    is_dead: AtomicBool,
+    /// A dial waits for a message.
+    gate: Mutex<Option<Receiver<()>>>,
     /// The next dials fail, or panic.
     failing: AtomicBool,
     panicking: AtomicBool,
@@ -46,6 +51,10 @@ impl Dial for Fake {
         if counts.failing.load(SeqCst) {
             return Err(Error::Unavailable("nothing listens".to_owned()));
         }
+        let gate = counts.gate.lock().unwrap().take();
+        if let Some(gate) = gate {
+            gate.recv_timeout(DEADLINE).expect("a message");
+        }
         counts.dialled.fetch_add(1, SeqCst);
         let open = counts.open.fetch_add(1, SeqCst) + 1;
         counts.most.fetch_max(open, SeqCst);
@@ -53,7 +62,8 @@ impl Dial for Fake {
     }
 
     fn is_alive(&self, _: &mut Conn, _: Instant) -> bool {
-        true
+        self.0.checked.fetch_add(1, SeqCst);
+        !self.0.is_dead.load(SeqCst)
     }
 
     fn is_reusable(&self, conn: &Conn) -> bool {
@@ -144,6 +154,45 @@ fn a_place_outlives_failures_and_panics() {
     assert!(used.is_err());
     assert_at_rest(&pool, &counts);
     assert!(pool.checkout(Instant::now(), late()).is_ok());
+}
+
+/// A node that does not answer holds up only the caller that dials it.
+#[test]
+fn a_slow_dial_keeps_no_other_caller_waiting() {
+    let (pool, counts) = pool(2);
+    let (gate_tx, gate_rx) = channel();
+    *counts.gate.lock().unwrap() = Some(gate_rx);
+    thread::scope(|scope| {
+        let dialling = scope.spawn(|| pool.checkout(late(), late()).map(drop));
+        assert!(wait_until(DEADLINE, || counts.gate.lock().unwrap().is_none()));
+        for _ in 0..3 {
+            assert_eq!(pool.checkout(late(), late()).map(drop), Ok(()));
+        }
+        assert_eq!(pool.figures().in_use, 1, "the dial goes on");
+        gate_tx.send(()).expect("it waits");
+        assert_eq!(dialling.join().expect("no panic"), Ok(()));
+    });
+    assert_at_rest(&pool, &counts);
+}
+
+#[test]
+fn a_connection_is_checked_after_a_second() {
+    let (pool, counts) = pool(1);
+    let began = Instant::now();
+    for _ in 0..2 {
+        drop(pool.checkout(late(), late()).expect("a connection"));
+    }
+    if began.elapsed() < Duration::from_secs(1) {
+        assert_eq!(counts.checked.load(SeqCst), 0, "it was in use just now");
+    }
+    for (is_dead, dialled) in [(false, 1), (true, 2)] {
+        thread::sleep(Duration::from_millis(1010));
+        counts.is_dead.store(is_dead, SeqCst);
+        drop(pool.checkout(late(), late()).expect("a connection"));
+        assert_eq!(counts.dialled.load(SeqCst), dialled);
+    }
+    assert_eq!(counts.checked.load(SeqCst), 2);
+    assert_at_rest(&pool, &counts);
 }
 
 #[test]
@@ -259,7 +308,7 @@ fn many_threads_share_few_connections() {
     let figures = client.figures();
     note(&format!("{} calls of {THREADS} threads over 8 connections: {figures:?}", 3 * counted));
     assert!(figures.in_use == 0 && figures.waiting == 0 && figures.idle <= 8, "{figures:?}");
-    assert!(figures.waits[4..].iter().sum::<u64>() > 0, "nobody had to wait");
+    assert!(figures.waits[4..].iter().sum::<u64>() > 0, "no thread had to wait");
 }
 
 #[test]

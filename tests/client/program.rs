@@ -25,7 +25,7 @@ fn the_example_does_what_it_says() -> Result<(), Error> {
     let name: Option<String> = session.get("name")?;
     assert_eq!(name.as_deref(), Some("Ada"));
     assert_eq!(client.command(["GETRANGE", "name", "0", "1"]).query::<String>()?, "Ad");
-    assert!(!client.compare_and_set("lease", Some("me:1"), "me:2")?, "there is no lease");
+    assert!(!client.compare_and_set("lease", Some("me:1"), "me:2")?, "the lease is not there");
     assert!(client.compare_and_set("lease", None::<&str>, "me:1")?);
     assert!(client.compare_and_set("lease", Some("me:1"), "me:2")?);
     assert!(!client.compare_and_set("lease", Some("me:1"), "me:3")?);
@@ -70,6 +70,7 @@ fn settings_that_make_no_sense() {
         Client::builder().nodes(["no-port"]),
         node().pool(0),
         node().deadline(Duration::ZERO),
+        node().checkout(Duration::MAX),
     ];
     for settings in bad {
         let built = settings.clone().build().map(drop);
