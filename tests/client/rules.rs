@@ -5,7 +5,7 @@ use super::{builder, client};
 use crate::common::resp::{Resp, Value as Reply};
 use crate::common::server::{Server, lasting_port};
 use crate::common::{DEADLINE, wait_until};
-use kvstore::client::{Client, Error, HARMLESS, READS, Value};
+use kvstore::client::{Client, Error, HARMLESS, READS, Reads, Value};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
 use std::thread;
@@ -99,6 +99,54 @@ fn a_server_that_says_nothing() {
     let allowed = client.command(["INCR", "k"]).may_repeat().query::<i64>();
     assert!(matches!(allowed, Err(Error::InDoubt(_))), "{allowed:?}");
     assert_eq!(client.figures().idle, 0, "a connection with an outstanding reply is closed");
+}
+
+/// The write was executed or not before the server began to load: its last answer does not tell.
+#[test]
+fn in_doubt_once_is_in_doubt_at_the_end() {
+    let loading = Act::Reply(bytes_of(&Reply::error("LOADING data")));
+    let server = Scripted::start(move |at, _| match at {
+        0 => Act::Cut(vec![]),
+        _ => loading.clone(),
+    });
+    let brief = builder(&[server.port]).deadline(Duration::from_millis(200));
+    let client = brief.build().expect("valid");
+    let result = client.command(["INCR", "k"]).may_repeat().query::<i64>();
+    assert!(matches!(result, Err(Error::InDoubt(_))), "{result:?}");
+    assert!(server.received().len() > 1, "it was tried again");
+}
+
+/// The write is answered and its token is not. The token would be taken for the answer to the next command.
+#[test]
+fn a_connection_with_an_outstanding_reply_is_closed() {
+    let server = Scripted::start(|_, line| match line {
+        "LASTSEQ" => Act::Silence,
+        _ => Act::Reply(b"+OK\r\n".to_vec()),
+    });
+    let brief = builder(&[server.port]).deadline(Duration::from_millis(100));
+    let client = brief.build().expect("valid");
+    let mut session = client.session(Reads::Leader);
+    assert_eq!(session.set("k", "v"), Ok(()));
+    assert_eq!((session.token(), client.figures().idle), (None, 0));
+}
+
+/// One connection's failure ends those that are idle: another write over one of them would be in doubt as well.
+#[test]
+fn a_failure_ends_the_idle_connections() {
+    let mut server = Server::start(&[]);
+    let brief = builder(&[server.port()]).deadline(Duration::from_secs(2));
+    let client = brief.build().expect("valid");
+    thread::scope(|scope| {
+        let sleeping = scope.spawn(|| client.command(["DEBUG", "SLEEP", "0.2"]).query::<()>());
+        assert!(wait_until(DEADLINE, || client.figures().in_use == 1));
+        assert_eq!(client.set("k", "v"), Ok(()));
+        assert_eq!(sleeping.join().expect("no panic"), Ok(()));
+    });
+    assert_eq!(client.figures().idle, 2);
+    server.kill();
+    let in_doubt = client.incr("n");
+    assert!(matches!(in_doubt, Err(Error::InDoubt(_))), "{in_doubt:?}");
+    assert_eq!(client.figures().idle, 0);
 }
 
 #[test]
