@@ -16,9 +16,15 @@
 //! that was chosen. With votes, the term (epoch and vote) becomes one more file here, `Standing` in `state.rs`
 //! gains a candidate, and the rule for what a majority has is read from `progress.rs`.
 
+pub mod election;
 pub(crate) mod freshness;
 pub(crate) mod handover;
+mod leading;
 pub(crate) mod link;
+pub mod members;
+pub mod message;
+pub mod mutant;
 pub(crate) mod progress;
 pub(crate) mod role;
 pub(crate) mod state;
+pub mod term;

@@ -1,0 +1,623 @@
+//! Who leads: Raft's election on our log, as a state machine that does nothing by itself.
+//!
+//! ```text
+//!             silence for T          a majority would        a majority votes
+//!  follower ───────────────▶ syncing, pre ──────────────▶ vote ───────────────▶ leader
+//!      ▲                        │                           │                     │
+//!      └────────────────────────┴───────────────────────────┴─────────────────────┘
+//!        a leader's heartbeat, a later epoch, no answer; for a leader also: no quorum, no links, a bad disk
+//! ```
+//!
+//! [`Election::step`] takes what happened and says what must be done, in order. It owns no clock, socket, file or
+//! thread: the simulator runs thousands of years of it with every fault there is (`tests/cluster_sim`).
+//!
+//! Invariants:
+//! - The epoch never decreases. In one epoch, a node votes once, and answers after its vote is durable.
+//! - Within its own promise a node neither votes nor asks.
+//! - A candidate wins with a majority of voters whose memory is whole, or with all voters.
+//! - A leader commits only what a majority acknowledged in the leader's own epoch.
+
+use super::leading::Leading;
+use super::members::{Members, majority};
+use super::message::{Ask, End, Input, Message, Output, Round, Why};
+use super::mutant::Mutant;
+use super::term::{Memory, Millis, NodeId, Term};
+use crate::aof::position::Epoch;
+use crate::store::effect::Seq;
+use fastrand::Rng;
+
+/// No leader is so far ahead. Something that can speak to us speaks nonsense.
+const EPOCHS_AHEAD_MAX: u64 = 1_000_000;
+
+/// A node's settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// T: the silence, in milliseconds, after which a node asks for votes.
+    pub timeout: Millis,
+    /// True if it asks only after 3 T (`replica-priority 0`).
+    pub is_reluctant: bool,
+}
+
+/// The members that the settings list, for a cluster that does not exist yet.
+#[derive(Clone, Copy, Debug)]
+pub struct List {
+    /// The hash of the addresses and policies. Nodes whose lists differ do not found a cluster together.
+    pub hash: u64,
+    /// The number of addresses, this node's included.
+    pub len: usize,
+}
+
+/// Which part of an election a node is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Syncing,
+    Pre,
+    Adopting,
+    Vote,
+}
+
+#[derive(Debug)]
+struct Asking {
+    stage: Stage,
+    epoch: Epoch,
+    /// The end of the log as it is durable.
+    last: End,
+    /// The nodes that said yes.
+    yes: Vec<(NodeId, Memory)>,
+    until: Millis,
+}
+
+#[derive(Debug)]
+enum State {
+    Following(Option<NodeId>),
+    Asking(Asking),
+    Leading(Leading),
+}
+
+/// The heartbeat that was answered last, and for how long this node votes for no other node.
+#[derive(Clone, Copy, Debug, Default)]
+struct Promise {
+    epoch: Epoch,
+    round: u64,
+    until: Millis,
+}
+
+/// One node's part in the election.
+#[derive(Debug)]
+pub struct Election {
+    term: Term,
+    timing: Timing,
+    members: Option<Members>,
+    list: Option<List>,
+    state: State,
+    /// About where the log ends.
+    end: End,
+    promise: Promise,
+    /// Asks for votes then, if no leader is heard until then.
+    ask_at: Millis,
+    /// Asks for no votes before this time, after it has resigned.
+    rest_until: Millis,
+    ticked_at: Millis,
+    disk_bad_since: Option<Millis>,
+    rng: Rng,
+    mutant: Option<Mutant>,
+}
+
+impl Election {
+    /// A process starts at `now` with what the file `node` and the log say. `seed` makes its delays.
+    pub fn new(
+        term: Term,
+        timing: Timing,
+        members: Option<Members>,
+        list: Option<List>,
+        now: Millis,
+        seed: u64,
+    ) -> Election {
+        // An earlier process may have promised so much just before it ended.
+        let until = now + timing.timeout.max(term.promise);
+        let mut election = Election {
+            term,
+            timing,
+            members,
+            list,
+            state: State::Following(None),
+            end: End::default(),
+            promise: Promise { until, ..Promise::default() },
+            ask_at: 0,
+            rest_until: 0,
+            ticked_at: now,
+            disk_bad_since: None,
+            rng: Rng::with_seed(seed),
+            mutant: None,
+        };
+        election.restart_timer(now);
+        election
+    }
+
+    /// Breaks a rule. Only debug builds obey.
+    pub fn break_rule(&mut self, mutant: Mutant) {
+        self.mutant = Some(mutant);
+        if mutant == Mutant::NoWaitAfterRestart {
+            self.promise.until = 0;
+        }
+    }
+
+    /// What this node has promised.
+    pub fn term(&self) -> &Term {
+        &self.term
+    }
+
+    /// The epoch that this node leads, from the moment in which the votes are in.
+    pub fn leads(&self) -> Option<Epoch> {
+        if let State::Leading(leading) = &self.state { Some(leading.epoch) } else { None }
+    }
+
+    /// The node that this one follows.
+    pub fn follows(&self) -> Option<NodeId> {
+        if let State::Following(leader) = self.state { leader } else { None }
+    }
+
+    /// True if a majority heard this leader in the last T.
+    pub fn has_live_quorum(&self, now: Millis) -> bool {
+        matches!(&self.state, State::Leading(leading) if leading.has_live_quorum(now, self.timing.timeout))
+    }
+
+    /// Rounds of heartbeats begun in the epoch that this node leads. A read that ran before the next one begins is
+    /// confirmed by it.
+    pub fn rounds_begun(&self) -> u64 {
+        if let State::Leading(leading) = &self.state { leading.rounds_begun() } else { 0 }
+    }
+
+    fn breaks(&self, mutant: Mutant) -> bool {
+        cfg!(debug_assertions) && self.mutant == Some(mutant)
+    }
+
+    /// Something happens at `now`; what must be done is added to `out`.
+    pub fn step(&mut self, now: Millis, input: Input, out: &mut Vec<Output>) {
+        match input {
+            Input::Tick => self.tick(now, out),
+            Input::Line(from, Message::Ask(ask)) => self.asked(now, from, ask, out),
+            Input::Line(from, Message::Give { round, epoch, yes, own, memory }) => {
+                self.learn(now, own, out);
+                if yes {
+                    self.given(now, from, round, epoch, memory, out);
+                }
+            }
+            Input::Line(from, Message::Beat { epoch, round, promise }) => {
+                self.beat(now, from, epoch, round, promise, out);
+            }
+            Input::Line(from, Message::Heard { epoch, round, promised, own }) => {
+                self.learn(now, own, out);
+                self.lead_with(epoch, out, |leading| leading.heard(from, round, promised));
+            }
+            Input::Acked(from, epoch, seq) => self.acked(from, epoch, seq, out),
+            Input::Log(end) => self.end = end,
+            Input::Synced(last) => self.synced(now, last, out),
+            Input::Ballot { from, ask, last } => self.ballot(now, from, ask, last, out),
+            Input::Begun(epoch, first) => self.begun(epoch, first, out),
+            Input::Void(epoch) if self.leads() == Some(epoch) => {
+                self.step_down(now, Why::Void, out);
+            }
+            Input::Void(_) => {}
+            Input::Members(members) => self.members(members, out),
+            Input::Linked(from, works) => {
+                if let State::Leading(leading) = &mut self.state {
+                    leading.linked(from, works);
+                }
+            }
+            Input::CaughtUp(epoch) if epoch == self.term.epoch => self.remember(out),
+            Input::CaughtUp(_) => {}
+            Input::Disk(is_bad) => {
+                self.disk_bad_since = is_bad.then(|| self.disk_bad_since.unwrap_or(now));
+            }
+            Input::Copies => self.forget(out),
+            Input::Forgets if self.term.strict => self.forget(out),
+            Input::Forgets => {}
+            Input::Strict(strict) => {
+                if self.term.strict != strict {
+                    self.term.strict = strict;
+                    out.push(Output::Persist(self.term.clone()));
+                }
+            }
+            Input::Boot(boot) => {
+                self.term.boot = Some(boot);
+                out.push(Output::Persist(self.term.clone()));
+            }
+            Input::Confirm => self.begin_round(now, out),
+            Input::Promote => self.ask_at = now + self.rng.u64(0..=self.timing.timeout / 5),
+            Input::HandOver => self.hand_over(Some(now), now, out),
+        }
+    }
+
+    // --- time ---
+
+    fn tick(&mut self, now: Millis, out: &mut Vec<Output>) {
+        let timeout = self.timing.timeout;
+        let is_late = now > self.ticked_at + timeout / 4;
+        self.ticked_at = now;
+        match &mut self.state {
+            State::Leading(leading) => {
+                let bad_disk = self.disk_bad_since.is_some_and(|since| since + timeout < now);
+                let reason = [
+                    (leading.lost_quorum(now, timeout), Why::NoQuorum),
+                    (leading.lost_links(now, timeout), Why::NoLinks),
+                    (bad_disk, Why::Disk),
+                ];
+                if let Some((_, why)) = reason.into_iter().find(|(holds, _)| *holds) {
+                    return self.step_down(now, why, out);
+                }
+                if leading.handing_over.is_some_and(|since| since + timeout < now) {
+                    return self.hand_over(None, now, out);
+                }
+                if leading.next_beat <= now {
+                    self.begin_round(now, out);
+                }
+            }
+            State::Asking(asking) if asking.until <= now => {
+                self.state = State::Following(None);
+                self.restart_timer(now);
+            }
+            State::Asking(_) => {}
+            // The process or the machine stood still, and lines may wait to be read.
+            State::Following(_) if is_late => self.restart_timer(now),
+            State::Following(_) => {
+                if self.ask_at <= now && self.may_ask(now) {
+                    self.begin_asking(now, out);
+                }
+            }
+        }
+    }
+
+    fn restart_timer(&mut self, now: Millis) {
+        let timeout = self.timing.timeout;
+        let silence = if self.timing.is_reluctant { 3 * timeout } else { timeout };
+        self.ask_at = now + silence + self.rng.u64(0..=timeout);
+    }
+
+    fn may_ask(&self, now: Millis) -> bool {
+        let is_voter = match &self.members {
+            Some(members) => members.names(self.term.id),
+            None => self.list.is_some() && self.term.cluster.is_none(),
+        };
+        is_voter
+            && self.disk_bad_since.is_none()
+            && self.rest_until <= now
+            && (!self.has_promised(now) || self.breaks(Mutant::PromiseNotBindingCandidate))
+    }
+
+    fn has_promised(&self, now: Millis) -> bool {
+        now < self.promise.until
+    }
+
+    // --- asking for votes ---
+
+    fn begin_asking(&mut self, now: Millis, out: &mut Vec<Output>) {
+        self.drop_leader(out);
+        self.ask(Stage::Syncing, Epoch(0), End::default(), now);
+        out.push(Output::Sync);
+    }
+
+    fn ask(&mut self, stage: Stage, epoch: Epoch, last: End, now: Millis) {
+        let yes = vec![(self.term.id, self.term.memory)];
+        let until = now + self.timing.timeout;
+        self.state = State::Asking(Asking { stage, epoch, last, yes, until });
+    }
+
+    fn synced(&mut self, now: Millis, last: End, out: &mut Vec<Output>) {
+        if !matches!(&self.state, State::Asking(asking) if asking.stage == Stage::Syncing) {
+            return;
+        }
+        let epoch = Epoch(self.term.epoch.max(last.epoch).0 + 1);
+        self.ask(Stage::Pre, epoch, last, now);
+        out.push(Output::Broadcast(Message::Ask(self.question(Round::Pre, epoch, last))));
+        self.count(now, out);
+    }
+
+    fn question(&self, round: Round, epoch: Epoch, last: End) -> Ask {
+        let list = if self.members.is_none() { self.list.map(|list| list.hash) } else { None };
+        Ask { round, epoch, last, list }
+    }
+
+    fn given(
+        &mut self,
+        now: Millis,
+        from: NodeId,
+        round: Round,
+        epoch: Epoch,
+        memory: Memory,
+        out: &mut Vec<Output>,
+    ) {
+        let State::Asking(asking) = &mut self.state else { return };
+        let stage = if round == Round::Pre { Stage::Pre } else { Stage::Vote };
+        if asking.stage == stage && asking.epoch == epoch {
+            asking.yes.retain(|(id, _)| *id != from);
+            asking.yes.push((from, memory));
+            self.count(now, out);
+        }
+    }
+
+    /// Goes on if enough nodes have said yes.
+    fn count(&mut self, now: Millis, out: &mut Vec<Output>) {
+        let State::Asking(asking) = &self.state else { return };
+        if !self.has_won(&asking.yes) {
+            return;
+        }
+        let (stage, epoch, last) = (asking.stage, asking.epoch, asking.last);
+        if stage == Stage::Pre {
+            self.ask(Stage::Adopting, epoch, last, now);
+            let ask = self.question(Round::Vote, epoch, last);
+            out.push(Output::Adopt { from: self.term.id, ask });
+        } else {
+            let yes: Vec<NodeId> = asking.yes.iter().map(|(id, _)| *id).collect();
+            self.lead(now, epoch, yes, out);
+        }
+    }
+
+    /// The winning rule: a majority of voters that have forgotten nothing, or all voters. If all voters agree, either
+    /// none has a newer record or no node has it any more.
+    fn has_won(&self, yes: &[(NodeId, Memory)]) -> bool {
+        let Some(members) = &self.members else {
+            return self.list.is_some_and(|list| yes.len() == list.len);
+        };
+        let counts =
+            |memory: Memory| memory == Memory::Whole || self.breaks(Mutant::RecoveringVotesCounted);
+        let votes = yes.iter().filter(|(id, _)| members.names(*id));
+        let whole = votes.clone().filter(|(_, memory)| counts(*memory)).count();
+        whole >= majority(members.voters.len()) || votes.count() == members.voters.len()
+    }
+
+    // --- voting ---
+
+    fn asked(&mut self, now: Millis, from: NodeId, ask: Ask, out: &mut Vec<Output>) {
+        let is_live = self.has_live_quorum(now) && !self.breaks(Mutant::AskDeposes);
+        if is_live || ask.epoch.0 > self.term.epoch.0 + EPOCHS_AHEAD_MAX {
+            return;
+        }
+        let promised = self.has_promised(now) && !self.breaks(Mutant::AskDeposes);
+        if ask.round == Round::Pre {
+            let is_new = ask.epoch > self.term.epoch;
+            let yes = is_new && !promised && self.accepts(&ask, &self.end);
+            return self.give(from, &ask, yes, out);
+        }
+        let is_stale = ask.epoch < self.term.epoch;
+        if promised || is_stale {
+            return self.give(from, &ask, false, out);
+        }
+        out.push(Output::Adopt { from, ask });
+    }
+
+    /// True if the candidate's log may replace this one, which ends at `end`.
+    fn accepts(&self, ask: &Ask, end: &End) -> bool {
+        let Some(hash) = ask.list else { return ask.last.covers(end, self.mutant) };
+        // The first leader of a cluster gets the votes of nodes that have nothing to lose.
+        let same_list = self.list.is_some_and(|list| list.hash == hash);
+        same_list && self.members.is_none() && self.term.cluster.is_none() && end.seq == Seq(0)
+    }
+
+    fn give(&self, from: NodeId, ask: &Ask, yes: bool, out: &mut Vec<Output>) {
+        let (own, memory) = (self.term.epoch, self.term.memory);
+        let Ask { round, epoch, .. } = *ask;
+        out.push(Output::Send(from, Message::Give { round, epoch, yes, own, memory }));
+    }
+
+    /// The second step of a vote: the epoch has been adopted, so no record of an earlier one can be acknowledged any
+    /// more, and `last` is where the log ends.
+    fn ballot(&mut self, now: Millis, from: NodeId, ask: Ask, last: End, out: &mut Vec<Output>) {
+        let me = self.term.id;
+        let is_own = from == me;
+        let is_stale = ask.epoch < self.term.epoch;
+        if is_stale || is_own && !self.adopts(ask.epoch) {
+            return if is_own { () } else { self.give(from, &ask, false, out) };
+        }
+        if ask.epoch > self.term.epoch {
+            self.enter(ask.epoch, now, is_own, out);
+        }
+        let is_free =
+            self.term.vote.is_none_or(|vote| vote == from) || self.breaks(Mutant::VoteTwice);
+        // A candidate claims only what is durable, and has at least that.
+        let yes = is_free && (is_own || self.accepts(&ask, &last));
+        if yes {
+            self.term.vote = Some(from);
+            self.restart_timer(now);
+        }
+        out.push(Output::Persist(self.term.clone()));
+        if !is_own {
+            return self.give(from, &ask, yes, out);
+        }
+        if yes {
+            self.ask(Stage::Vote, ask.epoch, ask.last, now);
+            out.push(Output::Broadcast(Message::Ask(ask)));
+            self.count(now, out);
+        }
+    }
+
+    /// True if this node is about to ask for votes in this epoch.
+    fn adopts(&self, epoch: Epoch) -> bool {
+        matches!(&self.state, State::Asking(asking) if asking.stage == Stage::Adopting && asking.epoch == epoch)
+    }
+
+    /// Moves to a later epoch, in which this node has not voted. The caller persists it.
+    fn enter(&mut self, epoch: Epoch, now: Millis, asks: bool, out: &mut Vec<Output>) {
+        self.term.epoch = epoch;
+        self.term.vote = None;
+        match self.state {
+            State::Leading(_) => self.step_down(now, Why::LaterEpoch, out),
+            State::Asking(_) if asks => {}
+            State::Asking(_) => {
+                self.state = State::Following(None);
+                self.restart_timer(now);
+            }
+            State::Following(_) => self.drop_leader(out),
+        }
+    }
+
+    fn drop_leader(&mut self, out: &mut Vec<Output>) {
+        if self.follows().is_some() {
+            out.push(Output::Follow(None));
+        }
+        self.state = State::Following(None);
+    }
+
+    /// A node of this cluster is in that epoch.
+    fn learn(&mut self, now: Millis, epoch: Epoch, out: &mut Vec<Output>) {
+        let is_sane = epoch.0 <= self.term.epoch.0 + EPOCHS_AHEAD_MAX;
+        if epoch > self.term.epoch && is_sane {
+            self.enter(epoch, now, false, out);
+            out.push(Output::Persist(self.term.clone()));
+        }
+    }
+
+    // --- following ---
+
+    fn beat(
+        &mut self,
+        now: Millis,
+        from: NodeId,
+        epoch: Epoch,
+        round: u64,
+        asked: Millis,
+        out: &mut Vec<Output>,
+    ) {
+        let own = self.term.epoch;
+        if epoch < own {
+            let heard = Message::Heard { epoch, round, promised: 0, own };
+            return out.push(Output::Send(from, heard));
+        }
+        let is_overtaken = (epoch, round) <= (self.promise.epoch, self.promise.round)
+            && !self.breaks(Mutant::LateBeatLowersPromise);
+        let is_sane = epoch.0 <= own.0 + EPOCHS_AHEAD_MAX;
+        if is_overtaken || !is_sane || self.leads() == Some(epoch) {
+            return;
+        }
+        let mut persists = false;
+        if epoch > own {
+            self.enter(epoch, now, false, out);
+            persists = true;
+        }
+        let promised = asked.min(self.timing.timeout);
+        // A new leader was elected after the promises to the one before had ended.
+        let begins = epoch > self.promise.epoch;
+        if promised > self.term.promise || begins && promised > 0 && promised != self.term.promise {
+            self.term.promise = promised;
+            persists = true;
+        }
+        self.promise = Promise { epoch, round, until: now + promised };
+        if persists {
+            out.push(Output::Persist(self.term.clone()));
+        }
+        if self.follows() != Some(from) {
+            self.state = State::Following(Some(from));
+            out.push(Output::Follow(Some(from)));
+        }
+        self.restart_timer(now);
+        out.push(Output::Send(from, Message::Heard { epoch, round, promised, own: epoch }));
+    }
+
+    /// This node has everything that it acknowledged.
+    fn remember(&mut self, out: &mut Vec<Output>) {
+        if self.term.memory == Memory::Recovering {
+            self.term.memory = Memory::Whole;
+            out.push(Output::Persist(self.term.clone()));
+        }
+    }
+
+    /// This node may lack records that it acknowledged.
+    fn forget(&mut self, out: &mut Vec<Output>) {
+        if self.term.memory == Memory::Whole {
+            self.term.memory = Memory::Recovering;
+            out.push(Output::Persist(self.term.clone()));
+        }
+    }
+
+    // --- leading ---
+
+    fn lead(&mut self, now: Millis, epoch: Epoch, yes: Vec<NodeId>, out: &mut Vec<Output>) {
+        let founders = self.members.is_none().then(|| yes.clone());
+        let voters = self.members.as_ref().map_or(&yes, |members| &members.voters);
+        self.state = State::Leading(Leading::new(epoch, self.term.id, voters, now));
+        out.push(Output::Lead(epoch, founders));
+        self.begin_round(now, out);
+    }
+
+    fn begun(&mut self, epoch: Epoch, first: Seq, out: &mut Vec<Output>) {
+        if self.leads() != Some(epoch) {
+            return;
+        }
+        self.term.led = epoch;
+        self.term.memory = Memory::Whole;
+        out.push(Output::Persist(self.term.clone()));
+        self.lead_with(epoch, out, |leading| leading.first = Some(first));
+    }
+
+    fn begin_round(&mut self, now: Millis, out: &mut Vec<Output>) {
+        let timeout = self.timing.timeout;
+        let State::Leading(leading) = &mut self.state else { return };
+        let promise = if leading.handing_over.is_some() { 0 } else { timeout };
+        let round = leading.begin_round(now, (timeout / 10).clamp(20, 100));
+        out.push(Output::Broadcast(Message::Beat { epoch: leading.epoch, round, promise }));
+        let epoch = leading.epoch;
+        self.lead_with(epoch, out, |_| ());
+    }
+
+    /// Changes the leader's view, if this node leads `epoch`, and reports what has moved.
+    fn lead_with(
+        &mut self,
+        epoch: Epoch,
+        out: &mut Vec<Output>,
+        change: impl FnOnce(&mut Leading),
+    ) {
+        let own_timeout = self.breaks(Mutant::FenceWithOwnTimeout).then_some(self.timing.timeout);
+        let mutant = self.mutant;
+        let State::Leading(leading) = &mut self.state else { return };
+        if leading.epoch != epoch {
+            return;
+        }
+        change(leading);
+        out.extend(leading.commit(mutant).map(Output::Commit));
+        out.extend(leading.fence(own_timeout).map(Output::Fence));
+        out.extend(leading.confirmed().map(Output::Confirmed));
+    }
+
+    fn acked(&mut self, from: NodeId, epoch: Epoch, seq: Seq, out: &mut Vec<Output>) {
+        let Some(leads) = self.leads() else { return };
+        let rule = if from == self.term.id {
+            Mutant::OwnLevelWithoutEpoch
+        } else {
+            Mutant::AckWithoutEpoch
+        };
+        let counts = self.breaks(rule) || epoch == leads;
+        if counts {
+            self.lead_with(leads, out, |leading| leading.acked(from, seq));
+        }
+    }
+
+    fn hand_over(&mut self, since: Option<Millis>, now: Millis, out: &mut Vec<Output>) {
+        if let State::Leading(leading) = &mut self.state {
+            leading.hand_over(since);
+            out.push(Output::Fence(0));
+            self.begin_round(now, out);
+        }
+    }
+
+    fn step_down(&mut self, now: Millis, why: Why, out: &mut Vec<Output>) {
+        out.push(Output::StepDown(why));
+        self.state = State::Following(None);
+        self.restart_timer(now);
+        if matches!(why, Why::NoLinks | Why::Disk) {
+            self.rest_until = now + 6 * self.timing.timeout;
+        }
+    }
+
+    fn members(&mut self, members: Option<Members>, out: &mut Vec<Output>) {
+        if let Some(members) = &members {
+            if self.term.cluster != Some(members.cluster) {
+                self.term.cluster = Some(members.cluster);
+                out.push(Output::Persist(self.term.clone()));
+            }
+            if let State::Leading(leading) = &mut self.state {
+                leading.members(members);
+            }
+        }
+        self.members = members;
+    }
+}
