@@ -31,22 +31,6 @@ impl UnixMillis {
         humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(self.0)).to_string()
     }
 
-    /// Parses the format of [`UnixMillis::utc`]. `Z`, milliseconds, seconds and time of day are
-    /// optional, and a blank may replace the `T`. None for any other text and for years before 1970.
-    pub fn from_utc(text: &str) -> Option<UnixMillis> {
-        if text.contains('+') {
-            return None; // NB: humantime ignores an offset that follows milliseconds.
-        }
-        let text = text.strip_suffix('Z').unwrap_or(text);
-        let rest = match text.len() {
-            10 => "T00:00:00",
-            16 => ":00",
-            _ => "",
-        };
-        let time = humantime::parse_rfc3339_weak(&format!("{text}{rest}")).ok()?;
-        Some(UnixMillis(time.duration_since(UNIX_EPOCH).ok()?.as_millis() as u64))
-    }
-
     /// Milliseconds from `earlier` to `self`, 0 if it is not later.
     pub fn since(self, earlier: UnixMillis) -> u64 {
         self.0.saturating_sub(earlier.0)
@@ -150,54 +134,5 @@ impl Stopwatch {
     /// Nanoseconds from the start of `earlier` to the start of this one.
     pub fn since(&self, earlier: &Stopwatch) -> u64 {
         self.0.duration_since(earlier.0).as_nanos() as u64
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_written_and_read_as_iso_8601() {
-        let cases = [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-            (1_767_225_600_123, "2026-01-01T00:00:00.123Z"),
-            (4_107_542_399_999, "2100-02-28T23:59:59.999Z"),
-            (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
-        ];
-        for (millis, text) in cases {
-            assert_eq!(UnixMillis(millis).utc(), text);
-            assert_eq!(UnixMillis::from_utc(text), Some(UnixMillis(millis)));
-        }
-        assert_eq!(UnixMillis(253_402_300_800_000).utc(), "253402300800000");
-        for days in 0..200_000 {
-            let at = UnixMillis(days * 86_400_000);
-            assert_eq!(UnixMillis::from_utc(&at.utc()), Some(at));
-        }
-    }
-
-    #[test]
-    fn times_may_be_written_shorter() {
-        let at = |text| UnixMillis::from_utc(text).map(|at| at.0);
-        assert_eq!(at("2026-01-01"), Some(1_767_225_600_000));
-        assert_eq!(at("2026-01-01 00:01"), Some(1_767_225_660_000));
-        assert_eq!(at("2026-01-01T00:00:01.5"), Some(1_767_225_601_500));
-        assert_eq!(at("2026-01-01T00:00:01.123456Z"), Some(1_767_225_601_123));
-        let bad = [
-            "",
-            "now",
-            "2026-02-29",
-            "2026-13-01",
-            "2026-01-00",
-            "2026-01-01T24:00",
-            "2026-01-01T00:00:00.é",
-            "2026-01-01T00:00:00+01:00",
-        ];
-        for text in
-            bad.into_iter().chain(["1969-12-31", "2026-01-01T00:00:00.5+01:00", "12026-1-1"])
-        {
-            assert_eq!(at(text), None, "{text}");
-        }
     }
 }

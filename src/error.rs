@@ -93,6 +93,12 @@ impl Failure {
         Failure::new(text).of_kind(Kind::Arity)
     }
 
+    /// The error of subcommands that check their arguments themselves, as in Redis; `container` in upper case.
+    pub fn misused(container: &str, subcommand: &[u8]) -> Failure {
+        let before = "ERR unknown subcommand or wrong number of arguments for '";
+        Failure::quoting(before, subcommand, &format!("'. Try {container} HELP."))
+    }
+
     /// The error for an expiry out of range; `command` is the table's name for it.
     pub fn invalid_expire(command: &str) -> Failure {
         Failure::new(format!("ERR invalid expire time in '{command}' command"))

@@ -16,6 +16,14 @@ impl fmt::Display for Named {
 
 impl std::error::Error for Named {}
 
+/// None for the error that a file is missing.
+pub fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
+}
+
 /// Adds the path and the advice to an error that lacks them. Its kind stays.
 pub fn named(path: &Path) -> impl Fn(io::Error) -> io::Error + Copy + '_ {
     move |error| {

@@ -18,8 +18,7 @@
 //! | `store/effect.rs` | `Effect::encode` | writes the effect down for the log |
 //! | `store/shard.rs`, `table.rs`, `entry.rs` | `Shard::set`, `Entry::new` | the table in memory |
 //! | `aof/log/mod.rs`, `aof/record.rs` | `Log::append`, `append_header` | adds the record to the log, still under the shard's lock |
-//! | `engine/gate.rs` | `pass_gate`, `try_pass` | after the batch: waits until the log is as safe as `appendfsync` promises, or parks the replies |
-//! | `engine/sending.rs` | `flush`, `send_replies` | the replies of the batch leave together |
+//! | `engine/gate.rs` | `flush`, `pass_gate`, `try_pass`, `send_replies` | after the batch: waits until the log is as safe as `appendfsync` promises, or parks the replies; then they leave together |
 //! | `clients/outbox.rs` | `Outbox::send` | one `send`, which never blocks on the client |
 //!
 //! `protocol/args.rs` and `protocol/reply.rs` carry the words and the reply, `engine/session.rs` the state of the
@@ -49,7 +48,7 @@
 //! [`metrics`] counters and histograms · [`observe`] INFO, `/metrics`, SLOWLOG, TRACE, MONITOR · [`admin`] commands
 //! about the server · [`config`] settings · [`cli`] tools for a data directory.
 //!
-//! Leaves, which any module may import: [`clock`], [`digits`], [`error`], [`file_error`], [`glob`], [`loading`],
+//! Leaves, which any module may import: [`clock`], [`digits`], [`error`], [`file_error`], [`loading`],
 //! [`lock`], [`random`], [`rarely`], [`replace`], [`shutdown`], [`signal`].
 //!
 //! # Threads
@@ -79,7 +78,7 @@
 //! | `ROLE_CHANGE` | `Role::changing` | a change of role | the change; up to 5 s until a link has ended |
 //! | `CONFIG_CHANGE` | `Config::changing` | several settings, and their file | one CONFIG SET or REWRITE |
 //! | `FILES` | `Persistence::files` | which files the log consists of | a compaction, a reload, a full copy |
-//! | `EVICTOR` | `Engine::evictor` | keys that may be evicted next | up to 16 evictions |
+//! | `EVICTOR` | `MemoryState::evictor` | keys that may be evicted next | up to 16 evictions |
 //! | `SYNCING` | `Segments::syncing` | who syncs, and who changes the segment | one `fdatasync`, or a restart of the log |
 //! | `SHARD` | `Store::shards`, 256, ascending | a part of the table | one command, one EXEC, a part of a walk |
 //! | `WRITER` | `Segments::writer` | the end of the log's file | one `write` |
@@ -95,8 +94,8 @@
 //!
 //! While a leaf is held, nothing but a signal may be taken. The leaves:
 //!
-//! - store and log: `Watched::keys` of each shard, `Health::error`, `Retention::pins`, `SetAside::times`
-//! - engine and server: `Parking::waiting`, `Compactor::began` and `last_error`, `Clients::by_id`,
+//! - store and log: `Watched::keys` of each shard, `Health::error`, `Log::pins`, `SetAside::times`
+//! - engine and server: `Parking::waiting`, `Compactor::state`, `Clients::by_id`,
 //!   `Client::labels`, `Blocked`, `Pause::pause`, `Pool::connection_tx`, `Shutdown::woken`, `Rarely`
 //! - cluster and pubsub: `Role::state` and `figures`, `Freshness::awaited`, `Progress::claims`,
 //!   `ReplicaProgress::state`, `PubSub::registry`
@@ -145,13 +144,11 @@ pub mod digits;
 pub mod engine;
 pub mod error;
 pub mod file_error;
-pub mod glob;
 pub mod loading;
 pub mod lock;
 pub mod memory;
 pub mod metrics;
 pub mod observe;
-pub mod process;
 pub mod protocol;
 pub mod pubsub;
 pub mod random;

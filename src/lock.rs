@@ -36,7 +36,7 @@ ranks! {
     ROLE_CHANGE "`Role::changing`"
     CONFIG_CHANGE "`Config::changing`"
     FILES "`Persistence::files`"
-    EVICTOR "`Engine::evictor`"
+    EVICTOR "`MemoryState::evictor`"
     SYNCING "`Segments::syncing`"
     SHARD "`Store::shards`"
     WRITER "`Segments::writer`"

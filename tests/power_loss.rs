@@ -99,7 +99,7 @@ fn check(told: &Told, dir: &Path, context: &str) {
 
     cleanup::clean_up(dir, &recovered).unwrap_or_else(|error| panic!("{context}: {error}"));
     let disk = Box::new(Directory::open(dir).expect("it is there"));
-    let log = open_log(disk, recovered.end, Epoch(recovered.epoch.0 + 1), SEGMENT_BYTES, NOW);
+    let log = open_log(disk, recovered.end, Epoch(last.epoch.0 + 1), SEGMENT_BYTES, NOW);
     log.unwrap_or_else(|error| panic!("{context}: {error}"));
     let (again, state) = recover(dir).unwrap_or_else(|error| panic!("{context}, again: {error}"));
     assert_eq!((again.end.last.seq.0, &state), (last.seq.0 + 1, expected), "{context}, again");

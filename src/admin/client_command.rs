@@ -1,5 +1,6 @@
 //! CLIENT: shows, names, pauses, unblocks and closes connections.
 
+use crate::clients::NO_COMMAND;
 use crate::clients::blocked::Unblock;
 use crate::clients::pause::PauseKind;
 use crate::commands::Family::Connection;
@@ -9,11 +10,11 @@ use crate::engine::session::{Ending, Mode, ReplyMode};
 use crate::engine::table::{ADMIN, FAST, Row, ServerCall, container, sub, subcommands};
 use crate::engine::{Client, ClientId, Engine};
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
-use crate::protocol::{Args, Reply, integer};
+use crate::protocol::{Args, integer};
+use crate::pubsub::Kind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     container(Connection, "client", FAST, subcommands, "Shows and changes connections.",
@@ -28,10 +29,10 @@ pub const COMMANDS: &[Row] = &[
         "Closes connections."),
     sub(Connection, "client|list", -2, ADMIN, list,
         "[TYPE NORMAL | MASTER | REPLICA | PUBSUB] [ID client-id [client-id ...]]", "Lists the connections."),
-    sub(Connection, "client|no-evict", 3, ADMIN, no_evict, "ON | OFF",
-        "Exempts this connection when clients are closed to free memory."),
-    sub(Connection, "client|no-touch", 3, FAST, no_touch, "ON | OFF",
-        "Makes reads of this connection not count as uses of a key."),
+    sub(Connection, "client|no-evict", 3, ADMIN, |call, args| on_or_off(call, args, |it| &it.no_evict),
+        "ON | OFF", "Exempts this connection when clients are closed to free memory."),
+    sub(Connection, "client|no-touch", 3, FAST, |call, args| on_or_off(call, args, |it| &it.no_touch),
+        "ON | OFF", "Makes reads of this connection not count as uses of a key."),
     sub(Connection, "client|pause", -3, ADMIN.and(Flags::UNPAUSED), pause, "milliseconds [WRITE | ALL]",
         "Delays the commands of all clients."),
     sub(Connection, "client|reply", 3, FAST.and(Flags::CONNECTION), reply_mode, "ON | OFF | SKIP",
@@ -45,7 +46,7 @@ pub const COMMANDS: &[Row] = &[
 ];
 
 fn getname(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
-    let name = call.session.client.labels().name;
+    let name = call.session.client.labels.lock().name.clone();
     call.reply.bulk_or_nil(Some(name.as_bytes()).filter(|name| !name.is_empty()));
     Ok(())
 }
@@ -62,42 +63,34 @@ fn info(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
 
 fn setname(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let name = valid_name(&args[2])?;
-    call.session.client.set_labels(|labels| labels.name = name);
-    call.reply.ok();
-    Ok(())
+    call.session.client.labels.lock().name = name;
+    call.ok()
 }
 
 fn setinfo(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
-    let valid = |option: &str| {
-        printable(&args[3]).ok_or_else(|| {
-            Failure::new(format!(
-                "ERR {option} cannot contain spaces, newlines or special characters."
-            ))
-        })
-    };
     if args.is(2, "lib-name") {
-        let library = valid("lib-name")?;
-        call.session.client.set_labels(|labels| labels.library = library);
+        let library = one_word(&args[3], "lib-name")?;
+        call.session.client.labels.lock().library = library;
     } else if args.is(2, "lib-ver") {
-        let version = valid("lib-ver")?;
-        call.session.client.set_labels(|labels| labels.library_version = version);
+        let version = one_word(&args[3], "lib-ver")?;
+        call.session.client.labels.lock().library_version = version;
     } else {
         return Err(Failure::quoting("ERR Unrecognized option '", &args[2], "'"));
     }
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 /// A name for CLIENT LIST: one word of printable characters.
 pub fn valid_name(name: &[u8]) -> Result<String, Failure> {
-    printable(name).ok_or(Failure::fixed(
-        "ERR Client names cannot contain spaces, newlines or special characters.",
-    ))
+    one_word(name, "Client names")
 }
 
-fn printable(word: &[u8]) -> Option<String> {
-    let printable = word.iter().all(u8::is_ascii_graphic);
-    printable.then(|| String::from_utf8_lossy(word).into_owned())
+fn one_word(word: &[u8], what: &str) -> Result<String, Failure> {
+    if word.iter().all(u8::is_ascii_graphic) {
+        return Ok(String::from_utf8_lossy(word).into_owned());
+    }
+    let text = format!("ERR {what} cannot contain spaces, newlines or special characters.");
+    Err(Failure::new(text))
 }
 
 fn list(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
@@ -124,19 +117,59 @@ fn connected(engine: &Engine) -> Vec<Arc<Client>> {
     clients
 }
 
+/// A client's line in CLIENT LIST, with Redis's fields.
 fn describe(engine: &Engine, client: &Client) -> String {
-    client.describe(|index| engine.commands.rows()[index].name)
+    let labels = client.labels.lock().clone();
+    let last_command = match client.last_command.load(Relaxed) {
+        NO_COMMAND => "NULL",
+        index => engine.commands.rows()[index as usize].name,
+    };
+    let multi = client.multi_commands.load(Relaxed);
+    let flags = [
+        (client.monitors.load(Relaxed), 'O'),
+        (client.is_follower(), 'S'),
+        (client.subscriber.listens(), 'P'),
+        (multi >= 0, 'x'),
+        (client.blocked.is_blocked(), 'b'),
+        (client.watch_fired.load(Relaxed), 'd'),
+        (client.no_evict.load(Relaxed), 'e'),
+        (client.no_touch.load(Relaxed), 'T'),
+    ];
+    let set = flags.into_iter().filter(|(set, _)| *set);
+    let flags = set.map(|(_, flag)| flag).collect::<String>();
+    let (input, buffer) = (client.input_bytes.load(Relaxed), client.buffers.get());
+    let (queued, multi_bytes) = (client.outbox.queued_bytes(), client.multi_bytes.get());
+    format!(
+        "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db=0 sub={} psub={} ssub=0 multi={multi} \
+         qbuf={input} qbuf-free={} argv-mem=0 multi-mem={multi_bytes} rbs={buffer} rbp={buffer} obl=0 oll={} \
+         omem={queued} tot-mem={} events={} cmd={last_command} user=default redir=-1 resp={} lib-name={} \
+         lib-ver={}",
+        client.id.0,
+        client.addr,
+        client.local_addr,
+        labels.name,
+        client.age_seconds(),
+        client.idle_seconds(),
+        if flags.is_empty() { "N" } else { &flags },
+        client.subscriber.count(Kind::Channel),
+        client.subscriber.count(Kind::Pattern),
+        buffer.saturating_sub(input),
+        usize::from(queued > 0),
+        buffer + queued + multi_bytes + size_of::<Client>(),
+        if queued > 0 { "rw" } else { "r" },
+        client.dialect.load(Relaxed),
+        labels.library,
+        labels.library_version,
+    )
 }
 
 /// The class of this name. None for `master`: the link to this node's leader, which is not a client here.
 fn class(word: &[u8]) -> Result<Option<ClientClass>, Failure> {
-    match word.to_ascii_lowercase().as_slice() {
-        b"normal" => Ok(Some(ClientClass::Normal)),
-        b"pubsub" => Ok(Some(ClientClass::PubSub)),
-        b"replica" | b"slave" => Ok(Some(ClientClass::Replica)),
-        b"master" => Ok(None),
-        _ => Err(Failure::quoting("ERR Unknown client type '", word, "'")),
+    let class = str::from_utf8(word).ok().and_then(ClientClass::named);
+    if class.is_none() && !word.eq_ignore_ascii_case(b"master") {
+        return Err(Failure::quoting("ERR Unknown client type '", word, "'"));
     }
+    Ok(class)
 }
 
 /// The clients that CLIENT KILL closes: those that match all given filters.
@@ -230,22 +263,18 @@ fn yes_or_no(word: &[u8]) -> Result<bool, Failure> {
     }
 }
 
-fn no_evict(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
-    on_or_off(&call.session.client.no_evict, args, call.reply)
-}
-
-fn no_touch(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
-    on_or_off(&call.session.client.no_touch, args, call.reply)
-}
-
-fn on_or_off(flag: &AtomicBool, args: Args<'_>, reply: &mut Reply) -> Result<(), Failure> {
+/// Sets a flag of this connection's client.
+fn on_or_off(
+    call: &mut ServerCall<'_>,
+    args: Args<'_>,
+    flag: fn(&Client) -> &AtomicBool,
+) -> Result<(), Failure> {
     let on = args.is(2, "on");
     if !on && !args.is(2, "off") {
         return Err(SYNTAX);
     }
-    flag.store(on, Relaxed);
-    reply.ok();
-    Ok(())
+    flag(&call.session.client).store(on, Relaxed);
+    call.ok()
 }
 
 fn reply_mode(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
@@ -256,8 +285,7 @@ fn reply_mode(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> 
         b"skip" => ReplyMode::SkipNext,
         _ => return Err(SYNTAX),
     };
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 fn pause(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
@@ -274,15 +302,13 @@ fn pause(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
         Mode::Executing => call.session.pauses.push((kind, millis)),
         _ => call.engine.begin_pause(kind, millis),
     }
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 fn unpause(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     call.session.pauses.clear();
     call.engine.pause.end();
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 /// `CLIENT UNBLOCK client-id [TIMEOUT | ERROR]`

@@ -7,10 +7,9 @@ use crate::commands::{Flags, Spec};
 use crate::engine::Engine;
 use crate::engine::table::{FAST, Row, ServerCall, row, sub, subcommands};
 use crate::error::Failure;
-use crate::glob::Pattern;
 use crate::protocol::{Args, Reply};
+use crate::pubsub::glob::Pattern;
 
-/// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     row(Server, "command", -1, FAST, all).shape(Shape::ContainerOr)

@@ -12,6 +12,7 @@ use crate::error::{
     DB_OUT_OF_RANGE, Failure, INT_OUT_OF_RANGE, Kind, NO_PASSWORD_SET, NOT_AN_INTEGER, SYNTAX,
 };
 use crate::metrics::Stat;
+use crate::observe::monitor::Monitoring;
 use crate::protocol::{Args, Dialect, Reply, integer};
 use crate::pubsub::commands as pubsub_command;
 use std::hint::black_box;
@@ -22,7 +23,6 @@ const FREE: Flags = FAST.and(Flags::NO_AUTH).and(Flags::CONNECTION);
 /// Also allowed in a transaction and with subscriptions.
 const ALWAYS: Flags = FREE.and(Flags::UNQUEUED).and(Flags::SUBSCRIBED);
 
-/// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     row(Connection, "auth", -2, FREE, auth).secrets(Secrets::All)
@@ -73,17 +73,13 @@ fn echo(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
 
 fn quit(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     call.session.ending = Ending::AfterReply;
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 fn select(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     match integer(&args[1]) {
         None => Err(NOT_AN_INTEGER),
-        Some(0) => {
-            call.reply.ok();
-            Ok(())
-        }
+        Some(0) => call.ok(),
         Some(index) if i32::try_from(index).is_err() => Err(INT_OUT_OF_RANGE),
         Some(_) => Err(DB_OUT_OF_RANGE),
     }
@@ -97,11 +93,11 @@ fn reset(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     session.asked_for_resp = false;
     session.reply_mode = ReplyMode::On;
     session.leave_transaction();
-    (session.begins_monitoring, session.monitoring) = (None, None);
+    session.monitoring = Monitoring::Off;
     session.client.record_dialect(Dialect::Resp2);
     session.client.no_evict.store(false, Relaxed);
     session.client.no_touch.store(false, Relaxed);
-    session.client.set_labels(|labels| labels.name.clear());
+    session.client.labels.lock().name.clear();
     if reply.dialect() == Dialect::Resp3 {
         reply.set_dialect(Dialect::Resp2);
     }
@@ -117,8 +113,7 @@ fn auth(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
         _ => return Err(SYNTAX),
     };
     check_password(call.engine, call.session, user, password)?;
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 /// `HELLO [protover [AUTH user password] [SETNAME name]]`. Everything is checked before anything changes; but as in
@@ -155,7 +150,7 @@ fn hello(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
         return Err(HELLO_NEEDS_AUTH);
     }
     if let Some(name) = name {
-        session.client.set_labels(|labels| labels.name = name);
+        session.client.labels.lock().name = name;
     }
     session.resp = dialect;
     session.client.record_dialect(dialect);

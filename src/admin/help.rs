@@ -10,7 +10,6 @@ use crate::engine::table::{FAST, Row, ServerCall, row};
 use crate::error::Failure;
 use crate::protocol::Args;
 
-/// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     row(Server, "help", -1, FAST, help)

@@ -69,24 +69,21 @@ fn describe_one(words: &str, first: usize, last: isize, step: usize, reply: &mut
     reply.map(3);
     reply.bulk(b"flags");
     flags(words, reply);
-    reply.bulk(b"begin_search");
+    let last = if last < 0 { last as i64 } else { last as i64 - first as i64 };
+    search("begin_search", "index", &[("index", first as i64)], reply);
+    let range = [("lastkey", last), ("keystep", step as i64), ("limit", 0)];
+    search("find_keys", "range", &range, reply);
+}
+
+fn search(name: &str, kind: &str, spec: &[(&str, i64)], reply: &mut Reply) {
+    reply.bulk(name.as_bytes());
     reply.map(2);
-    reply.bulk(b"type");
-    reply.bulk(b"index");
-    reply.bulk(b"spec");
-    reply.map(1);
-    reply.bulk(b"index");
-    reply.count(first);
-    reply.bulk(b"find_keys");
-    reply.map(2);
-    reply.bulk(b"type");
-    reply.bulk(b"range");
-    reply.bulk(b"spec");
-    reply.map(3);
-    reply.bulk(b"lastkey");
-    reply.int(if last < 0 { last as i64 } else { last as i64 - first as i64 });
-    reply.bulk(b"keystep");
-    reply.count(step);
-    reply.bulk(b"limit");
-    reply.int(0);
+    for word in ["type", kind, "spec"] {
+        reply.bulk(word.as_bytes());
+    }
+    reply.map(spec.len());
+    for (name, number) in spec {
+        reply.bulk(name.as_bytes());
+        reply.int(*number);
+    }
 }

@@ -1,14 +1,17 @@
 //! Commands about the log: compaction and reloading.
 
+use crate::aof::recovery;
+use crate::clock::UnixMillis;
 use crate::commands::Family::Server;
 use crate::commands::Flags;
 use crate::engine::table::{FAST, Row, ServerCall, row};
 use crate::engine::{Engine, Persistence};
 use crate::error::{Failure, SYNTAX};
 use crate::protocol::Args;
-use std::sync::atomic::Ordering::Relaxed;
+use crate::store::Store;
+use crate::store::effect::{self, Effect};
+use std::fmt::Display;
 
-/// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     row(Server, "bgrewriteaof", 1, Flags::ADMIN, bgrewriteaof)
@@ -58,12 +61,11 @@ fn save(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     log_of(call.engine)?;
     let saved = call.engine.compactor.request_and_wait(&call.engine.shutdown);
     saved.map_err(|why| Failure::new(format!("ERR {why}")))?;
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 fn lastsave(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
-    call.reply.int(call.engine.compactor.last_success.load(Relaxed) as i64);
+    call.reply.int(call.engine.compactor.state.lock().last_success as i64);
     Ok(())
 }
 
@@ -75,7 +77,38 @@ pub(super) fn debug_reload(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<
         let text = "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.";
         return Err(Failure::fixed(text));
     }
-    log_of(call.engine)?.reload(&call.engine.store)?;
-    call.reply.ok();
-    Ok(())
+    let persistence = log_of(call.engine)?;
+    let _steady = persistence.files.lock();
+    persistence.loading.set_active(true);
+    let result = reload(persistence, &call.engine.store);
+    persistence.loading.set_active(false);
+    result?;
+    call.ok()
+}
+
+/// Reads everything back from disk, as a restart would, while all shards are locked. Commands that need data get
+/// `-LOADING` meanwhile, as in Redis.
+///
+/// # Panics
+/// If the disk fails between the two readings: only a restart helps then.
+fn reload(persistence: &Persistence, store: &Store) -> Result<(), Failure> {
+    let Persistence { log, dir, loading, .. } = persistence;
+    let failed = |error: &dyn Display| Failure::new(format!("ERR reload: {error}"));
+    // Before the shards are locked, because a sync may not start after that.
+    log.sync().map_err(|error| failed(&error))?;
+    let mut tx = store.begin_all(true, UnixMillis::now);
+    log.ensure_written(log.appended()).map_err(|error| failed(&error))?;
+    // All of the log is checked before memory is given up for it.
+    recovery::load(dir, loading, |payload| effect::check(payload).map(drop))
+        .map_err(|error| failed(&error))?;
+    tx.unwatched(|tx| {
+        tx.apply(Effect::FlushAll);
+        let apply = |payload: &[u8]| effect::decode(payload, |effect| tx.apply(effect)).map(drop);
+        match recovery::load(dir, loading, apply) {
+            Err(error) if loading.is_given_up() => return Err(failed(&error)),
+            read => drop(read.expect("what could be read a moment ago")),
+        }
+        tx.forget_changes();
+        Ok(())
+    })
 }

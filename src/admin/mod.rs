@@ -42,6 +42,7 @@ pub fn commands() -> Commands {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::extra::usage::nearest;
     use crate::commands::{Flags, Shape};
     use crate::engine::Run;
 
@@ -79,9 +80,9 @@ mod tests {
             assert!(commands.named(row.name.as_bytes()).is_none(), "{} is called", row.name);
         }
         assert_eq!(commands.named(b"?").map(|found| found.command.name), Some("help"));
-        assert_eq!(commands.nearest(b"GTE"), Some("get"));
-        assert_eq!(commands.nearest(b"expre"), Some("expire"));
-        assert_eq!(commands.nearest(b"NOPE"), None);
-        assert_eq!(commands.nearest(b"frobnicate"), None);
+        assert_eq!(nearest(&commands, b"GTE"), Some("get"));
+        assert_eq!(nearest(&commands, b"expre"), Some("expire"));
+        assert_eq!(nearest(&commands, b"NOPE"), None);
+        assert_eq!(nearest(&commands, b"frobnicate"), None);
     }
 }

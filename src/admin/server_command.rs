@@ -15,7 +15,6 @@ use std::time::Duration;
 
 const TAKES_OVER: Flags = ADMIN.and(Flags::NO_MULTI).and(Flags::CONNECTION);
 
-/// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     container(Server, "config", ADMIN, subcommands, "Reads and changes the settings.",
@@ -78,7 +77,7 @@ fn config_get(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> 
 }
 
 fn config_set(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
-    let ServerCall { engine, session, reply } = call;
+    let ServerCall { engine, session, .. } = call;
     if !args.len().is_multiple_of(2) {
         return Err(Failure::arity("config|set"));
     }
@@ -96,8 +95,7 @@ fn config_set(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> 
     }
     engine.refresh_settings(session);
     engine.advise(|id| changed.contains(&id));
-    reply.ok();
-    Ok(())
+    call.ok()
 }
 
 /// The level for Redis's name of it.
@@ -115,37 +113,30 @@ fn config_resetstat(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failur
     if let Some(persistence) = &call.engine.persistence {
         persistence.log.stats.reset();
     }
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 /// MONITOR. Its lines begin after this reply; see `Engine::flush`.
 fn monitor(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
-    if call.session.monitoring.is_none() {
-        call.session.begins_monitoring = Some(call.reply.dialect());
-    }
-    call.reply.ok();
-    Ok(())
+    call.session.monitoring.request(call.reply.dialect());
+    call.ok()
 }
 
 fn config_rewrite(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     call.engine.config.rewrite()?;
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 fn debug_sleep(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let seconds: Option<f64> = std::str::from_utf8(&args[2]).ok().and_then(|s| s.parse().ok());
     let time = Duration::try_from_secs_f64(seconds.ok_or(NOT_A_FLOAT)?).map_err(|_| NOT_A_FLOAT)?;
     call.engine.shutdown.wait_for(time);
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 fn debug_set_active_expire(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     call.engine.active_expire.store(&args[2] != b"0", Relaxed);
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 /// SHUTDOWN. As in Redis, the connection closes without a reply.

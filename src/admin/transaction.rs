@@ -12,7 +12,6 @@ use crate::store::Watches;
 const LATER: Flags = FAST.and(Flags::CONNECTION);
 const AT_ONCE: Flags = LATER.and(Flags::UNQUEUED);
 
-/// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     row(Transactions, "multi", 1, AT_ONCE, multi)
@@ -37,8 +36,7 @@ fn multi(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     }
     call.session.mode = Mode::Queueing(Queue::default());
     call.session.record_transaction();
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 fn exec(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
@@ -50,12 +48,11 @@ fn discard(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
         return Err(Failure::fixed("ERR DISCARD without MULTI"));
     }
     call.session.leave_transaction();
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
 fn watch(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
-    let ServerCall { engine, session, reply } = call;
+    let ServerCall { engine, session, .. } = call;
     if !matches!(session.mode, Mode::Direct) {
         return Err(Failure::fixed("ERR WATCH inside MULTI is not allowed"));
     }
@@ -71,13 +68,11 @@ fn watch(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
         args.from(1).for_each(|key| session.watches.add(key, || engine.clock.now()));
     }
     session.record_transaction();
-    reply.ok();
-    Ok(())
+    call.ok()
 }
 
 fn unwatch(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     call.session.watches.clear();
     call.session.record_transaction();
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }

@@ -17,9 +17,10 @@
 use super::disk::{Disk, LogFile, write_all_at};
 use super::epochs::{self, Epochs};
 use super::files::base_name;
-use super::numbers::{Words, hex};
+use super::numbers::Words;
 use super::record::{Position, append_header, seal};
 use crate::clock::UnixMillis;
+use crate::file_error::if_there;
 use crate::replace::UNFINISHED;
 use crate::store::effect::Seq;
 use std::io;
@@ -46,7 +47,8 @@ pub struct BaseWriter<'d> {
     position: Position,
     last: Position,
     keys: u64,
-    len: u64,
+    /// Bytes written so far.
+    pub len: u64,
     synced: u64,
     buffer: Vec<u8>,
 }
@@ -58,14 +60,8 @@ impl<'d> BaseWriter<'d> {
         position: Position,
         epochs: &Epochs,
     ) -> io::Result<BaseWriter<'d>> {
-        let name = unfinished_name(position.seq);
-        let file = match disk.create(&name) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                disk.remove(&name)?;
-                disk.create(&name)?
-            }
-            result => result?,
-        };
+        BaseWriter::discard(disk, position.seq)?;
+        let file = disk.create(&unfinished_name(position.seq))?;
         let mut buffer = first_line(position);
         let mut last = chain_start(position, &buffer);
         buffer.extend_from_slice(b"\r\n");
@@ -93,11 +89,6 @@ impl<'d> BaseWriter<'d> {
         Ok(())
     }
 
-    /// Bytes written so far.
-    pub fn size(&self) -> u64 {
-        self.len
-    }
-
     /// Writes the last line and makes the file durable, still under its unfinished name.
     pub fn finish(&mut self, end_seq: Seq) -> io::Result<()> {
         let line = last_line(self.last, self.keys, end_seq);
@@ -115,10 +106,7 @@ impl<'d> BaseWriter<'d> {
 
     /// Removes the file of a failed attempt: on a full disk, writes cannot resume without that space.
     pub fn discard(disk: &dyn Disk, seq: Seq) -> io::Result<()> {
-        match disk.remove(&unfinished_name(seq)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result,
-        }
+        if_there(disk.remove(&unfinished_name(seq))).map(drop)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -144,31 +132,27 @@ pub(super) fn chain_line(last: Position, line: &[u8]) -> Position {
 }
 
 /// `#base <seq> <epoch> <crc>`, without the line end.
-pub fn first_line(position: Position) -> Vec<u8> {
-    let mut line = format!("#base {} {} ", position.seq, position.epoch.0).into_bytes();
-    line.extend_from_slice(&hex(position.crc));
-    line
+fn first_line(position: Position) -> Vec<u8> {
+    let Position { seq, epoch, crc } = position;
+    format!("#base {seq} {} {crc:08x}", epoch.0).into_bytes()
 }
 
-/// Reads what [`first_line`] wrote.
+/// Reads what `first_line` wrote.
 pub fn parse_first_line(line: &[u8]) -> Option<Position> {
     let mut words = Words::after(b"#base ", line)?;
-    let position = words.position()?;
+    let position = Position::read(&mut words)?;
     words.end(position)
 }
 
 /// `#end <records> <keys> <end seq> <crc>␍␊`
 fn last_line(last: Position, keys: u64, end_seq: Seq) -> Vec<u8> {
-    let mut line = format!("#end {} {keys} {end_seq} ", last.seq).into_bytes();
-    let crc = seal(last.crc, &line, 0);
-    line.extend_from_slice(&hex(crc));
-    line.extend_from_slice(b"\r\n");
-    line
+    let line = format!("#end {} {keys} {end_seq} ", last.seq);
+    format!("{line}{:08x}\r\n", seal(last.crc, line.as_bytes(), 0)).into_bytes()
 }
 
 /// Reads what `last_line` wrote, without its line end. Returns keys and end seq, or None if the line does
 /// not belong to a base whose last record is `last`.
-pub fn parse_last_line(line: &[u8], last: Position) -> Option<(u64, Seq)> {
+pub(super) fn parse_last_line(line: &[u8], last: Position) -> Option<(u64, Seq)> {
     let mut words = Words::after(b"#end ", line)?;
     let (_records, keys, end_seq) = (words.number()?, words.number()?, Seq(words.number()?));
     let expected = last_line(last, keys, end_seq);

@@ -11,13 +11,11 @@
 
 use super::base::BaseWriter;
 use super::errors::CompactError;
-use super::files::{self, Listing};
 use super::log::Log;
 use super::record::Position;
 use crate::clock::UnixMillis;
-use crate::store::effect::{Effect, Seq};
-use crate::store::{Scope, Store};
-use std::io;
+use crate::store::Store;
+use crate::store::effect::Effect;
 
 /// Bytes copied under one hold of a shard's lock: some 10 µs.
 const PART_BYTES: usize = 32 << 10;
@@ -35,7 +33,7 @@ pub fn compact(
         }
     })?;
     log.forget_before(size);
-    remove_replaced(log, position.seq).map_err(|error| {
+    log.remove_replaced_by(position.seq).map_err(|error| {
         CompactError::Files(format!("cannot remove what the new base replaces: {error}"))
     })?;
     Ok(size)
@@ -46,24 +44,16 @@ fn write_base(
     position: Position,
     walk: impl FnOnce(&mut BaseWriter<'_>) -> Result<(), CompactError>,
 ) -> Result<u64, CompactError> {
-    let mut base = BaseWriter::begin(log.disk(), position, &log.epochs())?;
+    let epochs = log.epochs().clone();
+    let mut base = BaseWriter::begin(log.disk(), position, &epochs)?;
     walk(&mut base)?;
     let end = log.appended();
     base.finish(end)?;
     log.sync().map_err(CompactError::Log)?;
     assert!(log.durable() >= end, "a base must not hold more than the durable log");
-    let size = base.size();
+    let size = base.len;
     base.publish()?;
     Ok(size)
-}
-
-fn remove_replaced(log: &Log, seq: Seq) -> io::Result<()> {
-    let disk = log.disk();
-    for base in Listing::of(disk.names()?).bases.iter().filter(|base| **base < seq) {
-        disk.remove(&files::base_name(*base))?;
-    }
-    log.remove_segments_before(seq)?;
-    disk.sync_dir()
 }
 
 /// Passes the store on in parts: SET commands, and the number of keys that they set. No lock is held meanwhile.
@@ -78,7 +68,7 @@ pub fn each_part<E>(
     loop {
         let mut keys = 0;
         payload.clear();
-        let tx = store.begin_scope(Scope::Fleeting, false, || UnixMillis(0));
+        let tx = store.begin_fleeting(|| UnixMillis(0));
         cursor = tx.scan(cursor, |entry| {
             let (key, value) = (entry.key(), entry.value());
             Effect::Set { key, value, deadline: entry.deadline() }.encode(&mut payload);

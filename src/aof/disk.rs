@@ -1,7 +1,7 @@
 //! The few calls that the log makes on files, as a trait: a test can lose what was not synced, write short, fail
 //! an fsync, or stop at the n-th call.
 
-use crate::file_error::{about, named};
+use crate::file_error::{about, if_there, named};
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -128,10 +128,8 @@ pub fn make_dir(path: &Path) -> io::Result<()> {
 
 /// True if a path still leads to this open file or directory.
 pub fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
-    let there = match fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        there => there.map_err(named(path))?,
-    };
+    let there = if_there(fs::metadata(path)).map_err(named(path))?;
+    let Some(there) = there else { return Ok(false) };
     let here = file.metadata()?;
     Ok((there.dev(), there.ino()) == (here.dev(), here.ino()))
 }
@@ -148,15 +146,22 @@ pub fn require_same(path: &Path, directory: &File) -> io::Result<()> {
     ))
 }
 
+/// Writes at least one byte at `offset`; returns how many.
+pub fn write_some_at(file: &dyn LogFile, bytes: &[u8], offset: u64) -> io::Result<usize> {
+    loop {
+        match file.write_at(bytes, offset) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 /// Writes all of `bytes` at `offset`.
 pub fn write_all_at(file: &dyn LogFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
-        match file.write_at(bytes, offset) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(n) => (bytes, offset) = (&bytes[n..], offset + n as u64),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+        let n = write_some_at(file, bytes, offset)?;
+        (bytes, offset) = (&bytes[n..], offset + n as u64);
     }
     Ok(())
 }

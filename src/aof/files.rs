@@ -1,19 +1,14 @@
-//! The names of the log's files, which of them a directory holds, and the node's identity.
+//! The names of the log's files, and which of them a directory holds.
 
 use super::disk::names;
 use super::numbers::canonical_number;
-use super::record::Epoch;
-use crate::file_error::{about, named};
-use crate::random;
-use crate::replace::{UNFINISHED, replace};
+use crate::replace::UNFINISHED;
 use crate::store::effect::Seq;
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::Path;
 
 /// The directory for what recovery or a repair cut off.
 pub const QUARANTINE: &str = "quarantine";
-const NODE: &str = "node";
 
 /// The file of the segment that begins with this record.
 pub fn segment_name(first: Seq) -> String {
@@ -73,46 +68,4 @@ pub fn is_log(name: &str) -> bool {
 fn numbered(name: &str, prefix: &str) -> Option<Seq> {
     let digits = name.strip_prefix(prefix)?.strip_suffix(".aof")?;
     canonical_number(digits.as_bytes()).map(Seq)
-}
-
-/// A node's identity.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
-    /// 40 hex digits, chosen once for the directory.
-    pub id: String,
-    /// The last epoch in which this node led; 0 before the first.
-    pub epoch: Epoch,
-}
-
-impl Node {
-    /// Reads the file; a directory without one gets a new id.
-    pub fn read(dir: &Path) -> io::Result<Node> {
-        let path = dir.join(NODE);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Ok(Node { id: random::hex40(), epoch: Epoch(0) });
-            }
-            Err(error) => return Err(named(&path)(error)),
-        };
-        Node::parse(&text).ok_or_else(|| {
-            about(
-                &path,
-                "it is damaged: it must hold 'id <40 hex>' and 'epoch <n>'. Restore it from a backup, or remove \
-                 it: then this node gets a new id",
-            )
-        })
-    }
-
-    fn parse(text: &str) -> Option<Node> {
-        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
-        let id = field("id ").filter(|id| id.len() == 40)?.to_string();
-        let epoch = Epoch(canonical_number(field("epoch ")?.as_bytes())?);
-        Some(Node { id, epoch })
-    }
-
-    /// Replaces the file.
-    pub fn write(&self, dir: &Path) -> io::Result<()> {
-        replace(&dir.join(NODE), format!("id {}\nepoch {}\n", self.id, self.epoch.0).as_bytes())
-    }
 }

@@ -6,19 +6,16 @@
 //! before it has lost records. Wherever a log becomes shorter on purpose, the mark is lowered first, durably.
 //! Without a readable mark, any damage may be to synced records, and any end of the log may be its end.
 
-use super::disk::{Disk, LogFile, make_dir, write_all_at};
-use super::files::QUARANTINE;
-use super::numbers::hex;
-use crate::clock::UnixMillis;
-use crate::file_error::named;
-use crate::replace::{replace, sync_dir};
+use super::disk::{Disk, LogFile, write_all_at};
+use crate::file_error::{if_there, named};
+use crate::replace::replace;
 use crate::store::effect::Seq;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The mark's file.
-pub(super) const MARK: &str = "synced";
+pub const MARK: &str = "synced";
 const SEQ_DIGITS: usize = 20;
 
 /// The mark of a log that is being written.
@@ -28,10 +25,7 @@ pub struct Mark(Box<dyn LogFile>);
 impl Mark {
     /// Opens the file and sets the mark, durably, to the place where a log begins or resumes.
     pub fn begin(disk: &dyn Disk, synced: Seq) -> io::Result<Mark> {
-        let file = match disk.open(MARK) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(MARK)?,
-            result => result?,
-        };
+        let file = if_there(disk.open(MARK))?.map_or_else(|| disk.create(MARK), Ok)?;
         let mark = Mark(file);
         mark.set(synced)?;
         Ok(mark)
@@ -52,10 +46,7 @@ impl Mark {
 /// The mark in a directory; None if there is none, or if it is damaged, as a power cut may leave it.
 pub fn read(dir: &Path) -> io::Result<Option<Seq>> {
     let path = dir.join(MARK);
-    let text = match fs::read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        text => text.map_err(named(&path))?,
-    };
+    let Some(text) = if_there(fs::read(&path)).map_err(named(&path))? else { return Ok(None) };
     let seq = parse(&text);
     if seq.is_none() && !text.is_empty() {
         let path = path.display();
@@ -69,26 +60,10 @@ pub fn write(dir: &Path, synced: Seq) -> io::Result<()> {
     replace(&dir.join(MARK), &line(synced))
 }
 
-/// Lowers the mark to `last` if it is ahead, in a directory that no server uses. The old one is saved in the
-/// quarantine first; returns its path and its seq.
-pub fn lower(dir: &Path, last: Seq) -> io::Result<Option<(PathBuf, Seq)>> {
-    let Some(old) = read(dir)?.filter(|synced| *synced > last) else { return Ok(None) };
-    let quarantine = dir.join(QUARANTINE);
-    make_dir(&quarantine)?;
-    let saved = quarantine.join(format!("{MARK}-{}", UnixMillis::now()));
-    replace(&saved, &line(old))?;
-    sync_dir(dir)?;
-    write(dir, last)?;
-    Ok(Some((saved, old)))
-}
-
 /// One length always, so that a newer mark covers an older one whole: `00000000000000005120 8f3a1c02␊`.
 fn line(synced: Seq) -> Vec<u8> {
-    let mut line = format!("{:0SEQ_DIGITS$} ", synced.0).into_bytes();
-    let crc = crc32fast::hash(&line);
-    line.extend_from_slice(&hex(crc));
-    line.push(b'\n');
-    line
+    let seq = format!("{:0SEQ_DIGITS$} ", synced.0);
+    format!("{seq}{:08x}\n", crc32fast::hash(seq.as_bytes())).into_bytes()
 }
 
 fn parse(text: &[u8]) -> Option<Seq> {

@@ -16,7 +16,7 @@
 //! ```text
 //! data/
 //!   LOCK                  held by the server, as the directory itself is       (dir_lock)
-//!   node                  this node's id, and the last epoch in which it led   (files)
+//!   node                  this node's id, and the last epoch in which it led   (cluster)
 //!   base-<seq>.aof        the state at a record: older segments can go         (base)
 //!   log-<first seq>.aof   segments: records, in order                          (record)
 //!   synced                the mark: how far the log has been synced            (mark)
@@ -53,7 +53,7 @@
 //! # Reading order
 //!
 //! [`record`], [`epochs`], [`log`] (writing), [`scan`] and [`recovery`] (reading), [`cleanup`], [`base`],
-//! [`compaction`], [`truncate`] (for followers), [`files`], [`mark`], [`disk`] (the calls that tests replace).
+//! [`compaction`], [`files`], [`mark`], [`disk`] (the calls that tests replace).
 //!
 //! # Left out
 //!
@@ -71,10 +71,8 @@ pub mod files;
 pub mod log;
 pub mod mark;
 pub mod numbers;
-pub mod position;
 mod reader;
 pub mod record;
 pub mod recovery;
 pub mod scan;
 pub mod stats;
-pub mod truncate;

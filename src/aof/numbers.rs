@@ -3,9 +3,7 @@
 //! Each number has exactly one spelling, and the parser accepts no other. So a flipped bit in a line either
 //! changes its meaning, which a crc shows, or makes it unreadable.
 
-use super::position::{Epoch, Position};
 use crate::digits::decimal;
-use crate::store::effect::Seq;
 
 /// The words of a line, with one blank between two of them. Each method takes the next word; None if it is
 /// missing or spelled differently than we would.
@@ -41,12 +39,6 @@ impl<'l> Words<'l> {
         parse_crc(self.word()?)
     }
 
-    /// Seq, epoch and crc.
-    pub fn position(&mut self) -> Option<Position> {
-        let (seq, epoch) = (Seq(self.number()?), Epoch(self.number()?));
-        Some(Position { seq, epoch, crc: self.crc()? })
-    }
-
     /// Requires that no word is left, and returns `value`.
     pub fn end<T>(&self, value: T) -> Option<T> {
         if self.0.is_none() { Some(value) } else { None }
@@ -74,6 +66,7 @@ pub fn canonical_number(digits: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aof::record::Position;
 
     #[test]
     fn numbers_have_one_spelling() {
@@ -89,7 +82,7 @@ mod tests {
     #[test]
     fn words_are_taken_one_after_another() {
         let mut words = Words::after(b"#base ", b"#base 7 2 000000ab").unwrap();
-        let position = words.position().unwrap();
+        let position = Position::read(&mut words).unwrap();
         assert_eq!((position.seq.0, position.epoch.0, position.crc), (7, 2, 0xab));
         assert_eq!((words.end(1), words.word()), (Some(1), None));
         let mut words = Words::of(b"1  ");

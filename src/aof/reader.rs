@@ -1,7 +1,7 @@
 //! Reads a base and segments, record by record, and judges each.
 
 use super::base::{self, Frame, parse_first_line, parse_last_line};
-use super::epochs::{self, EpochStart, Epochs};
+use super::epochs::{self, Epochs};
 use super::errors::RecoveryError;
 use super::files::{base_name, segment_name};
 use super::record::{Epoch, Header, Position, ResumePoint};
@@ -30,6 +30,14 @@ pub struct Record<'r> {
     pub of_base: bool,
 }
 
+impl<'r> Record<'r> {
+    /// A record of the log.
+    pub fn of(header: &Header, payload: &'r [u8]) -> Record<'r> {
+        let &Header { seq, epoch, at, .. } = header;
+        Record { seq, epoch, at, payload, of_base: false }
+    }
+}
+
 /// The next step after a record. A base is always read to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
@@ -52,10 +60,30 @@ pub struct Torn {
     pub len: u64,
 }
 
-/// Where a segment or the log ends, and its torn tail.
-pub(super) type Judged = (ResumePoint, Option<Torn>);
+/// The outcome of reading a directory.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// Where the log ends.
+    pub end: ResumePoint,
+    /// The latest time of a record.
+    pub at: UnixMillis,
+    /// All epochs that are known.
+    pub epochs: Epochs,
+    /// The base that it began with, if there is one.
+    pub base: Option<Frame>,
+    /// Records of the log that were read, without the base's.
+    pub records: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// The torn tail, if there is one.
+    pub torn: Option<Torn>,
+    /// The segments that hold the records after the base.
+    pub segments: Vec<Seq>,
+    /// Bases that the newest one replaces, and unfinished files.
+    pub leftovers: Vec<String>,
+}
 
-/// Reads the files of a directory, and gathers what it learns.
+/// Reads the files of a directory.
 pub(super) struct Reader<'d, A> {
     dir: &'d Path,
     apply: A,
@@ -63,11 +91,8 @@ pub(super) struct Reader<'d, A> {
     pub synced: Option<Seq>,
     /// Is told how many bytes have been read.
     pub loading: Option<&'d Loading>,
-    pub epochs: Epochs,
-    /// The latest time of a record so far.
-    pub at: UnixMillis,
-    pub bytes: u64,
-    pub records: u64,
+    /// The outcome so far.
+    pub read: Recovered,
     /// True once `apply` has chosen to stop.
     pub stopped: bool,
     reported: Instant,
@@ -75,18 +100,8 @@ pub(super) struct Reader<'d, A> {
 
 impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
     pub fn new(dir: &'d Path, apply: A) -> Self {
-        Reader {
-            dir,
-            apply,
-            synced: None,
-            loading: None,
-            epochs: Epochs::default(),
-            at: UnixMillis(0),
-            bytes: 0,
-            records: 0,
-            stopped: false,
-            reported: Instant::now(),
-        }
+        let (read, reported) = (Recovered::default(), Instant::now());
+        Reader { dir, apply, synced: None, loading: None, read, stopped: false, reported }
     }
 
     /// Reads a base to its last line.
@@ -101,24 +116,25 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
         let Some((position, start)) = first_line.filter(|(position, _)| position.seq == seq) else {
             return Err(scanner.corrupt("in the base, the first line is damaged"));
         };
-        scanner.expect_after(start);
+        scanner.last = start;
         loop {
-            let (offset, last) = (scanner.offset(), scanner.last());
+            let (offset, last) = (scanner.offset(), scanner.last);
             let what = match scanner.read_next()? {
                 Found::Frame(line) if last.seq == Seq(0) && line.starts_with(b"#epoch ") => {
-                    match epochs::parse_line(line).filter(|start| self.epochs.can_note(start)) {
+                    let epochs = &mut self.read.epochs;
+                    match epochs::parse_line(line).filter(|start| epochs.can_note(start)) {
                         Some(start) => {
+                            epochs.note(start);
                             let after = base::chain_line(last, line);
-                            self.epochs.note(start);
-                            scanner.expect_after(after);
+                            scanner.last = after;
                             continue;
                         }
                         None => "the line of an epoch is damaged",
                     }
                 }
-                Found::Record(Header { epoch, at, len, .. }, payload) => {
-                    let record = Record { seq, epoch, at, payload, of_base: true };
-                    match self.take(record, offset + len) {
+                Found::Record(header, payload) => {
+                    let record = Record { seq, of_base: true, ..Record::of(&header, payload) };
+                    match self.take(record, offset + header.len) {
                         Ok(_) => {
                             self.report(&scanner);
                             continue;
@@ -126,15 +142,15 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
                         Err(Malformed(what)) => what,
                     }
                 }
-                Found::Frame(line) => {
-                    if let Some((keys, end_seq)) = parse_last_line(line, last)
-                        && scanner.offset() == scanner.file_len()
-                    {
-                        self.bytes += scanner.file_len();
-                        return Ok(Frame { position, end_seq, keys });
+                Found::Frame(line) => match parse_last_line(line, last) {
+                    Some((keys, end_seq)) if scanner.offset() == scanner.file_len() => {
+                        let frame = Frame { position, end_seq, keys };
+                        self.read.bytes += scanner.file_len();
+                        (self.read.end.last, self.read.base) = (position, Some(frame));
+                        return Ok(frame);
                     }
-                    "the last line is damaged"
-                }
+                    _ => "the last line is damaged",
+                },
                 Found::End => "the last line is missing",
                 Found::Damaged(damage) => damage.what,
             };
@@ -142,34 +158,31 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
         }
     }
 
-    /// Reads the segments after `start`; only the last one may end in a torn tail.
-    pub fn segments(&mut self, segments: &[Seq], start: Position) -> Result<Judged, RecoveryError> {
-        let mut end = ResumePoint { last: start, segment: None };
+    /// Reads the segments after the base; only the last one may end in a torn tail.
+    pub fn segments(&mut self, segments: &[Seq]) -> Result<(), RecoveryError> {
+        let start = self.read.end.last;
         for &first in segments {
-            let mut scanner = Scanner::open(&self.dir.join(segment_name(first)), end.last)?;
+            let last = self.read.end.last;
+            let mut scanner = Scanner::open(&self.dir.join(segment_name(first)), last)?;
             if first <= start.seq {
                 // Older than the base, and kept for followers: begin after the base's record.
                 if scanner.skip_unchecked(first, start.seq)? != Some(start) {
-                    return Err(RecoveryError::Corrupt {
-                        path: scanner.path().into(),
-                        offset: scanner.offset(),
-                        seq: start.seq,
-                        what: "the segment does not lead to the base's record".to_string(),
-                    });
+                    let (offset, seq) = (scanner.offset(), start.seq);
+                    let what = "the segment does not lead to the base's record";
+                    let damage = Damage { offset, seq, what, may_be_torn: false };
+                    return Err(damage.of_file(scanner.path()));
                 }
-            } else if first != end.last.next() {
+            } else if first != last.next() {
                 let upto = first.0 - 1;
                 let what = format!("records up to {upto} are missing: no segment has them");
                 return Err(scanner.corrupt(&what));
             }
-            let torn;
-            let is_last = Some(&first) == segments.last();
-            (end, torn) = self.segment(&mut scanner, first, is_last)?;
-            if torn.is_some() || self.stopped {
-                return Ok((end, torn));
+            self.segment(&mut scanner, first, Some(&first) == segments.last())?;
+            if self.stopped {
+                break;
             }
         }
-        Ok((end, None))
+        Ok(())
     }
 
     fn segment(
@@ -177,62 +190,61 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
         scanner: &mut Scanner,
         first: Seq,
         is_last: bool,
-    ) -> Result<Judged, RecoveryError> {
+    ) -> Result<(), RecoveryError> {
+        let end_of = |scanner: &Scanner| ResumePoint {
+            last: scanner.last,
+            segment: Some((first, scanner.offset())),
+        };
         loop {
-            let offset = scanner.offset();
-            let end = ResumePoint { last: scanner.last(), segment: Some((first, offset)) };
+            let (last, offset) = (scanner.last, scanner.offset());
+            self.read.end = end_of(scanner);
+            let damaged = |what| Damage { offset, seq: last.next(), what, may_be_torn: false };
             let damage = match scanner.read_next()? {
                 Found::End => {
-                    self.bytes += scanner.file_len();
-                    return Ok((end, None));
+                    self.read.bytes += scanner.file_len();
+                    return Ok(());
                 }
                 Found::Record(header, payload) => {
-                    let Header { seq, epoch, at, crc, len } = header;
-                    if epoch > end.last.epoch {
-                        self.epochs.note(EpochStart { epoch, first: seq, crc });
+                    if header.epoch > last.epoch {
+                        self.read.epochs.note(header.position());
                     }
-                    let record = Record { seq, epoch, at, payload, of_base: false };
-                    match self.take(record, offset + len) {
+                    match self.take(Record::of(&header, payload), offset + header.len) {
                         Ok(Then::GoOn) => {
                             self.report(scanner);
                             continue;
                         }
                         Ok(then) => {
                             self.stopped = true;
-                            let after = Some((first, scanner.offset()));
-                            let after = ResumePoint { last: scanner.last(), segment: after };
-                            return Ok((if then == Then::StopAfter { after } else { end }, None));
+                            if then == Then::StopAfter {
+                                self.read.end = end_of(scanner);
+                            }
+                            return Ok(());
                         }
-                        Err(Malformed(what)) => Damage { offset, seq, what, may_be_torn: false },
+                        Err(Malformed(what)) => damaged(what),
                     }
                 }
-                Found::Frame(_) => Damage {
-                    offset,
-                    seq: end.last.next(),
-                    what: "a base's line in the log",
-                    may_be_torn: false,
-                },
+                Found::Frame(_) => damaged("a base's line in the log"),
                 Found::Damaged(damage) => damage,
             };
             if is_last && self.is_torn(scanner, &damage)? {
                 let len = scanner.file_len() - offset;
-                return Ok((end, Some(Torn { segment: first, damage, len })));
+                self.read.torn = Some(Torn { segment: first, damage, len });
+                return Ok(());
             }
-            let (path, what) = (scanner.path().into(), damage.what.to_string());
-            return Err(RecoveryError::Corrupt { path, offset, seq: damage.seq, what });
+            return Err(damage.of_file(scanner.path()));
         }
     }
 
     /// Passes a record on and counts it. `reached` is the offset up to which its file has been read.
     fn take(&mut self, record: Record<'_>, reached: u64) -> Result<Then, Malformed> {
         if let Some(loading) = self.loading {
-            loading.reached(self.bytes + reached);
+            loading.reached(self.read.bytes + reached);
         }
         let (at, of_base) = (record.at, record.of_base);
         let then = (self.apply)(record)?;
         if of_base || then != Then::StopBefore {
-            self.at = self.at.max(at);
-            self.records += u64::from(!of_base);
+            self.read.at = self.read.at.max(at);
+            self.read.records += u64::from(!of_base);
         }
         Ok(then)
     }
@@ -248,11 +260,11 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
 
     fn report(&mut self, scanner: &Scanner) {
         // Reading the clock for every record would show in the profile.
-        if self.records.is_multiple_of(1024) && self.reported.elapsed() >= REPORT_EVERY {
+        if self.read.records.is_multiple_of(1024) && self.reported.elapsed() >= REPORT_EVERY {
             self.reported = Instant::now();
             let percent = scanner.offset() * 100 / scanner.file_len().max(1);
             let path = scanner.path().display();
-            log::info!("loading {path}: {percent} %, {} records so far", self.records);
+            log::info!("loading {path}: {percent} %, {} records so far", self.read.records);
         }
     }
 }

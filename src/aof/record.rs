@@ -18,13 +18,40 @@
 //! before the log's mutex is taken. The first record follows the crc 0.
 
 use super::numbers::{Words, hex};
-pub use super::position::{Epoch, Position};
 use crate::clock::UnixMillis;
 use crate::digits::decimal;
 use crate::store::effect::Seq;
 
+/// Grows by one each time a node becomes leader, a restart included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+/// A place in a history: the last record before it. Two logs can compare theirs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// That record's number; 0 before the first.
+    pub seq: Seq,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Its crc, which the next record's crc covers.
+    pub crc: u32,
+}
+
+impl Position {
+    /// The number of the record after it.
+    pub fn next(&self) -> Seq {
+        Seq(self.seq.0 + 1)
+    }
+
+    /// Reads seq, epoch and crc.
+    pub fn read(words: &mut Words<'_>) -> Option<Position> {
+        let (seq, epoch) = (Seq(words.number()?), Epoch(words.number()?));
+        Some(Position { seq, epoch, crc: words.crc()? })
+    }
+}
+
 /// The place at which writing resumes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ResumePoint {
     /// The last record of the log.
     pub last: Position,
@@ -76,8 +103,7 @@ impl Header {
 
     /// True if the record's line and payload are what was sealed after a record with the crc `before`.
     pub fn is_intact(&self, line: &[u8], payload: &[u8], before: u32) -> bool {
-        let sealed = &line[..line.len() - SEAL_AND_LINE_END];
-        seal(before, sealed, crc32fast::hash(payload)) == self.crc
+        seal(before, sealed_part(line), crc32fast::hash(payload)) == self.crc
     }
 }
 
@@ -102,6 +128,11 @@ pub fn append_header(
     out.extend_from_slice(&hex(crc));
     out.extend_from_slice(b"\r\n");
     Position { seq, epoch, crc }
+}
+
+/// A header line without its crc and line end.
+pub fn sealed_part(line: &[u8]) -> &[u8] {
+    &line[..line.len() - SEAL_AND_LINE_END]
 }
 
 /// The crc of `text` between something with the crc `before` and something with the crc `after`.

@@ -19,40 +19,14 @@ pub use super::errors::RecoveryError;
 use super::files::{self, Listing, base_name, segment_name};
 use super::mark;
 use super::reader::Reader;
-pub use super::reader::{Record, Then, Torn};
-use super::record::{Epoch, Position, ResumePoint};
-use crate::clock::UnixMillis;
+pub use super::reader::{Record, Recovered, Then, Torn};
+use super::record::ResumePoint;
 use crate::file_error::named;
 use crate::loading::Loading;
-use crate::store::effect::{self, Malformed, Seq};
+use crate::store::effect::{Malformed, Seq};
 use std::fs;
 use std::io;
 use std::path::Path;
-
-/// The outcome of reading a directory.
-#[derive(Debug)]
-pub struct Recovered {
-    /// Where the log ends.
-    pub end: ResumePoint,
-    /// The newest epoch in the log.
-    pub epoch: Epoch,
-    /// The latest time of a record.
-    pub at: UnixMillis,
-    /// All epochs that are known.
-    pub epochs: Epochs,
-    /// The base that it began with, if there is one.
-    pub base: Option<Frame>,
-    /// Records of the log that were read, without the base's.
-    pub records: u64,
-    /// Bytes read.
-    pub bytes: u64,
-    /// The torn tail, if there is one.
-    pub torn: Option<Torn>,
-    /// The segments that were read.
-    pub segments: Vec<Seq>,
-    /// Bases that the newest one replaces, and unfinished files.
-    pub leftovers: Vec<String>,
-}
 
 /// Reads a directory and passes on the payload of each record in order. Changes nothing.
 pub fn read(
@@ -68,7 +42,6 @@ pub fn load(
     loading: &Loading,
     mut apply: impl FnMut(&[u8]) -> Result<(), Malformed>,
 ) -> Result<Recovered, RecoveryError> {
-    loading.begin(bytes_to_read(dir)?);
     read_from(dir, Some(loading), |record| {
         if loading.is_given_up() {
             return Err(Malformed("the server is shutting down"));
@@ -86,23 +59,16 @@ pub fn read_each(
     read_from(dir, None, apply)
 }
 
-/// Reads a base and returns what its frame says.
-pub fn read_base(dir: &Path, seq: Seq) -> Result<Frame, RecoveryError> {
-    Reader::new(dir, |_| Ok(Then::GoOn)).base(seq)
-}
-
-/// As [`read_base`], with the epochs that it lists; its effects are checked. `working` is called now and then.
-pub fn check_base(
+/// Reads a base and passes on the payload of each record. Returns its frame, and the epochs that it lists.
+pub fn read_base(
     dir: &Path,
     seq: Seq,
-    mut working: impl FnMut(),
+    mut apply: impl FnMut(&[u8]) -> Result<(), Malformed>,
 ) -> Result<(Frame, Epochs), RecoveryError> {
-    let mut reader = Reader::new(dir, |record: Record<'_>| {
-        working();
-        effect::check(record.payload).map(|_| Then::GoOn)
-    });
+    let mut reader =
+        Reader::new(dir, |record: Record<'_>| apply(record.payload).map(|()| Then::GoOn));
     let frame = reader.base(seq)?;
-    Ok((frame, reader.epochs))
+    Ok((frame, reader.read.epochs))
 }
 
 fn read_from(
@@ -115,28 +81,27 @@ fn read_from(
     let synced = mark::read(dir)?;
     let mut reader = Reader::new(dir, apply);
     (reader.synced, reader.loading) = (synced, loading);
-    let base = listing.bases.last().map(|seq| reader.base(*seq)).transpose()?;
-    let start = base.map_or(Position::default(), |base| base.position);
-    let proven = |error: RecoveryError| error.with_proof(dir, synced);
-    let segments = segments_after(dir, &listing, start).map_err(proven)?;
-    let (end, torn) = reader.segments(&segments, start).map_err(proven)?;
-    if !reader.stopped {
-        require_base_end(dir, base, end)?;
-        require_synced(dir, synced, end)?;
+    let newest = listing.bases.last().copied();
+    let segments = segments_after(dir, &listing, newest.unwrap_or_default());
+    if let Some(loading) = loading {
+        loading.begin(bytes_of(dir, newest, segments.as_deref().unwrap_or_default())?);
     }
-    let Reader { records, bytes, epochs, at, .. } = reader;
-    let (epoch, leftovers) = (end.last.epoch, leftovers(&listing, base));
-    Ok(Recovered { end, epoch, at, epochs, base, records, bytes, torn, segments, leftovers })
+    let base = newest.map(|seq| reader.base(seq)).transpose()?;
+    let proven = |error: RecoveryError| error.with_proof(dir, synced);
+    let segments = segments.map_err(proven)?;
+    reader.segments(&segments).map_err(proven)?;
+    if !reader.stopped {
+        require_base_end(dir, base, reader.read.end)?;
+        require_synced(dir, synced, reader.read.end)?;
+    }
+    let leftovers = leftovers(&listing, base);
+    Ok(Recovered { segments, leftovers, ..reader.read })
 }
 
-/// The segments that hold the records after `start`: the one with the next record, and all later ones.
-fn segments_after(
-    dir: &Path,
-    listing: &Listing,
-    start: Position,
-) -> Result<Vec<Seq>, RecoveryError> {
-    let segments = &listing.segments;
-    if let Some(from) = listing.segment_of(start.next()) {
+/// The segments that hold the records after `base`: the one with the next record, and all later ones.
+fn segments_after(dir: &Path, listing: &Listing, base: Seq) -> Result<Vec<Seq>, RecoveryError> {
+    let (segments, next) = (&listing.segments, Seq(base.0 + 1));
+    if let Some(from) = listing.segment_of(next) {
         return Ok(segments.iter().copied().filter(|first| *first >= from).collect());
     }
     let what = match segments.first() {
@@ -144,11 +109,11 @@ fn segments_after(
             "the segment with this record, or a base, is missing: the first segment begins with {first}"
         ),
         // A new directory.
-        None if start.seq == Seq(0) => return Ok(Vec::new()),
+        None if base == Seq(0) => return Ok(Vec::new()),
         None => "the segment with this record is missing".to_string(),
     };
-    let path = dir.join(segment_name(start.next()));
-    Err(RecoveryError::Corrupt { path, offset: 0, seq: start.next(), what })
+    let path = dir.join(segment_name(next));
+    Err(RecoveryError::Corrupt { path, offset: 0, seq: next, what })
 }
 
 /// A base holds effects up to its end seq: a log that ends earlier has half of a transaction, perhaps.
@@ -187,12 +152,9 @@ fn leftovers(listing: &Listing, base: Option<Frame>) -> Vec<String> {
     older.map(|seq| base_name(*seq)).chain(listing.unfinished.iter().cloned()).collect()
 }
 
-/// The length of the newest base and of the segments after it.
-fn bytes_to_read(dir: &Path) -> io::Result<u64> {
-    let listing = files::list(dir)?;
-    let base = listing.bases.last().copied();
-    let from = listing.segment_of(Seq(base.unwrap_or_default().0 + 1)).unwrap_or_default();
-    let segments = listing.segments.into_iter().filter(|first| *first >= from).map(segment_name);
-    let paths = base.map(base_name).into_iter().chain(segments).map(|name| dir.join(name));
+/// The length of a base and of segments.
+fn bytes_of(dir: &Path, base: Option<Seq>, segments: &[Seq]) -> io::Result<u64> {
+    let names = base.map(base_name).into_iter().chain(segments.iter().copied().map(segment_name));
+    let paths = names.map(|name| dir.join(name));
     paths.map(|path| Ok(fs::metadata(&path).map_err(named(&path))?.len())).sum()
 }

@@ -6,7 +6,9 @@
 
 use super::errors::RecoveryError;
 use super::numbers::parse_crc;
-use super::record::{HEADER_LEN_MAX, Header, Position, SEAL_AND_LINE_END, line_len, seal};
+use super::record::{
+    HEADER_LEN_MAX, Header, Position, SEAL_AND_LINE_END, line_len, seal, sealed_part,
+};
 use crate::file_error::named;
 use crate::store::effect::Seq;
 use std::collections::{HashMap, VecDeque};
@@ -35,6 +37,14 @@ pub struct Damage {
     pub may_be_torn: bool,
 }
 
+impl Damage {
+    /// The error for damage in this file.
+    pub fn of_file(self, path: &Path) -> RecoveryError {
+        let Damage { offset, seq, what, .. } = self;
+        RecoveryError::Corrupt { path: path.into(), offset, seq, what: what.to_string() }
+    }
+}
+
 /// The result of reading one record.
 #[derive(Debug)]
 pub enum Found<'f> {
@@ -59,7 +69,8 @@ pub struct Scanner {
     start: usize,
     /// Offset in the file of the window's first byte.
     window_offset: u64,
-    last: Position,
+    /// The last intact record, which the next one must follow. Set by readers of files that state it themselves.
+    pub last: Position,
 }
 
 impl Scanner {
@@ -81,16 +92,6 @@ impl Scanner {
     /// The file's path.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// The last intact record.
-    pub fn last(&self) -> Position {
-        self.last
-    }
-
-    /// Sets the position that the next record must follow, if the file itself states it.
-    pub fn expect_after(&mut self, last: Position) {
-        self.last = last;
     }
 
     /// Offset in the file at which the next record begins.
@@ -290,11 +291,6 @@ fn crcs_of_first(rest: &[u8], before: u32) -> Vec<u32> {
         }
     }
     crcs
-}
-
-/// A header line without its crc and line end.
-fn sealed_part(line: &[u8]) -> &[u8] {
-    &line[..line.len() - SEAL_AND_LINE_END]
 }
 
 /// The whole record at the start of `bytes`, intact or not: its header, its line and its payload.

@@ -7,8 +7,8 @@ use super::{Error, Tool};
 pub(super) struct Arguments {
     /// All arguments that are not options, in order.
     pub words: Vec<String>,
-    switches: Vec<String>,
-    values: Vec<(String, String)>,
+    /// Options; those that stand alone have no value.
+    options: Vec<(String, Option<String>)>,
 }
 
 impl Arguments {
@@ -28,9 +28,9 @@ impl Arguments {
             if tool.values.contains(&name) {
                 let value = inline.or_else(|| args.next().cloned());
                 let missing = || Error::Usage(format!("--{name}: a value is missing"));
-                given.values.push((name.to_string(), value.ok_or_else(missing)?));
+                given.options.push((name.to_string(), Some(value.ok_or_else(missing)?)));
             } else if tool.switches.contains(&name) && inline.is_none() {
-                given.switches.push(name.to_string());
+                given.options.push((name.to_string(), None));
             } else {
                 return Err(Error::Usage(format!("{arg}: no such option")));
             }
@@ -45,12 +45,11 @@ impl Arguments {
 
     /// True if this option was given.
     pub fn has(&self, switch: &str) -> bool {
-        self.switches.iter().any(|given| given == switch)
+        self.options.iter().any(|(given, _)| given == switch)
     }
 
     /// The option's value; the last one, if it was given several times.
     pub fn value(&self, name: &str) -> Option<&str> {
-        let given = self.values.iter().rev().find(|(given, _)| given == name);
-        given.map(|(_, value)| value.as_str())
+        self.options.iter().rev().find(|(given, _)| given == name)?.1.as_deref()
     }
 }

@@ -1,18 +1,20 @@
 //! `kvstore check`: judges a directory as recovery does; with `--repair`, cuts it to its intact part.
 
-use super::{Arguments, Error, Tool, Verdict, at, say, steadily};
+use super::{Arguments, Error, Tool, at, say, steadily};
 use crate::aof::cleanup;
 use crate::aof::dir_lock::{self, DirLock};
-use crate::aof::files::{self, Node, base_name, segment_name};
-use crate::aof::mark;
+use crate::aof::disk::make_dir;
+use crate::aof::files::{self, QUARANTINE, base_name, segment_name};
+use crate::aof::mark::{self, MARK};
 use crate::aof::record::{Epoch, HEADER_LEN_MAX, Header};
 use crate::aof::recovery::{self, Record, Recovered, RecoveryError, Then, Torn};
 use crate::clock::UnixMillis;
-use crate::replace::sync_dir;
+use crate::cluster::node::Node;
+use crate::replace::{replace, sync_dir};
 use crate::store::effect;
 use crate::store::effect::Seq;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 pub(super) const TOOL: Tool = Tool {
@@ -37,7 +39,7 @@ A torn tail, as a crash leaves it, is not damage: the server moves it to quarant
     run,
 };
 
-fn run(arguments: &Arguments) -> Result<Verdict, Error> {
+fn run(arguments: &Arguments) -> Result<(), Error> {
     let dir = Path::new(&arguments.words[0]);
     if arguments.has("repair") {
         // Before the lock, which would make the directory.
@@ -76,7 +78,7 @@ fn judge(dir: &Path) -> (Result<Recovered, RecoveryError>, Seen) {
     (judgement, seen)
 }
 
-fn report(dir: &Path) -> Result<Verdict, Error> {
+fn report(dir: &Path) -> Result<(), Error> {
     let mut seen = Seen::default();
     let judgement = steadily(dir, || {
         let judgement;
@@ -97,11 +99,11 @@ fn report(dir: &Path) -> Result<Verdict, Error> {
         say(format!("time       {} to {}", time.utc(), last_time.utc()))?;
     }
     let recovered = match judgement {
-        Ok(recovered) => recovered,
-        Err(error) => {
-            say(format!("DAMAGED    {error}"))?;
-            return Ok(Verdict::Damaged);
+        Err(Error::Failed(text)) => {
+            say(format!("DAMAGED    {text}"))?;
+            return Err(Error::Damaged);
         }
+        judgement => judgement?,
     };
     let node = Node::read(dir).map_err(at(dir))?;
     // Before the first start there is no node yet.
@@ -114,8 +116,7 @@ fn report(dir: &Path) -> Result<Verdict, Error> {
     for name in &recovered.leftovers {
         say(format!("left over  {name}: a server removes it when it starts"))?;
     }
-    say(format!("OK         a server would start after record {}", recovered.end.last.seq))?;
-    Ok(Verdict::Fine)
+    say(format!("OK         a server would start after record {}", recovered.end.last.seq))
 }
 
 fn say_files(dir: &Path) -> Result<(), Error> {
@@ -159,7 +160,7 @@ fn repair(dir: &Path, error: RecoveryError) -> Result<(), Error> {
         }
     };
     // First, so that the mark is never ahead of the log.
-    let mark = mark::lower(dir, Seq(seq.0 - 1)).map_err(at(dir))?;
+    let mark = lower_mark(dir, Seq(seq.0 - 1)).map_err(at(dir))?;
     let proven = mark.as_ref().map(|(_, synced)| *synced);
     let mut saved = Vec::new();
     // From the end on, so that a crash in between leaves a shorter log and no gap in it.
@@ -187,6 +188,19 @@ fn repair(dir: &Path, error: RecoveryError) -> Result<(), Error> {
     Ok(())
 }
 
+/// Lowers the mark to `last` if it is ahead. The old one is saved in the quarantine first; returns its path and
+/// its seq.
+fn lower_mark(dir: &Path, last: Seq) -> io::Result<Option<(PathBuf, Seq)>> {
+    let Some(old) = mark::read(dir)?.filter(|synced| *synced > last) else { return Ok(None) };
+    let quarantine = dir.join(QUARANTINE);
+    make_dir(&quarantine)?;
+    let saved = quarantine.join(format!("{MARK}-{}", UnixMillis::now()));
+    replace(&saved, &fs::read(dir.join(MARK))?)?;
+    sync_dir(dir)?;
+    mark::write(dir, last)?;
+    Ok(Some((saved, old)))
+}
+
 /// Decides where to cut, or reports why the log cannot be repaired.
 fn plan(dir: &Path, path: &Path, offset: u64, seq: Seq) -> Result<Plan, Error> {
     let cannot = |why: String| Err(Error::Failed(format!("cannot be repaired: {why}")));
@@ -203,7 +217,7 @@ fn plan(dir: &Path, path: &Path, offset: u64, seq: Seq) -> Result<Plan, Error> {
                 "the base itself, or the log's part that it needs, is lost; {others}"
             ));
         }
-        let end = recovery::read_base(dir, base)?.end_seq;
+        let end = recovery::read_base(dir, base, |_| Ok(()))?.0.end_seq;
         if seq <= end {
             let why = format!("the base needs the log up to record {end}; restore a backup");
             return cannot(why);

@@ -1,12 +1,12 @@
 //! `kvstore export`: one file that Redis loads.
 
 use super::point::{self, Until, until_help};
-use super::{Arguments, Error, Progress, Tool, Verdict, at, printing, steadily};
+use super::{Arguments, Error, Progress, Tool, at, printing, steadily};
 use crate::aof::compaction;
 use crate::clock::UnixMillis;
 use crate::replace::Replacement;
+use crate::store::Store;
 use crate::store::effect;
-use crate::store::{Scope, Store};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -33,12 +33,12 @@ A running Redis, or kvstore, takes it in with:  kvstore export data - | redis-cl
     run,
 };
 
-fn run(arguments: &Arguments) -> Result<Verdict, Error> {
+fn run(arguments: &Arguments) -> Result<(), Error> {
     let dir = Path::new(&arguments.words[0]);
     let until = Until::of(arguments)?;
     let (store, seq) = steadily(dir, || {
         let store = Store::new();
-        let mut tx = store.begin_scope(Scope::All, true, || UnixMillis(0));
+        let mut tx = store.begin_all(true, || UnixMillis(0));
         let recovered = point::read(dir, until, |payload| {
             effect::decode(payload, |effect| tx.apply(effect)).map(drop)
         })?;
@@ -53,7 +53,7 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
         file => write_file(&store, Path::new(file))?,
     };
     eprintln!("{keys} keys as of record {seq}");
-    Ok(Verdict::Fine)
+    Ok(())
 }
 
 /// Writes under another name first: a crash leaves the old file, or the new one.

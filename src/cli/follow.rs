@@ -11,7 +11,7 @@ use super::printer::Printer;
 use super::{Error, at};
 use crate::aof::files::{self, segment_name};
 use crate::aof::record::ResumePoint;
-use crate::aof::recovery::{self, Record, RecoveryError};
+use crate::aof::recovery::{self, Record};
 use crate::aof::scan::{Damage, Found, Scanner};
 use crate::store::effect::Seq;
 use std::path::Path;
@@ -43,7 +43,7 @@ pub(super) fn follow(
         if scanner.look_again().map_err(at(&path))? {
             continue;
         }
-        let last = scanner.last();
+        let last = scanner.last;
         let next = Seq(last.seq.0 + 1);
         let is_last = segments.iter().all(|first| *first <= next);
         match damage {
@@ -51,18 +51,18 @@ pub(super) fn follow(
                 let base = bases.last().copied().filter(|base| *base >= next);
                 let position = base.map_or(Ok(last), |base| {
                     eprintln!("records {next} to {base} were compacted away before they were read");
-                    recovery::read_base(dir, base).map(|base| base.position)
+                    recovery::read_base(dir, base, |_| Ok(())).map(|(base, _)| base.position)
                 })?;
                 first = Seq(position.seq.0 + 1);
                 path = dir.join(segment_name(first));
                 scanner = Scanner::open_at(&path, position, 0).map_err(at(&path))?;
             }
-            Some(Damage { offset, seq, what, may_be_torn })
+            Some(damage)
                 if !is_last
-                    || !may_be_torn
+                    || !damage.may_be_torn
                     || scanner.intact_record_follows().map_err(at(&path))? =>
             {
-                return Err(RecoveryError::Corrupt { path, offset, seq, what: what.into() }.into());
+                return Err(damage.of_file(&path).into());
             }
             _ => {}
         }
@@ -77,13 +77,11 @@ fn print_all(
 ) -> Result<Option<Damage>, Error> {
     loop {
         let offset = scanner.offset();
-        let seq = Seq(scanner.last().seq.0 + 1);
+        let seq = Seq(scanner.last.seq.0 + 1);
         let damaged = |what| Some(Damage { offset, seq, what, may_be_torn: false });
         match scanner.read_next().map_err(at(path))? {
             Found::Record(header, payload) => {
-                let (epoch, at) = (header.epoch, header.at);
-                let record = Record { seq, epoch, at, payload, of_base: false };
-                if let Err(malformed) = printer.print(&record) {
+                if let Err(malformed) = printer.print(&Record::of(&header, payload)) {
                     return Ok(damaged(malformed.0));
                 }
             }

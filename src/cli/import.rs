@@ -8,7 +8,7 @@
 //! stands at 0, except for a command with a time that is relative to now, which Redis never writes.
 
 use super::export::each_part;
-use super::{Arguments, Error, Progress, Tool, Verdict, at, make_directory, say};
+use super::{Arguments, Error, Progress, Tool, at, make_directory, say};
 use crate::admin;
 use crate::aof::base::BaseWriter;
 use crate::aof::disk::{Directory, Disk};
@@ -52,7 +52,7 @@ command, and nothing is made.
 const BULK_LEN_MAX: u64 = 512 << 20;
 const CHUNK_BYTES: usize = 1 << 20;
 
-fn run(arguments: &Arguments) -> Result<Verdict, Error> {
+fn run(arguments: &Arguments) -> Result<(), Error> {
     let (dir, sources) = arguments.words.split_last().expect("the row says at least two words");
     let dir = Path::new(dir);
     let (keys, commands) = make_directory(dir, |unfinished| {
@@ -62,8 +62,7 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
         }
         Ok((write_base(&import.store, unfinished)?, import.commands_run))
     })?;
-    say(format!("{}: {keys} keys from {commands} commands", dir.display()))?;
-    Ok(Verdict::Fine)
+    say(format!("{}: {keys} keys from {commands} commands", dir.display()))
 }
 
 /// The state after the commands so far.
@@ -85,7 +84,7 @@ impl Import {
         let mut file = File::open(path).map_err(at(path))?;
         let file_len = file.metadata().map_err(at(path))?.len();
         let mut progress = Progress::new(format!("reading {}", path.display()));
-        let mut decoder = Decoder::new();
+        let mut decoder = Decoder::default();
         // The part of the file from `window_offset` on; what is before `start` in it is done.
         let (mut window, mut window_offset, mut start) = (Vec::new(), 0u64, 0);
         let failed = |offset: u64, text: &str| {

@@ -59,43 +59,27 @@ pub struct Tool {
     switches: &'static [&'static str],
     /// Options with a value.
     values: &'static [&'static str],
-    run: fn(&Arguments) -> Result<Verdict, Error>,
+    run: fn(&Arguments) -> Result<(), Error>,
 }
 
 static TOOLS: [Tool; 5] = [check::TOOL, show::TOOL, export::TOOL, import::TOOL, recover::TOOL];
 
-/// The result of a tool that has done its work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    /// All is well: exit code 0.
-    Fine,
-    /// It has found and reported damage: exit code 1.
-    Damaged,
-}
-
-/// The reason why a tool could not do its work.
+/// The reason why a tool does not end with exit code 0.
 #[derive(Debug)]
 enum Error {
+    /// Damage was found, and the output says so: exit code 1.
+    Damaged,
     /// The arguments are wrong: exit code 2.
     Usage(String),
     /// Another failure: exit code 1.
     Failed(String),
-    /// The reader of our output has left, so there is nothing to report to.
+    /// The reader of our output has left, so there is nothing to report to: exit code 0 after all.
     ReaderLeft,
 }
 
 impl From<RecoveryError> for Error {
     fn from(error: RecoveryError) -> Error {
         Error::Failed(error.to_string())
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Usage(text) | Error::Failed(text) => f.write_str(text),
-            Error::ReaderLeft => f.write_str("the reader has left"),
-        }
     }
 }
 
@@ -112,18 +96,15 @@ impl Tool {
             print(self.help);
             return ExitCode::SUCCESS;
         }
-        match Arguments::parse(self, args).and_then(|arguments| (self.run)(&arguments)) {
-            Ok(Verdict::Fine) | Err(Error::ReaderLeft) => ExitCode::SUCCESS,
-            Ok(Verdict::Damaged) => ExitCode::from(1),
-            Err(Error::Failed(text)) => {
-                eprintln!("kvstore {name}: {text}");
-                ExitCode::from(1)
-            }
-            Err(Error::Usage(text)) => {
-                eprintln!("kvstore {name}: {text} (kvstore {name} --help)");
-                ExitCode::from(2)
-            }
-        }
+        let result = Arguments::parse(self, args).and_then(|arguments| (self.run)(&arguments));
+        let (code, text) = match result {
+            Ok(()) | Err(Error::ReaderLeft) => return ExitCode::SUCCESS,
+            Err(Error::Damaged) => return ExitCode::from(1),
+            Err(Error::Failed(text)) => (1, text),
+            Err(Error::Usage(text)) => (2, format!("{text} (kvstore {name} --help)")),
+        };
+        eprintln!("kvstore {name}: {text}");
+        ExitCode::from(code)
     }
 }
 

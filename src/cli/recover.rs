@@ -1,11 +1,12 @@
 //! `kvstore recover`: copies the data as it was at a point in its history to a new directory.
 
 use super::point::{self, Until, until_help};
-use super::{Arguments, Error, Progress, Tool, Verdict, at, make_directory, say, steadily};
-use crate::aof::files::{Node, base_name, segment_name};
+use super::{Arguments, Error, Progress, Tool, at, make_directory, say, steadily};
+use crate::aof::files::{base_name, segment_name};
 use crate::aof::mark;
 use crate::aof::record::Position;
 use crate::aof::recovery::{self, Recovered};
+use crate::cluster::node::Node;
 use crate::random;
 use crate::store::effect;
 use std::fs::File;
@@ -35,7 +36,7 @@ Example: a FLUSHALL by mistake. Find it with 'kvstore log DIR | grep FLUSHALL', 
     run,
 };
 
-fn run(arguments: &Arguments) -> Result<Verdict, Error> {
+fn run(arguments: &Arguments) -> Result<(), Error> {
     let (dir, new) = (Path::new(&arguments.words[0]), Path::new(&arguments.words[1]));
     let until = Until::of(arguments)?;
     if until == Until::End {
@@ -49,8 +50,7 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
         })?;
         verify(unfinished, last)
     })?;
-    say(format!("{}: the data of {} up to record {}", new.display(), dir.display(), last.seq))?;
-    Ok(Verdict::Fine)
+    say(format!("{}: the data of {} up to record {}", new.display(), dir.display(), last.seq))
 }
 
 /// Copies what recovery has read, and nothing after it.
@@ -65,7 +65,7 @@ fn copy(dir: &Path, new: &Path, recovered: &Recovered) -> Result<(), Error> {
     }
     // The copy is another node, whose epochs are newer than all of DIR's: the two histories can be told
     // apart.
-    let epoch = Node::read(dir).map_err(at(dir))?.epoch.max(recovered.epoch);
+    let epoch = Node::read(dir).map_err(at(dir))?.epoch.max(recovered.end.last.epoch);
     let node = Node { id: random::hex40(), epoch };
     node.write(new).map_err(at(new))?;
     // All of the copy is on the disk by now.

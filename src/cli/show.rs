@@ -2,9 +2,9 @@
 
 use super::follow::follow;
 use super::printer::Printer;
-use super::{Arguments, Error, Tool, Verdict, at};
+use super::{Arguments, Error, Tool, at};
 use crate::aof::files;
-use crate::aof::record::{Header, Position};
+use crate::aof::record::Position;
 use crate::aof::recovery::{self, Record, Then};
 use crate::aof::scan::Scanner;
 use crate::protocol::{Decoder, Limits, Step};
@@ -35,15 +35,14 @@ Exit code: 0, or 1 if a record is damaged or lost, 2 wrong usage.
     run,
 };
 
-fn run(arguments: &Arguments) -> Result<Verdict, Error> {
+fn run(arguments: &Arguments) -> Result<(), Error> {
     let dir = Path::new(&arguments.words[0]);
     let from = arguments.value("from").unwrap_or("0");
     let bad = |_| Error::Usage(format!("--from {from}: not a record's number"));
     let key = arguments.value("key").map(read_key).transpose()?;
     let mut printer = Printer::new(Seq(from.parse().map_err(bad)?), key);
     if dir.is_file() {
-        print_file(dir, &mut printer)?;
-        return Ok(Verdict::Fine);
+        return print_file(dir, &mut printer);
     }
     let read = recovery::read_each(dir, |record| {
         printer.print(&record)?;
@@ -62,7 +61,7 @@ fn run(arguments: &Arguments) -> Result<Verdict, Error> {
             damage.offset, torn.len, damage.what
         );
     }
-    Ok(Verdict::Fine)
+    Ok(())
 }
 
 /// Prints one file, such as one in quarantine/. The record before its first one is not known here, so
@@ -77,8 +76,7 @@ fn print_file(path: &Path, printer: &mut Printer<'_>) -> Result<(), Error> {
             }
             return printer.flush();
         };
-        let Header { seq, epoch, at: time, .. } = header;
-        let record = Record { seq, epoch, at: time, payload, of_base: false };
+        let record = Record::of(&header, payload);
         printer.print(&record).map_err(|malformed| Error::Failed(malformed.0.into()))?;
     }
 }
@@ -88,7 +86,7 @@ fn read_key(typed: &str) -> Result<Vec<u8>, Error> {
     if !typed.starts_with('"') {
         return Ok(typed.as_bytes().to_vec());
     }
-    let mut decoder = Decoder::new();
+    let mut decoder = Decoder::default();
     let limits = Limits { bulk_len_max: 0, unauthenticated: false };
     match (decoder.step(format!("{typed}\n").as_bytes(), limits), decoder.words()) {
         (Step::Text(_), [word]) => Ok(decoder.line()[word.span.start..word.span.end].to_vec()),

@@ -9,12 +9,11 @@ use crate::config::{ClientClass, OutputLimit};
 use crate::lock::Mutex;
 use crate::memory::account::{Account, Total};
 use crate::protocol::{Dialect, Reply};
-use crate::pubsub::{Kind, Subscriber};
+use crate::pubsub::Subscriber;
 use crate::signal::Signal;
 use blocked::Blocked;
 use outbox::{Outbox, SendError};
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{
@@ -51,17 +50,20 @@ pub struct Client {
     since: Stopwatch,
     /// When its last request came, in seconds after `since`.
     last_used_seconds: AtomicU64,
-    /// Index of its last command in the table, `NO_COMMAND` before the first.
-    last_command: AtomicU32,
-    input_bytes: AtomicUsize,
+    /// Index of its last command in the table, [`NO_COMMAND`] before the first.
+    pub(crate) last_command: AtomicU32,
+    /// Bytes received and not yet used.
+    pub(crate) input_bytes: AtomicUsize,
     /// Bytes of its input buffer and of its thread's other buffers.
-    buffers: Account,
-    dialect: AtomicU32,
+    pub(crate) buffers: Account,
+    /// The RESP version: 2 or 3.
+    pub(crate) dialect: AtomicU32,
     /// Commands queued since MULTI, -1 outside of one.
-    multi_commands: AtomicI64,
+    pub(crate) multi_commands: AtomicI64,
     /// Bytes of queued commands and of watched keys.
-    multi_bytes: Account,
-    labels: Mutex<Labels>,
+    pub(crate) multi_bytes: Account,
+    /// Its description of itself.
+    pub(crate) labels: Mutex<Labels>,
     /// True if this node's log is sent to it.
     follower: AtomicBool,
     killed: AtomicBool,
@@ -84,45 +86,10 @@ pub struct Labels {
     pub library_version: String,
 }
 
-const NO_COMMAND: u32 = u32::MAX;
+/// [`Client::last_command`] before the first.
+pub(crate) const NO_COMMAND: u32 = u32::MAX;
 
 impl Client {
-    fn new(
-        id: ClientId,
-        socket: TcpStream,
-        addr: SocketAddr,
-        local_addr: SocketAddr,
-        memory: &Total,
-        slow: &Total,
-    ) -> Client {
-        let outbox = Arc::new(Outbox::new(socket, id.0, memory, slow));
-        Client {
-            id,
-            addr,
-            local_addr,
-            subscriber: Arc::new(Subscriber::new(Arc::clone(&outbox), addr)),
-            outbox,
-            no_evict: AtomicBool::new(false),
-            no_touch: AtomicBool::new(false),
-            monitors: AtomicBool::new(false),
-            watch_fired: Arc::default(),
-            since: Stopwatch::start(),
-            last_used_seconds: AtomicU64::new(0),
-            last_command: AtomicU32::new(NO_COMMAND),
-            input_bytes: AtomicUsize::new(0),
-            buffers: Account::new(memory),
-            dialect: AtomicU32::new(2),
-            multi_commands: AtomicI64::new(-1),
-            multi_bytes: Account::new(memory),
-            labels: Mutex::default(),
-            follower: AtomicBool::new(false),
-            killed: AtomicBool::new(false),
-            blocked: Blocked::default(),
-            parked: AtomicUsize::new(0),
-            unparked: Signal::default(),
-        }
-    }
-
     /// Records a command by its index in the table.
     pub fn record_command(&self, index: usize) {
         self.last_command.store(index as u32, Relaxed);
@@ -147,16 +114,6 @@ impl Client {
         self.multi_bytes.set(bytes);
     }
 
-    /// Sends bytes to it, see [`Outbox::send`].
-    pub fn send(
-        &self,
-        bytes: &[u8],
-        largest_value: usize,
-        limit: OutputLimit,
-    ) -> Result<(), SendError> {
-        self.outbox.send(bytes, largest_value, limit)
-    }
-
     /// True while replies to it are parked; later ones must be parked after them.
     pub fn has_parked(&self) -> bool {
         self.parked.load(Acquire) > 0
@@ -179,16 +136,6 @@ impl Client {
         if self.parked.fetch_sub(1, AcqRel) == 1 {
             self.unparked.notify();
         }
-    }
-
-    /// Its description of itself.
-    pub fn labels(&self) -> Labels {
-        self.labels.lock().clone()
-    }
-
-    /// Changes its description of itself.
-    pub fn set_labels(&self, change: impl FnOnce(&mut Labels)) {
-        change(&mut self.labels.lock());
     }
 
     /// Its class, which decides its output limit.
@@ -223,61 +170,14 @@ impl Client {
         self.killed.load(Relaxed)
     }
 
-    fn age_seconds(&self) -> u64 {
+    /// Seconds since it connected.
+    pub(crate) fn age_seconds(&self) -> u64 {
         self.since.micros() / 1_000_000
     }
 
-    /// Its line in CLIENT LIST, with Redis's fields. `command` gives a command's name by its index.
-    pub fn describe(&self, command: impl Fn(usize) -> &'static str) -> String {
-        let labels = self.labels();
-        let age = self.age_seconds();
-        let idle = age.saturating_sub(self.last_used_seconds.load(Relaxed));
-        let last_command = match self.last_command.load(Relaxed) {
-            NO_COMMAND => "NULL",
-            index => command(index as usize),
-        };
-        let multi = self.multi_commands.load(Relaxed);
-        let multi_bytes = self.multi_bytes.get();
-        let flags = [
-            (self.monitors.load(Relaxed), 'O'),
-            (self.is_follower(), 'S'),
-            (self.subscriber.listens(), 'P'),
-            (multi >= 0, 'x'),
-            (self.blocked.is_blocked(), 'b'),
-            (self.watch_fired.load(Relaxed), 'd'),
-            (self.no_evict.load(Relaxed), 'e'),
-            (self.no_touch.load(Relaxed), 'T'),
-        ];
-        let mut flags: String =
-            flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).collect();
-        if flags.is_empty() {
-            flags.push('N');
-        }
-        let (input, buffer) = (self.input_bytes.load(Relaxed), self.buffers.get());
-        let queued = self.outbox.queued_bytes();
-        let mut line = String::with_capacity(320);
-        let written = write!(
-            line,
-            "id={} addr={} laddr={} fd=-1 name={} age={age} idle={idle} flags={flags} db=0 sub={} psub={} \
-             ssub=0 multi={multi} qbuf={input} qbuf-free={} argv-mem=0 multi-mem={multi_bytes} rbs={buffer} rbp={buffer} \
-             obl=0 oll={} omem={queued} tot-mem={} events={} cmd={last_command} user=default redir=-1 \
-             resp={} lib-name={} lib-ver={}",
-            self.id.0,
-            self.addr,
-            self.local_addr,
-            labels.name,
-            self.subscriber.count(Kind::Channel),
-            self.subscriber.count(Kind::Pattern),
-            buffer.saturating_sub(input),
-            usize::from(queued > 0),
-            buffer + queued + multi_bytes + size_of::<Client>(),
-            if queued > 0 { "rw" } else { "r" },
-            self.dialect.load(Relaxed),
-            labels.library,
-            labels.library_version,
-        );
-        written.expect("writing to a String does not fail");
-        line
+    /// Seconds since its last request.
+    pub(crate) fn idle_seconds(&self) -> u64 {
+        self.age_seconds().saturating_sub(self.last_used_seconds.load(Relaxed))
     }
 }
 
@@ -323,7 +223,32 @@ impl Clients {
             return Err(socket);
         }
         let id = ClientId(self.last_id.fetch_add(1, Relaxed) + 1);
-        let client = Arc::new(Client::new(id, socket, addr, local_addr, &self.memory, &self.slow));
+        let outbox = Arc::new(Outbox::new(socket, id.0, &self.memory, &self.slow));
+        let client = Arc::new(Client {
+            id,
+            addr,
+            local_addr,
+            subscriber: Arc::new(Subscriber::new(Arc::clone(&outbox), addr)),
+            outbox,
+            no_evict: AtomicBool::new(false),
+            no_touch: AtomicBool::new(false),
+            monitors: AtomicBool::new(false),
+            watch_fired: Arc::default(),
+            since: Stopwatch::start(),
+            last_used_seconds: AtomicU64::new(0),
+            last_command: AtomicU32::new(NO_COMMAND),
+            input_bytes: AtomicUsize::new(0),
+            buffers: Account::new(&self.memory),
+            dialect: AtomicU32::new(2),
+            multi_commands: AtomicI64::new(-1),
+            multi_bytes: Account::new(&self.memory),
+            labels: Mutex::default(),
+            follower: AtomicBool::new(false),
+            killed: AtomicBool::new(false),
+            blocked: Blocked::default(),
+            parked: AtomicUsize::new(0),
+            unparked: Signal::default(),
+        });
         by_id.insert(id, Arc::clone(&client));
         Ok(client)
     }

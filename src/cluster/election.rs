@@ -22,7 +22,7 @@ use super::members::{Members, majority};
 use super::message::{Ask, End, Input, Message, Output, Round, Why};
 use super::mutant::Mutant;
 use super::term::{Memory, Millis, NodeId, Term};
-use crate::aof::position::Epoch;
+use crate::aof::record::Epoch;
 use crate::store::effect::Seq;
 use fastrand::Rng;
 

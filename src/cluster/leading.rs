@@ -13,7 +13,7 @@
 use super::members::{Members, reached_by_majority};
 use super::mutant::Mutant;
 use super::term::{Millis, NodeId};
-use crate::aof::position::Epoch;
+use crate::aof::record::Epoch;
 use crate::store::effect::Seq;
 use std::collections::VecDeque;
 

@@ -14,7 +14,7 @@
 use super::members::Members;
 use super::mutant::Mutant;
 use super::term::{Boot, Memory, Millis, NodeId, Term};
-use crate::aof::position::Epoch;
+use crate::aof::record::Epoch;
 use crate::store::effect::Seq;
 
 /// The end of a log. The later epoch wins, then the longer log [Raft 5.4.1].

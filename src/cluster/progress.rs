@@ -3,6 +3,8 @@
 //! A thread `repl-out-<n>` sends the log to a follower, and the connection's own thread reads its
 //! acknowledgements; both record here what they see. INFO, ROLE, WAIT and `min-replicas-to-write` read it.
 
+use crate::config::{Config, Id};
+use crate::error::{Failure, Kind};
 use crate::lock::{Mutex, rank};
 use crate::memory::account::{Account, Total};
 use crate::metrics::Counter;
@@ -352,6 +354,26 @@ impl Progress {
     /// True if a thread waits for acknowledgements.
     pub fn is_awaited(&self) -> bool {
         self.acknowledged.has_waiters()
+    }
+
+    /// Refuses a write that fewer followers would get than `min-replicas-to-write`. `now` is asked only with that
+    /// setting.
+    pub fn may_write(&self, config: &Config, now: impl FnOnce() -> u64) -> Result<(), Failure> {
+        let wanted = config.int(Id::MinReplicasToWrite) as usize;
+        if wanted == 0 || self.good(config, now()) >= wanted {
+            return Ok(());
+        }
+        let refusal = Failure::fixed("NOREPLICAS Not enough good replicas to write.");
+        Err(refusal.of_kind(Kind::Unavailable))
+    }
+
+    /// How many keep up: connected, and heard of lately (`min-replicas-max-lag`).
+    pub fn good(&self, config: &Config, now: u64) -> usize {
+        let silent_ms_max = config.int(Id::MinReplicasMaxLag) as u64 * 1000;
+        self.count(|follower| {
+            follower.online.load(Relaxed)
+                && (silent_ms_max == 0 || follower.silent_ms(now) <= silent_ms_max)
+        })
     }
 
     /// How many satisfy a condition. A node with two links, one of which it has lost, counts once.

@@ -3,7 +3,7 @@
 //! It is written to the file `node` and fsynced before any answer that depends on it. A node that cannot write it
 //! stays silent.
 
-use crate::aof::position::Epoch;
+use crate::aof::record::Epoch;
 use std::fmt;
 
 /// Milliseconds on a clock that goes on while the machine sleeps and that nobody can set.

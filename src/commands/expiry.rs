@@ -6,28 +6,27 @@ use crate::protocol::integer;
 
 /// The unit of the number in an expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    /// `EX`, EXPIRE.
-    Seconds,
-    /// `PX`, PEXPIRE.
-    Millis,
-    /// `EXAT`, EXPIREAT.
-    UnixSeconds,
-    /// `PXAT`, PEXPIREAT.
-    UnixMillis,
+pub struct Unit {
+    /// Milliseconds in one of it.
+    pub millis: i64,
+    /// Counted from 1970, not from now.
+    pub absolute: bool,
 }
 
 impl Unit {
+    /// `EX`, EXPIRE.
+    pub const SECONDS: Unit = Unit { millis: 1000, absolute: false };
+    /// `PX`, PEXPIRE.
+    pub const MILLIS: Unit = Unit { millis: 1, absolute: false };
+    /// `EXAT`, EXPIREAT.
+    pub const UNIX_SECONDS: Unit = Unit { millis: 1000, absolute: true };
+    /// `PXAT`, PEXPIREAT.
+    pub const UNIX_MILLIS: Unit = Unit { millis: 1, absolute: true };
+
     /// The deadline for `value` in Unix milliseconds. None if it does not fit in 64 bits.
     pub fn resolve(self, value: i64, now: UnixMillis) -> Option<i64> {
-        let millis = match self {
-            Unit::Seconds | Unit::UnixSeconds => value.checked_mul(1000)?,
-            Unit::Millis | Unit::UnixMillis => value,
-        };
-        match self {
-            Unit::Seconds | Unit::Millis => millis.checked_add(now.0 as i64),
-            Unit::UnixSeconds | Unit::UnixMillis => Some(millis),
-        }
+        let start = if self.absolute { 0 } else { now.0 as i64 };
+        value.checked_mul(self.millis)?.checked_add(start)
     }
 }
 
@@ -49,10 +48,10 @@ impl<'a> Expiry<'a> {
         keep: &str,
     ) -> Option<Expiry<'a>> {
         let unit = match word.to_ascii_uppercase().as_slice() {
-            b"EX" => Unit::Seconds,
-            b"PX" => Unit::Millis,
-            b"EXAT" => Unit::UnixSeconds,
-            b"PXAT" => Unit::UnixMillis,
+            b"EX" => Unit::SECONDS,
+            b"PX" => Unit::MILLIS,
+            b"EXAT" => Unit::UNIX_SECONDS,
+            b"PXAT" => Unit::UNIX_MILLIS,
             other => return (other == keep.as_bytes()).then_some(Expiry::Keep),
         };
         Some(Expiry::At(rest.next()?, unit))

@@ -13,9 +13,7 @@
 pub(crate) mod expiry;
 pub mod extra;
 pub(crate) mod keys;
-pub(crate) mod keyspace;
 pub(crate) mod numbers;
-pub(crate) mod ranges;
 pub mod spec;
 pub(crate) mod strings;
 pub mod table;
@@ -30,8 +28,8 @@ pub use table::{Resolved, Table};
 use crate::clock::UnixMillis;
 use crate::error::Failure;
 use crate::protocol::{Args, Reply};
-use crate::store::{Scope, Store, Tx};
-use extra::{bitfield, bits, dump, lcs, object};
+use crate::store::{Store, Tx};
+use extra::{bitfield, bits, dump, float80, keyspace, lcs, object, ranges};
 
 /// The context of a handler.
 pub struct Call<'c, 's> {
@@ -53,6 +51,7 @@ pub const FAMILIES: &[&[Row<Handler>]] = &[
     strings::COMMANDS,
     ranges::COMMANDS,
     numbers::COMMANDS,
+    float80::COMMANDS,
     lcs::COMMANDS,
     bits::COMMANDS,
     bitfield::COMMANDS,
@@ -75,6 +74,5 @@ pub fn lock<'s>(
     if !command.flags.has(Flags::ALL_KEYS) {
         return store.begin(command.keys(args), write, now);
     }
-    let scope = if write { Scope::All } else { Scope::Fleeting };
-    store.begin_scope(scope, write, now)
+    if write { store.begin_all(write, now) } else { store.begin_fleeting(now) }
 }

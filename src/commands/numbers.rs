@@ -1,11 +1,10 @@
-//! Arithmetic (INCR and its relatives) on values that hold a decimal number.
+//! Arithmetic (INCR and its relatives) on values that hold a whole number. INCRBYFLOAT is in `extra/float80`.
 //!
 //! The log gets the sum, not the addition, so replaying a record twice does no harm.
 
-use super::extra::float80::Float80;
 use super::spec::row;
 use super::{Call, Family, Flags, Handler, Keys, Row};
-use crate::error::{Failure, NOT_A_FLOAT, NOT_AN_INTEGER, OVERFLOW};
+use crate::error::{Failure, NOT_AN_INTEGER, OVERFLOW};
 use crate::protocol::{Args, integer};
 use crate::store::effect::Effect;
 
@@ -14,25 +13,15 @@ const WRITE: Flags = Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST);
 /// The string family's rows for arithmetic.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row<Handler>] = &[
-    row(Family::String, "incr", 2, WRITE, Keys::ONE, incr)
+    row(Family::String, "incr", 2, WRITE, Keys::ONE, |call, args| add(call, &args[1], 1))
         .help("key", "Adds one to a number; a missing key counts as 0.", "INCR visits -> 1"),
-    row(Family::String, "decr", 2, WRITE, Keys::ONE, decr)
+    row(Family::String, "decr", 2, WRITE, Keys::ONE, |call, args| add(call, &args[1], -1))
         .help("key", "Subtracts one from a number.", "SET stock 10; DECR stock -> 9"),
     row(Family::String, "incrby", 3, WRITE, Keys::ONE, incrby)
         .help("key increment", "Adds to a number.", "INCR visits; INCRBY visits 10 -> 11"),
     row(Family::String, "decrby", 3, WRITE, Keys::ONE, decrby)
         .help("key decrement", "Subtracts from a number.", "SET stock 10; DECRBY stock 4 -> 6"),
-    row(Family::String, "incrbyfloat", 3, WRITE, Keys::ONE, incrbyfloat)
-        .help("key increment", "Adds to a number with decimals.", "INCRBYFLOAT price 10.5 -> 10.5"),
 ];
-
-fn incr(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
-    add(call, &args[1], 1)
-}
-
-fn decr(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
-    add(call, &args[1], -1)
-}
 
 fn incrby(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     add(call, &args[1], integer(&args[2]).ok_or(NOT_AN_INTEGER)?)
@@ -52,20 +41,6 @@ fn add(call: &mut Call<'_, '_>, key: &[u8], increment: i64) -> Result<(), Failur
     call.tx.apply(Effect::Set { key, value: sum.to_string().as_bytes(), deadline });
     call.tx.emit("incrby", key);
     call.reply.int(sum);
-    Ok(())
-}
-
-fn incrbyfloat(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
-    const NOT_FINITE: Failure = Failure::fixed("ERR increment would produce NaN or Infinity");
-    let key = &args[1];
-    let live = call.tx.peek(key);
-    let old = Float80::parse(live.map_or(b"0", |live| live.value)).ok_or(NOT_A_FLOAT)?;
-    let increment = Float80::parse(&args[2]).ok_or(NOT_A_FLOAT)?;
-    let sum = old.checked_add(increment).ok_or(NOT_FINITE)?.to_string();
-    let deadline = live.and_then(|live| live.deadline);
-    call.tx.apply(Effect::Set { key, value: sum.as_bytes(), deadline });
-    call.tx.emit("incrbyfloat", key);
-    call.reply.bulk(sum.as_bytes());
     Ok(())
 }
 

@@ -116,16 +116,10 @@ pub enum Family {
 
 impl Family {
     /// All of them in the order of `HELP`.
-    pub const ALL: [Family; 8] = [
-        Family::String,
-        Family::Bitmap,
-        Family::Generic,
-        Family::Transactions,
-        Family::PubSub,
-        Family::Connection,
-        Family::Replication,
-        Family::Server,
-    ];
+    pub const ALL: [Family; 8] = {
+        use Family::*;
+        [String, Bitmap, Generic, Transactions, PubSub, Connection, Replication, Server]
+    };
 
     /// The name that Redis's documentation has for it.
     pub fn name(self) -> &'static str {

@@ -240,7 +240,7 @@ fn setnx(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
 
 /// SETEX and PSETEX.
 fn setex(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
-    let unit = if call.name == "setex" { Unit::Seconds } else { Unit::Millis };
+    let unit = if call.name == "setex" { Unit::SECONDS } else { Unit::MILLIS };
     let deadline = Expiry::At(&args[2], unit).deadline(call.tx.now(), call.name)?;
     let key = &args[1];
     call.tx.apply(Effect::Set { key, value: &args[3], deadline: Some(deadline) });

@@ -101,7 +101,7 @@ impl<F: Copy> Table<F> {
         if found.command.accepts(args.len()) {
             Ok(found)
         } else if found.command.name.starts_with("debug|") {
-            Err(misused_debug(&args[1]))
+            Err(Failure::misused("DEBUG", shown(&args[1], 128)))
         } else {
             Err(Failure::arity(found.command.name))
         }
@@ -116,19 +116,6 @@ impl<F: Copy> Table<F> {
 
     fn subcommand(&self, container: &Spec, name: &[u8]) -> Option<Resolved<F>> {
         self.probe(container.name.bytes().chain([b'|']).chain(name.iter().copied()))
-    }
-
-    /// The known name with the fewest typing errors, if `name` was probably meant to be that one.
-    pub fn nearest(&self, name: &[u8]) -> Option<&'static str> {
-        // Two errors in four letters make another word: NOPE is not COPY.
-        const TWO_ERRORS_LEN_MIN: usize = 6;
-        const LEN_MAX: usize = 32;
-        let typed = std::str::from_utf8(name).ok().filter(|name| name.len() <= LEN_MAX)?;
-        let typed = typed.to_ascii_lowercase();
-        let errors_max = if typed.len() < TWO_ERRORS_LEN_MIN { 1 } else { 2 };
-        let names = self.top_rows().map(|row| row.name);
-        let (errors, name) = names.map(|name| (strsim::osa_distance(&typed, name), name)).min()?;
-        (errors <= errors_max && errors < name.len()).then_some(name)
     }
 
     /// The reason why no command has this name, if that is on purpose.
@@ -193,15 +180,9 @@ fn shown(bytes: &[u8], max: usize) -> &[u8] {
     bytes.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
-/// In Redis, DEBUG is one command that checks its arguments itself and has one error for all of them.
-fn misused_debug(name: &[u8]) -> Failure {
-    let beginning = "ERR unknown subcommand or wrong number of arguments for '";
-    Failure::quoting(beginning, shown(name, 128), "'. Try DEBUG HELP.")
-}
-
 fn unknown_subcommand(container: &str, name: &[u8]) -> Failure {
     if container == "debug" {
-        return misused_debug(name);
+        return Failure::misused("DEBUG", shown(name, 128));
     }
     let ending = format!("'. Try {} HELP.", container.to_uppercase());
     Failure::quoting("ERR unknown subcommand '", shown(name, 128), &ending)

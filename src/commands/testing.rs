@@ -39,7 +39,7 @@ impl Bench {
 
     /// The answer, and how many effects it took.
     pub fn run_and_count(&self, line: &str) -> (String, usize) {
-        let mut decoder = Decoder::new();
+        let mut decoder = Decoder::default();
         let limits = Limits { bulk_len_max: 1 << 20, unauthenticated: false };
         let input = format!("{line}\n");
         let step = decoder.step(input.as_bytes(), limits);

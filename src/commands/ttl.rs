@@ -17,28 +17,32 @@ const READ: Flags = Flags::READONLY.and(Flags::FAST);
 /// The family's rows.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row<Handler>] = &[
-    row(Family::Generic, "expire", -3, WRITE, Keys::ONE, expire).on_keys(&["RW update"])
+    row(Family::Generic, "expire", -3, WRITE, Keys::ONE, |call, args| expire(call, args, Unit::SECONDS))
+        .on_keys(&["RW update"])
         .help("key seconds [NX | XX | GT | LT]", "Sets the expiry of a key in seconds; returns 1 if it was set.",
             "SET session x; EXPIRE session 60 -> 1"),
-    row(Family::Generic, "pexpire", -3, WRITE, Keys::ONE, pexpire).on_keys(&["RW update"])
+    row(Family::Generic, "pexpire", -3, WRITE, Keys::ONE, |call, args| expire(call, args, Unit::MILLIS))
+        .on_keys(&["RW update"])
         .help("key milliseconds [NX | XX | GT | LT]", "The same as EXPIRE, in milliseconds.",
             "SET session x; PEXPIRE session 1500 -> 1"),
-    row(Family::Generic, "expireat", -3, WRITE, Keys::ONE, expireat).on_keys(&["RW update"])
+    row(Family::Generic, "expireat", -3, WRITE, Keys::ONE, |call, args| expire(call, args, Unit::UNIX_SECONDS))
+        .on_keys(&["RW update"])
         .help("key unix-seconds [NX | XX | GT | LT]",
             "Sets the expiry of a key to a Unix time in seconds; returns 1 if it was set.",
             "SET session x; EXPIREAT session 4102444800 -> 1"),
-    row(Family::Generic, "pexpireat", -3, WRITE, Keys::ONE, pexpireat).on_keys(&["RW update"])
+    row(Family::Generic, "pexpireat", -3, WRITE, Keys::ONE, |call, args| expire(call, args, Unit::UNIX_MILLIS))
+        .on_keys(&["RW update"])
         .help("key unix-milliseconds [NX | XX | GT | LT]", "The same as EXPIREAT, in milliseconds.",
             "SET session x; PEXPIREAT session 4102444800000 -> 1"),
-    row(Family::Generic, "ttl", 2, READ, Keys::ONE, ttl)
+    row(Family::Generic, "ttl", 2, READ, Keys::ONE, |call, args| ttl(call, args, Unit::SECONDS))
         .help("key", "Returns the seconds until a key expires; -1 without an expiry, -2 without the key.",
             "SET session x EX 60; TTL session -> (60, and less each second)"),
-    row(Family::Generic, "pttl", 2, READ, Keys::ONE, pttl)
+    row(Family::Generic, "pttl", 2, READ, Keys::ONE, |call, args| ttl(call, args, Unit::MILLIS))
         .help("key", "The same as TTL, in milliseconds.", "SET session x EX 60; PTTL session -> (60000 at most)"),
-    row(Family::Generic, "expiretime", 2, READ, Keys::ONE, expiretime)
+    row(Family::Generic, "expiretime", 2, READ, Keys::ONE, |call, args| ttl(call, args, Unit::UNIX_SECONDS))
         .help("key", "Returns the Unix time in seconds at which a key expires; -1 and -2 as TTL.",
             "SET session x EXAT 4102444800; EXPIRETIME session -> 4102444800"),
-    row(Family::Generic, "pexpiretime", 2, READ, Keys::ONE, pexpiretime)
+    row(Family::Generic, "pexpiretime", 2, READ, Keys::ONE, |call, args| ttl(call, args, Unit::UNIX_MILLIS))
         .help("key", "The same as EXPIRETIME, in milliseconds.",
             "SET session x PXAT 4102444800123; PEXPIRETIME session -> 4102444800123"),
     row(Family::Generic, "persist", 2, WRITE, Keys::ONE, persist).on_keys(&["RW update"])
@@ -89,23 +93,7 @@ const NX_AND_OTHERS: Failure =
 const GT_AND_LT: Failure =
     Failure::fixed("ERR GT and LT options at the same time are not compatible");
 
-fn expire(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
-    set_deadline(call, args, Unit::Seconds)
-}
-
-fn pexpire(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
-    set_deadline(call, args, Unit::Millis)
-}
-
-fn expireat(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
-    set_deadline(call, args, Unit::UnixSeconds)
-}
-
-fn pexpireat(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
-    set_deadline(call, args, Unit::UnixMillis)
-}
-
-fn set_deadline(call: &mut Call<'_, '_>, args: Args<'_>, unit: Unit) -> Result<(), Failure> {
+fn expire(call: &mut Call<'_, '_>, args: Args<'_>, unit: Unit) -> Result<(), Failure> {
     let (key, now) = (&args[1], call.tx.now());
     let condition = Condition::parse(args.from(3))?;
     let value = integer(&args[2]).ok_or(NOT_AN_INTEGER)?;
@@ -124,38 +112,17 @@ fn set_deadline(call: &mut Call<'_, '_>, args: Args<'_>, unit: Unit) -> Result<(
     Ok(())
 }
 
-fn ttl(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
-    answer_deadline(call, args, Unit::Seconds)
-}
-
-fn pttl(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
-    answer_deadline(call, args, Unit::Millis)
-}
-
-fn expiretime(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
-    answer_deadline(call, args, Unit::UnixSeconds)
-}
-
-fn pexpiretime(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
-    answer_deadline(call, args, Unit::UnixMillis)
-}
-
-fn answer_deadline(call: &mut Call<'_, '_>, args: Args<'_>, unit: Unit) -> Result<(), Failure> {
+fn ttl(call: &mut Call<'_, '_>, args: Args<'_>, unit: Unit) -> Result<(), Failure> {
     const ABSENT: i64 = -2;
     const DOES_NOT_EXPIRE: i64 = -1;
     let answer = match call.tx.peek(&args[1]).map(|live| live.deadline) {
         None => ABSENT,
         Some(None) => DOES_NOT_EXPIRE,
         Some(Some(at)) => {
-            // As in Redis, rounded to the nearest second: directly after EXPIRE key 10 it is 10.
-            let millis = match unit {
-                Unit::Seconds | Unit::Millis => at.since(call.tx.now()),
-                Unit::UnixSeconds | Unit::UnixMillis => at.0,
-            };
-            match unit {
-                Unit::Seconds | Unit::UnixSeconds => (millis.saturating_add(500) / 1000) as i64,
-                Unit::Millis | Unit::UnixMillis => millis as i64,
-            }
+            // As in Redis, rounded to the nearest: directly after EXPIRE key 10 it is 10.
+            let millis = if unit.absolute { at.0 } else { at.since(call.tx.now()) };
+            let unit_millis = unit.millis as u64;
+            (millis.saturating_add(unit_millis / 2) / unit_millis) as i64
         }
     };
     call.reply.int(answer);

@@ -1,5 +1,5 @@
-//! Errors: of the start, for the operator ([`ConfigError`]); of CONFIG SET and REWRITE, for a client (a
-//! [`Failure`] in Redis's words). None repeats a value, which may be a password.
+//! Errors: of the start, for the operator ([`ConfigError`]); of CONFIG, for a client (a [`Failure`] in Redis's
+//! words). None repeats a value, which may be a password.
 
 use crate::error::Failure;
 use std::fmt;
@@ -27,21 +27,12 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// CONFIG SET: no setting has this name.
-pub(super) fn unknown_option(name: &[u8]) -> Failure {
-    Failure::quoting("ERR Unknown option or number of arguments for CONFIG SET - '", name, "'")
-}
-
 /// CONFIG SET: this setting cannot be changed, or not to this value.
 pub(super) fn not_set(name: &str, reason: impl fmt::Display) -> Failure {
     Failure::new(format!(
         "ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}"
     ))
 }
-
-/// CONFIG REWRITE: the server was started without a configuration file.
-pub(super) const NO_FILE: Failure =
-    Failure::fixed("ERR The server is running without a config file");
 
 /// CONFIG REWRITE: the file could not be understood or replaced.
 pub(super) fn not_rewritten(reason: impl fmt::Display) -> Failure {

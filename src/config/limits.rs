@@ -14,6 +14,18 @@ pub enum ClientClass {
     PubSub,
 }
 
+impl ClientClass {
+    /// The class of this name, in upper or lower case. Redis's older name of `replica` is `slave`.
+    pub fn named(name: &str) -> Option<ClientClass> {
+        match name.to_ascii_lowercase().as_str() {
+            "normal" => Some(ClientClass::Normal),
+            "replica" | "slave" => Some(ClientClass::Replica),
+            "pubsub" => Some(ClientClass::PubSub),
+            _ => None,
+        }
+    }
+}
+
 /// The limit of one class. Zero means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutputLimit {
@@ -40,22 +52,13 @@ pub fn parse_limits(text: &str) -> Result<LimitChanges, &'static str> {
     }
     let mut changes = LimitChanges::default();
     for [class, limit @ ..] in groups {
-        let class = parse_class(class)
+        let class = ClientClass::named(class)
             .ok_or("Invalid client class specified in buffer limit configuration.")?;
         let limit = parse_limit(limit)
             .ok_or("Error in hard, soft or soft_seconds setting in buffer limit configuration.")?;
         changes[class as usize] = Some(limit);
     }
     Ok(changes)
-}
-
-fn parse_class(word: &str) -> Option<ClientClass> {
-    match word.to_ascii_lowercase().as_str() {
-        "normal" => Some(ClientClass::Normal),
-        "replica" | "slave" => Some(ClientClass::Replica),
-        "pubsub" => Some(ClientClass::PubSub),
-        _ => None,
-    }
 }
 
 fn parse_limit([hard, soft, seconds]: &[&str; 3]) -> Option<OutputLimit> {

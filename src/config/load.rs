@@ -28,11 +28,16 @@ struct Given {
 
 impl Given {
     /// Adds a value, or says why not. The name `config` is the configuration file's.
-    fn take(&mut self, source: Source, name: &str, value: Option<&str>) -> Result<(), ConfigError> {
-        let at = source.spell(name);
+    fn take(
+        &mut self,
+        spell: Spelling,
+        name: &str,
+        value: Option<&str>,
+    ) -> Result<(), ConfigError> {
+        let at = spell(name);
         let setting = find(name);
         if setting.is_none() && name != "config" {
-            return Err(source.unknown(&at, name));
+            return Err(unknown(spell, &at, name));
         }
         let Some(value) = value else {
             return Err(ConfigError::at(at, "a value is missing (kvstore --help)"));
@@ -47,32 +52,19 @@ impl Given {
     }
 }
 
-/// The source of a value, which decides how names are written.
-#[derive(Clone, Copy)]
-enum Source {
-    Flag,
-    Variable,
-    File,
-}
+/// Writes a setting's name as a source of values does.
+type Spelling = fn(&str) -> String;
 
-impl Source {
-    /// Writes a setting's name as this source does.
-    fn spell(self, name: &str) -> String {
-        match self {
-            Source::Flag => format!("--{name}"),
-            Source::Variable => {
-                format!("KVSTORE_{}", name.to_ascii_uppercase().replace('-', "_"))
-            }
-            Source::File => name.to_string(),
-        }
-    }
+const FLAG: Spelling = |name| format!("--{name}");
+const VARIABLE: Spelling =
+    |name| format!("KVSTORE_{}", name.to_ascii_uppercase().replace('-', "_"));
+const IN_FILE: Spelling = str::to_string;
 
-    /// The error for a name that no setting has.
-    fn unknown(self, at: &str, name: &str) -> ConfigError {
-        let hint = nearest(name).map(|known| format!("; did you mean {}?", self.spell(known)));
-        let hint = hint.unwrap_or_default();
-        ConfigError::at(at, format!("no such option{hint} (kvstore --help lists them)"))
-    }
+/// The error for a name that no setting has.
+fn unknown(spell: Spelling, at: &str, name: &str) -> ConfigError {
+    let hint = nearest(name).map(|known| format!("; did you mean {}?", spell(known)));
+    let hint = hint.unwrap_or_default();
+    ConfigError::at(at, format!("no such option{hint} (kvstore --help lists them)"))
 }
 
 impl Config {
@@ -149,7 +141,7 @@ fn read_flags(args: &[String]) -> Result<Given, ConfigError> {
             return Err(ConfigError::at(format!("argument {}", index + 1), problem));
         };
         if let Some((name, value)) = flag.split_once('=') {
-            given.take(Source::Flag, name, Some(value))?;
+            given.take(FLAG, name, Some(value))?;
             continue;
         }
         let bare_means_yes = find(flag).is_some_and(|row| matches!(row.kind, Kind::YesNo));
@@ -158,7 +150,7 @@ fn read_flags(args: &[String]) -> Result<Given, ConfigError> {
             next => !bare_means_yes && !next.starts_with("--"),
         });
         let value = value.map(|(_, value)| value.as_str());
-        given.take(Source::Flag, flag, value.or(bare_means_yes.then_some("yes")))?;
+        given.take(FLAG, flag, value.or(bare_means_yes.then_some("yes")))?;
     }
     Ok(given)
 }
@@ -174,7 +166,7 @@ fn read_environment(
     for (variable, value) in env {
         let Some(name) = variable.strip_prefix("KVSTORE_") else { continue };
         let name = name.to_ascii_lowercase().replace('_', "-");
-        if let Err(unknown) = given.take(Source::Variable, &name, Some(&value))
+        if let Err(unknown) = given.take(VARIABLE, &name, Some(&value))
             // Kubernetes's are no slips, near as they may be to metrics-port.
             && nearest(&name).is_some()
             && !name.starts_with("service-")
@@ -204,7 +196,7 @@ pub(super) fn parse_line(
     let words = split_words(text).map_err(|problem| ConfigError::at(&at, problem))?;
     let Some((name, values)) = words.split_first() else { return Ok(None) };
     let at = format!("{at}: {name}");
-    let Some(setting) = find(name) else { return Err(Source::File.unknown(&at, name)) };
+    let Some(setting) = find(name) else { return Err(unknown(IN_FILE, &at, name)) };
     let value = match values {
         [value] => value.clone(),
         [_, ..] if setting.kind.takes_words() => values.join(" "),

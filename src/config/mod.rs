@@ -53,11 +53,11 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::error::Failure;
-use crate::glob::Pattern;
 use crate::lock::{Mutex, RwLock, rank};
+use crate::pubsub::glob::Pattern;
 
 pub use error::ConfigError;
-use error::{not_set, unknown_option};
+use error::not_set;
 pub use help::{help, wrap};
 pub use kind::Kind;
 use kind::Value;
@@ -141,6 +141,41 @@ pub enum Fsync {
     Never,
 }
 
+const ALWAYS: u64 = 0;
+const NEVER: u64 = u64::MAX;
+
+/// A copy of `appendfsync`, packed into a number so that reading it takes no lock.
+#[derive(Debug)]
+pub struct FsyncCell(AtomicU64);
+
+impl FsyncCell {
+    /// A cell with this policy.
+    pub fn new(policy: Fsync) -> FsyncCell {
+        let cell = FsyncCell(AtomicU64::new(ALWAYS));
+        cell.set(policy);
+        cell
+    }
+
+    /// Changes it. An interval is its milliseconds; the settings allow none below 1.
+    pub fn set(&self, policy: Fsync) {
+        let packed = match policy {
+            Fsync::Always => ALWAYS,
+            Fsync::Never => NEVER,
+            Fsync::Every(interval) => interval.as_millis() as u64,
+        };
+        self.0.store(packed, Ordering::Relaxed);
+    }
+
+    /// The policy. One relaxed load.
+    pub fn get(&self) -> Fsync {
+        match self.0.load(Ordering::Relaxed) {
+            ALWAYS => Fsync::Always,
+            NEVER => Fsync::Never,
+            millis => Fsync::Every(Duration::from_millis(millis)),
+        }
+    }
+}
+
 /// The port of the status page (`metrics-port`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricsPort {
@@ -203,6 +238,17 @@ impl Config {
         match self.text(Id::Appendfsync).as_str() {
             "always" => Fsync::Always,
             policy => checks::fsync_interval(policy).map_or(Fsync::Never, Fsync::Every),
+        }
+    }
+
+    /// How many bytes of the log may wait to be written. They count toward `maxmemory`, and a slow disk should not
+    /// cost keys, so under a limit it is little.
+    pub fn pending_bytes_max(&self) -> u64 {
+        /// However little memory there is.
+        const PENDING_BYTES_MIN: u64 = 1 << 20;
+        match self.int(Id::Maxmemory) as u64 {
+            0 => u64::MAX,
+            limit => (limit / 64).max(PENDING_BYTES_MIN),
         }
     }
 
@@ -330,7 +376,8 @@ fn changeable<'a>(names: impl Iterator<Item = &'a [u8]>) -> Result<Vec<&'static 
     let mut rows: Vec<&'static Setting> = Vec::new();
     for name in names {
         let known = str::from_utf8(name).ok().and_then(|name| Some((name, find(name)?)));
-        let (name, row) = known.ok_or_else(|| unknown_option(name))?;
+        let unknown = "ERR Unknown option or number of arguments for CONFIG SET - '";
+        let (name, row) = known.ok_or_else(|| Failure::quoting(unknown, name, "'"))?;
         if !row.at_run_time {
             return Err(not_set(name, "can't set immutable config"));
         }

@@ -1,25 +1,25 @@
-//! The log of a running server: opened and recovered at the start, read back on demand, begun anew by a new
-//! leader. When replies may leave because of it is the gate's business (`gate.rs`).
+//! The log of a running server: opened and recovered at the start, begun anew by a new leader. `gate.rs` says
+//! when replies may leave because of it.
 
 use super::gate::{Gate, misconf};
+use super::parking::Parking;
 use crate::aof::cleanup;
 use crate::aof::dir_lock::DirLock;
 use crate::aof::disk::Directory;
-use crate::aof::files::{self, Node};
-use crate::aof::log::Log;
+use crate::aof::log::{Log, PENDING_BYTES_MAX};
 use crate::aof::mark;
 use crate::aof::record::Epoch;
 use crate::aof::recovery::{self, Recovered, RecoveryError};
 use crate::clock::{Stopwatch, UnixMillis};
-use crate::config::{Config, Id};
+use crate::cluster::node::Node;
+use crate::config::{Config, FsyncCell, Id};
 use crate::error::Failure;
 use crate::loading::Loading;
 use crate::lock::{Mutex, rank};
 use crate::observe::set_aside::SetAside;
 use crate::replication::replica::settle_copy;
+use crate::store::Store;
 use crate::store::effect;
-use crate::store::effect::Seq;
-use crate::store::{Scope, Store};
 use crossbeam_channel::bounded;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,8 +27,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::thread;
 
-/// At least so much may wait to be written, however little memory there is.
-const PENDING_BYTES_MIN: u64 = 1 << 20;
 /// Payloads on their way from reading to applying, during recovery: two threads, so that both cores
 /// work.
 const LOAD_BATCH_BYTES: usize = 256 << 10;
@@ -89,7 +87,7 @@ impl Persistence {
         store.loaded(recovered.records);
         cleanup::clean_up(&dir, &recovered)?;
         let millis = watch.micros() / 1000;
-        if node.epoch > recovered.epoch {
+        if node.epoch > recovered.end.last.epoch {
             warn_of_older_log(&dir, node.epoch, &recovered).map_err(io_error)?;
         }
         let (keys, bytes) = (store.totals().keys, recovered.bytes);
@@ -112,7 +110,11 @@ impl Persistence {
             own_epoch: AtomicU64::new(node.epoch.0),
             own_epoch_crc: AtomicU32::new(0),
             lock,
-            gate: Gate::new(config.fsync()),
+            gate: Gate {
+                policy: FsyncCell::new(config.fsync()),
+                is_crowded: AtomicBool::new(false),
+                parking: Parking::default(),
+            },
             files: Mutex::new(()),
             is_stopping: AtomicBool::new(false),
             quarantined_bytes: recovered.torn.map_or(0, |torn| torn.len),
@@ -124,7 +126,7 @@ impl Persistence {
         };
         persistence.reconfigure(config);
         if let Some(base) = recovered.base {
-            persistence.log.remove_segments_before(base.position.seq).map_err(io_error)?;
+            persistence.log.remove_replaced_by(base.position.seq).map_err(io_error)?;
         }
         Ok(persistence)
     }
@@ -147,40 +149,6 @@ impl Persistence {
         Ok(epoch)
     }
 
-    /// Reads everything back from disk, as a restart would, while all shards are locked. Commands that need data
-    /// get `-LOADING` meanwhile, as in Redis.
-    ///
-    /// # Panics
-    /// If the disk fails between the two readings: only a restart helps then.
-    pub fn reload(&self, store: &Store) -> Result<(), Failure> {
-        let _steady = self.files.lock();
-        self.loading.set_active(true);
-        let result = self.reload_all(store);
-        self.loading.set_active(false);
-        result
-    }
-
-    fn reload_all(&self, store: &Store) -> Result<(), Failure> {
-        let failed = |error: &dyn std::fmt::Display| Failure::new(format!("ERR reload: {error}"));
-        // Before the shards are locked, because a sync may not start after that.
-        self.log.sync().map_err(|error| failed(&error))?;
-        let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now);
-        self.log.ensure_written(self.log.appended()).map_err(|error| failed(&error))?;
-        // All of the log is checked before memory is given up for it.
-        recovery::load(&self.dir, &self.loading, |payload| effect::check(payload).map(drop))
-            .map_err(|error| failed(&error))?;
-        tx.unwatched(|tx| {
-            tx.apply(effect::Effect::FlushAll);
-            let apply = |payload: &[u8]| effect::decode(payload, |e| tx.apply(e)).map(drop);
-            match recovery::load(&self.dir, &self.loading, apply) {
-                Err(error) if self.loading.is_given_up() => return Err(failed(&error)),
-                read => drop(read.expect("what could be read a moment ago")),
-            }
-            tx.forget_changes();
-            Ok(())
-        })
-    }
-
     /// The last leadership of this node: its epoch, and the crc of its first record.
     pub(crate) fn own_epoch(&self) -> (Epoch, u32) {
         (Epoch(self.own_epoch.load(Relaxed)), self.own_epoch_crc.load(Relaxed))
@@ -192,27 +160,18 @@ impl Persistence {
         self.log.work.notify();
     }
 
-    /// How many segments there are.
-    pub fn segments(&self) -> usize {
-        files::list(&self.dir).map_or(0, |listing| listing.segments.len())
-    }
-
-    /// How many records a follower can be sent without a full copy: the newest ones, up to this one.
-    pub fn records_kept(&self, last: Seq) -> u64 {
-        let oldest =
-            files::list(&self.dir).ok().and_then(|listing| listing.segments.first().copied());
-        oldest.map_or(0, |oldest| (last.0 + 1).saturating_sub(oldest.0))
-    }
-
     /// Follows a change of the settings.
     pub fn reconfigure(&self, config: &Config) {
-        self.gate.set_policy(config.fsync());
-        self.log.set_segment_size(config.int(Id::SegmentSize) as u64);
-        self.log.set_retention(
-            config.int(Id::ReplBacklogSize) as u64,
-            config.int(Id::ReplRetentionBytes) as u64,
-        );
-        self.log.set_pending_max(pending_max(config));
+        self.gate.policy.set(config.fsync());
+        let limits = &self.log.limits;
+        for (limit, id) in [
+            (&limits.segment_bytes, Id::SegmentSize),
+            (&limits.backlog_bytes, Id::ReplBacklogSize),
+            (&limits.pinned_bytes, Id::ReplRetentionBytes),
+        ] {
+            limit.store(config.int(id) as u64, Relaxed);
+        }
+        limits.pending_bytes.store(config.pending_bytes_max().min(PENDING_BYTES_MAX), Relaxed);
         self.log.work.notify();
     }
 
@@ -230,15 +189,6 @@ impl Persistence {
     }
 }
 
-/// How much may wait to be written. It counts toward `maxmemory`, and a slow disk should not cost keys, so under
-/// a limit it is little.
-fn pending_max(config: &Config) -> u64 {
-    match config.int(Id::Maxmemory) as u64 {
-        0 => u64::MAX,
-        limit => (limit / 64).max(PENDING_BYTES_MIN),
-    }
-}
-
 /// A node that has led wrote a record of that epoch. It may have given the record up for another leader. A mark
 /// would prove what was on the disk; without one, a warning is all that can be done.
 fn warn_of_older_log(dir: &Path, led: Epoch, recovered: &Recovered) -> io::Result<()> {
@@ -249,7 +199,7 @@ fn warn_of_older_log(dir: &Path, led: Epoch, recovered: &Recovered) -> io::Resul
             dir.display(),
             led.0,
             recovered.end.last.seq,
-            recovered.epoch.0
+            recovered.end.last.epoch.0
         );
     }
     Ok(())
@@ -260,7 +210,7 @@ fn load(dir: &Path, store: &Store, loading: &Loading) -> Result<Recovered, Recov
     let (batch_tx, batch_rx) = bounded::<Vec<u8>>(LOAD_BATCHES_MAX);
     thread::scope(|scope| {
         let applying = scope.spawn(move || {
-            let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now);
+            let mut tx = store.begin_all(true, UnixMillis::now);
             for payloads in batch_rx {
                 // No client reads meanwhile, so records need no boundary between them.
                 effect::decode(&payloads, |effect| tx.apply(effect))

@@ -6,8 +6,7 @@ use super::{Engine, Persistence, Session};
 use crate::clock::Stopwatch;
 use crate::commands::extra::usage::explain_failure;
 use crate::commands::{self, Call, Flags, Handler, Spec};
-use crate::config::Id;
-use crate::error::{Failure, Kind, LOADING, NO_AUTH};
+use crate::error::{Failure, LOADING, NO_AUTH};
 use crate::metrics::Stat;
 use crate::metrics::timeline::Step;
 use crate::protocol::{Args, Dialect, Mark, Reply};
@@ -18,7 +17,6 @@ use crate::store::effect::Seq;
 use std::sync::atomic::Ordering::Relaxed;
 
 const NOT_IN_MULTI: Failure = Failure::fixed("ERR Command not allowed inside a transaction");
-const TOO_FEW_REPLICAS: Failure = Failure::fixed("NOREPLICAS Not enough good replicas to write.");
 
 impl Engine {
     /// Called before the first request of a batch: reads the clock, the settings and the watermark that hold
@@ -32,9 +30,8 @@ impl Engine {
     /// Takes over changed settings; called also after CONFIG SET, for the rest of its batch.
     pub(crate) fn refresh_settings(&self, session: &mut Session) {
         session.config.refresh(&self.config);
-        let (slow_from, spike_from) = (session.config.slow_from, session.config.spike_from);
-        let sample_every = self.sample_every.load(Relaxed);
-        session.probe.configure(slow_from, spike_from, sample_every, session.client.id.0);
+        let sample_every = self.instruments.sample_every.load(Relaxed);
+        session.probe.configure(&session.config, sample_every, session.client.id.0);
     }
 
     /// Runs one request and writes its reply.
@@ -171,19 +168,11 @@ impl Engine {
     fn check_role(&self, flags: Flags) -> Result<(), Failure> {
         self.check_role_locked(flags)?;
         if flags.has(Flags::WRITE) {
-            let wanted = self.config.int(Id::MinReplicasToWrite) as usize;
-            let is_enough = wanted == 0 || self.good_followers() >= wanted;
-            return if is_enough {
-                Ok(())
-            } else {
-                Err(TOO_FEW_REPLICAS.of_kind(Kind::Unavailable))
-            };
+            self.followers.may_write(&self.config, || self.uptime_ms())?;
+        } else if flags.has(Flags::READONLY) {
+            self.role.may_read(&self.config, || self.uptime_ms())?;
         }
-        if flags.has(Flags::READONLY) {
-            self.role.may_read(&self.config, || self.uptime_ms())
-        } else {
-            Ok(())
-        }
+        Ok(())
     }
 
     /// The part of [`Engine::check_role`] that is asked again under the locks. Stepping down and loading take
@@ -193,16 +182,6 @@ impl Engine {
             return Err(self.role.readonly());
         }
         if self.loading.is_active() && !flags.has(Flags::LOADING) { Err(LOADING) } else { Ok(()) }
-    }
-
-    /// Followers that keep up: connected, and heard of lately (`min-replicas-max-lag`).
-    pub fn good_followers(&self) -> usize {
-        let silent_ms_max = self.config.int(Id::MinReplicasMaxLag) as u64 * 1000;
-        let now = self.uptime_ms();
-        self.followers.count(|follower| {
-            follower.online.load(Relaxed)
-                && (silent_ms_max == 0 || follower.silent_ms(now) <= silent_ms_max)
-        })
     }
 
     /// Runs a command that the guards have let through.
@@ -351,7 +330,7 @@ mod tests {
 
     /// Runs a request past the guards, as if the role had changed while it waited for its locks.
     fn run_late(engine: &Engine, session: &mut Session, request: &[u8]) -> Result<(), Failure> {
-        let (mut decoder, mut reply) = (Decoder::new(), Reply::new(Dialect::Resp2));
+        let (mut decoder, mut reply) = (Decoder::default(), Reply::new(Dialect::Resp2));
         let limits = Limits { bulk_len_max: 1 << 20, unauthenticated: false };
         assert!(matches!(decoder.step(request, limits), Decoded::Resp(_)));
         let args = decoder.args(request);
@@ -364,12 +343,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let options = [format!("--dir={}", dir.path().display())];
         let config = Config::load(&options, std::iter::empty()).unwrap();
-        let engine = Engine::open(config, crate::admin::commands()).unwrap();
+        let engine = Engine::open(config, crate::admin::commands(), Default::default()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let _peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, addr) = listener.accept().unwrap();
         let client = engine.clients.register(socket, addr, addr, 1).unwrap();
-        let mut session = engine.session(client);
+        let mut session = Session::new(&engine, client);
 
         let set = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n";
         run_late(&engine, &mut session, set).unwrap();

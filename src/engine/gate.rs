@@ -1,4 +1,4 @@
-//! The gate: when a reply may leave.
+//! The gate: when a reply may leave, and its sending.
 //!
 //! | `appendfsync` | a reply waits until the records it depends on are | so they survive |
 //! |---|---|---|
@@ -22,14 +22,18 @@ use super::parking::{Parked, Parking, UncertainReplies};
 use super::{Engine, Persistence, Session};
 use crate::aof::log::LogError;
 use crate::aof::stats::Stages;
+use crate::clients::Client;
 use crate::clients::outbox::SendError;
-use crate::config::Fsync;
+use crate::clock::Stopwatch;
+use crate::config::{Fsync, FsyncCell, OutputLimit};
 use crate::error::{Failure, Kind};
+use crate::metrics::Stat;
+use crate::observe::cut::record_cut;
+use crate::observe::probe::Unsettled;
 use crate::protocol::Reply;
 use crate::store::effect::Seq;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// The gate's answer for a batch of replies.
 #[derive(Debug)]
@@ -45,53 +49,18 @@ pub enum GateOutcome {
 /// The state of the gate.
 #[derive(Debug)]
 pub struct Gate {
-    /// `appendfsync`, packed into a number so that reading it takes no lock.
-    policy: AtomicU64,
+    /// `appendfsync`.
+    pub(crate) policy: FsyncCell,
     /// True if the sync thread served several batches the last time: one more had better join them than sync
     /// alone and make them wait.
     pub(super) is_crowded: AtomicBool,
     pub(super) parking: Parking,
 }
 
-impl Gate {
-    pub(super) fn new(policy: Fsync) -> Gate {
-        Gate {
-            policy: AtomicU64::new(pack(policy)),
-            is_crowded: AtomicBool::new(false),
-            parking: Parking::default(),
-        }
-    }
-
-    pub(super) fn set_policy(&self, policy: Fsync) {
-        self.policy.store(pack(policy), Relaxed);
-    }
-
-    /// When the log is forced to the disk. One relaxed load.
-    pub fn policy(&self) -> Fsync {
-        match self.policy.load(Relaxed) {
-            ALWAYS => Fsync::Always,
-            NEVER => Fsync::Never,
-            millis => Fsync::Every(Duration::from_millis(millis)),
-        }
-    }
-}
-
-const ALWAYS: u64 = 0;
-const NEVER: u64 = u64::MAX;
-
-/// An interval is its milliseconds; the settings allow none below 1.
-fn pack(policy: Fsync) -> u64 {
-    match policy {
-        Fsync::Always => ALWAYS,
-        Fsync::Never => NEVER,
-        Fsync::Every(interval) => interval.as_millis() as u64,
-    }
-}
-
 impl Persistence {
     /// Records up to here are as safe as `appendfsync` promises.
     pub fn promised(&self) -> Seq {
-        self.safe_under(self.gate.policy() == Fsync::Always)
+        self.safe_under(self.gate.policy.get() == Fsync::Always)
     }
 
     fn safe_under(&self, is_always: bool) -> Seq {
@@ -104,7 +73,7 @@ impl Persistence {
         if has_parked {
             return GateOutcome::Park;
         }
-        let is_always = self.gate.policy() == Fsync::Always;
+        let is_always = self.gate.policy.get() == Fsync::Always;
         if self.safe_under(is_always) >= needed {
             return GateOutcome::Open(None);
         }
@@ -123,7 +92,7 @@ impl Persistence {
     /// Makes everything up to `needed` as safe as promised, in this thread. If another thread has synced what
     /// this session `wrote`, that sync's stages are returned.
     pub fn pass_blocking(&self, needed: Seq, wrote: bool) -> Result<Stages, LogError> {
-        if self.gate.policy() != Fsync::Always {
+        if self.gate.policy.get() != Fsync::Always {
             self.log.ensure_written(needed)
         } else if wrote || self.log.durable() < needed {
             self.log.sync()
@@ -134,6 +103,56 @@ impl Persistence {
 }
 
 impl Engine {
+    /// Passes the gate with what has been answered and sends it. An error means that the client is gone or
+    /// has been cut off.
+    pub fn flush(&self, session: &mut Session, reply: &mut Reply) -> Result<(), SendError> {
+        if reply.is_over_limit() {
+            let error = SendError::OverLimit(reply.bytes().len());
+            record_cut(&self.metrics, session.client.addr, &error);
+            return Err(error);
+        }
+        let Session { monitoring, client, .. } = session;
+        let begins_monitoring =
+            monitoring.begin(&self.instruments.monitors, client, self.clients.memory());
+        let is_open = self.pass_gate(session, reply)?;
+        if is_open && !reply.bytes().is_empty() {
+            self.send_replies(session, reply)?;
+        }
+        if begins_monitoring {
+            // The first line comes after the reply to MONITOR.
+            session.client.wait_unparked();
+        }
+        session.monitoring.feed(&session.config, &self.metrics)
+    }
+
+    /// Sends a session's replies that have passed the gate.
+    pub(crate) fn send_replies(
+        &self,
+        session: &mut Session,
+        reply: &mut Reply,
+    ) -> Result<(), SendError> {
+        let limit = session.output_limit();
+        let sent = self.send(&session.client, reply, limit, &mut session.probe.unsettled);
+        reply.clear();
+        sent
+    }
+
+    fn send(
+        &self,
+        client: &Client,
+        reply: &Reply,
+        limit: OutputLimit,
+        unsettled: &mut Unsettled,
+    ) -> Result<(), SendError> {
+        let stopwatch = unsettled.is_observed().then(Stopwatch::start);
+        let sent = client.outbox.send(reply.bytes(), reply.largest_value(), limit);
+        if let Some(stopwatch) = stopwatch {
+            unsettled.sent(stopwatch.nanos());
+        }
+        self.metrics[Stat::OutputBytes].add(reply.bytes().len() as u64);
+        sent.inspect_err(|error| record_cut(&self.metrics, client.addr, error))
+    }
+
     /// Passes the gate with a batch: its replies, which are to be sent now (true) or have been parked, and its
     /// messages to subscribers. An error means that too much is parked for this client.
     pub fn pass_gate(&self, session: &mut Session, reply: &mut Reply) -> Result<bool, SendError> {
@@ -187,7 +206,9 @@ impl Engine {
         let client = Arc::clone(&session.client);
         let limit = session.output_limit();
         let before = if client.has_parked() { session.parked_until } else { Seq(0) };
-        client.park(reply, limit).inspect_err(|error| self.record_cut(client.addr, error))?;
+        client
+            .park(reply, limit)
+            .inspect_err(|error| record_cut(&self.metrics, client.addr, error))?;
         session.parked_until = before.max(needed);
         let mut empty = Reply::new(reply.dialect());
         empty.set_limit(client.outbox.room(limit));
@@ -227,8 +248,11 @@ impl Engine {
             }
             let stages = stages.as_ref().copied().unwrap_or_default();
             parked.unsettled.left(self, &parked.client, parked.began, Some(stages));
-            self.send_parked(&mut parked);
-            parked.client.unpark();
+            let Parked { client, reply, limit, bytes, unsettled, .. } = &mut parked;
+            client.outbox.unpark(*bytes);
+            // An error means that the client is gone or has been cut off: it will not miss them.
+            let _ = self.send(client, reply, *limit, unsettled);
+            client.unpark();
         })
     }
 }

@@ -11,12 +11,8 @@ pub struct Queue {
     bytes: Vec<u8>,
     spans: Vec<Span>,
     commands: Vec<Queued>,
-    /// The flags of all commands together.
-    flags: Flags,
-    /// One of the commands may not run while data is loaded.
-    needs_data: bool,
     /// A command was refused, so EXEC will be refused too.
-    failed: bool,
+    pub(super) has_failed: bool,
 }
 
 #[derive(Debug)]
@@ -34,22 +30,19 @@ impl Queue {
             self.spans.push(Span { start, end: self.bytes.len() });
         }
         self.commands.push(Queued { found, spans_end: self.spans.len() });
-        self.flags = self.flags.and(found.command.flags);
-        self.needs_data |= !found.command.flags.has(Flags::LOADING);
     }
 
     /// The flags of all commands together; LOADING only if each has it.
     pub(super) fn flags(&self) -> Flags {
-        if self.needs_data {
-            self.flags.without(Flags::LOADING)
-        } else {
-            self.flags.and(Flags::LOADING)
-        }
+        let mut each = self.commands.iter().map(|queued| queued.found.command.flags);
+        let together = each.clone().fold(Flags::LOADING, Flags::and);
+        let all_have_it = each.all(|flags| flags.has(Flags::LOADING));
+        if all_have_it { together } else { together.without(Flags::LOADING) }
     }
 
     /// Refuses EXEC. Nothing queued will run, so nothing is kept.
     pub(super) fn fail(&mut self) {
-        *self = Queue { failed: true, ..Queue::default() };
+        *self = Queue { has_failed: true, ..Queue::default() };
     }
 
     pub(super) fn commands(&self) -> impl Iterator<Item = (Resolved, Args<'_>)> + Clone {
@@ -64,11 +57,6 @@ impl Queue {
     /// How many commands are queued.
     pub(super) fn len(&self) -> usize {
         self.commands.len()
-    }
-
-    /// True if EXEC will be refused.
-    pub(super) fn has_failed(&self) -> bool {
-        self.failed
     }
 
     pub(super) fn allocated_bytes(&self) -> usize {

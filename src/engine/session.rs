@@ -9,7 +9,7 @@ use crate::clients::Client;
 use crate::clients::pause::PauseKind;
 use crate::clock::Reading;
 use crate::commands::{Flags, Spec};
-use crate::config::{ConfigSnapshot, OutputLimit};
+use crate::config::{ConfigSnapshot, Id, OutputLimit};
 use crate::error::Failure;
 use crate::metrics::timeline::Step;
 use crate::observe::monitor::Monitoring;
@@ -17,9 +17,8 @@ use crate::observe::probe::Probe;
 use crate::protocol::{Args, Dialect};
 use crate::pubsub::Subscriptions;
 use crate::pubsub::notify::Notice;
+use crate::store::Watches;
 use crate::store::effect::Seq;
-use crate::store::{Store, Watches};
-use std::fmt;
 use std::sync::Arc;
 
 /// The mode of CLIENT REPLY: are replies sent?
@@ -71,20 +70,12 @@ pub enum Mode {
     Executing,
 }
 
-type ServeFn = dyn FnOnce(&Engine, &mut Session, &[u8]) -> Result<bool, Failure> + Send;
-
 /// Takes over a connection: it is given the bytes that were received after the request. Returns whether it
 /// served something until the end of the connection.
-pub struct Serve(pub Box<ServeFn>);
-
-impl fmt::Debug for Serve {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Serve")
-    }
-}
+pub type Serve = Box<dyn FnOnce(&Engine, &mut Session, &[u8]) -> Result<bool, Failure> + Send>;
 
 /// The connection's future after a command.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub enum Ending {
     /// It goes on.
     #[default]
@@ -98,7 +89,6 @@ pub enum Ending {
 }
 
 /// The state of one connection.
-#[derive(Debug)]
 pub struct Session {
     /// The part that other threads see.
     pub client: Arc<Client>,
@@ -150,38 +140,30 @@ pub struct Session {
     pub(crate) record: Vec<u8>,
     /// CLIENT PAUSE inside the EXEC that runs: it begins at the end.
     pub(crate) pauses: Vec<(PauseKind, u64)>,
-    /// MONITOR was called in this batch; the dialect of its lines.
-    pub(crate) begins_monitoring: Option<Dialect>,
-    /// While it monitors.
-    pub monitoring: Option<Monitoring>,
+    /// MONITOR.
+    pub monitoring: Monitoring,
 }
 
 impl Session {
-    /// A new connection.
-    pub fn new(
-        client: Arc<Client>,
-        subscriptions: Subscriptions,
-        authenticated: bool,
-        store: Arc<Store>,
-        config: ConfigSnapshot,
-    ) -> Session {
-        let watches = Watches::new(store, Arc::clone(&client.watch_fired));
+    /// The session of a new connection.
+    pub fn new(engine: &Engine, client: Arc<Client>) -> Session {
+        let (pubsub, subscriber) = (Arc::clone(&engine.pubsub), Arc::clone(&client.subscriber));
         Session {
+            authenticated: engine.config.text(Id::Requirepass).is_empty(),
+            watches: Watches::new(Arc::clone(&engine.store), Arc::clone(&client.watch_fired)),
+            config: ConfigSnapshot::of(&engine.config),
+            subscriptions: Subscriptions::new(pubsub, subscriber, engine.clients.memory()),
             client,
-            authenticated,
             resp: Dialect::Resp2,
             sent_resp: false,
             asked_for_resp: false,
             reply_mode: ReplyMode::On,
             mode: Mode::Direct,
-            watches,
             ending: Ending::None,
-            config,
             probe: Probe::default(),
             reading: Reading::now(),
             waited: false,
             auth_failures: 0,
-            subscriptions,
             notices: Vec::new(),
             last_write: Seq(0),
             last_write_epoch: (Epoch(0), 0),
@@ -192,8 +174,7 @@ impl Session {
             parked_until: Seq(0),
             record: Vec::new(),
             pauses: Vec::new(),
-            begins_monitoring: None,
-            monitoring: None,
+            monitoring: Monitoring::Off,
         }
     }
 
@@ -221,10 +202,7 @@ impl Session {
     /// Messages and monitored commands are written in RESP from now on.
     fn speak_resp(&mut self) {
         self.client.subscriber.speak(self.resp);
-        if let Some(monitoring) = &self.monitoring {
-            monitoring.speak(self.resp);
-        }
-        self.begins_monitoring = self.begins_monitoring.map(|_| self.resp);
+        self.monitoring.speak(self.resp);
     }
 
     /// Bytes kept from one request to the next, counted as the client's memory.

@@ -14,6 +14,7 @@ use super::Engine;
 use crate::clock::Stopwatch;
 use crate::config::Id;
 use crate::metrics::Stat;
+use crate::observe::cut::cut_slow_clients;
 use crate::store::SHARDS;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -41,7 +42,7 @@ pub fn sweep(engine: &Engine) {
         if may_sweep && engine.active_expire.load(Relaxed) && engine.may_delete() {
             sweep_once(engine);
         }
-        engine.cut_slow_clients();
+        cut_slow_clients(&engine.clients, &engine.config, &engine.metrics);
         if let Some(persistence) = &engine.persistence {
             persistence.aside.look(engine.config.int(Id::SetAsideWarnSize) as u64);
         }
@@ -100,5 +101,5 @@ fn sweep_once(engine: &Engine) {
     }
     engine.metrics[Stat::ExpiredKeys].add(expired as u64);
     engine.metrics[Stat::ExpireCycleMicros].add(stopwatch.micros());
-    engine.latency.note(&engine.config, "expire-cycle", stopwatch.nanos());
+    engine.instruments.latency.note(&engine.config, "expire-cycle", stopwatch.nanos());
 }

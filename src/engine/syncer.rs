@@ -26,7 +26,8 @@ const YIELDS_IN_VAIN_MAX: usize = 2;
 
 /// Runs until [`Persistence::stop_syncing`], which is called after the last connection; then writes and
 /// syncs what is left.
-pub fn run(engine: &Engine, persistence: &Persistence) {
+pub fn run(engine: &Engine) {
+    let Some(persistence) = &engine.persistence else { return };
     let log = &persistence.log;
     let mut last_sync = Instant::now();
     while !persistence.is_stopping.load(SeqCst) {
@@ -35,7 +36,7 @@ pub fn run(engine: &Engine, persistence: &Persistence) {
             sync_for_parked(engine, persistence);
             continue;
         }
-        let interval = match persistence.gate.policy() {
+        let interval = match persistence.gate.policy.get() {
             Fsync::Every(interval) => Some(interval),
             Fsync::Always => Some(LOOK_EVERY),
             Fsync::Never => None,
@@ -57,7 +58,7 @@ pub fn run(engine: &Engine, persistence: &Persistence) {
 /// durable, no interval runs: the next one begins with the first write.
 fn wait(persistence: &Persistence, interval: Option<Duration>, last_sync: &mut Instant) {
     let (log, gate) = (&persistence.log, &persistence.gate);
-    let policy = gate.policy();
+    let policy = gate.policy.get();
     let failed = log.has_failed();
     let is_durable = || log.durable() == log.appended();
     let is_idle = interval.is_some() && is_durable();
@@ -75,7 +76,7 @@ fn wait(persistence: &Persistence, interval: Option<Duration>, last_sync: &mut I
             || log.is_full()
             || persistence.is_stopping.load(SeqCst)
             || log.has_failed() != failed
-            || gate.policy() != policy
+            || gate.policy.get() != policy
     });
     log.awaits_writes.store(false, SeqCst);
     if is_idle {

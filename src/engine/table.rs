@@ -16,6 +16,14 @@ pub struct ServerCall<'c> {
     pub reply: &'c mut Reply,
 }
 
+impl ServerCall<'_> {
+    /// Answers OK.
+    pub fn ok(&mut self) -> Result<(), Failure> {
+        self.reply.ok();
+        Ok(())
+    }
+}
+
 /// The function of a command about the server or its connections.
 pub type ServerHandler = fn(&mut ServerCall<'_>, Args<'_>) -> Result<(), Failure>;
 

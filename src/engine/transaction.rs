@@ -29,7 +29,7 @@ use super::table::{Resolved, Run};
 use crate::commands::Flags;
 use crate::error::Failure;
 use crate::protocol::{Args, Reply};
-use crate::store::{Scope, Tx};
+use crate::store::Tx;
 
 const ABORTED: Failure =
     Failure::fixed("EXECABORT Transaction discarded because of previous errors.");
@@ -38,12 +38,6 @@ const QUEUE_FULL: Failure = Failure::fixed(
 );
 const RECORD_FULL: Failure =
     Failure::fixed("ERR what this transaction has written exceeds client-query-buffer-limit");
-
-/// A place in the answer to EXEC that is filled in later.
-struct Hole {
-    index: usize,
-    position: usize,
-}
 
 impl Engine {
     /// Keeps a command for EXEC.
@@ -56,7 +50,7 @@ impl Engine {
     ) -> Result<(), Failure> {
         let Mode::Queueing(queue) = &mut session.mode else { unreachable!("see `queues`") };
         // A command that will not run is not kept.
-        if !queue.has_failed() && !session.watches.is_flagged() {
+        if !queue.has_failed && !session.watches.is_flagged() {
             if queue.allocated_bytes() + queue::size(args) > session.config.query_bytes_max {
                 queue.fail();
                 session.record_transaction();
@@ -92,15 +86,15 @@ impl Engine {
         result
     }
 
-    /// Runs the commands on data at one instant. Returns the places in the answer of the others.
+    /// Runs the commands on data at one instant. Returns where in the buffer the answers of the others go.
     fn run_on_data(
         &self,
         session: &mut Session,
         queue: &Queue,
         reply: &mut Reply,
-    ) -> Result<Vec<Hole>, Failure> {
+    ) -> Result<Vec<usize>, Failure> {
         let mut holes = Vec::new();
-        if queue.has_failed() {
+        if queue.has_failed {
             return Err(ABORTED);
         }
         // A load holds the shards of watched keys and replaces them.
@@ -118,9 +112,9 @@ impl Engine {
         let record_bytes_max = session.config.query_bytes_max;
         let own = session.probe.suspend();
         reply.array(queue.len());
-        for (index, (found, args)) in queue.commands().enumerate() {
+        for (found, args) in queue.commands() {
             let Run::Data(handler) = found.run else {
-                holes.push(Hole { index, position: reply.bytes().len() });
+                holes.push(reply.bytes().len());
                 reply.skip_element();
                 continue;
             };
@@ -144,7 +138,7 @@ impl Engine {
     fn begin_transaction(&self, session: &mut Session, queue: &Queue) -> Tx<'_> {
         let write = queue.flags().has(Flags::WRITE);
         let tx = if queue.flags().has(Flags::ALL_KEYS) {
-            self.store.begin_scope(Scope::All, write, || self.clock.now())
+            self.store.begin_all(write, || self.clock.now())
         } else {
             let keys = queue.commands().flat_map(|(found, args)| found.command.keys(args));
             self.store.begin_several(keys.chain(session.watches.keys()), write, || self.clock.now())
@@ -157,21 +151,21 @@ impl Engine {
         &self,
         session: &mut Session,
         queue: &Queue,
-        holes: &[Hole],
+        holes: &[usize],
         reply: &mut Reply,
     ) {
-        let Some(first) = holes.first() else { return };
-        let written = reply.cut(first.position);
-        let (mut done, mut holes) = (0, holes.iter().peekable());
-        for (index, (found, args)) in queue.commands().enumerate() {
-            let Some(hole) = holes.next_if(|hole| hole.index == index) else { continue };
-            let upto = hole.position - first.position;
-            reply.raw(&written[std::mem::replace(&mut done, upto)..upto]);
-            let mut element = reply.element(index, queue.len());
-            let mark = element.mark();
-            let result = self.run(session, found, args, &mut element);
-            self.answer_failure(result, &mark, args, &mut element);
-            reply.add_element(&element);
+        let Some(&first) = holes.first() else { return };
+        let (written, mut done) = (reply.cut(first), 0);
+        let numbered = queue.commands().enumerate();
+        let server_commands = numbered.filter(|(_, (found, _))| !matches!(found.run, Run::Data(_)));
+        for ((index, (found, args)), hole) in server_commands.zip(holes) {
+            reply.raw(&written[done..hole - first]);
+            done = hole - first;
+            reply.element(index, queue.len(), |reply| {
+                let mark = reply.mark();
+                let result = self.run(session, found, args, reply);
+                self.answer_failure(result, &mark, args, reply);
+            });
         }
         reply.raw(&written[done..]);
     }

@@ -7,7 +7,6 @@ use crate::clients::pause::PauseKind;
 use crate::commands::Flags;
 use crate::error::Failure;
 use crate::signal::Signal;
-use crate::store::Scope;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -37,7 +36,7 @@ impl Engine {
         self.pause.begin(kind, Instant::now(), millis);
         // A follower's only writes are its leader's, and a full copy may hold its locks for long.
         if !self.role.is_follower() {
-            drop(self.store.begin_scope(Scope::All, true, || self.clock.now()));
+            drop(self.store.begin_all(true, || self.clock.now()));
         }
     }
 

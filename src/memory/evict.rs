@@ -23,7 +23,7 @@
 //!   reader for none.
 //! - **Not promised.** That the least used key goes; that a limit lowered by a lot is reached at once.
 
-use super::evictor::{Candidate, Policy, Spoils, decay_minutes};
+use super::evictor::{Candidate, Policy};
 use super::recency::Tracking;
 use super::sample;
 use crate::clock::Stopwatch;
@@ -31,6 +31,7 @@ use crate::config::Id;
 use crate::engine::Engine;
 use crate::error::{Failure, Kind};
 use crate::metrics::Stat;
+use crate::store::Event;
 
 const OUT_OF_MEMORY: Failure =
     Failure::fixed("OOM command not allowed when used memory > 'maxmemory'.")
@@ -58,7 +59,7 @@ impl Engine {
         while self.is_over_limit() {
             self.evict_some()?;
         }
-        self.latency.note(&self.config, "eviction-cycle", stopwatch.nanos());
+        self.instruments.latency.note(&self.config, "eviction-cycle", stopwatch.nanos());
         Ok(true)
     }
 
@@ -79,21 +80,16 @@ impl Engine {
             persistence.write_pending(PENDING_BYTES_FLUSH)?;
         }
         let policy = Policy::of(&self.config).ok_or(OUT_OF_MEMORY)?;
-        let mut evictor = self.evictor.lock();
-        let mut any_may_go = true;
+        let (mut events, mut any_may_go) = (Vec::new(), true);
+        let mut remove =
+            |record: &mut Vec<u8>, candidate| self.remove(policy, record, candidate, &mut events);
+        let mut evictor = self.memory_state.evictor.lock();
         for _ in 0..STEP_KEYS {
             if !any_may_go || !self.is_over_limit() {
                 break;
             }
-            any_may_go = evictor.evict(
-                &self.store,
-                &self.config,
-                policy,
-                || self.clock.now(),
-                |spoils, candidate| self.remove(policy, spoils, candidate),
-            );
+            any_may_go = evictor.evict(&self.store, policy, || self.clock.now(), &mut remove);
         }
-        let events = std::mem::take(&mut evictor.spoils.events);
         drop(evictor);
         if let Some(persistence) = &self.persistence {
             persistence.log.work.notify();
@@ -108,26 +104,31 @@ impl Engine {
             return Tracking::Time;
         }
         let log_factor = self.config.int(Id::LfuLogFactor) as u32;
-        Tracking::Frequency { log_factor, decay_minutes: decay_minutes(&self.config) }
+        Tracking::Frequency { log_factor, decay_minutes: self.config.int(Id::LfuDecayTime) as u32 }
     }
 
     /// Removes a candidate, if its score is still as high.
-    fn remove(&self, policy: Policy, spoils: &mut Spoils, candidate: Candidate) -> bool {
-        let decay_minutes = decay_minutes(&self.config);
+    fn remove(
+        &self,
+        policy: Policy,
+        record: &mut Vec<u8>,
+        candidate: Candidate,
+        events: &mut Vec<Event>,
+    ) -> bool {
         let mut tx = self.begin_shard(candidate.key.shard);
         let now = tx.now();
         if !self.may_delete() {
             return false;
         }
-        tx.record_into(std::mem::take(&mut spoils.record));
-        let goes = |key| policy.score(key, now, decay_minutes) >= candidate.score;
+        tx.record_into(std::mem::take(record));
+        let goes = |key| policy.score(key, now) >= candidate.score;
         let evicted = sample::evict(&mut tx, candidate.key, goes);
         let append = |payload: &[u8]| match &self.persistence {
             Some(persistence) => persistence.log.append(payload, now),
             None => Default::default(),
         };
-        (_, spoils.record) = tx.commit(append);
-        spoils.events.append(&mut tx.take_events());
+        (_, *record) = tx.commit(append);
+        events.append(&mut tx.take_events());
         drop(tx);
         self.metrics[Stat::EvictedKeys].add(evicted.is_some().into());
         evicted.is_some()

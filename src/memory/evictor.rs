@@ -3,7 +3,7 @@
 use super::sample::{Odds, Sample};
 use crate::clock::UnixMillis;
 use crate::config::{Config, Id};
-use crate::store::{Event, Store};
+use crate::store::Store;
 use fastrand::Rng;
 
 /// As in Redis. A larger pool gains nothing that more samples would not.
@@ -28,6 +28,9 @@ pub struct Policy {
     order: Order,
     /// Only keys with a deadline go.
     volatile: bool,
+    /// `maxmemory-samples`, and `lfu-decay-time`.
+    samples: i64,
+    decay_minutes: u32,
 }
 
 impl Policy {
@@ -40,14 +43,19 @@ impl Policy {
             "ttl" => Order::ExpiringSoonest,
             _ => Order::Random,
         };
-        Some(Policy { order, volatile: scope == "volatile" })
+        let samples = match order {
+            Order::Random => 1,
+            _ => config.int(Id::MaxmemorySamples).min(SAMPLES_MAX),
+        };
+        let decay_minutes = config.int(Id::LfuDecayTime) as u32;
+        Some(Policy { order, volatile: scope == "volatile", samples, decay_minutes })
     }
 
     /// The key with the highest score goes first. A score rises while the key is not used and falls when it is.
-    pub fn score(self, key: Sample, now: UnixMillis, decay_minutes: u32) -> u64 {
+    pub fn score(self, key: Sample, now: UnixMillis) -> u64 {
         match self.order {
             Order::IdleLongest => key.recency.idle_millis(now),
-            Order::UsedLeast => u64::from(u8::MAX - key.recency.frequency(now, decay_minutes)),
+            Order::UsedLeast => u64::from(u8::MAX - key.recency.frequency(now, self.decay_minutes)),
             Order::ExpiringSoonest => u64::MAX - key.deadline.map_or(u64::MAX, |at| at.0),
             Order::Random => 0,
         }
@@ -94,39 +102,29 @@ pub struct Evictor {
     /// Evictions until the odds are counted again.
     odds_last: usize,
     random: Rng,
-    /// For the caller.
-    pub spoils: Spoils,
-}
-
-/// The by-products of evictions, handed to the caller.
-#[derive(Debug, Default)]
-pub struct Spoils {
-    /// The buffer for records, used again.
+    /// The caller's buffer for records, used again.
     pub record: Vec<u8>,
-    /// To be published when the evictor's lock is released.
-    pub events: Vec<Event>,
 }
 
 impl Evictor {
-    /// Evicts one key of `store`. `remove` removes a candidate, unless its score has fallen. Returns false if no key
-    /// may go.
+    /// Evicts one key of `store`. `remove` is given `record` and removes a candidate, unless its score has fallen.
+    /// Returns false if no key may go.
     pub fn evict(
         &mut self,
         store: &Store,
-        config: &Config,
         policy: Policy,
         now: impl Fn() -> UnixMillis,
-        mut remove: impl FnMut(&mut Spoils, Candidate) -> bool,
+        mut remove: impl FnMut(&mut Vec<u8>, Candidate) -> bool,
     ) -> bool {
         if self.policy != Some(policy) {
             *self = Evictor { policy: Some(policy), ..Evictor::default() };
         }
         for _ in 0..ROUNDS_MAX {
-            if !self.draw(store, config, policy, now()) {
+            if !self.draw(store, policy, now()) {
                 return false;
             }
             while let Some(best) = self.pool.0.pop() {
-                if remove(&mut self.spoils, best) {
+                if remove(&mut self.record, best) {
                     self.odds_last = self.odds_last.saturating_sub(1);
                     return true;
                 }
@@ -138,30 +136,21 @@ impl Evictor {
     }
 
     /// Adds random keys to the pool. Returns false if there are none.
-    fn draw(&mut self, store: &Store, config: &Config, policy: Policy, now: UnixMillis) -> bool {
+    fn draw(&mut self, store: &Store, policy: Policy, now: UnixMillis) -> bool {
         if self.odds_last == 0 {
             self.odds = Odds::of(store, policy.volatile);
             // A few keys more or fewer among thousands do not matter; counting takes 256 locks.
             self.odds_last = self.odds.total() / 64;
         }
-        let samples = match policy.order {
-            Order::Random => 1,
-            _ => config.int(Id::MaxmemorySamples).min(SAMPLES_MAX),
-        };
-        for _ in 0..samples {
+        for _ in 0..policy.samples {
             let Some(shard) = self.odds.draw(&mut self.random) else { return false };
             if let Some(key) = Sample::draw(store, shard, policy.volatile, &mut self.random) {
-                let score = policy.score(key, now, decay_minutes(config));
+                let score = policy.score(key, now);
                 self.pool.offer(Candidate { score, key });
             }
         }
         true
     }
-}
-
-/// `lfu-decay-time`
-pub fn decay_minutes(config: &Config) -> u32 {
-    config.int(Id::LfuDecayTime) as u32
 }
 
 #[cfg(test)]
@@ -204,7 +193,7 @@ mod tests {
         let set = |policy: &str| {
             config.set_many(&[(b"maxmemory-policy", policy.as_bytes())]).expect("a policy");
             let policy = Policy::of(&config).expect("keys go");
-            move |recency, deadline| policy.score(key(recency, deadline), now, 1)
+            move |recency, deadline| policy.score(key(recency, deadline), now)
         };
         let score = set("volatile-lru");
         assert!(score(used(9000), None) > score(used(100), None));

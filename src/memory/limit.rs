@@ -13,7 +13,7 @@
 
 use crate::config::Id;
 use crate::engine::Engine;
-use crate::process;
+use crate::metrics::process;
 use crate::store::Totals;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -44,7 +44,7 @@ impl Engine {
             data: self.store.totals(),
             clients: self.clients.memory().get(),
             log: self.pending_bytes(),
-            loss: self.memory_loss.load(Relaxed),
+            loss: self.memory_state.loss.load(Relaxed),
             used: self.used_memory(),
             peak: self.memory_peak(),
             limit: self.config.int(Id::Maxmemory) as usize,
@@ -54,30 +54,33 @@ impl Engine {
 
     /// The memory that counts toward `maxmemory`, in bytes.
     pub fn used_memory(&self) -> usize {
-        self.counted_memory() + self.memory_loss.load(Relaxed)
+        self.counted_memory() + self.memory_state.loss.load(Relaxed)
     }
 
     fn counted_memory(&self) -> usize {
-        self.startup_bytes + self.store.bytes() + self.clients.memory().get() + self.pending_bytes()
+        self.memory_state.startup_bytes
+            + self.store.bytes()
+            + self.clients.memory().get()
+            + self.pending_bytes()
     }
 
     /// The sweeper's part: asks the kernel for the loss, ten times a second.
     pub(crate) fn watch_memory(&self) {
         let limit = self.config.int(Id::Maxmemory) as usize;
         let resident = if limit > 0 { process::resident_bytes().unwrap_or(0) } else { 0 };
-        self.memory_loss.store(loss(resident, self.counted_memory(), limit), Relaxed);
+        self.memory_state.loss.store(loss(resident, self.counted_memory(), limit), Relaxed);
         self.memory_peak();
     }
 
     /// The most memory that was seen in use, by the sweeper ten times a second or by a caller.
     pub(crate) fn memory_peak(&self) -> usize {
         let used = self.used_memory();
-        self.memory_peak.fetch_max(used, Relaxed).max(used)
+        self.memory_state.peak.fetch_max(used, Relaxed).max(used)
     }
 
     /// Warns of settings that make the server useless or contradict each other, among those that `is_given` names.
     pub fn advise(&self, is_given: impl Fn(Id) -> bool) {
-        let empty_bytes = self.startup_bytes + self.empty_store_bytes;
+        let empty_bytes = self.memory_state.startup_bytes + self.memory_state.empty_store_bytes;
         let advice = self.config.advice(empty_bytes, self.used_memory());
         for (_, text) in advice.iter().filter(|(about, _)| about.iter().any(|id| is_given(*id))) {
             log::warn!("{text}");

@@ -6,7 +6,7 @@
 use super::recency::Recency;
 use crate::clock::UnixMillis;
 use crate::store::effect::Effect;
-use crate::store::{SHARDS, Shard, Store, Tx};
+use crate::store::{Entry, SHARDS, Shard, Store, Tx};
 use fastrand::Rng;
 
 /// Redis, too, gives up looking for a live key among expired ones after so many tries.
@@ -97,12 +97,12 @@ impl Sample {
 pub fn evict(tx: &mut Tx<'_>, old: Sample, goes: impl Fn(Sample) -> bool) -> Option<Vec<u8>> {
     let volatile = old.deadline.is_some();
     let shard = tx.held(old.shard);
-    let still_goes = |&at: &usize| {
+    let still_goes = |&(at, _): &(usize, &Entry)| {
         let new = Sample::at(shard, old.shard, at, volatile);
         new.deadline.is_some() == volatile && goes(new)
     };
-    let at = shard.table().slots_of(old.place).find(still_goes)?;
-    let key = shard.table().entry(at).key().to_vec();
+    let (_, entry) = shard.table().slots_of(old.place).find(still_goes)?;
+    let key = entry.key().to_vec();
     tx.apply(Effect::Del { keys: &[&key] });
     tx.emit("evicted", &key);
     Some(key)
@@ -122,21 +122,24 @@ pub fn random_key(tx: &Tx<'_>, random: &mut Rng) -> Option<Vec<u8>> {
         }
     }
     let mut found = None;
-    tx.each_live(|entry| found = Some(entry.key().to_vec()));
+    tx.scan(0, |entry| {
+        found = tx.is_live(entry).then(|| entry.key().to_vec());
+        found.is_none()
+    });
     found
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Scope, Totals};
+    use crate::store::Totals;
     use std::collections::BTreeMap;
 
     const NOW: UnixMillis = UnixMillis(1_000_000);
 
     fn filled(keys: u32, deadline: impl Fn(u32) -> Option<UnixMillis>) -> Store {
         let store = Store::new();
-        let mut tx = store.begin_scope(Scope::All, true, || NOW);
+        let mut tx = store.begin_all(true, || NOW);
         for n in 0..keys {
             tx.apply(Effect::Set { key: &n.to_le_bytes(), value: b"v", deadline: deadline(n) });
         }
@@ -183,7 +186,7 @@ mod tests {
         let store = filled(20_000, volatile);
         assert_even(&draws(&store, true, 2000), 20);
         // Leave hundreds of leftovers beside a single true one.
-        let mut tx = store.begin_scope(Scope::All, true, || NOW);
+        let mut tx = store.begin_all(true, || NOW);
         for n in (0..20_000u32).filter(|n| n % 1000 != 0) {
             let key = &n.to_le_bytes()[..];
             tx.apply(Effect::PexpireAt { key, deadline: UnixMillis(NOW.0 + 5000) });
@@ -228,11 +231,11 @@ mod tests {
         let store = filled(1000, |n| n.is_multiple_of(3).then_some(UnixMillis(NOW.0 + 9)));
         assert_eq!(store.totals(), counted(&store));
         assert_eq!((store.totals().keys, store.totals().volatile), (1000, 334));
-        let mut tx = store.begin_scope(Scope::All, true, || NOW);
+        let mut tx = store.begin_all(true, || NOW);
         tx.apply(Effect::Del { keys: &[&7u32.to_le_bytes(), &8u32.to_le_bytes()] });
         drop(tx);
         assert_eq!(store.totals(), counted(&store));
-        let mut tx = store.begin_scope(Scope::All, true, || NOW);
+        let mut tx = store.begin_all(true, || NOW);
         tx.apply(Effect::FlushAll);
         drop(tx);
         assert_eq!(store.totals(), Totals::default());

@@ -8,6 +8,7 @@
 
 pub mod histogram;
 pub mod latency;
+pub mod process;
 pub mod timeline;
 
 pub use self::histogram::{Histogram, HistogramSnapshot, LocalHistogram};

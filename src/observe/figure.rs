@@ -57,20 +57,24 @@ impl Figure {
     }
 }
 
+const fn figure(field: &'static str, read: Read) -> Figure {
+    Figure { field, family: None, status: "", read }
+}
+
 /// A figure of INFO; other pages are added to the row.
 pub(super) const fn info(field: &'static str, read: fn(&Seen<'_>) -> Value) -> Figure {
-    Figure { field, family: None, status: "", read: Read::One(read) }
+    figure(field, Read::One(read))
 }
 
 /// A figure that is not in INFO.
 pub(super) const fn other(read: fn(&Seen<'_>) -> Value) -> Figure {
-    info("", read)
+    figure("", Read::One(read))
 }
 
 pub(super) const fn fields(write: fn(&Seen<'_>, &mut String)) -> Figure {
-    Figure { field: "", family: None, status: "", read: Read::Fields(write) }
+    figure("", Read::Fields(write))
 }
 
 pub(super) const fn samples(write: fn(&Seen<'_>, &mut Samples<'_>)) -> Figure {
-    Figure { field: "", family: None, status: "", read: Read::Samples(write) }
+    figure("", Read::Samples(write))
 }

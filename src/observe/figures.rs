@@ -2,8 +2,7 @@
 //! how it is read.
 //!
 //! A row without a field is not in INFO, one without a family not in `/metrics`, one without a key not in
-//! `/status.json`. Rows stand in INFO's order, which is Redis's. The other two pages are ordered by topic;
-//! the lists of their order are in `prometheus.rs` and `status.rs`.
+//! `/status.json`. Rows stand in INFO's order, which is Redis's, and the other pages follow it.
 
 use super::REDIS_VERSION;
 use super::figure::{Figure, fields, info, other, samples};
@@ -14,11 +13,10 @@ use super::labelled::{
 use super::samples::{RECORDS, SECONDS};
 use super::seen::Seen;
 use super::value::{Value, decimal, human, known, literal, number, ok_or_err, percent, text};
-use crate::aof::epochs::EpochStart;
+use crate::aof::record::Position;
 use crate::clock::{self, UnixMillis};
 use crate::config::Id;
-use crate::metrics::Stat;
-use crate::process;
+use crate::metrics::{Stat, process};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Sections of INFO in their order: heading, whether a plain INFO shows it, rows. The heading in lower case is
@@ -94,10 +92,10 @@ const MEMORY: &[Figure] = &[
     info("used_memory_peak_human", |s| human(s.memory.peak)),
     info("used_memory_peak_perc", |s| percent(s.memory.used, s.memory.peak)),
     info("used_memory_overhead", |s| s.memory.used.saturating_sub(s.memory.data.bytes).into()),
-    info("used_memory_startup", |s| s.engine.startup_bytes.into()),
+    info("used_memory_startup", |s| s.engine.memory_state.startup_bytes.into()),
     info("used_memory_dataset", |s| s.memory.data.bytes.into()).status("memory.data")
         .gauge("kvstore_memory_data_bytes", "Memory for keys and values."),
-    info("used_memory_dataset_perc", |s| percent(s.memory.data.bytes, s.memory.used.saturating_sub(s.engine.startup_bytes))),
+    info("used_memory_dataset_perc", |s| percent(s.memory.data.bytes, s.memory.used.saturating_sub(s.engine.memory_state.startup_bytes))),
     info("total_system_memory", |_| process::system_bytes().unwrap_or(0).into()),
     info("total_system_memory_human", |_| human(process::system_bytes().unwrap_or(0))),
     info("maxmemory", |s| s.memory.limit.into()).status("memory.limit")
@@ -126,21 +124,21 @@ const PERSISTENCE: &[Figure] = &[
     info("loading", |s| Value::Flag(s.engine.loading.is_active())).gauge("kvstore_loading", "1 while data is being loaded."),
     info("async_loading", |_| 0.into()),
     info("rdb_changes_since_last_save", |s| s.engine.store.changes().into()),
-    info("rdb_bgsave_in_progress", |s| Value::Flag(s.engine.compactor.running.load(Relaxed))).status("log.compacting")
+    info("rdb_bgsave_in_progress", |s| Value::Flag(s.compactions.current_seconds().is_some())).status("log.compacting")
         .gauge("kvstore_compaction_running", "1 while the log is compacted."),
-    info("rdb_last_save_time", |s| s.engine.compactor.last_success.load(Relaxed).into()),
-    info("rdb_last_bgsave_status", |s| ok_or_err(s.compaction_error.is_none())),
-    info("rdb_last_bgsave_time_sec", |s| known(s.engine.compactor.last_seconds())),
-    info("rdb_current_bgsave_time_sec", |s| known(s.engine.compactor.current_seconds())),
-    info("rdb_saves", |s| s.engine.compactor.count.load(Relaxed).into()).status("log.compactions")
+    info("rdb_last_save_time", |s| s.compactions.last_success.into()),
+    info("rdb_last_bgsave_status", |s| ok_or_err(s.compactions.last_error.is_none())),
+    info("rdb_last_bgsave_time_sec", |s| known(s.compactions.last_seconds())),
+    info("rdb_current_bgsave_time_sec", |s| known(s.compactions.current_seconds())),
+    info("rdb_saves", |s| s.compactions.count.into()).status("log.compactions")
         .counter("kvstore_compactions_total", "Compactions that succeeded."),
     info("aof_enabled", |s| Value::Flag(s.log.is_some())),
-    info("aof_rewrite_in_progress", |s| Value::Flag(s.engine.compactor.running.load(Relaxed))),
+    info("aof_rewrite_in_progress", |s| Value::Flag(s.compactions.current_seconds().is_some())),
     info("aof_rewrite_scheduled", |_| 0.into()),
-    info("aof_last_rewrite_time_sec", |s| known(s.engine.compactor.last_seconds())),
-    info("aof_current_rewrite_time_sec", |s| known(s.engine.compactor.current_seconds())),
-    info("aof_last_bgrewrite_status", |s| ok_or_err(s.compaction_error.is_none())),
-    info("aof_rewrites", |s| s.engine.compactor.count.load(Relaxed).into()),
+    info("aof_last_rewrite_time_sec", |s| known(s.compactions.last_seconds())),
+    info("aof_current_rewrite_time_sec", |s| known(s.compactions.current_seconds())),
+    info("aof_last_bgrewrite_status", |s| ok_or_err(s.compactions.last_error.is_none())),
+    info("aof_rewrites", |s| s.compactions.count.into()),
     info("loading_start_time", |s| s.of_load(|load| load.started)),
     info("loading_total_bytes", |s| s.of_load(|load| load.total_bytes))
         .gauge("kvstore_loading_total_bytes", "Bytes of the files that are being loaded."),
@@ -189,7 +187,7 @@ const PERSISTENCE: &[Figure] = &[
     info("kvstore_admission_waits", |s| s.of_log(|log| log.log.stats.admission_waits.get()))
         .counter("kvstore_log_admission_waits_total",
             "Times a write waited because too much was pending."),
-    info("kvstore_segments", |s| s.of_log(|log| log.persistence.segments())).status("log.segments")
+    info("kvstore_segments", |s| s.of_log(|_| s.segments().0)).status("log.segments")
         .gauge("kvstore_log_segments", "Files that the log is in."),
     other(|s| s.of_log(|log| log.log.stats.segments_started.get()))
         .counter("kvstore_log_segments_started_total", "Segments of the log begun since the start."),
@@ -202,10 +200,10 @@ const PERSISTENCE: &[Figure] = &[
     info("kvstore_diverged_size", |s| s.of_log(|log| log.persistence.aside.diverged_bytes()))
         .gauge("kvstore_diverged_bytes", "Bytes of all files in diverged/."),
     info("kvstore_set_aside_warning", |s| s.of_log(|log| u8::from(log.persistence.aside.is_over(s.engine.config.int(Id::SetAsideWarnSize) as u64)))),
-    info("kvstore_compaction_error", |s| s.of_log(|_| text(s.compaction_error.clone()))),
-    other(|s| Value::Millis(s.engine.compactor.last_millis.load(Relaxed)))
+    info("kvstore_compaction_error", |s| s.of_log(|_| text(s.compactions.last_error.clone()))),
+    other(|s| Value::Millis(s.compactions.last_millis))
         .gauge("kvstore_compaction_last_duration_seconds", "How long the last compaction took."),
-    other(|s| Value::Flag(s.compaction_error.is_some()))
+    other(|s| Value::Flag(s.compactions.last_error.is_some()))
         .gauge("kvstore_compaction_last_failed", "1 if the last compaction failed."),
 ];
 
@@ -296,7 +294,7 @@ const REPLICATION: &[Figure] = &[
     // The followers of this node.
     info("connected_slaves", |s| s.engine.followers.all().len().into()),
     other(|s| s.replicas.len().into()).gauge("kvstore_replicas", "Followers that are linked."),
-    info("min_slaves_good_slaves", |s| number((s.engine.config.int(Id::MinReplicasToWrite) > 0).then(|| s.engine.good_followers()))),
+    info("min_slaves_good_slaves", |s| number((s.engine.config.int(Id::MinReplicasToWrite) > 0).then(|| s.engine.followers.good(&s.engine.config, s.now)))),
     fields(follower_fields),
     samples(|s, out| by_replica(s, out, |lag| lag.records as f64))
         .gauge("kvstore_replica_lag_records", "Records that a follower lacks."),
@@ -370,10 +368,10 @@ fn leader_addr(seen: &Seen<'_>) -> (String, u64) {
 
 /// 40 hex digits that name this node's history: its newest epoch, by number and first record.
 fn history_id(seen: &Seen<'_>) -> String {
-    let newest = seen.log.as_ref().and_then(|log| log.log.with_epochs(|epochs| epochs.last()));
+    let newest = seen.log.as_ref().and_then(|log| log.log.epochs().last());
     match newest {
-        Some(EpochStart { epoch, first, crc }) => {
-            format!("{:016x}{:016x}{crc:08x}", epoch.0, first.0)
+        Some(Position { seq, epoch, crc }) => {
+            format!("{:016x}{:016x}{crc:08x}", epoch.0, seq.0)
         }
         None => seen.engine.run_id.clone(),
     }

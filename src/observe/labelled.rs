@@ -1,11 +1,12 @@
 //! Figures with a value for each command, follower or error code: fields of INFO, samples with labels.
 
+use super::REDIS_VERSION;
 use super::samples::{SECONDS, Samples};
 use super::seen::Seen;
-use super::{REDIS_VERSION, latency};
 use crate::cluster::progress::Lag;
 use crate::config::Id;
-use crate::metrics::{CommandStats, Counter, Stat};
+use crate::engine::Engine;
+use crate::metrics::{CommandStats, Counter, HistogramSnapshot, Stat};
 use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -15,17 +16,22 @@ pub(super) fn field(page: &mut String, name: impl Display, value: impl Display) 
 }
 
 /// The commands that were called or refused, with their counts.
-pub(super) fn commands<'a>(
-    seen: &'a Seen<'_>,
-) -> impl Iterator<Item = (&'static str, &'a CommandStats)> {
-    let all = seen.engine.commands.rows().iter().zip(&seen.metrics.commands);
+pub(super) fn commands(engine: &Engine) -> impl Iterator<Item = (&'static str, &CommandStats)> {
+    let all = engine.commands.rows().iter().zip(&engine.metrics.commands);
     all.map(|(row, stats)| (row.name, stats))
         .filter(|(_, stats)| stats.latency.count() + stats.rejected.get() > 0)
 }
 
+/// The commands that were called, with their durations; none if `latency-tracking` is off.
+pub(super) fn called(engine: &Engine) -> impl Iterator<Item = (&'static str, HistogramSnapshot)> {
+    let is_on = engine.config.flag(Id::LatencyTracking);
+    let durations = commands(engine).map(|(name, stats)| (name, stats.latency.snapshot()));
+    durations.filter(move |(_, latency)| is_on && latency.count() > 0)
+}
+
 /// `cmdstat_get:calls=…`
 pub(super) fn command_fields(seen: &Seen<'_>, page: &mut String) {
-    for (name, stats) in commands(seen) {
+    for (name, stats) in commands(seen.engine) {
         let (calls, micros) = (stats.latency.count(), stats.latency.sum());
         let each = micros as f64 / calls.max(1) as f64;
         let (rejected, failed) = (stats.rejected.get(), stats.failed.get());
@@ -40,7 +46,7 @@ pub(super) fn command_fields(seen: &Seen<'_>, page: &mut String) {
 /// `latency_percentiles_usec_get:p50=…`
 pub(super) fn percentile_fields(seen: &Seen<'_>, page: &mut String) {
     let percentiles = seen.engine.config.text(Id::LatencyTrackingInfoPercentiles);
-    for (name, latency) in latency::called(seen.engine, |_| true) {
+    for (name, latency) in called(seen.engine) {
         let at = |percentile: &str| {
             let share: f64 = percentile.parse().unwrap_or_default();
             format!("p{percentile}={:.3}", latency.percentile(share / 100.0) as f64)
@@ -80,7 +86,7 @@ pub(super) fn follower_fields(seen: &Seen<'_>, page: &mut String) {
 }
 
 pub(super) fn calls(seen: &Seen<'_>, out: &mut Samples<'_>) {
-    for (name, stats) in commands(seen) {
+    for (name, stats) in commands(seen.engine) {
         out.labelled(&[("command", name)], stats.latency.count());
     }
 }
@@ -91,13 +97,13 @@ pub(super) fn by_command(
     out: &mut Samples<'_>,
     counter: fn(&CommandStats) -> &Counter,
 ) {
-    for (name, stats) in commands(seen).filter(|(_, stats)| counter(stats).get() > 0) {
+    for (name, stats) in commands(seen.engine).filter(|(_, stats)| counter(stats).get() > 0) {
         out.labelled(&[("command", name)], counter(stats).get());
     }
 }
 
 pub(super) fn durations(seen: &Seen<'_>, out: &mut Samples<'_>) {
-    for (name, stats) in commands(seen) {
+    for (name, stats) in commands(seen.engine) {
         let latency = stats.latency.snapshot();
         if latency.count() > 0 {
             out.histogram(Some(("command", name)), &latency, &SECONDS);

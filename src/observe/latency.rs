@@ -1,11 +1,10 @@
 //! LATENCY: slow events by kind, and histograms of commands' durations.
 
+use super::labelled::called;
 use crate::commands::Family::Server;
 use crate::config::Id;
-use crate::engine::Engine;
 use crate::engine::table::{ADMIN, Row, ServerCall, container, sub, subcommands};
 use crate::error::Failure;
-use crate::metrics::HistogramSnapshot;
 use crate::protocol::Args;
 
 /// The rows of these commands.
@@ -25,10 +24,9 @@ pub const COMMANDS: &[Row] = &[
         "Deletes recorded events; returns the number of kinds deleted."),
 ];
 
-/// `LATENCY LATEST`
 fn latest(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     let ServerCall { engine, reply, .. } = call;
-    let events = engine.latency.events();
+    let events = engine.instruments.latency.events();
     reply.array(events.len());
     for (name, event) in events {
         let (at, millis) = event.samples.back().copied().unwrap_or_default();
@@ -39,10 +37,9 @@ fn latest(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `LATENCY HISTORY event`
 fn history(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let ServerCall { engine, reply, .. } = call;
-    let events = engine.latency.events();
+    let events = engine.instruments.latency.events();
     let event = events.into_iter().find(|(name, _)| name.as_bytes() == &args[2]);
     let samples = event.map(|(_, event)| event.samples).unwrap_or_default();
     reply.array(samples.len());
@@ -54,12 +51,11 @@ fn history(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `LATENCY RESET [event ...]`
 fn reset(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let named = args.from(2);
     let is_meant =
         |event: &str| named.len() == 0 || named.clone().any(|name| name == event.as_bytes());
-    call.reply.count(call.engine.latency.reset(is_meant));
+    call.reply.count(call.engine.instruments.latency.reset(is_meant));
     Ok(())
 }
 
@@ -73,7 +69,7 @@ fn histogram(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
         let is = |word: &[u8]| names.iter().any(|name| word.eq_ignore_ascii_case(name));
         wanted.len() == 0 || wanted.clone().any(is)
     };
-    let found = called(engine, is_wanted);
+    let found: Vec<_> = called(engine).filter(|(name, _)| is_wanted(name)).collect();
     reply.map(found.len());
     for (name, latency) in found {
         reply.bulk(name.as_bytes());
@@ -93,24 +89,8 @@ fn histogram(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The commands that were called, with their calls' durations; empty if `latency-tracking` is off.
-pub fn called(
-    engine: &Engine,
-    is_wanted: impl Fn(&str) -> bool,
-) -> Vec<(&'static str, HistogramSnapshot)> {
-    if !engine.config.flag(Id::LatencyTracking) {
-        return Vec::new();
-    }
-    let all = engine.commands.rows().iter().zip(&engine.metrics.commands);
-    all.filter(|(row, _)| is_wanted(row.name))
-        .map(|(row, stats)| (row.name, stats.latency.snapshot()))
-        .filter(|(_, latency)| latency.count() > 0)
-        .collect()
-}
-
-/// `LATENCY DOCTOR`
 fn doctor(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
-    let events = call.engine.latency.events();
+    let events = call.engine.instruments.latency.events();
     let mut page = String::new();
     if call.engine.config.int(Id::LatencyMonitorThreshold) == 0 {
         page.push_str(

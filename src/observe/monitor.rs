@@ -12,13 +12,16 @@
 //! As in Redis, commands for operators are not shown, and passwords are hidden. Unlike in Redis, very long words
 //! are shortened, and a monitor may also read and write data.
 
-use super::observed::shown;
+use super::cut::record_cut;
+use super::observed::{Shortening, Words};
 use crate::clients::Client;
+use crate::clients::outbox::SendError;
 use crate::clock;
 use crate::commands::{Flags, Spec};
-use crate::config::OutputLimit;
+use crate::config::{ConfigSnapshot, OutputLimit};
 use crate::lock::{Mutex, rank};
 use crate::memory::account::{Account, Total};
+use crate::metrics::{Metrics, Stat};
 use crate::protocol::{Args, Dialect, Escaping, escape};
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -31,12 +34,11 @@ pub const PACE: Duration = Duration::from_millis(5);
 /// Bytes that may wait in a feed; twice as many for a client that does not read.
 const FEED_BYTES_MAX: usize = 1 << 20;
 const UNREAD_BYTES_MAX: u64 = 2 * FEED_BYTES_MAX as u64;
-/// Longer words, and more of them, are shortened, so that a line has a bound.
-const WORD_BYTES_MAX: usize = 1024;
-const WORDS_MAX: usize = 128;
+/// So that a line has a bound.
+const SHOWN: Shortening = Shortening { words_max: 129, word_bytes_max: 1024 };
 
 /// The limit of what may wait for a monitor: at most that of its class.
-pub fn limit(of_class: OutputLimit) -> OutputLimit {
+fn limit(of_class: OutputLimit) -> OutputLimit {
     let hard_bytes = match of_class.hard_bytes {
         0 => UNREAD_BYTES_MAX,
         hard => hard.min(UNREAD_BYTES_MAX),
@@ -63,16 +65,24 @@ struct Feed {
     overflown: AtomicBool,
 }
 
-/// A session's part: it ends when this is dropped.
+/// A session's part in MONITOR.
+#[derive(Debug, Default)]
+pub enum Monitoring {
+    /// It shows nothing.
+    #[default]
+    Off,
+    /// MONITOR was called in this batch; the dialect of its lines.
+    Begins(Dialect),
+    /// The client is fed.
+    On(Membership),
+}
+
+/// A place among the monitors, left when this is dropped.
 #[derive(Debug)]
-pub struct Monitoring {
+pub struct Membership {
     monitors: Arc<Monitors>,
     feed: Arc<Feed>,
 }
-
-/// A feed had no room left.
-#[derive(Debug)]
-pub struct Overflown;
 
 impl Monitors {
     /// True if there are monitors.
@@ -80,13 +90,12 @@ impl Monitors {
         self.count.load(Relaxed) > 0
     }
 
-    /// Begins to feed a client.
-    pub fn join(
+    fn join(
         self: &Arc<Self>,
         client: &Arc<Client>,
         dialect: Dialect,
         memory: &Total,
-    ) -> Monitoring {
+    ) -> Membership {
         let feed = Arc::new(Feed {
             client: Arc::clone(client),
             is_text: AtomicBool::new(dialect == Dialect::Text),
@@ -98,7 +107,7 @@ impl Monitors {
         feeds.push(Arc::clone(&feed));
         self.count.store(feeds.len(), Relaxed);
         client.monitors.store(true, Relaxed);
-        Monitoring { monitors: Arc::clone(self), feed }
+        Membership { monitors: Arc::clone(self), feed }
     }
 
     /// Shows a command that has run to all monitors.
@@ -129,24 +138,77 @@ impl Feed {
     }
 }
 
-impl Monitoring {
-    /// From now on, lines are written in this dialect.
-    pub fn speak(&self, dialect: Dialect) {
-        self.feed.is_text.store(dialect == Dialect::Text, Relaxed);
-    }
-
-    /// Takes the lines since the last call.
-    pub fn take(&self) -> Result<Vec<u8>, Overflown> {
+impl Membership {
+    /// Sends the lines that have come since the last call.
+    fn send_lines(&self, of_class: OutputLimit, metrics: &Metrics) -> Result<(), SendError> {
+        let outbox = &self.feed.client.outbox;
         if self.feed.overflown.load(Relaxed) {
-            return Err(Overflown);
+            return Err(SendError::OverLimit(outbox.queued_bytes()));
         }
-        let mut lines = self.feed.lines.lock();
-        self.feed.held.set(0);
-        Ok(std::mem::take(&mut *lines))
+        let lines = {
+            let mut lines = self.feed.lines.lock();
+            self.feed.held.set(0);
+            std::mem::take(&mut *lines)
+        };
+        if lines.is_empty() {
+            return Ok(());
+        }
+        metrics[Stat::OutputBytes].add(lines.len() as u64);
+        outbox.send(&lines, 0, limit(of_class))
     }
 }
 
-impl Drop for Monitoring {
+impl Monitoring {
+    /// True from MONITOR on.
+    pub fn is_on(&self) -> bool {
+        !matches!(self, Monitoring::Off)
+    }
+
+    /// MONITOR: the client is fed from the end of this batch on.
+    pub fn request(&mut self, dialect: Dialect) {
+        if !matches!(self, Monitoring::On(_)) {
+            *self = Monitoring::Begins(dialect);
+        }
+    }
+
+    /// From now on, lines are written in this dialect.
+    pub fn speak(&mut self, dialect: Dialect) {
+        match self {
+            Monitoring::Off => {}
+            Monitoring::Begins(lines) => *lines = dialect,
+            Monitoring::On(member) => {
+                member.feed.is_text.store(dialect == Dialect::Text, Relaxed);
+            }
+        }
+    }
+
+    /// Begins to feed the client if MONITOR was called in this batch; returns whether. It is called before the
+    /// reply leaves: a client that has the reply misses nothing.
+    pub fn begin(&mut self, all: &Arc<Monitors>, client: &Arc<Client>, memory: &Total) -> bool {
+        let Monitoring::Begins(dialect) = *self else { return false };
+        *self = Monitoring::On(all.join(client, dialect, memory));
+        true
+    }
+
+    /// Sends a monitor the lines that have come for it. An error means that it is gone or has been cut off.
+    pub fn feed(&self, config: &ConfigSnapshot, metrics: &Metrics) -> Result<(), SendError> {
+        let Monitoring::On(member) = self else { return Ok(()) };
+        let client = &member.feed.client;
+        let sent = member.send_lines(config.output_limit(client.class()), metrics);
+        sent.inspect_err(|error| {
+            let SendError::OverLimit(waiting) = error else {
+                return record_cut(metrics, client.addr, error);
+            };
+            metrics[Stat::OutputLimitDisconnections].increment();
+            log::warn!(
+                "client {}: a monitor that cannot keep up is cut off ({waiting} bytes not read)",
+                client.addr
+            );
+        })
+    }
+}
+
+impl Drop for Membership {
     fn drop(&mut self) {
         let mut feeds = self.monitors.feeds.lock();
         feeds.retain(|feed| !Arc::ptr_eq(feed, &self.feed));
@@ -161,17 +223,10 @@ fn line(addr: SocketAddr, command: &Spec, args: Args<'_>) -> String {
     let mut line = String::with_capacity(128);
     let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
     let _ = write!(line, "{seconds}.{micros:06} [0 {addr}]");
-    for (index, word) in args.from(0).take(WORDS_MAX).enumerate() {
-        let word = shown(command, args, index, word);
+    for word in Words::of(command, args, &SHOWN).iter() {
         line.push_str(" \"");
-        escape(&mut line, &word[..word.len().min(WORD_BYTES_MAX)], Escaping::Redis);
-        if word.len() > WORD_BYTES_MAX {
-            let _ = write!(line, "... ({} more bytes)", word.len() - WORD_BYTES_MAX);
-        }
+        escape(&mut line, word, Escaping::Redis);
         line.push('"');
-    }
-    if args.len() > WORDS_MAX {
-        let _ = write!(line, " \"... ({} more arguments)\"", args.len() - WORDS_MAX);
     }
     line
 }

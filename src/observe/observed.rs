@@ -16,12 +16,27 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Of each command so many words are kept, and of each word so many bytes, as in Redis.
-const WORDS_MAX: usize = 32;
-const WORD_BYTES_MAX: usize = 128;
 const REDACTED: &[u8] = b"(redacted)";
 
-/// A command that ran.
+/// How much of a command is shown: the rest of its words, and of a word, is counted.
+pub(super) struct Shortening {
+    pub words_max: usize,
+    pub word_bytes_max: usize,
+}
+
+/// Of commands that are kept, as in Redis.
+pub(super) const KEPT: Shortening = Shortening { words_max: 32, word_bytes_max: 128 };
+
+/// A command that has run and may be kept.
+#[derive(Debug)]
+pub(super) struct Ran {
+    pub command: &'static str,
+    pub words: Words,
+    pub ended: Stopwatch,
+    pub timeline: Timeline,
+}
+
+/// A command that is kept.
 #[derive(Debug)]
 pub struct ObservedCommand {
     /// Counts from 0.
@@ -153,30 +168,20 @@ struct Entries {
 
 impl RecentCommands {
     /// Adds one and forgets those beyond `max`.
-    pub fn add(
-        &self,
-        max: usize,
-        client: &Client,
-        command: &'static str,
-        words: Words,
-        ended: Stopwatch,
-        timeline: Timeline,
-    ) -> Arc<ObservedCommand> {
-        let (name, addr) = (client.labels().name, client.addr);
-        let (at, timeline) = (UnixMillis::now(), Mutex::new(timeline));
-        let new = ObservedCommand { id: 0, at, command, words, addr, name, ended, timeline };
-        let mut new = Arc::new(new);
+    pub(super) fn add(&self, max: usize, client: &Client, ran: Ran) -> Arc<ObservedCommand> {
+        let Ran { command, words, ended, timeline } = ran;
+        let (name, addr, at) = (client.labels.lock().name.clone(), client.addr, UnixMillis::now());
+        let timeline = Mutex::new(timeline);
         let mut entries = self.0.lock();
-        let entry = Arc::get_mut(&mut new).expect("nobody else knows of it yet");
-        entry.id = entries.next_id;
+        let id = entries.next_id;
+        let new = ObservedCommand { id, at, command, words, addr, name, ended, timeline };
+        let new = Arc::new(new);
         entries.next_id += 1;
         entries.newest_first.push_front(Arc::clone(&new));
-        // Usually one is too many; it is freed after the lock.
-        let excess = entries.newest_first.len().saturating_sub(max);
-        let oldest = if excess > 0 { entries.newest_first.pop_back() } else { None };
-        entries.newest_first.truncate(max);
+        let kept = max.min(entries.newest_first.len());
+        let _forgotten = entries.newest_first.split_off(kept);
+        // They are freed after the lock.
         drop(entries);
-        drop(oldest);
         new
     }
 
@@ -210,23 +215,23 @@ pub struct Words {
 
 impl Words {
     /// Those of this call.
-    pub fn of(command: &Spec, args: Args<'_>) -> Words {
+    pub(super) fn of(command: &Spec, args: Args<'_>, to: &Shortening) -> Words {
         let mut words = Words::default();
-        words.fill(command, args);
+        words.fill(command, args, to);
         words
     }
 
     /// Replaces them by those of this call.
-    pub fn fill(&mut self, command: &Spec, args: Args<'_>) {
+    pub(super) fn fill(&mut self, command: &Spec, args: Args<'_>, to: &Shortening) {
         self.bytes.clear();
         self.ends.clear();
-        let whole = if args.len() > WORDS_MAX { WORDS_MAX - 1 } else { args.len() };
+        let whole = if args.len() > to.words_max { to.words_max - 1 } else { args.len() };
         for (index, word) in args.from(0).take(whole).enumerate() {
             let word = shown(command, args, index, word);
-            self.bytes.extend_from_slice(&word[..word.len().min(WORD_BYTES_MAX)]);
-            if word.len() > WORD_BYTES_MAX {
-                let more = word.len() - WORD_BYTES_MAX;
-                self.remark(format_args!("... ({more} more bytes)"));
+            let len = word.len().min(to.word_bytes_max);
+            self.bytes.extend_from_slice(&word[..len]);
+            if len < word.len() {
+                self.remark(format_args!("... ({} more bytes)", word.len() - len));
             }
             self.ends.push(self.bytes.len());
         }
@@ -248,7 +253,7 @@ impl Words {
 }
 
 /// A word of a call, as others may see it: passwords are hidden, as in Redis.
-pub fn shown<'a>(command: &Spec, args: Args<'a>, index: usize, word: &'a [u8]) -> &'a [u8] {
+fn shown<'a>(command: &Spec, args: Args<'a>, index: usize, word: &'a [u8]) -> &'a [u8] {
     let is_secret = match command.secrets {
         Secrets::None => false,
         Secrets::All => index > 0,
@@ -272,7 +277,7 @@ mod tests {
         }
         let args = Args::new(&bytes, &spans);
         let commands = crate::admin::commands();
-        let words = Words::of(commands.lookup(args).expect("a command").command, args);
+        let words = Words::of(commands.lookup(args).expect("a command").command, args, &KEPT);
         words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect()
     }
 

@@ -16,12 +16,12 @@
 //! gate's together reach `slowlog-log-slower-than`, it is kept. That is one entry for one wait, however many
 //! commands shared it.
 
-use super::observed::{ObservedCommand, Words};
+use super::observed::{KEPT, ObservedCommand, Ran, Words};
 use crate::aof::stats::Stages;
 use crate::clients::Client;
 use crate::clock::Stopwatch;
 use crate::commands::{Flags, Spec};
-use crate::config::Id;
+use crate::config::{ConfigSnapshot, Id};
 use crate::engine::Engine;
 use crate::engine::table::Resolved;
 use crate::metrics::Stat;
@@ -97,7 +97,7 @@ enum FirstWait {
     /// It is kept already.
     Kept,
     /// It will be kept if the gate takes long.
-    Remembered { command: &'static str, words: Words, timeline: Timeline, ended: Stopwatch },
+    Remembered(Ran),
 }
 
 impl Default for Probe {
@@ -119,9 +119,9 @@ impl Default for Probe {
 impl Probe {
     /// Takes over the limits, in microseconds, and TRACE SAMPLE's rate. `seed` differs between sessions: not
     /// the first command of each is sampled, because most of those are of one kind.
-    pub fn configure(&mut self, slow_from: u64, spike_from: u64, sample_every: u32, seed: u64) {
-        self.slow_from = slow_from;
-        self.examine_from = slow_from.min(spike_from);
+    pub(crate) fn configure(&mut self, config: &ConfigSnapshot, sample_every: u32, seed: u64) {
+        self.slow_from = config.slow_from;
+        self.examine_from = config.slow_from.min(config.spike_from);
         if sample_every != self.sample_every {
             self.sample_every = sample_every;
             self.countdown = seed as u32 % sample_every.max(1);
@@ -187,8 +187,8 @@ impl Probe {
     ) {
         let nanos = self.stopwatch.lap_nanos();
         self.count(&engine.metrics, found.index, nanos / 1000, failed);
-        if engine.monitors.are_watching() {
-            engine.monitors.tell(client.addr, found.command, args);
+        if engine.instruments.monitors.are_watching() {
+            engine.instruments.monitors.tell(client.addr, found.command, args);
         }
         let waits = waits && matches!(self.unsettled.first, FirstWait::None);
         let is_plain = self.timing == Timing::Off && self.timeline.is_empty();
@@ -212,29 +212,30 @@ impl Probe {
         let mut timeline = std::mem::take(&mut self.timeline);
         timeline.up_to(Step::Run, nanos);
         let event = if command.flags.has(Flags::FAST) { "fast-command" } else { "command" };
-        engine.latency.note(&engine.config, event, nanos);
+        engine.instruments.latency.note(&engine.config, event, nanos);
         let ended = self.stopwatch;
+        let ran = |mut words: Words| {
+            words.fill(command, args, &KEPT);
+            Ran { command: command.name, words, ended, timeline }
+        };
         // A command that waits because it was asked to, and TRACE itself, are no news.
         let may_keep = !command.flags.has(Flags::BLOCKS);
         let unsettled = &mut self.unsettled;
         if may_keep && timeline.total() / 1000 >= self.slow_from {
             let max = engine.config.int(Id::SlowlogMaxLen) as usize;
-            let words = Words::of(command, args);
-            let kept = engine.slowlog.add(max, client, command.name, words, ended, timeline);
-            unsettled.kept.push(kept);
+            unsettled.kept.push(engine.instruments.slowlog.add(max, client, ran(Words::default())));
             unsettled.first = FirstWait::Kept;
         } else if waits && self.slow_from < u64::MAX {
-            let mut words = std::mem::take(&mut unsettled.spare);
-            words.fill(command, args);
-            unsettled.first =
-                FirstWait::Remembered { command: command.name, words, timeline, ended };
+            unsettled.first = FirstWait::Remembered(ran(std::mem::take(&mut unsettled.spare)));
         }
         if timing == Timing::Trace {
             self.timeline = timeline;
         } else if timing == Timing::Sample && may_keep {
-            let words = Words::of(command, args);
-            let (name, max) = (command.name, SAMPLES_MAX);
-            unsettled.kept.push(engine.samples.add(max, client, name, words, ended, timeline));
+            unsettled.kept.push(engine.instruments.samples.add(
+                SAMPLES_MAX,
+                client,
+                ran(Words::default()),
+            ));
         }
     }
 
@@ -306,17 +307,17 @@ impl Unsettled {
         let now = Stopwatch::start();
         if let Some(stages) = stages {
             engine.metrics.gate_wait.record(now.since(&began) / 1000);
-            engine.latency.note(&engine.config, "aof-write", stages.write);
-            engine.latency.note(&engine.config, "aof-fsync-always", stages.fsync);
+            engine.instruments.latency.note(&engine.config, "aof-write", stages.write);
+            engine.instruments.latency.note(&engine.config, "aof-fsync-always", stages.fsync);
         }
-        if let FirstWait::Remembered { command, words, timeline, ended } = first {
-            let nanos = timeline.total() + now.since(&ended);
+        if let FirstWait::Remembered(ran) = first {
+            let nanos = ran.timeline.total() + now.since(&ran.ended);
             let limit = u64::try_from(engine.config.int(Id::SlowlogLogSlowerThan));
             if limit.is_ok_and(|limit| nanos / 1000 >= limit) {
                 let max = engine.config.int(Id::SlowlogMaxLen) as usize;
-                self.kept.push(engine.slowlog.add(max, client, command, words, ended, timeline));
+                self.kept.push(engine.instruments.slowlog.add(max, client, ran));
             } else {
-                self.spare = words;
+                self.spare = ran.words;
             }
         }
         let stages = stages.unwrap_or_default();

@@ -1,16 +1,17 @@
 //! One look at the server, taken once for each page so that the figures of a page fit together.
 
+use super::load::LoadProgress;
 use super::value::Value;
+use crate::aof::files;
 use crate::aof::log::Log;
 use crate::cluster::link::LinkFigures;
 use crate::cluster::progress::{Lag, ReplicaProgress};
 use crate::cluster::role::Role;
 use crate::config::Id;
+use crate::engine::compactor::Compactions;
 use crate::engine::{Engine, Persistence};
-use crate::loading::LoadProgress;
 use crate::memory::limit::Memory;
-use crate::metrics::{HistogramSnapshot, Metrics, Stat};
-use crate::process;
+use crate::metrics::{HistogramSnapshot, Metrics, Stat, process};
 use crate::store::effect::Seq;
 use std::cell::LazyCell;
 use std::collections::BTreeMap;
@@ -48,7 +49,7 @@ pub(crate) struct Seen<'a> {
     /// The load that is going on.
     pub(super) load: Option<LoadProgress>,
     /// Why the last compaction failed, if it did.
-    pub(super) compaction_error: Option<String>,
+    pub(super) compactions: Compactions,
     /// Milliseconds since the start.
     pub(super) now: u64,
     /// Linked followers by address: whether the full copy is over, and the lag.
@@ -74,7 +75,7 @@ impl<'a> Seen<'a> {
         let now = engine.uptime_ms();
         // In the literal, one lock would be held while the other is taken.
         let link = engine.role.figures.lock().clone();
-        let compaction_error = engine.compactor.last_error.lock().clone();
+        let compactions = engine.compactor.state.lock().clone();
         Seen {
             engine,
             metrics: &engine.metrics,
@@ -83,8 +84,8 @@ impl<'a> Seen<'a> {
             log,
             link,
             now,
-            load: engine.loading.progress(),
-            compaction_error,
+            load: LoadProgress::of(&engine.loading),
+            compactions,
             subscribed: engine.pubsub.counts(),
             rates: engine.metrics.rates(),
             cpu: LazyCell::new(process::cpu_seconds),
@@ -125,9 +126,16 @@ impl<'a> Seen<'a> {
         self.log.as_ref().map_or(Seq(0), |log| log.appended)
     }
 
-    /// The records kept for followers.
+    /// The number of the log's segments, and the seq at which the oldest begins.
+    pub(super) fn segments(&self) -> (usize, Option<Seq>) {
+        let listing = self.log.as_ref().and_then(|log| files::list(&log.persistence.dir).ok());
+        let segments = listing.map(|listing| listing.segments).unwrap_or_default();
+        (segments.len(), segments.first().copied())
+    }
+
+    /// How many records a follower can be sent without a full copy: the newest ones, up to this many.
     pub(super) fn records_kept(&self) -> u64 {
-        self.log.as_ref().map_or(0, |log| log.persistence.records_kept(log.appended))
+        self.segments().1.map_or(0, |oldest| (self.appended().0 + 1).saturating_sub(oldest.0))
     }
 }
 

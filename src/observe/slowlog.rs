@@ -6,7 +6,6 @@ use crate::engine::table::{ADMIN, Row, ServerCall, container, sub, subcommands};
 use crate::error::Failure;
 use crate::protocol::{Args, Dialect, integer};
 
-/// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     container(Server, "slowlog", ADMIN, subcommands, "Shows slow commands and where their time went.",
@@ -29,13 +28,10 @@ fn get(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let count = match counts {
         0 => COUNT_DEFAULT,
         1 => count(&args[2])?,
-        _ => {
-            let beginning = "ERR unknown subcommand or wrong number of arguments for '";
-            return Err(Failure::quoting(beginning, &args[1], "'. Try SLOWLOG HELP."));
-        }
+        _ => return Err(Failure::misused("SLOWLOG", &args[1])),
     };
     let as_text = call.reply.dialect() == Dialect::Text;
-    write_all(&call.engine.slowlog.newest(count), call.reply, with_timeline, as_text);
+    write_all(&call.engine.instruments.slowlog.newest(count), call.reply, with_timeline, as_text);
     Ok(())
 }
 
@@ -49,12 +45,11 @@ pub fn count(word: &[u8]) -> Result<usize, Failure> {
 }
 
 fn len(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
-    call.reply.count(call.engine.slowlog.len());
+    call.reply.count(call.engine.instruments.slowlog.len());
     Ok(())
 }
 
 fn reset(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
-    call.engine.slowlog.clear();
-    call.reply.ok();
-    Ok(())
+    call.engine.instruments.slowlog.clear();
+    call.ok()
 }

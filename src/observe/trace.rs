@@ -36,7 +36,6 @@ use crate::store::effect::Seq;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     row(Server, "trace", -2, ADMIN.and(Flags::CONNECTION).and(Flags::NO_MULTI).and(Flags::BLOCKS), run)
@@ -56,7 +55,6 @@ const NOT_TRACEABLE: Failure = Failure::fixed(
     "ERR TRACE runs commands that work on data or the server, not those that change the connection",
 );
 
-/// `TRACE command [argument ...]`
 fn run(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let ServerCall { engine, session, reply } = call;
     let args = args.skip(1);
@@ -67,7 +65,10 @@ fn run(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     if !is_text {
         reply.array(2);
     }
-    let mut timeline = timed(engine, session, args, reply)?;
+    session.probe.begin_trace();
+    let result = engine.try_execute(session, args, reply);
+    let mut timeline = session.probe.end_trace();
+    result?;
     pass_gate(engine, session, &mut timeline)?;
     follow(engine, session, &mut timeline)?;
     send(engine, session, reply, &mut timeline);
@@ -77,19 +78,6 @@ fn run(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
         write_timeline(reply, &timeline);
     }
     Ok(())
-}
-
-/// Runs the command and takes its steps' times.
-fn timed(
-    engine: &Engine,
-    session: &mut Session,
-    args: Args<'_>,
-    reply: &mut Reply,
-) -> Result<Timeline, Failure> {
-    session.probe.begin_trace();
-    let result = engine.try_execute(session, args, reply);
-    let timeline = session.probe.end_trace();
-    result.map(|()| timeline)
 }
 
 /// Waits until all that this batch depends on so far is as safe as promised.
@@ -142,29 +130,24 @@ fn send(engine: &Engine, session: &mut Session, reply: &mut Reply, timeline: &mu
     timeline.add(Step::Reply, watch.nanos());
 }
 
-/// `TRACE SAMPLE n`
 fn sample(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let every = integer(&args[2]).and_then(|every| u32::try_from(every).ok());
-    call.engine.sample_every.store(every.ok_or(NOT_AN_INTEGER)?, Relaxed);
+    call.engine.instruments.sample_every.store(every.ok_or(NOT_AN_INTEGER)?, Relaxed);
     call.engine.refresh_settings(call.session);
-    call.reply.ok();
-    Ok(())
+    call.ok()
 }
 
-/// `TRACE LIST [count]`
 fn list(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let count = args.get(2).map_or(Ok(10), slowlog::count)?;
     if args.len() > 3 {
         return Err(Failure::arity("trace|list"));
     }
     let as_text = call.reply.dialect() == Dialect::Text;
-    write_all(&call.engine.samples.newest(count), call.reply, true, as_text);
+    write_all(&call.engine.instruments.samples.newest(count), call.reply, true, as_text);
     Ok(())
 }
 
-/// `TRACE RESET`
 fn reset(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
-    call.engine.samples.clear();
-    call.reply.ok();
-    Ok(())
+    call.engine.instruments.samples.clear();
+    call.ok()
 }

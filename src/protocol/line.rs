@@ -101,39 +101,33 @@ pub(super) fn strip_telnet(line: &mut Vec<u8>, answers: &mut Vec<u8>) {
     if !line.contains(&IAC) {
         return;
     }
-    let (mut kept, mut at) = (0, 0);
-    while at < line.len() {
-        if line[at] != IAC {
-            line[kept] = line[at];
-            kept += 1;
-            at += 1;
-            continue;
-        }
-        at += match line.get(at + 1) {
+    let (mut kept, mut rest) = (Vec::new(), &line[..]);
+    while let Some(at) = rest.iter().position(|&byte| byte == IAC) {
+        kept.extend_from_slice(&rest[..at]);
+        rest = &rest[at..];
+        let len = match *rest {
             // Sent twice, it is a byte like any other.
-            Some(&IAC) => {
-                line[kept] = IAC;
-                kept += 1;
+            [_, IAC, ..] => {
+                kept.push(IAC);
                 2
             }
-            Some(&SUBNEGOTIATION) => subnegotiation_len(&line[at..]).unwrap_or(1),
-            Some(&request @ WILL..=DONT) => {
-                let refusal = match request {
-                    DO => Some(WONT),
-                    WILL => Some(DONT),
-                    _ => None,
-                };
-                if let (Some(refusal), Some(&option)) = (refusal, line.get(at + 2)) {
-                    answers.extend_from_slice(&[IAC, refusal, option]);
+            [_, SUBNEGOTIATION, ..] => subnegotiation_len(rest).unwrap_or(1),
+            [_, request @ WILL..=DONT, option, ..] => {
+                match request {
+                    DO => answers.extend_from_slice(&[IAC, WONT, option]),
+                    WILL => answers.extend_from_slice(&[IAC, DONT, option]),
+                    _ => {}
                 }
                 3
             }
-            Some(SUBNEGOTIATION_END..=DONT) => 2,
+            [_, SUBNEGOTIATION_END..=DONT, ..] => 2,
             // It begins no sequence, so only the byte itself is removed.
             _ => 1,
         };
+        rest = &rest[len..];
     }
-    line.truncate(kept);
+    kept.extend_from_slice(rest);
+    *line = kept;
 }
 
 /// The length of the subnegotiation that `rest` begins with, if its end is there.

@@ -254,12 +254,12 @@ impl Reply {
 
     /// No value.
     pub fn nil(&mut self) {
-        self.raw_nil(b"$-1");
+        self.no_value(b'$');
     }
 
     /// No array, which RESP2 writes differently from no value.
     pub fn nil_array(&mut self) {
-        self.raw_nil(b"*-1");
+        self.no_value(b'*');
     }
 
     /// A floating-point number, which only RESP3 has: a string elsewhere.
@@ -297,22 +297,14 @@ impl Reply {
         self.levels.skip_element();
     }
 
-    /// A buffer for one element of an outermost array.
-    pub fn element(&self, index: usize, len: usize) -> Reply {
-        let levels = match self.dialect {
-            Dialect::Text => Levels::of_element(index, len),
-            _ => Levels::new(),
-        };
-        // An element is not a whole reply, so it is never at the start of one.
-        Reply { levels, len_max: self.room(), start: usize::MAX, ..Reply::new(self.dialect) }
-    }
-
-    /// Adds an element written with [`Reply::element`], unless something was left out before.
-    pub fn add_element(&mut self, element: &Reply) {
-        self.is_cut_short |= element.is_over_limit();
-        if self.fits(element.bytes.len()) {
-            self.raw(&element.bytes);
+    /// Writes the element at `index` of an outermost array of `len` that is complete but for such places. The
+    /// caller has taken out what comes after it, with [`Reply::cut`], and puts it back.
+    pub fn element(&mut self, index: usize, len: usize, write: impl FnOnce(&mut Reply)) {
+        if self.dialect == Dialect::Text {
+            self.levels = Levels::of_element(index, len);
         }
+        write(self);
+        self.levels = Levels::new();
     }
 
     /// Removes and returns everything from `position` on.
@@ -353,20 +345,16 @@ impl Reply {
         }
     }
 
-    fn raw_nil(&mut self, resp2: &[u8]) {
-        let nil = match self.dialect {
-            Dialect::Text => b"(nil)",
-            Dialect::Resp2 => resp2,
-            Dialect::Resp3 => b"_",
-        };
-        if self.begin_if_it_fits(resp2.len()) {
-            self.bytes.extend_from_slice(nil);
-            self.end_line();
+    fn no_value(&mut self, resp2_type: u8) {
+        match self.dialect {
+            Dialect::Text => self.line(b'_', b"(nil)"),
+            Dialect::Resp2 => self.line(resp2_type, b"-1"),
+            Dialect::Resp3 => self.line(b'_', b""),
         }
     }
 
     fn line(&mut self, resp_type: u8, text: &[u8]) {
-        if self.begin_if_it_fits(text.len()) {
+        if self.begin_if_it_fits(1 + text.len()) {
             if self.dialect != Dialect::Text {
                 self.bytes.push(resp_type);
             }
@@ -564,9 +552,7 @@ mod tests {
                 }
                 for (index, place) in places.into_iter().rev() {
                     let behind = reply.cut(place);
-                    let mut element = reply.element(index, 10);
-                    nested(&mut element);
-                    reply.add_element(&element);
+                    reply.element(index, 10, nested);
                     reply.raw(&behind);
                 }
             });

@@ -42,9 +42,10 @@ pub enum Step {
 }
 
 /// Where in a request the decoder is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     /// Before its first byte.
+    #[default]
     Start,
     /// In an array; so many arguments are missing.
     Array(i64),
@@ -55,7 +56,7 @@ enum State {
 }
 
 /// The decoder of one connection.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Decoder {
     state: State,
     /// Bytes of the unfinished request that have been parsed.
@@ -69,18 +70,6 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// At the start of a request.
-    pub const fn new() -> Decoder {
-        Decoder {
-            state: State::Start,
-            at: 0,
-            spans: Vec::new(),
-            words: Vec::new(),
-            line: Vec::new(),
-            telnet_answers: Vec::new(),
-        }
-    }
-
     /// Parses `input`, which begins where the last request ended. After [`Step::NeedMore`] it is the same
     /// input, grown.
     pub fn step(&mut self, input: &[u8], limits: Limits) -> Step {
@@ -241,12 +230,6 @@ fn without_last_cr(line: &[u8]) -> usize {
     line.len() - usize::from(line.ends_with(b"\r"))
 }
 
-impl Default for Decoder {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 const INVALID_MULTIBULK: Failure = Failure::fixed("ERR Protocol error: invalid multibulk length");
 const INVALID_BULK: Failure = Failure::fixed("ERR Protocol error: invalid bulk length");
 const UNAUTHENTICATED_MULTIBULK: Failure =
@@ -303,7 +286,7 @@ mod tests {
 
     /// Decodes all of `input`, given in pieces of `piece` bytes, to a list of what was found.
     fn decode(input: &[u8], piece: usize, limits: Limits) -> Vec<String> {
-        let (mut decoder, mut buffer, mut found) = (Decoder::new(), Vec::new(), Vec::new());
+        let (mut decoder, mut buffer, mut found) = (Decoder::default(), Vec::new(), Vec::new());
         for bytes in input.chunks(piece.max(1)) {
             buffer.extend_from_slice(bytes);
             loop {

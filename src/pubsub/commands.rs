@@ -1,5 +1,6 @@
 //! The commands: SUBSCRIBE, PUBLISH and others. The module's header says what they promise.
 
+use super::glob::{PATTERN_TOO_LONG, Pattern};
 use super::{Kind, NAME_BYTES_MAX, SUBSCRIPTIONS_MAX, Subscriptions};
 use crate::clients::outbox::SendError;
 use crate::commands::Family::PubSub;
@@ -9,15 +10,14 @@ use crate::engine::Session;
 use crate::engine::session::Ending;
 use crate::engine::table::{FAST, Row, ServerCall, container, row, sub, subcommands};
 use crate::error::Failure;
-use crate::glob::{PATTERN_TOO_LONG, Pattern};
 use crate::metrics::Stat;
+use crate::observe::cut::record_cut;
 use crate::protocol::{Args, Dialect, Reply};
 
 /// A confirmation is sent by itself, so it cannot be an element of the answer to EXEC.
 const LISTEN: Flags =
     Flags::LOADING.and(Flags::NO_MULTI).and(Flags::CONNECTION).and(Flags::SUBSCRIBED);
 
-/// The rows of these commands.
 #[rustfmt::skip]
 pub const COMMANDS: &[Row] = &[
     row(PubSub, "publish", 3, FAST.and(Flags::MAY_REPLICATE), publish).rest(2)
@@ -76,7 +76,7 @@ fn change(
     match change(&mut session.subscriptions, reply.dialect(), limit) {
         Ok(bytes) => engine.metrics[Stat::OutputBytes].add(bytes as u64),
         Err(error) => {
-            engine.record_cut(session.client.addr, &error);
+            record_cut(&engine.metrics, session.client.addr, &error);
             session.ending = Ending::Now;
         }
     }
@@ -93,8 +93,7 @@ fn publish(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
 
 fn channels(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     if args.len() > 3 {
-        let beginning = "ERR unknown subcommand or wrong number of arguments for '";
-        return Err(Failure::quoting(beginning, &args[1], "'. Try PUBSUB HELP."));
+        return Err(Failure::misused("PUBSUB", &args[1]));
     }
     let pattern = args.get(2).map(Pattern::parse).transpose()?;
     let mut names = call.engine.pubsub.channels();

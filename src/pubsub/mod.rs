@@ -48,15 +48,16 @@
 pub(crate) mod classes;
 pub(crate) mod commands;
 pub(crate) mod delivery;
+pub(crate) mod glob;
 pub(crate) mod notify;
 mod subscriptions;
 
 pub use delivery::{Delivered, Message};
 pub use subscriptions::{Subscriber, Subscriptions};
 
-use crate::glob::Pattern;
 use crate::lock::RwLock;
 use delivery::{LANES, Lane};
+use glob::Pattern;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use subscriptions::Subscription;
@@ -65,7 +66,7 @@ use subscriptions::Subscription;
 /// memory as may wait for a subscriber.
 pub const SUBSCRIPTIONS_MAX: usize = 10_000;
 /// The longest name of a channel, and the longest pattern. It also bounds the time that matching takes.
-pub use crate::glob::PATTERN_BYTES_MAX as NAME_BYTES_MAX;
+pub use glob::PATTERN_BYTES_MAX as NAME_BYTES_MAX;
 
 /// The kind of name in a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

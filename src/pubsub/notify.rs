@@ -11,6 +11,7 @@ use crate::cluster::progress::Forwarded;
 use crate::config::{ClientClass, Id};
 use crate::engine::{Engine, Session};
 use crate::metrics::Stat;
+use crate::observe::cut::record_cut;
 use crate::store::effect::Effect;
 use crate::store::{Event, Tx};
 
@@ -50,7 +51,7 @@ impl Engine {
         let after = persistence.log.appended();
         let message = Forwarded::new(after, channel, payload, self.clients.memory());
         self.followers.forward(message);
-        persistence.log.wake_readers();
+        persistence.log.written_moved.notify();
     }
 
     /// Delivers what a client of the leader published to the subscribers of this server, and forwards it to
@@ -120,7 +121,7 @@ impl Engine {
         let cut = |subscriber: &Subscriber, error: &SendError| {
             let over = u64::from(matches!(error, SendError::OverLimit(_)));
             self.metrics[Stat::SubscriberLimitDisconnections].add(over);
-            self.record_cut(subscriber.addr, error);
+            record_cut(&self.metrics, subscriber.addr, error);
         };
         let limit = self.config.output_limit(ClientClass::PubSub);
         let delivered = self.pubsub.deliver(messages, limit, cut);

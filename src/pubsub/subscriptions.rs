@@ -1,10 +1,10 @@
 //! The subscriptions of one client. They change only during the client's turn to send, together with the
 //! confirmation.
 
+use super::glob::Pattern;
 use super::{Kind, Name, PubSub};
-use crate::clients::outbox::{Outbox, SendError, Turn};
+use crate::clients::outbox::{Outbox, SendError};
 use crate::config::OutputLimit;
-use crate::glob::Pattern;
 use crate::memory::account::{Account, Total};
 use crate::protocol::{Dialect, Reply};
 use std::collections::BTreeMap;
@@ -119,17 +119,15 @@ impl Subscriptions {
         dialect: Dialect,
         limit: OutputLimit,
     ) -> Result<usize, SendError> {
-        let subscriber = Arc::clone(&self.subscriber);
-        let turn = subscriber.outbox.turn();
-        subscriber.speak(dialect);
-        let mut reply = confirmations(dialect, limit);
-        for name in names {
-            if !self.own[kind as usize].contains_key(name) {
-                self.join(kind, name);
+        self.in_turn(dialect, limit, |this, reply| {
+            this.subscriber.speak(dialect);
+            for name in names {
+                if !this.own[kind as usize].contains_key(name) {
+                    this.join(kind, name);
+                }
+                this.confirm(kind, ["subscribe", "psubscribe"], Some(name), reply);
             }
-            self.confirm(kind, ["subscribe", "psubscribe"], Some(name), &mut reply);
-        }
-        send(turn, &reply, limit)
+        })
     }
 
     /// Unsubscribes from these names, or from all of this kind, and sends a confirmation for each; if there
@@ -142,23 +140,39 @@ impl Subscriptions {
         limit: OutputLimit,
     ) -> Result<usize, SendError> {
         const VERBS: [&str; 2] = ["unsubscribe", "punsubscribe"];
+        self.in_turn(dialect, limit, |this, reply| {
+            let all = names.len() == 0;
+            let names = if all { this.names(kind) } else { names.map(Name::from).collect() };
+            if names.is_empty() {
+                this.confirm(kind, VERBS, None, reply);
+            }
+            for name in &names {
+                this.leave(kind, name);
+                this.confirm(kind, VERBS, Some(name), reply);
+            }
+        })
+    }
+
+    /// Changes subscriptions during the subscriber's turn, and sends the confirmations, of which no more than
+    /// the client's limit are kept. Returns the number of bytes sent.
+    fn in_turn(
+        &mut self,
+        dialect: Dialect,
+        limit: OutputLimit,
+        change: impl FnOnce(&mut Self, &mut Reply),
+    ) -> Result<usize, SendError> {
         let subscriber = Arc::clone(&self.subscriber);
         let turn = subscriber.outbox.turn();
-        let mut reply = confirmations(dialect, limit);
-        if names.len() > 0 {
-            for name in names {
-                self.leave(kind, name);
-                self.confirm(kind, VERBS, Some(name), &mut reply);
-            }
-        } else if self.own[kind as usize].is_empty() {
-            self.confirm(kind, VERBS, None, &mut reply);
-        } else {
-            while let Some(name) = self.first(kind) {
-                self.leave(kind, &name);
-                self.confirm(kind, VERBS, Some(&name), &mut reply);
-            }
+        let mut reply = Reply::new(dialect);
+        if limit.hard_bytes > 0 {
+            reply.set_limit(limit.hard_bytes as usize);
         }
-        send(turn, &reply, limit)
+        change(self, &mut reply);
+        let len = reply.bytes().len();
+        if reply.is_over_limit() {
+            return Err(SendError::OverLimit(len));
+        }
+        turn.send(reply.bytes(), 0, limit).map(|()| len)
     }
 
     /// Ends all subscriptions, without a confirmation.
@@ -169,14 +183,12 @@ impl Subscriptions {
         let subscriber = Arc::clone(&self.subscriber);
         let _turn = subscriber.outbox.turn();
         for kind in [Kind::Channel, Kind::Pattern] {
-            while let Some(name) = self.first(kind) {
-                self.leave(kind, &name);
-            }
+            self.names(kind).iter().for_each(|name| self.leave(kind, name));
         }
     }
 
-    fn first(&self, kind: Kind) -> Option<Name> {
-        self.own[kind as usize].keys().next().cloned()
+    fn names(&self, kind: Kind) -> Vec<Name> {
+        self.own[kind as usize].keys().cloned().collect()
     }
 
     /// Only during the subscriber's turn, as [`Subscriptions::leave`].
@@ -219,21 +231,4 @@ impl Subscriptions {
             count.store(own.len(), Relaxed);
         }
     }
-}
-
-/// A buffer for confirmations, which grows no longer than the client's limit.
-fn confirmations(dialect: Dialect, limit: OutputLimit) -> Reply {
-    let mut reply = Reply::new(dialect);
-    if limit.hard_bytes > 0 {
-        reply.set_limit(limit.hard_bytes as usize);
-    }
-    reply
-}
-
-fn send(turn: Turn<'_>, reply: &Reply, limit: OutputLimit) -> Result<usize, SendError> {
-    let len = reply.bytes().len();
-    if reply.is_over_limit() {
-        return Err(SendError::OverLimit(len));
-    }
-    turn.send(reply.bytes(), 0, limit).map(|()| len)
 }

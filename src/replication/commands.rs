@@ -4,17 +4,18 @@ use super::leader;
 use super::token::Token;
 use super::wire::Request;
 use crate::admin::log_command::log_of;
-use crate::aof::epochs::EpochStart;
+use crate::aof::record::Position;
 use crate::clients::blocked::Wait;
 use crate::cluster::progress::ReplicaProgress;
 use crate::cluster::state::LeaderAddr;
 use crate::commands::Family::Replication;
 use crate::commands::Flags;
 use crate::config::Fsync;
-use crate::engine::session::{Ending, Mode, Serve};
+use crate::engine::session::{Ending, Mode};
 use crate::engine::table::{ADMIN, FAST, Row, ServerCall, row};
 use crate::engine::{Client, Engine, Session, gate};
 use crate::error::{Failure, Kind, NOT_AN_INTEGER};
+use crate::observe::monitor::Monitoring;
 use crate::protocol::{Args, integer};
 use crate::store::effect::Seq;
 use std::time::{Duration, Instant};
@@ -118,15 +119,15 @@ fn promote(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
 /// The connection becomes a follower's link.
 fn replicate(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let words: Vec<Vec<u8>> = args.from(1).map(<[u8]>::to_vec).collect();
-    call.session.ending = Ending::HandOver(Serve(Box::new(move |engine, session, early| {
+    call.session.ending = Ending::HandOver(Box::new(move |engine, session, early| {
         let request = Request::parse(words.iter().map(Vec::as_slice));
         let request =
             request.ok_or(Failure::fixed("ERR REPLICATE is for followers; see HELP REPLICATE"))?;
         // From here on, only the log and what belongs to it may come over the link.
         session.subscriptions.leave_all();
-        session.monitoring = None;
+        session.monitoring = Monitoring::Off;
         leader::serve(engine, &session.client, &request, early)
-    })));
+    }));
     Ok(())
 }
 
@@ -204,12 +205,12 @@ fn waitaof(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let (log, seq) = (&persistence.log, session.last_write);
     if local > 0 && is_here(engine, session) {
         // At an interval the sync thread syncs; under other policies perhaps no thread does.
-        if !matches!(persistence.gate.policy(), Fsync::Every(_)) {
+        if !matches!(persistence.gate.policy.get(), Fsync::Every(_)) {
             log.sync().map_err(|error| gate::misconf(&error))?;
         }
         if !matches!(session.mode, Mode::Executing) {
             let is_over = || log.durable() >= seq || log.check().is_err();
-            engine.block(&session.client, Wait::Asked, log.progress(), deadline, is_over)?;
+            engine.block(&session.client, Wait::Asked, &log.progress, deadline, is_over)?;
         }
     }
     let has_it = |follower: &ReplicaProgress| follower.durable() >= seq;
@@ -267,7 +268,7 @@ fn waitseq(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
         Mode::Executing => Some(Instant::now()),
         _ => deadline(Duration::from_millis(positive(&args[2])?)),
     };
-    let moved = log_of(engine)?.log.written_moved();
+    let moved = &log_of(engine)?.log.written_moved;
     let mut seen = Ok(Seen::NotYet);
     engine.block(&session.client, Wait::Asked, moved, deadline, || {
         seen = find_write(engine, &token);
@@ -297,8 +298,10 @@ fn find_write(engine: &Engine, token: &Token) -> Result<Seen, Failure> {
     let generation = log.generation();
     let loading = engine.loading.is_active();
     let applied = log.appended();
-    let (own, newest) = log.with_epochs(|epochs| (epochs.of(token.seq), epochs.last()));
-    let matches = |start: &EpochStart| start.epoch == token.epoch && start.crc == token.crc;
+    let epochs = log.epochs();
+    let (own, newest) = (epochs.of(token.seq), epochs.last());
+    drop(epochs);
+    let matches = |start: &Position| start.epoch == token.epoch && start.crc == token.crc;
     let is_here = token.seq <= applied && !loading;
     if log.generation() != generation {
         return Ok(Seen::NotYet);
@@ -357,7 +360,7 @@ impl Engine {
         let is_over = || {
             // Once: the wait is counted by now, so the senders ask for acknowledgements at once.
             if let Some(log) = log.take() {
-                log.wake_readers();
+                log.written_moved.notify();
             }
             self.followers.count(&condition) >= wanted || self.role.is_follower()
         };

@@ -6,16 +6,16 @@
 use super::incoming::{Incoming, Item, LinkError};
 use super::replacement::INCOMING;
 use super::wire::Ack;
-use crate::aof::epochs::{EpochStart, Epochs};
+use crate::aof::epochs::Epochs;
 use crate::aof::files::{base_name, segment_name};
-use crate::aof::record::{Header, Position};
+use crate::aof::record::Position;
 use crate::aof::recovery;
 use crate::engine::Persistence;
-use crate::file_error::named;
+use crate::file_error::{if_there, named};
 use crate::replace::sync_dir;
-use crate::store::effect::Seq;
+use crate::store::effect::{self, Seq};
 use std::fs::{self, File};
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::io::{self, BufWriter, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -52,10 +52,8 @@ pub fn receive(
     heard: impl Fn(usize),
 ) -> Result<Arrived, LinkError> {
     let dir = persistence.dir.join(INCOMING);
-    match fs::remove_dir_all(&dir) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(named(&dir)(error).into()),
-        _ => fs::create_dir(&dir).map_err(named(&dir))?,
-    }
+    if_there(fs::remove_dir_all(&dir)).map_err(named(&dir))?;
+    fs::create_dir(&dir).map_err(named(&dir))?;
     let (mut arrived, end_seq) = if base.bytes == 0 {
         (Arrived { last: Position::default(), epochs: Epochs::default() }, Seq(0))
     } else {
@@ -92,7 +90,10 @@ fn receive_base(
         alive.signal();
     }
     file.sync_all()?;
-    let checked = recovery::check_base(dir, base.seq, || alive.signal());
+    let checked = recovery::read_base(dir, base.seq, |payload| {
+        alive.signal();
+        effect::check(payload).map(drop)
+    });
     let (frame, epochs) = checked.map_err(|_| LinkError::Garbled("a base"))?;
     Ok((Arrived { last: frame.position, epochs }, frame.end_seq))
 }
@@ -126,14 +127,13 @@ fn receive_log(
             Item::Lead(_) => return Err(LinkError::Garbled("a handover during a copy")),
             Item::Heartbeat(_) => beaten = true,
             Item::Record(header, record) => {
-                crate::store::effect::check(&record[record.len() - header.len as usize..])
+                effect::check(&record[record.len() - header.len as usize..])
                     .map_err(|malformed| LinkError::Garbled(malformed.0))?;
                 file.write_all(record)?;
-                let Header { seq, epoch, crc, .. } = header;
-                if epoch > last.epoch {
-                    epochs.note(EpochStart { epoch, first: seq, crc });
+                if header.epoch > last.epoch {
+                    epochs.note(header.position());
                 }
-                *last = Position { seq, epoch, crc };
+                *last = header.position();
             }
         }
         incoming.consume(used);

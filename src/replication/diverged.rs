@@ -4,12 +4,12 @@
 //! follows another history, the two differ after some record. What only this node has is saved to `diverged/`,
 //! durably, **before** it is cut off or a full copy takes its place ([`super::replacement`]); `kvstore log` reads it.
 //! Only a proof that the new history holds the same records spares the saving
-//! ([`crate::aof::epochs::Epochs::last_shared`]), whichever node wrote them.
+//! (`Epochs::last_shared`), whichever node wrote them.
 
+use super::truncate;
 use crate::aof::disk::make_dir;
 use crate::aof::record::Position;
 use crate::aof::recovery::{self, Then};
-use crate::aof::truncate;
 use crate::replace::{UNFINISHED, sync_dir};
 use crate::store::effect;
 use crate::store::effect::Seq;

@@ -3,7 +3,6 @@
 use super::cursor::Cursor;
 use super::wire::{Answer, Request};
 use crate::aof::base::parse_first_line;
-use crate::aof::epochs::EpochStart;
 use crate::aof::files::{self, base_name};
 use crate::aof::record::{HEADER_LEN_MAX, Position, line_len};
 use crate::cluster::role::Role;
@@ -81,21 +80,18 @@ fn find<'l>(
         return Ok((end.last.seq, Found::Feed(Feed { answer, generation, base: None, cursor })));
     }
     let oldest = files::list(dir)?.segments.first().copied().unwrap_or_default();
-    let common = log.with_epochs(|epochs| {
-        let seq = epochs.last_within(last.seq.min(end.last.seq), last.epoch)?;
-        epochs.of(seq).filter(|_| seq.0 + 1 >= oldest.0).map(|start| (seq, start))
-    });
+    let epochs = log.epochs();
+    let furthest = epochs.last_within(last.seq.min(end.last.seq), last.epoch);
+    let kept = furthest.filter(|seq| seq.0 + 1 >= oldest.0);
+    // Its epoch is told by the crc of the epoch's first record.
+    let common = kept.and_then(|seq| Some(Position { seq, ..epochs.of(seq)? }));
+    drop(epochs);
     let found = match common {
         // Only a leader can say that a record does not exist: a follower may not have received it yet.
-        Some((seq, EpochStart { epoch, crc, .. }))
-            if follows && seq == end.last.seq && last.seq > seq =>
-        {
-            Found::Parted(Answer::Behind(Position { seq, epoch, crc }))
+        Some(at) if follows && at.seq == end.last.seq && last.seq > at.seq => {
+            Found::Parted(Answer::Behind(at))
         }
-        Some((seq, start)) if last.seq > Seq(0) => {
-            let at = Position { seq, epoch: start.epoch, crc: start.crc };
-            Found::Parted(Answer::Diverged(at))
-        }
+        Some(at) if last.seq > Seq(0) => Found::Parted(Answer::Diverged(at)),
         _ => Found::Feed(full(persistence)?),
     };
     Ok((end.last.seq, found))

@@ -77,8 +77,8 @@ pub fn serve(
         client.becomes_follower();
         engine.clients.changed.notify();
     }
-    let limit = engine.output_limit(client);
-    if client.send(&answer.line(request, end), 0, limit).is_err() {
+    let limit = engine.config.output_limit(client.class());
+    if client.outbox.send(&answer.line(request, end), 0, limit).is_err() {
         return Ok(true);
     }
     let Some(feed) = feed else { return Ok(false) };
@@ -145,7 +145,7 @@ fn link(
         }
         done.store(true, Relaxed);
         client.outbox.cut();
-        persistence.log.wake_readers();
+        persistence.log.written_moved.notify();
     });
 }
 

@@ -75,7 +75,7 @@ impl LeaderLink<'_> {
             let Err(error) = self.link();
             role.end_link(self.engine.uptime_ms());
             self.engine.loading.set_active(false);
-            self.persistence.log.wake_readers();
+            self.persistence.log.written_moved.notify();
             if role.figures.lock().links > links {
                 wait = BACK_OFF_MIN;
             }
@@ -283,7 +283,7 @@ impl LeaderLink<'_> {
     /// Makes what was applied as safe as this node's policy says.
     fn make_safe(&self) -> Result<(), LinkError> {
         let log = &self.persistence.log;
-        let result = match self.persistence.gate.policy() {
+        let result = match self.persistence.gate.policy.get() {
             Fsync::Always => log.sync(),
             _ => log.ensure_written(log.appended()),
         };

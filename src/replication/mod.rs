@@ -40,11 +40,11 @@
 //! Only a leader can say that a record does not exist; a follower may not have received it yet. So a follower
 //! that is asked for a record after its last one answers BEHIND, and is asked again later.
 //!
-//! Where two histories part is found by epochs, not by comparing records ([`crate::aof::epochs`]): each side
+//! Where two histories part is found by epochs, not by comparing records (`shared_past`): each side
 //! names the last record that the other can share, and the older epoch wins, until both agree. That takes as
 //! many rounds as there were leaderships since, mostly one.
 //!
-//! [`crate::aof::log::Retention`] decides which segments are kept for followers.
+//! `aof/log/retention.rs` decides which segments are kept for followers.
 //!
 //! # What is promised
 //!
@@ -90,7 +90,7 @@
 //!
 //! Leader: [`wire`] (the lines), [`cursor`] (a place in the log), `feed` (what a follower is given), [`leader`],
 //! `sender`. Follower: `incoming` (checks what comes), [`link`], `rejoin` (where to go on), `copy`, `replica`
-//! (applies). Both: [`transition`] (changes of role), `token`, `commands`.
+//! (applies), `truncate` (the end of a log). Both: [`transition`] (changes of role), `token`, `commands`.
 
 pub(crate) mod commands;
 mod copy;
@@ -104,7 +104,9 @@ mod rejoin;
 pub mod replacement;
 pub(crate) mod replica;
 mod sender;
+mod shared_past;
 mod token;
 pub mod transition;
+mod truncate;
 mod twins;
 pub mod wire;

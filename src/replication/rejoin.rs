@@ -11,9 +11,9 @@ use super::diverged::{self, DIVERGED, Lost};
 use super::incoming::{Incoming, LinkError};
 use super::link::LeaderLink;
 use super::replacement::{self, Pending, Purpose};
+use super::truncate;
 use super::wire::{Answer, Request};
 use crate::aof::record::Position;
-use crate::aof::truncate;
 use crate::cluster::state::LeaderAddr;
 use crate::config::Id;
 use crate::engine::Persistence;
@@ -115,7 +115,8 @@ impl LeaderLink<'_> {
 
     /// True if the record is in the same epoch here and there: then the logs are the same up to it.
     fn shares(&self, at: Position) -> bool {
-        let own = self.persistence.log.epoch_of(at.seq);
+        let log = &self.persistence.log;
+        let own = log.epochs().of(at.seq).filter(|_| at.seq <= log.appended());
         own.is_some_and(|own| own.epoch == at.epoch && own.crc == at.crc)
     }
 
@@ -150,7 +151,7 @@ impl LeaderLink<'_> {
     fn earlier(&self, at: Position) -> Result<Position, LinkError> {
         let Persistence { log, dir, .. } = self.persistence;
         let seq = at.seq.min(log.last().seq);
-        let seq = log.with_epochs(|epochs| epochs.last_before(seq, at.epoch));
+        let seq = log.epochs().last_before(seq, at.epoch);
         let Some(seq) = seq else { return Ok(Position::default()) };
         if !truncate::can_rewind(dir, seq).map_err(LinkError::own)? {
             return Ok(Position::default());
@@ -230,7 +231,7 @@ impl LeaderLink<'_> {
     ) -> Result<String, LinkError> {
         let Persistence { log, dir, .. } = self.persistence;
         let Arrived { epochs, last } = arrived;
-        let shared = log.with_epochs(|owned| owned.last_shared(own.seq, epochs, last.seq));
+        let shared = log.epochs().last_shared(own.seq, epochs, last.seq);
         if shared == own.seq {
             return Ok(String::new());
         }
@@ -253,7 +254,7 @@ impl LeaderLink<'_> {
             return Err(LinkError::Again);
         }
         engine.loading.set_active(false);
-        persistence.log.wake_readers();
+        persistence.log.written_moved.notify();
         let position = taken.map_err(LinkError::Own)?;
         log::info!("a full copy of the leader's data has been taken over, up to {}", position.seq);
         Ok(())

@@ -19,10 +19,11 @@ use crate::aof::mark::Mark;
 use crate::aof::numbers::{Words, canonical_number};
 use crate::aof::record::Position;
 use crate::clock::UnixMillis;
+use crate::file_error::if_there;
 use crate::replace::{replace, sync_dir, sync_parent};
 use crate::store::effect::Seq;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// A full copy that is being received.
@@ -55,7 +56,7 @@ impl Purpose {
     fn parse(text: &str) -> Option<Purpose> {
         let mut lines = text.lines().map(str::to_string);
         let leader = lines.next()?;
-        let replaces = Words::of(lines.next()?.as_bytes()).position()?;
+        let replaces = Position::read(&mut Words::of(lines.next()?.as_bytes()))?;
         let reaches = Seq(canonical_number(lines.next()?.as_bytes())?);
         Some(Purpose { leader, replaces, reaches, aside: lines.next()? })
     }
@@ -92,11 +93,8 @@ pub fn pending(dir: &Path) -> io::Result<Option<Pending>> {
     }
     let Listing { bases, segments, .. } = files::list(&replacement)?;
     let marked = [CLEARING, MOVING].iter().any(|name| replacement.join(name).exists());
-    let text = match fs::read_to_string(replacement.join(REPLACES)) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        text => text.unwrap_or_default(),
-    };
-    let purpose = Purpose::parse(&text).unwrap_or_default();
+    let text = if_there(fs::read_to_string(replacement.join(REPLACES)))?;
+    let purpose = Purpose::parse(&text.unwrap_or_default()).unwrap_or_default();
     Ok(Some(Pending { purpose, begun: marked || bases.len() + segments.len() == 0 }))
 }
 

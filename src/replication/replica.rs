@@ -9,19 +9,19 @@
 //! RENAME is `set` and `del`, and an eviction is `del`. Starting over causes no event.
 
 use super::replacement::{self, Pending, Purpose};
+use super::truncate;
 use crate::aof::log::Frozen;
 use crate::aof::record::{Header, Position};
 use crate::aof::recovery;
 use crate::aof::recovery::RecoveryError;
-use crate::aof::truncate;
 use crate::clock::UnixMillis;
 use crate::engine::{Engine, Persistence};
 use crate::lock::MutexGuard;
 use crate::pubsub::notify;
 use crate::store::Event;
+use crate::store::Store;
 use crate::store::effect;
 use crate::store::effect::{Effect, Malformed, Seq};
-use crate::store::{Scope, Store};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
@@ -49,7 +49,7 @@ impl Engine {
         let mut tx = if effect::keys(payload, |key| keys.push(key))? {
             self.store.begin(keys.iter().copied(), true, || header.at)
         } else {
-            self.store.begin_scope(Scope::All, true, || header.at)
+            self.store.begin_all(true, || header.at)
         };
         self.collect_events(&mut tx);
         effect::decode(payload, |effect| notify::apply(&mut tx, effect))?;
@@ -98,7 +98,11 @@ impl Persistence {
         }
         let frozen = self.hold_log()?;
         begins();
-        let cut = |frozen: &Frozen<'_>| frozen.cut_after(&self.dir, last);
+        let cut = |frozen: &Frozen<'_>| {
+            // First, so that the mark is never ahead of the log.
+            frozen.set_mark(last)?;
+            truncate::cut_after(&self.dir, last)
+        };
         Ok(Some(self.restart_from(store, frozen, || (), cut)))
     }
 
@@ -147,7 +151,7 @@ impl Persistence {
         frozen: Frozen<'_>,
         mut working: impl FnMut(),
     ) -> Result<Position, RecoveryError> {
-        let mut tx = store.begin_scope(Scope::All, true, UnixMillis::now);
+        let mut tx = store.begin_all(true, UnixMillis::now);
         tx.apply(Effect::FlushAll);
         let mut records = 0u64;
         let recovered = recovery::load(&self.dir, &self.loading, |payload| {

@@ -122,7 +122,8 @@ impl Sender<'_> {
             }
             let pace = if state.sent > state.beaten { BEAT_BUSY } else { BEAT_IDLE };
             let wait = pace.saturating_sub(state.last_beat.elapsed());
-            log.wait_written(state.sent, wait, || self.is_due(state));
+            let is_over = || log.written() > state.sent || self.is_due(state);
+            log.written_moved.wait_until(Some(Instant::now() + wait), is_over);
         }
     }
 

@@ -18,7 +18,6 @@ use crate::cluster::role::Change;
 use crate::cluster::state::{FollowTarget, LeaderAddr};
 use crate::engine::Engine;
 use crate::error::{Failure, LOADING};
-use crate::store::Scope;
 use crate::store::effect::Seq;
 use std::fmt;
 use std::io;
@@ -112,7 +111,7 @@ impl Engine {
             return;
         }
         // With all shards locked, no write is between its check of the role and the log.
-        let all = self.store.begin_scope(Scope::All, true, || self.clock.now());
+        let all = self.store.begin_all(true, || self.clock.now());
         change.stop_writes();
         drop(all);
         // WAIT would wait in vain.

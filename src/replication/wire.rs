@@ -125,8 +125,8 @@ impl Answer {
         let answer = match words.word()? {
             b"CONTINUE" => Answer::Continue(Epoch(words.number()?)),
             b"FULL" => Answer::Full { seq: Seq(words.number()?), bytes: words.number()? },
-            b"DIVERGED" => Answer::Diverged(words.position()?),
-            b"BEHIND" => Answer::Behind(words.position()?),
+            b"DIVERGED" => Answer::Diverged(Position::read(&mut words)?),
+            b"BEHIND" => Answer::Behind(Position::read(&mut words)?),
             _ => return None,
         };
         Some((answer, Seq(words.number()?)))

@@ -51,8 +51,8 @@ pub fn serve(engine: &Engine, client: Arc<Client>) {
     let registration = engine.clients.hold(client);
     let mut connection = Connection {
         engine,
-        session: engine.session(Arc::clone(&registration.client)),
-        decoder: Decoder::new(),
+        session: Session::new(engine, Arc::clone(&registration.client)),
+        decoder: Decoder::default(),
         input: Input::new(INPUT_BYTES_MIN, INPUT_BYTES_READ),
         reply: Reply::new(Dialect::Resp2),
         read_timeout: None,
@@ -111,8 +111,9 @@ impl Connection<'_> {
                 self.check_query_limit()
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
-            Err(error) if is_timeout(&error) && self.session.monitoring.is_some() => {
-                self.engine.feed_monitor(&mut self.session).map_err(|_| End::Cut)
+            Err(error) if is_timeout(&error) && self.session.monitoring.is_on() => {
+                let Session { monitoring, config, .. } = &self.session;
+                monitoring.feed(config, &self.engine.metrics).map_err(|_| End::Cut)
             }
             Err(error) if is_timeout(&error) => {
                 log::debug!("client {}: idle for too long; closing", self.session.client.addr);
@@ -177,7 +178,7 @@ impl Connection<'_> {
     /// Leaves the connection to a function. If that served something until the end, the connection ends.
     fn hand_over(&mut self, serve: Serve) -> Result<(), End> {
         self.flush()?;
-        match serve.0(self.engine, &mut self.session, self.input.waiting()) {
+        match serve(self.engine, &mut self.session, self.input.waiting()) {
             Ok(true) => Err(End::Cut),
             Ok(false) => Ok(()),
             Err(failure) => {
@@ -221,10 +222,7 @@ impl Connection<'_> {
         self.engine.metrics[Stat::ProtocolErrors].increment();
         log::info!("client {}: {failure}; closing", self.session.client.addr);
         self.reply_failure(self.session.resp, failure);
-        match self.flush() {
-            Ok(()) => End::Told,
-            Err(end) => end,
-        }
+        self.flush().err().unwrap_or(End::Told)
     }
 
     fn reply_failure(&mut self, dialect: Dialect, failure: &Failure) {
@@ -252,7 +250,7 @@ impl Connection<'_> {
         // A subscriber has nothing to say.
         let applies = seconds > 0 && self.session.subscriptions.is_empty();
         let idle = applies.then(|| Duration::from_secs(seconds));
-        let timeout = if self.session.monitoring.is_some() { Some(monitor::PACE) } else { idle };
+        let timeout = if self.session.monitoring.is_on() { Some(monitor::PACE) } else { idle };
         if timeout != self.read_timeout {
             self.read_timeout = timeout;
             // It fails only on a broken socket, which the read will tell.

@@ -33,7 +33,6 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::thread;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 use threads::{Thread, with_grace};
@@ -92,7 +91,7 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
     let page = page.collect::<Result<Vec<_>, _>>()?;
     // Read the log.
     let engine =
-        Arc::new(Engine::load(config, admin::commands(), loading).map_err(StartError::Recovery)?);
+        Arc::new(Engine::open(config, admin::commands(), loading).map_err(StartError::Recovery)?);
     engine.port.store(addresses.first().map_or(0, SocketAddr::port), Relaxed);
     http.open(&engine);
     limit_connections(&engine);
@@ -104,17 +103,9 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
     // The sweeper removes expired keys.
     let sweeper = spawn("sweeper", &engine, engine::sweep)?;
     // The log is synced at its pace, until the last connection has ended.
-    let syncer = spawn("aof-sync", &engine, |engine| {
-        if let Some(persistence) = &engine.persistence {
-            engine::syncer::run(engine, persistence);
-        }
-    })?;
+    let syncer = spawn("aof-sync", &engine, engine::syncer::run)?;
     // The log is compacted when it has grown.
-    let compactor = spawn("compactor", &engine, |engine| {
-        if let Some(persistence) = &engine.persistence {
-            engine::compactor::run(engine, persistence);
-        }
-    })?;
+    let compactor = spawn("compactor", &engine, engine::compactor::run)?;
     // The link to a leader, if this node follows one.
     let link = spawn("repl-in", &engine, replication::link::run)?;
     // One thread accepts for each address.
@@ -203,30 +194,12 @@ fn listen(config: &Config) -> Result<Vec<TcpListener>, StartError> {
     let backlog = config.int(Id::TcpBacklog) as i32;
     let bind = |ip: IpAddr| {
         let addr = SocketAddr::new(ip, port);
-        let listener = bind_or_ask(addr).map_err(|error| StartError::Listen(addr, error))?;
+        let listener = http::bind_or_ask(addr).map_err(|error| StartError::Listen(addr, error))?;
         // std listens with a fixed backlog; listening again sets ours.
         let set = rustix::net::listen(&listener, backlog);
         set.map(|()| listener).map_err(|error| StartError::Listen(addr, error.into()))
     };
     config.addresses(Id::Bind).into_iter().map(bind).collect()
-}
-
-/// Binds. The port may be taken by the status page of another kvstore, which then makes room.
-fn bind_or_ask(addr: SocketAddr) -> io::Result<TcpListener> {
-    let bound = TcpListener::bind(addr);
-    let is_taken = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
-    if !bound.as_ref().is_err_and(is_taken) || !http::ask_for_port(addr) {
-        return bound;
-    }
-    let deadline = Instant::now() + http::GIVE_WAY_TIME;
-    loop {
-        match TcpListener::bind(addr) {
-            Err(error) if is_taken(&error) && Instant::now() < deadline => {
-                thread::sleep(Duration::from_millis(2));
-            }
-            bound => return bound,
-        }
-    }
 }
 
 /// Says on standard output, for scripts and tests, where the server can be reached.

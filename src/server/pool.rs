@@ -5,13 +5,12 @@
 //! fewer than connections allowed. Idle workers end after `worker-idle-timeout`.
 
 use super::connection;
+use super::threads::{Counted, Running};
 use crate::config::Id;
 use crate::engine::{Client, Engine};
 use crate::lock::Mutex;
-use crate::signal::Signal;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,24 +25,7 @@ pub struct Pool {
     /// Dropped at the end, which ends idle workers.
     connection_tx: Mutex<Option<Sender<Arc<Client>>>>,
     connection_rx: Receiver<Arc<Client>>,
-    workers: Arc<Workers>,
-}
-
-/// How many there are.
-#[derive(Debug, Default)]
-struct Workers {
-    count: AtomicUsize,
-    changed: Signal,
-}
-
-/// Counts a worker for as long as it lives, even if it panics.
-struct Counted(Arc<Workers>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.count.fetch_sub(1, SeqCst);
-        self.0.changed.notify();
-    }
+    workers: Arc<Running>,
 }
 
 impl Pool {
@@ -64,15 +46,14 @@ impl Pool {
             Ok(()) => return Ok(()),
             Err(TrySendError::Full(client) | TrySendError::Disconnected(client)) => client,
         };
-        if self.workers.count.load(SeqCst) < self.engine.maxclients() {
+        if self.workers.count() < self.engine.maxclients() {
             return self.start(client).map_err(|error| error.to_string());
         }
         tx.send_timeout(client, HANDOVER_WAIT).map_err(|_| "all workers are busy".to_string())
     }
 
     fn start(&self, client: Arc<Client>) -> std::io::Result<()> {
-        self.workers.count.fetch_add(1, SeqCst);
-        let counted = Counted(Arc::clone(&self.workers));
+        let counted = self.workers.begin();
         let (engine, rx) = (Arc::clone(&self.engine), self.connection_rx.clone());
         thread::Builder::new()
             .name(format!("conn-{}", client.id.0))
@@ -84,8 +65,7 @@ impl Pool {
     /// Ends the workers, all of which are idle by now; returns whether they have ended by the deadline.
     pub fn end(&self, deadline: Instant) -> bool {
         self.connection_tx.lock().take();
-        let none = || self.workers.count.load(SeqCst) == 0;
-        self.workers.changed.wait_until(Some(deadline), none)
+        self.workers.wait(Some(deadline))
     }
 }
 

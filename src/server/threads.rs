@@ -6,26 +6,44 @@
 use super::StartError;
 use crate::signal::Signal;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// A thread that was told to end has at least this long, also when clients have used up the time.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// The life of a thread: whether it is over, and a signal for its end.
+/// Counts threads that run.
 #[derive(Debug, Default)]
-struct Life {
-    is_over: AtomicBool,
+pub struct Running {
+    count: AtomicUsize,
     ended: Signal,
 }
 
-/// Ends a life, also when the thread panics.
-struct Ends(Arc<Life>);
+/// A thread, counted until dropped, also when it panics.
+pub struct Counted(Arc<Running>);
 
-impl Drop for Ends {
+impl Running {
+    /// Counts one more.
+    pub fn begin(self: &Arc<Self>) -> Counted {
+        self.count.fetch_add(1, SeqCst);
+        Counted(Arc::clone(self))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.count.load(SeqCst)
+    }
+
+    /// Waits until all have ended, or the deadline has passed; returns whether they have ended.
+    pub fn wait(&self, deadline: Option<Instant>) -> bool {
+        self.ended.wait_until(deadline, || self.count() == 0)
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.is_over.store(true, SeqCst);
+        self.0.count.fetch_sub(1, SeqCst);
         self.0.ended.notify();
     }
 }
@@ -34,7 +52,7 @@ impl Drop for Ends {
 #[derive(Debug)]
 pub struct Thread {
     name: &'static str,
-    life: Arc<Life>,
+    running: Arc<Running>,
 }
 
 impl Thread {
@@ -43,22 +61,22 @@ impl Thread {
         name: &'static str,
         run: impl FnOnce() + Send + 'static,
     ) -> Result<Thread, StartError> {
-        let life = Arc::new(Life::default());
-        let ends = Ends(Arc::clone(&life));
+        let running = Arc::new(Running::default());
+        let counted = running.begin();
         let run = move || {
-            let _ends = ends;
+            let _counted = counted;
             run();
         };
         thread::Builder::new()
             .name(name.to_string())
             .spawn(run)
-            .map(|_| Thread { name, life })
+            .map(|_| Thread { name, running })
             .map_err(|error| StartError::Resource("start a thread", error.to_string()))
     }
 
     /// Waits until it has ended, or the deadline has passed; returns whether it has ended.
     pub fn wait(&self, deadline: Option<Instant>) -> bool {
-        self.life.ended.wait_until(deadline, || self.life.is_over.load(SeqCst))
+        self.running.wait(deadline)
     }
 
     /// As [`Thread::wait`], with a warning if the thread is abandoned.

@@ -179,18 +179,12 @@ fn read_header(bytes: &[u8], kind: u8) -> Result<(usize, &[u8]), Malformed> {
 }
 
 fn number(digits: &[u8]) -> Result<u64, Malformed> {
-    const BAD: Malformed = Malformed("a number is not one");
-    if digits.is_empty() || digits.len() > 20 {
-        return Err(BAD);
-    }
-    digits
-        .iter()
-        .try_fold(0u64, |value, byte| {
-            let digit = byte.wrapping_sub(b'0');
-            let value = value.checked_mul(10)?.checked_add(u64::from(digit))?;
-            (digit < 10).then_some(value)
-        })
-        .ok_or(BAD)
+    let add = |value: u64, &byte: &u8| match byte {
+        b'0'..=b'9' => value.checked_mul(10)?.checked_add(u64::from(byte - b'0')),
+        _ => None,
+    };
+    let value = if digits.is_empty() { None } else { digits.iter().try_fold(0, add) };
+    value.ok_or(Malformed("a number is not one"))
 }
 
 fn command(out: &mut Vec<u8>, words: &[&[u8]]) {

@@ -46,7 +46,7 @@ pub use entry::Entry;
 pub use notify::Event;
 pub use read::Live;
 pub use shard::Shard;
-pub use tx::{Scope, Tx};
+pub use tx::Tx;
 pub use watch::Watches;
 
 use crate::clock::UnixMillis;

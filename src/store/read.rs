@@ -139,14 +139,4 @@ impl Tx<'_> {
         }
         0
     }
-
-    /// Visits all live keys, in hash order.
-    pub fn each_live(&self, mut visit: impl FnMut(&Entry)) {
-        self.scan(0, |entry| {
-            if self.is_live(entry) {
-                visit(entry);
-            }
-            true
-        });
-    }
 }

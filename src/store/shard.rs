@@ -52,12 +52,6 @@ pub(super) struct Target<'k> {
     pub access: Access,
 }
 
-impl Default for Shard {
-    fn default() -> Self {
-        Self::new(Arc::default())
-    }
-}
-
 impl Shard {
     /// An empty shard.
     pub(super) fn new(watched: Arc<Watched>) -> Shard {
@@ -121,15 +115,15 @@ impl Shard {
         }
     }
 
-    pub(super) fn remove(&mut self, place: u32, key: &[u8]) {
-        let Some(at) = self.table.find(place, key) else { return };
+    pub(super) fn remove(&mut self, gone: Target<'_>) {
+        let Some(at) = self.table.find(gone.place, gone.key) else { return };
         let entry = self.table.remove(at);
         self.entry_bytes -= entry.allocated_bytes();
         self.volatile -= usize::from(entry.deadline().is_some());
         if self.volatile == 0 {
             self.deadlines = BinaryHeap::new();
         }
-        self.watched.removed(key);
+        self.watched.removed(gone.key);
     }
 
     /// Takes all entries out. Watches stay.
@@ -153,8 +147,7 @@ impl Shard {
                 break;
             }
             self.deadlines.pop();
-            for at in self.table.slots_of(reversed.reverse_bits()) {
-                let entry = self.table.entry(at);
+            for (_, entry) in self.table.slots_of(reversed.reverse_bits()) {
                 match entry.deadline() {
                     Some(deadline) if deadline < now => {
                         bytes += entry.key().len();
@@ -182,7 +175,7 @@ impl Shard {
         (0..tries).find_map(|_| {
             let Reverse((_, reversed)) = listed[random.usize(..listed.len())];
             let mut slots = self.table.slots_of(reversed.reverse_bits());
-            slots.find(|&at| self.table.entry(at).deadline().is_some())
+            slots.find(|(_, entry)| entry.deadline().is_some()).map(|(at, _)| at)
         })
     }
 
@@ -253,14 +246,14 @@ mod tests {
 
     #[test]
     fn expired_keys_come_up_once_and_renewed_ones_later() {
-        let mut shard = Shard::default();
+        let mut shard = Shard::new(Arc::default());
         (0..10).for_each(|n| set(&mut shard, n, Some(100)));
         set(&mut shard, 3, Some(500));
         set(&mut shard, 4, None);
         shard.set_deadline(target(5, &5u32.to_le_bytes()), Some(UnixMillis(50)));
         let expired = shard.take_expired(UnixMillis(51), 100);
         assert_eq!(expired, [5u32.to_le_bytes()]);
-        shard.remove(5, &5u32.to_le_bytes());
+        shard.remove(target(5, &5u32.to_le_bytes()));
         assert_eq!(shard.take_expired(UnixMillis(101), 3).len(), 3);
         // The caller must remove what it took; here it did not, and nothing is taken twice.
         assert_eq!(shard.take_expired(UnixMillis(101), 100).len(), 4);
@@ -270,7 +263,7 @@ mod tests {
 
     #[test]
     fn leftovers_do_not_pile_up() {
-        let mut shard = Shard::default();
+        let mut shard = Shard::new(Arc::default());
         for round in 0..10_000 {
             set(&mut shard, 1, Some(1_000_000 - round));
             set(&mut shard, 2, None);
@@ -280,14 +273,14 @@ mod tests {
 
     #[test]
     fn counts_bytes_exactly() {
-        let mut shard = Shard::default();
+        let mut shard = Shard::new(Arc::default());
         (0..100).for_each(|n| set(&mut shard, n, None));
         shard.set_range(target(7, &7u32.to_le_bytes()), 100, b"x");
         set(&mut shard, 8, Some(1));
         let sum: usize =
             shard.table.entries_from(0).map(|(_, entry)| entry.allocated_bytes()).sum();
         assert_eq!(shard.entry_bytes, sum);
-        (0..100u32).for_each(|n| shard.remove(n, &n.to_le_bytes()));
+        (0..100u32).for_each(|n| shard.remove(target(n, &n.to_le_bytes())));
         assert_eq!((shard.entry_bytes, shard.volatile, shard.table.len()), (0, 0, 0));
     }
 }

@@ -80,21 +80,7 @@ impl Table {
 
     /// The slot of a key; valid until the next change.
     pub fn find(&self, hash: u32, key: &[u8]) -> Option<usize> {
-        if self.len == 0 {
-            return None;
-        }
-        let mut at = self.first_not_below(hash);
-        loop {
-            let slot = &self.slots[at];
-            let entry = slot.entry.as_ref()?;
-            if slot.hash != hash {
-                return None;
-            }
-            if entry.key() == key {
-                return Some(at);
-            }
-            at += 1;
-        }
+        self.slots_of(hash).find(|(_, entry)| entry.key() == key).map(|(at, _)| at)
     }
 
     /// The entry in a taken slot.
@@ -131,7 +117,8 @@ impl Table {
             self.rebuild((self.len + 1) * 100 / LOAD_NEW_PERCENT);
         }
         let at = loop {
-            let at = self.first_above(hash);
+            // Not `first_not_below(hash + 1)`, which may begin at the next home and leave this one free.
+            let at = self.first_after(hash, |before| before <= hash);
             let free = at + self.slots[at..].iter().take_while(|slot| slot.entry.is_some()).count();
             if free + 1 < self.slots.len() {
                 self.slots[at..=free].rotate_right(1);
@@ -161,15 +148,17 @@ impl Table {
 
     /// The entries with at least this hash, in hash order, with their hashes.
     pub fn entries_from(&self, hash: u32) -> impl Iterator<Item = (u32, &Entry)> {
-        let start = if self.len == 0 { 0 } else { self.first_not_below(hash) };
+        let start = self.first_not_below(hash);
         self.slots[start..].iter().filter_map(|slot| Some((slot.hash, slot.entry.as_ref()?)))
     }
 
-    /// The slots that hold this hash: more than one only when hashes collide.
-    pub fn slots_of(&self, hash: u32) -> impl Iterator<Item = usize> {
-        let start = if self.len == 0 { 0 } else { self.first_not_below(hash) };
-        (start..self.slots.len())
-            .take_while(move |&at| self.slots[at].entry.is_some() && self.slots[at].hash == hash)
+    /// The slots that hold this hash, and their entries: more than one only when hashes collide.
+    pub fn slots_of(&self, hash: u32) -> impl Iterator<Item = (usize, &Entry)> {
+        let start = self.first_not_below(hash);
+        self.slots[start..].iter().zip(start..).map_while(move |(slot, at)| {
+            let entry = slot.entry.as_ref()?;
+            (slot.hash == hash).then_some((at, entry))
+        })
     }
 
     /// A random taken slot, each with the same probability.
@@ -197,21 +186,14 @@ impl Table {
 
     /// The first slot, from the hash's home on, that is free or holds a hash of at least this one.
     fn first_not_below(&self, hash: u32) -> usize {
-        let mut at = self.home(hash);
-        while self.slots[at].entry.is_some() && self.slots[at].hash < hash {
-            at += 1;
-        }
-        at
+        self.first_after(hash, |before| before < hash)
     }
 
-    /// The first slot, from the hash's home on, that is free or holds a larger hash. (Not
-    /// `first_not_below(hash + 1)`, which may begin at the next home and leave this one free.)
-    fn first_above(&self, hash: u32) -> usize {
-        let mut at = self.home(hash);
-        while self.slots[at].entry.is_some() && self.slots[at].hash <= hash {
-            at += 1;
-        }
-        at
+    /// The first slot, from the hash's home on, that is free or holds a hash which does not come `before`.
+    fn first_after(&self, hash: u32, before: impl Fn(u32) -> bool) -> usize {
+        let home = self.home(hash);
+        let run = self.slots[home..].iter();
+        home + run.take_while(|slot| slot.entry.is_some() && before(slot.hash)).count()
     }
 
     /// Moves all entries to new slots with this many homes, or somewhat more, in one pass.

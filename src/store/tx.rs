@@ -11,19 +11,10 @@ use crate::memory::recency::{Access, Tracking};
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// The shards that a transaction without keys locks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// No shard for long: each is locked while it is read.
-    Fleeting,
-    /// Every shard.
-    All,
-}
-
 /// Access to the store for the length of one command, or of all commands of an EXEC.
 ///
 /// Everything in it happens at one instant, `now`: a key cannot expire between two reads of it. Only a
-/// [`Scope::Fleeting`] walk, which is not of one instant anyway, has a later `now` after it waited for a shard.
+/// fleeting walk ([`Store::begin_fleeting`]), which is not of one instant anyway, has a later `now` after it waited for a shard.
 pub struct Tx<'s> {
     pub(super) store: &'s Store,
     pub(super) guards: Guards<'s>,
@@ -73,9 +64,8 @@ impl Store {
             return self.begin_several(keys, write, clock);
         };
         let hash = self.hash(key);
-        let mut waited = false;
-        let guards = Guards::One((hash.shard, self.lock(hash.shard, write, &mut waited)));
-        let mut tx = self.transaction(guards, clock(), waited);
+        let lock = |waited: &mut _| Guards::One((hash.shard, self.lock(hash.shard, write, waited)));
+        let mut tx = self.transaction(lock, clock);
         tx.first = Some((key, hash));
         tx
     }
@@ -89,45 +79,44 @@ impl Store {
     ) -> Tx<'s> {
         let mut shards: Vec<usize> = keys.map(|key| self.hash(key).shard).collect();
         if shards.is_empty() {
-            return self.begin_scope(Scope::Fleeting, write, clock);
+            return self.begin_fleeting(clock);
         }
         shards.sort_unstable();
         shards.dedup();
-        let mut waited = false;
-        let guards = self.lock_all(shards.into_iter(), write, &mut waited);
-        self.transaction(guards, clock(), waited)
+        self.transaction(|waited| self.lock_all(shards.into_iter(), write, waited), clock)
     }
 
-    /// Locks every shard, or none for long.
-    pub fn begin_scope<'s>(
-        &'s self,
-        scope: Scope,
-        write: bool,
-        clock: impl Fn() -> UnixMillis + 's,
-    ) -> Tx<'s> {
-        let shards = if scope == Scope::All { 0..SHARDS } else { 0..0 };
-        let mut waited = false;
-        let guards = self.lock_all(shards, write, &mut waited);
-        let mut tx = self.transaction(guards, clock(), waited);
-        if scope == Scope::Fleeting {
-            tx.clock = Some(Box::new(clock));
-        }
+    /// Locks every shard.
+    pub fn begin_all(&self, write: bool, clock: impl FnOnce() -> UnixMillis) -> Tx<'_> {
+        self.transaction(|waited| self.lock_all(0..SHARDS, write, waited), clock)
+    }
+
+    /// Locks no shard for long: each is locked while it is read.
+    pub fn begin_fleeting<'s>(&'s self, clock: impl Fn() -> UnixMillis + 's) -> Tx<'s> {
+        let mut tx = self.transaction(|_| Guards::Many(Vec::new()), &clock);
+        tx.clock = Some(Box::new(clock));
         tx
     }
 
     /// Locks one shard by its number, to change it.
     pub fn begin_shard(&self, shard: usize, clock: impl FnOnce() -> UnixMillis) -> Tx<'_> {
-        let mut waited = false;
-        let guards = Guards::One((shard, self.lock(shard, true, &mut waited)));
-        self.transaction(guards, clock(), waited)
+        let lock = |waited: &mut _| Guards::One((shard, self.lock(shard, true, waited)));
+        self.transaction(lock, clock)
     }
 
-    fn transaction<'s>(&'s self, guards: Guards<'s>, now: UnixMillis, waited: bool) -> Tx<'s> {
+    /// A transaction with the locks that `lock` takes. The clock is read when they are held.
+    fn transaction<'s>(
+        &'s self,
+        lock: impl FnOnce(&mut bool) -> Guards<'s>,
+        clock: impl FnOnce() -> UnixMillis,
+    ) -> Tx<'s> {
+        let mut waited = false;
+        let guards = lock(&mut waited);
         Tx {
             store: self,
             guards,
             flushed: Vec::new(),
-            now: Cell::new(now),
+            now: Cell::new(clock()),
             clock: None,
             first: None,
             effects: 0,
@@ -242,7 +231,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
     fn begin_all(store: &Store, now: u64) -> Tx<'_> {
-        store.begin_scope(Scope::All, true, move || UnixMillis(now))
+        store.begin_all(true, move || UnixMillis(now))
     }
 
     fn set(tx: &mut Tx<'_>, key: &str, deadline: Option<u64>) {
@@ -305,7 +294,7 @@ mod tests {
             let waiting = [
                 scope.spawn(|| store.begin(keys().take(1), true, now).now()),
                 scope.spawn(|| store.begin(keys(), false, now).now()),
-                scope.spawn(|| store.begin_scope(Scope::All, true, now).now()),
+                scope.spawn(|| store.begin_all(true, now).now()),
                 scope.spawn(|| store.begin_shard(3, now).now()),
             ];
             std::thread::yield_now();

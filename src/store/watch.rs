@@ -49,19 +49,19 @@ impl Watched {
 
     /// A key has changed.
     pub(super) fn changed(&self, key: &[u8]) {
-        if self.is_active()
-            && let Some(watchers) = self.keys.lock().get(key)
-        {
-            watchers.iter().for_each(|watcher| watcher.flag.store(true, Relaxed));
-        }
+        self.each(key, |watcher| watcher.flag.store(true, Relaxed));
     }
 
     /// A key was removed.
     pub(super) fn removed(&self, key: &[u8]) {
+        self.each(key, Watcher::removed);
+    }
+
+    fn each(&self, key: &[u8], act: impl FnMut(&mut Watcher)) {
         if self.is_active()
             && let Some(watchers) = self.keys.lock().get_mut(key)
         {
-            watchers.iter_mut().for_each(Watcher::removed);
+            watchers.iter_mut().for_each(act);
         }
     }
 

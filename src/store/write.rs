@@ -23,27 +23,18 @@ impl Tx<'_> {
         }
         match effect {
             Effect::Set { key, value, deadline } => {
-                let (shard, to) = self.target(key);
-                shard.set(to, value, deadline);
+                self.on(key, |shard, to| shard.set(to, value, deadline));
             }
             Effect::SetRange { key, offset, bytes } => {
-                let (shard, to) = self.target(key);
-                shard.set_range(to, offset, bytes);
+                self.on(key, |shard, to| shard.set_range(to, offset, bytes));
             }
             Effect::Del { keys } => {
-                for key in keys {
-                    let (shard, to) = self.target(key);
-                    shard.remove(to.place, key);
-                }
+                keys.iter().for_each(|key| self.on(key, |shard, to| shard.remove(to)));
             }
             Effect::PexpireAt { key, deadline } => {
-                let (shard, to) = self.target(key);
-                shard.set_deadline(to, Some(deadline));
+                self.on(key, |shard, to| shard.set_deadline(to, Some(deadline)));
             }
-            Effect::Persist { key } => {
-                let (shard, to) = self.target(key);
-                shard.set_deadline(to, None);
-            }
+            Effect::Persist { key } => self.on(key, |shard, to| shard.set_deadline(to, None)),
             Effect::FlushAll => self.flush(),
         }
     }
@@ -55,11 +46,11 @@ impl Tx<'_> {
         }
     }
 
-    /// A key's locked shard, and the key as the shard takes it.
-    fn target<'k>(&mut self, key: &'k [u8]) -> (&mut Shard, Target<'k>) {
+    /// Changes a key's locked shard.
+    fn on<'k>(&mut self, key: &'k [u8], change: impl FnOnce(&mut Shard, Target<'k>)) {
         let hash = self.hash(key);
         let to = Target { place: hash.place, key, access: self.access() };
-        (self.held_mut(hash.shard), to)
+        change(self.held_mut(hash.shard), to);
     }
 
     /// Sets a key's recency. It is not in the log, as accesses are not.

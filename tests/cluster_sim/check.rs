@@ -1,7 +1,7 @@
 //! What must hold after every step.
 
 use crate::node::{Batch, Log, Node};
-use kvstore::aof::position::Epoch;
+use kvstore::aof::record::Epoch;
 use kvstore::cluster::members::Ack;
 use std::collections::{HashMap, HashSet};
 

@@ -1,6 +1,6 @@
 //! A machine: its disk, its clock, and the process that may run on it.
 
-use kvstore::aof::position::Epoch;
+use kvstore::aof::record::Epoch;
 use kvstore::cluster::election::Election;
 use kvstore::cluster::members::{Ack, Members};
 use kvstore::cluster::message::End;

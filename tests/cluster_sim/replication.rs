@@ -2,7 +2,7 @@
 
 use crate::node::{Feed, Fsync, Link, Log, Record, RecordKind};
 use crate::world::{Event, World};
-use kvstore::aof::position::Epoch;
+use kvstore::aof::record::Epoch;
 use kvstore::cluster::message::Input;
 use kvstore::cluster::mutant::Mutant;
 use kvstore::store::effect::Seq;

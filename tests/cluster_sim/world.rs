@@ -4,7 +4,7 @@ use crate::check::Checks;
 use crate::node::{Fsync, Log, Node, Process, RecordKind};
 use crate::replication::LinkMessage;
 use fastrand::Rng;
-use kvstore::aof::position::Epoch;
+use kvstore::aof::record::Epoch;
 use kvstore::cluster::election::{Election, List, Timing};
 use kvstore::cluster::members::{Ack, Members};
 use kvstore::cluster::message::{Input, Message, Output, Round};

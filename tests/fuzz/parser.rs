@@ -19,7 +19,7 @@ const ROUND: u64 = 1000;
 
 /// The steps that a decoder finds in `input`, given in pieces that end at `cuts`.
 fn decode(input: &[u8], cuts: &[usize], limits: Limits) -> Vec<String> {
-    let (mut decoder, mut found) = (Decoder::new(), vec![]);
+    let (mut decoder, mut found) = (Decoder::default(), vec![]);
     let (mut start, mut given) = (0, 0);
     for end in cuts.iter().copied().chain([input.len()]) {
         given += end - given;

@@ -91,7 +91,7 @@ impl<'g> Fuzzer<'g> {
         let (socket, addr) = self.listener.accept().expect("a connection");
         let local_addr = socket.local_addr().expect("an address");
         let client = self.engine.clients.register(socket, addr, local_addr, usize::MAX);
-        (self.engine.session(client.expect("no limit")), peer.expect("a connection"))
+        (Session::new(&self.engine, client.expect("no limit")), peer.expect("a connection"))
     }
 
     /// One request of one of the sessions.
@@ -162,7 +162,7 @@ impl<'g> Fuzzer<'g> {
 
     /// Decodes and runs all that the wire holds; returns whether the session has ended.
     fn receive(&mut self, at: usize, wire: &[u8], expected: Option<&Vec<Vec<u8>>>) -> bool {
-        let mut decoder = Decoder::new();
+        let mut decoder = Decoder::default();
         let mut start = 0;
         loop {
             let waiting = &wire[start..];
@@ -239,7 +239,7 @@ impl<'g> Fuzzer<'g> {
         let (mut session, _peer) = self.connect();
         let mut wire = vec![];
         encode(words, &mut wire);
-        let mut decoder = Decoder::new();
+        let mut decoder = Decoder::default();
         assert!(matches!(decoder.step(&wire, LIMITS), Step::Resp(_)));
         self.reply.set_dialect(Dialect::Resp2);
         self.engine.execute(&mut session, decoder.args(&wire), &mut self.reply);
@@ -294,7 +294,7 @@ fn open(dir: &Path, appendonly: &str) -> Engine {
         "--appendfsync=no".to_owned(),
     ];
     let config = Config::load(&options, std::iter::empty()).expect("valid options");
-    let engine = Engine::open(config, commands()).expect("the log is readable");
+    let engine = Engine::open(config, commands(), Default::default()).expect("the log is readable");
     engine.shutdown.request();
     engine
 }

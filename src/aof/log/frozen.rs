@@ -3,13 +3,11 @@
 
 use super::segments::{SyncTurn, Writer};
 use super::{Log, LogError};
-use crate::aof::epochs::{EpochStart, Epochs};
+use crate::aof::epochs::Epochs;
 use crate::aof::record::{Epoch, Header, Position, ResumePoint};
-use crate::aof::truncate;
 use crate::clock::UnixMillis;
 use crate::store::effect::Seq;
 use std::io;
-use std::path::Path;
 use std::sync::atomic::{Ordering::Relaxed, Ordering::SeqCst};
 
 /// While this is held, no thread syncs or begins a segment: the files can be replaced or cut off.
@@ -23,11 +21,9 @@ impl Log {
     pub fn begin_epoch(&self, epoch: Epoch, now: UnixMillis) -> Result<Position, LogError> {
         let mut pending = self.appender.pending.lock();
         pending.epoch = epoch;
-        self.appender.add(&mut pending, &[], crc32fast::hash(&[]), now);
+        self.add(&mut pending, &[], crc32fast::hash(&[]), now);
         let first = pending.last;
-        self.watermarks.set_appended(first.seq);
-        let start = EpochStart { epoch, first: first.seq, crc: first.crc };
-        self.appender.epochs.write().note(start);
+        self.appender.epochs.write().note(first);
         drop(pending);
         self.sync().map(|_| first)
     }
@@ -42,8 +38,7 @@ impl Log {
         let follows = header.seq == pending.last.next() && header.epoch >= pending.last.epoch;
         assert!(follows, "a record of the leader's must follow the last one");
         if header.epoch > pending.last.epoch {
-            let start = EpochStart { epoch: header.epoch, first: header.seq, crc: header.crc };
-            self.appender.epochs.write().note(start);
+            self.appender.epochs.write().note(header.position());
             pending.epoch = header.epoch;
         }
         pending.bytes.extend_from_slice(record);
@@ -56,9 +51,9 @@ impl Log {
 
     /// Waits for the turn to sync and keeps it. The caller appends nothing meanwhile.
     pub fn freeze(&self) -> Frozen<'_> {
-        let frozen = Frozen { log: self, _turn: self.sync_turn() };
+        let frozen = Frozen { log: self, _turn: self.segments.syncing.lock() };
         self.generation.fetch_add(1, SeqCst);
-        self.wake_readers();
+        self.written_moved.notify();
         frozen
     }
 
@@ -76,11 +71,9 @@ impl Frozen<'_> {
         writer.is_idle() && self.log.appender.pending.lock().bytes.is_empty()
     }
 
-    /// Cuts the files off after a record; [`Frozen::resume_at`] must follow.
-    pub fn cut_after(&self, dir: &Path, last: Seq) -> io::Result<()> {
-        // First, so that the mark is never ahead of the log.
-        self.log.segments.mark.set(last)?;
-        truncate::cut_after(dir, last)
+    /// Sets the mark, durably, before the files are cut off after this record.
+    pub fn set_mark(&self, last: Seq) -> io::Result<()> {
+        self.log.segments.mark.set(last)
     }
 
     /// Resumes where the replaced or shortened files end; they have `size` bytes.
@@ -108,8 +101,8 @@ impl Frozen<'_> {
         // Again: a thread that read the generation in between may have seen a part of these changes.
         log.generation.fetch_add(1, SeqCst);
         drop((pending, writer));
-        log.wake_readers();
-        log.watermarks.progress.notify();
+        log.written_moved.notify();
+        log.progress.notify();
         Ok(())
     }
 }

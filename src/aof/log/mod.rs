@@ -21,31 +21,46 @@
 //! sync fails, the kernel may have dropped anything (the "fsyncgate" of 2018), so it is never repeated: writes are
 //! refused until a restart has read back what is really there.
 
-mod appender;
 mod frozen;
 mod retention;
 mod segments;
 mod state;
 
 use super::disk::Disk;
-use super::epochs::{EpochStart, Epochs};
+use super::epochs::Epochs;
 pub use super::errors::LogError;
 use super::mark::Mark;
-use super::record::{Epoch, PAYLOAD_BYTES_MAX, Position, ResumePoint};
+use super::record::{Epoch, PAYLOAD_BYTES_MAX, Position, ResumePoint, append_header};
 use super::stats::LogStats;
 use crate::clock::UnixMillis;
-use crate::lock::Mutex;
+use crate::lock::{Mutex, RwLock, RwLockReadGuard, rank};
 use crate::signal::Signal;
 use crate::store::effect::Seq;
-use appender::Appender;
-pub use appender::PENDING_BYTES_MAX;
 pub use frozen::Frozen;
-pub use retention::{Pin, Retention};
+pub use retention::Pin;
 pub use segments::ReadableEnd;
 use segments::{Segments, Writer};
 use state::{Health, Watermarks};
+use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+/// Writers wait while more than this is pending: a slow disk slows them down instead of filling the memory.
+pub const PENDING_BYTES_MAX: u64 = 64 << 20;
+
+/// Limits of a log, in bytes.
+#[derive(Debug)]
+pub struct Limits {
+    /// [`Log::admit`] waits while more is pending; at most [`PENDING_BYTES_MAX`].
+    pub pending_bytes: AtomicU64,
+    /// The length at which a segment ends.
+    pub segment_bytes: AtomicU64,
+    /// Segments that a base has replaced and that are always kept (`retention`).
+    pub backlog_bytes: AtomicU64,
+    /// Such segments that are kept while a connected follower still reads them.
+    pub pinned_bytes: AtomicU64,
+}
 
 /// A log open for writing.
 #[derive(Debug)]
@@ -55,15 +70,61 @@ pub struct Log {
     segments: Segments,
     watermarks: Watermarks,
     health: Health,
-    retention: Retention,
+    /// The first record that is still needed, by pin.
+    pins: Mutex<BTreeMap<u64, Seq>>,
+    /// Limits that CONFIG SET may change at any time.
+    pub limits: Limits,
     /// See [`Log::generation`].
     generation: AtomicU64,
+    /// Notified when `written` has moved, and when readers of the log have another reason to look.
+    pub written_moved: Arc<Signal>,
+    /// Notified when `durable` has moved, and when an error comes or goes.
+    pub progress: Arc<Signal>,
     /// Wakes the sync thread: there is something for it to do.
     pub work: Signal,
     /// The sync thread has synced all that is written, and waits for more.
     pub awaits_writes: AtomicBool,
     /// Counts for INFO.
     pub stats: LogStats,
+}
+
+/// The end of the log in memory: records for which no write call has been made yet, in the order in which their
+/// effects are applied.
+#[derive(Debug)]
+struct Appender {
+    /// A leaf lock, held for a memcpy.
+    pending: Mutex<Pending, { rank::PENDING }>,
+    /// Bytes appended and not yet written, those that the writer has taken included.
+    pending_bytes: AtomicU64,
+    /// Every epoch so far. Changed only while `pending` is locked; otherwise a leaf lock.
+    epochs: RwLock<Epochs, { rank::EPOCHS }>,
+}
+
+/// The pending records.
+///
+/// - Each record follows the one before: the next seq, no older epoch, no earlier time, the crc chained.
+/// - When the writer takes `bytes`, it takes all of it. So if `bytes` is empty and the writer has written all it
+///   took, then the last record is written (asserted in `Log::write`).
+#[derive(Debug)]
+struct Pending {
+    bytes: Vec<u8>,
+    /// The last record appended.
+    last: Position,
+    /// The epoch of the next record.
+    epoch: Epoch,
+    /// The time of the last record.
+    at: UnixMillis,
+}
+
+impl Limits {
+    fn of_segments(segment_bytes: u64) -> Limits {
+        Limits {
+            pending_bytes: AtomicU64::new(PENDING_BYTES_MAX),
+            segment_bytes: AtomicU64::new(segment_bytes),
+            backlog_bytes: AtomicU64::default(),
+            pinned_bytes: AtomicU64::default(),
+        }
+    }
 }
 
 impl Log {
@@ -81,19 +142,28 @@ impl Log {
             syncing: Mutex::default(),
             mark,
             is_full: AtomicBool::new(false),
-            segment_bytes: AtomicU64::new(segment_bytes),
             total_bytes: AtomicU64::new(size),
         };
+        let (last, epoch) = (end.last, end.last.epoch);
+        let pending = Pending { bytes: Vec::new(), last, epoch, at: UnixMillis(0) };
+        let appender = Appender {
+            pending: Mutex::new(pending),
+            pending_bytes: AtomicU64::new(0),
+            epochs: RwLock::new(epochs),
+        };
         let watermarks = Watermarks::default();
-        watermarks.resume_at(end.last.seq);
+        watermarks.resume_at(last.seq);
         Ok(Log {
             disk,
-            appender: Appender::new(end.last, epochs),
+            appender,
             segments,
             watermarks,
             health: Health::default(),
-            retention: Retention::default(),
+            pins: Mutex::default(),
+            limits: Limits::of_segments(segment_bytes),
             generation: AtomicU64::new(0),
+            written_moved: Arc::default(),
+            progress: Arc::default(),
             work: Signal::default(),
             awaits_writes: AtomicBool::new(false),
             stats: LogStats::default(),
@@ -110,9 +180,19 @@ impl Log {
         assert!(payload.len() as u64 <= PAYLOAD_BYTES_MAX, "a record of {} bytes", payload.len());
         let payload_crc = crc32fast::hash(payload);
         let mut pending = self.appender.pending.lock();
-        self.appender.add(&mut pending, payload, payload_crc, now);
-        self.watermarks.set_appended(pending.last.seq);
+        self.add(&mut pending, payload, payload_crc, now);
         pending.last.seq
+    }
+
+    /// Adds a record of this node's own.
+    fn add(&self, pending: &mut Pending, payload: &[u8], payload_crc: u32, now: UnixMillis) {
+        let before = pending.bytes.len();
+        pending.at = pending.at.max(now);
+        let Pending { bytes, last, epoch, at } = pending;
+        *last = append_header(bytes, *last, *epoch, *at, payload.len(), payload_crc);
+        bytes.extend_from_slice(payload);
+        self.appender.pending_bytes.fetch_add((bytes.len() - before) as u64, Relaxed);
+        self.watermarks.set_appended(last.seq);
     }
 
     /// Records are dated no earlier than this: after recovery, the time of the last one that it read.
@@ -129,7 +209,7 @@ impl Log {
     /// caller writes it or waits for the thread that does. Returns true if that was so.
     pub fn admit(&self) -> Result<bool, LogError> {
         let mut waited = false;
-        while self.appender.is_over() {
+        while self.pending_bytes() > self.limits.pending_bytes.load(Relaxed) {
             self.stats.admission_waits.increment();
             self.ensure_written(self.appended())?;
             waited = true;
@@ -157,33 +237,13 @@ impl Log {
         self.appender.pending.lock().epoch
     }
 
-    /// All epochs so far.
-    pub fn epochs(&self) -> Epochs {
-        self.appender.epochs.read().clone()
-    }
-
-    /// Calls `read` with all epochs so far, without a copy. It must take no lock of the log's.
-    pub fn with_epochs<T>(&self, read: impl FnOnce(&Epochs) -> T) -> T {
-        read(&self.appender.epochs.read())
-    }
-
-    /// The epoch that record `seq` belongs to; None if the log does not have the record, or no longer knows.
-    pub fn epoch_of(&self, seq: Seq) -> Option<EpochStart> {
-        if seq > self.appended() { None } else { self.with_epochs(|epochs| epochs.of(seq)) }
+    /// All epochs so far. Begin none, and take no lock of the log's, while holding them.
+    pub fn epochs(&self) -> RwLockReadGuard<'_, Epochs> {
+        self.appender.epochs.read()
     }
 
     /// The files' directory.
     pub fn disk(&self) -> &dyn Disk {
         &*self.disk
-    }
-
-    /// Changes how much may be pending before writers wait.
-    pub fn set_pending_max(&self, bytes: u64) {
-        self.appender.pending_bytes_max.store(bytes.min(PENDING_BYTES_MAX), Relaxed);
-    }
-
-    /// Changes the length at which segments end.
-    pub fn set_segment_size(&self, bytes: u64) {
-        self.segments.segment_bytes.store(bytes, Relaxed);
     }
 }

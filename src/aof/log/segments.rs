@@ -1,7 +1,7 @@
 //! The log's files: handing records to the kernel, syncing them, and going from one segment to the next.
 
 use super::{Log, LogError};
-use crate::aof::disk::{Disk, LogFile};
+use crate::aof::disk::{Disk, LogFile, write_some_at};
 use crate::aof::files;
 use crate::aof::mark::Mark;
 use crate::aof::record::{Position, ResumePoint};
@@ -9,10 +9,9 @@ use crate::aof::stats::Stages;
 use crate::clock::Stopwatch;
 use crate::lock::{Mutex, MutexGuard, rank};
 use crate::store::effect::Seq;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use std::time::{Duration, Instant};
 
 /// Buffers larger than this are given back.
 const BUFFER_BYTES_KEEP: usize = 1 << 20;
@@ -30,15 +29,12 @@ pub(super) struct Segments {
     pub mark: Mark,
     /// True if the segment has reached its size.
     pub is_full: AtomicBool,
-    /// The length at which a segment ends.
-    pub segment_bytes: AtomicU64,
     /// Bytes of the base and of all segments since.
     pub total_bytes: AtomicU64,
 }
 
-/// The turn to sync: its holder alone moves `durable`, begins segments and replaces files. Holds the figures of
-/// the last sync.
-pub(super) struct SyncTurn<'l>(MutexGuard<'l, Stages>);
+/// The turn to sync. Its holder alone moves `durable`, begins segments and replaces files.
+pub(super) type SyncTurn<'l> = MutexGuard<'l, Stages>;
 
 /// The segment that is being written.
 #[derive(Debug)]
@@ -104,20 +100,12 @@ impl Writer {
             self.file.set_len(self.len)?;
             self.dirty_end = false;
         }
-        loop {
-            match self.file.write_at(&self.buffer[self.done..], self.len) {
-                Ok(n) if n > 0 => {
-                    self.done += n;
-                    self.len += n as u64;
-                    return Ok(n as u64);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                result => {
-                    self.dirty_end = true;
-                    return Err(result.err().unwrap_or(ErrorKind::WriteZero.into()));
-                }
-            }
-        }
+        let written = write_some_at(&*self.file, &self.buffer[self.done..], self.len);
+        self.dirty_end = written.is_err();
+        let n = written?;
+        self.done += n;
+        self.len += n as u64;
+        Ok(n as u64)
     }
 }
 
@@ -179,7 +167,8 @@ impl Log {
         let bytes = self.stats.written_bytes.get();
         writer.end = ReadableEnd { len: writer.len, last: writer.last, bytes, ..writer.end };
         self.watermarks.set_written(writer.last.seq);
-        let full_at = segments.segment_bytes.load(Relaxed).max(writer.retry_at);
+        self.written_moved.notify();
+        let full_at = self.limits.segment_bytes.load(Relaxed).max(writer.retry_at);
         let is_full_now = writer.len >= full_at && !segments.is_full.swap(true, Relaxed);
         if is_full_now || self.awaits_writes.load(SeqCst) {
             self.work.notify();
@@ -188,18 +177,12 @@ impl Log {
 
     /// Makes everything appended so far durable, alone or together with others' records.
     pub fn sync(&self) -> Result<Stages, LogError> {
-        self.sync_in(&mut self.sync_turn())
+        self.sync_in(&mut self.segments.syncing.lock())
     }
 
     /// As [`Log::sync`]; None if another thread is syncing.
     pub fn try_sync(&self) -> Option<Result<Stages, LogError>> {
-        let mut turn = SyncTurn(self.segments.syncing.try_lock()?);
-        Some(self.sync_in(&mut turn))
-    }
-
-    /// Waits for the turn to sync.
-    pub(super) fn sync_turn(&self) -> SyncTurn<'_> {
-        SyncTurn(self.segments.syncing.lock())
+        Some(self.sync_in(&mut self.segments.syncing.try_lock()?))
     }
 
     pub(super) fn sync_in(&self, turn: &mut SyncTurn<'_>) -> Result<Stages, LogError> {
@@ -211,14 +194,14 @@ impl Log {
         let upto = self.written();
         if self.durable() == upto {
             // Another thread synced for all while this one waited for its turn.
-            return Ok(*turn.0);
+            return Ok(**turn);
         }
         let is_new = std::mem::take(&mut writer.is_new);
         let file = Arc::clone(&writer.file);
         // Other threads may write meanwhile.
         drop(writer);
-        *turn.0 = Stages { write, ..self.sync_file(turn, &*file, is_new, upto)? };
-        Ok(*turn.0)
+        **turn = Stages { write, ..self.sync_file(turn, &*file, is_new, upto)? };
+        Ok(**turn)
     }
 
     /// Syncs a segment, and its name if that is new, and marks what is in it as durable.
@@ -239,13 +222,13 @@ impl Log {
         self.watermarks.set_durable(upto);
         // After `durable`: the mark must never be ahead of it.
         self.segments.mark.note(upto);
-        self.watermarks.progress.notify();
+        self.progress.notify();
         Ok(Stages { fsync, records, ..Stages::default() })
     }
 
     /// Starts a new segment after everything appended so far. Returns the last position before it.
     pub fn rotate(&self) -> Result<Position, LogError> {
-        let mut turn = self.sync_turn();
+        let mut turn = self.segments.syncing.lock();
         // Most of what must be synced, while other threads still write.
         self.sync_in(&mut turn)?;
         let mut writer = self.segments.writer.lock();
@@ -289,7 +272,7 @@ impl Log {
             }
             // Writes are not refused: the present segment takes them as well.
             Err(error) => {
-                writer.retry_at = writer.len + self.segments.segment_bytes.load(Relaxed) / 8;
+                writer.retry_at = writer.len + self.limits.segment_bytes.load(Relaxed) / 8;
                 Err(LogError::Write(format!("cannot begin a new segment: {error}")))
             }
         }
@@ -309,17 +292,5 @@ impl Log {
     pub fn forget_before(&self, base_bytes: u64) {
         let writer = self.segments.writer.lock();
         self.segments.total_bytes.store(base_bytes + writer.len, Relaxed);
-    }
-
-    /// Wakes the threads in [`Log::wait_written`]: they have another reason to return.
-    pub fn wake_readers(&self) {
-        self.written_moved().notify();
-    }
-
-    /// Waits until something after `seq` is written, until `unless` holds, or for at most so long. A change of
-    /// what `unless` reads must be followed by [`Log::wake_readers`].
-    pub fn wait_written(&self, seq: Seq, at_most: Duration, unless: impl Fn() -> bool) {
-        let deadline = Instant::now().checked_add(at_most);
-        self.written_moved().wait_until(deadline, || self.written() > seq || unless());
     }
 }

@@ -3,9 +3,7 @@
 use super::Log;
 use crate::aof::errors::LogError;
 use crate::lock::Mutex;
-use crate::signal::Signal;
 use crate::store::effect::Seq;
-use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
     Ordering::SeqCst,
@@ -22,8 +20,6 @@ pub(super) struct Watermarks {
     appended: AtomicU64,
     written: AtomicU64,
     durable: AtomicU64,
-    written_moved: Arc<Signal>,
-    pub progress: Arc<Signal>,
 }
 
 /// The log's present error, if there is one.
@@ -46,7 +42,6 @@ impl Watermarks {
         assert!(written <= seq.0 && seq.0 <= appended, "written is at most appended");
         // Sequentially consistent with the sync thread's wait: it is seen waiting, or it sees this.
         self.written.store(seq.0, SeqCst);
-        self.written_moved.notify();
     }
 
     pub fn set_durable(&self, seq: Seq) {
@@ -81,16 +76,6 @@ impl Log {
         Seq(self.watermarks.durable.load(Acquire))
     }
 
-    /// Notified when `durable` has moved, and when an error comes or goes.
-    pub fn progress(&self) -> &Arc<Signal> {
-        &self.watermarks.progress
-    }
-
-    /// Notified when `written` has moved, and by [`Log::wake_readers`].
-    pub fn written_moved(&self) -> &Arc<Signal> {
-        &self.watermarks.written_moved
-    }
-
     /// True while the log is broken.
     pub fn has_failed(&self) -> bool {
         self.health.failed.load(Relaxed)
@@ -107,17 +92,13 @@ impl Log {
     /// Records an error. Repetitions of a failed write are not logged.
     pub(super) fn fail(&self, error: LogError) -> LogError {
         let mut present = self.health.error.lock();
-        let is_news = match &*present {
-            None => true,
-            Some(present) => !error.is_retried() && *present != error,
-        };
-        if is_news {
+        if present.as_ref().is_none_or(|present| !error.is_retried() && *present != error) {
             log::error!("{error}; writes are refused with MISCONF, reads go on");
             *present = Some(error.clone());
         }
         self.health.failed.store(true, Relaxed);
         drop(present);
-        self.watermarks.progress.notify();
+        self.progress.notify();
         self.work.notify();
         error
     }
@@ -137,7 +118,7 @@ impl Log {
             self.health.failed.store(false, Relaxed);
             drop(present);
             log::warn!("the log can be written again; service resumes");
-            self.watermarks.progress.notify();
+            self.progress.notify();
         }
     }
 }

@@ -10,7 +10,7 @@
 //! bytes changed so far. So the cost of a call depends on the bits it touches, not on the length of the value.
 
 use super::bits::{BAD_OFFSET, check_offset};
-use crate::commands::ranges::write_at;
+use super::ranges::write_at;
 use crate::commands::spec::row;
 use crate::commands::{Call, Family, Flags, Handler, Keys, Row};
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};

@@ -1,7 +1,7 @@
 //! Bitmaps: values as arrays of bits. Bit 0 is the most significant bit of the first byte. A value counts as
 //! followed by endless zeros.
 
-use crate::commands::ranges::{clamp, is_backwards, write_at};
+use super::ranges::{clamp, is_backwards, write_at};
 use crate::commands::spec::row;
 use crate::commands::{Call, Family, Flags, Handler, Keys, Row};
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};

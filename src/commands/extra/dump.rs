@@ -143,12 +143,9 @@ fn restore(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     if replaces && !options.replace {
         return Err(BUSY_KEY);
     }
-    let ttl = integer(&args[2]).ok_or(NOT_AN_INTEGER)?;
-    if ttl < 0 {
-        return Err(INVALID_TTL);
-    }
+    let ttl = within(args.get(2), 0..=i64::MAX, INVALID_TTL)?;
     let value = unseal(&args[3]).ok_or(BAD_PAYLOAD)?;
-    let unit = if options.absolute { Unit::UnixMillis } else { Unit::Millis };
+    let unit = if options.absolute { Unit::UNIX_MILLIS } else { Unit::MILLIS };
     let deadline = match ttl {
         0 => None,
         _ => Some(unit.resolve(ttl, now).ok_or_else(|| Failure::invalid_expire(call.name))?),

@@ -1,4 +1,4 @@
-//! Floating-point numbers of 80 bits: C's `long double` on x86, with which Redis adds.
+//! INCRBYFLOAT, and its floating-point numbers of 80 bits: C's `long double` on x86, with which Redis adds.
 //!
 //! Clients see how INCRBYFLOAT rounds: it prints 17 digits after the point, which for numbers over 100
 //! is more than 64 bits of mantissa hold (`1234.56` and `0.01` make `1234.57000000000000006`). To give
@@ -12,7 +12,33 @@
 //! before anything is computed. The slowest number takes a few milliseconds.
 
 use super::big::Big;
+use crate::commands::spec::row;
+use crate::commands::{Call, Family, Flags, Handler, Keys, Row};
+use crate::error::{Failure, NOT_A_FLOAT};
+use crate::protocol::Args;
+use crate::store::effect::Effect;
 use std::fmt;
+
+/// The row of INCRBYFLOAT.
+#[rustfmt::skip]
+pub const COMMANDS: &[Row<Handler>] = &[
+    row(Family::String, "incrbyfloat", 3, Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST), Keys::ONE, incrbyfloat)
+        .help("key increment", "Adds to a number with decimals.", "INCRBYFLOAT price 10.5 -> 10.5"),
+];
+
+fn incrbyfloat(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    const NOT_FINITE: Failure = Failure::fixed("ERR increment would produce NaN or Infinity");
+    let key = &args[1];
+    let live = call.tx.peek(key);
+    let old = Float80::parse(live.map_or(b"0", |live| live.value)).ok_or(NOT_A_FLOAT)?;
+    let increment = Float80::parse(&args[2]).ok_or(NOT_A_FLOAT)?;
+    let sum = old.checked_add(increment).ok_or(NOT_FINITE)?.to_string();
+    let deadline = live.and_then(|live| live.deadline);
+    call.tx.apply(Effect::Set { key, value: sum.as_bytes(), deadline });
+    call.tx.emit("incrbyfloat", key);
+    call.reply.bulk(sum.as_bytes());
+    Ok(())
+}
 
 /// Redis rejects longer texts.
 const LEN_MAX: usize = 5 * 1024 - 1;

@@ -43,12 +43,25 @@ pub fn explain_unknown<F: Copy>(commands: &Table<F>, name: &[u8]) -> Failure {
         let rest = format!("': {reason} (HELP lists the commands)");
         return Failure::new([b"ERR unknown command '", typed, rest.as_bytes()].concat());
     }
-    let hint = match commands.nearest(name) {
+    let hint = match nearest(commands, name) {
         Some(near) => format!("did you mean {}? ", near.to_uppercase()),
         None => String::new(),
     };
     let rest = format!("'; {hint}HELP lists the commands");
     Failure::new([b"ERR unknown command '", typed, rest.as_bytes()].concat())
+}
+
+/// The known name with the fewest typing errors, if `name` was probably meant to be that one.
+pub fn nearest<F: Copy>(commands: &Table<F>, name: &[u8]) -> Option<&'static str> {
+    // Two errors in four letters make another word: NOPE is not COPY.
+    const TWO_ERRORS_LEN_MIN: usize = 6;
+    const LEN_MAX: usize = 32;
+    let typed = std::str::from_utf8(name).ok().filter(|name| name.len() <= LEN_MAX)?;
+    let typed = typed.to_ascii_lowercase();
+    let errors_max = if typed.len() < TWO_ERRORS_LEN_MIN { 1 } else { 2 };
+    let names = commands.top_rows().map(|row| row.name);
+    let (errors, name) = names.map(|name| (strsim::osa_distance(&typed, name), name)).min()?;
+    (errors <= errors_max && errors < name.len()).then_some(name)
 }
 
 /// `SET key value [NX | XX] …`

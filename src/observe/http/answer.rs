@@ -4,7 +4,8 @@
 //! lets nothing else run, so a client's name that was mistaken for HTML could still not be a script.
 
 use super::request::{Refusal, Request};
-use super::{HttpState, State};
+use super::{HttpState, LOADING, READY};
+use crate::observe::load::LoadProgress;
 use crate::observe::{prometheus, status};
 use crate::random;
 use std::fmt::Write;
@@ -95,9 +96,9 @@ pub fn answer(state: &HttpState, request: &Request<'_>, local: IpAddr) -> Answer
         "/" => page(),
         "/metrics" => match state.engine() {
             Some(engine) => Answer::typed(prometheus::MEDIA_TYPE, prometheus::page(engine)),
-            None => match state.loading.progress() {
+            None => match LoadProgress::of(&state.loading) {
                 Some(load) => Answer::typed(prometheus::MEDIA_TYPE, prometheus::loading(load)),
-                None => Answer::text(503, State::Loading.to_string()),
+                None => Answer::text(503, LOADING),
             },
         },
         "/status.json" => Answer::typed(JSON, status_json(state)),
@@ -130,17 +131,16 @@ fn page() -> Answer {
 /// A failed log does not make the server unready: without the reads, half a failure would become a whole one.
 fn ready(state: &HttpState) -> Answer {
     match state.state() {
-        State::Ready(None) => Answer::text(200, "ready"),
-        State::Ready(Some(error)) => Answer::text(200, format!("ready, for reads only: {error}")),
-        other => Answer::text(503, other.to_string()),
+        (_, Some(error)) => Answer::text(200, format!("ready, for reads only: {error}")),
+        (state, None) => Answer::text(if state == READY { 200 } else { 503 }, state),
     }
 }
 
 fn status_json(state: &HttpState) -> String {
-    let name = state.state().to_string();
+    let (name, _) = state.state();
     match state.engine() {
-        Some(engine) => status::page(engine, &name, state.may_show_data(engine)),
-        None => status::loading_page(&name, state.loading.progress()),
+        Some(engine) => status::page(engine, name, state.may_show_data(engine)),
+        None => status::loading_page(name, LoadProgress::of(&state.loading)),
     }
 }
 

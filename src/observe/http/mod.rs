@@ -14,7 +14,7 @@
 //!
 //! The default port is the one after the command port, where the next server may be wanted. A page that was not
 //! asked for must not keep a server from starting. So if the port is taken, the server does without a page; and if
-//! another kvstore wants the port for its commands later, it asks ([`ask_for_port`]) and the page closes. A port
+//! another kvstore wants the port for its commands later, it asks ([`bind_or_ask`]) and the page closes. A port
 //! chosen with `metrics-port` is kept. The request has a header that no web page can send to another site.
 //!
 //! Left out: TLS, passwords, keep-alive, compression. A proxy in front has all of them.
@@ -23,7 +23,7 @@ mod answer;
 mod request;
 mod socket;
 
-pub use socket::{GIVE_WAY_TIME, ask_for_port};
+pub use socket::bind_or_ask;
 
 use crate::config::{Config, Id, MetricsPort};
 use crate::engine::Engine;
@@ -35,7 +35,6 @@ use crate::shutdown::Shutdown;
 use answer::{Answer, answer};
 use request::Request;
 use rustix::net::SendFlags;
-use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -56,27 +55,11 @@ const STACK_BYTES: usize = 256 << 10;
 const BUSY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
-/// The state that health checks and the page show.
-#[derive(Debug)]
-pub enum State {
-    /// The data is being read.
-    Loading,
-    /// It serves. With an error of the log, reads only.
-    Ready(Option<String>),
-    /// It is ending.
-    ShuttingDown,
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            State::Loading => "loading",
-            State::Ready(None) => "ready",
-            State::Ready(Some(_)) => "read only",
-            State::ShuttingDown => "shutting down",
-        })
-    }
-}
+/// The states that health checks and the page show.
+const LOADING: &str = "loading";
+const READY: &str = "ready";
+const READ_ONLY: &str = "read only";
+const SHUTTING_DOWN: &str = "shutting down";
 
 /// The HTTP side of a server, shared by its threads.
 #[derive(Debug)]
@@ -151,17 +134,21 @@ impl HttpState {
         self.engine.get().map(|engine| &**engine)
     }
 
-    fn state(&self) -> State {
-        let Some(engine) = self.engine() else { return State::Loading };
+    /// The state. If it is `READ_ONLY`, with the error of the log.
+    fn state(&self) -> (&'static str, Option<String>) {
+        let Some(engine) = self.engine() else { return (LOADING, None) };
         if engine.shutdown.is_requested() {
-            return State::ShuttingDown;
+            return (SHUTTING_DOWN, None);
         }
         // A follower that is taking over a full copy.
         if engine.loading.is_active() {
-            return State::Loading;
+            return (LOADING, None);
         }
         let failure = engine.persistence.as_ref().and_then(|p| p.log.check().err());
-        State::Ready(failure.map(|error| error.to_string()))
+        match failure {
+            None => (READY, None),
+            Some(error) => (READ_ONLY, Some(error.to_string())),
+        }
     }
 
     /// A reader of the page could read all data anyway: it is for this machine only, and no password is set.

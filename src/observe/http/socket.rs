@@ -2,15 +2,33 @@
 
 use super::request::{HEAD_BYTES_MAX, HEAD_END, Refusal};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 /// How long a server that starts waits for another one to leave its port.
-pub const GIVE_WAY_TIME: Duration = Duration::from_secs(1);
+const GIVE_WAY_TIME: Duration = Duration::from_secs(1);
+
+/// Binds. The port may be taken by the status page of another kvstore, which then makes room.
+pub fn bind_or_ask(addr: SocketAddr) -> io::Result<TcpListener> {
+    let bound = TcpListener::bind(addr);
+    let is_taken = |error: &io::Error| error.kind() == ErrorKind::AddrInUse;
+    if !bound.as_ref().is_err_and(is_taken) || !ask_for_port(addr) {
+        return bound;
+    }
+    let deadline = Instant::now() + GIVE_WAY_TIME;
+    loop {
+        match TcpListener::bind(addr) {
+            Err(error) if is_taken(&error) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            bound => return bound,
+        }
+    }
+}
 
 /// Asks the process that listens on this port to leave it. Returns true if it is a kvstore with its status page
 /// there, and it will.
-pub fn ask_for_port(mut addr: SocketAddr) -> bool {
+fn ask_for_port(mut addr: SocketAddr) -> bool {
     if addr.ip().is_unspecified() {
         addr.set_ip(Ipv4Addr::LOCALHOST.into());
     }

@@ -3,10 +3,10 @@
 //! The records are read without checking their crcs: they are this node's own, recovery has checked them, and the
 //! record before the first one may be gone.
 
-use super::files::{self, segment_name};
-use super::record::Position;
-use super::recovery::{self, RecoveryError};
-use super::scan::Scanner;
+use crate::aof::files::{self, segment_name};
+use crate::aof::record::Position;
+use crate::aof::recovery::{self, RecoveryError};
+use crate::aof::scan::Scanner;
 use crate::replace::sync_dir;
 use crate::store::effect::Seq;
 use std::fs::{self, File};
@@ -20,7 +20,7 @@ pub fn can_rewind(dir: &Path, last: Seq) -> Result<bool, RecoveryError> {
     match listing.bases.last() {
         None => Ok(listing.segments.first().is_none_or(|first| *first == Seq(1))),
         Some(base) if *base > last => Ok(false),
-        Some(base) => Ok(recovery::read_base(dir, *base)?.end_seq <= last),
+        Some(base) => Ok(recovery::read_base(dir, *base, |_| Ok(()))?.0.end_seq <= last),
     }
 }
 

@@ -116,22 +116,14 @@ impl Pattern {
         &self.tokens[usize::from(start)..usize::from(self.ends[number])]
     }
 
-    /// The token for a set: of one byte, that byte; of a set that is known, the same again.
+    /// The token for a set: of a set that is known, the same again.
     fn token_of(&mut self, set: Set) -> Token {
-        let len: u32 = set.iter().map(|word| word.count_ones()).sum();
-        match len {
-            1 => (0..256).find(|&byte| set[usize::from(byte) / 64] >> (byte % 64) & 1 == 1),
-            256 => Some(ANY),
-            _ => None,
-        }
-        .unwrap_or_else(|| {
-            let known = self.sets.iter().position(|other| *other == set);
-            let number = known.unwrap_or_else(|| {
-                self.sets.push(set);
-                self.sets.len() - 1
-            });
-            FIRST_SET + number as Token
-        })
+        let known = self.sets.iter().position(|other| *other == set);
+        let number = known.unwrap_or_else(|| {
+            self.sets.push(set);
+            self.sets.len() - 1
+        });
+        FIRST_SET + number as Token
     }
 
     fn accepts(&self, token: Token, byte: u8) -> bool {

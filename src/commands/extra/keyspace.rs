@@ -4,12 +4,12 @@
 //! other commands only shortly, and see each shard at a slightly different time. In an EXEC they run under its
 //! locks, and see one point in time.
 
-use super::spec::row;
-use super::{Call, Family, Flags, Handler, Keys, Row};
+use crate::commands::spec::row;
+use crate::commands::{Call, Family, Flags, Handler, Keys, Row};
 use crate::error::{Failure, NOT_AN_INTEGER, SYNTAX};
-use crate::glob::Pattern;
 use crate::memory::sample;
 use crate::protocol::{Args, Reply, integer};
+use crate::pubsub::glob::Pattern;
 use crate::store::effect::Effect;
 use fastrand::Rng;
 
@@ -39,9 +39,8 @@ pub const COMMANDS: &[Row<Handler>] = &[
 const INVALID_CURSOR: Failure = Failure::fixed("ERR invalid cursor");
 
 fn keys(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
-    let pattern = Wanted::parse(&args[1])?;
-    let everything = ScanOptions { pattern, count: usize::MAX, strings: true };
-    let (_, keys) = everything.walk(call, 0);
+    let all = ScanOptions { pattern: parse_pattern(&args[1])?, count: usize::MAX, strings: true };
+    let (_, keys) = all.walk(call, 0);
     keys.answer(call.reply);
     Ok(())
 }
@@ -77,38 +76,6 @@ const HOLD_STEPS: usize = 1 << 20;
 /// The steps for a key besides matching.
 const LOOK_STEPS: usize = 16;
 
-/// The pattern of the keys to return.
-#[derive(Debug)]
-enum Wanted {
-    /// A single star, which also stands for the empty key.
-    All,
-    Matching(Pattern),
-}
-
-impl Wanted {
-    fn parse(pattern: &[u8]) -> Result<Wanted, Failure> {
-        if pattern == b"*" {
-            Ok(Wanted::All)
-        } else {
-            Pattern::parse(pattern).map(Wanted::Matching)
-        }
-    }
-
-    fn matches(&self, key: &[u8]) -> bool {
-        match self {
-            Wanted::All => true,
-            Wanted::Matching(pattern) => pattern.matches(key),
-        }
-    }
-
-    fn steps(&self, key: &[u8]) -> usize {
-        match self {
-            Wanted::All => 0,
-            Wanted::Matching(pattern) => pattern.steps(key.len()),
-        }
-    }
-}
-
 /// Keys that were found, in one piece of memory.
 #[derive(Debug, Default)]
 struct Found {
@@ -135,20 +102,25 @@ impl Found {
 /// The options of SCAN.
 #[derive(Debug)]
 struct ScanOptions {
-    pattern: Wanted,
+    /// None for a single star, which also stands for the empty key.
+    pattern: Option<Pattern>,
     /// The number of keys to visit, matching or not.
     count: usize,
     /// False if another type is wanted: there are only strings.
     strings: bool,
 }
 
+fn parse_pattern(pattern: &[u8]) -> Result<Option<Pattern>, Failure> {
+    if pattern == b"*" { Ok(None) } else { Pattern::parse(pattern).map(Some) }
+}
+
 impl ScanOptions {
     fn parse<'a>(mut words: impl Iterator<Item = &'a [u8]>) -> Result<ScanOptions, Failure> {
-        let mut options = ScanOptions { pattern: Wanted::All, count: 10, strings: true };
+        let mut options = ScanOptions { pattern: None, count: 10, strings: true };
         while let Some(word) = words.next() {
             let value = words.next().ok_or(SYNTAX)?;
             match word.to_ascii_uppercase().as_slice() {
-                b"MATCH" => options.pattern = Wanted::parse(value)?,
+                b"MATCH" => options.pattern = parse_pattern(value)?,
                 b"TYPE" => options.strings = value.eq_ignore_ascii_case(b"string"),
                 b"COUNT" => {
                     let count = integer(value).ok_or(NOT_AN_INTEGER)?;
@@ -164,25 +136,26 @@ impl ScanOptions {
     /// the limit of the reply, which is then not sent.
     fn walk(&self, call: &Call<'_, '_>, mut cursor: u64) -> (u64, Found) {
         let (mut found, mut looked_at, room) = (Found::default(), 0, call.reply.room());
+        let matches = |key: &[u8]| self.pattern.as_ref().is_none_or(|pattern| pattern.matches(key));
         loop {
             let (mut steps, mut long) = (0, Vec::new());
             cursor = call.tx.scan(cursor, |entry| {
                 let key = entry.key();
-                let needed = self.pattern.steps(key);
+                let needed = self.pattern.as_ref().map_or(0, |pattern| pattern.steps(key.len()));
                 if needed > HOLD_STEPS {
                     // To be matched after the lock is released.
                     let is_live = entry.deadline().is_none_or(|at| at >= call.tx.now());
                     if self.strings && is_live {
                         long.push(key.to_vec());
                     }
-                } else if self.strings && self.pattern.matches(key) && call.tx.is_live(entry) {
+                } else if self.strings && matches(key) && call.tx.is_live(entry) {
                     found.add(key);
                 }
                 looked_at += 1;
                 steps += needed + LOOK_STEPS;
                 looked_at < self.count && steps < HOLD_STEPS && found.bytes.len() <= room
             });
-            long.iter().filter(|key| self.pattern.matches(key)).for_each(|key| found.add(key));
+            long.iter().filter(|key| matches(key)).for_each(|key| found.add(key));
             if cursor == 0 || looked_at >= self.count || found.bytes.len() > room {
                 return (cursor, found);
             }

@@ -1,7 +1,7 @@
 //! Commands that read or write part of a value: APPEND, SETRANGE, GETRANGE.
 
-use super::spec::row;
-use super::{Call, Family, Flags, Handler, Keys, Row};
+use crate::commands::spec::row;
+use crate::commands::{Call, Family, Flags, Handler, Keys, Row};
 use crate::error::{Failure, NOT_AN_INTEGER, TOO_LONG};
 use crate::protocol::{Args, integer};
 use crate::store::Tx;
