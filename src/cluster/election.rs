@@ -93,6 +93,9 @@ pub struct Election {
     /// About where the log ends.
     end: End,
     promise: Promise,
+    /// An earlier process may have promised so much just before it ended. A heartbeat does not shorten it, because
+    /// the leader counts on what it heard before.
+    waits_until: Millis,
     /// Asks for votes then, if no leader is heard until then.
     ask_at: Millis,
     /// Asks for no votes before this time, after it has resigned.
@@ -113,8 +116,7 @@ impl Election {
         now: Millis,
         seed: u64,
     ) -> Election {
-        // An earlier process may have promised so much just before it ended.
-        let until = now + timing.timeout.max(term.promise);
+        let waits_until = now + timing.timeout.max(term.promise);
         let mut election = Election {
             term,
             timing,
@@ -122,7 +124,8 @@ impl Election {
             list,
             state: State::Following(None),
             end: End::default(),
-            promise: Promise { until, ..Promise::default() },
+            promise: Promise::default(),
+            waits_until,
             ask_at: 0,
             rest_until: 0,
             ticked_at: now,
@@ -138,7 +141,7 @@ impl Election {
     pub fn break_rule(&mut self, mutant: Mutant) {
         self.mutant = Some(mutant);
         if mutant == Mutant::NoWaitAfterRestart {
-            self.promise.until = 0;
+            self.waits_until = 0;
         }
     }
 
@@ -286,7 +289,7 @@ impl Election {
     }
 
     fn has_promised(&self, now: Millis) -> bool {
-        now < self.promise.until
+        now < self.promise.until.max(self.waits_until)
     }
 
     // --- asking for votes ---
@@ -495,9 +498,12 @@ impl Election {
             persists = true;
         }
         let promised = asked.min(self.timing.timeout);
+        if promised == 0 {
+            self.waits_until = 0; // The leader hands over, and counts on no promise any more.
+        }
         // A new leader was elected after the promises to the one before had ended.
-        let begins = epoch > self.promise.epoch;
-        if promised > self.term.promise || begins && promised > 0 && promised != self.term.promise {
+        let may_lower = epoch > self.promise.epoch && promised > 0 && self.waits_until <= now;
+        if promised > self.term.promise || may_lower && promised < self.term.promise {
             self.term.promise = promised;
             persists = true;
         }
@@ -619,5 +625,146 @@ impl Election {
             }
         }
         self.members = members;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::members::Ack;
+    use crate::cluster::term::ClusterId;
+
+    const T: Millis = 100;
+
+    fn id(number: u8) -> NodeId {
+        NodeId(std::array::from_fn(|at| if at == 19 { number } else { 0 }))
+    }
+
+    /// Node 0 of three, which has waited for what an earlier process may have promised.
+    fn node(mutant: Option<Mutant>) -> Election {
+        let voters = vec![id(0), id(1), id(2)];
+        let members = Members { cluster: ClusterId(1), ack: Ack::Majority, voters, seq: Seq(2) };
+        let term =
+            Term { cluster: Some(members.cluster), memory: Memory::Whole, ..Term::new(id(0)) };
+        let timing = Timing { timeout: T, is_reluctant: false };
+        let mut node = Election::new(term, timing, Some(members), None, 0, 7);
+        mutant.into_iter().for_each(|mutant| node.break_rule(mutant));
+        (1..=T).step_by(20).for_each(|now| _ = step(&mut node, now, Input::Tick));
+        node
+    }
+
+    fn step(node: &mut Election, now: Millis, input: Input) -> Vec<Output> {
+        let mut out = Vec::new();
+        node.step(now, input, &mut out);
+        out
+    }
+
+    fn give(round: Round, epoch: Epoch) -> Input {
+        let (own, memory) = (Epoch(0), Memory::Whole);
+        Input::Line(id(1), Message::Give { round, epoch, yes: true, own, memory })
+    }
+
+    /// Time passes until the node asks for votes.
+    fn time_out(node: &mut Election, from: Millis) -> Option<Millis> {
+        let asks = |now: &Millis| step(node, *now, Input::Tick).contains(&Output::Sync);
+        (from..from + 3 * T).step_by(10).find(asks)
+    }
+
+    /// Wins an epoch at the end of a log with `seq` records, all of them of earlier epochs.
+    fn win(node: &mut Election, now: Millis, seq: u64) -> Epoch {
+        let last = End { epoch: Epoch(1), seq: Seq(seq) };
+        step(node, now, Input::Synced(last));
+        let epoch = Epoch(node.term().epoch.max(last.epoch).0 + 1);
+        let adopts = step(node, now, give(Round::Pre, epoch));
+        let [Output::Adopt { from, ask }] = adopts[..] else { panic!("{adopts:?}") };
+        step(node, now, Input::Ballot { from, ask, last });
+        let won = step(node, now, give(Round::Vote, epoch));
+        assert!(won.contains(&Output::Lead(epoch, None)), "{won:?}");
+        step(node, now, Input::Begun(epoch, Seq(seq + 1)));
+        epoch
+    }
+
+    #[test]
+    fn silence_leads_to_votes_and_a_majority_to_a_commit() {
+        let mut node = node(None);
+        let now = time_out(&mut node, T).expect("it asks");
+        let epoch = win(&mut node, now, 50);
+        assert_eq!((epoch, node.leads(), node.term().vote), (Epoch(2), Some(epoch), Some(id(0))));
+        assert_eq!(step(&mut node, now, Input::Acked(id(0), epoch, Seq(51))), []);
+        assert_eq!(
+            step(&mut node, now, Input::Acked(id(1), epoch, Seq(50))),
+            [],
+            "an earlier epoch's"
+        );
+        let committed = step(&mut node, now, Input::Acked(id(1), epoch, Seq(51)));
+        assert_eq!(committed, [Output::Commit(Seq(51))]);
+        let heard = Message::Heard { epoch, round: 1, promised: T, own: epoch };
+        let outputs = step(&mut node, now + 5, Input::Line(id(2), heard));
+        assert_eq!(outputs, [Output::Fence(now + T * 9 / 10), Output::Confirmed(1)]);
+        assert_eq!(step(&mut node, now + T + 10, Input::Tick)[0], Output::StepDown(Why::NoQuorum));
+    }
+
+    #[test]
+    fn an_acknowledgement_counts_in_its_epoch() {
+        for (mutant, from) in
+            [(Mutant::AckWithoutEpoch, id(1)), (Mutant::OwnLevelWithoutEpoch, id(0))]
+        {
+            let commits = |mutant| {
+                let mut node = node(mutant);
+                let now = time_out(&mut node, T).expect("it asks");
+                let epoch = win(&mut node, now, 50);
+                let other = if from == id(0) { id(1) } else { id(0) };
+                step(&mut node, now, Input::Acked(other, epoch, Seq(60)));
+                // It waited for this thread since an earlier leadership; its records were given up.
+                !step(&mut node, now, Input::Acked(from, Epoch(1), Seq(60))).is_empty()
+            };
+            assert!(!commits(None));
+            assert!(commits(Some(mutant)), "{mutant:?}");
+        }
+    }
+
+    fn beat(round: u64, promise: Millis) -> Input {
+        Input::Line(id(1), Message::Beat { epoch: Epoch(3), round, promise })
+    }
+
+    #[test]
+    fn an_overtaken_heartbeat_does_not_end_a_promise() {
+        let votes = |mutant| {
+            let mut node = node(mutant);
+            step(&mut node, T, beat(1, 0));
+            step(&mut node, T, beat(3, T));
+            step(&mut node, T, beat(2, 0));
+            let last = End { epoch: Epoch(3), seq: Seq(9) };
+            let ask = Ask { round: Round::Vote, epoch: Epoch(4), last, list: None };
+            let outputs = step(&mut node, T + 1, Input::Line(id(2), Message::Ask(ask)));
+            matches!(outputs[..], [Output::Adopt { .. }])
+        };
+        assert!(!votes(None));
+        assert!(votes(Some(Mutant::LateBeatLowersPromise)));
+    }
+
+    #[test]
+    fn a_promise_binds_the_candidate_too() {
+        let asks_at = |mutant| {
+            let mut node = node(mutant);
+            step(&mut node, T, beat(1, T));
+            // The leader handed over, gave up, and leads on; this comes late.
+            step(&mut node, T, Input::Promote);
+            time_out(&mut node, T)
+        };
+        assert!(asks_at(None).is_some_and(|at| at >= 2 * T));
+        assert!(asks_at(Some(Mutant::PromiseNotBindingCandidate)).is_some_and(|at| at < 2 * T));
+    }
+
+    #[test]
+    fn a_heartbeat_does_not_shorten_the_wait_after_a_start() {
+        let term = Term { promise: 5 * T, memory: Memory::Whole, ..node(None).term().clone() };
+        let timing = Timing { timeout: T, is_reluctant: false };
+        let members = node(None).members;
+        let mut node = Election::new(term, timing, members, None, 0, 7);
+        step(&mut node, 1, beat(9, T));
+        assert_eq!(node.term().promise, 5 * T, "another crash must not forget it");
+        assert!(time_out(&mut node, 1).is_none());
+        assert!(time_out(&mut node, 5 * T).is_some());
     }
 }

@@ -8,7 +8,8 @@
 //!
 //!  election    who leads, by vote: a state machine that is not connected to the server yet
 //!  leading     what a leader knows of its voters: quorum, fence, commit
-//!  message     the lines between members, and what goes into and comes out of the election
+//!  message     what members say to each other, and what goes into and comes out of the election
+//!  lines       the same as text
 //!  members     who votes            term    what a node has promised, across restarts and power cuts
 //! ```
 //!
@@ -42,6 +43,7 @@ pub mod election;
 pub(crate) mod freshness;
 pub(crate) mod handover;
 mod leading;
+mod lines;
 pub(crate) mod link;
 pub mod members;
 pub mod message;

@@ -2,7 +2,8 @@
 
 use crate::node::{Batch, Log, Node};
 use kvstore::aof::record::Epoch;
-use kvstore::cluster::members::Ack;
+use kvstore::cluster::members::{Ack, majority};
+use kvstore::cluster::term::Memory;
 use std::collections::{HashMap, HashSet};
 
 /// What has been promised to anybody so far.
@@ -69,10 +70,36 @@ impl Checks {
         }
     }
 
-    pub fn committed(&mut self, log: &Log, commit: usize) {
+    /// A leader knows that a majority has all records up to this one.
+    pub fn committed(&mut self, nodes: &[Node], leader: usize, commit: usize) {
         // Under `ack leader`, a minority's power cut may take what was committed.
-        if self.is_strict && !extend(&mut self.committed, log, commit) {
+        if !self.is_strict {
+            return;
+        }
+        let log = &nodes[leader].log;
+        if !extend(&mut self.committed, log, commit) {
             self.fail(&format!("record {commit} was committed twice, differently"));
+        }
+        // A node that is down or recovering may have lost it since it acknowledged it, and counts for less then.
+        let crc = log.crc_at(commit);
+        let counts = |node: &&Node| {
+            node.process.is_none()
+                || node.term.memory == Memory::Recovering
+                || node.log.crc_at(commit) == crc && node.level() >= commit
+        };
+        if nodes.iter().filter(counts).count() < majority(nodes.len()) {
+            self.fail(&format!("n{leader} committed record {commit}, which no majority has"));
+        }
+    }
+
+    /// A node has the votes. No leader of an earlier epoch may still rely on a promise.
+    pub fn won(&mut self, nodes: &[Node], winner: usize, epoch: Epoch, now: u64) {
+        for (at, node) in nodes.iter().enumerate() {
+            let Some(process) = &node.process else { continue };
+            let is_earlier = process.election.leads().is_some_and(|leads| leads < epoch);
+            if is_earlier && process.fence > node.clock(now) {
+                self.fail(&format!("n{winner} won epoch {} within the fence of n{at}", epoch.0));
+            }
         }
     }
 

@@ -6,17 +6,25 @@ use kvstore::cluster::members::Ack;
 use kvstore::cluster::mutant::Mutant;
 use std::rc::Rc;
 
+/// A kind of batch that only reads.
+const READ: u8 = 5;
+
 impl World {
     /// A client sends a batch to some node.
     pub fn client(&mut self) {
         let longest = self.timeout / 8;
         self.after(1, longest, Event::Client);
         let at = self.rng.usize(0..self.nodes.len());
-        self.client_of(at);
+        let kind = self.rng.u8(0..10);
+        self.send_batch(at, kind);
     }
 
-    /// A client sends a batch to this node.
-    pub fn client_of(&mut self, at: usize) {
+    /// A node that stood still reads before it learns what has happened, and its batch is slow.
+    pub fn stale_read(&mut self, at: usize) {
+        self.send_batch(at, READ);
+    }
+
+    fn send_batch(&mut self, at: usize, kind: u8) {
         let (now, history_of) = (self.now, self.number());
         let node = &self.nodes[at];
         let Some(process) = &node.process else { return };
@@ -38,7 +46,6 @@ impl World {
             at_gate: false,
             since: now,
         };
-        let kind = self.rng.u8(0..10);
         if process.leads.is_none() {
             // A follower's read: old, but never of what is rolled back.
             batch.read = Some(self.read(at, true));
@@ -67,7 +74,7 @@ impl World {
 
     /// How long a batch takes to its next step: rarely very long.
     fn slowness(&mut self) -> u64 {
-        if self.has_faults && self.chance(100) {
+        if self.has_faults && self.chance(self.mix.slow_gate) {
             self.rng.u64(0..=12 * self.timeout)
         } else {
             self.rng.u64(0..=3)
@@ -169,7 +176,11 @@ impl World {
             return false;
         }
         let is_old = batch.since + node.timeout < self.now;
-        if self.breaks(Mutant::ReadersLetThrough) && is_old && batch.wrote.is_none() {
+        if self.breaks(Mutant::ReadersLetThrough)
+            && is_old
+            && batch.wrote.is_none()
+            && ack == Ack::Majority
+        {
             return true;
         }
         let safe = match ack {

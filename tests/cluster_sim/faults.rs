@@ -1,58 +1,57 @@
 //! What goes wrong.
 
+use crate::mix::Fault;
 use crate::node::Fsync;
 use crate::world::{Event, Path, World};
 use kvstore::cluster::message::Input;
 use kvstore::cluster::mutant::Mutant;
 
 impl World {
+    /// Something goes wrong.
     pub fn fault(&mut self) {
         if !self.has_faults {
             return;
         }
         let (timeout, len) = (self.timeout, self.nodes.len());
-        self.after(timeout / 4, 3 * timeout, Event::Fault);
+        self.after(timeout / 4, self.mix.quarters * timeout / 4, Event::Fault);
         let at = if self.chance(500) { self.leader() } else { None };
         let at = at.unwrap_or_else(|| self.rng.usize(0..len));
-        match self.rng.u8(0..31) {
-            0..=2 => self.cut(at),
-            3 | 4 => self.isolate(at),
-            5 | 6 => self.kill(at),
-            7..=9 => self.cut_power(at),
-            10 => {
-                // Power goes for several, one after the other.
+        match self.mix.faults[self.rng.usize(0..self.mix.faults.len())] {
+            Fault::Cut => self.cut(at),
+            Fault::CutHeartbeats => self.cut_heartbeats(),
+            Fault::Isolate => self.isolate(at),
+            Fault::Split => self.split(),
+            Fault::Flap => self.flap(at),
+            Fault::Kill => self.kill(at),
+            Fault::Power => self.cut_power(at),
+            Fault::PowerOfTwo => {
                 self.cut_power(at);
                 self.cut_power((at + 1) % len);
             }
-            11..=13 => {
+            Fault::Pause => {
                 let pause = self.rng.u64(0..=5 * timeout);
-                self.trace(|| format!("n{at} stands still for {pause} ms"));
                 self.pause(at, pause);
             }
-            14 => {
+            Fault::FullDisk => {
                 self.trace(|| format!("n{at}: the disk is full"));
                 self.nodes[at].disk_full = true;
                 self.after(1, 6 * timeout, Event::DiskWorks(at));
             }
-            15 => self.fail_fsync(at),
-            16 => self.stop(at),
-            17 => self.change_fsync(at),
-            18..=20 => self.hand_over(),
-            21..=23 => self.cut_heartbeats(),
-            24 | 25 => self.split(),
-            26 | 27 => {
-                if let Some(process) = self.process(at) {
-                    process.link = None; // It dials again.
-                }
-            }
-            _ => {
-                if self.checks.changes_ack
-                    && let Some(leader) = self.leader()
-                {
-                    self.change_ack(leader);
-                }
-            }
+            Fault::FailedFsync => self.fail_fsync(at),
+            Fault::Stop => self.stop(at),
+            Fault::ChangeFsync => self.change_fsync(at),
+            Fault::HandOver => self.hand_over(),
+            Fault::ChangeAck => self.change_policy(),
         }
+    }
+
+    /// The operator changes `ack`, and soon after it power fails.
+    fn change_policy(&mut self) {
+        let Some(leader) = self.leader().filter(|_| self.checks.changes_ack) else { return };
+        self.change_ack(leader);
+        let other = (leader + 1) % self.nodes.len();
+        self.after(0, 40, Event::CutPower(other));
+        self.after(0, self.timeout, Event::Hit(leader));
     }
 
     /// Something happens to a node that has just won.
@@ -67,15 +66,26 @@ impl World {
 
     /// A process stands still. On waking, a client's request comes before all else.
     fn pause(&mut self, at: usize, pause: u64) {
+        self.trace(|| format!("n{at} stands still for {pause} ms"));
         let until = self.now + pause;
         self.nodes[at].paused_until = until;
-        self.at(until, Event::ClientOf(at));
-        self.at(until, Event::ClientOf(at));
+        self.at(until, Event::StaleRead(at));
         let Some(process) = &self.nodes[at].process else { return };
         let number = process.number;
         let unfinished = process.batches.iter().filter(|batch| batch.reads_later);
         for batch in unfinished.map(|batch| batch.number).collect::<Vec<_>>() {
             self.at(until, Event::Read { node: at, process: number, batch });
+        }
+    }
+
+    /// A link breaks, and its follower dials again. Then more may happen to both ends.
+    fn flap(&mut self, at: usize) {
+        let Some(process) = self.process(at) else { return };
+        let Some(link) = process.link.take() else { return };
+        self.trace(|| format!("the link from n{} to n{at} breaks", link.leader));
+        if self.chance(500) {
+            self.after(0, self.timeout / 4, Event::CutPower(at));
+            self.after(0, self.timeout / 2, Event::Hit(link.leader));
         }
     }
 
@@ -155,7 +165,7 @@ impl World {
         self.after(1, longest, Event::Start(at));
     }
 
-    fn cut_power(&mut self, at: usize) {
+    pub fn cut_power(&mut self, at: usize) {
         self.trace(|| format!("n{at} loses power"));
         let boot = self.rng.u64(..);
         let now = self.now;

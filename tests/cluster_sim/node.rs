@@ -113,6 +113,8 @@ pub struct Feed {
     pub number: u64,
     pub follower: usize,
     pub sent: usize,
+    /// When the follower last acknowledged anything.
+    pub heard_at: u64,
     /// Nothing on the link overtakes: no message is delivered earlier than this.
     pub not_before: u64,
 }

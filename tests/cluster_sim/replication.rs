@@ -27,7 +27,20 @@ impl World {
         if let (Some(leader), None) = (process.target, &process.link) {
             self.dial(at, leader);
         }
+        self.end_silent_feeds(at, now, timeout);
         self.pump(at);
+    }
+
+    fn end_silent_feeds(&mut self, at: usize, now: u64, timeout: u64) {
+        let Some(process) = self.process(at) else { return };
+        let is_silent = |feed: &Feed| feed.heard_at + 2 * timeout < now;
+        let silent: Vec<usize> =
+            process.feeds.iter().filter(|feed| is_silent(feed)).map(|feed| feed.follower).collect();
+        process.feeds.retain(|feed| !is_silent(feed));
+        for follower in silent {
+            let id = self.nodes[follower].id;
+            self.input(at, Input::Linked(id, false));
+        }
     }
 
     fn dial(&mut self, at: usize, leader: usize) {
@@ -66,9 +79,10 @@ impl World {
                 self.records(to, number, epoch, at, records, commit);
             }
             LinkMessage::Ack { epoch, level } => {
-                let id = self.nodes[from].id;
+                let (id, now) = (self.nodes[from].id, self.now);
                 let Some(process) = self.process(to) else { return };
-                if process.feeds.iter().any(|feed| feed.number == number) {
+                if let Some(feed) = process.feeds.iter_mut().find(|feed| feed.number == number) {
+                    feed.heard_at = now;
                     let process = process.number;
                     let at = self.now + self.long_delay();
                     self.at(at, Event::Acked { node: to, process, from: id, epoch, level });
@@ -81,7 +95,7 @@ impl World {
 
     fn serve(&mut self, at: usize, follower: usize, number: u64, theirs: &Log) {
         let anybody = self.breaks(Mutant::WholeFromNonLeader);
-        let copies = self.chance(80);
+        let (copies, now) = (self.chance(self.mix.copies), self.now);
         let log = &self.nodes[at].log;
         let (common, end) = (log.common(theirs), log.len());
         // A copy begins with a base, which is older than the end of the log.
@@ -91,7 +105,7 @@ impl World {
         let Some(epoch) = process.leads.or(anybody.then_some(process.epoch)) else { return };
         let sent = if copy.is_some() { base } else { common };
         process.feeds.retain(|feed| feed.follower != follower);
-        process.feeds.push(Feed { number, follower, sent, not_before: 0 });
+        process.feeds.push(Feed { number, follower, sent, heard_at: now, not_before: 0 });
         let id = self.nodes[follower].id;
         self.input(at, Input::Linked(id, true));
         if self.breaks(Mutant::HandshakeAsAck) && common == theirs.len() {
@@ -114,12 +128,15 @@ impl World {
         let Some(epoch) = process.leads.or(anybody.then_some(process.epoch)) else { return };
         let commit = process.commit;
         for place in 0..process.feeds.len() {
+            if self.has_faults && !self.chance(self.mix.pump) {
+                continue;
+            }
             let Some(feed) = self.process(at).and_then(|process| process.feeds.get(place).cloned())
             else {
                 return;
             };
             let log = &self.nodes[at].log;
-            let end = log.len().min(feed.sent + self.records_max);
+            let end = log.len().min(feed.sent + self.mix.records_max);
             let records = log.records.get(feed.sent..end).unwrap_or_default().to_vec();
             let message = LinkMessage::Records { epoch, at: feed.sent, records, commit };
             let arrives =

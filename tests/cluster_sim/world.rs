@@ -1,6 +1,7 @@
 //! The world: what happens next, and what each node's driver does with what its election says.
 
 use crate::check::Checks;
+use crate::mix::Mix;
 use crate::node::{Fsync, Log, Node, Process, RecordKind};
 use crate::replication::LinkMessage;
 use fastrand::Rng;
@@ -71,7 +72,9 @@ pub enum Event {
     Restart(usize),
     /// Something happens to a node that has just won.
     Hit(usize),
-    ClientOf(usize),
+    CutPower(usize),
+    /// A client reads from a node that has just woken up.
+    StaleRead(usize),
     Fault,
     DiskWorks(usize),
     Heal(usize, usize),
@@ -89,7 +92,7 @@ impl Event {
             | Event::Fsync(at, _)
             | Event::Confirm(at, _)
             | Event::Promote(at)
-            | Event::ClientOf(at) => Some(*at),
+            | Event::StaleRead(at) => Some(*at),
             Event::Line { to, .. } | Event::Link { to, .. } => Some(*to),
             Event::Acknowledge { follower: node, .. }
             | Event::Acked { node, .. }
@@ -98,6 +101,7 @@ impl Event {
             Event::Start(_)
             | Event::Restart(_)
             | Event::Hit(_)
+            | Event::CutPower(_)
             | Event::Client
             | Event::Fault
             | Event::DiskWorks(_)
@@ -164,8 +168,7 @@ pub struct World {
     pub has_clients: bool,
     pub steps: u64,
     pub last_number: u64,
-    /// Records in one message of a link.
-    pub records_max: usize,
+    pub mix: Mix,
     pub trace: Option<Vec<String>>,
     /// The longest timeout of all.
     pub timeout: u64,
@@ -203,7 +206,7 @@ impl World {
         let timeout = nodes.iter().map(|node| node.timeout).max().unwrap_or(0);
         let ack = if rng.u8(0..5) < 2 { Ack::Leader } else { Ack::Majority };
         let changes_ack = rng.u8(0..3) == 0;
-        let records_max = rng.usize(1..=4);
+        let mix = Mix::new(&mut rng);
         let mut world = World {
             now: 0,
             rng,
@@ -216,7 +219,7 @@ impl World {
             has_clients: true,
             steps: 0,
             last_number: 0,
-            records_max,
+            mix,
             trace: None,
             timeout,
             events: BinaryHeap::new(),
@@ -258,13 +261,17 @@ impl World {
     /// How long a message takes.
     pub fn delay(&mut self) -> u64 {
         let usual = self.rng.u64(0..=3);
-        if self.has_faults && self.chance(20) { self.rng.u64(0..=2 * self.timeout) } else { usual }
+        if self.has_faults && self.chance(self.mix.late) {
+            self.rng.u64(0..=2 * self.timeout)
+        } else {
+            usual
+        }
     }
 
     /// How long an input waits for the election's thread: rarely very long.
     pub fn long_delay(&mut self) -> u64 {
-        if self.has_faults && self.chance(20) {
-            self.rng.u64(0..=15 * self.timeout)
+        if self.has_faults && self.chance(self.mix.slow_thread) {
+            self.rng.u64(0..=40 * self.timeout)
         } else {
             self.delay()
         }
@@ -272,7 +279,7 @@ impl World {
 
     /// How long an fsync takes.
     pub fn fsync_delay(&mut self) -> u64 {
-        if self.has_faults && self.chance(80) {
+        if self.has_faults && self.chance(self.mix.slow_fsyncs) {
             self.rng.u64(0..=2 * self.timeout)
         } else {
             self.rng.u64(1..=8)
@@ -358,7 +365,8 @@ impl World {
                 self.kill(at);
             }
             Event::Hit(at) => self.hit(at),
-            Event::ClientOf(at) => self.client_of(at),
+            Event::CutPower(at) => self.cut_power(at),
+            Event::StaleRead(at) => self.stale_read(at),
             Event::Fault => self.fault(),
             Event::DiskWorks(at) => {
                 self.nodes[at].disk_full = false;
@@ -377,7 +385,7 @@ impl World {
         }
         let number = self.number();
         let seed = self.rng.u64(..);
-        if self.chance(250) {
+        if self.chance(self.mix.new_timeouts) {
             self.nodes[at].timeout = self.rng.u64(100..=300).min(self.timeout);
         }
         let (now, len, mutant) = (self.now, self.nodes.len(), self.mutant);
@@ -449,7 +457,7 @@ impl World {
         if self.chance(200) {
             self.after(0, 3 * interval, Event::LateLog(at, process));
         }
-        let sync = if self.nodes[at].fsync == Fsync::Always { 40 } else { 15 };
+        let sync = if self.nodes[at].fsync == Fsync::Always { 10 } else { 15 };
         if self.chance(sync) {
             self.fsync(at);
         }
@@ -537,6 +545,7 @@ impl World {
                 }
             }
             Output::Lead(epoch, founders) => {
+                self.checks.won(&self.nodes, at, epoch, self.now);
                 let longest = if self.has_faults { self.timeout } else { 10 };
                 let longest = if self.chance(100) { longest } else { 10 };
                 self.after(1, longest, Event::Begin(at, number, epoch, founders));
@@ -550,7 +559,7 @@ impl World {
             Output::Commit(seq) => {
                 process.commit = process.commit.max(seq.0 as usize);
                 let commit = process.commit;
-                self.checks.committed(&self.nodes[at].log, commit);
+                self.checks.committed(&self.nodes, at, commit);
             }
             Output::Fence(until) => process.fence = until,
             Output::Confirmed(round) => {
@@ -583,10 +592,10 @@ impl World {
         if let Message::Give { round: Round::Vote, epoch, yes: true, .. } = message {
             self.checks.voted(epoch, from, to);
         }
-        if self.paths[from][to].peers_cut || self.has_faults && self.chance(15) {
+        if self.paths[from][to].peers_cut || self.has_faults && self.chance(self.mix.lost) {
             return;
         }
-        let copies = if self.has_faults && self.chance(15) { 2 } else { 1 };
+        let copies = if self.has_faults && self.chance(self.mix.doubled) { 2 } else { 1 };
         for _ in 0..copies {
             let at = self.now + self.delay();
             self.at(at, Event::Line { from, to, message, commit });
@@ -652,8 +661,9 @@ impl World {
         node.log.durable = node.log.len();
         self.trace(|| format!("n{at} begins epoch {} with record {first}", epoch.0));
         self.checks.begun(epoch, at, &self.nodes[at].log);
-        if self.has_faults && self.chance(150) {
-            self.after(0, self.timeout, Event::Hit(at));
+        if self.has_faults && self.chance(self.mix.hit) {
+            let longest = if self.rng.bool() { self.timeout / 8 } else { self.timeout };
+            self.after(0, longest, Event::Hit(at));
         }
         self.members_changed(at);
         self.input(at, Input::Begun(epoch, Seq(first as u64)));
