@@ -7,7 +7,6 @@
 //!  progress    how far each follower of this node has come
 //!
 //!  election    who leads, by vote: a state machine that is not connected to the server yet
-//!  leading     what a leader knows of its voters: quorum, fence, commit
 //!  message     what members say to each other, and what goes into and comes out of the election
 //!  lines       the same as text
 //!  members     who votes            term    what a node has promised, across restarts and power cuts
@@ -42,7 +41,6 @@
 pub mod election;
 pub(crate) mod freshness;
 pub(crate) mod handover;
-mod leading;
 mod lines;
 pub(crate) mod link;
 pub mod members;

@@ -160,7 +160,7 @@ const NOTICED: [(Mutant, u64); 23] = [
     (Mutant::HeardByAddress, 2),
 ];
 
-/// The others need schedules that chance hardly ever makes. Tests in `cluster/election.rs` make them.
+/// The others need schedules that chance hardly ever makes. Unit tests of `cluster/election` make them.
 const BY_HAND: [Mutant; 4] = [
     Mutant::AckWithoutEpoch,
     Mutant::OwnLevelWithoutEpoch,

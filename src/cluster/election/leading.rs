@@ -10,10 +10,10 @@
 //! Each is the value that the slowest node of the fastest majority has reached, so all four are one function
 //! ([`reached_by_majority`]) over another column of the table of voters.
 
-use super::members::{Members, reached_by_majority};
-use super::mutant::Mutant;
-use super::term::{Millis, NodeId};
 use crate::aof::record::Epoch;
+use crate::cluster::members::{Members, reached_by_majority};
+use crate::cluster::mutant::Mutant;
+use crate::cluster::term::{Millis, NodeId};
 use crate::store::effect::Seq;
 use std::collections::VecDeque;
 

@@ -9,25 +9,30 @@
 //! ```
 //!
 //! [`Election::step`] takes what happened and says what must be done, in order. It owns no clock, socket, file or
-//! thread: the simulator runs thousands of years of it with every fault there is (`tests/cluster_sim`).
+//! thread, so a simulator can run it through every fault there is (`tests/cluster_sim`).
 //!
 //! Invariants:
 //! - The epoch never decreases. In one epoch, a node votes once, and answers after its vote is durable.
 //! - Within its own promise a node neither votes nor asks.
 //! - A candidate wins with a majority of voters whose memory is whole, or with all voters.
 //! - A leader commits only what a majority acknowledged in the leader's own epoch.
+//!
+//! Questions and votes are in `asking.rs`, a follower's part in `following.rs`, what a leader knows of its voters in
+//! `leading.rs`.
 
-use super::leading::Leading;
-use super::members::{Members, majority};
-use super::message::{Ask, End, Input, Message, Output, Round, Why};
-use super::mutant::Mutant;
-use super::term::{Memory, Millis, NodeId, Term};
+mod asking;
+mod following;
+mod leading;
+
 use crate::aof::record::Epoch;
+use crate::cluster::members::Members;
+use crate::cluster::message::{End, Input, Message, Output, Why};
+use crate::cluster::mutant::Mutant;
+use crate::cluster::term::{Memory, Millis, NodeId, Term};
 use crate::store::effect::Seq;
+use asking::Asking;
 use fastrand::Rng;
-
-/// No leader is so far ahead. Something that can speak to us speaks nonsense.
-const EPOCHS_AHEAD_MAX: u64 = 1_000_000;
+use leading::Leading;
 
 /// A node's settings.
 #[derive(Clone, Copy, Debug)]
@@ -47,26 +52,7 @@ pub struct List {
     pub len: usize,
 }
 
-/// Which part of an election a node is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Syncing,
-    Pre,
-    Adopting,
-    Vote,
-}
-
-#[derive(Debug)]
-struct Asking {
-    stage: Stage,
-    epoch: Epoch,
-    /// The end of the log as it is durable.
-    last: End,
-    /// The nodes that said yes.
-    yes: Vec<(NodeId, Memory)>,
-    until: Millis,
-}
-
+/// A node's part.
 #[derive(Debug)]
 enum State {
     Following(Option<NodeId>),
@@ -292,153 +278,6 @@ impl Election {
         now < self.promise.until.max(self.waits_until)
     }
 
-    // --- asking for votes ---
-
-    fn begin_asking(&mut self, now: Millis, out: &mut Vec<Output>) {
-        self.drop_leader(out);
-        self.ask(Stage::Syncing, Epoch(0), End::default(), now);
-        out.push(Output::Sync);
-    }
-
-    fn ask(&mut self, stage: Stage, epoch: Epoch, last: End, now: Millis) {
-        let yes = vec![(self.term.id, self.term.memory)];
-        let until = now + self.timing.timeout;
-        self.state = State::Asking(Asking { stage, epoch, last, yes, until });
-    }
-
-    fn synced(&mut self, now: Millis, last: End, out: &mut Vec<Output>) {
-        if !matches!(&self.state, State::Asking(asking) if asking.stage == Stage::Syncing) {
-            return;
-        }
-        let epoch = Epoch(self.term.epoch.max(last.epoch).0 + 1);
-        self.ask(Stage::Pre, epoch, last, now);
-        out.push(Output::Broadcast(Message::Ask(self.question(Round::Pre, epoch, last))));
-        self.count(now, out);
-    }
-
-    fn question(&self, round: Round, epoch: Epoch, last: End) -> Ask {
-        let list = if self.members.is_none() { self.list.map(|list| list.hash) } else { None };
-        Ask { round, epoch, last, list }
-    }
-
-    fn given(
-        &mut self,
-        now: Millis,
-        from: NodeId,
-        round: Round,
-        epoch: Epoch,
-        memory: Memory,
-        out: &mut Vec<Output>,
-    ) {
-        let State::Asking(asking) = &mut self.state else { return };
-        let stage = if round == Round::Pre { Stage::Pre } else { Stage::Vote };
-        if asking.stage == stage && asking.epoch == epoch {
-            asking.yes.retain(|(id, _)| *id != from);
-            asking.yes.push((from, memory));
-            self.count(now, out);
-        }
-    }
-
-    /// Goes on if enough nodes have said yes.
-    fn count(&mut self, now: Millis, out: &mut Vec<Output>) {
-        let State::Asking(asking) = &self.state else { return };
-        if !self.has_won(&asking.yes) {
-            return;
-        }
-        let (stage, epoch, last) = (asking.stage, asking.epoch, asking.last);
-        if stage == Stage::Pre {
-            self.ask(Stage::Adopting, epoch, last, now);
-            let ask = self.question(Round::Vote, epoch, last);
-            out.push(Output::Adopt { from: self.term.id, ask });
-        } else {
-            let yes: Vec<NodeId> = asking.yes.iter().map(|(id, _)| *id).collect();
-            self.lead(now, epoch, yes, out);
-        }
-    }
-
-    /// The winning rule: a majority of voters that have forgotten nothing, or all voters. If all voters agree, either
-    /// none has a newer record or no node has it any more.
-    fn has_won(&self, yes: &[(NodeId, Memory)]) -> bool {
-        let Some(members) = &self.members else {
-            return self.list.is_some_and(|list| yes.len() == list.len);
-        };
-        let counts =
-            |memory: Memory| memory == Memory::Whole || self.breaks(Mutant::RecoveringVotesCounted);
-        let votes = yes.iter().filter(|(id, _)| members.names(*id));
-        let whole = votes.clone().filter(|(_, memory)| counts(*memory)).count();
-        whole >= majority(members.voters.len()) || votes.count() == members.voters.len()
-    }
-
-    // --- voting ---
-
-    fn asked(&mut self, now: Millis, from: NodeId, ask: Ask, out: &mut Vec<Output>) {
-        let is_live = self.has_live_quorum(now) && !self.breaks(Mutant::AskDeposes);
-        if is_live || ask.epoch.0 > self.term.epoch.0 + EPOCHS_AHEAD_MAX {
-            return;
-        }
-        let promised = self.has_promised(now) && !self.breaks(Mutant::AskDeposes);
-        if ask.round == Round::Pre {
-            let is_new = ask.epoch > self.term.epoch;
-            let yes = is_new && !promised && self.accepts(&ask, &self.end);
-            return self.give(from, &ask, yes, out);
-        }
-        let is_stale = ask.epoch < self.term.epoch;
-        if promised || is_stale {
-            return self.give(from, &ask, false, out);
-        }
-        out.push(Output::Adopt { from, ask });
-    }
-
-    /// True if the candidate's log may replace this one, which ends at `end`.
-    fn accepts(&self, ask: &Ask, end: &End) -> bool {
-        let Some(hash) = ask.list else { return ask.last.covers(end, self.mutant) };
-        // The first leader of a cluster gets the votes of nodes that have nothing to lose.
-        let same_list = self.list.is_some_and(|list| list.hash == hash);
-        same_list && self.members.is_none() && self.term.cluster.is_none() && end.seq == Seq(0)
-    }
-
-    fn give(&self, from: NodeId, ask: &Ask, yes: bool, out: &mut Vec<Output>) {
-        let (own, memory) = (self.term.epoch, self.term.memory);
-        let Ask { round, epoch, .. } = *ask;
-        out.push(Output::Send(from, Message::Give { round, epoch, yes, own, memory }));
-    }
-
-    /// The second step of a vote: the epoch has been adopted, so no record of an earlier one can be acknowledged any
-    /// more, and `last` is where the log ends.
-    fn ballot(&mut self, now: Millis, from: NodeId, ask: Ask, last: End, out: &mut Vec<Output>) {
-        let me = self.term.id;
-        let is_own = from == me;
-        let is_stale = ask.epoch < self.term.epoch;
-        if is_stale || is_own && !self.adopts(ask.epoch) {
-            return if is_own { () } else { self.give(from, &ask, false, out) };
-        }
-        if ask.epoch > self.term.epoch {
-            self.enter(ask.epoch, now, is_own, out);
-        }
-        let is_free =
-            self.term.vote.is_none_or(|vote| vote == from) || self.breaks(Mutant::VoteTwice);
-        // A candidate claims only what is durable, and has at least that.
-        let yes = is_free && (is_own || self.accepts(&ask, &last));
-        if yes {
-            self.term.vote = Some(from);
-            self.restart_timer(now);
-        }
-        out.push(Output::Persist(self.term.clone()));
-        if !is_own {
-            return self.give(from, &ask, yes, out);
-        }
-        if yes {
-            self.ask(Stage::Vote, ask.epoch, ask.last, now);
-            out.push(Output::Broadcast(Message::Ask(ask)));
-            self.count(now, out);
-        }
-    }
-
-    /// True if this node is about to ask for votes in this epoch.
-    fn adopts(&self, epoch: Epoch) -> bool {
-        matches!(&self.state, State::Asking(asking) if asking.stage == Stage::Adopting && asking.epoch == epoch)
-    }
-
     /// Moves to a later epoch, in which this node has not voted. The caller persists it.
     fn enter(&mut self, epoch: Epoch, now: Millis, asks: bool, out: &mut Vec<Output>) {
         self.term.epoch = epoch;
@@ -459,80 +298,6 @@ impl Election {
             out.push(Output::Follow(None));
         }
         self.state = State::Following(None);
-    }
-
-    /// A node of this cluster is in that epoch.
-    fn learn(&mut self, now: Millis, epoch: Epoch, out: &mut Vec<Output>) {
-        let is_sane = epoch.0 <= self.term.epoch.0 + EPOCHS_AHEAD_MAX;
-        if epoch > self.term.epoch && is_sane {
-            self.enter(epoch, now, false, out);
-            out.push(Output::Persist(self.term.clone()));
-        }
-    }
-
-    // --- following ---
-
-    fn beat(
-        &mut self,
-        now: Millis,
-        from: NodeId,
-        epoch: Epoch,
-        round: u64,
-        asked: Millis,
-        out: &mut Vec<Output>,
-    ) {
-        let own = self.term.epoch;
-        if epoch < own {
-            let heard = Message::Heard { epoch, round, promised: 0, own };
-            return out.push(Output::Send(from, heard));
-        }
-        let is_overtaken = (epoch, round) <= (self.promise.epoch, self.promise.round)
-            && !self.breaks(Mutant::LateBeatLowersPromise);
-        let is_sane = epoch.0 <= own.0 + EPOCHS_AHEAD_MAX;
-        if is_overtaken || !is_sane || self.leads() == Some(epoch) {
-            return;
-        }
-        let mut persists = false;
-        if epoch > own {
-            self.enter(epoch, now, false, out);
-            persists = true;
-        }
-        let promised = asked.min(self.timing.timeout);
-        if promised == 0 {
-            self.waits_until = 0; // The leader hands over, and counts on no promise any more.
-        }
-        // A new leader was elected after the promises to the one before had ended.
-        let may_lower = epoch > self.promise.epoch && promised > 0 && self.waits_until <= now;
-        if promised > self.term.promise || may_lower && promised < self.term.promise {
-            self.term.promise = promised;
-            persists = true;
-        }
-        self.promise = Promise { epoch, round, until: now + promised };
-        if persists {
-            out.push(Output::Persist(self.term.clone()));
-        }
-        if self.follows() != Some(from) {
-            self.state = State::Following(Some(from));
-            out.push(Output::Follow(Some(from)));
-        }
-        self.restart_timer(now);
-        out.push(Output::Send(from, Message::Heard { epoch, round, promised, own: epoch }));
-    }
-
-    /// This node has everything that it acknowledged.
-    fn remember(&mut self, out: &mut Vec<Output>) {
-        if self.term.memory == Memory::Recovering {
-            self.term.memory = Memory::Whole;
-            out.push(Output::Persist(self.term.clone()));
-        }
-    }
-
-    /// This node may lack records that it acknowledged.
-    fn forget(&mut self, out: &mut Vec<Output>) {
-        if self.term.memory == Memory::Whole {
-            self.term.memory = Memory::Recovering;
-            out.push(Output::Persist(self.term.clone()));
-        }
     }
 
     // --- leading ---
@@ -632,6 +397,7 @@ impl Election {
 mod tests {
     use super::*;
     use crate::cluster::members::Ack;
+    use crate::cluster::message::{Ask, Round};
     use crate::cluster::term::ClusterId;
 
     const T: Millis = 100;
