@@ -36,6 +36,7 @@ check: lint scripts-check test ## format, lints, docs, scripts, sizes, links, te
 lint:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+	cargo clippy --lib --no-default-features --features client -- -D warnings
 	cargo build
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
 
@@ -74,8 +75,8 @@ fuzz: ## long fuzz tests of the parser and of whole sessions (FUZZ_CASES=2000000
 crash: ## 220 times kill -9 under load, in all fsync policies; long tests of power cuts and transactions
 	KVSTORE_LONG=1 cargo test --release --test crash --test power_loss --test transfers -- --nocapture
 
-chaos: ## long tests of replication: network faults, crashes, lost files, promotions
-	KVSTORE_LONG=1 cargo test --release --test replication -- --nocapture
+chaos: ## long tests of replication and linearizability: network faults, crashes, lost files, promotions
+	KVSTORE_LONG=1 cargo test --release --test replication --test linearizable -- --nocapture
 
 sim: ## elections in a simulator: a billion steps without a violation; each broken rule is noticed (STEPS=, SEED=)
 	CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true KVSTORE_SIM_STEPS=$(STEPS) KVSTORE_SIM_SEED=$(SEED) \

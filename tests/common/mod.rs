@@ -13,11 +13,13 @@
 //!   server's directory holds, what the server logged, and the seed where there was randomness.
 //!
 //! `server` has the processes, `resp`, `text` and `http` the ways to talk to them, `rng` the seeded
-//! generator.
+//! generator; `linear` judges what concurrent clients were answered.
 #![allow(dead_code, reason = "each test file is a program of its own and uses only a part of this")]
 
+pub mod diagram;
 pub mod history;
 pub mod http;
+pub mod linear;
 pub mod memory_disk;
 pub mod nodes;
 pub mod proxy;
