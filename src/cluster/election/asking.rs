@@ -160,8 +160,11 @@ impl Election {
         let me = self.term.id;
         let is_own = from == me;
         let is_stale = ask.epoch < self.term.epoch;
-        if is_stale || is_own && !self.adopts(ask.epoch) {
-            return if is_own { () } else { self.give(from, &ask, false, out) };
+        if is_own && (is_stale || !self.adopts(ask.epoch)) {
+            return; // Another leader or candidate came first.
+        }
+        if is_stale {
+            return self.give(from, &ask, false, out);
         }
         if ask.epoch > self.term.epoch {
             self.enter(ask.epoch, now, is_own, out);
