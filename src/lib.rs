@@ -46,7 +46,8 @@
 //!
 //! Reference, to be read when needed: [`commands::extra`] rare commands · [`memory`] the limit and eviction ·
 //! [`metrics`] counters and histograms · [`observe`] INFO, `/metrics`, SLOWLOG, TRACE, MONITOR · [`admin`] commands
-//! about the server · [`config`] settings · [`cli`] tools for a data directory.
+//! about the server · [`config`] settings · [`cli`] tools for a data directory · [`client`] the client library,
+//! which imports nothing of the server.
 //!
 //! Leaves, which any module may import: [`clock`], [`digits`], [`error`], [`file_error`], [`loading`],
 //! [`lock`], [`random`], [`rarely`], [`replace`], [`shutdown`], [`signal`].
@@ -95,12 +96,13 @@
 //! While a leaf is held, nothing but a signal may be taken. The leaves:
 //!
 //! - store and log: `Watched::keys` of each shard, `Health::error`, `Log::pins`, `SetAside::times`
-//! - engine and server: `Parking::waiting`, `Compactor::state`, `Clients::by_id`,
+//! - engine and server: `Persistence::term`, `Parking::waiting`, `Compactor::state`, `Clients::by_id`,
 //!   `Client::labels`, `Blocked`, `Pause::pause`, `Pool::connection_tx`, `Shutdown::woken`, `Rarely`
 //! - cluster and pubsub: `Role::state` and `figures`, `Freshness::awaited`, `Progress::claims`,
 //!   `ReplicaProgress::state`, `PubSub::registry`
 //! - reference: `Cell::Text` and `Limits` of each setting, `Metrics::errors` and `rates`, `Latency`, `RecentCommands`,
 //!   `ObservedCommand::timeline`, `Feed::lines`, the status page's `listeners`
+//! - client library: `Pool::state`, `Nodes::known`
 //!
 //! # Ten questions, and where the answer is
 //!
@@ -132,30 +134,56 @@
 //!   role takes all shards (`replication::transition`, `tests/replication`).
 //! - Recovery checks everything before it changes anything (`tests/every_byte.rs`).
 
+#[cfg(feature = "server")]
 pub mod admin;
+#[cfg(feature = "server")]
 pub mod aof;
+#[cfg(feature = "server")]
 pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "server")]
 pub mod clients;
+#[cfg(feature = "server")]
 pub mod clock;
+#[cfg(feature = "server")]
 pub mod cluster;
+#[cfg(feature = "server")]
 pub mod commands;
+#[cfg(feature = "server")]
 pub mod config;
 pub mod digits;
+#[cfg(feature = "server")]
 pub mod engine;
 pub mod error;
+#[cfg(feature = "server")]
 pub mod file_error;
+#[cfg(feature = "server")]
 pub mod loading;
+#[cfg(feature = "client")]
 pub mod lock;
+#[cfg(feature = "server")]
 pub mod memory;
+#[cfg(feature = "server")]
 pub mod metrics;
+#[cfg(feature = "server")]
 pub mod observe;
 pub mod protocol;
+#[cfg(feature = "server")]
 pub mod pubsub;
+#[cfg(feature = "server")]
 pub mod random;
+#[cfg(feature = "server")]
 pub mod rarely;
+#[cfg(feature = "server")]
 pub mod replace;
+#[cfg(feature = "server")]
 pub mod replication;
+#[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
 pub mod shutdown;
+#[cfg(feature = "server")]
 pub mod signal;
+#[cfg(feature = "server")]
 pub mod store;
