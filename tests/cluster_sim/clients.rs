@@ -1,7 +1,8 @@
 //! The model of the gate: clients write and read, are slow to reach it, and get an OK or none.
 
+use crate::event::Event;
 use crate::node::{Batch, Fsync, Read, RecordKind};
-use crate::world::{Event, World};
+use crate::world::World;
 use kvstore::cluster::members::Ack;
 use kvstore::cluster::mutant::Mutant;
 use std::rc::Rc;

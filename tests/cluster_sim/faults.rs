@@ -1,8 +1,9 @@
 //! What goes wrong.
 
+use crate::event::Event;
 use crate::mix::Fault;
 use crate::node::Fsync;
-use crate::world::{Event, Path, World};
+use crate::world::{Path, World};
 use kvstore::cluster::message::Input;
 use kvstore::cluster::mutant::Mutant;
 

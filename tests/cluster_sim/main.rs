@@ -2,7 +2,7 @@
 //!
 //! The rules under test are the real ones (`kvstore::cluster::election`). Around them stands a model of the rest:
 //! three or five machines with a disk, a clock and a process ([`node`]), a network and the drivers of the elections
-//! ([`world`]), replication links ([`replication`]), clients whose batches are slow to reach the gate ([`clients`]).
+//! ([`world`], [`driver`]), replication links ([`replication`]), clients whose batches are slow to reach the gate ([`clients`]).
 //!
 //! Faults ([`faults`]): lost, doubled, overtaken and late messages; paths cut in one or both directions, heartbeats and
 //! links apart; groups that do not reach each other; kill -9, power cuts that take what was not synced, failed fsyncs,
@@ -24,6 +24,8 @@
 
 mod check;
 mod clients;
+mod driver;
+mod event;
 mod faults;
 mod mix;
 mod node;

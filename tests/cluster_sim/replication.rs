@@ -1,7 +1,8 @@
 //! The model of replication: a follower asks for the log, is told where the two part, takes records and acknowledges.
 
+use crate::event::Event;
 use crate::node::{Feed, Fsync, Link, Log, Record, RecordKind};
-use crate::world::{Event, World};
+use crate::world::World;
 use kvstore::aof::record::Epoch;
 use kvstore::cluster::message::Input;
 use kvstore::cluster::mutant::Mutant;
