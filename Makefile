@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run release test check lint scripts-check diff fuzz soak crash chaos clients observe lab \
+.PHONY: help run release test check lint scripts-check diff fuzz soak crash chaos sim clients observe lab \
     cluster sentinel bench bench-quick size clean
 
 # Options for the program that a target runs: make run ARGS='--port 7000 --loglevel debug'
@@ -12,6 +12,9 @@ ARGS ?=
 TESTFLAGS ?=
 DIFF_COMMANDS ?= 200000
 FUZZ_CASES ?= 2000000
+# Steps of the simulator, and its first seed: make sim STEPS=100000000 SEED=7000
+STEPS ?= 1000000000
+SEED ?= 1
 # Rounds of each workload of the benchmark: make bench ROUNDS=3
 ROUNDS ?= 5
 
@@ -74,6 +77,10 @@ crash: ## 220 times kill -9 under load, in all fsync policies; long tests of pow
 
 chaos: ## long tests of replication and linearizability: network faults, crashes, lost files, promotions
 	KVSTORE_LONG=1 cargo test --release --test replication --test linearizable -- --nocapture
+
+sim: ## elections in a simulator: a billion steps without a violation; each broken rule is noticed (STEPS=, SEED=)
+	CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true KVSTORE_SIM_STEPS=$(STEPS) KVSTORE_SIM_SEED=$(SEED) \
+	    cargo test --release --test cluster_sim -- --nocapture --test-threads 1
 
 soak: ## long tests of hostile clients, concurrency, the memory limit and Pub/Sub
 	KVSTORE_LONG=1 cargo test --release --test hostile --test concurrency --test memory_limit --test pubsub

@@ -75,4 +75,5 @@ mod reader;
 pub mod record;
 pub mod recovery;
 pub mod scan;
+pub(crate) mod sealed;
 pub mod stats;

@@ -9,7 +9,7 @@ use crate::aof::mark::{self, MARK};
 use crate::aof::record::{Epoch, HEADER_LEN_MAX, Header};
 use crate::aof::recovery::{self, Record, Recovered, RecoveryError, Then, Torn};
 use crate::clock::UnixMillis;
-use crate::cluster::node::Node;
+use crate::cluster::node;
 use crate::replace::{replace, sync_dir};
 use crate::store::effect;
 use crate::store::effect::Seq;
@@ -105,10 +105,10 @@ fn report(dir: &Path) -> Result<(), Error> {
         }
         judgement => judgement?,
     };
-    let node = Node::read(dir).map_err(at(dir))?;
+    let term = node::read(dir).map_err(at(dir))?;
     // Before the first start there is no node yet.
-    if node.epoch > Epoch(0) {
-        say(format!("node       {} in epoch {}", node.id, node.epoch.0))?;
+    if term.led > Epoch(0) {
+        say(format!("node       {} in epoch {}", term.id, term.led.0))?;
     }
     if let Some(torn) = &recovered.torn {
         say(format!("torn tail  {}", describe_torn(dir, torn)?))?;

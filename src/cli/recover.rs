@@ -6,8 +6,8 @@ use crate::aof::files::{base_name, segment_name};
 use crate::aof::mark;
 use crate::aof::record::Position;
 use crate::aof::recovery::{self, Recovered};
-use crate::cluster::node::Node;
-use crate::random;
+use crate::cluster::node;
+use crate::cluster::term::{NodeId, Term};
 use crate::store::effect;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -65,9 +65,10 @@ fn copy(dir: &Path, new: &Path, recovered: &Recovered) -> Result<(), Error> {
     }
     // The copy is another node, whose epochs are newer than all of DIR's: the two histories can be told
     // apart.
-    let epoch = Node::read(dir).map_err(at(dir))?.epoch.max(recovered.end.last.epoch);
-    let node = Node { id: random::hex40(), epoch };
-    node.write(new).map_err(at(new))?;
+    let before = node::read(dir).map_err(at(dir))?;
+    let epoch = before.epoch.max(recovered.end.last.epoch);
+    let term = Term { epoch, led: epoch, ..Term::new(NodeId::random()) };
+    node::write(new, &term).map_err(at(new))?;
     // All of the copy is on the disk by now.
     mark::write(new, recovered.end.last.seq).map_err(at(new))
 }

@@ -5,22 +5,49 @@
 //!  role        leads, follows, or neither while that changes; the link to the leader; PROMOTEs that wait
 //!  freshness   how old a follower's data may be
 //!  progress    how far each follower of this node has come
+//!
+//!  election    who leads, by vote: a state machine that is not connected to the server yet
+//!  message     what members say to each other, and what goes into and comes out of the election
+//!  lines       the same as text
+//!  members     who votes            term    what a node has promised, across restarts and power cuts
 //! ```
 //!
-//! Only `node` is on disk. No file here starts a thread, owns a socket or reads a clock. Times are arguments, in milliseconds of the
-//! process's own clock (`Engine::uptime_ms`), so each rule can be tested by itself. The threads and sockets
-//! are in [`crate::replication`], and so are the steps of a change of role (`replication/transition.rs`).
+//! Only `node` is on disk. No file here starts a thread, owns a socket or reads a clock. Times are arguments, in
+//! milliseconds of the process's own clock (`Engine::uptime_ms`), so each rule can be tested by itself. The threads
+//! and sockets are in [`crate::replication`], and so are the steps of a change of role
+//! (`replication/transition.rs`).
 //!
-//! # Where votes will go
+//! # A leader by vote
 //!
-//! Today a person, a script or Redis Sentinel decides which node leads, and the epoch is begun by the node
-//! that was chosen. With votes, the term (epoch and vote) becomes one more file here, `Standing` in `state.rs`
-//! gains a candidate, and the rule for what a majority has is read from `progress.rs`.
+//! Today a person, a script or Redis Sentinel decides which node leads. The rules by which the nodes decide it
+//! themselves are Raft's [Ongaro 2014], on our own log: the epoch is Raft's term, seq its index, the chain of crcs its
+//! log matching, an epoch's empty first record its no-op. Raft leaves open what a server does between a write and its
+//! answer, and what a node may have forgotten after a power cut when it does not fsync each record. These rules close
+//! it; for each there is a mutant, a broken version that the simulator (`tests/cluster_sim`) must notice:
+//!
+//! | property | rule | mutant |
+//! |---|---|---|
+//! | one leader per epoch | a vote is durable before it is given, once per epoch and id | `VoteNotSynced`, `VoteTwice`, `HeardByAddress` |
+//! | the leader has all that was committed | the later (epoch, seq) wins | `OffsetWithoutEpoch` |
+//! | | the end of the log is read after the epoch was adopted | `CachedLogEnd` |
+//! | | only a record of the own epoch commits; an ACK counts in its epoch | `CommitOfOldEpochs`, `AckWithoutEpoch`, `OwnLevelWithoutEpoch`, `HandshakeAsAck` |
+//! | | a link is bound to an epoch | `LinkSurvivesEpoch` |
+//! | also after power cuts | a node that may have forgotten is *recovering*: a majority of whole nodes, or all | `RecoveringVotesCounted`, `BootIgnored`, `CopyWithoutFlag`, `WholeFromNonLeader`, `PolicyWeakenedWithoutBoot`, `StrictClearedOnAppend` |
+//! | what is answered was committed | the gate compares the history in which a batch ran, and the commit of the link | `GateWithoutHistory`, `CommitFromBeat`, `ReadersLetThrough`, `LoadWithoutLastSeq` |
+//! | a read is not old | a round of heartbeats begun after it, in the same epoch | `AnyWriteConfirmsRead`, `RoundOfAnotherEpoch` |
+//! | two nodes never answer OK at once | who heard a heartbeat votes for no other node for a time | `NoWaitAfterRestart`, `PromiseNotBindingCandidate`, `FenceWithOwnTimeout`, `LateBeatLowersPromise` |
+//! | an election cannot disturb | a leader with a live quorum ignores it | `AskDeposes` |
 
+pub mod election;
 pub(crate) mod freshness;
 pub(crate) mod handover;
+mod lines;
 pub(crate) mod link;
+pub mod members;
+pub mod message;
+pub mod mutant;
 pub(crate) mod node;
 pub(crate) mod progress;
 pub(crate) mod role;
 pub(crate) mod state;
+pub mod term;

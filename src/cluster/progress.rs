@@ -42,7 +42,11 @@ pub struct ReplicaProgress {
     pub online: AtomicBool,
     /// It asks to lead: PROMOTE was typed there.
     pub handover_requested: AtomicBool,
+    /// The end of its log when the link began. It is where sending began, and no acknowledgement.
+    began_at: Seq,
+    /// The last record that it has acknowledged as applied on this link; 0 before the first acknowledgement.
     applied: AtomicU64,
+    /// The same for its disk.
     durable: AtomicU64,
     /// Milliseconds on the process's clock of the last acknowledgement.
     acked_at: AtomicU64,
@@ -103,8 +107,9 @@ impl ReplicaProgress {
             port,
             online: AtomicBool::new(online),
             handover_requested: AtomicBool::new(false),
-            applied: AtomicU64::new(seq.0),
-            durable: AtomicU64::new(seq.0),
+            began_at: seq,
+            applied: AtomicU64::new(0),
+            durable: AtomicU64::new(0),
             acked_at: AtomicU64::new(now),
             state: Mutex::default(),
         }
@@ -161,14 +166,25 @@ impl ReplicaProgress {
         }
     }
 
-    /// The last record that it has applied.
+    /// The last record that it has applied, as far as is known.
     pub fn applied(&self) -> Seq {
-        Seq(self.applied.load(Relaxed))
+        self.began_at.max(Seq(self.applied.load(Relaxed)))
     }
 
-    /// The last record that it has on its disk.
+    /// The last record that it has on its disk, as far as is known.
     pub fn durable(&self) -> Seq {
-        Seq(self.durable.load(Relaxed))
+        self.began_at.max(Seq(self.durable.load(Relaxed)))
+    }
+
+    /// True if it has acknowledged, on this link, that it has applied this record. Its request for the log does not
+    /// count: it names a record that the node may not have synced, or may give up before it answers.
+    pub fn has_applied(&self, seq: Seq) -> bool {
+        self.applied.load(Relaxed) >= seq.0
+    }
+
+    /// True if it has acknowledged, on this link, that this record is on its disk.
+    pub fn has_durable(&self, seq: Seq) -> bool {
+        self.durable.load(Relaxed) >= seq.0
     }
 
     /// How many acknowledgements have come.
@@ -399,6 +415,17 @@ mod tests {
 
     fn follower() -> ReplicaProgress {
         linked(1, "n")
+    }
+
+    #[test]
+    fn a_request_for_the_log_is_no_acknowledgement() {
+        let follower =
+            ReplicaProgress::new(LinkId(1), "n".into(), ("h".into(), 1), true, Seq(10), 0);
+        assert_eq!((follower.applied(), follower.durable()), (Seq(10), Seq(10)), "for figures");
+        assert!(!follower.has_applied(Seq(10)) && !follower.has_durable(Seq(10)));
+        follower.acknowledge(Seq(10), Seq(9), 1);
+        assert!(follower.has_applied(Seq(10)) && !follower.has_durable(Seq(10)));
+        assert!(!follower.has_applied(Seq(11)) && follower.has_durable(Seq(9)));
     }
 
     #[test]

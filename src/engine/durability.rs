@@ -11,7 +11,8 @@ use crate::aof::mark;
 use crate::aof::record::Epoch;
 use crate::aof::recovery::{self, Recovered, RecoveryError};
 use crate::clock::{Stopwatch, UnixMillis};
-use crate::cluster::node::Node;
+use crate::cluster::node;
+use crate::cluster::term::Term;
 use crate::config::{Config, FsyncCell, Id};
 use crate::error::Failure;
 use crate::loading::Loading;
@@ -41,6 +42,8 @@ pub struct Persistence {
     pub dir: PathBuf,
     /// This node's permanent name: 40 hex digits.
     pub node_id: String,
+    /// What the file `node` holds.
+    term: Mutex<Term>,
     /// The epoch of this node's last leadership.
     pub(crate) own_epoch: AtomicU64,
     /// The crc of that epoch's first record; 0 if this process did not begin it.
@@ -78,7 +81,7 @@ impl Persistence {
         let named = dir.clone();
         let io_error = RecoveryError::at(&named);
         let lock = DirLock::hold(&dir).map_err(io_error)?;
-        let node = Node::read(&dir).map_err(io_error)?;
+        let term = node::read(&dir).map_err(io_error)?;
         let leader = config.leader().map(|(host, port)| format!("{host} {port}"));
         settle_copy(&dir, leader.as_deref())?;
         let watch = Stopwatch::start();
@@ -87,8 +90,8 @@ impl Persistence {
         store.loaded(recovered.records);
         cleanup::clean_up(&dir, &recovered)?;
         let millis = watch.micros() / 1000;
-        if node.epoch > recovered.end.last.epoch {
-            warn_of_older_log(&dir, node.epoch, &recovered).map_err(io_error)?;
+        if term.led > recovered.end.last.epoch {
+            warn_of_older_log(&dir, term.led, &recovered).map_err(io_error)?;
         }
         let (keys, bytes) = (store.totals().keys, recovered.bytes);
         log::info!(
@@ -103,11 +106,12 @@ impl Persistence {
             .map_err(io_error)?;
         log.continue_after(recovered.at);
         // A new directory's id is for ever, also if this node never leads.
-        node.write(&dir).map_err(io_error)?;
+        node::write(&dir, &term).map_err(io_error)?;
         let persistence = Persistence {
             log,
-            node_id: node.id,
-            own_epoch: AtomicU64::new(node.epoch.0),
+            node_id: term.id.to_string(),
+            own_epoch: AtomicU64::new(term.led.0),
+            term: Mutex::new(term),
             own_epoch_crc: AtomicU32::new(0),
             lock,
             gate: Gate {
@@ -140,8 +144,15 @@ impl Persistence {
     /// first record.
     pub fn begin_epoch(&self, now: UnixMillis) -> io::Result<Epoch> {
         self.lock.check()?;
-        let epoch = Epoch(self.log.epoch().0.max(self.own_epoch.load(Relaxed)) + 1);
-        Node { id: self.node_id.clone(), epoch }.write(&self.dir)?;
+        let newest = self.log.epoch();
+        let epoch = {
+            let mut term = self.term.lock();
+            let mut next = term.clone();
+            next.lead(Epoch(newest.max(term.epoch).0 + 1));
+            node::write(&self.dir, &next)?;
+            *term = next;
+            term.led
+        };
         self.own_epoch.store(epoch.0, Relaxed);
         let first = self.log.begin_epoch(epoch, now);
         let first = first.map_err(|error| io::Error::other(error.to_string()))?;

@@ -111,7 +111,7 @@ fn follow(engine: &Engine, session: &Session, timeline: &mut Timeline) -> Result
     }
     let (watch, seq) = (Stopwatch::start(), Seq(timeline.seq));
     let has_it =
-        |follower: &ReplicaProgress| follower.online.load(Relaxed) && follower.applied() >= seq;
+        |follower: &ReplicaProgress| follower.online.load(Relaxed) && follower.has_applied(seq);
     let deadline = Instant::now() + FOLLOWERS_WAIT_MAX;
     engine.wait_for_followers(&session.client, online, Some(deadline), has_it)?;
     timeline.add(Step::Replicas, watch.nanos());

@@ -171,7 +171,7 @@ fn wait(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let deadline = timeout(&args[2])?;
     let seq = session.last_write;
     let wanted = wanted.max(0) as usize;
-    reply.count(wait_for(engine, session, wanted, deadline, |follower| follower.applied() >= seq)?);
+    reply.count(wait_for(engine, session, wanted, deadline, |follower| follower.has_applied(seq))?);
     Ok(())
 }
 
@@ -213,7 +213,7 @@ fn waitaof(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
             engine.block(&session.client, Wait::Asked, &log.progress, deadline, is_over)?;
         }
     }
-    let has_it = |follower: &ReplicaProgress| follower.durable() >= seq;
+    let has_it = |follower: &ReplicaProgress| follower.has_durable(seq);
     let count = wait_for(engine, session, replicas as usize, deadline, has_it)?;
     reply.array(2);
     reply.flag(is_here(engine, session) && log.durable() >= seq);

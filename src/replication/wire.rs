@@ -22,6 +22,7 @@
 
 use crate::aof::numbers::{Words, canonical_number, hex, parse_crc};
 use crate::aof::record::{Epoch, Position};
+use crate::aof::sealed::{sealed, unsealed};
 use crate::store::effect::Seq;
 
 /// No line is longer.
@@ -277,24 +278,6 @@ fn numbers<const N: usize>(line: &[u8], prefix: &[u8]) -> Option<[u64; N]> {
         *number = words.number()?;
     }
     words.end(numbers)
-}
-
-fn sealed(text: &[u8], context: u32) -> Vec<u8> {
-    let mut line = text.to_vec();
-    let crc = seal(&line, context);
-    line.push(b' ');
-    line.extend_from_slice(&hex(crc));
-    line.extend_from_slice(b"\r\n");
-    line
-}
-
-fn unsealed(line: &[u8], context: u32) -> Option<&[u8]> {
-    let (text, crc) = line.split_at_checked(line.len().checked_sub(9)?)?;
-    (parse_crc(crc.strip_prefix(b" ")?)? == seal(text, context)).then_some(text)
-}
-
-fn seal(text: &[u8], context: u32) -> u32 {
-    crate::aof::record::seal(context, text, 0)
 }
 
 #[cfg(test)]

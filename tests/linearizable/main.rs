@@ -60,12 +60,13 @@ impl Round {
         (clients, Load { registers, clock: *clock, pipelines })
     }
 
-    /// Each client sends so many commands to this port, or as many as it can.
+    /// Each client sends so many commands to this port, all of which must be answered.
     fn load(&mut self, port: u16, commands: usize) {
         let (clients, load) = self.parts();
+        let run = |client: &mut Client| client.run(port, load, commands).expect("the node stays");
         std::thread::scope(|scope| {
             for client in clients {
-                scope.spawn(move || client.run(port, load, commands));
+                scope.spawn(|| run(client));
             }
         });
     }

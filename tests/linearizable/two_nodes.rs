@@ -1,7 +1,7 @@
 //! Two nodes: replication is asynchronous, so a follower's reads and a failover are not linearizable, and the
 //! checker must find that. A planned handover is, for writes.
 
-use crate::client::{Mix, Stop};
+use crate::client::{Client, Load, Mix, Stop};
 use crate::common::linear::{Op, check};
 use crate::common::nodes::{StopOnDrop, converge, follower_of, lead, wait_for};
 use crate::common::proxy::Proxy;
@@ -40,7 +40,7 @@ fn a_followers_stale_read_is_found() {
                 let is_on_leader = on_leader(client.id);
                 client.mix = if is_on_leader { Mix::All } else { Mix::Reads };
                 let node = if is_on_leader { &leader } else { &follower };
-                scope.spawn(move || client.run(node.port(), load, 200));
+                scope.spawn(move || client.run(node.port(), load, 200).expect("both stay up"));
             }
         });
         for register in 0..REGISTERS {
@@ -87,42 +87,47 @@ fn a_failover_to_a_follower_that_has_everything_is_not_seen() {
     fail_over(false).expect_linearizable("nothing was lost");
 }
 
-/// PROMOTE under load: each write is answered by the one that leads, or refused. A former leader goes on to
+/// Writes to the node that leads, until it is told to stop.
+fn write(client: &mut Client, ports: [u16; 2], load: Load<'_>, stop: &AtomicBool) {
+    let mut at = 0;
+    while !stop.load(SeqCst) {
+        match client.run(ports[at], load, 20) {
+            Ok(()) => {}
+            Err(Stop::Refused) => at = 1 - at,
+            Err(Stop::Gone) => panic!("a node has ended"),
+        }
+    }
+}
+
+/// Under load, the second of these nodes takes over from the first.
+fn hand_over(nodes: [&Server; 2], round: &mut Round) {
+    wait_for(nodes[1].port(), "master_link_status", |status| status == "up");
+    let (ports, stop) = (nodes.map(|node| node.port()), AtomicBool::new(false));
+    let (clients, load) = round.parts();
+    thread::scope(|scope| {
+        for client in clients {
+            client.mix = Mix::Writes;
+            scope.spawn(|| write(client, ports, load, &stop));
+        }
+        let _stop = StopOnDrop(&stop);
+        // Some commands before and after it.
+        thread::sleep(Duration::from_millis(30));
+        assert_eq!(Resp::connect(ports[1]).call(&["PROMOTE"]), Value::ok());
+        thread::sleep(Duration::from_millis(30));
+    });
+}
+
+/// PROMOTE under load: each write is answered by the node that leads, or refused. A former leader goes on to
 /// answer reads, as any follower does, so these clients only write until the end.
 #[test]
 fn a_planned_handover_is_linearizable_for_writes() {
     let (rounds, seed) = (if long_form() { 30 } else { 3 }, seed());
-    let (one, link, other) = pair();
-    drop(link);
-    let reply =
-        Resp::connect(other.port()).call(&["REPLICAOF", "127.0.0.1", &one.port().to_string()]);
-    assert!(!reply.is_error(), "{reply:?}");
+    let one = Server::start(&[]);
+    let other = follower_of(one.port(), &[]);
     let (mut calls, mut nodes) = (0, [&one, &other]);
     for number in 0..rounds {
-        wait_for(nodes[1].port(), "master_link_status", |status| status == "up");
         let mut round = Round::new(number, seed, 1, MIXED);
-        let (ports, stop, (clients, load)) =
-            (nodes.map(|node| node.port()), AtomicBool::new(false), round.parts());
-        thread::scope(|scope| {
-            for client in clients {
-                client.mix = Mix::Writes;
-                let stop = &stop;
-                scope.spawn(move || {
-                    let mut at = 0;
-                    while !stop.load(SeqCst) {
-                        match client.run(ports[at], load, 20) {
-                            Ok(()) => {}
-                            Err(Stop::Refused) => at = 1 - at,
-                            Err(Stop::Gone) => panic!("a node has ended"),
-                        }
-                    }
-                });
-            }
-            let _stop = StopOnDrop(&stop);
-            thread::sleep(Duration::from_millis(30));
-            assert_eq!(Resp::connect(ports[1]).call(&["PROMOTE"]), Value::ok());
-            thread::sleep(Duration::from_millis(30));
-        });
+        hand_over(nodes, &mut round);
         nodes.swap(0, 1);
         round.clients.iter_mut().for_each(|client| client.mix = Mix::Reads);
         round.load(nodes[0].port(), 50);

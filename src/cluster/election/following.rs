@@ -1,0 +1,82 @@
+//! A follower's part: what it promises to its leader, and what it may have forgotten.
+
+use super::asking::EPOCHS_AHEAD_MAX;
+use super::{Election, Promise, State};
+use crate::aof::record::Epoch;
+use crate::cluster::message::{Message, Output};
+use crate::cluster::mutant::Mutant;
+use crate::cluster::term::{Memory, Millis, NodeId};
+
+impl Election {
+    /// A node of this cluster is in that epoch.
+    pub(super) fn learn(&mut self, now: Millis, epoch: Epoch, out: &mut Vec<Output>) {
+        let is_sane = epoch.0 <= self.term.epoch.0 + EPOCHS_AHEAD_MAX;
+        if epoch > self.term.epoch && is_sane {
+            self.enter(epoch, now, false, out);
+            out.push(Output::Persist(self.term.clone()));
+        }
+    }
+
+    pub(super) fn beat(
+        &mut self,
+        now: Millis,
+        from: NodeId,
+        epoch: Epoch,
+        round: u64,
+        asked: Millis,
+        out: &mut Vec<Output>,
+    ) {
+        let own = self.term.epoch;
+        if epoch < own {
+            let heard = Message::Heard { epoch, round, promised: 0, own };
+            return out.push(Output::Send(from, heard));
+        }
+        let is_overtaken = (epoch, round) <= (self.promise.epoch, self.promise.round)
+            && !self.breaks(Mutant::LateBeatLowersPromise);
+        let is_sane = epoch.0 <= own.0 + EPOCHS_AHEAD_MAX;
+        if is_overtaken || !is_sane || self.leads() == Some(epoch) {
+            return;
+        }
+        let mut persists = false;
+        if epoch > own {
+            self.enter(epoch, now, false, out);
+            persists = true;
+        }
+        let promised = asked.min(self.timing.timeout);
+        if promised == 0 {
+            self.waits_until = 0; // The leader hands over, and counts on no promise any more.
+        }
+        // A new leader was elected after the promises to the one before had ended.
+        let may_lower = epoch > self.promise.epoch && promised > 0 && self.waits_until <= now;
+        if promised > self.term.promise || may_lower && promised < self.term.promise {
+            self.term.promise = promised;
+            persists = true;
+        }
+        self.promise = Promise { epoch, round, until: now + promised };
+        if persists {
+            out.push(Output::Persist(self.term.clone()));
+        }
+        if self.follows() != Some(from) {
+            self.state = State::Following(Some(from));
+            out.push(Output::Follow(Some(from)));
+        }
+        self.restart_timer(now);
+        out.push(Output::Send(from, Message::Heard { epoch, round, promised, own: epoch }));
+    }
+
+    /// This node has everything that it acknowledged.
+    pub(super) fn remember(&mut self, out: &mut Vec<Output>) {
+        if self.term.memory == Memory::Recovering {
+            self.term.memory = Memory::Whole;
+            out.push(Output::Persist(self.term.clone()));
+        }
+    }
+
+    /// This node may lack records that it acknowledged.
+    pub(super) fn forget(&mut self, out: &mut Vec<Output>) {
+        if self.term.memory == Memory::Whole {
+            self.term.memory = Memory::Recovering;
+            out.push(Output::Persist(self.term.clone()));
+        }
+    }
+}

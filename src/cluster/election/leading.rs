@@ -1,0 +1,209 @@
+//! A leader's view of its voters: who has heard it, how far each one is, what follows from that.
+//!
+//! ```text
+//! live quorum   a majority heard a round that was sent in the last T
+//! fence         until then no other node can be elected: each node of a majority has promised it
+//! confirmed     the newest round that a majority heard: this node led when the round began
+//! commit        the newest record of the own epoch, or later, that a majority has
+//! ```
+//!
+//! Each is the value that the slowest node of the fastest majority has reached, so all four are one function
+//! ([`reached_by_majority`]) over another column of the table of voters.
+
+use crate::aof::record::Epoch;
+use crate::cluster::members::{Members, reached_by_majority};
+use crate::cluster::mutant::Mutant;
+use crate::cluster::term::{Millis, NodeId};
+use crate::store::effect::Seq;
+use std::collections::VecDeque;
+
+/// Rounds whose time of sending is remembered. A round that is answered later than that counts for nothing.
+const ROUNDS_MAX: usize = 256;
+
+/// The part of a promise on which the leader relies, in tenths. The rest covers clocks that run at different rates.
+const FENCE_TENTHS: u64 = 9;
+
+/// A voter, as its leader knows it. The leader itself is one.
+#[derive(Clone, Copy, Debug)]
+struct Voter {
+    id: NodeId,
+    /// The newest round that it heard, and when that was sent.
+    heard: Option<(u64, Millis)>,
+    /// It promised not to vote before this time, on the leader's clock and with the margin.
+    fence: Millis,
+    /// The last record that it acknowledged in this epoch.
+    acked: Option<Seq>,
+    /// Its replication link works.
+    linked: bool,
+}
+
+impl Voter {
+    fn new(id: NodeId) -> Voter {
+        Voter { id, heard: None, fence: 0, acked: None, linked: false }
+    }
+}
+
+/// A node that has won an election.
+#[derive(Clone, Debug)]
+pub(super) struct Leading {
+    pub epoch: Epoch,
+    me: NodeId,
+    voters: Vec<Voter>,
+    since: Millis,
+    /// The first record of the epoch, after it is durable. Before that, nothing is committed.
+    pub first: Option<Seq>,
+    /// Rounds that were sent, with their times.
+    rounds: VecDeque<(u64, Millis)>,
+    round: u64,
+    pub next_beat: Millis,
+    /// When a majority last had a working link.
+    linked_at: Millis,
+    /// When the handover began, if one is going on.
+    pub handing_over: Option<Millis>,
+    committed: Option<Seq>,
+    confirmed: u64,
+    fence: Millis,
+}
+
+impl Leading {
+    pub fn new(epoch: Epoch, me: NodeId, voters: &[NodeId], now: Millis) -> Leading {
+        Leading {
+            epoch,
+            me,
+            voters: voters.iter().map(|&id| Voter::new(id)).collect(),
+            since: now,
+            first: None,
+            rounds: VecDeque::new(),
+            round: 0,
+            next_beat: now,
+            linked_at: now,
+            handing_over: None,
+            committed: None,
+            confirmed: 0,
+            fence: 0,
+        }
+    }
+
+    /// Another members record is in force.
+    pub fn members(&mut self, members: &Members) {
+        let known = |id: &NodeId| self.voters.iter().find(|voter| voter.id == *id).copied();
+        self.voters =
+            members.voters.iter().map(|id| known(id).unwrap_or(Voter::new(*id))).collect();
+    }
+
+    /// Begins a round of heartbeats and returns its number.
+    pub fn begin_round(&mut self, now: Millis, interval: Millis) -> u64 {
+        self.round += 1;
+        self.next_beat = now + interval;
+        self.rounds.push_back((self.round, now));
+        if self.rounds.len() > ROUNDS_MAX {
+            self.rounds.pop_front();
+        }
+        self.round
+    }
+
+    /// The number of rounds so far.
+    pub fn rounds_begun(&self) -> u64 {
+        self.round
+    }
+
+    /// A voter heard a round.
+    pub fn heard(&mut self, from: NodeId, round: u64, promised: Millis) {
+        let sent = self.rounds.iter().find(|sent| sent.0 == round).copied();
+        let voter = self.voters.iter_mut().find(|voter| voter.id == from);
+        let (Some(sent), Some(voter)) = (sent, voter) else { return };
+        if voter.heard < Some(sent) {
+            voter.heard = Some(sent);
+            voter.fence = sent.1 + promised * FENCE_TENTHS / 10;
+        }
+    }
+
+    /// Begins or ends a handover. Promises that were given before it no longer count.
+    pub fn hand_over(&mut self, since: Option<Millis>) {
+        self.handing_over = since;
+        for voter in &mut self.voters {
+            voter.fence = 0;
+        }
+        self.rounds.clear();
+        self.fence = 0;
+    }
+
+    /// A voter has this record.
+    pub fn acked(&mut self, from: NodeId, seq: Seq) {
+        if let Some(voter) = self.voters.iter_mut().find(|voter| voter.id == from) {
+            voter.acked = voter.acked.max(Some(seq));
+        }
+    }
+
+    /// A voter's link came up or went down.
+    pub fn linked(&mut self, from: NodeId, works: bool) {
+        if let Some(voter) = self.voters.iter_mut().find(|voter| voter.id == from) {
+            voter.linked = works;
+        }
+    }
+
+    /// The value that a majority has reached. `own` is the leader's.
+    fn reached<T: Ord + Copy>(&self, own: T, value: impl Fn(&Voter) -> Option<T>) -> Option<T> {
+        let of = |voter: &Voter| if voter.id == self.me { Some(own) } else { value(voter) };
+        reached_by_majority(self.voters.iter().filter_map(of).collect(), self.voters.len())
+    }
+
+    /// When the newest round was sent that a majority heard.
+    fn quorum_at(&self, now: Millis) -> Option<Millis> {
+        self.reached(now, |voter| voter.heard.map(|heard| heard.1))
+    }
+
+    /// True if no other node can have been elected without this one's knowledge a moment ago.
+    pub fn has_live_quorum(&self, now: Millis, timeout: Millis) -> bool {
+        self.handing_over.is_none() && self.quorum_at(now).is_some_and(|at| at + timeout >= now)
+    }
+
+    /// True if no majority has been heard for `timeout`.
+    pub fn lost_quorum(&self, now: Millis, timeout: Millis) -> bool {
+        self.quorum_at(now).unwrap_or(self.since).max(self.since) + timeout < now
+    }
+
+    /// True if no majority has had a working link for five timeouts.
+    pub fn lost_links(&mut self, now: Millis, timeout: Millis) -> bool {
+        let works = self.reached(true, |voter| Some(voter.linked)) == Some(true);
+        if works {
+            self.linked_at = now;
+        }
+        self.linked_at + 5 * timeout < now
+    }
+
+    /// The fence, if it has moved.
+    pub fn fence(&mut self, own_timeout: Option<Millis>) -> Option<Millis> {
+        let of = |voter: &Voter| match own_timeout {
+            Some(timeout) => voter.heard.map(|heard| heard.1 + timeout * FENCE_TENTHS / 10),
+            None => Some(voter.fence),
+        };
+        let own = Millis::MAX;
+        let fence = self.reached(own, of).filter(|_| self.handing_over.is_none()).unwrap_or(0);
+        (fence > self.fence).then(|| {
+            self.fence = fence;
+            fence
+        })
+    }
+
+    /// The newest round that a majority heard, if it has moved.
+    pub fn confirmed(&mut self) -> Option<u64> {
+        let round = self.reached(self.round, |voter| voter.heard.map(|heard| heard.0))?;
+        (round > self.confirmed).then(|| {
+            self.confirmed = round;
+            round
+        })
+    }
+
+    /// The newest committed record, if it has moved [Raft 5.4.2: of the own epoch, or before one of it].
+    pub fn commit(&mut self, mutant: Option<Mutant>) -> Option<Seq> {
+        let own = self.voters.iter().find(|voter| voter.id == self.me)?.acked?;
+        let seq = self.reached(own, |voter| voter.acked)?;
+        let first = self.first?;
+        let is_own = seq >= first || mutant == Some(Mutant::CommitOfOldEpochs);
+        (is_own && Some(seq) > self.committed).then(|| {
+            self.committed = Some(seq);
+            seq
+        })
+    }
+}
