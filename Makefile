@@ -82,8 +82,9 @@ sim: ## elections in a simulator: a billion steps without a violation; each brok
 	CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true KVSTORE_SIM_STEPS=$(STEPS) KVSTORE_SIM_SEED=$(SEED) \
 	    cargo test --release --test cluster_sim -- --nocapture --test-threads 1
 
-soak: ## long tests of hostile clients, concurrency, the memory limit and Pub/Sub
-	KVSTORE_LONG=1 cargo test --release --test hostile --test concurrency --test memory_limit --test pubsub
+soak: ## long tests of hostile clients, concurrency, the memory limit, Pub/Sub and the client library
+	KVSTORE_LONG=1 cargo test --release --test hostile --test concurrency --test memory_limit --test pubsub \
+	    --test client
 
 clients: release ## real clients: redis-cli, redis-benchmark, redis-py, node (first: ARGS=--install)
 	@scripts/clients.sh $(ARGS)
