@@ -173,7 +173,9 @@ fn element(input: &[u8]) -> Result<Option<(Element, usize)>, Malformed> {
         b'$' | b'!' | b'=' if line != b"-1" => string(*kind, input, after, length(line)?),
         b'*' | b'~' | b'>' | b'%' | b'|' if line != b"-1" => {
             let per_item = if matches!(kind, b'%' | b'|') { 2 } else { 1 };
-            let items = length(line)?.checked_mul(per_item).ok_or(BAD_LENGTH)?;
+            let items = length(line)?.checked_mul(per_item);
+            // Each element takes more than a byte.
+            let items = items.filter(|items| *items <= REPLY_BYTES_MAX).ok_or(BAD_LENGTH)?;
             Ok(Some((Element::Begin(*kind, items), after)))
         }
         _ => Ok(Some((Element::Whole(scalar(*kind, line)?), after))),

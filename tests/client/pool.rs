@@ -51,7 +51,7 @@ impl Dial for Fake {
         if counts.failing.load(SeqCst) {
             return Err(Error::Unavailable("nothing listens".to_owned()));
         }
-        let gate = counts.gate.lock().unwrap().take();
+        let gate = counts.gate.lock().expect("not poisoned").take();
         if let Some(gate) = gate {
             gate.recv_timeout(DEADLINE).expect("a message");
         }
@@ -103,7 +103,7 @@ fn the_longest_waiter_is_first() {
             scope.spawn(move || {
                 let patience = if waiter == GIVES_UP { Duration::from_millis(1) } else { DEADLINE };
                 match pool.checkout(Instant::now() + patience, late()) {
-                    Ok(_connection) => order.lock().unwrap().push(waiter),
+                    Ok(_connection) => order.lock().expect("not poisoned").push(waiter),
                     Err(error) => assert!(matches!(error, Error::Exhausted { .. }), "{error}"),
                 }
             });
@@ -116,7 +116,7 @@ fn the_longest_waiter_is_first() {
         assert!(wait_until(DEADLINE, || pool.figures().in_use == 0));
     });
     let expected: Vec<usize> = (0..WAITERS).filter(|waiter| *waiter != GIVES_UP).collect();
-    assert_eq!(*order.lock().unwrap(), expected);
+    assert_eq!(*order.lock().expect("not poisoned"), expected);
     assert_eq!(counts.dialled.load(SeqCst), 1, "all used the same connection");
     assert_at_rest(&pool, &counts);
 }
@@ -161,10 +161,10 @@ fn a_place_outlives_failures_and_panics() {
 fn a_slow_dial_keeps_no_other_caller_waiting() {
     let (pool, counts) = pool(2);
     let (gate_tx, gate_rx) = channel();
-    *counts.gate.lock().unwrap() = Some(gate_rx);
+    *counts.gate.lock().expect("not poisoned") = Some(gate_rx);
     thread::scope(|scope| {
         let dialling = scope.spawn(|| pool.checkout(late(), late()).map(drop));
-        assert!(wait_until(DEADLINE, || counts.gate.lock().unwrap().is_none()));
+        assert!(wait_until(DEADLINE, || counts.gate.lock().expect("not poisoned").is_none()));
         for _ in 0..3 {
             assert_eq!(pool.checkout(late(), late()).map(drop), Ok(()));
         }
