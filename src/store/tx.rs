@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Access to the store for the length of one command, or of all commands of an EXEC.
 ///
-/// Everything in it happens at one instant, `now`: a key cannot expire between two reads of it. Only a
-/// fleeting walk ([`Store::begin_fleeting`]), which is not of one instant anyway, has a later `now` after it waited for a shard.
+/// Everything in it happens at one instant, `now`: a key cannot expire between two reads of it. Only a fleeting walk
+/// ([`Store::begin_fleeting`]), which is not of one instant anyway, has a later `now` after it waited for a shard.
 pub struct Tx<'s> {
     pub(super) store: &'s Store,
     pub(super) guards: Guards<'s>,
