@@ -8,12 +8,14 @@ use super::mark::MARK;
 use crate::file_error::{about, named};
 use crate::replace::sync_parent;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const LOCK: &str = "LOCK";
+/// Looks at the kernel's list of locks for the one that holds the directory.
+const LOOKS_MAX: u32 = 8;
 /// A tool that calls [`holder`] has a lock for some microseconds, or until it is scheduled again.
 const TRY_FOR: Duration = Duration::from_secs(2);
 
@@ -125,10 +127,17 @@ fn process_in_list(dir: &Path) -> Option<u32> {
     let file = fs::metadata(dir).ok()?;
     let (major, minor) = (rustix::fs::major(file.dev()), rustix::fs::minor(file.dev()));
     let inode = format!("{major:02x}:{minor:02x}:{}", file.ino());
-    fs::read_to_string("/proc/locks").ok()?.lines().find_map(|line| {
-        match line.split_whitespace().collect::<Vec<_>>()[..] {
-            [_, "FLOCK", _, "WRITE", process, of, ..] if of == inode => process.parse().ok(),
-            _ => None,
-        }
-    })
+    let holder = |line: &str| match line.split_whitespace().collect::<Vec<_>>()[..] {
+        [_, "FLOCK", _, "WRITE", process, of, ..] if of == inode => process.parse().ok(),
+        _ => None,
+    };
+    // A lock of another program that ends between two reads can hide a line, so the list is read again.
+    (0..LOOKS_MAX).find_map(|_| kernel_locks().ok()?.lines().find_map(holder))
+}
+
+/// The kernel's list of locks, in reads as large as it allows.
+fn kernel_locks() -> io::Result<String> {
+    let mut list = String::with_capacity(64 << 10);
+    File::open("/proc/locks")?.read_to_string(&mut list)?;
+    Ok(list)
 }
