@@ -150,6 +150,17 @@ impl Cluster {
         self.settled().expect("nobody kills nodes meanwhile")
     }
 
+    /// Waits until each Sentinel has had an answer from the leader. One that has had none since it was told of a new
+    /// leader takes a short restart for its death.
+    pub fn wait_heard(&self) {
+        self.wait_for("an answer to each Sentinel", || {
+            self.sentinels.iter().all(|(port, _)| {
+                let of = |field: &str| sentinel_field(*port, field);
+                of("flags") == "master" && of("last-ping-sent") == "0"
+            })
+        });
+    }
+
     fn settled(&self) -> Option<usize> {
         let leader = self.leader().filter(|leader| self.nodes[*leader].is_up())?;
         let port = self.nodes[leader].port.to_string();

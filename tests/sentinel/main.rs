@@ -147,6 +147,7 @@ fn with_a_password_one_that_never_leads_and_a_minimum_of_followers() {
     assert_eq!(new, 2, "the node of priority 0 is never promoted");
     // The roles outlive a restart, without an order from Sentinel.
     for node in [1, 2] {
+        cluster.wait_heard();
         cluster.nodes[node].kill();
         cluster.nodes[node].start_again();
         let role = if node == new { "master" } else { "slave" };
