@@ -50,7 +50,7 @@
 //! which imports nothing of the server.
 //!
 //! Leaves, which any module may import: [`clock`], [`digits`], [`error`], [`file_error`], [`loading`],
-//! [`lock`], [`random`], [`rarely`], [`replace`], [`shutdown`], [`signal`].
+//! [`lock`], [`random`], [`rarely`], [`replace`], [`resp`], [`shutdown`], [`signal`].
 //!
 //! # Threads
 //!
@@ -179,6 +179,7 @@ pub mod rarely;
 pub mod replace;
 #[cfg(feature = "server")]
 pub mod replication;
+pub mod resp;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]

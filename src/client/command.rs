@@ -2,7 +2,7 @@
 
 use super::error::Error;
 use super::token::Token;
-use crate::digits::decimal;
+use crate::resp::{array, bulk, header};
 use std::time::Duration;
 
 /// Commands that change nothing, so that a second execution does no harm. Sorted.
@@ -92,24 +92,6 @@ impl Command {
     pub fn replies(&self) -> usize {
         1 + usize::from(self.after.is_some()) + usize::from(self.wants_token)
     }
-}
-
-/// Appends an array of strings.
-pub(super) fn array(into: &mut Vec<u8>, args: &[&[u8]]) {
-    header(into, b'*', args.len());
-    args.iter().for_each(|arg| bulk(into, arg));
-}
-
-fn bulk(into: &mut Vec<u8>, bytes: &[u8]) {
-    header(into, b'$', bytes.len());
-    into.extend_from_slice(bytes);
-    into.extend_from_slice(b"\r\n");
-}
-
-fn header(into: &mut Vec<u8>, kind: u8, len: usize) {
-    into.push(kind);
-    into.extend_from_slice(decimal(len as u64, &mut [0; 20]));
-    into.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

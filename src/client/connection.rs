@@ -3,9 +3,9 @@
 //! Every operation has a deadline. A connection counts the replies that it still has to receive: it may be used by
 //! another caller only when none is outstanding, or that caller would get the answer to an earlier question.
 
-use super::command::array;
 use super::error::{Error, code};
 use super::reply::{Decoder, Value};
+use crate::resp::array;
 use std::io::{self, ErrorKind, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};

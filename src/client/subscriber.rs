@@ -4,11 +4,11 @@
 //! know whether there was one, so each reconnection gives an [`Event::Gap`], after which the caller fetches what the
 //! messages would have told it. Everything published after the gap was returned arrives as a message.
 
-use super::command::array;
 use super::connection::Connection;
 use super::error::Error;
 use super::executor::{Executor, pause};
 use super::reply::Value;
+use crate::resp::array;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -21,7 +21,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Messages that may come before all channels are confirmed. Beyond them the connection is given up.
 const EARLY_MAX: usize = 10_000;
 
-/// What a subscription returns.
+/// An item of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A message.

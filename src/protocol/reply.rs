@@ -16,6 +16,7 @@ use super::levels::Levels;
 use super::quoting::{Escaping, escape, is_word, needs_quotes, quote};
 use crate::digits::decimal;
 use crate::error::Failure;
+use crate::resp;
 
 /// The form of replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -320,8 +321,8 @@ impl Reply {
                 self.end_line();
             }
             Dialect::Text => self.levels.open(elements, resp3_type == b'>'),
-            Dialect::Resp2 => self.header(b'*', elements),
-            Dialect::Resp3 => self.header(resp3_type, resp3_len),
+            Dialect::Resp2 => resp::header(&mut self.bytes, b'*', elements),
+            Dialect::Resp3 => resp::header(&mut self.bytes, resp3_type, resp3_len),
         }
     }
 
@@ -331,7 +332,7 @@ impl Reply {
             return;
         }
         if self.dialect != Dialect::Text {
-            self.header(resp_type, tag.len() + value.len());
+            resp::header(&mut self.bytes, resp_type, tag.len() + value.len());
             self.bytes.extend_from_slice(tag);
             self.bytes.extend_from_slice(value);
         } else if needs_quotes(value) || (self.levels.is_inside_line() && !is_word(value)) {
@@ -361,12 +362,6 @@ impl Reply {
             self.bytes.extend_from_slice(text);
             self.end_line();
         }
-    }
-
-    fn header(&mut self, resp_type: u8, len: usize) {
-        self.bytes.push(resp_type);
-        self.digits(len as i64);
-        self.bytes.extend_from_slice(b"\r\n");
     }
 
     fn digits(&mut self, value: i64) {

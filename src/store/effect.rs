@@ -9,6 +9,7 @@
 
 use crate::clock::UnixMillis;
 use crate::digits::decimal;
+use crate::resp::{array, bulk, header};
 use std::fmt;
 
 /// A record's number. Records are counted from 1, without gaps; 0 is before all of them.
@@ -67,12 +68,12 @@ impl Effect<'_> {
     /// Appends the effect as a RESP command: what the log holds, and what stock Redis can load.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match *self {
-            Effect::Set { key, value, deadline: None } => command(out, &[b"SET", key, value]),
+            Effect::Set { key, value, deadline: None } => array(out, &[b"SET", key, value]),
             Effect::Set { key, value, deadline: Some(at) } => {
-                command(out, &[b"SET", key, value, b"PXAT", decimal(at.0, &mut [0; 20])]);
+                array(out, &[b"SET", key, value, b"PXAT", decimal(at.0, &mut [0; 20])]);
             }
             Effect::SetRange { key, offset, bytes } => {
-                command(out, &[b"SETRANGE", key, decimal(offset as u64, &mut [0; 20]), bytes]);
+                array(out, &[b"SETRANGE", key, decimal(offset as u64, &mut [0; 20]), bytes]);
             }
             Effect::Del { keys } => {
                 header(out, b'*', keys.len() + 1);
@@ -80,10 +81,10 @@ impl Effect<'_> {
                 keys.iter().for_each(|key| bulk(out, key));
             }
             Effect::PexpireAt { key, deadline } => {
-                command(out, &[b"PEXPIREAT", key, decimal(deadline.0, &mut [0; 20])]);
+                array(out, &[b"PEXPIREAT", key, decimal(deadline.0, &mut [0; 20])]);
             }
-            Effect::Persist { key } => command(out, &[b"PERSIST", key]),
-            Effect::FlushAll => command(out, &[b"FLUSHALL"]),
+            Effect::Persist { key } => array(out, &[b"PERSIST", key]),
+            Effect::FlushAll => array(out, &[b"FLUSHALL"]),
         }
     }
 }
@@ -185,23 +186,6 @@ fn number(digits: &[u8]) -> Result<u64, Malformed> {
     };
     let value = if digits.is_empty() { None } else { digits.iter().try_fold(0, add) };
     value.ok_or(Malformed("a number is not one"))
-}
-
-fn command(out: &mut Vec<u8>, words: &[&[u8]]) {
-    header(out, b'*', words.len());
-    words.iter().for_each(|word| bulk(out, word));
-}
-
-fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
-    header(out, b'$', bytes.len());
-    out.extend_from_slice(bytes);
-    out.extend_from_slice(b"\r\n");
-}
-
-fn header(out: &mut Vec<u8>, kind: u8, len: usize) {
-    out.push(kind);
-    out.extend_from_slice(decimal(len as u64, &mut [0; 20]));
-    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]
