@@ -1,4 +1,4 @@
-//! What members say to each other about who leads, and what goes into and comes out of [`super::election`].
+//! The lines between members about who leads, and the inputs and outputs of [`super::election`].
 //!
 //! ```text
 //! candidate                               member
@@ -12,7 +12,6 @@
 //! ```
 
 use super::members::Members;
-use super::mutant::Mutant;
 use super::term::{Boot, Memory, Millis, NodeId, Term};
 use crate::aof::record::Epoch;
 use crate::store::effect::Seq;
@@ -24,17 +23,6 @@ pub struct End {
     pub epoch: Epoch,
     /// Its number.
     pub seq: Seq,
-}
-
-impl End {
-    /// True if a node with this log may lead a node with that one.
-    pub fn covers(&self, other: &End, mutant: Option<Mutant>) -> bool {
-        if mutant == Some(Mutant::OffsetWithoutEpoch) {
-            self.seq >= other.seq
-        } else {
-            self >= other
-        }
-    }
 }
 
 /// The two questions of an election.
@@ -74,7 +62,7 @@ pub enum Message {
         yes: bool,
         /// The epoch of the node that answers.
         own: Epoch,
-        /// What it may have forgotten.
+        /// Tells whether it may have forgotten records.
         memory: Memory,
     },
     /// A leader is there.
@@ -99,7 +87,7 @@ pub enum Message {
     },
 }
 
-/// What happens to a node.
+/// An event for a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// Time passes. Comes at least each T/20.
@@ -115,9 +103,9 @@ pub enum Input {
     Synced(End),
     /// The log ends here, read after the epoch was adopted: the answer to [`Output::Adopt`].
     Ballot {
-        /// Who asked; may be this node.
+        /// The candidate; may be this node.
         from: NodeId,
-        /// What was asked.
+        /// Its question.
         ask: Ask,
         /// The end of the log.
         last: End,
@@ -166,7 +154,7 @@ pub enum Why {
     Void,
 }
 
-/// What a node must do, in this order.
+/// An action that the node must take. Several are taken in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Write the term and fsync it, before anything that follows. The epoch in memory moves first.
@@ -176,9 +164,9 @@ pub enum Output {
     /// Adopt the epoch (a leader: with all shards locked, no OK any more), then read the end of the log and answer
     /// [`Input::Ballot`].
     Adopt {
-        /// Who asked.
+        /// The candidate; may be this node.
         from: NodeId,
-        /// What was asked.
+        /// Its question.
         ask: Ask,
     },
     /// Send a line to a node.

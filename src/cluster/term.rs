@@ -1,4 +1,4 @@
-//! What a node has promised and must remember across a power cut.
+//! A node's promises, which it must remember across a power cut.
 //!
 //! It is written to the file `node` and fsynced before any answer that depends on it. A node that cannot write it
 //! stays silent. The file is text:
@@ -121,7 +121,7 @@ pub struct Term {
     pub vote: Option<NodeId>,
     /// The last epoch that this node led.
     pub led: Epoch,
-    /// What this node may have forgotten.
+    /// Tells whether this node may have forgotten records.
     pub memory: Memory,
     /// None after a clean stop: the log was synced as the very last act.
     pub boot: Option<Boot>,

@@ -15,9 +15,6 @@ use crate::cluster::mutant::Mutant;
 use crate::cluster::term::{Memory, Millis, NodeId};
 use crate::store::effect::Seq;
 
-/// No leader is so far ahead. Something that can speak to us speaks nonsense.
-pub(super) const EPOCHS_AHEAD_MAX: u64 = 1_000_000;
-
 /// Which part of an election a node is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -117,7 +114,7 @@ impl Election {
 
     pub(super) fn asked(&mut self, now: Millis, from: NodeId, ask: Ask, out: &mut Vec<Output>) {
         let is_live = self.has_live_quorum(now) && !self.breaks(Mutant::AskDeposes);
-        if is_live || ask.epoch.0 > self.term.epoch.0 + EPOCHS_AHEAD_MAX {
+        if is_live || self.is_absurd(ask.epoch) {
             return;
         }
         let promised = self.has_promised(now) && !self.breaks(Mutant::AskDeposes);
@@ -135,7 +132,10 @@ impl Election {
 
     /// True if the candidate's log may replace this one, which ends at `end`.
     fn accepts(&self, ask: &Ask, end: &End) -> bool {
-        let Some(hash) = ask.list else { return ask.last.covers(end, self.mutant) };
+        let Some(hash) = ask.list else {
+            let any_epoch = self.breaks(Mutant::OffsetWithoutEpoch);
+            return if any_epoch { ask.last.seq >= end.seq } else { ask.last >= *end };
+        };
         // The first leader of a cluster gets the votes of nodes that have nothing to lose.
         let same_list = self.list.is_some_and(|list| list.hash == hash);
         same_list && self.members.is_none() && self.term.cluster.is_none() && end.seq == Seq(0)

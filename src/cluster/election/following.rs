@@ -1,17 +1,15 @@
-//! A follower's part: what it promises to its leader, and what it may have forgotten.
+//! A follower's part: heartbeats, and the promises that answer them.
 
-use super::asking::EPOCHS_AHEAD_MAX;
 use super::{Election, Promise, State};
 use crate::aof::record::Epoch;
 use crate::cluster::message::{Message, Output};
 use crate::cluster::mutant::Mutant;
-use crate::cluster::term::{Memory, Millis, NodeId};
+use crate::cluster::term::{Millis, NodeId};
 
 impl Election {
     /// A node of this cluster is in that epoch.
     pub(super) fn learn(&mut self, now: Millis, epoch: Epoch, out: &mut Vec<Output>) {
-        let is_sane = epoch.0 <= self.term.epoch.0 + EPOCHS_AHEAD_MAX;
-        if epoch > self.term.epoch && is_sane {
+        if epoch > self.term.epoch && !self.is_absurd(epoch) {
             self.enter(epoch, now, false, out);
             out.push(Output::Persist(self.term.clone()));
         }
@@ -33,8 +31,7 @@ impl Election {
         }
         let is_overtaken = (epoch, round) <= (self.promise.epoch, self.promise.round)
             && !self.breaks(Mutant::LateBeatLowersPromise);
-        let is_sane = epoch.0 <= own.0 + EPOCHS_AHEAD_MAX;
-        if is_overtaken || !is_sane || self.leads() == Some(epoch) {
+        if is_overtaken || self.is_absurd(epoch) || self.leads() == Some(epoch) {
             return;
         }
         let mut persists = false;
@@ -62,21 +59,5 @@ impl Election {
         }
         self.restart_timer(now);
         out.push(Output::Send(from, Message::Heard { epoch, round, promised, own: epoch }));
-    }
-
-    /// This node has everything that it acknowledged.
-    pub(super) fn remember(&mut self, out: &mut Vec<Output>) {
-        if self.term.memory == Memory::Recovering {
-            self.term.memory = Memory::Whole;
-            out.push(Output::Persist(self.term.clone()));
-        }
-    }
-
-    /// This node may lack records that it acknowledged.
-    pub(super) fn forget(&mut self, out: &mut Vec<Output>) {
-        if self.term.memory == Memory::Whole {
-            self.term.memory = Memory::Recovering;
-            out.push(Output::Persist(self.term.clone()));
-        }
     }
 }

@@ -12,7 +12,6 @@
 
 use crate::aof::record::Epoch;
 use crate::cluster::members::{Members, reached_by_majority};
-use crate::cluster::mutant::Mutant;
 use crate::cluster::term::{Millis, NodeId};
 use crate::store::effect::Seq;
 use std::collections::VecDeque;
@@ -60,7 +59,7 @@ pub(super) struct Leading {
     linked_at: Millis,
     /// When the handover began, if one is going on.
     pub handing_over: Option<Millis>,
-    committed: Option<Seq>,
+    committed: Seq,
     confirmed: u64,
     fence: Millis,
 }
@@ -78,7 +77,7 @@ impl Leading {
             next_beat: now,
             linked_at: now,
             handing_over: None,
-            committed: None,
+            committed: Seq(0),
             confirmed: 0,
             fence: 0,
         }
@@ -107,11 +106,14 @@ impl Leading {
         self.round
     }
 
+    fn voter(&mut self, id: NodeId) -> Option<&mut Voter> {
+        self.voters.iter_mut().find(|voter| voter.id == id)
+    }
+
     /// A voter heard a round.
     pub fn heard(&mut self, from: NodeId, round: u64, promised: Millis) {
         let sent = self.rounds.iter().find(|sent| sent.0 == round).copied();
-        let voter = self.voters.iter_mut().find(|voter| voter.id == from);
-        let (Some(sent), Some(voter)) = (sent, voter) else { return };
+        let (Some(sent), Some(voter)) = (sent, self.voter(from)) else { return };
         if voter.heard < Some(sent) {
             voter.heard = Some(sent);
             voter.fence = sent.1 + promised * FENCE_TENTHS / 10;
@@ -130,14 +132,14 @@ impl Leading {
 
     /// A voter has this record.
     pub fn acked(&mut self, from: NodeId, seq: Seq) {
-        if let Some(voter) = self.voters.iter_mut().find(|voter| voter.id == from) {
+        if let Some(voter) = self.voter(from) {
             voter.acked = voter.acked.max(Some(seq));
         }
     }
 
     /// A voter's link came up or went down.
     pub fn linked(&mut self, from: NodeId, works: bool) {
-        if let Some(voter) = self.voters.iter_mut().find(|voter| voter.id == from) {
+        if let Some(voter) = self.voter(from) {
             voter.linked = works;
         }
     }
@@ -178,32 +180,29 @@ impl Leading {
             Some(timeout) => voter.heard.map(|heard| heard.1 + timeout * FENCE_TENTHS / 10),
             None => Some(voter.fence),
         };
-        let own = Millis::MAX;
-        let fence = self.reached(own, of).filter(|_| self.handing_over.is_none()).unwrap_or(0);
-        (fence > self.fence).then(|| {
-            self.fence = fence;
-            fence
-        })
+        let fence = self.reached(Millis::MAX, of)?;
+        if self.handing_over.is_some() { None } else { raise(&mut self.fence, fence) }
     }
 
     /// The newest round that a majority heard, if it has moved.
     pub fn confirmed(&mut self) -> Option<u64> {
         let round = self.reached(self.round, |voter| voter.heard.map(|heard| heard.0))?;
-        (round > self.confirmed).then(|| {
-            self.confirmed = round;
-            round
-        })
+        raise(&mut self.confirmed, round)
     }
 
     /// The newest committed record, if it has moved [Raft 5.4.2: of the own epoch, or before one of it].
-    pub fn commit(&mut self, mutant: Option<Mutant>) -> Option<Seq> {
-        let own = self.voters.iter().find(|voter| voter.id == self.me)?.acked?;
+    pub fn commit(&mut self, of_any_epoch: bool) -> Option<Seq> {
+        let own = self.voter(self.me)?.acked?;
         let seq = self.reached(own, |voter| voter.acked)?;
         let first = self.first?;
-        let is_own = seq >= first || mutant == Some(Mutant::CommitOfOldEpochs);
-        (is_own && Some(seq) > self.committed).then(|| {
-            self.committed = Some(seq);
-            seq
-        })
+        let counts = seq >= first || of_any_epoch;
+        if counts { raise(&mut self.committed, seq) } else { None }
     }
+}
+
+/// Raises a value that never falls. Returns the new one if it has moved.
+fn raise<T: Ord + Copy>(value: &mut T, to: T) -> Option<T> {
+    let moves = to > *value;
+    *value = to.max(*value);
+    moves.then_some(to)
 }

@@ -1,4 +1,4 @@
-//! Who leads: Raft's election on our log, as a state machine that does nothing by itself.
+//! The election of a leader: Raft's, on our log, as a state machine that does nothing by itself.
 //!
 //! ```text
 //!             silence for T          a majority would        a majority votes
@@ -33,6 +33,9 @@ use crate::store::effect::Seq;
 use asking::Asking;
 use fastrand::Rng;
 use leading::Leading;
+
+/// Epochs that a node may lag behind another one. Beyond it, what another says is ignored.
+const EPOCHS_AHEAD_MAX: u64 = 1_000_000;
 
 /// A node's settings.
 #[derive(Clone, Copy, Debug)]
@@ -125,13 +128,13 @@ impl Election {
 
     /// Breaks a rule. Only debug builds obey.
     pub fn break_rule(&mut self, mutant: Mutant) {
-        self.mutant = Some(mutant);
-        if mutant == Mutant::NoWaitAfterRestart {
+        self.mutant = cfg!(debug_assertions).then_some(mutant);
+        if self.breaks(Mutant::NoWaitAfterRestart) {
             self.waits_until = 0;
         }
     }
 
-    /// What this node has promised.
+    /// This node's promises.
     pub fn term(&self) -> &Term {
         &self.term
     }
@@ -158,7 +161,7 @@ impl Election {
     }
 
     fn breaks(&self, mutant: Mutant) -> bool {
-        cfg!(debug_assertions) && self.mutant == Some(mutant)
+        self.mutant == Some(mutant)
     }
 
     /// Something happens at `now`; what must be done is added to `out`.
@@ -194,24 +197,19 @@ impl Election {
                     leading.linked(from, works);
                 }
             }
-            Input::CaughtUp(epoch) if epoch == self.term.epoch => self.remember(out),
+            Input::CaughtUp(epoch) if epoch == self.term.epoch => {
+                self.change_term(out, |term| term.memory = Memory::Whole);
+            }
             Input::CaughtUp(_) => {}
             Input::Disk(is_bad) => {
                 self.disk_bad_since = is_bad.then(|| self.disk_bad_since.unwrap_or(now));
             }
-            Input::Copies => self.forget(out),
-            Input::Forgets if self.term.strict => self.forget(out),
-            Input::Forgets => {}
-            Input::Strict(strict) => {
-                if self.term.strict != strict {
-                    self.term.strict = strict;
-                    out.push(Output::Persist(self.term.clone()));
-                }
+            Input::Forgets if !self.term.strict => {}
+            Input::Copies | Input::Forgets => {
+                self.change_term(out, |term| term.memory = Memory::Recovering);
             }
-            Input::Boot(boot) => {
-                self.term.boot = Some(boot);
-                out.push(Output::Persist(self.term.clone()));
-            }
+            Input::Strict(strict) => self.change_term(out, |term| term.strict = strict),
+            Input::Boot(boot) => self.change_term(out, |term| term.boot = Some(boot)),
             Input::Confirm => self.begin_round(now, out),
             Input::Promote => self.ask_at = now + self.rng.u64(0..=self.timing.timeout / 5),
             Input::HandOver => self.hand_over(Some(now), now, out),
@@ -278,6 +276,21 @@ impl Election {
         now < self.promise.until.max(self.waits_until)
     }
 
+    /// Changes what this node remembers, durably.
+    fn change_term(&mut self, out: &mut Vec<Output>, change: impl FnOnce(&mut Term)) {
+        let mut term = self.term.clone();
+        change(&mut term);
+        if term != self.term {
+            self.term = term;
+            out.push(Output::Persist(self.term.clone()));
+        }
+    }
+
+    /// True if no leader can have come so far: something speaks nonsense to us.
+    fn is_absurd(&self, epoch: Epoch) -> bool {
+        epoch.0 > self.term.epoch.0 + EPOCHS_AHEAD_MAX
+    }
+
     /// Moves to a later epoch, in which this node has not voted. The caller persists it.
     fn enter(&mut self, epoch: Epoch, now: Millis, asks: bool, out: &mut Vec<Output>) {
         self.term.epoch = epoch;
@@ -314,9 +327,10 @@ impl Election {
         if self.leads() != Some(epoch) {
             return;
         }
-        self.term.led = epoch;
-        self.term.memory = Memory::Whole;
-        out.push(Output::Persist(self.term.clone()));
+        self.change_term(out, |term| {
+            term.led = epoch;
+            term.memory = Memory::Whole;
+        });
         self.lead_with(epoch, out, |leading| leading.first = Some(first));
     }
 
@@ -338,13 +352,13 @@ impl Election {
         change: impl FnOnce(&mut Leading),
     ) {
         let own_timeout = self.breaks(Mutant::FenceWithOwnTimeout).then_some(self.timing.timeout);
-        let mutant = self.mutant;
+        let of_any_epoch = self.breaks(Mutant::CommitOfOldEpochs);
         let State::Leading(leading) = &mut self.state else { return };
         if leading.epoch != epoch {
             return;
         }
         change(leading);
-        out.extend(leading.commit(mutant).map(Output::Commit));
+        out.extend(leading.commit(of_any_epoch).map(Output::Commit));
         out.extend(leading.fence(own_timeout).map(Output::Fence));
         out.extend(leading.confirmed().map(Output::Confirmed));
     }
@@ -381,10 +395,7 @@ impl Election {
 
     fn members(&mut self, members: Option<Members>, out: &mut Vec<Output>) {
         if let Some(members) = &members {
-            if self.term.cluster != Some(members.cluster) {
-                self.term.cluster = Some(members.cluster);
-                out.push(Output::Persist(self.term.clone()));
-            }
+            self.change_term(out, |term| term.cluster = Some(members.cluster));
             if let State::Leading(leading) = &mut self.state {
                 leading.members(members);
             }
