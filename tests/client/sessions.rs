@@ -1,7 +1,7 @@
 //! Sessions read their own writes, and say when a failover lost one.
 
 use super::{builder, client};
-use crate::common::nodes::{count, follower_of, lead, wait_for};
+use crate::common::nodes::{count, follower_of, lead, quick_and_slow, wait_for};
 use crate::common::proxy::Proxy;
 use crate::common::server::Server;
 use crate::common::{DEADLINE, long_form, note};
@@ -38,12 +38,7 @@ fn stale_reads(ports: &[u16], reads: Reads, pairs: usize) -> usize {
 fn no_read_is_stale() {
     let pairs = if long_form() { 100_000 } else { 3000 };
     let leader = Server::start(&[]);
-    let slow = Proxy::to(leader.port(), 1);
-    slow.delay(2);
-    let followers = [follower_of(leader.port(), &[]), follower_of(slow.port(), &[])];
-    for follower in &followers {
-        wait_for(follower.port(), "master_link_status", |status| status == "up");
-    }
+    let (_slow, followers) = quick_and_slow(&leader);
     let ports = [leader.port(), followers[0].port(), followers[1].port()];
     let served = || -> u64 {
         followers.iter().map(|node| count(node.port(), "total_commands_processed")).sum()

@@ -1,6 +1,7 @@
 //! Several nodes: what each says of itself, whether they agree, and a load for them.
 
 use super::DEADLINE;
+use super::proxy::Proxy;
 use super::resp::{Resp, Value, encode};
 use super::rng::Rng;
 use super::server::Server;
@@ -35,6 +36,17 @@ pub fn follower_of(port: u16, settings: &[(&str, &str)]) -> Server {
     let mut all = vec![("replicaof", leader.as_str())];
     all.extend_from_slice(settings);
     Server::start(&all)
+}
+
+/// Two followers of a leader, the second one over a slow link.
+pub fn quick_and_slow(leader: &Server) -> (Proxy, [Server; 2]) {
+    let slow = Proxy::to(leader.port(), 1);
+    slow.delay(2);
+    let followers = [follower_of(leader.port(), &[]), follower_of(slow.port(), &[])];
+    for follower in &followers {
+        wait_for(follower.port(), "master_link_status", |status| status == "up");
+    }
+    (slow, followers)
 }
 
 /// Tells a node whom to follow.

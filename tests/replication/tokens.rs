@@ -2,7 +2,8 @@
 //! for another write with the same number.
 
 use crate::common::nodes::{
-    assert_replicated, follower_of, info, last_record, lead, load, replicaof, wait_for,
+    assert_replicated, follower_of, info, last_record, lead, load, quick_and_slow, replicaof,
+    wait_for,
 };
 use crate::common::proxy::Proxy;
 use crate::common::resp::{Resp, Value};
@@ -62,12 +63,7 @@ fn with_a_token_no_read_is_stale() {
     const WRITERS: u64 = 8;
     let all = if long_form() { 100_000 } else { 3000 };
     let leader = Server::start(&[]);
-    let slow = Proxy::to(leader.port(), 1);
-    slow.delay(2);
-    let followers = [follower_of(leader.port(), &[]), follower_of(slow.port(), &[])];
-    for follower in &followers {
-        wait_for(follower.port(), "master_link_status", |status| status == "up");
-    }
+    let (_slow, followers) = quick_and_slow(&leader);
     let nodes = [leader.port(), followers[0].port(), followers[1].port()];
     let run = |count: u64, with_token| {
         let stale = AtomicU64::new(0);
