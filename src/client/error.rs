@@ -41,7 +41,7 @@ impl Error {
             }
             // A repeated write could undo a newer value of another client.
             Error::InDoubt(_) => false,
-            // What is lost stays lost, and what is wrong stays wrong.
+            // The write is gone, or the call itself is wrong: a repetition has the same result.
             Error::Lost(_) | Error::Unexpected(_) | Error::Invalid(_) => false,
         }
     }

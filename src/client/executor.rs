@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// The mean pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// What all clones of a client share: the pools, and the times of a call.
+/// The state that all clones of a client share: the pools, and the times of a call.
 #[derive(Debug)]
 pub(super) struct Executor {
     pub nodes: Arc<Nodes>,

@@ -61,7 +61,7 @@ const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 /// Ranges of the histogram of waits: up to 1 µs, 2 µs, 4 µs, … and the last without a limit.
 pub const WAIT_RANGES: usize = 24;
 
-/// How a pool opens and checks what it keeps.
+/// Opens and checks the connections of a pool.
 pub trait Dial {
     /// A connection.
     type Conn;
@@ -124,15 +124,15 @@ struct Waiter<C> {
     handover_tx: SyncSender<Handover<C>>,
 }
 
-/// What a caller gets. A place goes with either.
+/// The right of a caller to one place in the pool.
 enum Handover<C> {
-    /// And when it was returned.
+    /// A connection in the place, and when it was returned.
     Connection(Kept<C>, Instant),
     /// A place for a connection that it must open.
     Place,
 }
 
-/// What a pool is doing now, and how long calls have waited.
+/// A pool's connections and waiters, and a histogram of the waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Figures {
     /// Connections that a caller has, or opens.
@@ -214,7 +214,7 @@ impl<D: Dial> Pool<D> {
         drop(old);
     }
 
-    /// What it is doing now.
+    /// Its figures at this moment.
     pub fn figures(&self) -> Figures {
         let waits = std::array::from_fn(|range| self.waits[range].load(Relaxed));
         let state = self.state.lock();

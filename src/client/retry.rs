@@ -1,4 +1,4 @@
-//! What may be repeated after a failure.
+//! The rules for repeating a command after a failure.
 //!
 //! | what happened | a command that reads | a command that writes |
 //! |---|---|---|
@@ -20,7 +20,7 @@ use super::command::Command;
 use super::error::{Error, code};
 use super::reply::Value;
 
-/// What became of one attempt to execute a command.
+/// The result of one attempt to execute a command.
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// No byte of it has left.
@@ -38,11 +38,11 @@ pub(super) struct Answer {
     pub token: Option<Value>,
 }
 
-/// What follows from an outcome.
+/// The decision after an outcome.
 #[derive(Debug)]
 pub(super) enum Verdict {
     Done(Result<Answer, Error>),
-    /// To be sent again; the error is the result if there is no time for that.
+    /// Send it again. The error is the result if there is no time for that.
     Again(Error),
 }
 

@@ -42,7 +42,7 @@ pub struct Persistence {
     pub dir: PathBuf,
     /// This node's permanent name: 40 hex digits.
     pub node_id: String,
-    /// What the file `node` holds.
+    /// The contents of the file `node`.
     term: Mutex<Term>,
     /// The epoch of this node's last leadership.
     pub(crate) own_epoch: AtomicU64,

@@ -1,4 +1,4 @@
-//! What must hold after every step.
+//! The conditions that hold after every step.
 
 use crate::node::{Batch, Log, Node};
 use kvstore::aof::record::Epoch;
@@ -6,7 +6,7 @@ use kvstore::cluster::members::{Ack, majority};
 use kvstore::cluster::term::Memory;
 use std::collections::{HashMap, HashSet};
 
-/// What has been promised to anybody so far.
+/// The promises so far, to any client and node.
 #[derive(Debug, Default)]
 pub struct Checks {
     pub violation: Option<String>,

@@ -61,19 +61,19 @@ impl World {
         } else {
             return;
         }
-        if batch.reads_later {
-            let delay = self.slowness();
-            self.at(now + delay, Event::Read { node: at, process: number, batch: batch.number });
+        let next = if batch.reads_later {
+            Event::Read { node: at, process: number, batch: batch.number }
         } else {
-            let delay = self.slowness();
-            self.at(now + delay, Event::Gate { node: at, process: number, batch: batch.number });
-        }
+            Event::Gate { node: at, process: number, batch: batch.number }
+        };
+        let delay = self.slowness();
+        self.at(now + delay, next);
         if let Some(process) = self.process(at) {
             process.batches.push(batch);
         }
     }
 
-    /// How long a batch takes to its next step: rarely very long.
+    /// The time that a batch takes to its next step: rarely very long.
     fn slowness(&mut self) -> u64 {
         if self.has_faults && self.chance(self.mix.slow_gate) {
             self.rng.u64(0..=12 * self.timeout)
@@ -91,8 +91,7 @@ impl World {
         let crc = node.log.crc_at(seq).unwrap_or_default();
         let process = node.process.as_ref().map_or(0, |process| process.number);
         if node.fsync == Fsync::Always {
-            let at_time = self.now + self.fsync_delay();
-            self.at(at_time, Event::Fsync(at, process));
+            self.sync_soon(at, process);
         } else {
             self.level_moved(at);
         }
@@ -123,7 +122,7 @@ impl World {
         let Some(batch) = process.batches.iter_mut().find(|batch| batch.number == number) else {
             return;
         };
-        // What ran in another epoch or history than the rest of its batch is refused.
+        // A read in another epoch or history than the rest of its batch is refused.
         if leads == Some(batch.epoch) && history == batch.history {
             batch.read = Some(read);
         }

@@ -1,11 +1,11 @@
-//! What can happen at a moment, and the order in which it does.
+//! The events of a run, and their order.
 
 use crate::replication::LinkMessage;
 use kvstore::aof::record::Epoch;
 use kvstore::cluster::message::Message;
 use kvstore::cluster::term::NodeId;
 
-/// What can happen at a moment.
+/// Something that happens at one moment.
 #[derive(Debug)]
 pub enum Event {
     Start(usize),

@@ -1,4 +1,4 @@
-//! What goes wrong.
+//! The faults, one function each.
 
 use crate::event::Event;
 use crate::mix::Fault;

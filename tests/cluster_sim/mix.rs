@@ -1,4 +1,4 @@
-//! What can go wrong in one run, and how often.
+//! The faults of one run, and their chances.
 //!
 //! Each run leaves out half of the faults and draws how bad the others are. So some runs are all handovers, or all
 //! short-lived leaders: what needs many of one kind in a row is found there, and not where everything happens a little

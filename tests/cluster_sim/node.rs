@@ -119,7 +119,7 @@ pub struct Feed {
     pub not_before: u64,
 }
 
-/// What a client asked of one node in one packet.
+/// The commands that a client sent to one node in one packet.
 #[derive(Clone, Debug)]
 pub struct Batch {
     pub number: u64,
@@ -127,8 +127,7 @@ pub struct Batch {
     pub epoch: Epoch,
     /// A record that it wrote.
     pub wrote: Option<(usize, u64)>,
-    /// What it read: the end of the log that made the state, and whether all that had been confirmed to any client
-    /// before was in it.
+    /// Its read, if it has one.
     pub read: Option<Read>,
     /// The last command, a read, has not run yet.
     pub reads_later: bool,
@@ -136,12 +135,15 @@ pub struct Batch {
     pub since: u64,
 }
 
+/// A read of the whole state.
 #[derive(Clone, Copy, Debug)]
 pub struct Read {
+    /// The length of the log that made the state, and its last record's seal.
     pub len: usize,
     pub crc: u64,
-    /// What must be committed before it may be shown.
+    /// The record that must be committed before the state may be shown.
     pub needs: usize,
+    /// All that had been confirmed to any client before was in it.
     pub is_recent: bool,
     /// The round begun last when it ran.
     pub round: u64,
@@ -213,7 +215,7 @@ impl Node {
         !self.disk_full && !self.fsync_failed
     }
 
-    /// What this node has, in the sense of its acknowledgements.
+    /// The last record that this node may acknowledge.
     pub fn level(&self) -> usize {
         match self.fsync {
             Fsync::Always => self.log.durable,
@@ -221,7 +223,7 @@ impl Node {
         }
     }
 
-    /// What an OK waits for: a stricter record counts when it is appended, a weaker one when it is committed.
+    /// The condition for an OK: a stricter record counts when it is appended, a weaker one when it is committed.
     pub fn ack(&self) -> Ack {
         let commit = self.process.as_ref().map_or(0, |process| process.commit);
         for (at, record) in self.log.records.iter().enumerate().rev() {

@@ -261,8 +261,7 @@ impl World {
             self.input(at, Input::CaughtUp(epoch));
         }
         if self.nodes[at].fsync == Fsync::Always && has_records {
-            let at_time = self.now + self.fsync_delay();
-            self.at(at_time, Event::Fsync(at, process_number));
+            self.sync_soon(at, process_number);
         }
         self.level_moved(at);
     }

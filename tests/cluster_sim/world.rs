@@ -124,7 +124,7 @@ impl World {
         self.events.push(Reverse(Timed(at, number, event)));
     }
 
-    /// How long a message takes.
+    /// The time that a message takes.
     pub fn delay(&mut self) -> u64 {
         let usual = self.rng.u64(0..=3);
         if self.has_faults && self.chance(self.mix.late) {
@@ -134,7 +134,7 @@ impl World {
         }
     }
 
-    /// How long an input waits for the election's thread: rarely very long.
+    /// The time that an input waits for the election's thread: rarely very long.
     pub fn long_delay(&mut self) -> u64 {
         if self.has_faults && self.chance(self.mix.slow_thread) {
             self.rng.u64(0..=40 * self.timeout)
@@ -143,13 +143,19 @@ impl World {
         }
     }
 
-    /// How long an fsync takes.
-    pub fn fsync_delay(&mut self) -> u64 {
+    /// The time that an fsync takes.
+    fn fsync_delay(&mut self) -> u64 {
         if self.has_faults && self.chance(self.mix.slow_fsyncs) {
             self.rng.u64(0..=2 * self.timeout)
         } else {
             self.rng.u64(1..=8)
         }
+    }
+
+    /// The log of a node that syncs each record is synced soon.
+    pub fn sync_soon(&mut self, node: usize, process: u64) {
+        let at = self.now + self.fsync_delay();
+        self.at(at, Event::Fsync(node, process));
     }
 
     pub fn trace(&mut self, text: impl FnOnce() -> String) {
