@@ -157,6 +157,7 @@ impl Engine {
     /// messages to subscribers. An error means that too much is parked for this client.
     pub fn pass_gate(&self, session: &mut Session, reply: &mut Reply) -> Result<bool, SendError> {
         let needed = session.depends_on;
+        self.wait_for_messages(session);
         let passed = self.pass_or_park(session, reply);
         if !session.notices.is_empty() {
             let notices = std::mem::take(&mut session.notices);
@@ -165,7 +166,8 @@ impl Engine {
             }
             // A write that the log has refused is not announced.
             if self.persistence.as_ref().is_none_or(|log| log.promised() >= needed) {
-                self.deliver_notices(notices);
+                self.deliver_notices(notices, &mut session.last_message);
+                self.wait_for_messages(session);
             }
         }
         passed

@@ -1,77 +1,19 @@
-//! Delivery of messages: publishers to the same subscribers send for each other.
+//! Messages, and their delivery to the subscribers.
 
 use super::subscriptions::Subscriber;
 use super::{List, Name, PubSub};
 use crate::clients::outbox::SendError;
 use crate::config::OutputLimit;
-use crate::lock::{Mutex, rank};
 use crate::protocol::{Dialect, Reply};
-use parking_lot::Condvar;
 use std::sync::Arc;
 
+use super::lane::LaneState;
 /// Publishers in different lanes send at the same time. A message's lane follows from its first list, so
 /// messages to the same subscribers are in the same lane.
 pub const LANES: usize = 16;
 
-/// A queue in which publishers leave messages, and one of them sends what all have left.
-#[derive(Debug, Default)]
-pub struct Lane {
-    state: Mutex<LaneState, { rank::LANE }>,
-    /// Signalled when messages have been sent.
-    progress: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct LaneState {
-    /// Not yet being sent. Of each publisher, at most what it hands over at once.
-    waiting: Vec<Message>,
-    /// The last publisher to send also sent messages of others.
-    is_crowded: bool,
-    /// A publisher is sending.
-    is_busy: bool,
-    /// The numbers of messages that have ever entered and that have been sent.
-    entered: u64,
-    sent: u64,
-}
-
-impl Lane {
-    /// Adds messages and returns after they have been sent.
-    ///
-    /// A publisher that finds the lane idle sends everything in it. Publishers that come meanwhile wait;
-    /// then one of them sends for all of them. In a crowd the sender first yields while more messages come
-    /// in. That ends: each publisher waits here after its own, so there are at most as many rounds as
-    /// connections.
-    fn pass(&self, messages: &mut Vec<Message>, mut send: impl FnMut(&[Message])) {
-        let mut state = self.state.lock();
-        let own_len = messages.len();
-        state.entered += own_len as u64;
-        state.waiting.append(messages);
-        let own_last = state.entered;
-        while state.sent < own_last {
-            if state.is_busy {
-                self.progress.wait(state.raw());
-                continue;
-            }
-            state.is_busy = true;
-            let mut seen = if state.is_crowded { 0 } else { state.entered };
-            while seen < state.entered {
-                seen = state.entered;
-                drop(state);
-                std::thread::yield_now();
-                state = self.state.lock();
-            }
-            state.is_crowded = state.waiting.len() > own_len;
-            let all = std::mem::take(&mut state.waiting);
-            let last = state.entered;
-            drop(state);
-            send(&all);
-            state = self.state.lock();
-            state.is_busy = false;
-            state.sent = last;
-            self.progress.notify_all();
-        }
-    }
-}
+/// Sends messages to all their receivers.
+pub type Send<'f> = &'f mut dyn FnMut(&[Message]);
 
 /// The subscribers to one name; the pattern, unless the name is the channel's own.
 pub type Target = (Option<Name>, List);
@@ -93,6 +35,11 @@ impl Message {
     /// The number of receivers. A client counts once for each name by which it is subscribed.
     pub fn receivers(&self) -> usize {
         self.targets.iter().map(|(_, list)| list.len()).sum()
+    }
+
+    /// The bytes of its channel and payload.
+    pub(super) fn len(&self) -> usize {
+        self.channel.len() + self.payload.len()
     }
 
     fn lane(&self) -> usize {
@@ -119,7 +66,7 @@ impl Message {
     }
 }
 
-/// The result of [`PubSub::deliver`].
+/// What has been handed to outboxes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Delivered {
     /// Messages. One counts for each of its receivers.
@@ -128,28 +75,47 @@ pub struct Delivered {
     pub bytes: u64,
 }
 
+/// A publisher's last message, which may still wait in its lane.
+#[derive(Debug, Default)]
+pub struct LastMessage {
+    lane: usize,
+    number: u64,
+}
+
 impl PubSub {
-    /// Sends messages in their order and returns after all have been sent, by this thread or another. This
-    /// thread may send those of others, too. A subscriber that cannot be sent to is disconnected, and `cut`
-    /// is called with the reason. No lock may be held.
-    pub fn deliver(
+    /// Sends messages in their order, after the publisher's `last` one, or leaves them with a thread that is
+    /// sending in their lane. This thread may `send` those of others, too. No lock may be held.
+    pub(super) fn deliver(
         &self,
         messages: &mut Vec<Message>,
-        limit: OutputLimit,
-        mut cut: impl FnMut(&Subscriber, &SendError),
-    ) -> Delivered {
-        let mut delivered = Delivered::default();
+        last: &mut LastMessage,
+        send: Send<'_>,
+    ) {
         while let Some(lane) = messages.first().map(Message::lane) {
+            if lane != last.lane {
+                self.wait_sent(last, send);
+            }
             let others = messages.iter().position(|message| message.lane() != lane);
             let rest = messages.split_off(others.unwrap_or(messages.len()));
-            self.lanes[lane].pass(messages, |all| send_all(all, limit, &mut cut, &mut delivered));
+            *last = LastMessage { lane, number: self.lanes[lane].pass(messages, send) };
             *messages = rest;
         }
-        delivered
+    }
+
+    /// Returns after a publisher's last message has been sent. No lock may be held.
+    pub(super) fn wait_sent(&self, last: &LastMessage, send: Send<'_>) {
+        self.lanes[last.lane].wait(|_| last.number, send);
+    }
+
+    /// Returns after every message has been sent that a publisher has left so far. No lock may be held.
+    pub(super) fn wait_left(&self, send: Send<'_>) {
+        self.lanes.iter().for_each(|lane| lane.wait(LaneState::left, send));
     }
 }
 
-fn send_all(
+/// Sends messages to their receivers. A subscriber that cannot be sent to is disconnected, and `cut` is called with
+/// the reason.
+pub(super) fn send_all(
     messages: &[Message],
     limit: OutputLimit,
     cut: &mut impl FnMut(&Subscriber, &SendError),

@@ -49,15 +49,17 @@ pub(crate) mod classes;
 pub(crate) mod commands;
 pub(crate) mod delivery;
 pub(crate) mod glob;
+mod lane;
 pub(crate) mod notify;
 mod subscriptions;
 
-pub use delivery::{Delivered, Message};
+pub use delivery::{LastMessage, Message};
 pub use subscriptions::{Subscriber, Subscriptions};
 
 use crate::lock::RwLock;
-use delivery::{LANES, Lane};
+use delivery::LANES;
 use glob::Pattern;
+use lane::Lane;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use subscriptions::Subscription;

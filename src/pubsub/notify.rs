@@ -5,6 +5,7 @@
 //! the batch.
 
 use super::classes::Classes;
+use super::delivery::{Delivered, LastMessage, send_all};
 use super::{Message, Subscriber};
 use crate::clients::outbox::SendError;
 use crate::cluster::progress::Forwarded;
@@ -58,7 +59,7 @@ impl Engine {
     /// this server's followers.
     pub fn deliver_forwarded(&self, channel: &[u8], payload: &[u8]) {
         self.forward(channel, payload);
-        self.deliver(&mut Vec::from_iter(self.pubsub.address(channel, payload)));
+        self.deliver_and_wait(self.pubsub.address(channel, payload).map(Notice::Message));
     }
 
     fn enabled_classes(&self) -> Classes {
@@ -76,11 +77,23 @@ impl Engine {
     /// Publishes events that no client's command caused: of the sweeper, of eviction and of a leader's
     /// records. No lock may be held.
     pub fn publish_events(&self, events: Vec<Event>) {
-        self.deliver_notices(events.into_iter().map(Notice::Event));
+        self.deliver_and_wait(events.into_iter().map(Notice::Event));
     }
 
-    /// Sends all notices in order, some at a time. No lock may be held.
-    pub(crate) fn deliver_notices(&self, notices: impl IntoIterator<Item = Notice>) {
+    /// Returns after the notices have been sent.
+    fn deliver_and_wait(&self, notices: impl IntoIterator<Item = Notice>) {
+        let mut last = LastMessage::default();
+        self.deliver_notices(notices, &mut last);
+        self.as_sender(|send| self.pubsub.wait_sent(&last, send));
+    }
+
+    /// Sends all notices in order, some at a time, after the publisher's `last` message. They may have been left
+    /// with another publisher when it returns. No lock may be held.
+    pub(crate) fn deliver_notices(
+        &self,
+        notices: impl IntoIterator<Item = Notice>,
+        last: &mut LastMessage,
+    ) {
         let classes = self.enabled_classes();
         let mut messages = Vec::new();
         for notice in notices {
@@ -89,10 +102,10 @@ impl Engine {
                 Notice::Event(event) => self.address_event(classes, &event, &mut messages),
             }
             if messages.len() >= MESSAGES_AT_ONCE {
-                self.deliver(&mut messages);
+                self.deliver(&mut messages, last);
             }
         }
-        self.deliver(&mut messages);
+        self.deliver(&mut messages, last);
     }
 
     /// The messages about an event: the one on the key's channel first, as in Redis.
@@ -114,17 +127,30 @@ impl Engine {
         tx
     }
 
-    fn deliver(&self, messages: &mut Vec<Message>) {
-        if messages.is_empty() {
-            return;
+    fn deliver(&self, messages: &mut Vec<Message>, last: &mut LastMessage) {
+        if !messages.is_empty() {
+            self.as_sender(|send| self.pubsub.deliver(messages, last, send));
         }
-        let cut = |subscriber: &Subscriber, error: &SendError| {
+    }
+
+    /// Before a subscriber is answered, waits for the messages whose publishers have been answered: they come
+    /// before its reply. No lock may be held.
+    pub(crate) fn wait_for_messages(&self, session: &Session) {
+        if !session.subscriptions.is_empty() {
+            self.as_sender(|send| self.pubsub.wait_left(send));
+        }
+    }
+
+    /// Runs something that may send messages.
+    fn as_sender(&self, run: impl FnOnce(&mut dyn FnMut(&[Message]))) {
+        let mut cut = |subscriber: &Subscriber, error: &SendError| {
             let over = u64::from(matches!(error, SendError::OverLimit(_)));
             self.metrics[Stat::SubscriberLimitDisconnections].add(over);
             record_cut(&self.metrics, subscriber.addr, error);
         };
         let limit = self.config.output_limit(ClientClass::PubSub);
-        let delivered = self.pubsub.deliver(messages, limit, cut);
+        let mut delivered = Delivered::default();
+        run(&mut |messages| send_all(messages, limit, &mut cut, &mut delivered));
         self.metrics[Stat::MessagesDelivered].add(delivered.messages);
         self.metrics[Stat::OutputBytes].add(delivered.bytes);
     }
