@@ -1,5 +1,6 @@
 //! Messages, and their delivery to the subscribers.
 
+use super::lane::LaneState;
 use super::subscriptions::Subscriber;
 use super::{List, Name, PubSub};
 use crate::clients::outbox::SendError;
@@ -7,7 +8,6 @@ use crate::config::OutputLimit;
 use crate::protocol::{Dialect, Reply};
 use std::sync::Arc;
 
-use super::lane::LaneState;
 /// Publishers in different lanes send at the same time. A message's lane follows from its first list, so
 /// messages to the same subscribers are in the same lane.
 pub const LANES: usize = 16;
@@ -23,7 +23,7 @@ pub type Target = (Option<Name>, List);
 pub struct Message {
     targets: Vec<Target>,
     channel: Box<[u8]>,
-    payload: Box<[u8]>,
+    pub(super) payload: Box<[u8]>,
 }
 
 impl Message {
@@ -37,9 +37,9 @@ impl Message {
         self.targets.iter().map(|(_, list)| list.len()).sum()
     }
 
-    /// The bytes of its channel and payload.
-    pub(super) fn len(&self) -> usize {
-        self.channel.len() + self.payload.len()
+    /// The memory that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.channel.len() + self.payload.len() + size_of_val(&self.targets[..])
     }
 
     fn lane(&self) -> usize {

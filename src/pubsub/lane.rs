@@ -1,56 +1,56 @@
 //! Lanes: publishers to the same subscribers send for each other.
 //!
 //! ```text
-//! conn-7  PUBLISH a ─▶ lane idle: conn-7 becomes its sender ── send a ───── send b, c ── yield ── end
-//! conn-8  PUBLISH b ──────▶ lane busy: leaves b, goes on ──────────┘ │
-//! conn-9  PUBLISH c ─────────▶ leaves c, goes on ────────────────────┘
+//! conn-7  PUBLISH a ── the lane is idle: becomes its sender ── send a ──┬─ send b, c ── yield ── end
+//! conn-8  PUBLISH b ── the lane is busy: leaves b and goes on ──────────┤
+//! conn-9  PUBLISH c ── leaves c and goes on ────────────────────────────┘
 //! ```
 //!
-//! The first publisher to come to an idle lane becomes its sender. Others leave their messages with it and go
-//! on, so no thread is put to sleep. The sender sends what has been left, all in one call for each subscriber,
-//! until nothing is left. After it has sent for others it yields once before it ends: publishers whose
-//! requests are here already leave theirs meanwhile.
+//! A publisher that finds its lane idle becomes its sender. Others leave their messages with it and go on, so no
+//! thread is put to sleep. The sender sends what has been left, in one call for each subscriber, until nothing
+//! is left. After it has sent for others it yields once before it ends: publishers whose requests are here
+//! already leave their messages meanwhile.
 //!
-//! A publisher waits, until its messages have been sent, in three cases:
+//! A publisher waits until its messages have been sent
 //!
-//! - More than [`LEFT_MAX`] messages or [`LEFT_BYTES_MAX`] bytes would wait with its own. So publishers are
-//!   not faster for long than the sender.
-//! - The sender has sent for longer than [`SENDING_MICROS_MAX`], and no other publisher waits. It ends after
-//!   the call that it is in, and the one who waits becomes the sender. So no client waits for long
-//!   for the reply to its own command.
-//! - The caller asks for it ([`Lane::wait`]), since what it does next must come after these messages.
+//! - if with them more than [`LEFT_MAX`] messages or [`LEFT_BYTES_MAX`] would wait: publishers are not faster
+//!   than the sender for long;
+//! - if the sender has sent for [`SENDING_MICROS_MAX`] and no other publisher waits. The sender ends after its
+//!   current round and the one that waits takes over, because the sender's client waits for a reply, too;
+//! - before it sends in another lane, or answers a client that is a subscriber ([`Lane::wait`]).
 
 use super::delivery::{Message, Send};
 use crate::clock::Stopwatch;
 use crate::lock::{Mutex, MutexGuard, rank};
 use parking_lot::Condvar;
 
-/// Messages that wait in a lane for its sender. More than these wait only if their publishers wait with them.
+/// Messages that wait in a lane and whose publishers do not wait.
 const LEFT_MAX: usize = 256;
-/// As [`LEFT_MAX`], in bytes of channels and payloads.
+/// The bytes of these messages.
 const LEFT_BYTES_MAX: usize = 256 << 10;
-/// A sender that has been busy for longer hands over to the next publisher that comes.
-const SENDING_MICROS_MAX: u64 = 1000;
+/// A sender that has sent for longer hands over to the next publisher. Measured with 8 publishers and one
+/// subscriber: the 99th percentile of their latency is a quarter lower than with a millisecond.
+const SENDING_MICROS_MAX: u64 = 200;
 
 /// A queue in which publishers leave messages, and one of them sends what all have left.
 #[derive(Debug, Default)]
 pub struct Lane {
     state: Mutex<LaneState, { rank::LANE }>,
-    /// Signalled when messages that are awaited have been sent, and when their sender hands over.
+    /// Signalled after each round, if a thread waits.
     progress: Condvar,
 }
 
 /// Messages have numbers, from 1, in the order in which they enter the lane. `sent <= entered`.
 #[derive(Debug, Default)]
 pub struct LaneState {
-    /// Not yet being sent: the newest of those up to `entered`.
+    /// Not yet being sent.
     waiting: Vec<Message>,
     waiting_bytes: usize,
     /// A publisher is sending.
     is_busy: bool,
     /// The sender has sent for too long. It ends as soon as another publisher waits.
     hands_over: bool,
-    /// The last sender also sent for others.
+    /// The sender has sent for others, or the last one did.
     is_crowded: bool,
     /// The last message that entered, that was left, that was sent, and that a thread has waited for.
     entered: u64,
@@ -77,7 +77,7 @@ impl LaneState {
 impl Lane {
     /// Sends messages, or leaves them with the publisher that is sending. Returns the number of the last.
     pub fn pass(&self, messages: &mut Vec<Message>, send: Send<'_>) -> u64 {
-        let bytes = messages.iter().map(Message::len).sum();
+        let bytes = messages.iter().map(Message::bytes).sum();
         let mut state = self.state.lock();
         let is_left = state.takes(messages, bytes);
         state.entered += messages.len() as u64;
@@ -99,24 +99,20 @@ impl Lane {
         self.wait_for(state, number, send);
     }
 
-    fn wait_for<'l>(
-        &'l self,
-        mut state: MutexGuard<'l, LaneState>,
-        number: u64,
-        send: Send<'_>,
-    ) {
+    fn wait_for<'l>(&'l self, mut state: MutexGuard<'l, LaneState>, number: u64, send: Send<'_>) {
         while state.sent < number {
             if state.is_busy {
                 state.awaited = state.awaited.max(number);
                 self.progress.wait(state.raw());
             } else {
-                state = self.send(state, send);
+                state = self.send_waiting(state, send);
             }
         }
     }
 
-    /// Sends what waits and what is left meanwhile, until there is nothing more or another publisher takes over.
-    fn send<'l>(
+    /// Sends what waits and what is left meanwhile, in rounds, until there is nothing more or a thread that
+    /// waits takes over.
+    fn send_waiting<'l>(
         &'l self,
         mut state: MutexGuard<'l, LaneState>,
         send: Send<'_>,
@@ -154,5 +150,163 @@ impl Lane {
                 return state;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::thread::{self, Scope, ScopedJoinHandle};
+    use std::time::{Duration, Instant};
+
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    fn message(payload: &str) -> Message {
+        Message::new(Vec::new(), b"", payload.as_bytes())
+    }
+
+    fn payloads(messages: &[Message]) -> Vec<String> {
+        messages.iter().map(|message| message.payload.escape_ascii().to_string()).collect()
+    }
+
+    /// Passes a message that must be left with the sender.
+    fn leave(lane: &Lane, payload: &str) {
+        lane.pass(&mut vec![message(payload)], &mut |_| panic!("{payload} finds the lane idle"));
+    }
+
+    fn wait_until(lane: &Lane, condition: impl Fn(&LaneState) -> bool) {
+        let began = Instant::now();
+        while !condition(&lane.state.lock()) {
+            assert!(began.elapsed() < DEADLINE, "{:?}", lane.state.lock());
+            thread::yield_now();
+        }
+    }
+
+    /// A thread that passes messages, one round at a time.
+    struct Publisher<'s> {
+        round_rx: Receiver<Vec<String>>,
+        go_tx: Sender<()>,
+        thread: ScopedJoinHandle<'s, ()>,
+    }
+
+    impl<'s> Publisher<'s> {
+        fn start<'e>(scope: &'s Scope<'s, 'e>, lane: &'e Lane, payload: &'e str) -> Publisher<'s> {
+            let (round_tx, round_rx) = channel();
+            let (go_tx, go_rx) = channel();
+            let mut send = move |messages: &[Message]| {
+                round_tx.send(payloads(messages)).unwrap();
+                // An error means that it need not wait any more.
+                let _ = go_rx.recv();
+            };
+            let thread = scope.spawn(move || {
+                lane.pass(&mut vec![message(payload)], &mut send);
+            });
+            Publisher { round_rx, go_tx, thread }
+        }
+
+        /// What it is sending. It goes on sending until [`Publisher::go`].
+        fn round(&self) -> Vec<String> {
+            self.round_rx.recv_timeout(DEADLINE).unwrap()
+        }
+
+        fn go(&self) {
+            self.go_tx.send(()).unwrap();
+        }
+
+        /// Lets it go on until it has passed; returns what it still sent.
+        fn end(self) -> Vec<Vec<String>> {
+            drop(self.go_tx);
+            self.thread.join().unwrap();
+            self.round_rx.try_iter().collect()
+        }
+    }
+
+    #[test]
+    fn the_sender_sends_what_others_leave_in_its_order() {
+        let lane = Lane::default();
+        thread::scope(|scope| {
+            let sender = Publisher::start(scope, &lane, "a");
+            assert_eq!(sender.round(), ["a"]);
+            leave(&lane, "b");
+            leave(&lane, "c");
+            sender.go();
+            assert_eq!(sender.round(), ["b", "c"]);
+            leave(&lane, "d");
+            sender.go();
+            assert_eq!(sender.round(), ["d"]);
+            assert!(sender.end().is_empty());
+        });
+        let state = lane.state.lock();
+        assert_eq!((state.is_busy, state.sent), (false, 4));
+    }
+
+    /// Leaves messages until no more may be left; a publisher of one more waits until it is sent.
+    #[track_caller]
+    fn assert_bounded(left: usize, payload: &str) {
+        let lane = Lane::default();
+        thread::scope(|scope| {
+            let sender = Publisher::start(scope, &lane, "a");
+            assert_eq!(sender.round(), ["a"]);
+            (0..left).for_each(|_| leave(&lane, payload));
+            let waiting = Publisher::start(scope, &lane, payload);
+            wait_until(&lane, |state| state.awaited == left as u64 + 2);
+            // Either of them sends the rest.
+            let rounds = [sender.end(), waiting.end()].concat();
+            assert_eq!(rounds, [vec![payload; left + 1]]);
+        });
+    }
+
+    #[test]
+    fn the_messages_that_are_left_are_bounded() {
+        assert_bounded(LEFT_MAX, "b");
+    }
+
+    #[test]
+    fn the_bytes_that_are_left_are_bounded() {
+        assert_bounded(4, &"b".repeat(LEFT_BYTES_MAX / 4));
+    }
+
+    #[test]
+    fn a_sender_hands_over_when_it_has_sent_for_long() {
+        let lane = Lane::default();
+        thread::scope(|scope| {
+            let sender = Publisher::start(scope, &lane, "a");
+            assert_eq!(sender.round(), ["a"]);
+            leave(&lane, "b");
+            thread::sleep(Duration::from_micros(2 * SENDING_MICROS_MAX));
+            sender.go();
+            // Long enough, but no thread waits.
+            assert_eq!(sender.round(), ["b"]);
+            let next = Publisher::start(scope, &lane, "c");
+            wait_until(&lane, |state| state.awaited == 3);
+            leave(&lane, "d");
+            sender.go();
+            assert_eq!(next.round(), ["c", "d"]);
+            assert!(sender.end().is_empty());
+            assert!(next.end().is_empty());
+        });
+        let state = lane.state.lock();
+        assert_eq!((state.is_busy, state.sent), (false, 4));
+    }
+
+    #[test]
+    fn a_thread_may_wait_for_what_was_left() {
+        let lane = Lane::default();
+        thread::scope(|scope| {
+            let sender = Publisher::start(scope, &lane, "a");
+            assert_eq!(sender.round(), ["a"]);
+            leave(&lane, "b");
+            sender.go();
+            assert_eq!(sender.round(), ["b"]);
+            let waiting = scope.spawn(|| {
+                lane.wait(LaneState::left, &mut |_| panic!("it has nothing to send"));
+                lane.state.lock().sent
+            });
+            wait_until(&lane, |state| state.awaited == 2);
+            sender.go();
+            assert_eq!(waiting.join().unwrap(), 2);
+            assert!(sender.end().is_empty());
+        });
     }
 }
