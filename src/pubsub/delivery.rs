@@ -1,16 +1,11 @@
 //! Messages, and their delivery to the subscribers.
 
-use super::lane::LaneState;
 use super::subscriptions::Subscriber;
-use super::{List, Name, PubSub};
+use super::{List, Name};
 use crate::clients::outbox::SendError;
 use crate::config::OutputLimit;
 use crate::protocol::{Dialect, Reply};
 use std::sync::Arc;
-
-/// Publishers in different lanes send at the same time. A message's lane follows from its first list, so
-/// messages to the same subscribers are in the same lane.
-pub const LANES: usize = 16;
 
 /// Sends messages to all their receivers.
 pub type Send<'f> = &'f mut dyn FnMut(&[Message]);
@@ -21,7 +16,7 @@ pub type Target = (Option<Name>, List);
 /// A message, and its receivers at the time when it was published.
 #[derive(Debug)]
 pub struct Message {
-    targets: Vec<Target>,
+    pub(super) targets: Vec<Target>,
     channel: Box<[u8]>,
     pub(super) payload: Box<[u8]>,
 }
@@ -40,11 +35,6 @@ impl Message {
     /// The memory that it takes.
     pub(super) fn bytes(&self) -> usize {
         self.channel.len() + self.payload.len() + size_of_val(&self.targets[..])
-    }
-
-    fn lane(&self) -> usize {
-        // The list's address. Allocations are at least 32 bytes apart.
-        (Arc::as_ptr(&self.targets[0].1) as usize >> 5) % LANES
     }
 
     /// True if both go to the same list, and to no other: then they can be sent as one.
@@ -73,44 +63,6 @@ pub struct Delivered {
     pub messages: u64,
     /// Their bytes.
     pub bytes: u64,
-}
-
-/// A publisher's last message, which may still wait in its lane.
-#[derive(Debug, Default)]
-pub struct LastMessage {
-    lane: usize,
-    number: u64,
-}
-
-impl PubSub {
-    /// Sends messages in their order, after the publisher's `last` one, or leaves them with a thread that is
-    /// sending in their lane. This thread may `send` those of others, too. No lock may be held.
-    pub(super) fn deliver(
-        &self,
-        messages: &mut Vec<Message>,
-        last: &mut LastMessage,
-        send: Send<'_>,
-    ) {
-        while let Some(lane) = messages.first().map(Message::lane) {
-            if lane != last.lane {
-                self.wait_sent(last, send);
-            }
-            let others = messages.iter().position(|message| message.lane() != lane);
-            let rest = messages.split_off(others.unwrap_or(messages.len()));
-            *last = LastMessage { lane, number: self.lanes[lane].pass(messages, send) };
-            *messages = rest;
-        }
-    }
-
-    /// Returns after a publisher's last message has been sent. No lock may be held.
-    pub(super) fn wait_sent(&self, last: &LastMessage, send: Send<'_>) {
-        self.lanes[last.lane].wait(|_| last.number, send);
-    }
-
-    /// Returns after every message has been sent that a publisher has left so far. No lock may be held.
-    pub(super) fn wait_left(&self, send: Send<'_>) {
-        self.lanes.iter().for_each(|lane| lane.wait(LaneState::left, send));
-    }
 }
 
 /// Sends messages to their receivers. A subscriber that cannot be sent to is disconnected, and `cut` is called with

@@ -2,11 +2,11 @@
 //!
 //! A command only notes what there is to publish, because it may run with shards locked. It is sent after
 //! the gate, when all that this connection wrote before is as safe as promised, and before the replies of
-//! the batch.
+//! the batch. Another publisher may send it, after that (`lane`).
 
 use super::classes::Classes;
-use super::delivery::{Delivered, LastMessage, send_all};
-use super::{Message, Subscriber};
+use super::delivery::{Delivered, send_all};
+use super::{LastMessage, Message, Subscriber};
 use crate::clients::outbox::SendError;
 use crate::cluster::progress::Forwarded;
 use crate::config::{ClientClass, Id};
