@@ -13,6 +13,16 @@ pub enum Ack {
     Majority,
 }
 
+/// How the leader makes sure that it still leads before it answers a read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reads {
+    /// Not at all.
+    #[default]
+    Local,
+    /// With a round of heartbeats that a majority hears after the read.
+    Index,
+}
+
 /// The voters. The record is in force from the moment in which it is appended [Ongaro 4.1].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Members {
