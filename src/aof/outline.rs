@@ -58,8 +58,9 @@ impl Outline {
     pub fn read_line(&mut self, line: &[u8], seq: Seq) -> Option<()> {
         if line.starts_with(MEMBERS) {
             let members = Members::of_base(line).filter(|members| members.seq <= seq)?;
-            // A base has only one.
-            return if self.members.is_empty() { Some(self.note_members(members)) } else { None };
+            let is_first = self.members.is_empty();
+            self.members.push(members);
+            return is_first.then_some(());
         }
         let start = epochs::parse_line(line).filter(|start| self.epochs.can_note(start))?;
         self.epochs.note(start);
@@ -114,9 +115,9 @@ mod tests {
         let mut read = Outline::default();
         assert_eq!(read.read_line(&line, Seq(11)), None, "of a record after the base");
         assert_eq!(read.read_line(&line, Seq(12)), Some(()));
+        assert_eq!(read.members(), Some(&members(12)));
         assert_eq!(read.read_line(&line, Seq(12)), None, "a second one");
         assert_eq!(read.read_line(b"#epoch 1 1", Seq(12)), None);
-        assert_eq!(read.members(), Some(&members(12)));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //!
 //! 1. the cluster: 16 hex digits, drawn by its first leader
 //! 2. `ack`: what an OK waits for
-//! 3. `reads`: what a read waits for
+//! 3. `reads`: how the leader makes sure that it still leads before it answers a read
 //! 4. the number of voters
 //! 5. for each voter its address and its id (40 hex digits); a replaced disk keeps the address and has another id
 
@@ -46,13 +46,13 @@ impl Ack {
     }
 }
 
-/// What a read on the leader waits for.
+/// How the leader makes sure that it still leads before it answers a read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reads {
-    /// Nothing: another node may lead by now, so a value may be old.
+    /// Not at all: another node may lead by now, so a value may be old.
     #[default]
     Local,
-    /// A round of heartbeats that began after it: this node still led then [Ongaro 6.4].
+    /// With a round of heartbeats that a majority hears after the read [Ongaro 6.4].
     Index,
 }
 
@@ -102,7 +102,7 @@ pub struct Members {
     pub cluster: ClusterId,
     /// What an OK waits for.
     pub ack: Ack,
-    /// What a read on the leader waits for.
+    /// How the leader makes sure that it still leads before it answers a read.
     pub reads: Reads,
     /// The nodes that vote and count, each once.
     pub voters: Vec<Voter>,

@@ -69,6 +69,9 @@ fn replicaof(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
         reply.ok();
         return Ok(());
     }
+    if engine.config.is_in_cluster() {
+        return Err(Failure::fixed("ERR the cluster decides who leads"));
+    }
     let port = integer(&args[2]).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
     let port = port.ok_or(Failure::fixed("ERR Invalid master port"))?;
     let host = String::from_utf8(args[1].to_vec()).ok().filter(|host| {
