@@ -53,7 +53,7 @@ impl Damage {
 pub enum Found<'f> {
     /// An intact record: its header and its payload.
     Record(Header, &'f [u8]),
-    /// A line of the file's frame ([`FRAME_WORDS`]), without its line end.
+    /// A line of the file's frame (`#base`, `#epoch`, `#members`, `#end`), without its line end.
     Frame(&'f [u8]),
     /// The file ends after a whole record.
     End,
