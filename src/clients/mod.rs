@@ -66,6 +66,8 @@ pub struct Client {
     pub(crate) labels: Mutex<Labels>,
     /// True if this node's log is sent to it.
     follower: AtomicBool,
+    /// True if it is another member of the cluster.
+    peer: AtomicBool,
     killed: AtomicBool,
     /// Its wait in a command.
     pub(crate) blocked: Blocked,
@@ -141,7 +143,7 @@ impl Client {
     /// Its class, which decides its output limit.
     pub fn class(&self) -> ClientClass {
         match self.subscriber.listens() {
-            _ if self.is_follower() => ClientClass::Replica,
+            _ if self.is_follower() || self.peer.load(Relaxed) => ClientClass::Replica,
             true => ClientClass::PubSub,
             false => ClientClass::Normal,
         }
@@ -155,6 +157,11 @@ impl Client {
     /// True if this node's log is sent to it.
     pub fn is_follower(&self) -> bool {
         self.follower.load(Relaxed)
+    }
+
+    /// From now on it is another member of the cluster, which says who leads.
+    pub fn becomes_peer(&self) {
+        self.peer.store(true, Relaxed);
     }
 
     /// Ends the connection from another thread.
@@ -244,6 +251,7 @@ impl Clients {
             multi_bytes: Account::new(&self.memory),
             labels: Mutex::default(),
             follower: AtomicBool::new(false),
+            peer: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             blocked: Blocked::default(),
             parked: AtomicUsize::new(0),

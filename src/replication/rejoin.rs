@@ -7,6 +7,7 @@
 //! have lost it.
 
 use super::copy::{self, Arrived};
+use super::dial;
 use super::diverged::{self, DIVERGED, Lost};
 use super::incoming::{Incoming, LinkError};
 use super::link::LeaderLink;
@@ -17,11 +18,8 @@ use crate::aof::record::Position;
 use crate::cluster::state::LeaderAddr;
 use crate::config::Id;
 use crate::engine::Persistence;
-use crate::error::NO_PASSWORD_SET;
 use crate::protocol::quote;
 use crate::store::effect::Seq;
-use std::io::{self, Write};
-use std::net::TcpStream;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -36,7 +34,7 @@ impl LeaderLink<'_> {
         let mut ask = own;
         for _ in 0..ROUNDS_MAX {
             let request = self.request(ask);
-            send(incoming.socket(), &request.words())?;
+            dial::send(incoming.socket(), &request.words())?;
             let line = incoming.line()?;
             if let Some(refusal) = line.strip_prefix(b"-") {
                 return Err(LinkError::Refused(String::from_utf8_lossy(refusal).into_owned()));
@@ -121,19 +119,11 @@ impl LeaderLink<'_> {
     }
 
     fn authenticate(&self, incoming: &mut Incoming) -> Result<(), LinkError> {
-        let config = &self.engine.config;
-        let passwords = [config.text(Id::Masterauth), config.text(Id::Requirepass)];
-        let Some(password) = passwords.into_iter().find(|word| !word.is_empty()) else {
-            return Ok(());
-        };
-        send(incoming.socket(), &[b"AUTH".to_vec(), password.into_bytes()])?;
-        let line = incoming.line()?;
-        match line.strip_prefix(b"-") {
-            // A leader without a password needs none.
-            Some(refusal) if !refusal.starts_with(NO_PASSWORD_SET.bytes()) => {
-                Err(LinkError::Refused(String::from_utf8_lossy(refusal).into_owned()))
-            }
-            _ => Ok(()),
+        let Some(password) = dial::password(&self.engine.config) else { return Ok(()) };
+        dial::send(incoming.socket(), &["AUTH", &password])?;
+        match dial::auth_refusal(&incoming.line()?) {
+            Some(refusal) => Err(LinkError::Refused(refusal)),
+            None => Ok(()),
         }
     }
 
@@ -265,15 +255,4 @@ impl LeaderLink<'_> {
         self.engine.loading.set_active(true);
         self.engine.role.freshness.forget();
     }
-}
-
-/// Sends a command as a RESP array.
-fn send(mut socket: &TcpStream, words: &[Vec<u8>]) -> io::Result<()> {
-    let mut request = format!("*{}\r\n", words.len()).into_bytes();
-    for word in words {
-        request.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-        request.extend_from_slice(word);
-        request.extend_from_slice(b"\r\n");
-    }
-    socket.write_all(&request)
 }
