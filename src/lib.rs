@@ -88,7 +88,7 @@
 //! | `SHARD` | `Store::shards`, 256, ascending | a part of the table | one command, one EXEC, a part of a walk |
 //! | `WRITER` | `Segments::writer` | the end of the log's file | one `write` |
 //! | `PENDING` | `Appender::pending` | records that are not yet written | a memcpy |
-//! | `EPOCHS` | `Appender::epochs` | where each epoch begins | a look-up |
+//! | `OUTLINE` | `Appender::outline` | where each epoch begins; the cluster's members | a look-up |
 //! | `FOLLOWERS` | `Progress::all` | the list of followers | a walk over it |
 //! | `FEEDS` | `Monitors::feeds` | the list of MONITOR clients | a memcpy to each |
 //! | `LANE` | `Lane::state`, 16 | messages that wait to be sent | an entry |

@@ -301,9 +301,9 @@ fn find_write(engine: &Engine, token: &Token) -> Result<Seen, Failure> {
     let generation = log.generation();
     let loading = engine.loading.is_active();
     let applied = log.appended();
-    let epochs = log.epochs();
-    let (own, newest) = (epochs.of(token.seq), epochs.last());
-    drop(epochs);
+    let outline = log.outline();
+    let (own, newest) = (outline.epochs.of(token.seq), outline.epochs.last());
+    drop(outline);
     let matches = |start: &Position| start.epoch == token.epoch && start.crc == token.crc;
     let is_here = token.seq <= applied && !loading;
     if log.generation() != generation {

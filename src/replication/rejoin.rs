@@ -114,7 +114,7 @@ impl LeaderLink<'_> {
     /// True if the record is in the same epoch here and there: then the logs are the same up to it.
     fn shares(&self, at: Position) -> bool {
         let log = &self.persistence.log;
-        let own = log.epochs().of(at.seq).filter(|_| at.seq <= log.appended());
+        let own = log.outline().epochs.of(at.seq).filter(|_| at.seq <= log.appended());
         own.is_some_and(|own| own.epoch == at.epoch && own.crc == at.crc)
     }
 
@@ -141,7 +141,7 @@ impl LeaderLink<'_> {
     fn earlier(&self, at: Position) -> Result<Position, LinkError> {
         let Persistence { log, dir, .. } = self.persistence;
         let seq = at.seq.min(log.last().seq);
-        let seq = log.epochs().last_before(seq, at.epoch);
+        let seq = log.outline().epochs.last_before(seq, at.epoch);
         let Some(seq) = seq else { return Ok(Position::default()) };
         if !truncate::can_rewind(dir, seq).map_err(LinkError::own)? {
             return Ok(Position::default());
@@ -172,7 +172,7 @@ impl LeaderLink<'_> {
         let path = path.display().to_string();
         if lost.writes == 0 {
             log::info!(
-                "no write is given up, only the beginning of an epoch; it is kept in {path}"
+                "no write is given up, only the beginning of an epoch or a record of members; it is kept in {path}"
             );
             return;
         }
@@ -221,7 +221,7 @@ impl LeaderLink<'_> {
     ) -> Result<String, LinkError> {
         let Persistence { log, dir, .. } = self.persistence;
         let Arrived { epochs, last } = arrived;
-        let shared = log.epochs().last_shared(own.seq, epochs, last.seq);
+        let shared = log.outline().epochs.last_shared(own.seq, epochs, last.seq);
         if shared == own.seq {
             return Ok(String::new());
         }
