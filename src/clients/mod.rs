@@ -234,7 +234,7 @@ impl Clients {
         spare: usize,
     ) -> Result<Arc<Client>, TcpStream> {
         let mut by_id = self.by_id.lock();
-        if by_id.len() >= max + spare {
+        if by_id.len() >= max.saturating_add(spare) {
             return Err(socket);
         }
         let ordinary = || by_id.values().filter(|client| !client.is_node()).count();
