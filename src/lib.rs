@@ -42,7 +42,8 @@
 //! output · [`server`] sockets and threads.
 //!
 //! More than one node: [`cluster`] this node's role, its link to the leader, its followers' progress ·
-//! [`replication`] the log on its way to followers · [`pubsub`] messages and events about keys.
+//! [`replication`] the log on its way to followers · [`failover`] threads and sockets around the election ·
+//! [`pubsub`] messages and events about keys.
 //!
 //! Reference, to be read when needed: [`commands::extra`] rare commands · [`memory`] the limit and eviction ·
 //! [`metrics`] counters and histograms · [`observe`] INFO, `/metrics`, SLOWLOG, TRACE, MONITOR · [`admin`] commands
@@ -66,6 +67,9 @@
 //! | `repl-in` | the link to the leader | `read`, or a node to follow | at shutdown |
 //! | `repl-dial` ≤ 1 | a connection that is being opened | a name server, `connect` | when it is open or has failed; shutdown does not wait for it |
 //! | `repl-out-<n>` | the position of one follower in the log | new records, or its socket | when the link ends, or at shutdown |
+//! | `peers` | the set of members that are dialled | another set | at shutdown |
+//! | `peer-<n>` ≤ 16 | the connection to another member | its queue, `connect`, `write` | when the address is not wanted any more, or at shutdown |
+//! | `peer-<n>-in` | answers on that connection | `read` | when the connection ends |
 //! | `http` | the listener of the status page | `accept` | at shutdown, after the last client |
 //! | `http-conn` ≤ 12 | one request for a page or the metrics | `read`, for at most 5 s | when it is answered |
 //! | `signals` | SIGINT, SIGTERM, SIGHUP | a signal | last but `main` |
@@ -84,7 +88,7 @@
 //! | `SHARD` | `Store::shards`, 256, ascending | a part of the table | one command, one EXEC, a part of a walk |
 //! | `WRITER` | `Segments::writer` | the end of the log's file | one `write` |
 //! | `PENDING` | `Appender::pending` | records that are not yet written | a memcpy |
-//! | `EPOCHS` | `Appender::epochs` | where each epoch begins | a look-up |
+//! | `OUTLINE` | `Appender::outline` | where each epoch begins; the cluster's members | a look-up |
 //! | `FOLLOWERS` | `Progress::all` | the list of followers | a walk over it |
 //! | `FEEDS` | `Monitors::feeds` | the list of MONITOR clients | a memcpy to each |
 //! | `LANE` | `Lane::state`, 16 | messages that wait to be sent | an entry |
@@ -100,6 +104,7 @@
 //!   `Client::labels`, `Blocked`, `Pause::pause`, `Pool::connection_tx`, `Shutdown::woken`, `Rarely`
 //! - cluster and pubsub: `Role::state` and `figures`, `Freshness::awaited`, `Progress::claims`,
 //!   `ReplicaProgress::state`, `PubSub::registry`
+//! - failover: `Peers::table`, `Dialled::state`
 //! - reference: `Cell::Text` and `Limits` of each setting, `Metrics::errors` and `rates`, `Latency`, `RecentCommands`,
 //!   `ObservedCommand::timeline`, `Feed::lines`, the status page's `listeners`
 //! - client library: `Pool::state`, `Nodes::known`
@@ -156,6 +161,8 @@ pub mod digits;
 #[cfg(feature = "server")]
 pub mod engine;
 pub mod error;
+#[cfg(feature = "server")]
+pub mod failover;
 #[cfg(feature = "server")]
 pub mod file_error;
 #[cfg(feature = "server")]

@@ -41,7 +41,7 @@ ranks! {
     SHARD "`Store::shards`"
     WRITER "`Segments::writer`"
     PENDING "`Appender::pending`"
-    EPOCHS "`Appender::epochs`"
+    OUTLINE "`Appender::outline`"
     FOLLOWERS "`Progress::all`"
     FEEDS "`Monitors::feeds`"
     LANE "`Lane::state`"
@@ -217,7 +217,7 @@ mod tests {
         Mutex::default()
     }
 
-    fn high() -> RwLock<u64, { rank::EPOCHS }> {
+    fn high() -> RwLock<u64, { rank::OUTLINE }> {
         RwLock::default()
     }
 

@@ -51,6 +51,7 @@ impl Healthy {
             for _ in 0..4 {
                 history.append(&log);
             }
+            history.append_members(&log);
             if with_base && round == 0 {
                 compact(&log, |base| history.walk(&log, base)).expect("a compaction");
                 base_end = log.appended();
@@ -205,6 +206,10 @@ fn the_healthy_log_is_read_whole() {
         let (recovered, state) = recover(dir.path()).expect("a healthy log");
         assert_eq!((recovered.end.last.seq, &state), (healthy.last, healthy.history.now()));
         assert!(recovered.torn.is_none() && healthy.segments().len() >= 2);
+        assert_eq!(recovered.outline.members(), healthy.history.members.last());
+        let names_members =
+            |file: &Vec<u8>| file.windows(11).any(|bytes| bytes == b"\r\n#members ");
+        assert!(healthy.files.values().all(names_members), "each file has a record of members");
         let is_base = |name: &&String| name.starts_with("base-");
         assert_eq!(healthy.files.keys().filter(is_base).count(), recovered.base.iter().len());
         let several =

@@ -61,7 +61,11 @@ fn tell_on(told: &mut Told, disk: &MemoryDisk, always: bool) -> Result<(), Strin
     told.durable = log.durable();
     for round in 0..3 {
         for step in 0..8 {
-            let seq = told.history.append(&log);
+            let seq = if step == 2 * round + 1 {
+                told.history.append_members(&log)
+            } else {
+                told.history.append(&log)
+            };
             if always || step == 5 {
                 log.sync().map_err(text)?;
                 told.durable = log.durable();
@@ -96,6 +100,8 @@ fn check(told: &Told, dir: &Path, context: &str) {
     );
     let expected = &told.history.states[last.seq.0 as usize];
     assert_eq!(&state, expected, "{context}: not the state after record {}", last.seq);
+    let members = told.history.members_at(last.seq);
+    assert_eq!(recovered.outline.members(), members, "{context}: not the members");
 
     cleanup::clean_up(dir, &recovered).unwrap_or_else(|error| panic!("{context}: {error}"));
     let disk = Box::new(Directory::open(dir).expect("it is there"));
@@ -103,6 +109,7 @@ fn check(told: &Told, dir: &Path, context: &str) {
     log.unwrap_or_else(|error| panic!("{context}: {error}"));
     let (again, state) = recover(dir).unwrap_or_else(|error| panic!("{context}, again: {error}"));
     assert_eq!((again.end.last.seq.0, &state), (last.seq.0 + 1, expected), "{context}, again");
+    assert_eq!(again.outline.members(), members, "{context}, again");
     assert!(again.torn.is_none(), "{context}, again: {:?}", again.torn);
 }
 

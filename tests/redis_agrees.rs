@@ -6,6 +6,7 @@
 
 mod common;
 
+use common::history::{log_members, members};
 use common::resp::{Resp, Value, encode};
 use common::rng::{Rng, fresh_seed};
 use common::server::{RedisServer, Server};
@@ -212,8 +213,19 @@ fn redis_loads_a_closed_directory_as_it_is() {
     }
     let place = tempfile::tempdir().expect("a temporary directory");
     let data = place.path().join("data");
+    // Of a cluster that is as large as a record can tell.
+    let mut largest = members(1);
+    while largest.payload().is_some() {
+        let mut next = largest.voters[0].clone();
+        next.id.0[0] = largest.voters.len() as u8 + 100;
+        largest.voters.push(next);
+    }
+    largest.voters.pop();
+    assert!(Server::start(&[("dir", &data.display().to_string())]).stop().success());
+    log_members(&data, largest.clone());
     let (server, ours) = filled_kvstore(&data.display().to_string());
     assert!(server.stop().success());
+    log_members(&data, largest);
 
     let redis_dir = place.path().join("redis");
     let appendonly = redis_dir.join("appendonlydir");
@@ -224,6 +236,13 @@ fn redis_loads_a_closed_directory_as_it_is() {
     let (mut manifest, mut incr) = (String::new(), 0);
     for (name, kind) in base.chain(segments) {
         fs::copy(data.join(&name), appendonly.join(&name)).expect("a copy");
+        if kind == 'b' {
+            let base = fs::read(data.join(&name)).expect("a base");
+            assert!(base.windows(10).any(|bytes| bytes == b"\n#members "), "it has the members");
+        }
+        let check = Command::new("redis-check-aof").arg(appendonly.join(&name)).output();
+        let check = check.expect("it is installed with redis-server");
+        assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
         incr += u64::from(kind == 'i');
         manifest += &format!("file {name} seq {} type {kind}\n", incr.max(1));
     }

@@ -6,10 +6,12 @@
 
 mod common;
 
+use common::history::{log_members, members, members_in};
 use common::resp::Resp;
 use common::server::Server;
 use common::{DEADLINE, wait_until};
 use kvstore::aof::recovery;
+use kvstore::cluster::members::Members;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -350,6 +352,28 @@ fn log_prints_effects_for_people() {
     assert_eq!(of_one.lines().count(), 5);
     assert_eq!(succeeds(&["log", &dir, "--key", "\"a b\\x00\""]).lines().count(), 2);
     assert_eq!(succeeds(&["log", &dir, "--from", "9"]).lines().count(), 1);
+}
+
+#[test]
+fn a_record_of_members_is_shown_and_is_no_data() {
+    let place = Place::new();
+    let dir = place.data("data", 3);
+    let last = log_members(Path::new(&dir), members(7)).seq;
+    let printed = succeeds(&["log", &dir]);
+    let line = printed.lines().last().expect("a line");
+    assert!(line.starts_with(&format!("{last} 1 2")), "{line}");
+    assert!(line.contains(" members 0000000000000007 ack=majority reads=index 3 a.example:8080="));
+    assert!(!succeeds(&["log", &dir, "--key", "k1"]).contains("members"));
+    assert!(succeeds(&["check", &dir]).contains("with 3 effects"));
+
+    let exported = place.name("exported");
+    succeeds(&["export", &dir, &exported]);
+    assert!(!fs::read_to_string(&exported).expect("a file").contains("members"));
+    succeeds(&["recover", &dir, &place.name("whole"), "--until", &last.to_string()]);
+    succeeds(&["recover", &dir, &place.name("before"), "--until", &(last.0 - 1).to_string()]);
+    assert_eq!(members_in(&place.path("whole")), Some(Members { seq: last, ..members(7) }));
+    assert_eq!(members_in(&place.path("before")), None);
+    assert_eq!((keys_in(&place.name("whole")), keys_in(&place.name("before"))), (3, 3));
 }
 
 #[test]

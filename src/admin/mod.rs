@@ -18,12 +18,13 @@ pub use server_command::log_level;
 
 use crate::engine::table::{Commands, assemble};
 use crate::observe::{latency, slowlog, trace};
-use crate::{pubsub, replication};
+use crate::{failover, pubsub, replication};
 
 /// The command table, in the order of HELP.
 pub fn commands() -> Commands {
     let server = [
         replication::commands::COMMANDS,
+        failover::commands::COMMANDS,
         connection::COMMANDS,
         client_command::COMMANDS,
         transaction::COMMANDS,

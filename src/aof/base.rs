@@ -4,6 +4,7 @@
 //! #base 5120 3 8f3a1c02␍␊                  the log continues after this record: seq, epoch, crc
 //! #epoch 1 1 5d1a77c0␍␊                    the epochs so far, one line each           (epochs)
 //! #epoch 3 4007 0c1199aa␍␊
+//! #members 4008 00000000000…␍␊             the newest record of a cluster's members    (outline)
 //! #1 3 1767225600123 65510 11aa22bb␍␊      records as in the log, counted from 1: SET, SET, SET …
 //! *3␍␊$3␍␊SET…
 //! #end 16 1000000 5377 99ccdd00␍␊          records, keys, seq at the end of the walk, seal
@@ -12,12 +13,12 @@
 //! The walk over the store is fuzzy on purpose: writers continue meanwhile, so a part visited later holds later
 //! effects. Since effects are idempotent under in-order replay, the base and the log from 5121 up to at least 5377
 //! give the exact state. A log that ends before 5377 is corrupt. The crc chain begins with the `#base` line and
-//! includes the `#epoch` lines, so damage to those shows too.
+//! includes the lines up to the first record, so damage to those shows too.
 
 use super::disk::{Disk, LogFile, write_all_at};
-use super::epochs::{self, Epochs};
 use super::files::base_name;
 use super::numbers::Words;
+use super::outline::Outline;
 use super::record::{Position, append_header, seal};
 use crate::clock::UnixMillis;
 use crate::file_error::if_there;
@@ -58,15 +59,14 @@ impl<'d> BaseWriter<'d> {
     pub fn begin(
         disk: &'d dyn Disk,
         position: Position,
-        epochs: &Epochs,
+        outline: &Outline,
     ) -> io::Result<BaseWriter<'d>> {
         BaseWriter::discard(disk, position.seq)?;
         let file = disk.create(&unfinished_name(position.seq))?;
         let mut buffer = first_line(position);
         let mut last = chain_start(position, &buffer);
         buffer.extend_from_slice(b"\r\n");
-        for start in epochs.upto(position.seq) {
-            let line = epochs::line(start);
+        for line in outline.lines(position.seq) {
             last = chain_line(last, &line);
             buffer.extend_from_slice(&line);
             buffer.extend_from_slice(b"\r\n");
@@ -126,7 +126,7 @@ pub(super) fn chain_start(position: Position, first_line: &[u8]) -> Position {
     Position { seq: Seq(0), epoch: position.epoch, crc: crc32fast::hash(first_line) }
 }
 
-/// An `#epoch` line is part of the chain: damage to it shows at the next record or at the last line.
+/// A line of the outline is part of the chain: damage to it shows at the next record or at the last line.
 pub(super) fn chain_line(last: Position, line: &[u8]) -> Position {
     Position { crc: seal(last.crc, line, 0), ..last }
 }

@@ -44,8 +44,8 @@ fn write_base(
     position: Position,
     walk: impl FnOnce(&mut BaseWriter<'_>) -> Result<(), CompactError>,
 ) -> Result<u64, CompactError> {
-    let epochs = log.epochs().clone();
-    let mut base = BaseWriter::begin(log.disk(), position, &epochs)?;
+    let outline = log.outline().clone();
+    let mut base = BaseWriter::begin(log.disk(), position, &outline)?;
     walk(&mut base)?;
     let end = log.appended();
     base.finish(end)?;

@@ -52,7 +52,7 @@
 //!
 //! # Reading order
 //!
-//! [`record`], [`epochs`], [`log`] (writing), [`scan`] and [`recovery`] (reading), [`cleanup`], [`base`],
+//! [`record`], [`epochs`], [`outline`], [`log`] (writing), [`scan`] and [`recovery`] (reading), [`cleanup`], [`base`],
 //! [`compaction`], [`files`], [`mark`], [`disk`] (the calls that tests replace).
 //!
 //! # Left out
@@ -71,6 +71,7 @@ pub mod files;
 pub mod log;
 pub mod mark;
 pub mod numbers;
+pub mod outline;
 mod reader;
 pub mod record;
 pub mod recovery;

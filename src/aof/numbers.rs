@@ -5,6 +5,9 @@
 
 use crate::digits::decimal;
 
+/// The longest line of ours, with its end. Stock Redis skips only lines that begin with `#` and are no longer.
+pub const LINE_BYTES_MAX: usize = 1023;
+
 /// The words of a line, with one blank between two of them. Each method takes the next word; None if it is
 /// missing or spelled differently than we would.
 #[derive(Clone, Debug)]
@@ -37,6 +40,11 @@ impl<'l> Words<'l> {
     /// Eight hex digits.
     pub fn crc(&mut self) -> Option<u32> {
         parse_crc(self.word()?)
+    }
+
+    /// All words that are left.
+    pub fn rest(&self) -> Option<&'l [u8]> {
+        self.0
     }
 
     /// Requires that no word is left, and returns `value`.

@@ -1,12 +1,13 @@
 //! Reads a base and segments, record by record, and judges each.
 
 use super::base::{self, Frame, parse_first_line, parse_last_line};
-use super::epochs::{self, Epochs};
 use super::errors::RecoveryError;
 use super::files::{base_name, segment_name};
+use super::outline::{self, Outline};
 use super::record::{Epoch, Header, Position, ResumePoint};
 use super::scan::{Damage, Found, Scanner};
 use crate::clock::UnixMillis;
+use crate::cluster::members::Members;
 use crate::loading::Loading;
 use crate::store::effect::{Malformed, Seq};
 use std::path::Path;
@@ -67,8 +68,8 @@ pub struct Recovered {
     pub end: ResumePoint,
     /// The latest time of a record.
     pub at: UnixMillis,
-    /// All epochs that are known.
-    pub epochs: Epochs,
+    /// All epochs and members that are known.
+    pub outline: Outline,
     /// The base that it began with, if there is one.
     pub base: Option<Frame>,
     /// Records of the log that were read, without the base's.
@@ -120,16 +121,14 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
         loop {
             let (offset, last) = (scanner.offset(), scanner.last);
             let what = match scanner.read_next()? {
-                Found::Frame(line) if last.seq == Seq(0) && line.starts_with(b"#epoch ") => {
-                    let epochs = &mut self.read.epochs;
-                    match epochs::parse_line(line).filter(|start| epochs.can_note(start)) {
-                        Some(start) => {
-                            epochs.note(start);
+                Found::Frame(line) if last.seq == Seq(0) && outline::is_line(line) => {
+                    match self.read.outline.read_line(line, seq) {
+                        Some(()) => {
                             let after = base::chain_line(last, line);
                             scanner.last = after;
                             continue;
                         }
-                        None => "the line of an epoch is damaged",
+                        None => "the line of an epoch or of members is damaged",
                     }
                 }
                 Found::Record(header, payload) => {
@@ -206,7 +205,7 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
                 }
                 Found::Record(header, payload) => {
                     if header.epoch > last.epoch {
-                        self.read.epochs.note(header.position());
+                        self.read.outline.epochs.note(header.position());
                     }
                     match self.take(Record::of(&header, payload), offset + header.len) {
                         Ok(Then::GoOn) => {
@@ -240,11 +239,16 @@ impl<'d, A: FnMut(Record<'_>) -> Result<Then, Malformed>> Reader<'d, A> {
         if let Some(loading) = self.loading {
             loading.reached(self.read.bytes + reached);
         }
-        let (at, of_base) = (record.at, record.of_base);
+        let Record { seq, at, payload, of_base, .. } = record;
         let then = (self.apply)(record)?;
-        if of_base || then != Then::StopBefore {
-            self.read.at = self.read.at.max(at);
-            self.read.records += u64::from(!of_base);
+        if !of_base && then == Then::StopBefore {
+            return Ok(then);
+        }
+        self.read.at = self.read.at.max(at);
+        if !of_base {
+            self.read.records += 1;
+            let members = Members::of_record(seq, payload)?;
+            members.into_iter().for_each(|members| self.read.outline.note_members(members));
         }
         Ok(then)
     }

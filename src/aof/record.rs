@@ -13,6 +13,8 @@
 //! 6. crc: 8 hex digits, CRC-32 as zlib's, over three parts: the crc digits of the record before, this header
 //!    from `#` up to and with the blank before the crc, and the payload's own CRC-32 as 8 hex digits
 //!
+//! The payload is a list of effects, or one line about the members of a cluster ([`super::outline`]).
+//!
 //! So the records form a chain: a flipped bit, a missing record and a swapped record all show, and two logs
 //! that agree in one (seq, epoch, crc) have the same past. The payload's own CRC-32, the long part, is computed
 //! before the log's mutex is taken. The first record follows the crc 0.

@@ -68,7 +68,7 @@ pub fn read_base(
     let mut reader =
         Reader::new(dir, |record: Record<'_>| apply(record.payload).map(|()| Then::GoOn));
     let frame = reader.base(seq)?;
-    Ok((frame, reader.read.epochs))
+    Ok((frame, reader.read.outline.epochs))
 }
 
 fn read_from(

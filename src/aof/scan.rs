@@ -5,7 +5,7 @@
 //! system name the file.
 
 use super::errors::RecoveryError;
-use super::numbers::parse_crc;
+use super::numbers::{LINE_BYTES_MAX, parse_crc};
 use super::record::{
     HEADER_LEN_MAX, Header, Position, SEAL_AND_LINE_END, line_len, seal, sealed_part,
 };
@@ -18,6 +18,9 @@ use std::path::{Path, PathBuf};
 
 /// Bytes that are read at a time.
 const CHUNK_BYTES: usize = 1 << 20;
+
+/// The words that begin the lines of a base's frame.
+const FRAME_WORDS: [&[u8]; 4] = [b"#base ", b"#epoch ", b"#members ", b"#end "];
 
 /// Crcs at ends of lines that are tried: only the nearest ones are likely to match.
 const NEAREST_MAX: usize = 8;
@@ -50,7 +53,7 @@ impl Damage {
 pub enum Found<'f> {
     /// An intact record: its header and its payload.
     Record(Header, &'f [u8]),
-    /// A line of the file's frame (`#base`, `#epoch`, `#end`), without its line end.
+    /// A line of the file's frame (`#base`, `#epoch`, `#members`, `#end`), without its line end.
     Frame(&'f [u8]),
     /// The file ends after a whole record.
     End,
@@ -131,8 +134,8 @@ impl Scanner {
         if rest.is_empty() {
             return Ok(Found::End);
         }
-        if [&b"#base "[..], b"#epoch ", b"#end "].iter().any(|word| rest.starts_with(word)) {
-            return Ok(self.frame());
+        if FRAME_WORDS.iter().any(|word| rest.starts_with(word)) {
+            return self.frame();
         }
         let Some((header, line_len)) = Header::parse(rest) else {
             return Ok(self.damage("its header is damaged or cut off", true));
@@ -188,15 +191,19 @@ impl Scanner {
         Ok(intact_record_in(&self.window[self.start..], self.last))
     }
 
-    fn frame(&mut self) -> Found<'_> {
-        let Some(len) = line_len(&self.window[self.start..]) else {
-            return self.damage("a line is cut off", true);
+    fn frame(&mut self) -> io::Result<Found<'_>> {
+        self.fill(LINE_BYTES_MAX)?;
+        let rest = &self.window[self.start..];
+        let end = rest.iter().take(LINE_BYTES_MAX).position(|&byte| byte == b'\n');
+        let Some(end) = end else {
+            return Ok(self.damage("a line is cut off", true));
         };
-        if !self.window[self.start..self.start + len].ends_with(b"\r\n") {
-            return self.damage("a line end is damaged", true);
+        if !rest[..end].ends_with(b"\r") {
+            return Ok(self.damage("a line end is damaged", true));
         }
-        self.start += len;
-        Found::Frame(&self.window[self.start - len..self.start - 2])
+        let start = self.start;
+        self.start += end + 1;
+        Ok(Found::Frame(&self.window[start..self.start - 2]))
     }
 
     fn damage(&self, what: &'static str, may_be_torn: bool) -> Found<'static> {

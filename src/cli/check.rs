@@ -6,12 +6,12 @@ use crate::aof::dir_lock::{self, DirLock};
 use crate::aof::disk::make_dir;
 use crate::aof::files::{self, QUARANTINE, base_name, segment_name};
 use crate::aof::mark::{self, MARK};
+use crate::aof::outline;
 use crate::aof::record::{Epoch, HEADER_LEN_MAX, Header};
 use crate::aof::recovery::{self, Record, Recovered, RecoveryError, Then, Torn};
 use crate::clock::UnixMillis;
 use crate::cluster::node;
 use crate::replace::{replace, sync_dir};
-use crate::store::effect;
 use crate::store::effect::Seq;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
@@ -66,7 +66,7 @@ struct Seen {
 fn judge(dir: &Path) -> (Result<Recovered, RecoveryError>, Seen) {
     let mut seen = Seen::default();
     let judgement = recovery::read_each(dir, |Record { seq, epoch, at, payload, of_base }| {
-        let effects = effect::check(payload)?;
+        let effects = outline::check(payload)?;
         if !of_base {
             seen.first.get_or_insert((seq, epoch, at));
             seen.last = (seq, epoch, at);

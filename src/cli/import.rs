@@ -12,9 +12,9 @@ use super::{Arguments, Error, Progress, Tool, at, make_directory, say};
 use crate::admin;
 use crate::aof::base::BaseWriter;
 use crate::aof::disk::{Directory, Disk};
-use crate::aof::epochs::Epochs;
 use crate::aof::files::segment_name;
 use crate::aof::mark;
+use crate::aof::outline::Outline;
 use crate::aof::record::{Epoch, Position};
 use crate::clock::UnixMillis;
 use crate::commands::{Call, lock};
@@ -190,7 +190,7 @@ fn describe(args: Args<'_>) -> String {
 fn write_base(store: &Store, dir: &Path) -> Result<u64, Error> {
     let first = Position { seq: Seq(1), epoch: Epoch(0), crc: random::generator().u32(..) };
     let disk = Directory::open(dir).map_err(at(dir))?;
-    let mut base = BaseWriter::begin(&disk, first, &Epochs::default()).map_err(at(dir))?;
+    let mut base = BaseWriter::begin(&disk, first, &Outline::default()).map_err(at(dir))?;
     let now = UnixMillis::now();
     let keys = each_part(store, |payload, keys| base.add(payload, keys, now).map_err(at(dir)))?;
     base.finish(first.seq).map_err(at(dir))?;

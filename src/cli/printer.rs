@@ -2,6 +2,7 @@
 
 use super::{Error, printing};
 use crate::aof::recovery::Record;
+use crate::cluster::members::Members;
 use crate::protocol::quote;
 use crate::store::effect::{self, Effect, Malformed, Seq};
 use std::io::{self, BufWriter, StdoutLock, Write};
@@ -32,6 +33,10 @@ impl Printer<'_> {
         let start = format!("{seq} {} {}", record.epoch.0, record.at.utc());
         if record.payload.is_empty() && self.key.is_none() {
             self.line(format_args!("{start} (the epoch begins)"));
+        }
+        let members = Members::of_record(record.seq, record.payload)?;
+        if let Some(members) = members.filter(|_| self.key.is_none()) {
+            self.line(format_args!("{start} members {members}"));
         }
         effect::decode(record.payload, |effect| {
             let key = self.key.as_deref();

@@ -8,6 +8,7 @@
 //!
 //!  election    who leads, by vote: a state machine that is not connected to the server yet
 //!  message     what members say to each other, and what goes into and comes out of the election
+//!  greeting    the first lines between two members
 //!  lines       the same as text           inbox   what waits for the thread that runs the election
 //!  members     who votes            term    what a node has promised, across restarts and power cuts
 //! ```
@@ -40,6 +41,7 @@
 
 pub mod election;
 pub(crate) mod freshness;
+pub mod greeting;
 pub(crate) mod handover;
 pub mod inbox;
 mod lines;

@@ -1,23 +1,11 @@
 //! The state of a node's role, as a value. [`super::role::Role`] holds it under its lock.
 
 use super::link::Link;
+use crate::config::Address;
 use crate::store::effect::Seq;
-use std::fmt;
 
 /// The address of the node to follow.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaderAddr {
-    /// Its name or address, as it was given.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-}
-
-impl fmt::Display for LeaderAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
-    }
-}
+pub type LeaderAddr = Address;
 
 /// The task of `repl-in`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -53,6 +53,22 @@ impl fmt::Debug for NodeId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClusterId(pub u64);
 
+/// 16 hex digits.
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl ClusterId {
+    /// Reads 16 hex digits.
+    pub fn parse(digits: &[u8]) -> Option<ClusterId> {
+        let text = str::from_utf8(digits).ok()?;
+        let cluster = u64::from_str_radix(text, 16).ok().map(ClusterId)?;
+        (cluster.to_string() == text).then_some(cluster)
+    }
+}
+
 /// Tells whether a node can have forgotten what it acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Memory {
@@ -161,7 +177,7 @@ impl Term {
         let text = format!(
             "id {}\ncluster {}\nepoch {}\nvote {}\nled {}\nmemory {}\nboot {}\nstrict {}\npromise {}\n",
             self.id,
-            or_none(self.cluster.map(|cluster| format!("{:016x}", cluster.0))),
+            or_none(self.cluster.map(|cluster| cluster.to_string())),
             self.epoch.0,
             or_none(self.vote.map(|vote| vote.to_string())),
             self.led.0,
@@ -189,9 +205,7 @@ impl Term {
         }
         let term = Term {
             id,
-            cluster: optional(field("cluster")?, |word| {
-                u64::from_str_radix(word, 16).ok().map(ClusterId)
-            })?,
+            cluster: optional(field("cluster")?, |word| ClusterId::parse(word.as_bytes()))?,
             epoch,
             vote: optional(field("vote")?, NodeId::parse)?,
             led: Epoch(number("led")?),

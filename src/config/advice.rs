@@ -6,6 +6,7 @@
 
 use super::limits::ClientClass;
 use super::{Config, Fsync, Id};
+use crate::cluster::members::{Ack, Reads};
 use crate::pubsub::classes::Classes;
 
 /// The shortest hard limit that everyday replies stay below: COMMAND's reply is about this long.
@@ -25,6 +26,7 @@ impl Config {
         let mut all = Vec::new();
         self.advise_on_memory(empty_bytes, used_bytes, &mut all);
         self.advise_on_output(&mut all);
+        self.advise_on_the_cluster(&mut all);
         self.advise_on_the_rest(&mut all);
         all
     }
@@ -76,6 +78,33 @@ impl Config {
             };
             let text = format!("client-output-buffer-limit {name}{problem}");
             all.push((&[Id::ClientOutputBufferLimit], text));
+        }
+    }
+
+    fn advise_on_the_cluster(&self, all: &mut Vec<Advice>) {
+        let mut advise = |about: &'static [Id], text: &str| all.push((about, text.to_owned()));
+        let Some(cluster) = self.cluster() else {
+            if !self.text(Id::ClusterAnnounce).is_empty() {
+                let text =
+                    "cluster-announce without cluster-nodes: this node belongs to no cluster";
+                advise(&[Id::ClusterAnnounce], text);
+            }
+            return;
+        };
+        if cluster.nodes.len() == 2 {
+            let text = "cluster-nodes with two nodes: if one of them is down, none leads, since one is no \
+                        majority of two; a third node makes the loss of one bearable";
+            advise(&[Id::ClusterNodes], text);
+        }
+        if !cluster.nodes.contains(&cluster.own) {
+            let text = "cluster-announce is not among cluster-nodes: this node copies the cluster's data, but \
+                        does not vote";
+            advise(&[Id::ClusterAnnounce, Id::ClusterNodes], text);
+        }
+        if (cluster.ack, cluster.reads) == (Ack::Majority, Reads::Local) {
+            let text = "ack majority with reads local: no write is lost, but a leader that was replaced without \
+                        noticing may answer reads with old data for a moment; reads index does not";
+            advise(&[Id::Ack, Id::Reads], text);
         }
     }
 
@@ -137,6 +166,8 @@ mod tests {
         let cache = [("maxmemory", "1gb"), ("maxmemory-policy", "allkeys-lru")];
         assert_eq!(advice(&cache), [""; 0]);
         assert_eq!(advice(&[("notify-keyspace-events", "KEA")]), [""; 0]);
+        let nodes = ("cluster-nodes", "localhost:8080,b:1,c:1");
+        assert_eq!(advice(&[nodes, ("ack", "majority"), ("reads", "index")]), [""; 0]);
         assert_eq!(advice(&[("client-output-buffer-limit", "normal 0 0 0")]), [""; 0]);
     }
 
@@ -158,6 +189,10 @@ mod tests {
             (&[("replica-max-staleness", "50")], "-STALE"),
             (&[("appendonly", "no"), ("min-replicas-to-write", "1")], "-NOREPLICAS"),
             (&[("appendonly", "no"), ("appendfsync", "always")], "there is no log"),
+            (&[("cluster-announce", "a:1")], "belongs to no cluster"),
+            (&[("cluster-nodes", "localhost:8080,b:1")], "a third node"),
+            (&[("cluster-nodes", "a:1,b:1,c:1"), ("cluster-announce", "d:1")], "does not vote"),
+            (&[("cluster-nodes", "localhost:8080"), ("ack", "majority")], "reads index does not"),
         ];
         for (settings, expected) in cases {
             let said = advice(settings);

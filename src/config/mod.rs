@@ -36,6 +36,7 @@
 
 mod advice;
 mod checks;
+mod cluster;
 mod error;
 mod help;
 mod kind;
@@ -56,6 +57,7 @@ use crate::error::Failure;
 use crate::lock::{Mutex, RwLock, rank};
 use crate::pubsub::glob::Pattern;
 
+pub use cluster::{Address, ClusterSettings};
 pub use error::ConfigError;
 use error::not_set;
 pub use help::{help, wrap};
@@ -279,6 +281,7 @@ impl Config {
             let problem = "a follower keeps its leader's log, so it cannot run with appendonly no";
             return Err(ConfigError::at("replicaof", problem));
         }
+        self.validate_cluster()?;
         match self.address_for_others() {
             Some(address) if self.text(Id::Requirepass).is_empty() => {
                 let problem = "other machines could connect without a password; set one \
@@ -320,6 +323,7 @@ impl Config {
     /// that the caller can act on them.
     pub fn set_many(&self, pairs: &[(&[u8], &[u8])]) -> Result<Vec<Id>, Failure> {
         let rows = changeable(pairs.iter().map(|(name, _)| *name))?;
+        rows.iter().try_for_each(|row| cluster::check_change(self, row))?;
         let _changing = self.changing.lock();
         let mut values = Vec::new();
         for (row, (_, value)) in rows.into_iter().zip(pairs) {
@@ -330,8 +334,12 @@ impl Config {
         Ok(changed.collect())
     }
 
-    /// Records a change of role: the leader to follow, or none. CONFIG REWRITE then keeps it.
+    /// Records a change of role: the leader to follow, or none. CONFIG REWRITE then keeps it. Not in a cluster, where
+    /// the next start must not depend on who leads now.
     pub fn set_leader(&self, leader: Option<(&str, u16)>) {
+        if self.is_in_cluster() {
+            return;
+        }
         let _changing = self.changing.lock();
         let text = leader.map_or(String::new(), |(host, port)| format!("{host} {port}"));
         self.change(Id::Replicaof, Value::Text(text));

@@ -10,6 +10,7 @@ use super::Kind;
 use super::checks::{
     address, bind_addresses, fsync_policy, host_names, metrics_port, no_save_points, percentiles,
 };
+use super::cluster::{check_address, check_nodes};
 
 /// One row of the table.
 pub struct Setting {
@@ -274,6 +275,35 @@ settings! {
     MinReplicasMaxLag: setting("min-replicas-max-lag", seconds(0..=INT_MAX), "10",
         "A follower that was last heard of more than this many seconds ago does not keep up.\n\
          0 counts every connected follower.").alias("min-slaves-max-lag"),
+    ClusterNodes: setting("cluster-nodes", Kind::Checked("HOST:PORT,...", check_nodes), "",
+        "The nodes that elect a leader among themselves: one to nine addresses with commas between them, as \
+         others dial them, this node's own among them. They are the members at the first start of the cluster; \
+         afterwards its log says who they are.\n\
+         Empty is a node for itself, which leads or has replicaof.\n\
+         leave it empty for one node, and list three for a service that survives the loss of one.")
+        .only_at_start().heading("Cluster"),
+    ClusterAnnounce: setting("cluster-announce", Kind::Checked("HOST:PORT", check_address), "",
+        "The address under which the other nodes of the cluster dial this one.\n\
+         Empty takes the listed address that has this node's port and one of its bound or loopback \
+         addresses, or the only one that has its port.\n\
+         leave it empty; the server says at start if it needs it.").only_at_start(),
+    ElectionTimeout: setting("election-timeout", millis(50..=60_000), "1000",
+        "After so much silence of the leader a node asks the others for their votes.\n\
+         Less fails over sooner, and also when the network or a machine only stalls; more waits for longer \
+         stalls to pass.").only_at_start(),
+    Ack: setting("ack", Kind::Choice(&["leader", "majority"]), "leader",
+        "What the OK to a write waits for in a cluster. It is the cluster's, not one node's: this value counts \
+         at the first start only.\n\
+         leader: the leader's own log, so a failover may lose the last writes, which are kept in diverged/. \
+         majority: the logs of a majority of the members, so a failover loses nothing; take reads index with \
+         it.\n\
+         keep it for a cache, and take majority for data."),
+    Reads: setting("reads", Kind::Choice(&["local", "index"]), "local",
+        "How the leader of a cluster makes sure that it still leads before it answers a read. It is the \
+         cluster's, as ack is.\n\
+         local: not at all, so a leader that was replaced without noticing may answer with old data for a \
+         moment. index: it hears a majority after it has read, which costs a round trip that reads share.\n\
+         keep it under ack leader, and take index under ack majority."),
     Databases: setting("databases", number(1..=1), "1",
         "The number of numbered databases: there is only database 0.")
         .only_at_start().heading("Fixed: there because clients ask"),

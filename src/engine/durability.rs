@@ -102,7 +102,7 @@ impl Persistence {
 
         let segment_size = config.int(Id::SegmentSize) as u64;
         let disk = Box::new(Directory::open(&dir).map_err(io_error)?);
-        let log = Log::resume(disk, recovered.end, recovered.epochs, segment_size, bytes)
+        let log = Log::resume(disk, recovered.end, recovered.outline, segment_size, bytes)
             .map_err(io_error)?;
         log.continue_after(recovered.at);
         // A new directory's id is for ever, also if this node never leads.
@@ -232,7 +232,9 @@ fn load(dir: &Path, store: &Store, loading: &Loading) -> Result<Recovered, Recov
         let mut batch = Vec::with_capacity(LOAD_BATCH_BYTES);
         let send = |batch: Vec<u8>| batch_tx.send(batch).expect("the applying thread is there");
         let result = recovery::load(dir, loading, |payload| {
-            effect::check(payload)?;
+            if effect::check(payload)? == 0 {
+                return Ok(());
+            }
             if batch.len() + payload.len() > LOAD_BATCH_BYTES && !batch.is_empty() {
                 send(std::mem::replace(&mut batch, Vec::with_capacity(LOAD_BATCH_BYTES)));
             }

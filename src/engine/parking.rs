@@ -110,7 +110,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let _peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, addr) = listener.accept().unwrap();
-        let client = Clients::default().register(socket, addr, addr, 1).unwrap();
+        let client = Clients::default().register(socket, addr, addr, 1, 0).unwrap();
         let parking = Parking::default();
         for until in [17, 19, 18, 17] {
             parking.park(Parked {

@@ -368,7 +368,7 @@ fn leader_addr(seen: &Seen<'_>) -> (String, u64) {
 
 /// 40 hex digits that name this node's history: its newest epoch, by number and first record.
 fn history_id(seen: &Seen<'_>) -> String {
-    let newest = seen.log.as_ref().and_then(|log| log.log.epochs().last());
+    let newest = seen.log.as_ref().and_then(|log| log.log.outline().epochs.last());
     match newest {
         Some(Position { seq, epoch, crc }) => {
             format!("{:016x}{:016x}{crc:08x}", epoch.0, seq.0)

@@ -69,6 +69,9 @@ fn replicaof(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
         reply.ok();
         return Ok(());
     }
+    if engine.config.is_in_cluster() {
+        return Err(Failure::fixed("ERR the cluster decides who leads"));
+    }
     let port = integer(&args[2]).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
     let port = port.ok_or(Failure::fixed("ERR Invalid master port"))?;
     let host = String::from_utf8(args[1].to_vec()).ok().filter(|host| {
@@ -298,9 +301,9 @@ fn find_write(engine: &Engine, token: &Token) -> Result<Seen, Failure> {
     let generation = log.generation();
     let loading = engine.loading.is_active();
     let applied = log.appended();
-    let epochs = log.epochs();
-    let (own, newest) = (epochs.of(token.seq), epochs.last());
-    drop(epochs);
+    let outline = log.outline();
+    let (own, newest) = (outline.epochs.of(token.seq), outline.epochs.last());
+    drop(outline);
     let matches = |start: &Position| start.epoch == token.epoch && start.crc == token.crc;
     let is_here = token.seq <= applied && !loading;
     if log.generation() != generation {

@@ -8,6 +8,7 @@ use super::replacement::INCOMING;
 use super::wire::Ack;
 use crate::aof::epochs::Epochs;
 use crate::aof::files::{base_name, segment_name};
+use crate::aof::outline;
 use crate::aof::record::Position;
 use crate::aof::recovery;
 use crate::engine::Persistence;
@@ -127,7 +128,7 @@ fn receive_log(
             Item::Lead(_) => return Err(LinkError::Garbled("a handover during a copy")),
             Item::Heartbeat(_) => beaten = true,
             Item::Record(header, record) => {
-                effect::check(&record[record.len() - header.len as usize..])
+                outline::check(&record[record.len() - header.len as usize..])
                     .map_err(|malformed| LinkError::Garbled(malformed.0))?;
                 file.write_all(record)?;
                 if header.epoch > last.epoch {

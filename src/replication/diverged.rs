@@ -48,7 +48,7 @@ impl Lost {
                 self.more_keys |= !self.keys.contains(key);
             }
         });
-        self.writes += if of_base { keys } else { u64::from(!payload.is_empty()) };
+        self.writes += if of_base { keys } else { u64::from(effect::check(payload) != Ok(0)) };
     }
 }
 

@@ -80,12 +80,12 @@ fn find<'l>(
         return Ok((end.last.seq, Found::Feed(Feed { answer, generation, base: None, cursor })));
     }
     let oldest = files::list(dir)?.segments.first().copied().unwrap_or_default();
-    let epochs = log.epochs();
-    let furthest = epochs.last_within(last.seq.min(end.last.seq), last.epoch);
+    let outline = log.outline();
+    let furthest = outline.epochs.last_within(last.seq.min(end.last.seq), last.epoch);
     let kept = furthest.filter(|seq| seq.0 + 1 >= oldest.0);
     // Its epoch is told by the crc of the epoch's first record.
-    let common = kept.and_then(|seq| Some(Position { seq, ..epochs.of(seq)? }));
-    drop(epochs);
+    let common = kept.and_then(|seq| Some(Position { seq, ..outline.epochs.of(seq)? }));
+    drop(outline);
     let found = match common {
         // Only a leader can say that a record does not exist: a follower may not have received it yet.
         Some(at) if follows && at.seq == end.last.seq && last.seq > at.seq => {

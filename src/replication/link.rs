@@ -14,6 +14,7 @@
 //! `appendfsync always` it is durable.
 
 use super::copy;
+use super::dial::{Purpose, connect_to};
 use super::incoming::{Incoming, Item, LinkError};
 use super::wire::{self, Ack, DECLINE, HANDOVER, Heartbeat};
 use crate::aof::record::Position;
@@ -25,7 +26,7 @@ use crate::store::Event;
 use crossbeam_channel::bounded;
 use std::convert::Infallible;
 use std::io::{self, Write};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -147,7 +148,7 @@ impl LeaderLink<'_> {
         let changed = Arc::clone(&self.engine.role.changed);
         let (dialled_tx, dialled_rx) = bounded(1);
         let dial = move || {
-            let _ = dialled_tx.send(connect_to(&host, port));
+            let _ = dialled_tx.send(connect_to(Purpose::Link, &host, port, DIAL_TIMEOUT));
             changed.notify();
         };
         thread::Builder::new().name("repl-dial".to_string()).spawn(dial)?;
@@ -303,16 +304,4 @@ impl LeaderLink<'_> {
         };
         Ok(incoming.socket().write_all(&ack.line())?)
     }
-}
-
-/// Tries each address that the name has.
-fn connect_to(host: &str, port: u16) -> io::Result<TcpStream> {
-    let mut last = io::Error::other("the name has no address");
-    for addr in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&addr, DIAL_TIMEOUT) {
-            Err(error) => last = error,
-            dialled => return dialled,
-        }
-    }
-    Err(last)
 }

@@ -90,11 +90,12 @@
 //!
 //! Leader: [`wire`] (the lines), [`cursor`] (a place in the log), `feed` (what a follower is given), [`leader`],
 //! `sender`. Follower: `incoming` (checks what comes), [`link`], `rejoin` (where to go on), `copy`, `replica`
-//! (applies), `truncate` (the end of a log). Both: [`transition`] (changes of role), `token`, `commands`.
+//! (applies), `truncate` (the end of a log). Both: [`dial`], [`transition`] (changes of role), `token`, `commands`.
 
 pub(crate) mod commands;
 mod copy;
 pub mod cursor;
+pub mod dial;
 pub mod diverged;
 mod feed;
 mod incoming;

@@ -7,6 +7,7 @@
 //! have lost it.
 
 use super::copy::{self, Arrived};
+use super::dial;
 use super::diverged::{self, DIVERGED, Lost};
 use super::incoming::{Incoming, LinkError};
 use super::link::LeaderLink;
@@ -17,11 +18,8 @@ use crate::aof::record::Position;
 use crate::cluster::state::LeaderAddr;
 use crate::config::Id;
 use crate::engine::Persistence;
-use crate::error::NO_PASSWORD_SET;
 use crate::protocol::quote;
 use crate::store::effect::Seq;
-use std::io::{self, Write};
-use std::net::TcpStream;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -36,7 +34,7 @@ impl LeaderLink<'_> {
         let mut ask = own;
         for _ in 0..ROUNDS_MAX {
             let request = self.request(ask);
-            send(incoming.socket(), &request.words())?;
+            dial::send(incoming.socket(), &request.words())?;
             let line = incoming.line()?;
             if let Some(refusal) = line.strip_prefix(b"-") {
                 return Err(LinkError::Refused(String::from_utf8_lossy(refusal).into_owned()));
@@ -116,24 +114,16 @@ impl LeaderLink<'_> {
     /// True if the record is in the same epoch here and there: then the logs are the same up to it.
     fn shares(&self, at: Position) -> bool {
         let log = &self.persistence.log;
-        let own = log.epochs().of(at.seq).filter(|_| at.seq <= log.appended());
+        let own = log.outline().epochs.of(at.seq).filter(|_| at.seq <= log.appended());
         own.is_some_and(|own| own.epoch == at.epoch && own.crc == at.crc)
     }
 
     fn authenticate(&self, incoming: &mut Incoming) -> Result<(), LinkError> {
-        let config = &self.engine.config;
-        let passwords = [config.text(Id::Masterauth), config.text(Id::Requirepass)];
-        let Some(password) = passwords.into_iter().find(|word| !word.is_empty()) else {
-            return Ok(());
-        };
-        send(incoming.socket(), &[b"AUTH".to_vec(), password.into_bytes()])?;
-        let line = incoming.line()?;
-        match line.strip_prefix(b"-") {
-            // A leader without a password needs none.
-            Some(refusal) if !refusal.starts_with(NO_PASSWORD_SET.bytes()) => {
-                Err(LinkError::Refused(String::from_utf8_lossy(refusal).into_owned()))
-            }
-            _ => Ok(()),
+        let Some(password) = dial::password(&self.engine.config) else { return Ok(()) };
+        dial::send(incoming.socket(), &["AUTH", &password])?;
+        match dial::auth_refusal(&incoming.line()?) {
+            Some(refusal) => Err(LinkError::Refused(refusal)),
+            None => Ok(()),
         }
     }
 
@@ -151,7 +141,7 @@ impl LeaderLink<'_> {
     fn earlier(&self, at: Position) -> Result<Position, LinkError> {
         let Persistence { log, dir, .. } = self.persistence;
         let seq = at.seq.min(log.last().seq);
-        let seq = log.epochs().last_before(seq, at.epoch);
+        let seq = log.outline().epochs.last_before(seq, at.epoch);
         let Some(seq) = seq else { return Ok(Position::default()) };
         if !truncate::can_rewind(dir, seq).map_err(LinkError::own)? {
             return Ok(Position::default());
@@ -182,7 +172,7 @@ impl LeaderLink<'_> {
         let path = path.display().to_string();
         if lost.writes == 0 {
             log::info!(
-                "no write is given up, only the beginning of an epoch; it is kept in {path}"
+                "no write is given up, only the beginning of an epoch or a record of members; it is kept in {path}"
             );
             return;
         }
@@ -231,7 +221,7 @@ impl LeaderLink<'_> {
     ) -> Result<String, LinkError> {
         let Persistence { log, dir, .. } = self.persistence;
         let Arrived { epochs, last } = arrived;
-        let shared = log.epochs().last_shared(own.seq, epochs, last.seq);
+        let shared = log.outline().epochs.last_shared(own.seq, epochs, last.seq);
         if shared == own.seq {
             return Ok(String::new());
         }
@@ -265,15 +255,4 @@ impl LeaderLink<'_> {
         self.engine.loading.set_active(true);
         self.engine.role.freshness.forget();
     }
-}
-
-/// Sends a command as a RESP array.
-fn send(mut socket: &TcpStream, words: &[Vec<u8>]) -> io::Result<()> {
-    let mut request = format!("*{}\r\n", words.len()).into_bytes();
-    for word in words {
-        request.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-        request.extend_from_slice(word);
-        request.extend_from_slice(b"\r\n");
-    }
-    socket.write_all(&request)
 }

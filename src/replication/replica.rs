@@ -11,6 +11,7 @@
 use super::replacement::{self, Pending, Purpose};
 use super::truncate;
 use crate::aof::log::Frozen;
+use crate::aof::outline;
 use crate::aof::record::{Header, Position};
 use crate::aof::recovery;
 use crate::aof::recovery::RecoveryError;
@@ -45,7 +46,7 @@ impl Engine {
         let payload = &record[record.len() - header.len as usize..];
         let mut keys = Vec::with_capacity(4);
         // All of it is judged before any of it is applied.
-        effect::check(payload)?;
+        outline::check(payload)?;
         let mut tx = if effect::keys(payload, |key| keys.push(key))? {
             self.store.begin(keys.iter().copied(), true, || header.at)
         } else {
@@ -163,7 +164,7 @@ impl Persistence {
         })?;
         let last = recovered.end.last;
         frozen
-            .resume_at(recovered.end, recovered.epochs, recovered.bytes)
+            .resume_at(recovered.end, recovered.outline, recovered.bytes)
             .map_err(RecoveryError::at(&self.dir))?;
         tx.forget_changes();
         store.loaded(recovered.records);

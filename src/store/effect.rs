@@ -94,6 +94,9 @@ pub const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 /// Stands after them.
 pub const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 
+/// Begins a payload that is one line and has no effect: the members of a cluster (`cluster::members`).
+pub const MEMBERS: &[u8] = b"#members ";
+
 /// Why a payload is not a list of effects. If its checksum is right, another program wrote it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed(pub &'static str);
@@ -140,11 +143,18 @@ pub fn keys<'p>(payload: &'p [u8], mut visit: impl FnMut(&'p [u8])) -> Result<bo
     Ok(!all)
 }
 
-/// Passes the words of each command to `run`.
+const NOT_ONE_LINE: Malformed = Malformed("a members record is not one line");
+
+/// Passes the words of each command to `run`. The line of a members record has none.
 fn each_command<'p>(
     payload: &'p [u8],
     mut run: impl FnMut(&[&'p [u8]]) -> Result<(), Malformed>,
 ) -> Result<(), Malformed> {
+    if payload.starts_with(MEMBERS) {
+        let end = payload.iter().position(|&byte| byte == b'\n');
+        // Commands after the line would never be applied.
+        return if end == Some(payload.len() - 1) { Ok(()) } else { Err(NOT_ONE_LINE) };
+    }
     let mut rest = payload;
     let mut words: Vec<&'p [u8]> = Vec::with_capacity(8);
     while !rest.is_empty() {
@@ -228,6 +238,13 @@ mod tests {
     }
 
     #[test]
+    fn a_members_record_has_no_effects_and_no_keys() {
+        let payload = b"#members 1\r\n";
+        assert_eq!(check(payload), Ok(0));
+        assert_eq!(keys(payload, |key| panic!("a key: {key:?}")), Ok(true));
+    }
+
+    #[test]
     fn damaged_payloads_are_refused() {
         let mut payload = Vec::new();
         ALL.iter().for_each(|effect| effect.encode(&mut payload));
@@ -243,6 +260,8 @@ mod tests {
             b"*1\r\n$-1\r\n",
             b"*1\r\n$3\r\nDEL\r\n",
             b"*0\r\n",
+            b"#members 1",
+            b"#members 1\r\n*1\r\n$8\r\nFLUSHALL\r\n",
         ];
         for payload in bad {
             assert!(decode(payload, |_| ()).is_err(), "{}", String::from_utf8_lossy(payload));

@@ -214,7 +214,7 @@ impl World {
         });
         if can && node.can_write() {
             let ack = if members.ack == Ack::Leader { Ack::Majority } else { Ack::Leader };
-            self.write(at, RecordKind::Members(ack, Rc::new(members.voters)));
+            self.write(at, RecordKind::Members(ack, Rc::new(members.ids().collect())));
             self.members_changed(at);
         }
     }

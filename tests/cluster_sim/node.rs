@@ -2,7 +2,7 @@
 
 use kvstore::aof::record::Epoch;
 use kvstore::cluster::election::Election;
-use kvstore::cluster::members::{Ack, Members};
+use kvstore::cluster::members::{Ack, Members, Reads, Voter};
 use kvstore::cluster::message::End;
 use kvstore::cluster::term::{Boot, ClusterId, Millis, NodeId, Term};
 use kvstore::store::effect::Seq;
@@ -80,7 +80,8 @@ impl Log {
             RecordKind::Members(ack, voters) => Some(Members {
                 cluster: ClusterId(1),
                 ack: *ack,
-                voters: voters.to_vec(),
+                reads: Reads::Index,
+                voters: voters.iter().map(|&id| Voter { id, address: String::new() }).collect(),
                 seq: Seq(at as u64 + 1),
             }),
             _ => None,

@@ -3,16 +3,19 @@
 
 use super::rng::Rng;
 use kvstore::aof::base::BaseWriter;
+use kvstore::aof::disk::Directory;
 use kvstore::aof::disk::Disk;
-use kvstore::aof::epochs::Epochs;
 use kvstore::aof::errors::CompactError;
 use kvstore::aof::log::Log;
+use kvstore::aof::outline::Outline;
 use kvstore::aof::record::Epoch;
 use kvstore::aof::record::ResumePoint;
 use kvstore::aof::recovery;
 use kvstore::aof::recovery::Recovered;
 use kvstore::aof::recovery::RecoveryError;
 use kvstore::clock::UnixMillis;
+use kvstore::cluster::members::{Ack, Members, Reads, Voter};
+use kvstore::cluster::term::{ClusterId, NodeId};
 use kvstore::store::effect;
 use kvstore::store::effect::EXEC;
 use kvstore::store::effect::Effect;
@@ -57,7 +60,7 @@ pub fn open_log(
     segment_bytes: u64,
     now: UnixMillis,
 ) -> io::Result<Log> {
-    let log = Log::resume(disk, end, Epochs::default(), segment_bytes, 0)?;
+    let log = Log::resume(disk, end, Outline::default(), segment_bytes, 0)?;
     log.begin_epoch(epoch, now).map_err(io::Error::other)?;
     Ok(log)
 }
@@ -71,15 +74,44 @@ pub fn recover(dir: &Path) -> Result<(Recovered, State), RecoveryError> {
     Ok((recovered, state))
 }
 
+/// The members of some cluster; another number makes others.
+pub fn members(number: u64) -> Members {
+    let voter = |byte, address: &str| {
+        let id = NodeId(std::array::from_fn(|at| if at == 19 { byte } else { number as u8 }));
+        Voter { id, address: address.to_string() }
+    };
+    let voters = vec![voter(1, "a.example:8080"), voter(2, "10.0.0.2:8080"), voter(3, "[::1]:80")];
+    let (ack, reads) = (Ack::Majority, Reads::Index);
+    Members { cluster: ClusterId(number), ack, reads, voters, seq: Seq(0) }
+}
+
+/// Adds a record of members to a directory that no server is using, durably. Returns it with its number.
+pub fn log_members(dir: &Path, members: Members) -> Members {
+    let (recovered, _) = recover(dir).expect("a healthy log");
+    let disk = Box::new(Directory::open(dir).expect("it is there"));
+    let log = Log::resume(disk, recovered.end, recovered.outline, 1 << 20, 0).expect("a log");
+    log.continue_after(recovered.at);
+    let members = log.append_members(members, log.epoch(), NOW).expect("the present epoch");
+    log.sync().expect("a disk");
+    members
+}
+
+/// The newest record of members in a directory.
+pub fn members_in(dir: &Path) -> Option<Members> {
+    recover(dir).expect("a healthy log").0.outline.members().cloned()
+}
+
 /// A log's past: the state after each record, the one before the first at 0.
 pub struct History {
     pub states: Vec<State>,
+    /// The records of members.
+    pub members: Vec<Members>,
     rng: Rng,
 }
 
 impl History {
     pub fn new(seed: u64) -> History {
-        History { states: vec![State::new()], rng: Rng::new(seed) }
+        History { states: vec![State::new()], members: Vec::new(), rng: Rng::new(seed) }
     }
 
     pub fn now(&self) -> &State {
@@ -108,6 +140,21 @@ impl History {
         seq
     }
 
+    /// Appends a record of members, others each time.
+    pub fn append_members(&mut self, log: &Log) -> Seq {
+        let members = members(self.members.len() as u64 + 1);
+        let members = log.append_members(members, log.epoch(), NOW).expect("the present epoch");
+        self.states.push(self.now().clone());
+        assert_eq!(members.seq.0 as usize, self.states.len() - 1, "the log counts as the model");
+        self.members.push(members);
+        log.appended()
+    }
+
+    /// The members record in force after this record.
+    pub fn members_at(&self, seq: Seq) -> Option<&Members> {
+        self.members.iter().rfind(|members| members.seq <= seq)
+    }
+
     /// Walks over the state as a compaction does: in two parts, between which writers go on.
     pub fn walk(&mut self, log: &Log, base: &mut BaseWriter<'_>) -> Result<(), CompactError> {
         let middle = b"c".to_vec();
@@ -117,7 +164,7 @@ impl History {
             self.append(log);
         }
         // A part of what the base is about to know is not even written yet, let alone durable.
-        let seq = self.append(log);
+        let seq = self.append_members(log);
         log.ensure_written(Seq(seq.0 - 2)).map_err(CompactError::Log)?;
         self.append(log);
         let late = self.now().range(middle..);

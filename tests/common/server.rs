@@ -206,9 +206,26 @@ impl Server {
         server
     }
 
+    /// As `start`. The server dials these ports instead of others, see `replication::dial`.
+    pub fn start_routed(settings: &[(&str, &str)], route: &str) -> Server {
+        let dir = Arc::new(tempfile::tempdir().expect("a temporary directory"));
+        let mut command = Server::command();
+        command.env("KVSTORE_ROUTE", route);
+        let mut server = Server::spawn(&dir, command, settings);
+        server.0.port = ready_port(&mut server.0);
+        server
+    }
+
     /// As `start_in`, without waiting until it is ready.
     pub fn spawn_in(dir: &Arc<tempfile::TempDir>, settings: &[(&str, &str)]) -> Server {
-        let mut command = Server::command();
+        Server::spawn(dir, Server::command(), settings)
+    }
+
+    fn spawn(
+        dir: &Arc<tempfile::TempDir>,
+        mut command: Command,
+        settings: &[(&str, &str)],
+    ) -> Server {
         command.args(["serve", "--port", "0", "--bind", "127.0.0.1"]);
         for (name, value) in settings {
             command.arg(format!("--{name}")).arg(value);

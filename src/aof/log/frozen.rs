@@ -3,9 +3,10 @@
 
 use super::segments::{SyncTurn, Writer};
 use super::{Log, LogError};
-use crate::aof::epochs::Epochs;
+use crate::aof::outline::Outline;
 use crate::aof::record::{Epoch, Header, Position, ResumePoint};
 use crate::clock::UnixMillis;
+use crate::cluster::members::Members;
 use crate::store::effect::Seq;
 use std::io;
 use std::sync::atomic::{Ordering::Relaxed, Ordering::SeqCst};
@@ -23,7 +24,7 @@ impl Log {
         pending.epoch = epoch;
         self.add(&mut pending, &[], crc32fast::hash(&[]), now);
         let first = pending.last;
-        self.appender.epochs.write().note(first);
+        self.appender.outline.write().epochs.note(first);
         drop(pending);
         self.sync().map(|_| first)
     }
@@ -32,14 +33,20 @@ impl Log {
     /// the locks of what it changes.
     ///
     /// # Panics
-    /// If it does not follow the last record: the copies would differ from then on.
+    /// If it does not follow the last record: the copies would differ from then on. Also if it is a damaged record of
+    /// members.
     pub fn append_record(&self, header: &Header, record: &[u8]) -> Seq {
+        let payload = &record[record.len() - header.len as usize..];
+        let members = Members::of_record(header.seq, payload).expect("the caller has checked it");
         let mut pending = self.appender.pending.lock();
         let follows = header.seq == pending.last.next() && header.epoch >= pending.last.epoch;
         assert!(follows, "a record of the leader's must follow the last one");
         if header.epoch > pending.last.epoch {
-            self.appender.epochs.write().note(header.position());
+            self.appender.outline.write().epochs.note(header.position());
             pending.epoch = header.epoch;
+        }
+        if let Some(members) = members {
+            self.appender.outline.write().note_members(members);
         }
         pending.bytes.extend_from_slice(record);
         pending.last = header.position();
@@ -80,7 +87,7 @@ impl Frozen<'_> {
     ///
     /// # Panics
     /// If something is pending: it would belong to a history that is gone ([`Frozen::is_complete`]).
-    pub fn resume_at(self, at: ResumePoint, epochs: Epochs, size: u64) -> io::Result<()> {
+    pub fn resume_at(self, at: ResumePoint, outline: Outline, size: u64) -> io::Result<()> {
         let log = self.log;
         let mut writer = log.segments.writer.lock();
         let mut pending = log.appender.pending.lock();
@@ -94,7 +101,7 @@ impl Frozen<'_> {
         *writer = Writer::at(&*log.disk, at)?;
         writer.end.bytes = bytes;
         (pending.last, pending.epoch) = (at.last, at.last.epoch);
-        *log.appender.epochs.write() = epochs;
+        *log.appender.outline.write() = outline;
         log.segments.total_bytes.store(size, Relaxed);
         log.segments.is_full.store(false, Relaxed);
         log.watermarks.resume_at(at.last.seq);

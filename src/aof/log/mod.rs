@@ -15,7 +15,7 @@
 //! - A segment that has reached its size is ended by the sync thread ([`Log::rotate_if_full`]): it is made
 //!   durable before the next one exists, so only the last segment can lose anything.
 //!
-//! Locks are taken in this order: the turn to sync, the writer, the appender's pending records, the epochs.
+//! Locks are taken in this order: the turn to sync, the writer, the appender's pending records, the outline.
 //!
 //! When a write fails (disk full), the sync thread repeats it; meanwhile [`Log::admit`] refuses new writes. When a
 //! sync fails, the kernel may have dropped anything (the "fsyncgate" of 2018), so it is never repeated: writes are
@@ -27,12 +27,13 @@ mod segments;
 mod state;
 
 use super::disk::Disk;
-use super::epochs::Epochs;
 pub use super::errors::LogError;
 use super::mark::Mark;
+use super::outline::Outline;
 use super::record::{Epoch, PAYLOAD_BYTES_MAX, Position, ResumePoint, append_header};
 use super::stats::LogStats;
 use crate::clock::UnixMillis;
+use crate::cluster::members::Members;
 use crate::lock::{Mutex, RwLock, RwLockReadGuard, rank};
 use crate::signal::Signal;
 use crate::store::effect::Seq;
@@ -96,8 +97,8 @@ struct Appender {
     pending: Mutex<Pending, { rank::PENDING }>,
     /// Bytes appended and not yet written, those that the writer has taken included.
     pending_bytes: AtomicU64,
-    /// Every epoch so far. Changed only while `pending` is locked; otherwise a leaf lock.
-    epochs: RwLock<Epochs, { rank::EPOCHS }>,
+    /// The epochs and members so far. Changed only while `pending` is locked; otherwise a leaf lock.
+    outline: RwLock<Outline, { rank::OUTLINE }>,
 }
 
 /// The pending records.
@@ -132,7 +133,7 @@ impl Log {
     pub fn resume(
         disk: Box<dyn Disk>,
         end: ResumePoint,
-        epochs: Epochs,
+        outline: Outline,
         segment_bytes: u64,
         size: u64,
     ) -> io::Result<Log> {
@@ -149,7 +150,7 @@ impl Log {
         let appender = Appender {
             pending: Mutex::new(pending),
             pending_bytes: AtomicU64::new(0),
-            epochs: RwLock::new(epochs),
+            outline: RwLock::new(outline),
         };
         let watermarks = Watermarks::default();
         watermarks.resume_at(last.seq);
@@ -182,6 +183,27 @@ impl Log {
         let mut pending = self.appender.pending.lock();
         self.add(&mut pending, payload, payload_crc, now);
         pending.last.seq
+    }
+
+    /// Adds a record of a cluster's members, unless the epoch is no longer this one: then another node leads, or is
+    /// about to. Returns the members with the record's number. None also if they do not fit into a record
+    /// ([`Members::payload`]).
+    pub fn append_members(
+        &self,
+        members: Members,
+        epoch: Epoch,
+        now: UnixMillis,
+    ) -> Option<Members> {
+        let payload = members.payload()?;
+        let payload_crc = crc32fast::hash(&payload);
+        let mut pending = self.appender.pending.lock();
+        if pending.epoch != epoch {
+            return None;
+        }
+        self.add(&mut pending, &payload, payload_crc, now);
+        let members = Members { seq: pending.last.seq, ..members };
+        self.appender.outline.write().note_members(members.clone());
+        Some(members)
     }
 
     /// Adds a record of this node's own.
@@ -237,9 +259,14 @@ impl Log {
         self.appender.pending.lock().epoch
     }
 
-    /// All epochs so far. Begin none, and take no lock of the log's, while holding them.
-    pub fn epochs(&self) -> RwLockReadGuard<'_, Epochs> {
-        self.appender.epochs.read()
+    /// The epochs and members so far. Begin no epoch, and take no lock of the log's, while holding them.
+    pub fn outline(&self) -> RwLockReadGuard<'_, Outline> {
+        self.appender.outline.read()
+    }
+
+    /// The members of the cluster, as the newest record of them says, durable or not.
+    pub fn members(&self) -> Option<Members> {
+        self.outline().members().cloned()
     }
 
     /// The files' directory.

@@ -24,7 +24,7 @@ const FENCE_TENTHS: u64 = 9;
 
 /// A voter, as its leader knows it. The leader itself is one.
 #[derive(Clone, Copy, Debug)]
-struct Voter {
+struct KnownVoter {
     id: NodeId,
     /// The newest round that it heard, and when that was sent.
     heard: Option<(u64, Millis)>,
@@ -36,9 +36,9 @@ struct Voter {
     linked: bool,
 }
 
-impl Voter {
-    fn new(id: NodeId) -> Voter {
-        Voter { id, heard: None, fence: 0, acked: None, linked: false }
+impl KnownVoter {
+    fn new(id: NodeId) -> KnownVoter {
+        KnownVoter { id, heard: None, fence: 0, acked: None, linked: false }
     }
 }
 
@@ -47,7 +47,7 @@ impl Voter {
 pub(super) struct Leading {
     pub epoch: Epoch,
     me: NodeId,
-    voters: Vec<Voter>,
+    voters: Vec<KnownVoter>,
     since: Millis,
     /// The first record of the epoch, after it is durable. Before that, nothing is committed.
     pub first: Option<Seq>,
@@ -69,7 +69,7 @@ impl Leading {
         Leading {
             epoch,
             me,
-            voters: voters.iter().map(|&id| Voter::new(id)).collect(),
+            voters: voters.iter().map(|&id| KnownVoter::new(id)).collect(),
             since: now,
             first: None,
             rounds: VecDeque::new(),
@@ -85,9 +85,8 @@ impl Leading {
 
     /// Another members record is in force.
     pub fn members(&mut self, members: &Members) {
-        let known = |id: &NodeId| self.voters.iter().find(|voter| voter.id == *id).copied();
-        self.voters =
-            members.voters.iter().map(|id| known(id).unwrap_or(Voter::new(*id))).collect();
+        let known = |id: NodeId| self.voters.iter().find(|voter| voter.id == id).copied();
+        self.voters = members.ids().map(|id| known(id).unwrap_or(KnownVoter::new(id))).collect();
     }
 
     /// Begins a round of heartbeats and returns its number.
@@ -106,7 +105,7 @@ impl Leading {
         self.round
     }
 
-    fn voter(&mut self, id: NodeId) -> Option<&mut Voter> {
+    fn voter(&mut self, id: NodeId) -> Option<&mut KnownVoter> {
         self.voters.iter_mut().find(|voter| voter.id == id)
     }
 
@@ -145,8 +144,12 @@ impl Leading {
     }
 
     /// The value that a majority has reached. `own` is the leader's.
-    fn reached<T: Ord + Copy>(&self, own: T, value: impl Fn(&Voter) -> Option<T>) -> Option<T> {
-        let of = |voter: &Voter| if voter.id == self.me { Some(own) } else { value(voter) };
+    fn reached<T: Ord + Copy>(
+        &self,
+        own: T,
+        value: impl Fn(&KnownVoter) -> Option<T>,
+    ) -> Option<T> {
+        let of = |voter: &KnownVoter| if voter.id == self.me { Some(own) } else { value(voter) };
         reached_by_majority(self.voters.iter().filter_map(of).collect(), self.voters.len())
     }
 
@@ -176,7 +179,7 @@ impl Leading {
 
     /// The fence, if it has moved.
     pub fn fence(&mut self, own_timeout: Option<Millis>) -> Option<Millis> {
-        let of = |voter: &Voter| match own_timeout {
+        let of = |voter: &KnownVoter| match own_timeout {
             Some(timeout) => voter.heard.map(|heard| heard.1 + timeout * FENCE_TENTHS / 10),
             None => Some(voter.fence),
         };

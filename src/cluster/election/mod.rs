@@ -317,8 +317,8 @@ impl Election {
 
     fn lead(&mut self, now: Millis, epoch: Epoch, yes: Vec<NodeId>, out: &mut Vec<Output>) {
         let founders = self.members.is_none().then(|| yes.clone());
-        let voters = self.members.as_ref().map_or(&yes, |members| &members.voters);
-        self.state = State::Leading(Leading::new(epoch, self.term.id, voters, now));
+        let voters = self.members.as_ref().map_or(yes, |members| members.ids().collect());
+        self.state = State::Leading(Leading::new(epoch, self.term.id, &voters, now));
         out.push(Output::Lead(epoch, founders));
         self.begin_round(now, out);
     }
@@ -407,7 +407,7 @@ impl Election {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::members::Ack;
+    use crate::cluster::members::{Ack, Reads, Voter};
     use crate::cluster::message::{Ask, Round};
     use crate::cluster::term::ClusterId;
 
@@ -419,8 +419,14 @@ mod tests {
 
     /// Node 0 of three, which has waited for what an earlier process may have promised.
     fn node(mutant: Option<Mutant>) -> Election {
-        let voters = vec![id(0), id(1), id(2)];
-        let members = Members { cluster: ClusterId(1), ack: Ack::Majority, voters, seq: Seq(2) };
+        let voter = |number| Voter { id: id(number), address: format!("n{number}:8080") };
+        let members = Members {
+            cluster: ClusterId(1),
+            ack: Ack::Majority,
+            reads: Reads::Local,
+            voters: [0, 1, 2].map(voter).to_vec(),
+            seq: Seq(2),
+        };
         let term =
             Term { cluster: Some(members.cluster), memory: Memory::Whole, ..Term::new(id(0)) };
         let timing = Timing { timeout: T, is_reluctant: false };

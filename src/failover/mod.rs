@@ -1,0 +1,32 @@
+//! Failover: the threads and sockets around the election of a leader ([`crate::cluster::election`]).
+//!
+//! ```text
+//!  node a                                                           node b
+//!  peers ─ peer-1   ══ PEER, ASK, BEAT ══▶   conn-9   ─▶ inbox of b
+//!                   ◀═══ GIVE, HEARD ════   (thread `cluster` of b)
+//!  conn-7           ◀══ PEER, ASK, BEAT ══   peer-1 ─ peers
+//! ```
+//!
+//! Each member dials each other one on the port of its clients, gives the same password as a follower does, and sends
+//! PEER. So there are two connections between two nodes, and each carries questions in one direction and their
+//! answers in the other. All lines are text with a seal, and `nc` can watch them.
+//!
+//! What the election decides is based on silence, so no thread here may add to it:
+//! - Only `peer-<n>` waits for the network. Others leave their lines in its queue, or give them to the kernel.
+//! - A line that nobody answers within the election timeout means that the connection is dead, whatever TCP says: it
+//!   is dialled again. For such a time nothing is known of the node at its other end, and nothing is assumed.
+//! - A queue that is full drops its oldest line. A newer heartbeat says all that an older one did.
+//!
+//! Left out: one connection for both directions (which of the two dials, and what if it cannot?), and TLS.
+//!
+//! Reading order: `lines`, `dialled` (one address), [`peers`] (all of them), `accepted`, [`dialler`], `serve`, `commands`.
+
+mod accepted;
+pub(crate) mod commands;
+mod dialled;
+pub mod dialler;
+mod lines;
+pub mod peers;
+mod serve;
+#[cfg(test)]
+mod tests;
