@@ -49,6 +49,7 @@ pub(crate) mod classes;
 pub(crate) mod commands;
 pub(crate) mod delivery;
 pub(crate) mod glob;
+pub(crate) mod held;
 pub(crate) mod notify;
 mod subscriptions;
 
@@ -58,6 +59,7 @@ pub use subscriptions::{Subscriber, Subscriptions};
 use crate::lock::RwLock;
 use delivery::{LANES, Lane};
 use glob::Pattern;
+use held::Held;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use subscriptions::Subscription;
@@ -86,6 +88,8 @@ type List = Arc<Vec<Arc<Subscription>>>;
 pub struct PubSub {
     registry: RwLock<Registry>,
     lanes: [Lane; LANES],
+    /// Messages and events that wait for a majority.
+    held: Held,
 }
 
 #[derive(Debug, Default)]

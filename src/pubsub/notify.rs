@@ -58,7 +58,7 @@ impl Engine {
     /// this server's followers.
     pub fn deliver_forwarded(&self, channel: &[u8], payload: &[u8]) {
         self.forward(channel, payload);
-        self.deliver(&mut Vec::from_iter(self.pubsub.address(channel, payload)));
+        self.deliver_when_committed(self.pubsub.address(channel, payload).map(Notice::Message));
     }
 
     fn enabled_classes(&self) -> Classes {
@@ -76,7 +76,7 @@ impl Engine {
     /// Publishes events that no client's command caused: of the sweeper, of eviction and of a leader's
     /// records. No lock may be held.
     pub fn publish_events(&self, events: Vec<Event>) {
-        self.deliver_notices(events.into_iter().map(Notice::Event));
+        self.deliver_when_committed(events.into_iter().map(Notice::Event));
     }
 
     /// Sends all notices in order, some at a time. No lock may be held.
