@@ -48,6 +48,14 @@ pub fn unix_micros() -> u64 {
     since_epoch().as_micros() as u64
 }
 
+/// Milliseconds since the machine was started, on a clock that goes on while it sleeps and that no one can set. Leaders
+/// and followers measure their promises with it.
+pub fn boot_millis() -> u64 {
+    use rustix::time::{ClockId, clock_gettime};
+    let now = clock_gettime(ClockId::Boottime);
+    now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+}
+
 fn since_epoch() -> Duration {
     // A clock set before 1970 reads as 1970: wrong, but harmless and visible.
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()

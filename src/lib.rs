@@ -90,6 +90,7 @@
 //! | `PENDING` | `Appender::pending` | records that are not yet written | a memcpy |
 //! | `OUTLINE` | `Appender::outline` | where each epoch begins; the cluster's members | a look-up |
 //! | `FOLLOWERS` | `Progress::all` | the list of followers | a walk over it |
+//! | `HELD` | `Held::delivering` | the order of messages that wait for a majority | sending them, which does not block |
 //! | `FEEDS` | `Monitors::feeds` | the list of MONITOR clients | a memcpy to each |
 //! | `LANE` | `Lane::state`, 16 | messages that wait to be sent | an entry |
 //! | `PARKING` | `Parking::leaving` | the order in which parked replies leave | sending them, which does not block |
@@ -102,8 +103,8 @@
 //! - store and log: `Watched::keys` of each shard, `Health::error`, `Log::pins`, `SetAside::times`
 //! - engine and server: `Persistence::term`, `Parking::waiting`, `Compactor::state`, `Clients::by_id`,
 //!   `Client::labels`, `Blocked`, `Pause::pause`, `Pool::connection_tx`, `Shutdown::woken`, `Rarely`
-//! - cluster and pubsub: `Role::state` and `figures`, `Freshness::awaited`, `Progress::claims`,
-//!   `ReplicaProgress::state`, `PubSub::registry`
+//! - cluster and pubsub: `Role::state` and `figures`, `Cluster::rounds`, `Held::waiting`, `Freshness::awaited`,
+//!   `Progress::claims`, `ReplicaProgress::state`, `PubSub::registry`
 //! - failover: `Peers::table`, `Dialled::state`
 //! - reference: `Cell::Text` and `Limits` of each setting, `Metrics::errors` and `rates`, `Latency`, `RecentCommands`,
 //!   `ObservedCommand::timeline`, `Feed::lines`, the status page's `listeners`

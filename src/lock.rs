@@ -43,6 +43,7 @@ ranks! {
     PENDING "`Appender::pending`"
     OUTLINE "`Appender::outline`"
     FOLLOWERS "`Progress::all`"
+    HELD "`Held::delivering`"
     FEEDS "`Monitors::feeds`"
     LANE "`Lane::state`"
     PARKING "`Parking::leaving`"

@@ -83,7 +83,15 @@ fn config_set(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> 
     }
     let words: Vec<&[u8]> = args.from(2).collect();
     let pairs: Vec<(&[u8], &[u8])> = words.chunks(2).map(|pair| (pair[0], pair[1])).collect();
+    let (policies, pairs): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(name, _)| {
+        engine.cluster.is_some()
+            && [&b"ack"[..], b"reads"].iter().any(|own| name.eq_ignore_ascii_case(own))
+    });
+    if pairs.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"appendfsync")) {
+        engine.allow_unsynced()?;
+    }
     let changed = engine.config.set_many(&pairs)?;
+    engine.set_policies(session, &policies)?;
     for &id in &changed {
         log::info!("CONFIG SET changed {}", id.setting().name);
         if id == Id::Loglevel {

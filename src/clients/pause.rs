@@ -6,6 +6,9 @@
 //! same. Followers are sent what was written before.
 //!
 //! A pause lasts by the monotonic clock. A pause inside a MULTI begins at the end of its EXEC.
+//!
+//! A leader that hands over to another node *holds* writes in the same way, whatever CLIENT PAUSE and CLIENT UNPAUSE do
+//! meanwhile.
 
 use crate::commands::Flags;
 use crate::lock::Mutex;
@@ -23,13 +26,24 @@ pub enum PauseKind {
     All,
 }
 
+/// A pause's kind and its end; None is later than the clock can tell.
+type Until = (PauseKind, Option<Instant>);
+
+/// The pauses that may be there.
+#[derive(Debug, Default)]
+struct Both {
+    /// CLIENT PAUSE.
+    asked: Option<Until>,
+    /// A handover.
+    hold: Option<Instant>,
+}
+
 /// The pause, if there is one.
 #[derive(Debug, Default)]
 pub struct Pause {
     /// False if there is none: the only thing that the path of a request reads.
     active: AtomicBool,
-    /// Its kind and its end; None is later than the clock can tell.
-    pause: Mutex<Option<(PauseKind, Option<Instant>)>>,
+    pause: Mutex<Both>,
     /// Notified when it is ended early.
     pub(crate) ended: Arc<Signal>,
 }
@@ -39,7 +53,7 @@ impl Pause {
     pub(crate) fn begin(&self, kind: PauseKind, now: Instant, millis: u64) {
         let mut pause = self.pause.lock();
         let until = now.checked_add(Duration::from_millis(millis));
-        *pause = Some(match pause.filter(|pause| !is_over(pause, now)) {
+        pause.asked = Some(match pause.asked.filter(|pause| !is_over(pause, now)) {
             Some((before, end)) => {
                 let all = before == PauseKind::All || kind == PauseKind::All;
                 let later = end.zip(until).map(|(end, until)| end.max(until));
@@ -52,11 +66,22 @@ impl Pause {
 
     /// Ends it.
     pub fn end(&self) {
-        let mut pause = self.pause.lock();
-        *pause = None;
-        self.active.store(false, Relaxed);
-        drop(pause);
+        self.pause.lock().asked = None;
         self.ended.notify();
+    }
+
+    /// Holds writes until then.
+    pub(crate) fn hold(&self, until: Instant) {
+        let mut pause = self.pause.lock();
+        pause.hold = Some(until);
+        self.active.store(true, Relaxed);
+    }
+
+    /// Holds them no longer.
+    pub(crate) fn end_hold(&self) {
+        if self.pause.lock().hold.take().is_some() {
+            self.ended.notify();
+        }
     }
 
     /// True during a pause.
@@ -64,13 +89,14 @@ impl Pause {
         self.active.load(Relaxed) && self.present(Instant::now()).is_some()
     }
 
-    fn present(&self, now: Instant) -> Option<(PauseKind, Option<Instant>)> {
+    fn present(&self, now: Instant) -> Option<Until> {
         let mut pause = self.pause.lock();
-        if pause.is_some_and(|pause| is_over(&pause, now)) {
-            *pause = None;
-            self.active.store(false, Relaxed);
-        }
-        *pause
+        pause.asked = pause.asked.filter(|asked| !is_over(asked, now));
+        pause.hold = pause.hold.filter(|until| *until > now);
+        let held = pause.hold.map(|until| (PauseKind::Writes, Some(until)));
+        let present = pause.asked.or(held);
+        self.active.store(present.is_some(), Relaxed);
+        present
     }
 
     /// The end of the pause, if it holds back a command with these flags.
@@ -84,7 +110,7 @@ impl Pause {
     }
 }
 
-fn is_over((_, until): &(PauseKind, Option<Instant>), now: Instant) -> bool {
+fn is_over((_, until): &Until, now: Instant) -> bool {
     until.is_some_and(|until| until <= now)
 }
 
@@ -114,6 +140,19 @@ mod tests {
         pause.begin(PauseKind::Writes, began + 2 * SECOND, 500);
         let later = pause.present(began + 2 * SECOND);
         assert_eq!(later.map(|(kind, _)| kind), Some(PauseKind::Writes), "the first one is over");
+    }
+
+    #[test]
+    fn a_hold_ends_by_itself_and_not_with_a_pause() {
+        let (pause, began) = (Pause::default(), Instant::now());
+        pause.hold(began + SECOND);
+        pause.begin(PauseKind::All, began, 10);
+        pause.end();
+        assert_eq!(pause.present(began), Some((PauseKind::Writes, Some(began + SECOND))));
+        assert_eq!(pause.present(began + SECOND), None);
+        pause.hold(began + SECOND);
+        pause.end_hold();
+        assert_eq!(pause.present(began), None);
     }
 
     #[test]

@@ -96,7 +96,8 @@ impl Greeting {
     pub fn words(&self) -> Vec<Vec<u8>> {
         let Greeting { cluster, id, address, list } = self;
         let list = list.map_or("-".to_string(), |list| list.to_string());
-        let text = format!("PEER {} {id} {address} {WIRE_VERSION} {list}", shown(*cluster));
+        let text =
+            format!("PEER {} {id} {address} {WIRE_VERSION} {list}", ClusterId::word(*cluster));
         let line = sealed(text.as_bytes(), 0);
         line.trim_ascii_end().split(|byte| *byte == b' ').map(<[u8]>::to_vec).collect()
     }
@@ -109,7 +110,7 @@ impl Greeting {
         let (cluster, id) = names(&mut words).ok_or(Misfit::Unreadable)?;
         let address = words.word().and_then(address).ok_or(Misfit::Unreadable)?;
         check_version(&mut words)?;
-        let list = words.word().and_then(optional(canonical_number)).ok_or(Misfit::Unreadable)?;
+        let list = words.word().and_then(list).ok_or(Misfit::Unreadable)?;
         words.end(Greeting { cluster, id, address, list }).ok_or(Misfit::Unreadable)
     }
 }
@@ -117,7 +118,7 @@ impl Greeting {
 impl Welcome {
     /// The line, with its end.
     pub fn line(&self) -> Vec<u8> {
-        let text = format!("PEER {} {} {WIRE_VERSION}", shown(self.cluster), self.id);
+        let text = format!("PEER {} {} {WIRE_VERSION}", ClusterId::word(self.cluster), self.id);
         sealed(text.as_bytes(), 0)
     }
 
@@ -131,12 +132,8 @@ impl Welcome {
     }
 }
 
-fn shown(cluster: Option<ClusterId>) -> String {
-    cluster.map_or("-".to_string(), |cluster| cluster.to_string())
-}
-
 fn names(words: &mut Words<'_>) -> Option<(Option<ClusterId>, NodeId)> {
-    let cluster = optional(ClusterId::parse)(words.word()?)?;
+    let cluster = ClusterId::parse_word(words.word()?)?;
     let id = NodeId::parse(str::from_utf8(words.word()?).ok()?)?;
     Some((cluster, id))
 }
@@ -154,9 +151,9 @@ fn address(word: &[u8]) -> Option<Address> {
     Address::parse(str::from_utf8(word).ok()?)
 }
 
-/// Reads `-` as nothing, and other words with `parse`.
-fn optional<T>(parse: impl Fn(&[u8]) -> Option<T>) -> impl Fn(&[u8]) -> Option<Option<T>> {
-    move |word| if word == b"-" { Some(None) } else { parse(word).map(Some) }
+/// The hash of a list of members; `-` is none.
+fn list(word: &[u8]) -> Option<Option<u64>> {
+    if word == b"-" { Some(None) } else { canonical_number(word).map(Some) }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use super::message::Input;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 /// Events that wait at most. Then the reporting thread waits.
@@ -26,19 +27,24 @@ pub struct Arrived {
 pub struct Inbox {
     sender: Sender<Arrived>,
     receiver: Receiver<Arrived>,
+    is_closed: AtomicBool,
 }
 
 impl Default for Inbox {
     fn default() -> Inbox {
         let (sender, receiver) = bounded(WAITING_MAX);
-        Inbox { sender, receiver }
+        Inbox { sender, receiver, is_closed: AtomicBool::new(false) }
     }
 }
 
 impl Inbox {
     /// Reports an event. It is dropped if the thread `cluster` takes none: it has ended, or stands still.
     pub fn put(&self, input: Input) {
-        let _ = self.sender.send_timeout(Arrived { input, done: None }, WAIT_MAX);
+        self.send(Arrived { input, done: None });
+    }
+
+    fn send(&self, arrived: Arrived) -> bool {
+        !self.is_closed.load(SeqCst) && self.sender.send_timeout(arrived, WAIT_MAX).is_ok()
     }
 
     /// Reports an event and waits until its outputs have been carried out. Returns whether everything that this node
@@ -46,8 +52,13 @@ impl Inbox {
     pub fn order(&self, input: Input) -> bool {
         let (done, answer) = bounded(1);
         let arrived = Arrived { input, done: Some(done) };
-        self.sender.send_timeout(arrived, WAIT_MAX).is_ok()
-            && answer.recv_timeout(WAIT_MAX).unwrap_or(false)
+        self.send(arrived) && answer.recv_timeout(WAIT_MAX).unwrap_or(false)
+    }
+
+    /// For the thread `cluster`, at its end: what waits, and what comes later, is dropped.
+    pub fn close(&self) {
+        self.is_closed.store(true, SeqCst);
+        while self.receiver.try_recv().is_ok() {}
     }
 
     /// For the thread `cluster`: the next event, or None at the deadline.

@@ -52,5 +52,6 @@ pub mod mutant;
 pub(crate) mod node;
 pub(crate) mod progress;
 pub(crate) mod role;
+pub mod shared;
 pub(crate) mod state;
 pub mod term;

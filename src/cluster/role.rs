@@ -21,6 +21,8 @@
 use super::freshness::Freshness;
 use super::link::{Cut, HOPS_MAX, Link, LinkFigures, Phase};
 use super::state::{FollowState, FollowTarget, LeaderAddr, RoleState, Standing};
+use super::term::NodeId;
+use crate::aof::record::Epoch;
 use crate::config::{Config, Id};
 use crate::error::{Failure, Kind};
 use crate::lock::{Mutex, MutexGuard, rank};
@@ -42,6 +44,8 @@ pub struct Role {
     state: Mutex<RoleState>,
     /// `LEADS`, or how a follower's link is.
     hot: AtomicU8,
+    /// The nodes elect their leader.
+    elects: bool,
     /// Notified after every change of the state. Shutdown notifies it, too.
     pub changed: Arc<Signal>,
     /// How old a follower's data may be.
@@ -73,6 +77,12 @@ impl Change<'_> {
         self.role.drop_link(now, |state| state.follow(leader, handed_over));
     }
 
+    /// As [`Change::follow`], a node that was elected.
+    pub fn follow_elected(&self, leader: LeaderAddr, elected: (NodeId, Epoch), now: u64) {
+        assert!(self.role.is_follower(), "a node that takes writes must not follow");
+        self.role.drop_link(now, |state| state.follow_elected(leader, elected));
+    }
+
     /// Follows no node; the link is cut. Returns what [`Change::resume`] needs.
     pub fn stop_following(&self, now: u64) -> Option<FollowState> {
         self.role.drop_link(now, |state| {
@@ -92,17 +102,29 @@ impl Change<'_> {
 
     /// Leads. Its epoch is durable, and it has no link.
     pub fn lead(&self) {
+        self.lead_if(|| true);
+    }
+
+    /// Leads, if the condition holds at the moment of the change. Returns whether it did.
+    pub fn lead_if(&self, condition: impl FnOnce() -> bool) -> bool {
         self.role.update(|state| {
-            assert!(state.link.phase == Phase::None, "a leader's log has another writer");
-            state.standing = Standing::Leading;
-        });
+            let leads = condition();
+            if leads {
+                assert!(state.link.phase == Phase::None, "a leader's log has another writer");
+                state.standing = Standing::Leading;
+            }
+            leads
+        })
     }
 }
 
 impl Role {
     /// The role that the settings ask for.
     pub fn new(config: &Config) -> Role {
-        let role = Role::default();
+        let role = Role { elects: config.is_in_cluster(), ..Role::default() };
+        if role.elects {
+            role.update(|state| state.standing = Standing::Idle);
+        }
         if let Some((host, port)) = config.leader() {
             role.update(|state| state.follow(LeaderAddr { host, port }, None));
         }
@@ -184,10 +206,23 @@ impl Role {
 
     /// The refusal of a write on a follower.
     pub fn readonly(&self) -> Failure {
-        let leader =
-            self.leader().map_or(String::new(), |leader| format!(" The leader is {leader}"));
+        let leader = match self.leader() {
+            Some(leader) => format!(" The leader is {leader}"),
+            None if self.elects => " No leader is known, an election is under way".to_string(),
+            None => String::new(),
+        };
         Failure::new(format!("READONLY You can't write against a read only replica.{leader}"))
             .of_kind(Kind::ReadOnly)
+    }
+
+    /// The refusal of a read that a majority has not confirmed.
+    pub fn unconfirmed(&self) -> Failure {
+        let leader = match self.leader() {
+            Some(leader) => format!("the leader is {leader}"),
+            None => "no leader is known, an election is under way".to_string(),
+        };
+        Failure::new(format!("STALE a majority has not confirmed what this node has; {leader}"))
+            .of_kind(Kind::Unavailable)
     }
 
     fn stale(&self, behind: Option<u64>) -> Failure {

@@ -1,6 +1,8 @@
 //! The state of a node's role, as a value. [`super::role::Role`] holds it under its lock.
 
 use super::link::Link;
+use super::term::NodeId;
+use crate::aof::record::Epoch;
 use crate::config::Address;
 use crate::store::effect::Seq;
 
@@ -14,6 +16,8 @@ pub struct FollowTarget {
     pub leader: LeaderAddr,
     /// Counts targets: a link to an older one is to end, even if it is to the same node.
     pub number: u64,
+    /// If it was elected: its id and its epoch. The link to it is bound to both.
+    pub elected: Option<(NodeId, Epoch)>,
 }
 
 /// A follower's part of the state.
@@ -65,8 +69,22 @@ impl RoleState {
 
     /// Follows a node, as a new target.
     pub(super) fn follow(&mut self, leader: LeaderAddr, handed_over: Option<(String, Seq)>) {
+        self.aim_at(leader, None, handed_over);
+    }
+
+    /// Follows a node that was elected.
+    pub(super) fn follow_elected(&mut self, leader: LeaderAddr, elected: (NodeId, Epoch)) {
+        self.aim_at(leader, Some(elected), None);
+    }
+
+    fn aim_at(
+        &mut self,
+        leader: LeaderAddr,
+        elected: Option<(NodeId, Epoch)>,
+        handed_over: Option<(String, Seq)>,
+    ) {
         self.targets += 1;
-        let target = FollowTarget { leader, number: self.targets };
+        let target = FollowTarget { leader, number: self.targets, elected };
         let following = FollowState { target, handed_over, offer_accepted: false };
         self.standing = Standing::Following(following);
     }

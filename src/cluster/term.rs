@@ -67,6 +67,16 @@ impl ClusterId {
         let cluster = u64::from_str_radix(text, 16).ok().map(ClusterId)?;
         (cluster.to_string() == text).then_some(cluster)
     }
+
+    /// As it stands on lines: `-` is none.
+    pub fn word(cluster: Option<ClusterId>) -> String {
+        cluster.map_or("-".to_string(), |cluster| cluster.to_string())
+    }
+
+    /// Reads what [`ClusterId::word`] wrote.
+    pub fn parse_word(word: &[u8]) -> Option<Option<ClusterId>> {
+        if word == b"-" { Some(None) } else { ClusterId::parse(word).map(Some) }
+    }
 }
 
 /// Tells whether a node can have forgotten what it acknowledged.
@@ -81,7 +91,7 @@ pub enum Memory {
 
 impl Memory {
     /// As it stands in the file and in answers.
-    pub(super) fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Memory::Whole => "whole",
             Memory::Recovering => "recovering",

@@ -66,14 +66,15 @@ impl Config {
     pub fn cluster(&self) -> Option<ClusterSettings> {
         let nodes = self.cluster_nodes();
         let own = self.own_address(&nodes)?;
-        let (ack, reads) = (self.choice(Id::Ack), self.choice(Id::Reads));
+        let majority = self.choice(Id::Ack) == "majority";
+        let index = self.choice(Id::Reads) == "index";
         Some(ClusterSettings {
-            hash: hash(&nodes, ack, reads),
+            hash: hash(&nodes, self.choice(Id::Ack), self.choice(Id::Reads)),
             nodes,
             own,
             timeout_ms: self.int(Id::ElectionTimeout) as u64,
-            ack: Ack::parse(ack.as_bytes()).unwrap_or_default(),
-            reads: Reads::parse(reads.as_bytes()).unwrap_or_default(),
+            ack: if majority { Ack::Majority } else { Ack::Leader },
+            reads: if index { Reads::Index } else { Reads::Local },
         })
     }
 

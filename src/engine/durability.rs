@@ -8,12 +8,12 @@ use crate::aof::dir_lock::DirLock;
 use crate::aof::disk::Directory;
 use crate::aof::log::{Log, PENDING_BYTES_MAX};
 use crate::aof::mark;
-use crate::aof::record::Epoch;
+use crate::aof::record::{Epoch, Position};
 use crate::aof::recovery::{self, Recovered, RecoveryError};
 use crate::clock::{Stopwatch, UnixMillis};
 use crate::cluster::node;
-use crate::cluster::term::Term;
-use crate::config::{Config, FsyncCell, Id};
+use crate::cluster::term::{Boot, Term};
+use crate::config::{Config, Fsync, FsyncCell, Id};
 use crate::error::Failure;
 use crate::loading::Loading;
 use crate::lock::{Mutex, rank};
@@ -81,7 +81,7 @@ impl Persistence {
         let named = dir.clone();
         let io_error = RecoveryError::at(&named);
         let lock = DirLock::hold(&dir).map_err(io_error)?;
-        let term = node::read(&dir).map_err(io_error)?;
+        let mut term = node::read(&dir).map_err(io_error)?;
         let leader = config.leader().map(|(host, port)| format!("{host} {port}"));
         settle_copy(&dir, leader.as_deref())?;
         let watch = Stopwatch::start();
@@ -92,6 +92,12 @@ impl Persistence {
         let millis = watch.micros() / 1000;
         if term.led > recovered.end.last.epoch {
             warn_of_older_log(&dir, term.led, &recovered).map_err(io_error)?;
+        }
+        if config.cluster().is_some() {
+            begin_to_promise(&mut term, &dir, config, recovered.torn.is_some())
+                .map_err(io_error)?;
+            // A reader waits until what it reads is committed, and nothing of this is known to be.
+            store.begin_all(true, UnixMillis::now).commit_record(|| recovered.end.last.seq);
         }
         let (keys, bytes) = (store.totals().keys, recovered.bytes);
         log::info!(
@@ -160,6 +166,34 @@ impl Persistence {
         Ok(epoch)
     }
 
+    /// What this node has promised.
+    pub fn term(&self) -> Term {
+        self.term.lock().clone()
+    }
+
+    /// Writes what this node promises from now on, durably.
+    pub fn write_term(&self, next: Term) -> io::Result<()> {
+        let mut term = self.term.lock();
+        node::write(&self.dir, &next)?;
+        *term = next;
+        Ok(())
+    }
+
+    /// An epoch that this node was elected for has begun with this record.
+    pub fn begun(&self, epoch: Epoch, first: Position) {
+        self.own_epoch.store(epoch.0, Relaxed);
+        self.own_epoch_crc.store(first.crc, Relaxed);
+    }
+
+    /// The very last act of a clean stop: nothing that this node has acknowledged can be forgotten any more.
+    pub fn note_clean_stop(&self) {
+        let term = Term { boot: None, ..self.term() };
+        let is_safe = !self.log.has_failed() && self.log.durable() == self.log.appended();
+        if is_safe && let Err(error) = self.write_term(term) {
+            log::warn!("the clean stop cannot be noted: {error}");
+        }
+    }
+
     /// The last leadership of this node: its epoch, and the crc of its first record.
     pub(crate) fn own_epoch(&self) -> (Epoch, u32) {
         (Epoch(self.own_epoch.load(Relaxed)), self.own_epoch_crc.load(Relaxed))
@@ -213,6 +247,19 @@ fn warn_of_older_log(dir: &Path, led: Epoch, recovered: &Recovered) -> io::Resul
             recovered.end.last.epoch.0
         );
     }
+    Ok(())
+}
+
+/// A member of a cluster starts: it may have forgotten what it acknowledged, and may acknowledge what is not durable.
+fn begin_to_promise(
+    term: &mut Term,
+    dir: &Path,
+    config: &Config,
+    is_damaged: bool,
+) -> io::Result<()> {
+    let now = Boot::now(dir)?;
+    term.start(&now, is_damaged);
+    term.boot = (config.fsync() != Fsync::Always).then_some(now);
     Ok(())
 }
 

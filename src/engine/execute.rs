@@ -1,12 +1,13 @@
 //! The path of a request: guards from cheap to expensive, then the command under its locks.
 
+use super::confirm::Access;
 use super::session::Ending;
 use super::table::{Resolved, Run, ServerCall};
 use super::{Engine, Persistence, Session};
 use crate::clock::Stopwatch;
 use crate::commands::extra::usage::explain_failure;
 use crate::commands::{self, Call, Flags, Handler, Spec};
-use crate::error::{Failure, LOADING, NO_AUTH, TOO_MANY_CLIENTS};
+use crate::error::{Failure, LOADING, NO_AUTH};
 use crate::metrics::Stat;
 use crate::metrics::timeline::Step;
 use crate::protocol::{Args, Dialect, Mark, Reply};
@@ -16,8 +17,6 @@ use crate::store::Tx;
 use crate::store::effect::Seq;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// The commands with which another node takes over a connection.
-const OF_NODES: &[&str] = &["peer", "replicate"];
 const NOT_IN_MULTI: Failure = Failure::fixed("ERR Command not allowed inside a transaction");
 
 impl Engine {
@@ -26,6 +25,7 @@ impl Engine {
     pub fn begin_batch(&self, session: &mut Session) {
         session.probe.stopwatch = Stopwatch::start();
         session.promised = self.persistence.as_ref().map_or(Seq(0), Persistence::promised);
+        session.note_ran(self);
         self.refresh_settings(session);
     }
 
@@ -43,7 +43,7 @@ impl Engine {
         session.reply_mode.begin();
         let result = self.try_execute(session, args, reply);
         self.answer_failure(result, &mark, args, reply);
-        end_reply(session, mark, reply);
+        self.end_reply(session, mark, reply);
     }
 
     /// Answers a line that makes no command. In a MULTI it counts as a refused command.
@@ -53,7 +53,7 @@ impl Engine {
         let failure = session.refuse_transaction(Args::new(&[], &[]), failure);
         self.metrics.count_error(failure.code());
         reply.error(&failure);
-        end_reply(session, mark, reply);
+        self.end_reply(session, mark, reply);
     }
 
     /// Answers a failed command with its error, in place of anything it has answered already.
@@ -135,15 +135,6 @@ impl Engine {
         // Without the password, only AUTH, HELLO and QUIT.
         if !session.authenticated && !command.flags.has(Flags::NO_AUTH) {
             return Err(NO_AUTH);
-        }
-        // Over `maxclients`, only another node of the cluster.
-        if session.client.is_spare
-            && !command.flags.has(Flags::NO_AUTH)
-            && !OF_NODES.contains(&command.name)
-        {
-            self.metrics[Stat::ConnectionsRejected].increment();
-            session.ending = Ending::AfterReply;
-            return Err(TOO_MANY_CLIENTS);
         }
         // Commands that take over the connection or wait cannot be queued.
         if command.flags.has(Flags::NO_MULTI) && session.queues(command) {
@@ -307,27 +298,38 @@ impl Engine {
         }
         let Some(seq) = written else {
             session.depends_on = session.depends_on.max(tx.last_seq());
+            if session.access == Access::None {
+                session.access = Access::Read;
+            }
             return;
         };
         session.last_write = seq;
         session.last_write_epoch = persistence.own_epoch();
         session.depends_on = session.depends_on.max(seq);
         session.wrote = true;
+        session.access = Access::Wrote;
         session.probe.appended(seq);
     }
 }
 
-/// Takes the reply back if the client wants none. From the first write of a batch on, counts the replies that
-/// become errors if the log fails.
-fn end_reply(session: &mut Session, mark: Mark, reply: &mut Reply) {
-    if session.reply_mode.end() {
-        reply.rewind(&mark);
-    }
-    let answered = usize::from(reply.bytes().len() > mark.position());
-    match &mut session.uncertain_replies {
-        Some((_, replies)) => *replies += answered,
-        None if session.wrote => session.uncertain_replies = Some((mark, answered)),
-        None => {}
+impl Engine {
+    /// Takes the reply back if the client wants none. From the first write of a batch on, counts the replies that
+    /// become errors if the log fails.
+    fn end_reply(&self, session: &mut Session, mark: Mark, reply: &mut Reply) {
+        if session.reply_mode.end() {
+            reply.rewind(&mark);
+        }
+        let is_answered = reply.bytes().len() > mark.position();
+        if self.cluster.is_some() {
+            return session.note_answer(mark, is_answered);
+        }
+        match &mut session.uncertain_replies {
+            Some((_, replies)) => *replies += usize::from(is_answered),
+            None if session.wrote => {
+                session.uncertain_replies = Some((mark, usize::from(is_answered)));
+            }
+            None => {}
+        }
     }
 }
 
@@ -358,7 +360,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let _peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, addr) = listener.accept().unwrap();
-        let client = engine.clients.register(socket, addr, addr, 1, 0).unwrap();
+        let client = engine.clients.register(socket, addr, addr, 1).unwrap();
         let mut session = Session::new(&engine, client);
 
         let set = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n";

@@ -18,6 +18,7 @@
 //! see the data most just then. They may see writes that were answered with `-MISCONF` and that will be
 //! logged when there is space again.
 
+use super::confirm::{Needs, Unconfirmed, Verdict};
 use super::parking::{Parked, Parking, UncertainReplies};
 use super::{Engine, Persistence, Session};
 use crate::aof::log::LogError;
@@ -158,14 +159,20 @@ impl Engine {
     pub fn pass_gate(&self, session: &mut Session, reply: &mut Reply) -> Result<bool, SendError> {
         let needed = session.depends_on;
         self.wait_for_messages(session);
-        let passed = self.pass_or_park(session, reply);
+        let needs = self.needs(session, needed, session.wrote);
+        let passed = self.pass_or_park(session, reply, needs);
         if !session.notices.is_empty() {
             let notices = std::mem::take(&mut session.notices);
             if !matches!(passed, Ok(true)) {
                 session.client.wait_unparked();
             }
-            // A write that the log has refused is not announced.
-            if self.persistence.as_ref().is_none_or(|log| log.promised() >= needed) {
+            // A write that the log has refused, or the other nodes do not have, is not announced.
+            let is_confirmed = |persistence: &Persistence| {
+                let verdict = |needs: Needs| self.judge(persistence, &needs);
+                persistence.promised() >= needed
+                    && needs.is_none_or(|needs| verdict(needs) == Verdict::Leave)
+            };
+            if self.persistence.as_ref().is_none_or(is_confirmed) {
                 self.deliver_notices(notices, &mut session.last_message);
                 self.wait_for_messages(session);
             }
@@ -173,21 +180,40 @@ impl Engine {
         passed
     }
 
-    fn pass_or_park(&self, session: &mut Session, reply: &mut Reply) -> Result<bool, SendError> {
+    fn pass_or_park(
+        &self,
+        session: &mut Session,
+        reply: &mut Reply,
+        needs: Option<Needs>,
+    ) -> Result<bool, SendError> {
         session.probe.flush(&self.metrics);
         let began = session.probe.stopwatch;
         let needed = std::mem::take(&mut session.depends_on);
         let uncertain = session.uncertain_replies.take();
+        let unconfirmed = session.unconfirmed.take();
         session.wrote = false;
         let depends_on_nothing = needed == Seq(0) && reply.bytes().is_empty();
         let mut stages = None;
         if let Some(persistence) = &self.persistence
             && !depends_on_nothing
         {
-            match persistence.try_pass(needed, session.client.has_parked()) {
+            let mut outcome = persistence.try_pass(needed, session.client.has_parked());
+            if let Some(needs) = needs.as_ref().filter(|_| !matches!(outcome, GateOutcome::Park)) {
+                match self.judge(persistence, needs) {
+                    Verdict::Leave => {}
+                    Verdict::Wait => outcome = GateOutcome::Park,
+                    Verdict::Refuse => {
+                        self.refuse_unconfirmed(reply, unconfirmed);
+                        session.probe.unsettled.left(self, &session.client, began, stages);
+                        return Ok(true);
+                    }
+                }
+            }
+            match outcome {
                 GateOutcome::Open(own) => stages = own,
                 GateOutcome::Park => {
-                    self.park(persistence, session, reply, needed, uncertain)?;
+                    let errors = (uncertain, unconfirmed);
+                    self.park(persistence, session, reply, (needed, needs), errors)?;
                     return Ok(false);
                 }
                 GateOutcome::Failed(error) => refuse(reply, uncertain, &error),
@@ -202,8 +228,8 @@ impl Engine {
         persistence: &Persistence,
         session: &mut Session,
         reply: &mut Reply,
-        needed: Seq,
-        uncertain: Option<UncertainReplies>,
+        (needed, needs): (Seq, Option<Needs>),
+        (uncertain, unconfirmed): (Option<UncertainReplies>, Option<Unconfirmed>),
     ) -> Result<(), SendError> {
         let client = Arc::clone(&session.client);
         let limit = session.output_limit();
@@ -222,28 +248,41 @@ impl Engine {
             uncertain,
             limit,
             until: session.parked_until,
+            needs,
+            unconfirmed,
             began: session.probe.stopwatch,
             unsettled: std::mem::take(&mut session.probe.unsettled),
         });
         persistence.log.work.notify();
+        // What it waits for may have come just before it was parked.
+        self.release_parked_of_cluster();
         Ok(())
     }
 
     /// Sends the parked replies that may leave by now; to be called after a watermark has moved. `stages`
     /// says what that took. After an error all of them leave, those of writes as errors; reads go on, as
     /// everywhere while the log fails. Returns how many batches left.
-    pub(super) fn release_parked(
+    pub(crate) fn release_parked(
         &self,
         persistence: &Persistence,
         stages: &Result<Stages, LogError>,
     ) -> usize {
         let safe = persistence.promised();
-        let may_leave = |until| {
+        let judge = |parked: &Parked| {
+            if self.cluster.is_some() {
+                let judge = |needs| self.judge(persistence, needs);
+                return parked.needs.as_ref().map_or(Verdict::Leave, judge);
+            }
             // The log has been cut back below a record that a batch has read: it will never be safe.
-            stages.is_err() || until <= safe || until > persistence.log.appended()
+            let is_gone = parked.until > persistence.log.appended();
+            let leaves = stages.is_err() || parked.until <= safe || is_gone;
+            if leaves { Verdict::Leave } else { Verdict::Wait }
         };
-        persistence.gate.parking.leave(may_leave, |mut parked| {
-            if let Err(error) = stages
+        persistence.gate.parking.leave(judge, |mut parked, verdict| {
+            if verdict == Verdict::Refuse {
+                let unconfirmed = parked.unconfirmed.take();
+                self.refuse_unconfirmed(&mut parked.reply, unconfirmed);
+            } else if let Err(error) = stages
                 && parked.until > safe
             {
                 refuse(&mut parked.reply, parked.uncertain.take(), error);

@@ -4,6 +4,7 @@
 //! does. Out of scope: sockets (`server`), the meaning of a command (its handler).
 
 pub mod compactor;
+pub(crate) mod confirm;
 pub(crate) mod durability;
 pub(crate) mod execute;
 pub(crate) mod gate;
@@ -28,6 +29,7 @@ use crate::clients::pause::Pause;
 use crate::clock::{Stopwatch, UnixMillis, WallClock};
 use crate::cluster::progress::Progress;
 use crate::cluster::role::Role;
+use crate::cluster::shared::Cluster;
 use crate::config::{Config, Id};
 use crate::loading::Loading;
 use crate::memory::MemoryState;
@@ -59,6 +61,8 @@ pub struct Engine {
     pub clients: Clients,
     /// Leader or follower.
     pub role: Role,
+    /// The place among nodes that elect their leader, if this is one.
+    pub cluster: Option<Cluster>,
     /// The progress of reading data back.
     pub loading: Arc<Loading>,
     /// The progress of each follower.
@@ -109,6 +113,10 @@ impl Engine {
             let begun = persistence.begin_epoch(UnixMillis::now());
             begun.map_err(|error| RecoveryError::at(&persistence.dir)(error))?;
         }
+        let cluster = persistence
+            .as_ref()
+            .zip(config.cluster())
+            .map(|(persistence, settings)| Cluster::new(settings, &persistence.term()));
         let engine = Engine {
             store,
             persistence,
@@ -117,6 +125,7 @@ impl Engine {
             commands,
             clients: Clients::default(),
             role,
+            cluster,
             loading,
             followers: Progress::default(),
             config,
@@ -147,6 +156,12 @@ impl Engine {
         ] {
             self.shutdown.wakes(signal);
         }
+        if let Some(cluster) = &self.cluster {
+            self.shutdown.wakes(&cluster.peers.changed);
+        }
+        if let Some(cluster) = &self.cluster {
+            self.shutdown.wakes(&cluster.peers.changed);
+        }
         if let Some(persistence) = &self.persistence {
             self.shutdown.wakes(&persistence.log.written_moved);
             self.shutdown.wakes(&persistence.log.progress);
@@ -156,12 +171,6 @@ impl Engine {
     /// Milliseconds on this process's own clock, which no one can set. 0 is its start.
     pub fn uptime_ms(&self) -> u64 {
         self.uptime.micros() / 1000
-    }
-
-    /// How many connections more a member of a cluster accepts, for other nodes: in a failover all of them reconnect.
-    pub fn spare_connections(&self) -> usize {
-        const SPARE: usize = 64;
-        if self.config.is_in_cluster() { SPARE } else { 0 }
     }
 
     /// How many clients may be connected at once.

@@ -12,7 +12,8 @@
 //! - At most [`PARKED_MAX`] batches are parked. A connection that finds no room waits: for the disk, never
 //!   for a client.
 
-use crate::clients::Client;
+use super::confirm::{Needs, Unconfirmed, Verdict};
+use crate::clients::{Client, ClientId};
 use crate::clock::Stopwatch;
 use crate::config::OutputLimit;
 use crate::lock::{Mutex, rank};
@@ -20,6 +21,7 @@ use crate::observe::probe::Unsettled;
 use crate::protocol::{Mark, Reply};
 use crate::signal::Signal;
 use crate::store::effect::Seq;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
@@ -45,6 +47,10 @@ pub struct Parked {
     pub bytes: usize,
     /// They leave once the log is safe up to here.
     pub until: Seq,
+    /// What else they need, among nodes that elect their leader.
+    pub needs: Option<Needs>,
+    /// Those of them that become errors if they are not confirmed.
+    pub unconfirmed: Option<Unconfirmed>,
     /// Started when they came to the gate.
     pub began: Stopwatch,
     /// Commands among them whose time at the gate is to be recorded.
@@ -84,15 +90,39 @@ impl Parking {
         }
     }
 
-    /// Sends the batches that may leave, in order of arrival; returns how many.
-    pub fn leave(&self, may_leave: impl Fn(Seq) -> bool, send: impl FnMut(Parked)) -> usize {
+    /// True if a batch waits for a record after this one.
+    pub fn waits_beyond(&self, seq: Seq) -> bool {
+        self.len() > 0 && self.waiting.lock().iter().any(|parked| parked.until > seq)
+    }
+
+    /// Sends the batches that may leave or are refused, in order of arrival; returns how many.
+    pub fn leave(
+        &self,
+        judge: impl Fn(&Parked) -> Verdict,
+        mut send: impl FnMut(Parked, Verdict),
+    ) -> usize {
         let _in_order = self.leaving.lock();
         let mut waiting = self.waiting.lock();
-        let ready: Vec<Parked> = waiting.extract_if(.., |parked| may_leave(parked.until)).collect();
+        // The batches of one connection wait for different things, and leave in order nevertheless.
+        let mut staying: BTreeSet<ClientId> = BTreeSet::new();
+        let mut verdicts = Vec::new();
+        let leaves = |parked: &mut Parked| {
+            if staying.contains(&parked.client.id) {
+                return false;
+            }
+            let verdict = judge(parked);
+            if verdict == Verdict::Wait {
+                staying.insert(parked.client.id);
+            } else {
+                verdicts.push(verdict);
+            }
+            verdict != Verdict::Wait
+        };
+        let ready: Vec<Parked> = waiting.extract_if(.., leaves).collect();
         self.count.store(waiting.len(), SeqCst);
         drop(waiting);
         let count = ready.len();
-        ready.into_iter().for_each(send);
+        ready.into_iter().zip(verdicts).for_each(|(parked, verdict)| send(parked, verdict));
         self.left.notify();
         count
     }
@@ -107,32 +137,40 @@ mod tests {
 
     #[test]
     fn replies_leave_when_their_seq_is_passed_in_order_of_arrival() {
+        let (all, parking) = (Clients::default(), Parking::default());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let _peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (socket, addr) = listener.accept().unwrap();
-        let client = Clients::default().register(socket, addr, addr, 1, 0).unwrap();
-        let parking = Parking::default();
-        for until in [17, 19, 18, 17] {
+        let connect = || {
+            let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (socket, addr) = listener.accept().unwrap();
+            (peer, all.register(socket, addr, addr, 9).unwrap())
+        };
+        let clients: Vec<_> = (0..4).map(|_| connect()).collect();
+        // The second client has two batches.
+        for (until, client) in [17, 19, 18, 17, 18].into_iter().zip([0, 1, 2, 3, 1]) {
             parking.park(Parked {
-                client: Arc::clone(&client),
+                client: Arc::clone(&clients[client].1),
                 reply: Reply::new(Dialect::Resp2),
                 uncertain: None,
                 limit: OutputLimit::default(),
                 bytes: 0,
                 until: Seq(until),
+                needs: None,
+                unconfirmed: None,
                 began: Stopwatch::start(),
                 unsettled: Unsettled::default(),
             });
         }
         let leave = |safe: u64| {
             let mut left = Vec::new();
-            let count =
-                parking.leave(|until| until <= Seq(safe), |parked| left.push(parked.until.0));
+            let judge = |parked: &Parked| {
+                if parked.until <= Seq(safe) { Verdict::Leave } else { Verdict::Wait }
+            };
+            let count = parking.leave(judge, |parked, _| left.push(parked.until.0));
             assert_eq!(count, left.len());
             left
         };
         assert_eq!(leave(16), []);
-        assert_eq!((leave(18), parking.len()), (vec![17, 18, 17], 1));
-        assert_eq!((leave(19), parking.len()), (vec![19], 0));
+        assert_eq!((leave(18), parking.len()), (vec![17, 18, 17], 2), "the second one stays");
+        assert_eq!((leave(19), parking.len()), (vec![19, 18], 0), "in their order");
     }
 }

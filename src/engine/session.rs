@@ -1,6 +1,7 @@
 //! The state of one connection between its requests.
 
 use super::Engine;
+use super::confirm::{Access, Ran, Unconfirmed};
 use super::parking::UncertainReplies;
 use super::queue::{Queue, discarded};
 use super::table::Resolved;
@@ -136,6 +137,14 @@ pub struct Session {
     pub(crate) promised: Seq,
     /// The replies of this batch that become errors if the log fails.
     pub(crate) uncertain_replies: Option<UncertainReplies>,
+    /// Among nodes that elect their leader: where this batch began to run.
+    pub(super) ran: Ran,
+    /// What the running command did with the data.
+    pub(super) access: Access,
+    /// What the last command of this batch did that used data.
+    pub(super) last_access: Access,
+    /// The replies of this batch that become errors if they are not confirmed.
+    pub(super) unconfirmed: Option<Unconfirmed>,
     /// The seq that the last parked batch waits for; no lower than those of the batches parked before it.
     pub(crate) parked_until: Seq,
     /// The buffer for records, kept from one to the next.
@@ -174,6 +183,10 @@ impl Session {
             depends_on: Seq(0),
             promised: Seq(0),
             uncertain_replies: None,
+            ran: Ran::default(),
+            access: Access::None,
+            last_access: Access::None,
+            unconfirmed: None,
             parked_until: Seq(0),
             record: Vec::new(),
             pauses: Vec::new(),

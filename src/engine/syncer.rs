@@ -32,7 +32,7 @@ pub fn run(engine: &Engine) {
     let mut last_sync = Instant::now();
     while !persistence.is_stopping.load(SeqCst) {
         log.rotate_if_full();
-        if persistence.gate.parking.len() > 0 {
+        if awaits_sync(engine, persistence) {
             sync_for_parked(engine, persistence);
             continue;
         }
@@ -41,7 +41,7 @@ pub fn run(engine: &Engine) {
             Fsync::Always => Some(LOOK_EVERY),
             Fsync::Never => None,
         };
-        wait(persistence, interval, &mut last_sync);
+        wait(engine, persistence, interval, &mut last_sync);
         log.retry();
         if interval.is_some_and(|interval| last_sync.elapsed() >= interval) {
             // The log remembers a failure; the gate and INFO show it.
@@ -56,7 +56,12 @@ pub fn run(engine: &Engine) {
 
 /// Waits until a reply is parked, the interval is over, or the log or the policy has changed. While all is
 /// durable, no interval runs: the next one begins with the first write.
-fn wait(persistence: &Persistence, interval: Option<Duration>, last_sync: &mut Instant) {
+fn wait(
+    engine: &Engine,
+    persistence: &Persistence,
+    interval: Option<Duration>,
+    last_sync: &mut Instant,
+) {
     let (log, gate) = (&persistence.log, &persistence.gate);
     let policy = gate.policy.get();
     let failed = log.has_failed();
@@ -71,7 +76,7 @@ fn wait(persistence: &Persistence, interval: Option<Duration>, last_sync: &mut I
     };
     let begins = || is_idle && policy != Fsync::Always && !is_durable();
     log.work.wait_until(Some(deadline), || {
-        gate.parking.len() > 0
+        awaits_sync(engine, persistence)
             || begins()
             || log.is_full()
             || persistence.is_stopping.load(SeqCst)
@@ -82,6 +87,17 @@ fn wait(persistence: &Persistence, interval: Option<Duration>, last_sync: &mut I
     if is_idle {
         *last_sync = Instant::now();
     }
+}
+
+/// True if a sync frees parked replies. Among nodes that elect their leader, replies also wait for other nodes.
+fn awaits_sync(engine: &Engine, persistence: &Persistence) -> bool {
+    let Persistence { log, gate, .. } = persistence;
+    if engine.cluster.is_none() {
+        return gate.parking.len() > 0;
+    }
+    gate.policy.get() == Fsync::Always
+        && !log.has_failed()
+        && gate.parking.waits_beyond(log.durable())
 }
 
 /// Syncs once for all batches that are parked, then sends them.

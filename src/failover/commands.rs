@@ -25,8 +25,8 @@ pub const COMMANDS: &[Row] = &[
 ];
 
 /// The peers of this node, if it belongs to a cluster.
-fn peers_of(_engine: &Engine) -> Option<&Peers> {
-    None
+fn peers_of(engine: &Engine) -> Option<&Peers> {
+    engine.cluster.as_ref().map(|cluster| &*cluster.peers)
 }
 
 /// The connection becomes one of a member.

@@ -19,14 +19,31 @@
 //!
 //! Left out: one connection for both directions (which of the two dials, and what if it cannot?), and TLS.
 //!
-//! Reading order: `lines`, `dialled` (one address), [`peers`] (all of them), `accepted`, [`dialler`], `serve`, `commands`.
+//! The thread `cluster` hands what comes in to the election and does what it says (`driver`); the thread `cluster-log`
+//! syncs the log and begins epochs (`begin`). Without `cluster-nodes` none of them runs: then a person, a script or Redis
+//! Sentinel decides which node leads.
+//!
+//! Reading order: [`driver`], `begin`, `roles`; `lines`, `dialled` (one address), [`peers`] (all of them), `accepted`, [`dialler`], `serve`, `commands`.
 
 mod accepted;
+mod begin;
 pub(crate) mod commands;
 mod dialled;
 pub mod dialler;
+pub mod driver;
 mod lines;
 pub mod peers;
+mod roles;
 mod serve;
 #[cfg(test)]
 mod tests;
+
+use crate::engine::Engine;
+use crate::replication::dial;
+
+/// The thread `peers`, if this node belongs to a cluster. Runs until shutdown.
+pub fn dial_peers(engine: &Engine) {
+    if let Some(cluster) = &engine.cluster {
+        dialler::run(&cluster.peers, &engine.shutdown, &|| dial::password(&engine.config));
+    }
+}

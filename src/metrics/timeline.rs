@@ -29,6 +29,8 @@ pub enum Step {
     Write,
     /// `fdatasync` of the log.
     Fsync,
+    /// Waiting until the node is known to lead, or a majority has the record.
+    Majority,
     /// Waiting until the followers have the record.
     Replicas,
     /// Handing the reply to the kernel.
@@ -36,7 +38,7 @@ pub enum Step {
 }
 
 /// All steps in their order, with their names.
-const STEPS: [(Step, &str); 10] = [
+const STEPS: [(Step, &str); 11] = [
     (Step::Parse, "parse"),
     (Step::Wait, "wait"),
     (Step::Lock, "lock"),
@@ -45,6 +47,7 @@ const STEPS: [(Step, &str); 10] = [
     (Step::Queue, "queue"),
     (Step::Write, "write"),
     (Step::Fsync, "fsync"),
+    (Step::Majority, "majority"),
     (Step::Replicas, "replicas"),
     (Step::Reply, "reply"),
 ];
@@ -104,12 +107,12 @@ impl Timeline {
         self.total
     }
 
-    /// Each step's name and microseconds, to a tenth; then their sum.
+    /// Each step's name and microseconds, to a tenth; then their sum. Only a node of a cluster waits for a majority.
     pub fn micros(&self) -> impl ExactSizeIterator<Item = (&'static str, f64)> {
-        let all: [_; STEPS.len() + 1] = std::array::from_fn(|at| match STEPS.get(at) {
-            Some((step, name)) => (*name, tenths(self.of(*step))),
-            None => ("total", tenths(self.total())),
-        });
+        let is_shown = |step: Step| step != Step::Majority || self.of(step) > 0;
+        let steps = STEPS.iter().filter(|(step, _)| is_shown(*step));
+        let steps = steps.map(|(step, name)| (*name, tenths(self.of(*step))));
+        let all: Vec<_> = steps.chain([("total", tenths(self.total()))]).collect();
         all.into_iter()
     }
 

@@ -8,13 +8,15 @@ use super::REDIS_VERSION;
 use super::figure::{Figure, fields, info, other, samples};
 use super::labelled::{
     build_info, by_command, by_error, by_limit, by_mode, by_replica, calls, command_fields,
-    durations, error_fields, follower_fields, percentile_fields,
+    durations, error_fields, follower_fields, member_fields, percentile_fields,
 };
 use super::samples::{RECORDS, SECONDS};
 use super::seen::Seen;
 use super::value::{Value, decimal, human, known, literal, number, ok_or_err, percent, text};
 use crate::aof::record::Position;
 use crate::clock::{self, UnixMillis};
+use crate::cluster::members::majority;
+use crate::cluster::shared::Cluster;
 use crate::config::Id;
 use crate::metrics::{Stat, process};
 use std::sync::atomic::Ordering::Relaxed;
@@ -33,7 +35,7 @@ pub(crate) static SECTIONS: &[(&str, bool, &[Figure])] = &[
     ("Commandstats", false, COMMANDS),
     ("Errorstats", true, ERRORS),
     ("Latencystats", false, &[fields(percentile_fields)]),
-    ("Cluster", true, &[info("cluster_enabled", |_| 0.into())]),
+    ("Cluster", true, CLUSTER),
     ("Keyspace", true, KEYSPACE),
 ];
 
@@ -41,6 +43,29 @@ pub(crate) static SECTIONS: &[(&str, bool, &[Figure])] = &[
 pub(super) fn figures() -> impl Iterator<Item = &'static Figure> {
     SECTIONS.iter().flat_map(|(_, _, figures)| *figures)
 }
+
+/// Of the nodes that elect their leader. `cluster_enabled` speaks of Redis Cluster, which this is not.
+#[rustfmt::skip]
+const CLUSTER: &[Figure] = &[
+    info("cluster_enabled", |_| 0.into()),
+    info("kvstore_cluster_epoch", |s| s.of_cluster(|cluster| cluster.epoch().0)).status("cluster.epoch")
+        .gauge("kvstore_cluster_epoch", "The highest epoch that this node has promised."),
+    info("kvstore_cluster_leader", |s| s.of_cluster(|_| text(s.elected_leader()))).status("cluster.leader"),
+    info("kvstore_cluster_members", |s| s.of_cluster(|_| s.members().map_or(0, |members| members.voters.len()) as u64)).status("cluster.members")
+        .gauge("kvstore_cluster_members", "Nodes that vote."),
+    info("kvstore_cluster_quorum", |s| s.of_cluster(|_| s.members().map_or(0, |members| majority(members.voters.len())) as u64)).status("cluster.quorum")
+        .gauge("kvstore_cluster_quorum", "Votes that a leader needs."),
+    info("kvstore_cluster_commit", |s| s.of_cluster(Cluster::commit)).status("cluster.commit")
+        .gauge("kvstore_cluster_commit", "A majority has all records up to this one, as far as this node knows."),
+    info("kvstore_cluster_memory", |s| s.of_cluster(|_| text(s.log.as_ref().map(|log| log.persistence.term().memory.word().to_string())))).status("cluster.memory"),
+    info("kvstore_cluster_ack", |s| s.of_cluster(|cluster| literal(if cluster.waits_for_majority() { "majority" } else { "leader" }))).status("cluster.ack"),
+    info("kvstore_cluster_reads", |s| s.of_cluster(|cluster| literal(if cluster.reads_by_index() { "index" } else { "local" }))).status("cluster.reads"),
+    info("kvstore_cluster_elections", |s| s.of_cluster(|cluster| cluster.elections.get())).status("cluster.elections")
+        .counter("kvstore_cluster_elections_total", "Elections that this node has won."),
+    info("kvstore_cluster_stepdowns", |s| s.of_cluster(|cluster| cluster.stepdowns.get())).status("cluster.stepdowns")
+        .counter("kvstore_cluster_stepdowns_total", "Times that this node has led no longer."),
+    fields(member_fields),
+];
 
 #[rustfmt::skip]
 const SERVER: &[Figure] = &[

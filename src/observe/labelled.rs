@@ -3,6 +3,7 @@
 use super::REDIS_VERSION;
 use super::samples::{SECONDS, Samples};
 use super::seen::Seen;
+use crate::cluster::members::Voter;
 use crate::cluster::progress::Lag;
 use crate::config::Id;
 use crate::engine::Engine;
@@ -82,6 +83,22 @@ pub(super) fn follower_fields(seen: &Seen<'_>, page: &mut String) {
             follower.durable(),
         );
         field(page, format_args!("slave{number}"), value);
+    }
+}
+
+/// The members of the cluster, each with its part and, on the leader, how far it has come.
+pub(super) fn member_fields(seen: &Seen<'_>, page: &mut String) {
+    let Some(members) = seen.members() else { return };
+    let (leader, own) = (seen.elected_leader(), seen.engine.cluster.as_ref().map(|it| it.id));
+    let followers = seen.engine.followers.all();
+    for (number, Voter { id, address }) in members.voters.iter().enumerate() {
+        let part = if *address == leader { "leader" } else { "follower" };
+        let link = followers.iter().find(|follower| follower.node_id == id.to_string());
+        let lag = link.map(|link| seen.appended().0.saturating_sub(link.applied().0));
+        let lag = lag.map_or(String::new(), |lag| format!(",lag_records={lag}"));
+        let own = if own == Some(*id) { ",this_node" } else { "" };
+        let value = format_args!("id={id},address={address},part={part}{lag}{own}");
+        field(page, format_args!("kvstore_member{number}"), value);
     }
 }
 

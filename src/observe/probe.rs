@@ -89,6 +89,10 @@ pub struct Unsettled {
 }
 
 /// The first command of a batch that has to wait for the log.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one per session, and boxing it would cost each sampled command"
+)]
 #[derive(Debug, Default)]
 enum FirstWait {
     /// No command has to wait so far.

@@ -5,8 +5,10 @@ use super::value::Value;
 use crate::aof::files;
 use crate::aof::log::Log;
 use crate::cluster::link::LinkFigures;
+use crate::cluster::members::Members;
 use crate::cluster::progress::{Lag, ReplicaProgress};
 use crate::cluster::role::Role;
+use crate::cluster::shared::Cluster;
 use crate::config::Id;
 use crate::engine::compactor::Compactions;
 use crate::engine::{Engine, Persistence};
@@ -109,6 +111,24 @@ impl<'a> Seen<'a> {
     pub(super) fn of_link<T: Into<Value>>(&self, read: impl Fn(&Role) -> T) -> Value {
         let role = &self.engine.role;
         if role.is_follower() { read(role).into() } else { Value::None }
+    }
+
+    /// A figure of the cluster that this node belongs to, if it elects its leader.
+    pub(super) fn of_cluster<T: Into<Value>>(&self, read: impl Fn(&Cluster) -> T) -> Value {
+        self.engine.cluster.as_ref().map_or(Value::None, |cluster| read(cluster).into())
+    }
+
+    /// The newest members record.
+    pub(super) fn members(&self) -> Option<Members> {
+        self.log.as_ref().and_then(|log| log.log.members())
+    }
+
+    /// The address of the node that leads, as far as is known here; empty if none does.
+    pub(super) fn elected_leader(&self) -> String {
+        let own = self.engine.cluster.as_ref().filter(|_| !self.engine.role.is_follower());
+        let own = own.map(|cluster| cluster.settings.own.to_string());
+        let other = || self.engine.role.leader().map(|leader| leader.to_string());
+        own.or_else(other).unwrap_or_default()
     }
 
     /// Seconds since a moment of the process's clock.

@@ -14,7 +14,7 @@ use crate::metrics::timeline::Timeline;
 /// Entries of the slow log.
 const SLOW_SHOWN: usize = 8;
 /// Objects of figures: a figure's key in the table begins with the object's name and a dot.
-const OBJECTS: [&str; 6] = ["pubsub", "clients", "memory", "keys", "leader", "log"];
+const OBJECTS: [&str; 7] = ["pubsub", "clients", "memory", "keys", "leader", "log", "cluster"];
 
 /// The document. It contains keys and values only if `may_show_data`.
 pub fn page(engine: &Engine, state: &str, may_show_data: bool) -> String {
@@ -32,7 +32,8 @@ pub fn page(engine: &Engine, state: &str, may_show_data: bool) -> String {
         for object in OBJECTS {
             // A leader has no leader, and a pure cache has no log.
             let is_left_out = object == "leader" && !seen.engine.role.is_follower()
-                || object == "log" && seen.log.is_none();
+                || object == "log" && seen.log.is_none()
+                || object == "cluster" && engine.cluster.is_none();
             if !is_left_out {
                 json.key(object, |json| json.object(|json| write_figures(seen, object, json)));
             }

@@ -95,6 +95,10 @@ fn pass_gate(
         .map_err(|error| gate::misconf(&error))?;
     timeline.pass_gate(session.probe.stopwatch.nanos(), stages.write, stages.fsync);
     timeline.records = stages.records;
+    let watch = Stopwatch::start();
+    if engine.confirm_now(session, persistence)? {
+        timeline.add(Step::Majority, watch.nanos());
+    }
     let began = session.probe.stopwatch;
     session.probe.unsettled.left(engine, &session.client, began, Some(stages));
     (session.depends_on, session.uncertain_replies, session.wrote) = (Seq(0), None, false);

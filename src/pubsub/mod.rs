@@ -51,6 +51,7 @@ pub(crate) mod classes;
 pub(crate) mod commands;
 pub(crate) mod delivery;
 pub(crate) mod glob;
+pub(crate) mod held;
 mod lane;
 pub(crate) mod notify;
 mod subscriptions;
@@ -61,6 +62,7 @@ pub use subscriptions::{Subscriber, Subscriptions};
 
 use crate::lock::RwLock;
 use glob::Pattern;
+use held::Held;
 use lane::{LANES, Lane};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -90,6 +92,8 @@ type List = Arc<Vec<Arc<Subscription>>>;
 pub struct PubSub {
     registry: RwLock<Registry>,
     lanes: [Lane; LANES],
+    /// Messages and events that wait for a majority.
+    held: Held,
 }
 
 #[derive(Debug, Default)]

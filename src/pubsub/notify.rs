@@ -59,7 +59,7 @@ impl Engine {
     /// this server's followers.
     pub fn deliver_forwarded(&self, channel: &[u8], payload: &[u8]) {
         self.forward(channel, payload);
-        self.deliver_and_wait(self.pubsub.address(channel, payload).map(Notice::Message));
+        self.deliver_when_committed(self.pubsub.address(channel, payload).map(Notice::Message));
     }
 
     fn enabled_classes(&self) -> Classes {
@@ -77,11 +77,11 @@ impl Engine {
     /// Publishes events that no client's command caused: of the sweeper, of eviction and of a leader's
     /// records. No lock may be held.
     pub fn publish_events(&self, events: Vec<Event>) {
-        self.deliver_and_wait(events.into_iter().map(Notice::Event));
+        self.deliver_when_committed(events.into_iter().map(Notice::Event));
     }
 
-    /// Returns after the notices have been sent.
-    fn deliver_and_wait(&self, notices: impl IntoIterator<Item = Notice>) {
+    /// Sends all notices in order, and returns after they have been sent.
+    pub(super) fn deliver_and_wait(&self, notices: impl IntoIterator<Item = Notice>) {
         let mut last = LastMessage::default();
         self.deliver_notices(notices, &mut last);
         self.as_sender(|send| self.pubsub.wait_sent(&last, send));

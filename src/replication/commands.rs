@@ -65,6 +65,9 @@ const PROMOTE_MS: u64 = 10_000;
 fn replicaof(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let ServerCall { engine, reply, .. } = call;
     if args.is(1, "no") && args.is(2, "one") {
+        if engine.cluster.is_some() {
+            return promote_within(call, PROMOTE_MS);
+        }
         engine.lead()?;
         reply.ok();
         return Ok(());
@@ -88,7 +91,6 @@ fn replicaof(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
 
 /// Asks the leader, over the link, to hand over. The threads of the link do it.
 fn promote(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
-    let ServerCall { engine, reply, .. } = call;
     let timeout = match args.get(1) {
         Some(millis) => positive(millis)?,
         None => PROMOTE_MS,
@@ -96,9 +98,20 @@ fn promote(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     if args.len() > 2 {
         return Err(Failure::arity("promote"));
     }
+    promote_within(call, timeout)
+}
+
+fn promote_within(call: &mut ServerCall<'_>, timeout: u64) -> Result<(), Failure> {
+    let ServerCall { engine, reply, .. } = call;
     if !engine.role.is_follower() {
         reply.simple("OK this node leads already");
         return Ok(());
+    }
+    if !engine.role.link_is_up() && engine.cluster.is_some() {
+        return Err(Failure::fixed(
+            "ERR the link to the leader is down, so it cannot hand over; without a leader the nodes elect one by \
+             themselves",
+        ));
     }
     if !engine.role.link_is_up() {
         return Err(Failure::fixed(

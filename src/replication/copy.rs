@@ -119,7 +119,8 @@ fn receive_log(
                     acked = Instant::now();
                     let (applied, durable) = (Seq(0), Seq(0));
                     let bytes = incoming.received();
-                    let ack = Ack { received: last.seq, applied, durable, bytes, clock: 0 };
+                    let ack =
+                        Ack { received: last.seq, applied, durable, bytes, clock: 0, epoch: None };
                     incoming.socket().write_all(&ack.line())?;
                 }
                 heard(incoming.read()?);
@@ -160,8 +161,14 @@ impl Alive {
             && let Ok(socket) = &mut self.socket
         {
             self.told = Instant::now();
-            let ack =
-                Ack { received: Seq(0), applied: Seq(0), durable: Seq(0), bytes: 0, clock: 0 };
+            let ack = Ack {
+                received: Seq(0),
+                applied: Seq(0),
+                durable: Seq(0),
+                bytes: 0,
+                clock: 0,
+                epoch: None,
+            };
             let _ = socket.write_all(&ack.line());
         }
     }

@@ -204,6 +204,7 @@ mod tests {
             behind_ms: 0,
             echo: 9,
             hops: 0,
+            commit: None,
         };
         for (epoch, payload) in [
             (1, &b"*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n"[..]),

@@ -13,9 +13,12 @@
 use super::feed::{Feed, Found, judge};
 use super::sender::Sender;
 use super::twins;
-use super::wire::{self, Ack, Answer, DECLINE, HANDOVER, LINE_LEN_MAX, Request};
+use super::wire::{self, Ack, Answer, DECLINE, Elected, HANDOVER, LINE_LEN_MAX, Request};
+use crate::aof::record::Epoch;
+use crate::cluster::message::Input;
 use crate::cluster::progress::{LinkId, ReplicaProgress};
-use crate::config::Id;
+use crate::cluster::shared::Cluster;
+use crate::cluster::term::NodeId;
 use crate::engine::{Client, Engine, Persistence};
 use crate::error::{Failure, Kind};
 use crate::metrics::Stat;
@@ -24,7 +27,6 @@ use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::Duration;
 
 /// The sender writes to one socket and keeps its buffer on the heap.
 const STACK_BYTES: usize = 128 << 10;
@@ -56,6 +58,7 @@ pub fn serve(
         return Err(refusal.of_kind(Kind::Unavailable));
     }
     let node_id = &request.node_id;
+    let elected = elected(engine, request)?;
     let claimed = twins::claim(engine, client, request);
     let _claimed = claimed.map_err(|other| copied(engine, client, node_id, &other))?;
     let failed = |error: io::Error| Failure::new(format!("ERR cannot read the log: {error}"));
@@ -78,13 +81,34 @@ pub fn serve(
         engine.clients.changed.notify();
     }
     let limit = engine.config.output_limit(client.class());
-    if client.outbox.send(&answer.line(request, end), 0, limit).is_err() {
+    if client.outbox.send(&answer.line(request, end, elected.as_ref()), 0, limit).is_err() {
         return Ok(true);
     }
     let Some(feed) = feed else { return Ok(false) };
     client.outbox.drain();
     link(engine, persistence, client, request, feed, early);
     Ok(true)
+}
+
+/// Says who answers, in a cluster, where only the node that was elected does. A follower that belongs to no cluster is
+/// answered, too.
+fn elected(engine: &Engine, request: &Request) -> Result<Option<Elected>, Failure> {
+    let Some(cluster) = &engine.cluster else { return Ok(None) };
+    let refusal = |text: String| Err(Failure::new(text).of_kind(Kind::Unavailable));
+    let own = engine.persistence.as_ref().and_then(|persistence| persistence.term().cluster);
+    let (theirs, epoch) = request.cluster.unwrap_or((None, cluster.led()));
+    if theirs.is_some() && theirs != own {
+        return refusal("ERR this node belongs to another cluster".to_string());
+    }
+    let led = cluster.led();
+    if led == Epoch(0) || led != epoch {
+        let own = cluster.epoch().0;
+        return refusal(format!(
+            "ERR this node does not lead epoch {}; it is in epoch {own}",
+            epoch.0
+        ));
+    }
+    Ok(request.cluster.map(|_| Elected { id: cluster.id, epoch: led }))
 }
 
 /// The refusal of a follower whose node id is that of another connected one.
@@ -124,9 +148,11 @@ fn link(
     let follower = ReplicaProgress::new(link, node_id, address, !is_copy, seq, now);
     let registration = followers.register(follower);
     let follower = &registration.follower;
+    let _linked = Linked::begin(engine, request);
     let done = AtomicBool::new(false);
+    let epoch = engine.cluster.as_ref().map(Cluster::led);
     thread::scope(|scope| {
-        let sender = Sender { engine, persistence, client, follower, done: &done };
+        let sender = Sender { engine, persistence, client, follower, done: &done, epoch };
         let spawned = thread::Builder::new()
             .name(format!("repl-out-{}", client.id.0))
             .stack_size(STACK_BYTES)
@@ -149,9 +175,31 @@ fn link(
     });
 }
 
+/// Tells the election that a node's link works, until it ends.
+struct Linked<'e>(Option<(&'e Cluster, NodeId)>);
+
+impl<'e> Linked<'e> {
+    fn begin(engine: &'e Engine, request: &Request) -> Linked<'e> {
+        let id = request.cluster.and_then(|_| NodeId::parse(&request.node_id));
+        let linked = engine.cluster.as_ref().zip(id);
+        if let Some((cluster, id)) = linked {
+            cluster.inbox.put(Input::Linked(id, true));
+        }
+        Linked(linked)
+    }
+}
+
+impl Drop for Linked<'_> {
+    fn drop(&mut self) {
+        if let Some((cluster, id)) = self.0 {
+            cluster.inbox.put(Input::Linked(id, false));
+        }
+    }
+}
+
 /// Reads acknowledgements until the link ends. Returns why it did.
 fn read_acks(engine: &Engine, client: &Client, follower: &ReplicaProgress, early: &[u8]) -> String {
-    let timeout = Duration::from_secs(engine.config.int(Id::ReplTimeout) as u64);
+    let timeout = engine.link_timeout();
     let socket = client.outbox.socket();
     if let Err(error) = socket.set_read_timeout(Some(timeout)) {
         return error.to_string();
@@ -200,7 +248,7 @@ fn take_line(engine: &Engine, follower: &ReplicaProgress, line: &[u8]) -> Result
         }
         return Ok(());
     }
-    let Ack { received, applied, durable, bytes, clock } = Ack::parse(line).ok_or(NO_ACK)?;
+    let Ack { received, applied, durable, bytes, clock, epoch } = Ack::parse(line).ok_or(NO_ACK)?;
     let now = engine.uptime_ms();
     follower.record_clock(clock, now);
     if follower.stream_is_corrupt(bytes, received) {
@@ -210,5 +258,10 @@ fn take_line(engine: &Engine, follower: &ReplicaProgress, line: &[u8]) -> Result
         follower.online.store(true, Relaxed);
     }
     engine.followers.acknowledge(follower, applied, durable, now);
+    if let (Some(cluster), Some(epoch)) = (&engine.cluster, epoch)
+        && let Some(id) = NodeId::parse(&follower.node_id)
+    {
+        cluster.inbox.put(Input::Acked(id, epoch, applied));
+    }
     Ok(())
 }

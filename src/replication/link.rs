@@ -18,11 +18,15 @@ use super::dial::{Purpose, connect_to};
 use super::incoming::{Incoming, Item, LinkError};
 use super::wire::{self, Ack, DECLINE, HANDOVER, Heartbeat};
 use crate::aof::record::Position;
+use crate::cluster::message::Input;
+use crate::cluster::shared::Cluster;
 use crate::cluster::state::{FollowTarget, LeaderAddr};
-use crate::config::{Fsync, Id};
+use crate::cluster::term::Memory;
+use crate::config::Fsync;
 use crate::engine::{Engine, Persistence};
 use crate::rarely::Rarely;
 use crate::store::Event;
+use crate::store::effect::Seq;
 use crossbeam_channel::bounded;
 use std::convert::Infallible;
 use std::io::{self, Write};
@@ -92,6 +96,10 @@ impl LeaderLink<'_> {
                 continue;
             }
             self.report_error(&error);
+            if let Some(cluster) = &self.engine.cluster {
+                // An elected leader is there, and its followers are few.
+                wait = Duration::from_millis((cluster.settings.timeout_ms / 10).max(20));
+            }
             let jitter = fastrand::u64(..=wait.as_millis() as u64);
             let deadline = Instant::now() + wait / 2 + Duration::from_millis(jitter / 2);
             role.changed.wait_until(Some(deadline), || self.is_over());
@@ -121,13 +129,13 @@ impl LeaderLink<'_> {
         self.persistence.log.check().map_err(LinkError::own)?;
         self.persistence.check_directory().map_err(LinkError::own)?;
         let mut incoming = Incoming::new(self.dial()?);
-        self.agree(&mut incoming)?;
-        self.stream(&mut incoming)
+        let end = self.agree(&mut incoming)?;
+        self.stream(&mut incoming, end)
     }
 
     fn dial(&self) -> io::Result<TcpStream> {
         let socket = self.connect()?;
-        let timeout = Duration::from_secs(self.engine.config.int(Id::ReplTimeout) as u64);
+        let timeout = self.engine.link_timeout();
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(timeout))?;
         socket.set_write_timeout(Some(timeout))?;
@@ -157,13 +165,15 @@ impl LeaderLink<'_> {
         dialled_rx.try_recv().unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()))
     }
 
-    /// Applies records for as long as they come.
-    fn stream(&self, incoming: &mut Incoming) -> Result<Infallible, LinkError> {
+    /// Applies records for as long as they come. The leader's log ended at `end` when it answered.
+    fn stream(&self, incoming: &mut Incoming, end: Seq) -> Result<Infallible, LinkError> {
         let role = &self.engine.role;
         role.link_came_up(self.engine.uptime_ms());
         let mut asked = None;
         let mut acked = None::<Instant>;
         let mut told = None;
+        let mut members = self.persistence.log.members().map(|members| members.seq);
+        let mut catching_up = Some(end);
         while !self.engine.shutdown.is_requested() {
             // The first time, a copy may have left something in the buffer.
             let has_heartbeat = self.apply_waiting(incoming)?;
@@ -172,6 +182,8 @@ impl LeaderLink<'_> {
             // A heartbeat without news is answered now and then. In the middle of a large record, too, the
             // leader must know that this node is alive.
             let news = Some((self.persistence.promised(), self.persistence.log.durable()));
+            self.follow_members(&mut members)?;
+            self.note_caught_up(&mut catching_up)?;
             let has_news = has_heartbeat && told != news;
             if has_news || acked.is_none_or(|at| at.elapsed() >= copy::ACK_EVERY) {
                 acked = Some(Instant::now());
@@ -235,6 +247,9 @@ impl LeaderLink<'_> {
                     self.announce(events)?;
                     self.engine.deliver_forwarded(channel, payload);
                 }
+                Item::Lead(seq) if let Some(cluster) = self.offered(seq, last.seq) => {
+                    cluster.inbox.put(Input::Promote);
+                }
                 Item::Lead(seq) if seq == last.seq => {
                     if self.engine.role.accept_offer(self.target) {
                         return Err(LinkError::Lead);
@@ -243,8 +258,11 @@ impl LeaderLink<'_> {
                 }
                 Item::Lead(_) => return Err(LinkError::Garbled("a handover")),
                 Item::Record(header, record) => {
-                    let applied = self.engine.apply_record(self.persistence, &header, record);
-                    events.extend(applied.map_err(|malformed| LinkError::Garbled(malformed.0))?);
+                    let epoch = self.target.elected.map(|(_, epoch)| epoch);
+                    let applied =
+                        self.engine.apply_record(self.persistence, &header, record, epoch);
+                    let applied = applied.map_err(|malformed| LinkError::Garbled(malformed.0))?;
+                    events.extend(applied.ok_or(LinkError::Again)?);
                     last = Position { seq: header.seq, epoch: header.epoch, crc: header.crc };
                 }
             }
@@ -252,9 +270,15 @@ impl LeaderLink<'_> {
         }
     }
 
+    /// The cluster in which this node may ask for votes now, because the leader wants to hand over to it.
+    fn offered(&self, seq: Seq, last: Seq) -> Option<&Cluster> {
+        self.engine.cluster.as_ref().filter(|_| seq == last)
+    }
+
     fn record_heartbeat(&self, heartbeat: &Heartbeat) {
-        let Heartbeat { seq, behind_ms, echo, hops, .. } = *heartbeat;
+        let Heartbeat { seq, behind_ms, echo, hops, commit, .. } = *heartbeat;
         let role = &self.engine.role;
+        self.engine.heard_commit(commit);
         let now = self.engine.uptime_ms();
         role.figures.lock().leader_seq = seq;
         role.freshness.heartbeat(seq, behind_ms, echo, now);
@@ -281,6 +305,37 @@ impl LeaderLink<'_> {
         self.engine.role.figures.lock().error = Some(text);
     }
 
+    /// Another members record may have come in. Before anything after it is acknowledged, it is durable what an
+    /// acknowledgement means.
+    fn follow_members(&self, known: &mut Option<Seq>) -> Result<(), LinkError> {
+        let Some(cluster) = &self.engine.cluster else { return Ok(()) };
+        let newest = self.persistence.log.members().map(|members| members.seq);
+        if *known != newest {
+            if !cluster.inbox.order(Input::Members(None)) {
+                return Err(LinkError::own("the file 'node' cannot be written"));
+            }
+            *known = newest;
+        }
+        Ok(())
+    }
+
+    /// A node that may have forgotten records is whole again when it has, durably, all that its leader had when the
+    /// link came up.
+    fn note_caught_up(&self, target: &mut Option<Seq>) -> Result<(), LinkError> {
+        let (Some(cluster), Some((_, epoch))) = (&self.engine.cluster, self.target.elected) else {
+            return Ok(());
+        };
+        let log = &self.persistence.log;
+        if target.is_some_and(|target| log.appended() >= target) {
+            *target = None;
+            if self.persistence.term().memory == Memory::Recovering {
+                log.sync().map_err(LinkError::own)?;
+                cluster.inbox.put(Input::CaughtUp(epoch));
+            }
+        }
+        Ok(())
+    }
+
     /// Makes what was applied as safe as this node's policy says.
     fn make_safe(&self) -> Result<(), LinkError> {
         let log = &self.persistence.log;
@@ -301,7 +356,13 @@ impl LeaderLink<'_> {
             durable: log.durable(),
             // 0 would mean that the clock is unknown.
             clock: self.engine.uptime_ms().max(1),
+            // Read after the records: what was acknowledged in an epoch was there before a later one was adopted.
+            epoch: self.engine.cluster.as_ref().map(Cluster::epoch),
         };
+        let is_silent = self.engine.cluster.as_ref().is_some_and(Cluster::is_silent);
+        if !self.is_bound() || is_silent {
+            return Err(LinkError::Again);
+        }
         Ok(incoming.socket().write_all(&ack.line())?)
     }
 }

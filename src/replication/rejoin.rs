@@ -13,8 +13,9 @@ use super::incoming::{Incoming, LinkError};
 use super::link::LeaderLink;
 use super::replacement::{self, Pending, Purpose};
 use super::truncate;
-use super::wire::{Answer, Request};
+use super::wire::{Answer, Elected, Request};
 use crate::aof::record::Position;
+use crate::cluster::message::Input;
 use crate::cluster::state::LeaderAddr;
 use crate::config::Id;
 use crate::engine::Persistence;
@@ -26,8 +27,8 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Each round goes back by an epoch at least; beyond these, a full copy is cheaper.
 const ROUNDS_MAX: usize = 64;
 impl LeaderLink<'_> {
-    /// Agrees with the leader on where to go on.
-    pub fn agree(&self, incoming: &mut Incoming) -> Result<(), LinkError> {
+    /// Agrees with the leader on where to go on. Returns where the leader's log ended when it answered.
+    pub fn agree(&self, incoming: &mut Incoming) -> Result<Seq, LinkError> {
         self.resolve_copy()?;
         self.authenticate(incoming)?;
         let own = self.persistence.log.last();
@@ -39,15 +40,16 @@ impl LeaderLink<'_> {
             if let Some(refusal) = line.strip_prefix(b"-") {
                 return Err(LinkError::Refused(String::from_utf8_lossy(refusal).into_owned()));
             }
-            let answer = Answer::parse(&line, &request);
+            let elected = self.elected();
+            let answer = Answer::parse(&line, &request, elected.as_ref());
             let (answer, end) = answer.ok_or(LinkError::Garbled("an answer"))?;
             log::info!("the leader answers {answer:?}, for {} of epoch {}", ask.seq, ask.epoch.0);
             self.warn_of_end(end, own.seq);
             ask = match answer {
-                Answer::Continue(_) if ask == own => return Ok(()),
+                Answer::Continue(_) if ask == own => return Ok(end),
                 Answer::Continue(_) if ask.seq == Seq(0) => {
                     let base = copy::Base { seq: Seq(0), bytes: 0 };
-                    return self.copy(incoming, base, end);
+                    return self.copy(incoming, base, end).map(|()| end);
                 }
                 Answer::Continue(_) => {
                     self.give_up_after(ask.seq, own)?;
@@ -56,7 +58,7 @@ impl LeaderLink<'_> {
                     return Err(LinkError::Again);
                 }
                 Answer::Full { seq, bytes } => {
-                    return self.copy(incoming, copy::Base { seq, bytes }, end);
+                    return self.copy(incoming, copy::Base { seq, bytes }, end).map(|()| end);
                 }
                 Answer::Behind(at) | Answer::Diverged(at) if !self.shares(at) => {
                     self.earlier(at)?
@@ -127,13 +129,24 @@ impl LeaderLink<'_> {
         }
     }
 
+    fn elected(&self) -> Option<Elected> {
+        self.target.elected.map(|(id, epoch)| Elected { id, epoch })
+    }
+
+    /// True unless the leader was elected and its epoch is over: then its word counts for nothing any more.
+    pub(super) fn is_bound(&self) -> bool {
+        self.target.elected.is_none_or(|(_, epoch)| self.engine.is_in_epoch(epoch))
+    }
+
     fn request(&self, last: Position) -> Request {
         let config = &self.engine.config;
         let announced = config.int(Id::ReplicaAnnouncePort) as u16;
         let port = if announced > 0 { announced } else { self.engine.port.load(Relaxed) };
         let host = config.text(Id::ReplicaAnnounceIp);
         let (node_id, run_id) = (self.persistence.node_id.clone(), self.engine.run_id.clone());
-        Request { node_id, last, host, port, run_id }
+        let cluster = self.engine.cluster.as_ref();
+        let cluster = cluster.map(|cluster| (self.persistence.term().cluster, cluster.epoch()));
+        Request { node_id, last, host, port, run_id, cluster }
     }
 
     /// Given that the leader has another epoch at that record, the last of our records that the two histories
@@ -160,9 +173,12 @@ impl LeaderLink<'_> {
         let path = diverged::save(dir, last, end)?;
         self.persistence.aside.note_change();
         self.report_lost(&diverged::lost_after(dir, last, || ())?, &path);
-        let rewound = self.persistence.rewind(&self.engine.store, last, || self.starts_over());
+        let begins = || self.starts_over();
+        let bound = || self.is_bound();
+        let rewound = self.persistence.rewind(&self.engine.store, last, begins, bound);
         // None if a compaction has just made a base that is too new; the next try finds that.
         let Some(position) = rewound.map_err(LinkError::Own)? else { return Err(LinkError::Again) };
+        self.history_changed();
         log::warn!("the log goes on after record {}, as the leader's does", position.seq);
         Err(LinkError::Again)
     }
@@ -237,8 +253,15 @@ impl LeaderLink<'_> {
     /// Makes a complete copy this node's data. A shutdown stops it on the way.
     fn take_over(&self, purpose: &Purpose, working: impl FnMut()) -> Result<(), LinkError> {
         let (engine, persistence) = (self.engine, self.persistence);
+        // It begins with an older state: until this node has caught up, it lacks what it has acknowledged.
+        if let Some(cluster) = &engine.cluster
+            && !cluster.inbox.order(Input::Copies)
+        {
+            return Err(LinkError::own("the file 'node' cannot be written"));
+        }
         let begins = || self.starts_over();
-        let taken = persistence.take_over_copy(&engine.store, purpose, begins, working);
+        let bound = || self.is_bound();
+        let taken = persistence.take_over_copy(&engine.store, purpose, begins, bound, working);
         persistence.aside.note_change();
         if engine.shutdown.is_requested() {
             return Err(LinkError::Again);
@@ -246,8 +269,17 @@ impl LeaderLink<'_> {
         engine.loading.set_active(false);
         persistence.log.written_moved.notify();
         let position = taken.map_err(LinkError::Own)?;
+        self.history_changed();
         log::info!("a full copy of the leader's data has been taken over, up to {}", position.seq);
         Ok(())
+    }
+
+    /// Records were given up: the members and the commit are those of what is left.
+    fn history_changed(&self) {
+        if let Some(cluster) = &self.engine.cluster {
+            cluster.lower_commit(self.persistence.log.appended());
+            cluster.inbox.order(Input::Members(None));
+        }
     }
 
     /// From here on, reads are refused.

@@ -12,7 +12,7 @@ use super::replacement::{self, Pending, Purpose};
 use super::truncate;
 use crate::aof::log::Frozen;
 use crate::aof::outline;
-use crate::aof::record::{Header, Position};
+use crate::aof::record::{Epoch, Header, Position};
 use crate::aof::recovery;
 use crate::aof::recovery::RecoveryError;
 use crate::clock::UnixMillis;
@@ -20,9 +20,9 @@ use crate::engine::{Engine, Persistence};
 use crate::lock::MutexGuard;
 use crate::pubsub::notify;
 use crate::store::Event;
-use crate::store::Store;
 use crate::store::effect;
 use crate::store::effect::{Effect, Malformed, Seq};
+use crate::store::{Store, Tx};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
@@ -36,33 +36,44 @@ impl Engine {
     /// Applies a record of the leader's and adds it to this node's log, byte for byte, under the locks of
     /// all that it changes: readers see a transaction whole or not at all, here too. `record` is the whole
     /// record, which the caller has checked against the last one. Returns what subscribers are to be told
-    /// once the record is as safe as is promised.
+    /// once the record is as safe as is promised; None if the leader's `epoch`, by which it was elected, is over.
     pub fn apply_record(
         &self,
         persistence: &Persistence,
         header: &Header,
         record: &[u8],
-    ) -> Result<Vec<Event>, Malformed> {
+        epoch: Option<Epoch>,
+    ) -> Result<Option<Vec<Event>>, Malformed> {
         let payload = &record[record.len() - header.len as usize..];
         let mut keys = Vec::with_capacity(4);
         // All of it is judged before any of it is applied.
         outline::check(payload)?;
-        let mut tx = if effect::keys(payload, |key| keys.push(key))? {
+        let has_keys = effect::keys(payload, |key| keys.push(key))?;
+        // A later epoch is adopted with all shards locked, so a lock is needed to be sure that it is not.
+        let mut tx = if has_keys && !(keys.is_empty() && epoch.is_some()) {
             self.store.begin(keys.iter().copied(), true, || header.at)
         } else {
             self.store.begin_all(true, || header.at)
         };
+        if epoch.is_some_and(|epoch| !self.is_in_epoch(epoch)) {
+            return Ok(None);
+        }
         self.collect_events(&mut tx);
         effect::decode(payload, |effect| notify::apply(&mut tx, effect))?;
         tx.commit_record(|| persistence.log.append_record(header, record));
-        Ok(tx.take_events())
+        Ok(Some(tx.take_events()))
+    }
+
+    /// True if this node has adopted no later epoch. Certain while a shard is locked.
+    pub(super) fn is_in_epoch(&self, epoch: Epoch) -> bool {
+        self.cluster.as_ref().is_none_or(|cluster| cluster.epoch() == epoch)
     }
 }
 
 impl Persistence {
     /// Takes over a full copy that waits for this: from here on, this node's history is the leader's.
     /// `begins` is called once nothing stands in the way, and `working` now and then. An error leaves the old
-    /// log as it was.
+    /// log as it was. With all shards locked, `is_bound` is asked whether the leader's word still counts.
     ///
     /// # Panics
     /// As [`Persistence::rewind`].
@@ -71,13 +82,15 @@ impl Persistence {
         store: &Store,
         purpose: &Purpose,
         begins: impl FnOnce(),
+        is_bound: impl FnOnce() -> bool,
         mut working: impl FnMut(),
     ) -> Result<Position, String> {
         let _steady = self.hold_files(&mut working);
         let frozen = self.hold_log()?;
-        replacement::begin(&self.dir, purpose).map_err(|error| error.to_string())?;
         begins();
-        Ok(self.restart_from(store, frozen, working, |_| replacement::finish(&self.dir)))
+        let tx = hold_shards(store, is_bound)?;
+        replacement::begin(&self.dir, purpose).map_err(|error| error.to_string())?;
+        Ok(self.restart_from(tx, store, frozen, working, |_| replacement::finish(&self.dir)))
     }
 
     /// Cuts the log off after a record, and makes the state what it was there. What is cut off has been saved.
@@ -92,6 +105,7 @@ impl Persistence {
         store: &Store,
         last: Seq,
         begins: impl FnOnce(),
+        is_bound: impl FnOnce() -> bool,
     ) -> Result<Option<Position>, String> {
         let _steady = self.hold_files(&mut || ());
         if !truncate::can_rewind(&self.dir, last).map_err(|error| error.to_string())? {
@@ -99,12 +113,13 @@ impl Persistence {
         }
         let frozen = self.hold_log()?;
         begins();
+        let tx = hold_shards(store, is_bound)?;
         let cut = |frozen: &Frozen<'_>| {
             // First, so that the mark is never ahead of the log.
             frozen.set_mark(last)?;
             truncate::cut_after(&self.dir, last)
         };
-        Ok(Some(self.restart_from(store, frozen, || (), cut)))
+        Ok(Some(self.restart_from(tx, store, frozen, || (), cut)))
     }
 
     /// Waits until no other thread replaces or reads files; that may take as long as a whole compaction.
@@ -130,13 +145,14 @@ impl Persistence {
 
     fn restart_from(
         &self,
+        tx: Tx<'_>,
         store: &Store,
         frozen: Frozen<'_>,
         working: impl FnMut(),
         change: impl FnOnce(&Frozen<'_>) -> io::Result<()>,
     ) -> Position {
         let changed = change(&frozen).map_err(RecoveryError::at(&self.dir));
-        changed.and_then(|()| self.rebuild(store, frozen, working)).unwrap_or_else(|error| {
+        changed.and_then(|()| self.rebuild(tx, store, frozen, working)).unwrap_or_else(|error| {
             if self.loading.is_given_up() {
                 // The files are in order and all was synced; memory is a part of them, and is not seen any more.
                 return self.log.last();
@@ -148,11 +164,11 @@ impl Persistence {
 
     fn rebuild(
         &self,
+        mut tx: Tx<'_>,
         store: &Store,
         frozen: Frozen<'_>,
         mut working: impl FnMut(),
     ) -> Result<Position, RecoveryError> {
-        let mut tx = store.begin_all(true, UnixMillis::now);
         tx.apply(Effect::FlushAll);
         let mut records = 0u64;
         let recovered = recovery::load(&self.dir, &self.loading, |payload| {
@@ -174,6 +190,12 @@ impl Persistence {
         self.size_at_compaction.store(self.log.size(), Relaxed);
         Ok(last)
     }
+}
+
+/// Locks all shards, if the leader's word still counts then.
+fn hold_shards(store: &Store, is_bound: impl FnOnce() -> bool) -> Result<Tx<'_>, String> {
+    let tx = store.begin_all(true, UnixMillis::now);
+    if is_bound() { Ok(tx) } else { Err("the leader's epoch is over".to_string()) }
 }
 
 /// At the start, before the log is read: finishes taking over a full copy, or sets it aside if this node no

@@ -11,12 +11,12 @@ use super::cursor::Cursor;
 use super::feed::Feed;
 use super::wire::{self, Heartbeat, LEAD};
 use crate::aof::log::LogError;
-use crate::aof::record::Position;
+use crate::aof::record::{Epoch, Position};
 use crate::clock::UnixMillis;
 use crate::cluster::link::HOPS_MAX;
 use crate::cluster::progress::ReplicaProgress;
+use crate::cluster::shared::Cluster;
 use crate::cluster::state::LeaderAddr;
-use crate::config::Id;
 use crate::engine::{Client, Engine, Persistence};
 use crate::metrics::Stat;
 use crate::store::effect::Seq;
@@ -42,6 +42,8 @@ pub struct Sender<'e> {
     pub follower: &'e ReplicaProgress,
     /// The link has ended.
     pub done: &'e AtomicBool,
+    /// The epoch that this node leads, if it was elected: the link ends with it.
+    pub epoch: Option<Epoch>,
 }
 
 /// How far the sending has come.
@@ -59,6 +61,8 @@ struct State<'l> {
     last_beat: Instant,
     /// The record after which the follower has been told to lead.
     told_to_lead: Option<Seq>,
+    /// The commit that it was told last.
+    committed: Option<Seq>,
 }
 
 impl Sender<'_> {
@@ -81,7 +85,7 @@ impl Sender<'_> {
     }
 
     fn send_all(&self, feed: Feed<'_>) -> io::Result<()> {
-        let timeout = Duration::from_secs(self.engine.config.int(Id::ReplTimeout) as u64);
+        let timeout = self.engine.link_timeout();
         self.client.outbox.socket().set_write_timeout(Some(timeout))?;
         let state = &mut State {
             cursor: feed.cursor,
@@ -92,6 +96,7 @@ impl Sender<'_> {
             beaten: Seq(0),
             last_beat: Instant::now(),
             told_to_lead: None,
+            committed: None,
         };
         if let Some((file, len)) = feed.base {
             self.send_base(state, &file, len)?;
@@ -102,8 +107,8 @@ impl Sender<'_> {
             let is_done = self.is_done();
             self.send_log(state)?;
             let since = state.last_beat.elapsed();
-            let is_news = state.sent > state.beaten;
-            let hurry = is_news && (since >= BEAT_BUSY || self.engine.followers.is_awaited());
+            let is_news = state.sent > state.beaten || self.commit() > state.committed;
+            let hurry = is_news && (since >= BEAT_BUSY || self.is_awaited());
             if hurry || is_done || since >= BEAT_IDLE {
                 self.send_heartbeat(state)?;
             }
@@ -113,14 +118,19 @@ impl Sender<'_> {
             if self.follower.handover_requested.swap(false, Relaxed)
                 && !self.engine.role.is_follower()
             {
-                state.sent = self.hand_over(state)?;
+                if self.epoch.is_some() {
+                    self.offer(state)?;
+                } else {
+                    state.sent = self.hand_over(state)?;
+                }
             }
             // The link may have broken in the middle of handing over: then the follower must be told again.
             if self.must_tell_to_lead(state) {
                 self.send(state, &wire::seq_line(LEAD, state.sent))?;
                 state.told_to_lead = Some(state.sent);
             }
-            let pace = if state.sent > state.beaten { BEAT_BUSY } else { BEAT_IDLE };
+            let is_busy = state.sent > state.beaten || self.commit() > state.committed;
+            let pace = if is_busy { BEAT_BUSY } else { BEAT_IDLE };
             let wait = pace.saturating_sub(state.last_beat.elapsed());
             let is_over = || log.written() > state.sent || self.is_due(state);
             log.written_moved.wait_until(Some(Instant::now() + wait), is_over);
@@ -155,21 +165,52 @@ impl Sender<'_> {
     /// True if there is a reason to stop waiting for records.
     fn is_due(&self, state: &State<'_>) -> bool {
         self.is_done()
+            || self.commit() > state.committed && state.last_beat.elapsed() >= BEAT_BUSY
             || self.persistence.log.generation() != state.generation
             || self.follower.handover_requested.load(Relaxed)
             || self.must_tell_to_lead(state)
             || self.follower.has_messages()
-            || self.engine.followers.is_awaited() && state.sent > state.beaten
+            || self.is_awaited() && state.sent > state.beaten
     }
 
-    /// True if the link has ended, or is to end.
+    /// True if the link has ended, or is to end: also if this node does not lead the epoch any more in which the link
+    /// began.
     fn is_done(&self) -> bool {
-        self.done.load(Relaxed) || self.engine.followers.is_closing()
+        self.done.load(Relaxed) || self.engine.followers.is_closing() || self.led() != self.epoch
+    }
+
+    /// True if an acknowledgement is wanted at once: a client waits for it.
+    fn is_awaited(&self) -> bool {
+        let cluster = self.engine.cluster.as_ref();
+        self.engine.followers.is_awaited() || cluster.is_some_and(Cluster::waits_for_majority)
+    }
+
+    /// The epoch that this node leads, if nodes elect their leader here.
+    fn led(&self) -> Option<Epoch> {
+        self.engine.cluster.as_ref().map(Cluster::led)
+    }
+
+    /// What a majority has, if nodes elect their leader here.
+    fn commit(&self) -> Option<Seq> {
+        self.engine.cluster.as_ref().map(Cluster::commit)
     }
 
     fn must_tell_to_lead(&self, state: &State<'_>) -> bool {
         state.told_to_lead != Some(state.sent)
             && self.engine.role.has_handed_over(&self.follower.node_id, state.sent)
+    }
+
+    /// Lets the follower ask for votes: it gets the last record first, and writes are held meanwhile.
+    fn offer(&self, state: &mut State<'_>) -> io::Result<()> {
+        let log = &self.persistence.log;
+        log.check().map_err(own_error)?;
+        self.engine.begin_handover();
+        let last = log.appended();
+        self.send_up_to(state, last)?;
+        state.sent = last;
+        let ReplicaProgress { host, port, .. } = self.follower;
+        log::warn!("handing over to {host}:{port} after record {last}");
+        self.send(state, &wire::seq_line(LEAD, last))
     }
 
     /// Lets the follower lead: this node takes no more writes, sends the last record, and follows. Then the
@@ -233,10 +274,11 @@ impl Sender<'_> {
         let Position { seq, epoch, .. } = log.last();
         let echo = self.follower.clock(now);
         let unix_ms = UnixMillis::now().0;
-        let heartbeat = Heartbeat { epoch, seq, unix_ms, behind_ms, echo, hops };
+        let commit = self.commit();
+        let heartbeat = Heartbeat { epoch, seq, unix_ms, behind_ms, echo, hops, commit };
         self.send(state, &heartbeat.line())?;
         self.follower.record_checkpoint(state.sent_bytes, state.sent);
-        state.beaten = state.sent;
+        (state.beaten, state.committed) = (state.sent, commit);
         state.last_beat = Instant::now();
         Ok(())
     }

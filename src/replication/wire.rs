@@ -7,8 +7,8 @@
 //!                                        or    FULL <seq> <bytes> <end> <seal>            then a base, then records
 //!                                        or    DIVERGED <seq> <epoch> <crc> <end> <seal>  ask again
 //!                                        or    BEHIND <seq> <epoch> <crc> <end> <seal>    ask again later
-//!                                        ◀──   #! <epoch> <seq> <unix ms> <behind ms> <echo> <hops> <seal>
-//! ACK <received> <applied> <durable> <bytes> <clock> <seal> ──▶
+//!                                        ◀──   #! <epoch> <seq> <unix ms> <behind ms> <echo> <hops> [<commit>] <seal>
+//! ACK <received> <applied> <durable> <bytes> <clock> [<epoch>] <seal> ──▶
 //! HANDOVER <seq> <seal>                   ──▶
 //!                                        ◀──   #lead <seq> <seal>                   after the last record
 //! DECLINE <seq> <seal>                    ──▶   if no PROMOTE waits any more
@@ -17,13 +17,18 @@
 //!
 //! `<end>` is the leader's last record: a follower that has more logs a warning.
 //!
+//! Between nodes that elect their leader, a request ends with the follower's cluster and epoch, and an answer with
+//! the leader's cluster, id and epoch. The link is bound to that epoch.
+//!
 //! Each line ends in a seal, the CRC-32 of the text before it. The seal of an answer also covers the request
 //! as the leader understood it, so a bit that flips on the way there cannot cause a needless full copy.
 
 use crate::aof::numbers::{Words, canonical_number, hex, parse_crc};
 use crate::aof::record::{Epoch, Position};
 use crate::aof::sealed::{sealed, unsealed};
+use crate::cluster::term::{ClusterId, NodeId};
 use crate::store::effect::Seq;
+use std::fmt;
 
 /// No line is longer.
 pub const LINE_LEN_MAX: usize = 256;
@@ -42,6 +47,8 @@ pub struct Request {
     /// The process that asks, 40 hex digits; empty if it does not tell. Two processes with one node id have
     /// copies of one directory.
     pub run_id: String,
+    /// If its leader was elected: its cluster, once it has one, and its epoch.
+    pub cluster: Option<(Option<ClusterId>, Epoch)>,
 }
 
 impl Request {
@@ -49,6 +56,9 @@ impl Request {
     pub fn words(&self) -> Vec<Vec<u8>> {
         let mut words = self.sealed_words();
         words.push(self.run_id.clone().into_bytes());
+        if let Some((cluster, epoch)) = self.cluster {
+            words.extend([ClusterId::word(cluster), epoch.0.to_string()].map(String::into_bytes));
+        }
         words
     }
 
@@ -78,7 +88,14 @@ impl Request {
             .ok()
             .filter(|host| host.len() < 256 && host.as_bytes().iter().all(harmless))?;
         let run_id = String::from_utf8_lossy(words.next().unwrap_or_default()).into_owned();
-        valid.then_some(Request { node_id, last, host, port, run_id })
+        let cluster = match words.next() {
+            None => None,
+            Some(cluster) => {
+                let epoch = Epoch(canonical_number(words.next()?)?);
+                Some((ClusterId::parse_word(cluster)?, epoch))
+            }
+        };
+        valid.then_some(Request { node_id, last, host, port, run_id, cluster })
     }
 
     /// The context of an answer's seal.
@@ -108,19 +125,25 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// The line, with its end, from a leader whose log ends at `end`.
-    pub fn line(&self, request: &Request, end: Seq) -> Vec<u8> {
+    /// The line, with its end, from a leader whose log ends at `end`. It says who answers, if that node was elected.
+    pub fn line(&self, request: &Request, end: Seq, elected: Option<&Elected>) -> Vec<u8> {
         let text = match self {
             Answer::Continue(epoch) => format!("CONTINUE {}", epoch.0),
             Answer::Full { seq, bytes } => format!("FULL {seq} {bytes}"),
             Answer::Diverged(at) => format!("DIVERGED {}", words(at)),
             Answer::Behind(at) => format!("BEHIND {}", words(at)),
         };
-        sealed(format!("{text} {end}").as_bytes(), request.seal())
+        let elected = elected.map_or(String::new(), |elected| format!(" {elected}"));
+        sealed(format!("{text} {end}{elected}").as_bytes(), request.seal())
     }
 
-    /// Reads a line without its end, the answer to this request, and where the leader's log ends.
-    pub fn parse(line: &[u8], request: &Request) -> Option<(Answer, Seq)> {
+    /// Reads a line without its end, the answer to this request, and where the leader's log ends. `elected` is the node
+    /// that must have answered.
+    pub fn parse(
+        line: &[u8],
+        request: &Request,
+        elected: Option<&Elected>,
+    ) -> Option<(Answer, Seq)> {
         let text = unsealed(line, request.seal())?;
         let mut words = Words::of(text);
         let answer = match words.word()? {
@@ -130,7 +153,26 @@ impl Answer {
             b"BEHIND" => Answer::Behind(Position::read(&mut words)?),
             _ => return None,
         };
-        Some((answer, Seq(words.number()?)))
+        let end = Seq(words.number()?);
+        let by_elected = elected.is_none_or(|elected| {
+            elected.to_string().split(' ').all(|word| words.word() == Some(word.as_bytes()))
+        });
+        if by_elected { Some((answer, end)) } else { None }
+    }
+}
+
+/// A node that leads because it was elected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elected {
+    /// The node.
+    pub id: NodeId,
+    /// Its epoch.
+    pub epoch: Epoch,
+}
+
+impl fmt::Display for Elected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.id, self.epoch.0)
     }
 }
 
@@ -151,6 +193,8 @@ pub struct Heartbeat {
     /// Links between the sender and the node that leads: 0 from a leader; from a follower, one more than its
     /// own leader said. Where nodes follow each other in a circle it grows without end.
     pub hops: u64,
+    /// From a leader that was elected: a majority has all records up to this one.
+    pub commit: Option<Seq>,
 }
 
 /// The beginning of a heartbeat's line. No record begins so.
@@ -159,14 +203,17 @@ pub const HEARTBEAT: &[u8] = b"#! ";
 impl Heartbeat {
     /// The line, with its end.
     pub fn line(&self) -> Vec<u8> {
-        let Heartbeat { epoch, seq, unix_ms, behind_ms, echo, hops } = self;
-        sealed(format!("#! {} {seq} {unix_ms} {behind_ms} {echo} {hops}", epoch.0).as_bytes(), 0)
+        let Heartbeat { epoch, seq, unix_ms, behind_ms, echo, hops, commit } = self;
+        let commit = commit.map_or(String::new(), |commit| format!(" {commit}"));
+        let text = format!("#! {} {seq} {unix_ms} {behind_ms} {echo} {hops}{commit}", epoch.0);
+        sealed(text.as_bytes(), 0)
     }
 
     /// Reads a line without its end.
     pub fn parse(line: &[u8]) -> Option<Heartbeat> {
-        let [epoch, seq, unix_ms, behind_ms, echo, hops] = numbers(line, HEARTBEAT)?;
-        Some(Heartbeat { epoch: Epoch(epoch), seq: Seq(seq), unix_ms, behind_ms, echo, hops })
+        let ([epoch, seq, unix_ms, behind_ms, echo, hops], commit) = numbers_and(line, HEARTBEAT)?;
+        let (epoch, seq, commit) = (Epoch(epoch), Seq(seq), commit.map(Seq));
+        Some(Heartbeat { epoch, seq, unix_ms, behind_ms, echo, hops, commit })
     }
 }
 
@@ -183,20 +230,23 @@ pub struct Ack {
     pub bytes: u64,
     /// Milliseconds on the sender's own clock; 0 if it need not be echoed.
     pub clock: u64,
+    /// To a leader that was elected: the sender's epoch, read after the records above.
+    pub epoch: Option<Epoch>,
 }
 
 impl Ack {
     /// The line, with its end.
     pub fn line(&self) -> Vec<u8> {
-        let Ack { received, applied, durable, bytes, clock } = self;
-        sealed(format!("ACK {received} {applied} {durable} {bytes} {clock}").as_bytes(), 0)
+        let Ack { received, applied, durable, bytes, clock, epoch } = self;
+        let epoch = epoch.map_or(String::new(), |epoch| format!(" {}", epoch.0));
+        sealed(format!("ACK {received} {applied} {durable} {bytes} {clock}{epoch}").as_bytes(), 0)
     }
 
     /// Reads a line without its end.
     pub fn parse(line: &[u8]) -> Option<Ack> {
-        let [received, applied, durable, bytes, clock] = numbers(line, b"ACK ")?;
+        let ([received, applied, durable, bytes, clock], epoch) = numbers_and(line, b"ACK ")?;
         let [received, applied, durable] = [received, applied, durable].map(Seq);
-        Some(Ack { received, applied, durable, bytes, clock })
+        Some(Ack { received, applied, durable, bytes, clock, epoch: epoch.map(Epoch) })
     }
 }
 
@@ -214,7 +264,8 @@ pub fn seq_line(kind: &[u8], seq: Seq) -> Vec<u8> {
 
 /// Reads a line of this kind, without its end.
 pub fn parse_seq(kind: &[u8], line: &[u8]) -> Option<Seq> {
-    numbers(line, kind).map(|[seq]| Seq(seq))
+    let ([seq], None) = numbers_and(line, kind)? else { return None };
+    Some(Seq(seq))
 }
 
 /// The beginning of a message's line.
@@ -271,13 +322,17 @@ fn position<'a>(words: &mut impl Iterator<Item = &'a [u8]>) -> Option<Position> 
     Some(Position { seq, epoch, crc: parse_crc(words.next()?)? })
 }
 
-fn numbers<const N: usize>(line: &[u8], prefix: &[u8]) -> Option<[u64; N]> {
+/// The numbers of a line, and one more if there is one.
+fn numbers_and<const N: usize>(line: &[u8], prefix: &[u8]) -> Option<([u64; N], Option<u64>)> {
     let mut words = Words::after(prefix, unsealed(line, 0)?)?;
     let mut numbers = [0; N];
     for number in &mut numbers {
         *number = words.number()?;
     }
-    words.end(numbers)
+    match words.word() {
+        None => Some((numbers, None)),
+        Some(word) => words.end((numbers, Some(canonical_number(word)?))),
+    }
 }
 
 #[cfg(test)]
@@ -287,7 +342,7 @@ mod tests {
     fn request() -> Request {
         let last = Position { seq: Seq(9), epoch: Epoch(2), crc: 0xab };
         let (node_id, run_id) = ("0f".repeat(20), "1e".repeat(20));
-        Request { node_id, last, host: String::new(), port: 8080, run_id }
+        Request { node_id, last, host: String::new(), port: 8080, run_id, cluster: None }
     }
 
     /// The line reads back, and with any bit flipped it does not.
@@ -317,16 +372,23 @@ mod tests {
             Answer::Behind(Position { seq, epoch, crc: 7 }),
         ];
         for answer in answers {
-            check((answer, seq), answer.line(&request, seq), |line| Answer::parse(line, &request));
+            check((answer, seq), answer.line(&request, seq, None), |line| {
+                Answer::parse(line, &request, None)
+            });
         }
-        let ack =
-            Ack { received: seq, applied: Seq(1), durable: Seq(0), bytes: u64::MAX, clock: 5 };
-        check(ack, ack.line(), Ack::parse);
+        for epoch in [None, Some(epoch)] {
+            let (applied, durable) = (Seq(1), Seq(0));
+            let ack = Ack { received: seq, applied, durable, bytes: u64::MAX, clock: 5, epoch };
+            check(ack, ack.line(), Ack::parse);
+        }
         for kind in [HANDOVER, LEAD, DECLINE] {
             check(seq, seq_line(kind, seq), |line| parse_seq(kind, line));
         }
-        let heartbeat = Heartbeat { epoch, seq, unix_ms: 1, behind_ms: 2, echo: 3, hops: 4 };
-        check(heartbeat, heartbeat.line(), Heartbeat::parse);
+        for commit in [None, Some(Seq(7))] {
+            let (unix_ms, behind_ms, echo, hops) = (1, 2, 3, 4);
+            let heartbeat = Heartbeat { epoch, seq, unix_ms, behind_ms, echo, hops, commit };
+            check(heartbeat, heartbeat.line(), Heartbeat::parse);
+        }
     }
 
     #[test]
@@ -350,14 +412,29 @@ mod tests {
     fn an_answer_to_another_request_is_none() {
         let (asked, mut understood) = (request(), request());
         understood.last.seq = Seq(8);
-        let line = Answer::Continue(Epoch(1)).line(&understood, Seq(9));
-        assert_eq!(Answer::parse(&line[..line.len() - 2], &asked), None);
+        let line = Answer::Continue(Epoch(1)).line(&understood, Seq(9), None);
+        assert_eq!(Answer::parse(&line[..line.len() - 2], &asked, None), None);
+    }
+
+    #[test]
+    fn an_answer_of_another_leader_or_epoch_is_none() {
+        let (request, answer) = (request(), Answer::Continue(Epoch(1)));
+        let elected = Elected { id: NodeId([7; 20]), epoch: Epoch(3) };
+        let line = answer.line(&request, Seq(9), Some(&elected));
+        assert!(line.len() < LINE_LEN_MAX);
+        let parse = |by: Elected| Answer::parse(&line[..line.len() - 2], &request, Some(&by));
+        assert_eq!(parse(elected), Some((answer, Seq(9))));
+        assert_eq!(parse(Elected { id: NodeId([8; 20]), ..elected }), None);
+        assert_eq!(parse(Elected { epoch: Epoch(4), ..elected }), None);
+        let plain = answer.line(&request, Seq(9), None);
+        assert_eq!(Answer::parse(&plain[..plain.len() - 2], &request, Some(&elected)), None);
     }
 
     #[test]
     fn requests_read_back() {
-        for host in ["", "10.0.0.1"] {
-            let request = Request { host: host.to_string(), ..request() };
+        let clusters = [None, Some((None, Epoch(3))), Some((Some(ClusterId(0x9c)), Epoch(3)))];
+        for (host, cluster) in ["", "10.0.0.1", ""].into_iter().zip(clusters) {
+            let request = Request { host: host.to_string(), cluster, ..request() };
             let words = request.words();
             let read = Request::parse(words[1..].iter().map(Vec::as_slice));
             assert_eq!(read, Some(request));

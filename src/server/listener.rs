@@ -60,8 +60,7 @@ fn admit(pool: &Pool, socket: TcpStream, addr: SocketAddr) {
         return;
     }
     let local_addr = socket.local_addr().unwrap_or(addr);
-    let (max, spare) = (engine.maxclients(), engine.spare_connections());
-    match engine.clients.register(socket, addr, local_addr, max, spare) {
+    match engine.clients.register(socket, addr, local_addr, engine.maxclients()) {
         Err(socket) => refuse(engine, &socket),
         Ok(client) => {
             if let Err(reason) = pool.hand_over(Arc::clone(&client)) {

@@ -3,6 +3,7 @@
 //! Start: listen, show the status page, read the log, start the long-lived threads, accept. End, on
 //! SIGINT, SIGTERM or SHUTDOWN:
 //!
+//! 0. an elected leader hands over to another node
 //! 1. the link to a leader is cut and a load is given up: this node's log has come to its end
 //! 2. the listeners close: no new clients
 //! 3. each connection is closed for reading: its thread answers what it has received, then ends
@@ -22,8 +23,10 @@ mod threads;
 
 use crate::admin;
 use crate::aof::recovery::RecoveryError;
+use crate::cluster::shared::Cluster;
 use crate::config::{Config, Id};
 use crate::engine::{self, Engine};
+use crate::failover;
 use crate::loading::Loading;
 use crate::observe::http::{self, HttpState};
 use crate::replication;
@@ -108,6 +111,9 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
     let compactor = spawn("compactor", &engine, engine::compactor::run)?;
     // The link to a leader, if this node follows one.
     let link = spawn("repl-in", &engine, replication::link::run)?;
+    // The nodes elect their leader, if they are told of each other.
+    let electing = spawn("cluster", &engine, failover::driver::run)?;
+    let peers = spawn("peers", &engine, failover::dial_peers)?;
     // One thread accepts for each address.
     let pool = Arc::new(Pool::new(Arc::clone(&engine)));
     let mut accepting = Vec::new();
@@ -119,6 +125,8 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
 
     engine.shutdown.wait();
     log::info!("shutting down");
+    engine.hand_over_at_end();
+    engine.cluster.iter().for_each(Cluster::end);
     let timeout = Duration::from_secs(engine.config.int(Id::ShutdownTimeout) as u64);
     let deadline = Instant::now() + timeout;
     engine.loading.give_up();
@@ -129,7 +137,7 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
     in_time &= close_connections(&engine, timeout, deadline) && pool.end(with_grace(deadline));
     http.close();
     in_time &= end_all(&page, deadline);
-    in_time &= end_all(&[sweeper, compactor, link], deadline);
+    in_time &= end_all(&[sweeper, compactor, link, electing, peers], deadline);
     sync_last(&engine, &syncer, deadline);
     signals.end();
     log::info!("bye");
@@ -154,6 +162,9 @@ fn sync_last(engine: &Engine, syncer: &Thread, deadline: Instant) {
         );
         syncer.wait(None);
     }
+    if let Some(persistence) = engine.persistence.as_ref().filter(|_| engine.cluster.is_some()) {
+        persistence.note_clean_stop();
+    }
 }
 
 fn spawn(
@@ -169,8 +180,7 @@ fn spawn(
 fn limit_connections(engine: &Engine) {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let wanted = engine.config.int(Id::Maxclients) as u64;
-    let reserved = DESCRIPTORS_RESERVED + engine.spare_connections() as u64;
-    let needed = wanted + reserved;
+    let needed = wanted + DESCRIPTORS_RESERVED;
     let mut limit = getrlimit(Resource::Nofile);
     let hard = limit.maximum.unwrap_or(u64::MAX);
     if limit.current.is_some_and(|soft| soft < needed) {
@@ -181,7 +191,7 @@ fn limit_connections(engine: &Engine) {
     }
     let soft = limit.current.unwrap_or(u64::MAX);
     if soft < needed {
-        let possible = soft.saturating_sub(reserved).max(1);
+        let possible = soft.saturating_sub(DESCRIPTORS_RESERVED).max(1);
         engine.connections_possible.store(possible as usize, Relaxed);
         log::warn!(
             "maxclients is lowered from {wanted} to {possible}: this process may open only {soft} \

@@ -206,26 +206,29 @@ impl Server {
         server
     }
 
-    /// As `start`. The server dials these ports instead of others, see `replication::dial`.
-    pub fn start_routed(settings: &[(&str, &str)], route: &str) -> Server {
-        let dir = Arc::new(tempfile::tempdir().expect("a temporary directory"));
-        let mut command = Server::command();
-        command.env("KVSTORE_ROUTE", route);
-        let mut server = Server::spawn(&dir, command, settings);
+    /// As `start_in`, with these variables in its environment.
+    pub fn start_with(
+        dir: &Arc<tempfile::TempDir>,
+        settings: &[(&str, &str)],
+        environment: &[(&str, &str)],
+    ) -> Server {
+        let mut server = Server::spawn_with(dir, settings, environment);
         server.0.port = ready_port(&mut server.0);
         server
     }
 
     /// As `start_in`, without waiting until it is ready.
     pub fn spawn_in(dir: &Arc<tempfile::TempDir>, settings: &[(&str, &str)]) -> Server {
-        Server::spawn(dir, Server::command(), settings)
+        Server::spawn_with(dir, settings, &[])
     }
 
-    fn spawn(
+    fn spawn_with(
         dir: &Arc<tempfile::TempDir>,
-        mut command: Command,
         settings: &[(&str, &str)],
+        environment: &[(&str, &str)],
     ) -> Server {
+        let mut command = Server::command();
+        command.envs(environment.iter().copied());
         command.args(["serve", "--port", "0", "--bind", "127.0.0.1"]);
         for (name, value) in settings {
             command.arg(format!("--{name}")).arg(value);

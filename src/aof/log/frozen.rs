@@ -2,7 +2,7 @@
 //! been cut off or replaced.
 
 use super::segments::{SyncTurn, Writer};
-use super::{Log, LogError};
+use super::{Log, LogError, Pending};
 use crate::aof::outline::Outline;
 use crate::aof::record::{Epoch, Header, Position, ResumePoint};
 use crate::clock::UnixMillis;
@@ -21,12 +21,29 @@ impl Log {
     /// Begins an epoch: its first record, an empty one, is durable before this returns.
     pub fn begin_epoch(&self, epoch: Epoch, now: UnixMillis) -> Result<Position, LogError> {
         let mut pending = self.appender.pending.lock();
-        pending.epoch = epoch;
-        self.add(&mut pending, &[], crc32fast::hash(&[]), now);
-        let first = pending.last;
-        self.appender.outline.write().epochs.note(first);
+        let first = self.add_first(&mut pending, epoch, now);
         drop(pending);
         self.sync().map(|_| first)
+    }
+
+    /// As [`Log::begin_epoch`], for an epoch that this node was elected for: only if `is_mine` still holds while no
+    /// other record can be added. The record is not durable yet.
+    pub fn begin_epoch_if(
+        &self,
+        epoch: Epoch,
+        now: UnixMillis,
+        is_mine: impl FnOnce() -> bool,
+    ) -> Option<Position> {
+        let mut pending = self.appender.pending.lock();
+        let begins = pending.epoch < epoch && is_mine();
+        begins.then(|| self.add_first(&mut pending, epoch, now))
+    }
+
+    fn add_first(&self, pending: &mut Pending, epoch: Epoch, now: UnixMillis) -> Position {
+        pending.epoch = epoch;
+        self.add(pending, &[], crc32fast::hash(&[]), now);
+        self.appender.outline.write().epochs.note(pending.last);
+        pending.last
     }
 
     /// Adds a record of the leader's, byte for byte. The caller has checked it against [`Log::last`], and holds

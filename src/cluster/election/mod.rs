@@ -154,6 +154,11 @@ impl Election {
         matches!(&self.state, State::Leading(leading) if leading.has_live_quorum(now, self.timing.timeout))
     }
 
+    /// True if this leader lets another node lead.
+    pub fn is_handing_over(&self) -> bool {
+        matches!(&self.state, State::Leading(leading) if leading.handing_over.is_some())
+    }
+
     /// Rounds of heartbeats begun in the epoch that this node leads. A read that ran before the next one begins is
     /// confirmed by it.
     pub fn rounds_begun(&self) -> u64 {

@@ -103,6 +103,9 @@ pub fn answer(state: &HttpState, request: &Request<'_>, local: IpAddr) -> Answer
         },
         "/status.json" => Answer::typed(JSON, status_json(state)),
         "/healthz" => Answer::text(200, "ok"),
+        "/readyz" if request.query == "leader" && !leads(state) => {
+            Answer::text(503, "another node leads, or none")
+        }
         "/readyz" => ready(state),
         "/port" if request.asks_for_port && state.may_give_way => {
             state.give_way();
@@ -129,6 +132,11 @@ fn page() -> Answer {
 }
 
 /// A failed log does not make the server unready: without the reads, half a failure would become a whole one.
+/// True if this node takes writes. A load balancer finds the leader by it.
+fn leads(state: &HttpState) -> bool {
+    state.engine().is_some_and(|engine| !engine.role.is_follower())
+}
+
 fn ready(state: &HttpState) -> Answer {
     match state.state() {
         (_, Some(error)) => Answer::text(200, format!("ready, for reads only: {error}")),

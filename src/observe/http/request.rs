@@ -16,6 +16,8 @@ pub struct Request<'a> {
     pub method: &'a str,
     /// Without the query.
     pub path: &'a str,
+    /// What follows the path after a `?`, or empty.
+    pub query: &'a str,
     /// The Host header without the port. Optional in HTTP/1.0.
     pub host: Option<&'a str>,
     /// True if another kvstore asks us to give up the port.
@@ -56,8 +58,8 @@ fn parse_line(line: &str) -> Result<(Request<'_>, &str), Refusal> {
     if !target.starts_with('/') {
         return Err((400, "only a path can be asked for"));
     }
-    let path = target.split_once('?').map_or(target, |(path, _)| path);
-    Ok((Request { method, path, host: None, asks_for_port: false }, version))
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    Ok((Request { method, path, query, host: None, asks_for_port: false }, version))
 }
 
 /// Parses a header line, `Name: value`, into the request.
@@ -111,6 +113,7 @@ mod tests {
         let expected = Request {
             method: "GET",
             path: "/status.json",
+            query: "x=1",
             host: Some("localhost"),
             asks_for_port: false,
         };

@@ -1,0 +1,190 @@
+//! What the thread `cluster` has decided, as all other threads read it.
+//!
+//! ```text
+//! epoch    the highest one adopted: nothing older is appended, acknowledged or answered
+//! led      the epoch in which this node takes writes; 0: none
+//! fence    until then no other node leads                        (an OK under `ack leader`)
+//! commit   a majority has all records up to this one             (an OK under `ack majority`)
+//! rounds   heartbeats begun, and heard by a majority             (a read under `reads index`)
+//! ```
+//!
+//! Only that thread writes here, but for `led`, which the thread that begins an epoch sets, and a stricter policy, which
+//! counts from the append of its record on.
+
+use super::inbox::Inbox;
+use super::members::{Ack, Members, Reads};
+use super::term::{Millis, NodeId, Term};
+use crate::aof::record::Epoch;
+use crate::clock::boot_millis;
+use crate::config::ClusterSettings;
+use crate::failover::peers::Peers;
+use crate::lock::Mutex;
+use crate::metrics::Counter;
+use crate::store::effect::Seq;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+/// Rounds of heartbeats of one epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rounds {
+    /// The epoch that is led.
+    pub epoch: Epoch,
+    /// Those begun.
+    pub begun: u64,
+    /// The newest that a majority has heard.
+    pub confirmed: u64,
+}
+
+/// A node's place in its cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The settings.
+    pub settings: ClusterSettings,
+    /// This node.
+    pub id: NodeId,
+    /// The way to the thread `cluster`.
+    pub inbox: Arc<Inbox>,
+    /// The other nodes.
+    pub peers: Arc<Peers>,
+    epoch: AtomicU64,
+    led: AtomicU64,
+    fence: AtomicU64,
+    commit: AtomicU64,
+    rounds: Mutex<Rounds>,
+    waits_for_majority: AtomicBool,
+    reads_by_index: AtomicBool,
+    is_silent: AtomicBool,
+    has_ended: AtomicBool,
+    /// Elections that this node has won.
+    pub elections: Counter,
+    /// Times that it has led no longer.
+    pub stepdowns: Counter,
+}
+
+impl Cluster {
+    /// A node's place before it knows anything of the others.
+    pub fn new(settings: ClusterSettings, term: &Term) -> Cluster {
+        let inbox = Arc::new(Inbox::default());
+        let peers = Peers::new(&settings, term.id, term.cluster, Arc::clone(&inbox));
+        let is_strict = settings.ack == Ack::Majority;
+        let by_index = settings.reads == Reads::Index;
+        Cluster {
+            settings,
+            id: term.id,
+            inbox,
+            peers: Arc::new(peers),
+            epoch: AtomicU64::new(term.epoch.0),
+            led: AtomicU64::new(0),
+            fence: AtomicU64::new(0),
+            commit: AtomicU64::new(0),
+            rounds: Mutex::default(),
+            waits_for_majority: AtomicBool::new(is_strict),
+            reads_by_index: AtomicBool::new(by_index),
+            is_silent: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
+            elections: Counter::default(),
+            stepdowns: Counter::default(),
+        }
+    }
+
+    /// The highest epoch adopted.
+    pub fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(SeqCst))
+    }
+
+    /// Adopts an epoch.
+    pub fn adopt(&self, epoch: Epoch) {
+        self.epoch.fetch_max(epoch.0, SeqCst);
+    }
+
+    /// True while this node's promises cannot be written: it acknowledges nothing.
+    pub fn is_silent(&self) -> bool {
+        self.is_silent.load(SeqCst)
+    }
+
+    /// See [`Cluster::is_silent`].
+    pub fn set_silent(&self, is_silent: bool) {
+        self.is_silent.store(is_silent, SeqCst);
+    }
+
+    /// Takes no part any more: the server ends.
+    pub fn end(&self) {
+        self.has_ended.store(true, SeqCst);
+    }
+
+    /// See [`Cluster::end`].
+    pub fn has_ended(&self) -> bool {
+        self.has_ended.load(SeqCst)
+    }
+
+    /// The epoch in which this node takes writes; 0: none.
+    pub fn led(&self) -> Epoch {
+        Epoch(self.led.load(SeqCst))
+    }
+
+    /// Takes writes in this epoch from now on, or, with 0, none.
+    pub fn set_led(&self, epoch: Epoch) {
+        self.led.store(epoch.0, SeqCst);
+        if epoch == Epoch(0) {
+            self.fence.store(0, SeqCst);
+        }
+    }
+
+    /// True if no other node can lead at this moment.
+    pub fn is_fenced(&self) -> bool {
+        boot_millis() < self.fence.load(SeqCst)
+    }
+
+    /// Until then no other node leads.
+    pub fn set_fence(&self, until: Millis) {
+        self.fence.store(until, SeqCst);
+    }
+
+    /// A majority has all records up to this one, as far as is known here.
+    pub fn commit(&self) -> Seq {
+        Seq(self.commit.load(SeqCst))
+    }
+
+    /// Raises the commit; returns whether it has moved.
+    pub fn raise_commit(&self, seq: Seq) -> bool {
+        self.commit.fetch_max(seq.0, SeqCst) < seq.0
+    }
+
+    /// Records have been given up: no more than this is committed here.
+    pub fn lower_commit(&self, seq: Seq) {
+        self.commit.fetch_min(seq.0, SeqCst);
+    }
+
+    /// The rounds of heartbeats.
+    pub fn rounds(&self) -> Rounds {
+        *self.rounds.lock()
+    }
+
+    /// Changes them.
+    pub fn update_rounds(&self, change: impl FnOnce(&mut Rounds)) {
+        change(&mut self.rounds.lock());
+    }
+
+    /// True if an OK waits for a majority.
+    pub fn waits_for_majority(&self) -> bool {
+        self.waits_for_majority.load(SeqCst)
+    }
+
+    /// True if a read waits until this node is known to have led when it ran.
+    pub fn reads_by_index(&self) -> bool {
+        self.reads_by_index.load(SeqCst)
+    }
+
+    /// Follows the newest members record: what is stricter counts at once, what is weaker after the record is committed.
+    pub fn follow_policy(&self, members: &Members) {
+        let is_committed = self.commit() >= members.seq;
+        for (flag, is_strict) in [
+            (&self.waits_for_majority, members.ack == Ack::Majority),
+            (&self.reads_by_index, members.reads == Reads::Index),
+        ] {
+            if is_strict || is_committed {
+                flag.store(is_strict, SeqCst);
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The gate among nodes that elect their leader: what a batch needs beside a safe log before its replies may leave.
+//!
+//! | setting | a reply to | waits until |
+//! |---|---|---|
+//! | `ack leader` | a write | no other node can lead now (the *fence*) |
+//! | `ack majority` | a write, a read | a majority has the records that it depends on (the *commit*) |
+//! | `reads index` | a read | a majority has heard a round of heartbeats begun after it |
+//!
+//! A batch notes the log's generation and the epoch in which it ran. The gate reads the commit first and the generation
+//! second: if records were given up meanwhile, a commit above the batch's seq is that of another history. Then the batch
+//! is refused, however far the commit has come. While the generation is the same, a commit that a later leader reached
+//! confirms the batch as well.
+//!
+//! A batch that waited for an election timeout is refused: what wrote is in doubt, and what read must be read again.
+
+use super::{Engine, Persistence, Session};
+use crate::aof::record::Epoch;
+use crate::clock::boot_millis;
+use crate::cluster::message::Input;
+use crate::cluster::shared::Cluster;
+use crate::cluster::term::Millis;
+use crate::error::{Failure, Kind};
+use crate::protocol::{Mark, Reply};
+use crate::store::effect::Seq;
+use std::time::Duration;
+
+const IN_DOUBT: &str = "INDOUBT this write is in this node's log, but a majority was not reached; it may survive, or \
+                        be found in diverged/";
+
+/// Where and when a batch began to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ran {
+    /// See `Log::generation`.
+    generation: u64,
+    /// The epoch in which this node took writes; 0: none.
+    led: Epoch,
+}
+
+/// What a command did with the data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing.
+    #[default]
+    None,
+    /// It read.
+    Read,
+    /// It wrote.
+    Wrote,
+}
+
+/// What the replies of a batch wait for.
+#[derive(Clone, Copy, Debug)]
+pub struct Needs {
+    seq: Seq,
+    ran: Ran,
+    /// A command of the batch wrote.
+    wrote: bool,
+    /// A read has to be confirmed by a round after this one.
+    round: Option<u64>,
+    /// When the batch came to the gate.
+    since: Millis,
+}
+
+/// The gate's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The replies may leave.
+    Leave,
+    /// They may leave later.
+    Wait,
+    /// They will never be confirmed here.
+    Refuse,
+}
+
+/// The replies of a batch from the first one on that depends on data: if they are not confirmed they become errors.
+#[derive(Debug)]
+pub struct Unconfirmed {
+    mark: Mark,
+    /// For each reply, whether its command wrote.
+    wrote: Vec<bool>,
+}
+
+impl Session {
+    /// A batch begins.
+    pub(super) fn note_ran(&mut self, engine: &Engine) {
+        if let (Some(cluster), Some(persistence)) = (&engine.cluster, &engine.persistence) {
+            let generation = persistence.log.generation();
+            self.ran = Ran { generation, led: cluster.led() };
+        }
+    }
+
+    /// The running command's reply waits for a record that it has appended.
+    pub(crate) fn depend_on_write(&mut self, seq: Seq) {
+        self.depends_on = self.depends_on.max(seq);
+        self.wrote = true;
+        self.access = Access::Wrote;
+    }
+
+    /// Takes what the running command did with the data.
+    fn note_access(&mut self) -> Access {
+        let access = std::mem::take(&mut self.access);
+        if access != Access::None {
+            self.last_access = access;
+        }
+        access
+    }
+
+    /// A command has been answered, with a reply or without one; its place in the replies is `mark`.
+    pub(super) fn note_answer(&mut self, mark: Mark, is_answered: bool) {
+        let access = self.note_access();
+        if !is_answered || self.unconfirmed.is_none() && access == Access::None {
+            return;
+        }
+        let none = || Unconfirmed { mark, wrote: Vec::new() };
+        self.unconfirmed.get_or_insert_with(none).wrote.push(access == Access::Wrote);
+    }
+}
+
+impl Engine {
+    /// What this batch needs, if it has used data.
+    pub(super) fn needs(&self, session: &mut Session, seq: Seq, wrote: bool) -> Option<Needs> {
+        let cluster = self.cluster.as_ref()?;
+        let last = std::mem::take(&mut session.last_access);
+        if last == Access::None {
+            return None;
+        }
+        // The commit of what came last confirms what was read before it.
+        let is_confirmed_by_write = cluster.waits_for_majority() && last == Access::Wrote;
+        let leads = session.ran.led > Epoch(0);
+        let by_round = cluster.reads_by_index() && leads && !is_confirmed_by_write;
+        let round = by_round.then(|| cluster.rounds().begun);
+        if by_round {
+            cluster.inbox.put(Input::Confirm);
+        }
+        Some(Needs { seq, ran: session.ran, wrote, round, since: boot_millis() })
+    }
+
+    /// Waits, for TRACE, until what the session has done so far is confirmed. Returns whether it had to be.
+    pub(crate) fn confirm_now(
+        &self,
+        session: &mut Session,
+        persistence: &Persistence,
+    ) -> Result<bool, Failure> {
+        let (seq, wrote) = (session.depends_on, session.wrote);
+        session.note_access();
+        let Some(needs) = self.needs(session, seq, wrote) else { return Ok(false) };
+        session.unconfirmed = None;
+        let mut verdict = Verdict::Wait;
+        let deadline =
+            needs.since + 2 * self.cluster.as_ref().map_or(0, |it| it.settings.timeout_ms);
+        while verdict == Verdict::Wait && boot_millis() < deadline {
+            verdict = self.judge(persistence, &needs);
+            if verdict == Verdict::Wait {
+                self.shutdown.wait_for(Duration::from_micros(200));
+            }
+        }
+        match verdict {
+            Verdict::Leave => Ok(true),
+            _ if wrote => Err(Failure::fixed(IN_DOUBT).of_kind(Kind::InDoubt)),
+            _ => Err(self.unread()),
+        }
+    }
+
+    /// Decides about a batch.
+    pub(super) fn judge(&self, persistence: &Persistence, needs: &Needs) -> Verdict {
+        let Some(cluster) = &self.cluster else { return Verdict::Leave };
+        let waits_for_majority = cluster.waits_for_majority();
+        let commit = if waits_for_majority { cluster.commit() } else { Seq(u64::MAX) };
+        let safe = persistence.promised().min(commit);
+        if persistence.log.generation() != needs.ran.generation {
+            return Verdict::Refuse;
+        }
+        let is_led = cluster.led() == needs.ran.led && cluster.epoch() == needs.ran.led;
+        let needs_fence = needs.wrote && !waits_for_majority;
+        if !is_led && (needs_fence || needs.round.is_some()) {
+            return Verdict::Refuse;
+        }
+        let is_confirmed = safe >= needs.seq
+            && (!needs_fence || cluster.is_fenced())
+            && needs.round.is_none_or(|round| is_heard(cluster, needs.ran.led, round));
+        if is_confirmed {
+            Verdict::Leave
+        } else if needs.since + cluster.settings.timeout_ms < boot_millis() {
+            Verdict::Refuse
+        } else {
+            Verdict::Wait
+        }
+    }
+
+    /// Sends the parked replies that are confirmed by now, and refuses those that waited too long.
+    pub(crate) fn release_parked_of_cluster(&self) {
+        self.deliver_held();
+        if let Some(persistence) = &self.persistence
+            && persistence.gate.parking.len() > 0
+        {
+            self.release_parked(persistence, &Ok(Default::default()));
+        }
+    }
+
+    /// Makes errors of replies that are not confirmed.
+    pub(super) fn refuse_unconfirmed(&self, reply: &mut Reply, unconfirmed: Option<Unconfirmed>) {
+        let Some(Unconfirmed { mark, wrote }) = unconfirmed else { return };
+        reply.rewind(&mark);
+        let (in_doubt, unread) = (Failure::fixed(IN_DOUBT).of_kind(Kind::InDoubt), self.unread());
+        for wrote in wrote {
+            reply.error(if wrote { &in_doubt } else { &unread });
+        }
+    }
+
+    /// The refusal of a read that is not confirmed.
+    fn unread(&self) -> Failure {
+        if self.role.is_follower() {
+            return self.role.unconfirmed();
+        }
+        Failure::fixed("STALE it is not certain that this node still leads; read again")
+            .of_kind(Kind::Unavailable)
+    }
+}
+
+/// True if a majority has heard a later round of this epoch.
+fn is_heard(cluster: &Cluster, led: Epoch, round: u64) -> bool {
+    let rounds = cluster.rounds();
+    rounds.epoch == led && rounds.confirmed > round
+}

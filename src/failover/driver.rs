@@ -1,0 +1,367 @@
+//! The thread `cluster`: hands events to the election, and does what it says, in order.
+//!
+//! ```text
+//! peers, links, aof-sync ──▶ inbox ──▶ Election::step ──▶ write `node` ─▶ send ─▶ change the role …
+//!                                        ▲      └─▶ thread cluster-log: sync, begin an epoch ─┐
+//!                                        └────────────────────────────────────────────────────┘
+//! ```
+//!
+//! - An answer that depends on a promise is sent after the promise is on the disk. While the file `node` cannot be
+//!   written, the node is silent: it sends nothing, and wins nothing.
+//! - An epoch is adopted in memory first, with all shards locked. Only then the log's end is read for a vote, so that no
+//!   record of an older epoch comes after it.
+//! - This thread waits for no sync of the log and for no client. It writes the file `node`, which a leader does only at
+//!   the beginning of its epoch.
+
+use super::begin::{self, Job};
+use crate::aof::log::LogError;
+use crate::aof::record::Epoch;
+use crate::clock::boot_millis;
+use crate::cluster::election::{Election, List, Timing};
+use crate::cluster::inbox::Arrived;
+use crate::cluster::members::{Ack, Voter};
+use crate::cluster::message::{Ask, End, Input, Message, Output, Why};
+use crate::cluster::shared::Cluster;
+use crate::cluster::state::LeaderAddr;
+use crate::cluster::term::{NodeId, Term};
+use crate::config::Id;
+use crate::engine::{Engine, Persistence};
+use crate::random;
+use crate::rarely::Rarely;
+use crate::store::effect::Seq;
+use crossbeam_channel::{Sender, bounded};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Jobs for the thread `cluster-log` that wait at most.
+const JOBS_MAX: usize = 8;
+/// Nodes that are no members and are dialled at most.
+const DIALLED_BACK_MAX: usize = 8;
+
+/// Runs until shutdown.
+pub fn run(engine: &Engine) {
+    let (Some(persistence), Some(cluster)) = (&engine.persistence, &engine.cluster) else { return };
+    let (jobs, todo) = bounded(JOBS_MAX);
+    thread::scope(|scope| {
+        let beginning = move || begin::run(engine, persistence, cluster, &todo);
+        let spawned =
+            thread::Builder::new().name("cluster-log".into()).spawn_scoped(scope, beginning);
+        match spawned {
+            Ok(_) => Driver::new(engine, persistence, cluster, jobs).run(),
+            Err(error) => log::error!("no thread to begin epochs: {error}"),
+        }
+    });
+}
+
+struct Driver<'e> {
+    engine: &'e Engine,
+    persistence: &'e Persistence,
+    cluster: &'e Cluster,
+    election: Election,
+    /// Work for the thread `cluster-log`.
+    jobs: Sender<Job>,
+    /// The file `node` could not be written: nothing that depends on it may be sent.
+    is_dirty: bool,
+    /// The failed fsync of the log has been noted.
+    has_forgotten: bool,
+    /// The epoch and the record of the own level that was reported last.
+    reported: (Epoch, Seq),
+    /// Nodes that are dialled because they have dialled this one.
+    dialled_back: Vec<LeaderAddr>,
+    /// A round of heartbeats is wanted after the present one.
+    wants_round: bool,
+    said: Rarely,
+}
+
+impl<'e> Driver<'e> {
+    fn new(
+        engine: &'e Engine,
+        persistence: &'e Persistence,
+        cluster: &'e Cluster,
+        jobs: Sender<Job>,
+    ) -> Driver<'e> {
+        let settings = &cluster.settings;
+        let priority = engine.config.int(Id::ReplicaPriority);
+        let timing = Timing { timeout: settings.timeout_ms, is_reluctant: priority == 0 };
+        let list = Some(List { hash: settings.hash, len: settings.nodes.len() });
+        let members = persistence.log.members();
+        let seed = random::generator().u64(..);
+        let term = persistence.term();
+        let election = Election::new(term, timing, members, list, boot_millis(), seed);
+        Driver {
+            engine,
+            persistence,
+            cluster,
+            election,
+            jobs,
+            is_dirty: false,
+            has_forgotten: false,
+            reported: (Epoch(0), Seq(0)),
+            dialled_back: Vec::new(),
+            wants_round: false,
+            said: Rarely::default(),
+        }
+    }
+
+    fn run(mut self) {
+        let interval = Duration::from_millis((self.cluster.settings.timeout_ms / 20).max(2));
+        self.members_changed();
+        let mut tick_at = Instant::now();
+        while !self.cluster.has_ended() {
+            // What has come in is taken first, but a leader's heartbeats wait for no flood of it.
+            let is_late = Instant::now() > tick_at + interval;
+            match self.cluster.inbox.next(tick_at) {
+                Some(arrived) if !is_late => self.take(arrived),
+                arrived => {
+                    arrived.into_iter().for_each(|arrived| self.take(arrived));
+                    tick_at = Instant::now() + interval;
+                    self.tick();
+                }
+            }
+        }
+        self.stop_leading();
+        self.cluster.inbox.close();
+    }
+
+    fn take(&mut self, arrived: Arrived) {
+        self.look_at_disk();
+        match arrived.input {
+            // One round confirms all reads that ran before it.
+            Input::Confirm if self.is_confirming() => self.wants_round = true,
+            Input::Members(_) => self.members_changed(),
+            input => self.step(input),
+        }
+        self.report_level();
+        if let Some(done) = arrived.done {
+            // An error means that the thread waits no longer.
+            let _ = done.send(!self.is_dirty);
+        }
+    }
+
+    fn tick(&mut self) {
+        if self.is_dirty {
+            self.persist(self.election.term().clone());
+        }
+        self.look_at_disk();
+        let last = self.persistence.log.last();
+        self.step(Input::Log(End { epoch: last.epoch, seq: last.seq }));
+        self.step(Input::Tick);
+        if !self.election.is_handing_over() && self.election.leads().is_some() {
+            self.engine.pause.end_hold();
+        }
+        self.report_level();
+        self.follow_policy();
+        self.dial_peers();
+        self.engine.release_parked_of_cluster();
+    }
+
+    /// Lets the election take a step, and does what it says.
+    fn step(&mut self, input: Input) {
+        let mut outputs = Vec::new();
+        self.election.step(boot_millis(), input, &mut outputs);
+        outputs.into_iter().for_each(|output| self.carry_out(output));
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        let cluster = self.cluster;
+        match output {
+            Output::Persist(term) => self.persist(term),
+            Output::Sync => self.begin(Job::Sync),
+            Output::Adopt { from, ask } => self.adopt(from, ask),
+            Output::Send(to, message) if !self.is_dirty => cluster.peers.send(to, message),
+            Output::Broadcast(message) if !self.is_dirty => {
+                if let Message::Beat { epoch, round, .. } = message {
+                    cluster.update_rounds(|rounds| (rounds.epoch, rounds.begun) = (epoch, round));
+                }
+                cluster.peers.broadcast(message);
+            }
+            Output::Send(..) | Output::Broadcast(_) => {}
+            Output::Follow(None) => self.engine.follow_none(),
+            Output::Follow(Some(id)) => self.follow(id),
+            Output::Lead(epoch, _) if self.is_dirty => self.step(Input::Void(epoch)),
+            Output::Lead(epoch, founders) => {
+                log::warn!("this node is elected for epoch {}", epoch.0);
+                cluster.elections.increment();
+                self.engine.follow_none();
+                self.begin(Job::Lead { epoch, founders });
+            }
+            Output::StepDown(why) => {
+                log::warn!("this node leads no longer: {}", reason(why));
+                cluster.stepdowns.increment();
+                self.stop_leading();
+            }
+            Output::Commit(seq) => {
+                if cluster.raise_commit(seq) {
+                    self.follow_policy();
+                    // Followers learn it with the next heartbeat of their links.
+                    self.persistence.log.written_moved.notify();
+                    self.engine.release_parked_of_cluster();
+                }
+            }
+            Output::Fence(until) => {
+                cluster.set_fence(until);
+                self.engine.release_parked_of_cluster();
+            }
+            Output::Confirmed(round) => self.confirmed(round),
+        }
+    }
+
+    /// Writes the promises, durably. The epoch in memory moves first.
+    fn persist(&mut self, term: Term) {
+        self.cluster.adopt(term.epoch);
+        let written = self.persistence.write_term(term);
+        self.is_dirty = written.is_err();
+        self.cluster.set_silent(self.is_dirty);
+        if let Err(error) = written
+            && self.said.is_due("node")
+        {
+            log::error!(
+                "the file 'node' cannot be written, so this node neither votes nor leads: {error}"
+            );
+        }
+    }
+
+    /// The first step of a ballot.
+    fn adopt(&mut self, from: NodeId, ask: Ask) {
+        self.cluster.adopt(ask.epoch);
+        if self.cluster.led() < ask.epoch {
+            self.engine.stop_writes_at_once();
+        }
+        let last = self.persistence.log.last();
+        let last = End { epoch: last.epoch, seq: last.seq };
+        self.step(Input::Ballot { from, ask, last });
+    }
+
+    fn follow(&mut self, id: NodeId) {
+        let members = self.persistence.log.members();
+        let address =
+            members.and_then(|members| members.address_of(id).and_then(LeaderAddr::parse));
+        let address = self.cluster.peers.address_of(id).or(address);
+        match address {
+            Some(leader) => {
+                self.engine.follow_elected(leader, (id, self.election.term().epoch));
+                // Writes that were held for a handover are told of the new leader.
+                self.engine.pause.end_hold();
+            }
+            None => log::warn!("node {id} leads, and its address is not known"),
+        }
+    }
+
+    fn stop_leading(&mut self) {
+        self.engine.stop_writes_at_once();
+        self.engine.followers.acknowledged.notify();
+        self.engine.end_links_out();
+        self.engine.release_parked_of_cluster();
+    }
+
+    fn begin(&mut self, job: Job) {
+        if let Err(error) = self.jobs.try_send(job)
+            && let Job::Lead { epoch, .. } = error.into_inner()
+        {
+            self.step(Input::Void(epoch));
+        }
+    }
+
+    /// Dials the members, or, before there are any, the listed nodes. Nodes that dial this one while it leads, or has no
+    /// members, are dialled back: so a learner, and a node that has lost its directory, find the leader.
+    fn dial_peers(&mut self) {
+        let members = self.persistence.log.members();
+        let parse = |voter: &Voter| LeaderAddr::parse(&voter.address);
+        let mut addresses: Vec<LeaderAddr> = match &members {
+            Some(members) => members.voters.iter().filter_map(parse).collect(),
+            None => self.cluster.settings.nodes.clone(),
+        };
+        if members.is_none() || self.election.leads().is_some() {
+            self.dialled_back.extend(self.cluster.peers.heard_of());
+            self.dialled_back.truncate(DIALLED_BACK_MAX);
+        } else {
+            self.dialled_back.clear();
+        }
+        addresses.extend(self.dialled_back.iter().cloned());
+        self.cluster.peers.set_addresses(&addresses);
+    }
+
+    // --- what the log says ---
+
+    /// A failed fsync is noted before anything else is done: records may be gone.
+    fn look_at_disk(&mut self) {
+        let error = self.persistence.log.check().err();
+        if !self.has_forgotten && error.as_ref().is_some_and(|error| !LogError::is_retried(error)) {
+            self.has_forgotten = true;
+            self.step(Input::Forgets);
+        }
+        self.step(Input::Disk(error.is_some()));
+    }
+
+    /// The own log is an acknowledgement like any other: the level is read first and the epoch second.
+    fn report_level(&mut self) {
+        if self.persistence.log.has_failed() {
+            return;
+        }
+        let level = self.persistence.promised();
+        let epoch = self.cluster.epoch();
+        if self.cluster.led() == epoch && self.reported != (epoch, level) {
+            self.reported = (epoch, level);
+            self.step(Input::Acked(self.cluster.id, epoch, level));
+        }
+    }
+
+    /// Another members record is the newest one.
+    fn members_changed(&mut self) {
+        let members = self.persistence.log.members();
+        if let Some(members) = &members {
+            self.cluster.follow_policy(members);
+            if members.ack == Ack::Majority {
+                self.step(Input::Strict(true));
+            }
+        }
+        self.step(Input::Members(members));
+        self.cluster.peers.set_cluster(self.election.term().cluster);
+    }
+
+    /// A weaker policy counts from its record's commit on; after that is durable here, nothing more is promised.
+    fn follow_policy(&mut self) {
+        let Some(members) = self.persistence.log.members() else { return };
+        self.cluster.follow_policy(&members);
+        let is_over = self.cluster.commit() >= members.seq
+            && self.persistence.log.durable() >= members.seq
+            && members.ack == Ack::Leader;
+        if is_over && self.election.term().strict {
+            self.step(Input::Strict(false));
+        }
+    }
+
+    // --- rounds of heartbeats ---
+
+    /// True if a round is on its way.
+    fn is_confirming(&self) -> bool {
+        let rounds = self.cluster.rounds();
+        rounds.begun > rounds.confirmed
+    }
+
+    fn confirmed(&mut self, round: u64) {
+        let epoch = self.election.leads().unwrap_or_default();
+        self.cluster.update_rounds(|rounds| {
+            if rounds.epoch == epoch {
+                rounds.confirmed = round;
+            }
+        });
+        self.engine.release_parked_of_cluster();
+        if std::mem::take(&mut self.wants_round) {
+            self.step(Input::Confirm);
+        }
+    }
+}
+
+/// In words.
+fn reason(why: Why) -> &'static str {
+    match why {
+        Why::NoQuorum => "no majority has answered for election-timeout",
+        Why::LaterEpoch => "there is a later epoch",
+        Why::NoLinks => "no majority has had a working replication link for five election-timeouts",
+        Why::Disk => "the log cannot be written",
+        Why::Void => {
+            "the first record of its epoch could not be written, or a later epoch came first"
+        }
+    }
+}
