@@ -137,6 +137,8 @@ pub const NO_SUCH_KEY: Failure = Failure::fixed("ERR no such key");
 /// A command before AUTH on a server with a password.
 pub const NO_AUTH: Failure =
     Failure::fixed("NOAUTH Authentication required.").of_kind(Kind::NoAuth);
+/// A client that came when there were `maxclients` already.
+pub const TOO_MANY_CLIENTS: Failure = Failure::fixed("ERR max number of clients reached");
 /// AUTH with a password on a server that has none.
 pub const NO_PASSWORD_SET: Failure = Failure::fixed(
     "ERR AUTH <password> called without any password configured for the default user. Are you sure \

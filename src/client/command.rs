@@ -23,9 +23,9 @@ pub const HARMLESS: &[&str] =
 /// Commands that change their connection, which the next caller would get. Sorted.
 #[rustfmt::skip]
 const CONNECTION_BOUND: &[&str] = &[
-    "ASKING", "AUTH", "CLIENT", "DISCARD", "EXEC", "HELLO", "MONITOR", "MULTI", "PSUBSCRIBE", "PSYNC",
-    "PUNSUBSCRIBE", "QUIT", "REPLICATE", "RESET", "SELECT", "SSUBSCRIBE", "SUBSCRIBE", "SUNSUBSCRIBE",
-    "SYNC", "UNSUBSCRIBE", "UNWATCH", "WATCH",
+    "ASKING", "AUTH", "CLIENT", "DISCARD", "EXEC", "HELLO", "MONITOR", "MULTI", "PEER", "PSUBSCRIBE",
+    "PSYNC", "PUNSUBSCRIBE", "QUIT", "REPLICATE", "RESET", "SELECT", "SSUBSCRIBE", "SUBSCRIBE",
+    "SUNSUBSCRIBE", "SYNC", "UNSUBSCRIBE", "UNWATCH", "WATCH",
 ];
 
 /// Beyond this the server would refuse it.

@@ -64,6 +64,8 @@ pub struct Client {
     pub(crate) multi_bytes: Account,
     /// Its description of itself.
     pub(crate) labels: Mutex<Labels>,
+    /// True if it came when there were `maxclients` others. Only another node of the cluster may stay.
+    pub is_spare: bool,
     /// True if this node's log is sent to it.
     follower: AtomicBool,
     /// True if it is another member of the cluster.
@@ -143,7 +145,7 @@ impl Client {
     /// Its class, which decides its output limit.
     pub fn class(&self) -> ClientClass {
         match self.subscriber.listens() {
-            _ if self.is_follower() || self.peer.load(Relaxed) => ClientClass::Replica,
+            _ if self.is_node() => ClientClass::Replica,
             true => ClientClass::PubSub,
             false => ClientClass::Normal,
         }
@@ -162,6 +164,10 @@ impl Client {
     /// From now on it is another member of the cluster, which says who leads.
     pub fn becomes_peer(&self) {
         self.peer.store(true, Relaxed);
+    }
+
+    fn is_node(&self) -> bool {
+        self.is_follower() || self.peer.load(Relaxed)
     }
 
     /// Ends the connection from another thread.
@@ -217,18 +223,22 @@ impl Drop for Registration<'_> {
 }
 
 impl Clients {
-    /// Adds a new connection, unless there are `max` already.
+    /// Adds a new connection, unless there are `max` already. Of `spare` more, followers and members do not count,
+    /// and others are marked as spare.
     pub fn register(
         &self,
         socket: TcpStream,
         addr: SocketAddr,
         local_addr: SocketAddr,
         max: usize,
+        spare: usize,
     ) -> Result<Arc<Client>, TcpStream> {
         let mut by_id = self.by_id.lock();
-        if by_id.len() >= max {
+        if by_id.len() >= max.saturating_add(spare) {
             return Err(socket);
         }
+        let ordinary = || by_id.values().filter(|client| !client.is_node()).count();
+        let is_spare = by_id.len() >= max && ordinary() >= max;
         let id = ClientId(self.last_id.fetch_add(1, Relaxed) + 1);
         let outbox = Arc::new(Outbox::new(socket, id.0, &self.memory, &self.slow));
         let client = Arc::new(Client {
@@ -250,6 +260,7 @@ impl Clients {
             multi_commands: AtomicI64::new(-1),
             multi_bytes: Account::new(&self.memory),
             labels: Mutex::default(),
+            is_spare,
             follower: AtomicBool::new(false),
             peer: AtomicBool::new(false),
             killed: AtomicBool::new(false),

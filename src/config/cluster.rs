@@ -66,15 +66,14 @@ impl Config {
     pub fn cluster(&self) -> Option<ClusterSettings> {
         let nodes = self.cluster_nodes();
         let own = self.own_address(&nodes)?;
-        let majority = self.choice(Id::Ack) == "majority";
-        let index = self.choice(Id::Reads) == "index";
+        let (ack, reads) = (self.choice(Id::Ack), self.choice(Id::Reads));
         Some(ClusterSettings {
-            hash: hash(&nodes, self.choice(Id::Ack), self.choice(Id::Reads)),
+            hash: hash(&nodes, ack, reads),
             nodes,
             own,
             timeout_ms: self.int(Id::ElectionTimeout) as u64,
-            ack: if majority { Ack::Majority } else { Ack::Leader },
-            reads: if index { Reads::Index } else { Reads::Local },
+            ack: Ack::parse(ack.as_bytes()).unwrap_or_default(),
+            reads: Reads::parse(reads.as_bytes()).unwrap_or_default(),
         })
     }
 

@@ -7,7 +7,7 @@ use super::{Engine, Persistence, Session};
 use crate::clock::Stopwatch;
 use crate::commands::extra::usage::explain_failure;
 use crate::commands::{self, Call, Flags, Handler, Spec};
-use crate::error::{Failure, LOADING, NO_AUTH};
+use crate::error::{Failure, LOADING, NO_AUTH, TOO_MANY_CLIENTS};
 use crate::metrics::Stat;
 use crate::metrics::timeline::Step;
 use crate::protocol::{Args, Dialect, Mark, Reply};
@@ -17,6 +17,8 @@ use crate::store::Tx;
 use crate::store::effect::Seq;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// The commands with which another node takes over a connection.
+const OF_NODES: &[&str] = &["peer", "replicate"];
 const NOT_IN_MULTI: Failure = Failure::fixed("ERR Command not allowed inside a transaction");
 
 impl Engine {
@@ -135,6 +137,15 @@ impl Engine {
         // Without the password, only AUTH, HELLO and QUIT.
         if !session.authenticated && !command.flags.has(Flags::NO_AUTH) {
             return Err(NO_AUTH);
+        }
+        // Over `maxclients`, only another node of the cluster.
+        if session.client.is_spare
+            && !command.flags.has(Flags::NO_AUTH)
+            && !OF_NODES.contains(&command.name)
+        {
+            self.metrics[Stat::ConnectionsRejected].increment();
+            session.ending = Ending::AfterReply;
+            return Err(TOO_MANY_CLIENTS);
         }
         // Commands that take over the connection or wait cannot be queued.
         if command.flags.has(Flags::NO_MULTI) && session.queues(command) {
@@ -360,7 +371,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let _peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, addr) = listener.accept().unwrap();
-        let client = engine.clients.register(socket, addr, addr, 1).unwrap();
+        let client = engine.clients.register(socket, addr, addr, 1, 0).unwrap();
         let mut session = Session::new(&engine, client);
 
         let set = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n";

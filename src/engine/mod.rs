@@ -173,6 +173,12 @@ impl Engine {
         self.uptime.micros() / 1000
     }
 
+    /// How many connections more a member of a cluster accepts, for other nodes: in a failover all of them reconnect.
+    pub fn spare_connections(&self) -> usize {
+        const SPARE: usize = 64;
+        if self.config.is_in_cluster() { SPARE } else { 0 }
+    }
+
     /// How many clients may be connected at once.
     pub fn maxclients(&self) -> usize {
         (self.config.int(Id::Maxclients) as usize).min(self.connections_possible.load(Relaxed))

@@ -142,7 +142,7 @@ mod tests {
         let connect = || {
             let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (socket, addr) = listener.accept().unwrap();
-            (peer, all.register(socket, addr, addr, 9).unwrap())
+            (peer, all.register(socket, addr, addr, 9, 0).unwrap())
         };
         let clients: Vec<_> = (0..4).map(|_| connect()).collect();
         // The second client has two batches.

@@ -13,7 +13,7 @@ use crate::config::{Address, ClusterSettings};
 use crate::memory::account::Total;
 use crate::replication::dial;
 use crate::shutdown::Shutdown;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown as Half, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -205,8 +205,11 @@ fn play(listener: &TcpListener, welcome: &[u8]) -> BufReader<TcpStream> {
 }
 
 fn has_ended(socket: &mut BufReader<TcpStream>) -> bool {
-    // A reset is an end, too.
-    !matches!(socket.read(&mut [0; 512]), Ok(n) if n > 0)
+    match socket.read(&mut [0; 512]) {
+        Ok(n) => n == 0,
+        // A reset is an end, and a timeout is none.
+        Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+    }
 }
 
 #[test]

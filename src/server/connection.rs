@@ -36,6 +36,9 @@ const REPLY_BYTES_FLUSH: usize = 64 << 10;
 const LINGER_TIME: Duration = Duration::from_millis(200);
 const LINGER_READS_MAX: usize = 64;
 
+/// A connection over `maxclients` has so long to say that it is another node's.
+const SPARE_TIME: Duration = Duration::from_secs(1);
+
 /// Why a connection ends.
 enum End {
     /// The peer has sent all it will send, or left.
@@ -250,6 +253,7 @@ impl Connection<'_> {
         // A subscriber has nothing to say.
         let applies = seconds > 0 && self.session.subscriptions.is_empty();
         let idle = applies.then(|| Duration::from_secs(seconds));
+        let idle = if self.session.client.is_spare { Some(SPARE_TIME) } else { idle };
         let timeout = if self.session.monitoring.is_on() { Some(monitor::PACE) } else { idle };
         if timeout != self.read_timeout {
             self.read_timeout = timeout;

@@ -60,7 +60,8 @@ fn admit(pool: &Pool, socket: TcpStream, addr: SocketAddr) {
         return;
     }
     let local_addr = socket.local_addr().unwrap_or(addr);
-    match engine.clients.register(socket, addr, local_addr, engine.maxclients()) {
+    let (max, spare) = (engine.maxclients(), engine.spare_connections());
+    match engine.clients.register(socket, addr, local_addr, max, spare) {
         Err(socket) => refuse(engine, &socket),
         Ok(client) => {
             if let Err(reason) = pool.hand_over(Arc::clone(&client)) {

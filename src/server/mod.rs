@@ -180,7 +180,8 @@ fn spawn(
 fn limit_connections(engine: &Engine) {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let wanted = engine.config.int(Id::Maxclients) as u64;
-    let needed = wanted + DESCRIPTORS_RESERVED;
+    let reserved = DESCRIPTORS_RESERVED + engine.spare_connections() as u64;
+    let needed = wanted + reserved;
     let mut limit = getrlimit(Resource::Nofile);
     let hard = limit.maximum.unwrap_or(u64::MAX);
     if limit.current.is_some_and(|soft| soft < needed) {
@@ -191,7 +192,7 @@ fn limit_connections(engine: &Engine) {
     }
     let soft = limit.current.unwrap_or(u64::MAX);
     if soft < needed {
-        let possible = soft.saturating_sub(DESCRIPTORS_RESERVED).max(1);
+        let possible = soft.saturating_sub(reserved).max(1);
         engine.connections_possible.store(possible as usize, Relaxed);
         log::warn!(
             "maxclients is lowered from {wanted} to {possible}: this process may open only {soft} \

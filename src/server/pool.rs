@@ -46,7 +46,7 @@ impl Pool {
             Ok(()) => return Ok(()),
             Err(TrySendError::Full(client) | TrySendError::Disconnected(client)) => client,
         };
-        if self.workers.count() < self.engine.maxclients() {
+        if self.workers.count() < self.engine.maxclients() + self.engine.spare_connections() {
             return self.start(client).map_err(|error| error.to_string());
         }
         tx.send_timeout(client, HANDOVER_WAIT).map_err(|_| "all workers are busy".to_string())

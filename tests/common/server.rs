@@ -212,23 +212,23 @@ impl Server {
         settings: &[(&str, &str)],
         environment: &[(&str, &str)],
     ) -> Server {
-        let mut server = Server::spawn_with(dir, settings, environment);
+        let mut command = Server::command();
+        command.envs(environment.iter().copied());
+        let mut server = Server::spawn(dir, command, settings);
         server.0.port = ready_port(&mut server.0);
         server
     }
 
     /// As `start_in`, without waiting until it is ready.
     pub fn spawn_in(dir: &Arc<tempfile::TempDir>, settings: &[(&str, &str)]) -> Server {
-        Server::spawn_with(dir, settings, &[])
+        Server::spawn(dir, Server::command(), settings)
     }
 
-    fn spawn_with(
+    fn spawn(
         dir: &Arc<tempfile::TempDir>,
+        mut command: Command,
         settings: &[(&str, &str)],
-        environment: &[(&str, &str)],
     ) -> Server {
-        let mut command = Server::command();
-        command.envs(environment.iter().copied());
         command.args(["serve", "--port", "0", "--bind", "127.0.0.1"]);
         for (name, value) in settings {
             command.arg(format!("--{name}")).arg(value);

@@ -90,7 +90,7 @@ impl<'g> Fuzzer<'g> {
         let peer = TcpStream::connect(self.listener.local_addr().expect("an address"));
         let (socket, addr) = self.listener.accept().expect("a connection");
         let local_addr = socket.local_addr().expect("an address");
-        let client = self.engine.clients.register(socket, addr, local_addr, usize::MAX);
+        let client = self.engine.clients.register(socket, addr, local_addr, usize::MAX, 0);
         (Session::new(&self.engine, client.expect("no limit")), peer.expect("a connection"))
     }
 

@@ -49,6 +49,29 @@ fn the_limit_may_be_changed_while_clients_are_connected() {
     scene.assert_unharmed("a change of maxclients");
 }
 
+#[test]
+fn a_full_member_of_a_cluster_still_has_room_for_other_nodes() {
+    let alone = "127.0.0.1:1";
+    let settings = [("maxclients", "2"), ("cluster-nodes", alone), ("cluster-announce", alone)];
+    let mut scene = Scene::new(&settings);
+    let mut inside = Resp::connect(scene.port());
+    assert_eq!(inside.call(&["PING"]), Value::simple("PONG"));
+    let full = Value::error("ERR max number of clients reached");
+    for command in ["PING", "GET k", "MULTI", "SUBSCRIBE news", "SHUTDOWN"] {
+        let mut outside = Resp::connect(scene.port());
+        assert_eq!(outside.call(&command.split(' ').collect::<Vec<_>>()), full, "{command}");
+        assert!(outside.read_to_end().is_empty());
+    }
+    assert_eq!(scene.info("rejected_connections"), 5);
+    // One that says nothing does not keep the place.
+    assert!(Resp::connect(scene.port()).read_to_end().is_empty());
+    for node in ["PEER - 0 a:1 1 - 0", "REPLICATE 0 0 0 0 0"] {
+        let answer = Resp::connect(scene.port()).call(&node.split(' ').collect::<Vec<_>>());
+        assert!(answer.is_error() && answer != full, "{node}: {answer:?}");
+    }
+    scene.assert_bystander_is_served("clients and nodes over the limit");
+}
+
 const PASSWORD: &str = "correct horse";
 
 /// The bystander of a server with a password, who knows it.
