@@ -42,8 +42,9 @@ fn read_all(client: &mut Resp, messages: usize) {
         let message = client.read_reply();
         let [.., channel, payload] = message.as_array() else { panic!("{message:?}") };
         let text = String::from_utf8_lossy(payload.as_bytes()).into_owned();
-        let [name, number] = [0, 1].map(|at| text.split(' ').nth(at).expect("two words"));
-        let (name, number): (usize, usize) = (name.parse().unwrap(), number.parse().unwrap());
+        let mut words = text.split(' ').map_while(|word| word.parse::<usize>().ok());
+        let name = words.next().expect("its publisher");
+        let number = words.next().expect("its number");
         assert_eq!(number, next[name], "of {name}");
         assert_eq!(*channel, Value::bulk(CHANNELS[number % CHANNELS.len()]));
         next[name] += 1;
