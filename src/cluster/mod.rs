@@ -37,6 +37,7 @@
 //! | what is answered was committed | the gate compares the history in which a batch ran, and the commit of the link | `GateWithoutHistory`, `CommitFromBeat`, `ReadersLetThrough`, `LoadWithoutLastSeq` |
 //! | a read is not old | a round of heartbeats begun after it, in the same epoch | `AnyWriteConfirmsRead`, `RoundOfAnotherEpoch` |
 //! | two nodes never answer OK at once | who heard a heartbeat votes for no other node for a time | `NoWaitAfterRestart`, `PromiseNotBindingCandidate`, `FenceWithOwnTimeout`, `LateBeatLowersPromise` |
+//! | majorities before and after a change of voters meet | one change at a time, after the one before it and a record of the own epoch are committed | `TwoMembersChanges` |
 //! | an election cannot disturb | a leader with a live quorum ignores it | `AskDeposes` |
 
 pub mod election;
@@ -47,6 +48,7 @@ pub mod inbox;
 mod lines;
 pub(crate) mod link;
 pub mod members;
+pub mod membership;
 pub mod message;
 pub mod mutant;
 pub(crate) mod node;

@@ -32,6 +32,7 @@ mod dialled;
 pub mod dialler;
 pub mod driver;
 mod lines;
+pub(crate) mod members;
 pub mod peers;
 mod roles;
 mod serve;
