@@ -103,7 +103,7 @@
 //! - store and log: `Watched::keys` of each shard, `Health::error`, `Log::pins`, `SetAside::times`
 //! - engine and server: `Persistence::term`, `Parking::waiting`, `Compactor::state`, `Clients::by_id`,
 //!   `Client::labels`, `Blocked`, `Pause::pause`, `Pool::connection_tx`, `Shutdown::woken`, `Rarely`
-//! - cluster and pubsub: `Role::state` and `figures`, `Cluster::rounds`, `Held::waiting`, `Freshness::awaited`,
+//! - cluster and pubsub: `Role::state` and `figures`, `Cluster::rounds` and `recovering`, `Held::waiting`, `Freshness::awaited`,
 //!   `Progress::claims`, `ReplicaProgress::state`, `PubSub::registry`
 //! - failover: `Peers::table`, `Dialled::state`
 //! - reference: `Cell::Text` and `Limits` of each setting, `Metrics::errors` and `rates`, `Latency`, `RecentCommands`,

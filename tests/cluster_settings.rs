@@ -45,10 +45,17 @@ fn what_belongs_to_the_cluster_is_not_one_nodes_to_change() {
     let mut client = Resp::connect(server.port());
     let reply = client.call(&["REPLICAOF", "127.0.0.1", "1"]);
     assert_eq!(error(&reply), "ERR the cluster decides who leads");
-    for change in [["ack", "majority"], ["reads", "index"]] {
-        let reply = client.call(&["CONFIG", "SET", change[0], change[1]]);
+    wait_for(server.port(), "role", |role| role == "master");
+    for [name, wrong, value] in [["ack", "two", "majority"], ["reads", "quick", "index"]] {
+        let reply = client.call(&["CONFIG", "SET", name, wrong, "hz", "20"]);
         assert!(error(&reply).starts_with("ERR CONFIG SET failed"), "{reply:?}");
+        assert_eq!(client.call(&["CONFIG", "SET", name, value]), Value::ok());
+        let shown = client.call(&["CONFIG", "GET", name]);
+        assert_eq!(shown.as_array()[1].as_bytes(), value.as_bytes());
+        assert_eq!(info(server.port(), &format!("kvstore_cluster_{name}")), value);
     }
+    let shown = client.call(&["CONFIG", "GET", "hz"]);
+    assert_eq!(shown.as_array()[1].as_bytes(), b"10", "all settings or none");
     let reply = client.call(&["CONFIG", "SET", "cluster-nodes", "a:1"]);
     assert!(error(&reply).contains("immutable"), "{reply:?}");
 

@@ -87,11 +87,12 @@ fn config_set(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> 
         engine.cluster.is_some()
             && [&b"ack"[..], b"reads"].iter().any(|own| name.eq_ignore_ascii_case(own))
     });
+    let policies = engine.policies(&policies)?;
     if pairs.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"appendfsync")) {
         engine.allow_unsynced()?;
     }
     let changed = engine.config.set_many(&pairs)?;
-    engine.set_policies(session, &policies)?;
+    engine.set_policies(session, policies)?;
     for &id in &changed {
         log::info!("CONFIG SET changed {}", id.setting().name);
         if id == Id::Loglevel {

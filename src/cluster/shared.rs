@@ -13,7 +13,7 @@
 
 use super::inbox::Inbox;
 use super::members::{Ack, Members, Reads};
-use super::term::{Millis, NodeId, Term};
+use super::term::{Memory, Millis, NodeId, Term};
 use crate::aof::record::Epoch;
 use crate::clock::boot_millis;
 use crate::config::ClusterSettings;
@@ -21,6 +21,7 @@ use crate::failover::peers::Peers;
 use crate::lock::Mutex;
 use crate::metrics::Counter;
 use crate::store::effect::Seq;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
@@ -51,6 +52,8 @@ pub struct Cluster {
     fence: AtomicU64,
     commit: AtomicU64,
     rounds: Mutex<Rounds>,
+    /// Nodes that have said that they may have forgotten records.
+    recovering: Mutex<BTreeSet<NodeId>>,
     waits_for_majority: AtomicBool,
     reads_by_index: AtomicBool,
     is_silent: AtomicBool,
@@ -78,6 +81,7 @@ impl Cluster {
             fence: AtomicU64::new(0),
             commit: AtomicU64::new(0),
             rounds: Mutex::default(),
+            recovering: Mutex::default(),
             waits_for_majority: AtomicBool::new(is_strict),
             reads_by_index: AtomicBool::new(by_index),
             is_silent: AtomicBool::new(false),
@@ -155,14 +159,39 @@ impl Cluster {
         self.commit.fetch_min(seq.0, SeqCst);
     }
 
+    /// A node has told of its memory.
+    pub fn note_memory(&self, id: NodeId, memory: Memory) {
+        let mut recovering = self.recovering.lock();
+        if memory == Memory::Recovering {
+            recovering.insert(id);
+        } else {
+            recovering.remove(&id);
+        }
+    }
+
+    /// True if that node last said that it may have forgotten records.
+    pub fn is_recovering(&self, id: NodeId) -> bool {
+        self.recovering.lock().contains(&id)
+    }
+
     /// The rounds of heartbeats.
     pub fn rounds(&self) -> Rounds {
         *self.rounds.lock()
     }
 
-    /// Changes them.
-    pub fn update_rounds(&self, change: impl FnOnce(&mut Rounds)) {
-        change(&mut self.rounds.lock());
+    /// A round begins. None of an earlier epoch confirms anything any more.
+    pub fn begin_round(&self, epoch: Epoch, begun: u64) {
+        let mut rounds = self.rounds.lock();
+        let confirmed = if rounds.epoch == epoch { rounds.confirmed } else { 0 };
+        *rounds = Rounds { epoch, begun, confirmed };
+    }
+
+    /// A majority has heard a round of this epoch.
+    pub fn confirm_round(&self, epoch: Epoch, confirmed: u64) {
+        let mut rounds = self.rounds.lock();
+        if rounds.epoch == epoch {
+            rounds.confirmed = confirmed.max(rounds.confirmed);
+        }
     }
 
     /// True if an OK waits for a majority.
@@ -186,5 +215,61 @@ impl Cluster {
                 flag.store(is_strict, SeqCst);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::members::Voter;
+    use crate::cluster::term::ClusterId;
+    use crate::config::Config;
+
+    fn alone() -> Cluster {
+        let config = Config::for_tests(&[("cluster-nodes", "127.0.0.1:8080")]);
+        Cluster::new(config.cluster().expect("a cluster"), &Term::new(NodeId([1; 20])))
+    }
+
+    #[test]
+    fn a_round_of_an_earlier_epoch_confirms_nothing() {
+        let cluster = alone();
+        cluster.begin_round(Epoch(1), 9);
+        cluster.confirm_round(Epoch(1), 9);
+        cluster.begin_round(Epoch(2), 1);
+        assert_eq!(cluster.rounds(), Rounds { epoch: Epoch(2), begun: 1, confirmed: 0 });
+        cluster.confirm_round(Epoch(1), 9);
+        assert_eq!(cluster.rounds().confirmed, 0, "late");
+        cluster.confirm_round(Epoch(2), 1);
+        assert_eq!(cluster.rounds().confirmed, 1);
+    }
+
+    #[test]
+    fn a_stricter_policy_counts_at_once_and_a_weaker_one_after_its_commit() {
+        let cluster = alone();
+        let voters = vec![Voter { id: cluster.id, address: "a:1".to_string() }];
+        let members = |ack, seq| Members {
+            cluster: ClusterId(1),
+            ack,
+            reads: Reads::Local,
+            voters: voters.clone(),
+            seq: Seq(seq),
+        };
+        cluster.follow_policy(&members(Ack::Majority, 5));
+        assert!(cluster.waits_for_majority());
+        cluster.follow_policy(&members(Ack::Leader, 7));
+        assert!(cluster.waits_for_majority());
+        cluster.raise_commit(Seq(7));
+        cluster.follow_policy(&members(Ack::Leader, 7));
+        assert!(!cluster.waits_for_majority());
+    }
+
+    #[test]
+    fn a_node_that_leads_no_more_has_no_fence() {
+        let cluster = alone();
+        cluster.set_led(Epoch(1));
+        cluster.set_fence(boot_millis() + 60_000);
+        assert!(cluster.is_fenced());
+        cluster.set_led(Epoch(0));
+        assert!(!cluster.is_fenced());
     }
 }

@@ -145,7 +145,7 @@ impl Address {
 pub(super) fn check_change(config: &Config, row: &Setting) -> Result<(), Failure> {
     match row.id {
         Id::Ack | Id::Reads if config.is_in_cluster() => {
-            Err(not_set(row.name, "a running cluster's members record cannot be changed yet"))
+            Err(not_set(row.name, "it stands in the cluster's members record"))
         }
         Id::Ack | Id::Reads => Err(Failure::new(format!(
             "ERR {} is a setting of a cluster; this node has no cluster-nodes",

@@ -28,7 +28,7 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 /// CONFIG SET: this setting cannot be changed, or not to this value.
-pub(super) fn not_set(name: &str, reason: impl fmt::Display) -> Failure {
+pub(crate) fn not_set(name: &str, reason: impl fmt::Display) -> Failure {
     Failure::new(format!(
         "ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}"
     ))

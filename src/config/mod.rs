@@ -53,13 +53,14 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::cluster::members::{Ack, Reads};
 use crate::error::Failure;
 use crate::lock::{Mutex, RwLock, rank};
 use crate::pubsub::glob::Pattern;
 
 pub use cluster::{Address, ClusterSettings};
 pub use error::ConfigError;
-use error::not_set;
+pub(crate) use error::not_set;
 pub use help::{help, wrap};
 pub use kind::Kind;
 use kind::Value;
@@ -343,6 +344,14 @@ impl Config {
         let _changing = self.changing.lock();
         let text = leader.map_or(String::new(), |(host, port)| format!("{host} {port}"));
         self.change(Id::Replicaof, Value::Text(text));
+    }
+
+    /// Records what the cluster's members record says, for CONFIG GET and CONFIG REWRITE. Returns what has changed.
+    pub fn set_policies(&self, ack: Ack, reads: Reads) -> Vec<Id> {
+        let _changing = self.changing.lock();
+        let words = [(Id::Ack, ack.word()), (Id::Reads, reads.word())];
+        let values = words.map(|(id, word)| (id, id.setting().kind.parse(word).expect("a choice")));
+        values.into_iter().filter_map(|(id, value)| self.change(id, value)).collect()
     }
 
     /// The leader to follow, if this node is to follow one.

@@ -192,7 +192,7 @@ impl Engine {
     /// all of them, so only then is the answer certain.
     fn check_role_locked(&self, flags: Flags) -> Result<(), Failure> {
         if flags.has(Flags::WRITE) && self.role.is_follower() {
-            return Err(self.role.readonly());
+            return Err(self.readonly());
         }
         if self.loading.is_active() && !flags.has(Flags::LOADING) { Err(LOADING) } else { Ok(()) }
     }

@@ -158,6 +158,7 @@ impl Engine {
     /// messages to subscribers. An error means that too much is parked for this client.
     pub fn pass_gate(&self, session: &mut Session, reply: &mut Reply) -> Result<bool, SendError> {
         let needed = session.depends_on;
+        self.wait_for_messages(session);
         let needs = self.needs(session, needed, session.wrote);
         let passed = self.pass_or_park(session, reply, needs);
         if !session.notices.is_empty() {
@@ -172,7 +173,8 @@ impl Engine {
                     && needs.is_none_or(|needs| verdict(needs) == Verdict::Leave)
             };
             if self.persistence.as_ref().is_none_or(is_confirmed) {
-                self.deliver_notices(notices);
+                self.deliver_notices(notices, &mut session.last_message);
+                self.wait_for_messages(session);
             }
         }
         passed

@@ -16,8 +16,8 @@ use crate::metrics::timeline::Step;
 use crate::observe::monitor::Monitoring;
 use crate::observe::probe::Probe;
 use crate::protocol::{Args, Dialect};
-use crate::pubsub::Subscriptions;
 use crate::pubsub::notify::Notice;
+use crate::pubsub::{LastMessage, Subscriptions};
 use crate::store::Watches;
 use crate::store::effect::Seq;
 use std::sync::Arc;
@@ -123,6 +123,8 @@ pub struct Session {
     pub subscriptions: Subscriptions,
     /// Messages and events of this batch, sent to subscribers after the gate.
     pub(crate) notices: Vec<Notice>,
+    /// The last message that was sent to subscribers, or left to be sent.
+    pub(crate) last_message: LastMessage,
     /// This connection's last record.
     pub(crate) last_write: Seq,
     /// The leadership that it belongs to: its epoch and the crc of its first record.
@@ -174,6 +176,7 @@ impl Session {
             waited: false,
             auth_failures: 0,
             notices: Vec::new(),
+            last_message: LastMessage::default(),
             last_write: Seq(0),
             last_write_epoch: (Epoch(0), 0),
             wrote: false,

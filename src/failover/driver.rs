@@ -19,11 +19,12 @@ use crate::aof::record::Epoch;
 use crate::clock::boot_millis;
 use crate::cluster::election::{Election, List, Timing};
 use crate::cluster::inbox::Arrived;
-use crate::cluster::members::{Ack, Voter};
+use crate::cluster::members::{Ack, Members, Voter};
 use crate::cluster::message::{Ask, End, Input, Message, Output, Why};
+use crate::cluster::progress::ReplicaProgress;
 use crate::cluster::shared::Cluster;
 use crate::cluster::state::LeaderAddr;
-use crate::cluster::term::{NodeId, Term};
+use crate::cluster::term::{Millis, NodeId, Term};
 use crate::config::Id;
 use crate::engine::{Engine, Persistence};
 use crate::random;
@@ -35,6 +36,10 @@ use std::time::{Duration, Instant};
 
 /// Jobs for the thread `cluster-log` that wait at most.
 const JOBS_MAX: usize = 8;
+/// A leader whose log stands still for so many election timeouts has a bad disk.
+const SLOW_TIMEOUTS: u64 = 5;
+/// After so many election timeouts without a leader, the log says who is missing.
+const LEADERLESS_TIMEOUTS: u64 = 8;
 /// Nodes that are no members and are dialled at most.
 const DIALLED_BACK_MAX: usize = 8;
 
@@ -68,6 +73,10 @@ struct Driver<'e> {
     reported: (Epoch, Seq),
     /// Nodes that are dialled because they have dialled this one.
     dialled_back: Vec<LeaderAddr>,
+    /// When this node last knew of a leader.
+    led_at: Millis,
+    /// The own level, and when it last moved or nothing waited.
+    moved: (Seq, Millis),
     /// A round of heartbeats is wanted after the present one.
     wants_round: bool,
     said: Rarely,
@@ -98,6 +107,8 @@ impl<'e> Driver<'e> {
             has_forgotten: false,
             reported: (Epoch(0), Seq(0)),
             dialled_back: Vec::new(),
+            led_at: boot_millis(),
+            moved: (Seq(0), boot_millis()),
             wants_round: false,
             said: Rarely::default(),
         }
@@ -125,6 +136,9 @@ impl<'e> Driver<'e> {
 
     fn take(&mut self, arrived: Arrived) {
         self.look_at_disk();
+        if let Input::Line(from, Message::Give { memory, .. }) = arrived.input {
+            self.cluster.note_memory(from, memory);
+        }
         match arrived.input {
             // One round confirms all reads that ran before it.
             Input::Confirm if self.is_confirming() => self.wants_round = true,
@@ -152,6 +166,13 @@ impl<'e> Driver<'e> {
         self.report_level();
         self.follow_policy();
         self.dial_peers();
+        if let Some(leader) = self.election.follows()
+            && self.engine.role.target().is_none()
+        {
+            // Its address was not known when its first heartbeat came.
+            self.follow(leader);
+        }
+        self.complain();
         self.engine.release_parked_of_cluster();
     }
 
@@ -171,7 +192,7 @@ impl<'e> Driver<'e> {
             Output::Send(to, message) if !self.is_dirty => cluster.peers.send(to, message),
             Output::Broadcast(message) if !self.is_dirty => {
                 if let Message::Beat { epoch, round, .. } = message {
-                    cluster.update_rounds(|rounds| (rounds.epoch, rounds.begun) = (epoch, round));
+                    cluster.begin_round(epoch, round);
                 }
                 cluster.peers.broadcast(message);
             }
@@ -243,7 +264,10 @@ impl<'e> Driver<'e> {
                 // Writes that were held for a handover are told of the new leader.
                 self.engine.pause.end_hold();
             }
-            None => log::warn!("node {id} leads, and its address is not known"),
+            None if self.said.is_due("address") => {
+                log::warn!("node {id} leads, and its address is not known");
+            }
+            None => {}
         }
     }
 
@@ -281,6 +305,18 @@ impl<'e> Driver<'e> {
         self.cluster.peers.set_addresses(&addresses);
     }
 
+    /// Says who is missing if no node has led for long.
+    fn complain(&mut self) {
+        let now = boot_millis();
+        if self.election.leads().is_some() || self.election.follows().is_some() {
+            self.led_at = now;
+        }
+        let silence = LEADERLESS_TIMEOUTS * self.cluster.settings.timeout_ms;
+        if now > self.led_at + silence && self.said.is_due("leader") {
+            log::warn!("no node leads{}", self.engine.missing_members());
+        }
+    }
+
     // --- what the log says ---
 
     /// A failed fsync is noted before anything else is done: records may be gone.
@@ -290,7 +326,19 @@ impl<'e> Driver<'e> {
             self.has_forgotten = true;
             self.step(Input::Forgets);
         }
-        self.step(Input::Disk(error.is_some()));
+        let is_slow = self.is_slow();
+        self.step(Input::Disk(error.is_some() || is_slow));
+    }
+
+    /// True if this node's log has not come on for long, although others have what waits here.
+    fn is_slow(&mut self) -> bool {
+        let (level, now) = (self.persistence.promised(), boot_millis());
+        if level == self.persistence.log.appended() || level != self.moved.0 {
+            self.moved = (level, now);
+        }
+        let others = |follower: &ReplicaProgress| follower.has_applied(Seq(level.0 + 1));
+        now > self.moved.1 + SLOW_TIMEOUTS * self.cluster.settings.timeout_ms
+            && self.engine.followers.count(others) > 0
     }
 
     /// The own log is an acknowledgement like any other: the level is read first and the epoch second.
@@ -311,12 +359,25 @@ impl<'e> Driver<'e> {
         let members = self.persistence.log.members();
         if let Some(members) = &members {
             self.cluster.follow_policy(members);
+            self.show_policies(members);
             if members.ack == Ack::Majority {
                 self.step(Input::Strict(true));
             }
         }
         self.step(Input::Members(members));
         self.cluster.peers.set_cluster(self.election.term().cluster);
+    }
+
+    /// CONFIG GET shows the cluster's policies, whatever this node's file says.
+    fn show_policies(&self, members: &Members) {
+        for id in self.engine.config.set_policies(members.ack, members.reads) {
+            let row = id.setting();
+            log::warn!(
+                "{} is {} from now on, as the cluster says",
+                row.name,
+                self.engine.config.choice(id)
+            );
+        }
     }
 
     /// A weaker policy counts from its record's commit on; after that is durable here, nothing more is promised.
@@ -341,11 +402,7 @@ impl<'e> Driver<'e> {
 
     fn confirmed(&mut self, round: u64) {
         let epoch = self.election.leads().unwrap_or_default();
-        self.cluster.update_rounds(|rounds| {
-            if rounds.epoch == epoch {
-                rounds.confirmed = round;
-            }
-        });
+        self.cluster.confirm_round(epoch, round);
         self.engine.release_parked_of_cluster();
         if std::mem::take(&mut self.wants_round) {
             self.step(Input::Confirm);

@@ -4,13 +4,13 @@
 //! locked: then no write, of a client or of a leader's link, is between its look at the epoch and the log.
 
 use crate::aof::record::Epoch;
-use crate::cluster::members::{Ack, Reads};
+use crate::cluster::members::{Ack, Members, Reads};
 use crate::cluster::message::Input;
 use crate::cluster::state::LeaderAddr;
 use crate::cluster::term::{Boot, NodeId};
-use crate::config::Id;
+use crate::config::{Id, not_set};
 use crate::engine::{Engine, Session};
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::store::effect::Seq;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 const LINK_TIMEOUTS: u64 = 4;
 /// And for so long at least: a full copy is checked meanwhile.
 const LINK_SILENCE_MIN: Duration = Duration::from_secs(1);
+/// Missing members that an error names at most.
+const MISSING_SHOWN: usize = 9;
 /// Writes are held for so long at most while another node takes the lead.
 const HOLD_MAX: Duration = Duration::from_secs(1);
 
@@ -75,47 +77,82 @@ impl Engine {
         if noted { Ok(()) } else { Err(Failure::fixed("ERR the file 'node' cannot be written")) }
     }
 
-    /// CONFIG SET of what is the cluster's: appends a members record with these values. The reply waits for it, as for
+    /// The policies of the cluster with these changes, if CONFIG SET may make them here; None without a change.
+    pub(crate) fn policies(
+        &self,
+        pairs: &[(&[u8], &[u8])],
+    ) -> Result<Option<(Ack, Reads)>, Failure> {
+        let Some(persistence) = self.persistence.as_ref().filter(|_| !pairs.is_empty()) else {
+            return Ok(None);
+        };
+        persistence.admit()?;
+        let members = persistence.log.members().filter(|_| !self.role.is_follower());
+        let members = members.ok_or_else(|| self.readonly())?;
+        let (mut ack, mut reads) = (members.ack, members.reads);
+        for (name, value) in pairs {
+            let value = value.to_ascii_lowercase();
+            if name.eq_ignore_ascii_case(b"ack") {
+                ack = Ack::parse(&value)
+                    .ok_or_else(|| not_set("ack", "argument must be leader or majority"))?;
+            } else {
+                reads = Reads::parse(&value)
+                    .ok_or_else(|| not_set("reads", "argument must be local or index"))?;
+            }
+        }
+        Ok(Some((ack, reads)))
+    }
+
+    /// CONFIG SET of what is the cluster's: appends a members record with these policies. The reply waits for it, as for
     /// any other write.
     pub(crate) fn set_policies(
         &self,
         session: &mut Session,
-        pairs: &[(&[u8], &[u8])],
+        policies: Option<(Ack, Reads)>,
     ) -> Result<(), Failure> {
-        let (Some(cluster), Some(persistence)) = (&self.cluster, &self.persistence) else {
+        let (Some(cluster), Some(persistence), Some((ack, reads))) =
+            (&self.cluster, &self.persistence, policies)
+        else {
             return Ok(());
         };
-        if pairs.is_empty() {
-            return Ok(());
-        }
-        persistence.admit()?;
         // A later epoch is adopted, and the lead given up, with all shards locked.
         let all = self.store.begin_all(true, || self.clock.now());
         let members = persistence.log.members().filter(|_| !self.role.is_follower());
-        let mut members = members.ok_or_else(|| self.role.readonly())?;
-        for (name, value) in pairs {
-            let value = value.to_ascii_lowercase();
-            let is_known = if name.eq_ignore_ascii_case(b"ack") {
-                Ack::parse(&value).map(|ack| members.ack = ack).is_some()
-            } else {
-                Reads::parse(&value).map(|reads| members.reads = reads).is_some()
-            };
-            if !is_known {
-                let name = String::from_utf8_lossy(name).to_ascii_lowercase();
-                let words = if name == "ack" { "leader or majority" } else { "local or index" };
-                let text = format!(
-                    "ERR CONFIG SET failed (possibly related to argument '{name}') - argument must be {words}"
-                );
-                return Err(Failure::new(text));
-            }
-        }
-        let appended = persistence.log.append_members(members, cluster.led(), self.clock.now());
+        let appended = members.and_then(|members| {
+            let members = Members { ack, reads, ..members };
+            persistence.log.append_members(members, cluster.led(), self.clock.now())
+        });
         drop(all);
-        let members = appended.ok_or_else(|| self.role.readonly())?;
+        let members = appended.ok_or_else(|| self.readonly())?;
         session.depend_on_write(members.seq);
         cluster.follow_policy(&members);
         cluster.inbox.order(Input::Members(None));
         Ok(())
+    }
+
+    /// The refusal of a write by a node that does not lead. Without a leader it says who is missing.
+    pub(crate) fn readonly(&self) -> Failure {
+        if self.cluster.is_none() || self.role.leader().is_some() {
+            return self.role.readonly();
+        }
+        let text = format!("{}{}", self.role.readonly().text(), self.missing_members());
+        Failure::new(text).of_kind(Kind::ReadOnly)
+    }
+
+    /// The nodes that an election lacks, in words; empty if all are there.
+    pub(crate) fn missing_members(&self) -> String {
+        let Some(cluster) = &self.cluster else { return String::new() };
+        let peers = cluster.peers.list().into_iter().take(MISSING_SHOWN);
+        let words = peers.filter_map(|peer| {
+            let is_recovering = peer.id.is_some_and(|id| cluster.is_recovering(id));
+            let what = match (peer.is_connected, is_recovering) {
+                (false, _) => "does not answer",
+                (true, true) => "may have forgotten records",
+                (true, false) => return None,
+            };
+            Some(format!("{} {what}", peer.address))
+        });
+        let words = words.collect::<Vec<_>>().join(", ");
+        if words.is_empty() { words } else { format!(": {words}") }
     }
 
     /// How long a replication link may be silent.

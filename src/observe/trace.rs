@@ -102,7 +102,7 @@ fn pass_gate(
     let began = session.probe.stopwatch;
     session.probe.unsettled.left(engine, &session.client, began, Some(stages));
     (session.depends_on, session.uncertain_replies, session.wrote) = (Seq(0), None, false);
-    engine.deliver_notices(std::mem::take(&mut session.notices));
+    engine.deliver_notices(std::mem::take(&mut session.notices), &mut session.last_message);
     Ok(())
 }
 

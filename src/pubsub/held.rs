@@ -39,7 +39,7 @@ impl Engine {
     /// Delivers notices of what happened up to the end of the log, once that is confirmed. No lock may be held.
     pub(crate) fn deliver_when_committed(&self, notices: impl IntoIterator<Item = Notice>) {
         let (Some(_), Some(persistence)) = (&self.cluster, &self.persistence) else {
-            return self.deliver_notices(notices);
+            return self.deliver_and_wait(notices);
         };
         let (after, generation) = (persistence.log.appended(), persistence.log.generation());
         let mut waiting = self.pubsub.held.waiting.lock();
@@ -66,6 +66,6 @@ impl Engine {
         drop(waiting);
         // What belonged to records that were given up did not happen.
         let happened = confirmed.into_iter().filter(|held| held.generation == generation);
-        self.deliver_notices(happened.map(|held| held.notice));
+        self.deliver_and_wait(happened.map(|held| held.notice));
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! A command only notes what there is to publish, because it may run with shards locked. It is sent after
 //! the gate, when all that this connection wrote before is as safe as promised, and before the replies of
-//! the batch.
+//! the batch. Another publisher may send it, after that (`lane`).
 
 use super::classes::Classes;
-use super::{Message, Subscriber};
+use super::delivery::{Delivered, send_all};
+use super::{LastMessage, Message, Subscriber};
 use crate::clients::outbox::SendError;
 use crate::cluster::progress::Forwarded;
 use crate::config::{ClientClass, Id};
@@ -79,8 +80,20 @@ impl Engine {
         self.deliver_when_committed(events.into_iter().map(Notice::Event));
     }
 
-    /// Sends all notices in order, some at a time. No lock may be held.
-    pub(crate) fn deliver_notices(&self, notices: impl IntoIterator<Item = Notice>) {
+    /// Sends all notices in order, and returns after they have been sent.
+    pub(super) fn deliver_and_wait(&self, notices: impl IntoIterator<Item = Notice>) {
+        let mut last = LastMessage::default();
+        self.deliver_notices(notices, &mut last);
+        self.as_sender(|send| self.pubsub.wait_sent(&last, send));
+    }
+
+    /// Sends all notices in order, some at a time, after the publisher's `last` message. They may have been left
+    /// with another publisher when it returns. No lock may be held.
+    pub(crate) fn deliver_notices(
+        &self,
+        notices: impl IntoIterator<Item = Notice>,
+        last: &mut LastMessage,
+    ) {
         let classes = self.enabled_classes();
         let mut messages = Vec::new();
         for notice in notices {
@@ -89,10 +102,10 @@ impl Engine {
                 Notice::Event(event) => self.address_event(classes, &event, &mut messages),
             }
             if messages.len() >= MESSAGES_AT_ONCE {
-                self.deliver(&mut messages);
+                self.deliver(&mut messages, last);
             }
         }
-        self.deliver(&mut messages);
+        self.deliver(&mut messages, last);
     }
 
     /// The messages about an event: the one on the key's channel first, as in Redis.
@@ -114,17 +127,30 @@ impl Engine {
         tx
     }
 
-    fn deliver(&self, messages: &mut Vec<Message>) {
-        if messages.is_empty() {
-            return;
+    fn deliver(&self, messages: &mut Vec<Message>, last: &mut LastMessage) {
+        if !messages.is_empty() {
+            self.as_sender(|send| self.pubsub.deliver(messages, last, send));
         }
-        let cut = |subscriber: &Subscriber, error: &SendError| {
+    }
+
+    /// Before a subscriber is answered, waits for the messages whose publishers have been answered: they come
+    /// before its reply. No lock may be held.
+    pub(crate) fn wait_for_messages(&self, session: &Session) {
+        if !session.subscriptions.is_empty() {
+            self.as_sender(|send| self.pubsub.wait_left(send));
+        }
+    }
+
+    /// Runs something that may send messages.
+    fn as_sender(&self, run: impl FnOnce(&mut dyn FnMut(&[Message]))) {
+        let mut cut = |subscriber: &Subscriber, error: &SendError| {
             let over = u64::from(matches!(error, SendError::OverLimit(_)));
             self.metrics[Stat::SubscriberLimitDisconnections].add(over);
             record_cut(&self.metrics, subscriber.addr, error);
         };
         let limit = self.config.output_limit(ClientClass::PubSub);
-        let delivered = self.pubsub.deliver(messages, limit, cut);
+        let mut delivered = Delivered::default();
+        run(&mut |messages| send_all(messages, limit, &mut cut, &mut delivered));
         self.metrics[Stat::MessagesDelivered].add(delivered.messages);
         self.metrics[Stat::OutputBytes].add(delivered.bytes);
     }

@@ -148,7 +148,8 @@ fn link(
     let follower = ReplicaProgress::new(link, node_id, address, !is_copy, seq, now);
     let registration = followers.register(follower);
     let follower = &registration.follower;
-    let _linked = Linked::begin(engine, request);
+    let linked = Linked { engine, link, node_id: request.node_id.clone() };
+    linked.tell(true);
     let done = AtomicBool::new(false);
     let epoch = engine.cluster.as_ref().map(Cluster::led);
     thread::scope(|scope| {
@@ -175,24 +176,36 @@ fn link(
     });
 }
 
-/// Tells the election that a node's link works, until it ends.
-struct Linked<'e>(Option<(&'e Cluster, NodeId)>);
+/// Tells the election that a node's link works, until its last one ends.
+struct Linked<'e> {
+    engine: &'e Engine,
+    link: LinkId,
+    node_id: String,
+}
 
-impl<'e> Linked<'e> {
-    fn begin(engine: &'e Engine, request: &Request) -> Linked<'e> {
-        let id = request.cluster.and_then(|_| NodeId::parse(&request.node_id));
-        let linked = engine.cluster.as_ref().zip(id);
-        if let Some((cluster, id)) = linked {
-            cluster.inbox.put(Input::Linked(id, true));
+impl Linked<'_> {
+    fn tell(&self, works: bool) {
+        if let (Some(cluster), Some(id)) = (&self.engine.cluster, NodeId::parse(&self.node_id)) {
+            cluster.inbox.put(Input::Linked(id, works));
         }
-        Linked(linked)
+    }
+
+    /// True if this node has made another link before this one has ended.
+    fn has_another(&self) -> bool {
+        let same =
+            |other: &ReplicaProgress| other.node_id == self.node_id && other.link != self.link;
+        self.engine.followers.count(same) > 0
     }
 }
 
 impl Drop for Linked<'_> {
     fn drop(&mut self) {
-        if let Some((cluster, id)) = self.0 {
-            cluster.inbox.put(Input::Linked(id, false));
+        if !self.has_another() {
+            self.tell(false);
+            // It may have come in between, and have been told before this.
+            if self.has_another() {
+                self.tell(true);
+            }
         }
     }
 }
