@@ -25,6 +25,7 @@ pub fn commands() -> Commands {
     let server = [
         replication::commands::COMMANDS,
         failover::commands::COMMANDS,
+        failover::members::COMMANDS,
         connection::COMMANDS,
         client_command::COMMANDS,
         transaction::COMMANDS,

@@ -168,7 +168,7 @@ impl Engine {
             }
             // A write that the log has refused, or the other nodes do not have, is not announced.
             let is_confirmed = |persistence: &Persistence| {
-                let verdict = |needs: Needs| self.judge(persistence, &needs);
+                let verdict = |needs: Needs| self.judge(persistence, &needs, self.rounds());
                 persistence.promised() >= needed
                     && needs.is_none_or(|needs| verdict(needs) == Verdict::Leave)
             };
@@ -199,9 +199,12 @@ impl Engine {
         {
             let mut outcome = persistence.try_pass(needed, session.client.has_parked());
             if let Some(needs) = needs.as_ref().filter(|_| !matches!(outcome, GateOutcome::Park)) {
-                match self.judge(persistence, needs) {
+                match self.judge(persistence, needs, self.rounds()) {
                     Verdict::Leave => {}
-                    Verdict::Wait => outcome = GateOutcome::Park,
+                    Verdict::Wait => {
+                        self.report_own_level(persistence);
+                        outcome = GateOutcome::Park;
+                    }
                     Verdict::Refuse => {
                         self.refuse_unconfirmed(reply, unconfirmed);
                         session.probe.unsettled.left(self, &session.client, began, stages);
@@ -267,10 +270,10 @@ impl Engine {
         persistence: &Persistence,
         stages: &Result<Stages, LogError>,
     ) -> usize {
-        let safe = persistence.promised();
+        let (safe, rounds) = (persistence.promised(), self.rounds());
         let judge = |parked: &Parked| {
             if self.cluster.is_some() {
-                let judge = |needs| self.judge(persistence, needs);
+                let judge = |needs| self.judge(persistence, needs, rounds);
                 return parked.needs.as_ref().map_or(Verdict::Leave, judge);
             }
             // The log has been cut back below a record that a batch has read: it will never be safe.

@@ -135,7 +135,9 @@ impl<'e> Driver<'e> {
     }
 
     fn take(&mut self, arrived: Arrived) {
-        self.look_at_disk();
+        if self.persistence.log.has_failed() {
+            self.look_at_disk();
+        }
         if let Input::Line(from, Message::Give { memory, .. }) = arrived.input {
             self.cluster.note_memory(from, memory);
         }
@@ -364,6 +366,8 @@ impl<'e> Driver<'e> {
                 self.step(Input::Strict(true));
             }
         }
+        let voters = members.as_ref().map_or(0, |members| members.voters.len());
+        self.cluster.set_alone(voters == 1);
         self.step(Input::Members(members));
         self.cluster.peers.set_cluster(self.election.term().cluster);
     }

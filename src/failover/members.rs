@@ -25,7 +25,10 @@ pub const COMMANDS: &[Row] = &[
 ];
 
 const NO_CLUSTER: Failure = Failure::fixed("ERR this node has no cluster-nodes");
-const NO_MEMBERS: Failure = Failure::fixed("ERR the cluster has not been founded yet: its first leader is being elected");
+const NO_MEMBERS: Failure =
+    Failure::fixed("ERR the cluster has not been founded yet: its first leader is being elected");
+const PAUSED: Failure =
+    Failure::fixed("ERR writes are paused, or another node is about to lead; try again");
 /// An id may be given by so many of its first digits.
 const DIGITS_MIN: usize = 8;
 
@@ -90,7 +93,8 @@ impl Engine {
     ) -> Result<(), Failure> {
         let members = persistence.log.members().ok_or(NO_MEMBERS)?;
         let digits = String::from_utf8_lossy(digits).to_ascii_lowercase();
-        let is_named = |id: &NodeId| digits.len() >= DIGITS_MIN && id.to_string().starts_with(&digits);
+        let is_named =
+            |id: &NodeId| digits.len() >= DIGITS_MIN && id.to_string().starts_with(&digits);
         let mut named = members.ids().filter(is_named);
         let (Some(id), None) = (named.next(), named.next()) else {
             return Err(Failure::fixed(
@@ -110,7 +114,8 @@ impl Engine {
     ) -> Result<(), Failure> {
         self.append_members(session, |members| {
             let followers = self.followers.all();
-            let link = followers.iter().find(|link| link.node_id == id.to_string() && link.acks() > 0);
+            let link =
+                followers.iter().find(|link| link.node_id == id.to_string() && link.acks() > 0);
             let appended = persistence.log.appended().0;
             let first = persistence.log.outline().epochs.last().map_or(Seq(0), |start| start.seq);
             let now = Situation {
@@ -169,6 +174,9 @@ impl Engine {
         persistence.admit()?;
         // A later epoch is adopted, and the lead given up, with all shards locked.
         let all = self.store.begin_all(true, || self.clock.now());
+        if self.pause.is_active() {
+            return Err(PAUSED);
+        }
         let members = persistence.log.members().filter(|_| !self.role.is_follower());
         let next = change(&members.ok_or_else(|| self.readonly())?)?;
         let appended = persistence.log.append_members(next, cluster.led(), self.clock.now());
