@@ -10,3 +10,4 @@ mod common;
 
 mod elections;
 mod fixture;
+mod sentinel;
