@@ -96,10 +96,10 @@ observe: release ## check metrics and status page with Prometheus, promtool and 
 lab: release ## show a crash, a torn log, a flipped bit and a full disk, in a minute (ARGS=--step)
 	@scripts/lab-durability.sh $(ARGS)
 
-cluster: release ## a leader, two followers, and what to type to see replication (ARGS=--demo types it)
+cluster: release ## three nodes that elect their leader, and what to type (ARGS=--demo types it; ARGS=--by-hand)
 	@scripts/cluster.sh $(ARGS)
 
-sentinel: release ## the same under three Redis Sentinels, which promote a follower (ARGS=--demo)
+sentinel: release ## a leader and two followers under three Redis Sentinels, which promote one (ARGS=--demo)
 	@scripts/sentinel.sh $(ARGS)
 
 bench: release ## benchmark beside Redis, 20 minutes (ROUNDS=3: 12; ARGS=--write, '--group log', '--old BINARY')

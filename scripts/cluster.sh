@@ -1,117 +1,154 @@
 #!/usr/bin/env bash
-# Starts a leader and two followers, and says what to type in other terminals to see replication work.
+# Starts three nodes that elect their leader, and says what to type in other terminals to see it.
 #
-# Starts: target/release/kvstore (or $KVSTORE) three times on 127.0.0.1. A leads on port 8080; B and C
-#         follow on 8081 and 8082 (or the next free ports; status pages 1000 above). Each has a
-#         configuration file and its data in a new directory below $TMPDIR (or /tmp). Their logs are
-#         shown in this terminal, each line after the node's name. Ctrl-C ends the three nodes only.
-# Type next: what the script prints once the nodes run, with `telnet` or `nc` in other terminals.
-#   scripts/cluster.sh           start the nodes and print the steps
-#   scripts/cluster.sh --demo    type the steps itself and show the real answers; exit code 1 if one
-#                                differs from what it should be
-#   scripts/cluster.sh --keep    keep the directory; otherwise it is removed
+# Starts: target/release/kvstore (or $KVSTORE) three times on 127.0.0.1: A, B and C on ports 8080 to 8082 (or the
+#         next free ports; status pages 1000 above). Each has a configuration file with `cluster-nodes` and its
+#         data in a new directory below $TMPDIR (or /tmp). Their logs are shown in this terminal, each line after
+#         the node's name. Ctrl-C ends the three nodes only.
+# Type next: what the script prints once a leader is elected, with `telnet` or `nc` in other terminals.
+#   scripts/cluster.sh             start the nodes and print the steps
+#   scripts/cluster.sh --demo      type the steps itself and show the real answers; then let the leader fail in
+#                                  three ways under load, and count what is lost. Exit code 1 if an answer
+#                                  differs from what it should be, or a write is lost that must not be
+#   scripts/cluster.sh --keep      keep the directory; otherwise it is removed
+#   scripts/cluster.sh --by-hand   a leader and two followers without elections (replication.sh; --demo, too)
 # shellcheck disable=SC1091,SC2154  # nodes.sh is checked by itself and shares its variables
 set -euo pipefail
 
-. "$(dirname "${BASH_SOURCE[0]}")/nodes.sh"
+here=$(dirname "${BASH_SOURCE[0]}")
+for option in "$@"; do
+    if [ "$option" = --by-hand ]; then
+        others=()
+        for other in "$@"; do if [ "$other" != --by-hand ]; then others+=("$other"); fi; done
+        exec "$here/replication.sh" "${others[@]}"
+    fi
+done
 
-follow() { echo "REPLICAOF 127.0.0.1 ${port[$1]}"; }
+. "$here/nodes.sh"
+
+ELECTION_TIMEOUT_MS=500
+
+# The leader, and the other two; and these three when the script started.
+leader='' second='' third='' at_start=''
 
 tour() {
-    replication
-    lag
-    read_your_writes
+    read -r leader second third <<<"$at_start"
+    who_leads
+    writing
     handover
-    divergence
+    death
+    majority
+    failures
 }
 
-replication() {
-    title "1. Replication: a write to A is on B and C a moment later"
-    types A 'SET name Ada' '^OK$'
-    say "    WAIT returns how many followers have this connection's writes:"
-    types A 'WAIT 2 5000' '^2$'
-    types B 'GET name' '^Ada$'
-    types C 'SET name Bea' "^READONLY .* The leader is 127.0.0.1:${port[A]}$"
-    types A 'ROLE' '^1\) master$'
+# await_leader NAME…: waits until one of these nodes leads. Sets `leader`, and `second` and `third`.
+await_leader() {
+    local tenths name
+    for ((tenths = 0; tenths < AWAIT_TENTHS_MAX; tenths++)); do
+        for name in "$@"; do
+            if dial "$name" && matches "$(ask "$name" ROLE)" '^1\) master$'; then
+                leader=$name
+                case $name in A) second=B third=C ;; B) second=A third=C ;; C) second=A third=B ;; esac
+                return 0
+            fi
+            hang_up "$name"
+        done
+        sleep 0.1
+    done
+    say "no node leads:"
+    tail -n 10 "$work"/*.log
+    exit 1
 }
 
-lag() {
-    title "2. Lag: how many records a stopped follower lacks"
-    does pause C
-    types A 'SET counter 1' '^OK$'
-    types A 'INCR counter' '^2$'
-    types A 'INCR counter' '^3$'
-    types A 'WAIT 2 200' '^1$'
-    types A 'INFO replication' "port=${port[C]},.*lag_records=3," '^slave'
-    does go C
-    types A 'WAIT 2 5000' '^2$'
-    types A 'INFO replication' "port=${port[C]},.*lag_records=0," '^slave'
-    types C 'GET counter' '^3$'
+follows() { awaits "$1" 'ROLE' '^4\) connected$' '^[134]'; }
+
+who_leads() {
+    title "1. Each node knows who leads; two of the three votes were needed"
+    types "$leader" 'ROLE' '^1\) master$' '^1'
+    follows "$second"
+    types "$second" 'INFO cluster' "^kvstore_cluster_leader:127.0.0.1:${port[$leader]}$" '^kvstore_'
 }
 
-read_your_writes() {
+writing() {
     local token
-    title "3. Read your writes: a token of a write, and a follower that waits for it"
-    say "    C follows B for now, and B is stopped. So C lacks new writes and cannot know it:"
-    types C "$(follow B)" '^OK$'
-    awaits C 'INFO replication' '^master_link_status:up' '^master_(port|link_status)'
-    does pause B
-    types A 'SET cart full' '^OK$'
-    types A 'LASTSEQ' '.*:.*'
+    title "2. Only the leader takes writes; a follower answers reads"
+    follows "$third"
+    types "$leader" 'SET name Ada' '^OK$'
+    types "$leader" 'LASTSEQ' '.*:.*'
     token=${answer:-TOKEN}
-    types C 'GET cart' '^\(nil\)$'
-    types C "WAITSEQ $token 200" '^STALE .*'
-    does go B
-    types C "WAITSEQ $token 5000" '^OK$'
-    types C 'GET cart' '^full$'
-    types C "$(follow A)" '^OK$'
+    types "$second" 'SET name Bea' "^READONLY .* The leader is 127.0.0.1:${port[$leader]}$"
+    say "    LASTSEQ gives a token of the write; WAITSEQ waits until this follower has it:"
+    types "$second" "WAITSEQ $token 5000" '^OK$'
+    types "$second" 'GET name' '^Ada$'
+    types "$second" 'REPLICAOF 127.0.0.1 1' '^ERR the cluster decides who leads$'
 }
 
 handover() {
-    title "4. Handover: B becomes the leader, and no write is lost"
-    awaits B 'INFO replication' '^master_link_status:up' '^master_(port|link_status)'
-    types B 'PROMOTE' '^OK$'
-    say "    Without this it would follow again after a restart, as its configuration file says:"
-    types B 'CONFIG REWRITE' '^OK$'
-    types B 'SET name Bea' '^OK$'
-    awaits A 'ROLE' '^4\) connected$'
-    types A 'SET name Ada' "^READONLY .* The leader is 127.0.0.1:${port[B]}$"
-    types C "$(follow B)" '^OK$'
-    awaits C 'GET name' '^Bea$'
+    title "3. A handover that is asked for: no write is lost, and the others wait for milliseconds"
+    types "$second" 'PROMOTE' '^OK$'
+    local before=$leader
+    leader=$second second=$before
+    follows "$before"
+    types "$before" 'SET name Bea' "^READONLY .* The leader is 127.0.0.1:${port[$leader]}$"
 }
 
-divergence() {
-    local file
-    title "5. A leader dies, another takes over, and the old one returns with writes that only it has"
-    does kill B
-    types A 'REPLICAOF NO ONE' '^OK$'
-    types C "$(follow A)" '^OK$'
-    types A 'SET city Aachen' '^OK$'
-    does start B
-    say "    B does not know that A leads: it still leads, and a client that does not know either writes to it."
-    types B 'SET city Bonn' '^OK$'
-    types B "$(follow A)" '^OK$'
-    awaits B 'ROLE' '^4\) connected$'
-    types B 'GET city' '^Aachen$'
-    say "    The records that B gave up are counted and kept:"
-    types B 'INFO replication' '^kvstore_diverged_records:1$' '^kvstore_diverged_'
+death() {
+    local dead=$leader
+    title "4. kill -9 of the leader, process ${pid[$leader]-}: after $ELECTION_TIMEOUT_MS to 1000 ms another one leads"
+    does kill "$leader"
     if [ "$mode" = guide ]; then
-        say "    \$ $KVSTORE log FILE, with the file that INFO names"
+        say "    ROLE on the other two says which; say it is $second."
+        leader=$second second=$dead
+    else
+        await_leader "$second" "$third"
+    fi
+    types "$leader" 'GET name' '^Ada$'
+    awaits "$leader" 'SET name Bea' '^OK$'
+    say "    The old leader returns as a follower:"
+    does start "$dead"
+    follows "$dead"
+    awaits "$dead" 'GET name' '^Bea$'
+}
+
+majority() {
+    title "5. ack majority: an OK says that two of three nodes have the write"
+    follows "$third"
+    types "$leader" 'CONFIG SET ack majority' '^OK$'
+    does pause "$second"
+    types "$leader" 'SET city Aachen' '^OK$'
+    does pause "$third"
+    say "    Two of three are gone, so the leader steps down: others could decide without it."
+    awaits "$leader" 'SET town Bonn' '^READONLY .* No leader is known, an election is under way.*'
+    does go "$second"
+    does go "$third"
+    if [ "$mode" = demo ]; then await_leader A B C; else say "    A moment later one of the three leads again:"; fi
+    awaits "$leader" 'GET city' '^Aachen$'
+    awaits "$leader" 'CONFIG SET ack leader' '^OK$'
+}
+
+failures() {
+    title "6. What a failure of the leader costs, under load"
+    if [ "$mode" = guide ]; then
+        say "    \$ scripts/failover.py" \
+            "    starts three more nodes, kills, stops and isolates their leader, and looks for each acknowledged write"
         return 0
     fi
-    file=$(sed -n 's/^kvstore_diverged_file://p' <<<"$answer")
-    say "    \$ kvstore log $file"
-    "$KVSTORE" log "$file" | sed 's/^/       /' || fail "kvstore log reads it"
-    grep -qa Bonn "$file" || fail "it holds the write"
+    if ! command -v python3 >/dev/null; then say "    skipped: needs python3"; return 0; fi
+    KVSTORE=$KVSTORE python3 "$here/failover.py" 2>&1 | sed 's/^/    /' || fail "scripts/failover.py"
 }
 
 begin "$@"
 first=$(free_ports 8080 3)
-new_node A "$first" 32
-new_node B $((first + 1)) 33 "replicaof 127.0.0.1 $first"
-new_node C $((first + 2)) 36 "replicaof 127.0.0.1 $first"
+nodes=127.0.0.1:$first,127.0.0.1:$((first + 1)),127.0.0.1:$((first + 2))
+for offset in 0 1 2; do
+    colours=(32 33 36) names=(A B C)
+    new_node "${names[$offset]}" $((first + offset)) "${colours[$offset]}" "cluster-nodes $nodes" \
+        "election-timeout $ELECTION_TIMEOUT_MS"
+done
+await_leader A B C
+at_start="$leader $second $third"
 for name in A B C; do
     say "$name: telnet 127.0.0.1 ${port[$name]}   process ${pid[$name]}, http://127.0.0.1:$((${port[$name]} + 1000))/"
 done
-say "Data, logs and configuration: $work"
+say "Data, logs and configuration: $work" "$leader leads."
 finish

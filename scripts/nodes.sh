@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Functions that cluster.sh and sentinel.sh share: several nodes in one terminal. Starts nothing by itself;
-# run one of those two.
+# Functions that cluster.sh, replication.sh and sentinel.sh share: several nodes in one terminal. Starts nothing by
+# itself; run one of those three.
 #
 # The steps of a tour are written once. As a guide the script prints what to type and what should come back.
 # As a demo (--demo) it types the steps, shows the real answers and compares them with what they should be.
@@ -100,7 +100,7 @@ hit() {
     kill "-$2" "${pid[$1]}" 2>/dev/null || true
     # On a busy machine it takes a moment until the last thread has stopped.
     if [ "$2" = STOP ]; then
-        while cat "/proc/${pid[$1]}/task/"*/stat | grep -qv ') T '; do sleep 0.01; done
+        while grep -sqv ') T ' "/proc/${pid[$1]}/task/"*/stat; do sleep 0.01; done
     fi
     if [ "$2" != KILL ]; then return 0; fi
     # Otherwise bash would report the death, which is intended.

@@ -1,5 +1,6 @@
 """The benchmark beside Redis. Reading order: servers, load, probe, latency, workload; then the kinds of
-workloads: throughput, keyspace, log, replication, pubsub, seeing, memory; then workloads (the list), report."""
+workloads: throughput, keyspace, log, replication, cluster (with sentinels), pubsub, seeing, memory; then workloads
+(the list), report."""
 
 
 class BenchError(Exception):

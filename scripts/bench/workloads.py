@@ -4,6 +4,7 @@ A workload measures one server once and returns its figures by name (see FIGURES
 either on a figure or on its ratio to Redis's figure.
 """
 
+from bench.cluster import Failover, Promises, Reads
 from bench.keyspace import Expiry, Memory
 from bench.load import KEY_PATTERN, VALUE, VALUE_BYTES
 from bench.log import Compaction, Recovery
@@ -18,6 +19,7 @@ GROUPS = {
     "cache": "Cache: nothing is written to disk (`appendonly no`)",
     "log": "Log: `appendonly yes`, never rewritten by itself",
     "replication": "Replication: a leader and one follower with logs, `everysec`, all on the two cores",
+    "cluster": "Elections: three nodes with logs, `everysec`; Redis under three Sentinels with down-after 1000",
     "seeing": "Observers: the same server with and without one",
     "memory-limit": "Memory limit: keys are evicted to make room",
     "pubsub": "Pub/Sub: PUBLISH to subscribers that read, 64 bytes a message",
@@ -67,6 +69,13 @@ WORKLOADS = [
     Cost("follow", "SET, 50 clients, pipeline of 16, one follower"),
     Lag("lag", "SET, 50 clients, one follower"),
     FullCopy("copy", "full copy of 1 million keys"),
+    Failover("failover-kill", "kill -9 of the leader", "kill -9"),
+    Failover("failover-stop", "SIGSTOP of the leader", "SIGSTOP"),
+    Failover("failover-isolation", "isolation of the leader from the other nodes", "isolation"),
+    Promises("ack-set-p16", "SET, 50 clients, pipeline of 16", 16, 1_000_000),
+    Promises("ack-set", "SET, 50 clients", 1, 150_000),
+    Reads("reads-get-p16", "GET, 50 clients, pipeline of 16", 16, 1_000_000),
+    Reads("reads-get", "GET, 50 clients", 1, 150_000),
     Sampling("sample-get", "GET, 50 clients, 1 in 100 traced", "get", 1, 100_000),
     Sampling("sample-set-p16", "SET, 50 clients, pipeline of 16, 1 in 100 traced", "set", 16, 800_000),
     Monitored("monitor", "SET, 50 clients, one that monitors"),

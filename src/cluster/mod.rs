@@ -6,7 +6,7 @@
 //!  freshness   how old a follower's data may be
 //!  progress    how far each follower of this node has come
 //!
-//!  election    who leads, by vote: a state machine that is not connected to the server yet
+//!  election    who leads, by vote: a state machine that `failover/driver.rs` runs
 //!  message     what members say to each other, and what goes into and comes out of the election
 //!  greeting    the first lines between two members
 //!  lines       the same as text           inbox   what waits for the thread that runs the election
@@ -20,8 +20,8 @@
 //!
 //! # A leader by vote
 //!
-//! Today a person, a script or Redis Sentinel decides which node leads. The rules by which the nodes decide it
-//! themselves are Raft's [Ongaro 2014], on our own log: the epoch is Raft's term, seq its index, the chain of crcs its
+//! With `cluster-nodes` the nodes decide which of them leads; without it a person, a script or Redis Sentinel does. The
+//! rules of the vote are Raft's [Ongaro 2014], on our own log: the epoch is Raft's term, seq its index, the chain of crcs its
 //! log matching, an epoch's empty first record its no-op. Raft leaves open what a server does between a write and its
 //! answer, and what a node may have forgotten after a power cut when it does not fsync each record. These rules close
 //! it; for each there is a mutant, a broken version that the simulator (`tests/cluster_sim`) must notice:

@@ -71,10 +71,14 @@ impl Persistence {
     /// Makes everything up to `needed` as safe as promised, if this thread can do that without waiting for
     /// others.
     fn try_pass(&self, needed: Seq, has_parked: bool) -> GateOutcome {
+        let is_always = self.gate.policy.get() == Fsync::Always;
         if has_parked {
+            if !is_always {
+                // Replies that wait for other nodes are parked, and no sync is near. The log remembers an error.
+                let _ = self.log.ensure_written(needed);
+            }
             return GateOutcome::Park;
         }
-        let is_always = self.gate.policy.get() == Fsync::Always;
         if self.safe_under(is_always) >= needed {
             return GateOutcome::Open(None);
         }

@@ -5,6 +5,7 @@ use super::samples::{SECONDS, Samples};
 use super::seen::Seen;
 use crate::cluster::members::Voter;
 use crate::cluster::progress::Lag;
+use crate::cluster::term::NodeId;
 use crate::config::Id;
 use crate::engine::Engine;
 use crate::metrics::{CommandStats, Counter, HistogramSnapshot, Stat};
@@ -86,17 +87,41 @@ pub(super) fn follower_fields(seen: &Seen<'_>, page: &mut String) {
     }
 }
 
-/// The members of the cluster, each with its part and, on the leader, how far it has come.
-pub(super) fn member_fields(seen: &Seen<'_>, page: &mut String) {
-    let Some(members) = seen.members() else { return };
+/// A member of the cluster.
+pub(super) struct Member {
+    id: NodeId,
+    pub address: String,
+    pub leads: bool,
+    pub is_this_node: bool,
+    /// Records that it lacks. Only the leader knows, and only of members with a link.
+    pub lag: Option<u64>,
+}
+
+impl Member {
+    pub fn part(&self) -> &'static str {
+        if self.leads { "leader" } else { "follower" }
+    }
+}
+
+/// The members that the newest record names, in its order.
+pub(super) fn members(seen: &Seen<'_>) -> Vec<Member> {
+    let voters = seen.members().map(|members| members.voters).unwrap_or_default();
     let (leader, own) = (seen.elected_leader(), seen.engine.cluster.as_ref().map(|it| it.id));
     let followers = seen.engine.followers.all();
-    for (number, Voter { id, address }) in members.voters.iter().enumerate() {
-        let part = if *address == leader { "leader" } else { "follower" };
+    let member = |Voter { id, address }| {
         let link = followers.iter().find(|follower| follower.node_id == id.to_string());
         let lag = link.map(|link| seen.appended().0.saturating_sub(link.applied().0));
-        let lag = lag.map_or(String::new(), |lag| format!(",lag_records={lag}"));
-        let own = if own == Some(*id) { ",this_node" } else { "" };
+        Member { id, leads: address == leader, address, is_this_node: own == Some(id), lag }
+    };
+    voters.into_iter().map(member).collect()
+}
+
+/// The members of the cluster, each with its part and, on the leader, how far it has come.
+pub(super) fn member_fields(seen: &Seen<'_>, page: &mut String) {
+    for (number, member) in members(seen).into_iter().enumerate() {
+        let lag = member.lag.map_or(String::new(), |lag| format!(",lag_records={lag}"));
+        let own = if member.is_this_node { ",this_node" } else { "" };
+        let (id, address, part) = (member.id, &member.address, member.part());
         let value = format_args!("id={id},address={address},part={part}{lag}{own}");
         field(page, format_args!("kvstore_member{number}"), value);
     }

@@ -3,7 +3,7 @@
 use super::figure::Read;
 use super::figures::figures;
 use super::json::Json;
-use super::labelled::commands;
+use super::labelled::{commands, members};
 use super::load::LoadProgress;
 use super::observed::as_typed;
 use super::seen::Seen;
@@ -40,6 +40,9 @@ pub fn page(engine: &Engine, state: &str, may_show_data: bool) -> String {
         }
         json.key("slow", |json| json.array(|json| write_slow(engine, may_show_data, json)));
         json.key("replicas", |json| json.array(|json| write_replicas(seen, json)));
+        if engine.cluster.is_some() {
+            json.key("members", |json| json.array(|json| write_members(seen, json)));
+        }
     });
     json.text
 }
@@ -131,6 +134,19 @@ fn write_replicas(seen: &Seen<'_>, json: &mut Json) {
             json.number("lag_records", lag.records);
             json.number("lag_bytes", lag.bytes);
             json.number("lag_ms", lag.millis);
+        });
+    }
+}
+
+fn write_members(seen: &Seen<'_>, json: &mut Json) {
+    for member in members(seen) {
+        json.object(|json| {
+            json.text("address", &member.address);
+            json.text("part", member.part());
+            json.number("this_node", member.is_this_node);
+            if let Some(lag) = member.lag {
+                json.number("lag_records", lag);
+            }
         });
     }
 }

@@ -1,8 +1,8 @@
 //! Plays a transcript against a server and returns what came back.
 
 use super::script::{Action, CLOSED, Script, matches, may_still_match, shown};
-use crate::common::DEADLINE;
 use crate::common::server::connect;
+use crate::common::{DEADLINE, wait_until};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -53,8 +53,18 @@ impl Player {
             Action::Type(line) => self.stream.write_all(format!("{line}\r\n").as_bytes()),
             Action::Send(bytes) => self.stream.write_all(bytes),
             Action::HalfClose => self.stream.shutdown(Shutdown::Write),
+            Action::UntilItLeads => {
+                assert!(wait_until(DEADLINE, || self.sees_a_leader()), "it is not elected");
+                Ok(())
+            }
             Action::Close | Action::Wait => Ok(()),
         };
+    }
+
+    fn sees_a_leader(&mut self) -> bool {
+        self.act(&Action::Type("ROLE".to_owned()));
+        while !self.received.ends_with(b"\n") && self.receive(DEADLINE) && !self.closed {}
+        std::mem::take(&mut self.received).starts_with(b"1) master")
     }
 
     /// Reads until what came is what is expected, or cannot become so.

@@ -48,6 +48,8 @@ pub enum Action {
     Send(Vec<u8>),
     /// Does nothing but read.
     Wait,
+    /// Waits until the server leads.
+    UntilItLeads,
     /// Says that nothing more comes, and still reads.
     HalfClose,
     /// Leaves.
@@ -137,6 +139,7 @@ fn action_of(text: &str) -> Result<Action, String> {
     match text {
         ">" => Ok(Action::Wait),
         "!half-close" => Ok(Action::HalfClose),
+        "!until-it-leads" => Ok(Action::UntilItLeads),
         "!close" => Ok(Action::Close),
         _ => match (text.strip_prefix("> "), text.strip_prefix("!send ")) {
             (Some(line), _) => Ok(Action::Type(line.to_owned())),

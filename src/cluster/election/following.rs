@@ -53,11 +53,16 @@ impl Election {
         if persists {
             out.push(Output::Persist(self.term.clone()));
         }
-        if self.follows() != Some(from) {
+        // A leader that hands over to this node beats on meanwhile, and asks for no promise.
+        let is_called = now < self.called_until;
+        let asks_for_it = is_called && promised == 0 && matches!(self.state, State::Asking(_));
+        if self.follows() != Some(from) && !asks_for_it {
             self.state = State::Following(Some(from));
             out.push(Output::Follow(Some(from)));
         }
-        self.restart_timer(now);
+        if !is_called {
+            self.restart_timer(now);
+        }
         out.push(Output::Send(from, Message::Heard { epoch, round, promised, own: epoch }));
     }
 }

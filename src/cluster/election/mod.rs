@@ -87,6 +87,8 @@ pub struct Election {
     waits_until: Millis,
     /// Asks for votes then, if no leader is heard until then.
     ask_at: Millis,
+    /// Until then the leader wants this node to ask for votes in its place.
+    called_until: Millis,
     /// Asks for no votes before this time, after it has resigned.
     rest_until: Millis,
     ticked_at: Millis,
@@ -116,6 +118,7 @@ impl Election {
             promise: Promise::default(),
             waits_until,
             ask_at: 0,
+            called_until: 0,
             rest_until: 0,
             ticked_at: now,
             disk_bad_since: None,
@@ -216,7 +219,10 @@ impl Election {
             Input::Strict(strict) => self.change_term(out, |term| term.strict = strict),
             Input::Boot(boot) => self.change_term(out, |term| term.boot = Some(boot)),
             Input::Confirm => self.begin_round(now, out),
-            Input::Promote => self.ask_at = now + self.rng.u64(0..=self.timing.timeout / 5),
+            Input::Promote => {
+                self.called_until = now + self.timing.timeout;
+                self.ask_at = now + self.rng.u64(0..=self.timing.timeout / 5);
+            }
             Input::HandOver => self.hand_over(Some(now), now, out),
         }
     }
@@ -308,6 +314,9 @@ impl Election {
                 self.restart_timer(now);
             }
             State::Following(_) => self.drop_leader(out),
+        }
+        if !asks {
+            self.called_until = 0;
         }
     }
 
@@ -542,6 +551,22 @@ mod tests {
         };
         assert!(asks_at(None).is_some_and(|at| at >= 2 * T));
         assert!(asks_at(Some(Mutant::PromiseNotBindingCandidate)).is_some_and(|at| at < 2 * T));
+    }
+
+    #[test]
+    fn a_leader_that_hands_over_does_not_put_off_the_asking() {
+        let mut node = node(None);
+        step(&mut node, T, beat(1, 0));
+        step(&mut node, T, Input::Promote);
+        let asked = (2..=T / 4).find(|round| {
+            step(&mut node, T + 2 * round, beat(*round, 0));
+            step(&mut node, T + 2 * round, Input::Tick).contains(&Output::Sync)
+        });
+        let at = T + 2 * asked.expect("it asks");
+        step(&mut node, at, Input::Synced(End { epoch: Epoch(3), seq: Seq(9) }));
+        step(&mut node, at + 1, beat(T, 0));
+        let adopts = step(&mut node, at + 2, give(Round::Pre, Epoch(4)));
+        assert!(matches!(adopts[..], [Output::Adopt { .. }]), "{adopts:?}");
     }
 
     #[test]
