@@ -333,6 +333,23 @@ fn followers_are_seen_on_both_sides() {
 }
 
 #[test]
+fn the_members_of_a_cluster_are_shown() {
+    let own = "127.0.0.1:1";
+    let settings = [("cluster-nodes", own), ("cluster-announce", own), ("election-timeout", "100")];
+    let server = Server::start(&settings);
+    let mut shown = String::new();
+    let leads = wait_until(DEADLINE, || {
+        shown = get(page_port(&server), "/status.json");
+        shown.contains(&format!("\"leader\":\"{own}\""))
+    });
+    assert!(leads, "{shown}");
+    let member = format!("\"address\":\"{own}\",\"part\":\"leader\",\"this_node\":true");
+    assert!(shown.contains(&format!("\"members\":[{{{member}}}]")), "{shown}");
+    let shown = get(page_port(&Server::start(&[])), "/status.json");
+    assert!(!shown.contains("\"members\"") && !shown.contains("\"cluster\""), "{shown}");
+}
+
+#[test]
 fn keys_and_values_are_shown_only_to_who_could_read_them_anyway() {
     let slow = ("slowlog-log-slower-than", "0");
     for (settings, shown) in [(&[slow][..], true), (&[slow, ("requirepass", "secret")], false)] {

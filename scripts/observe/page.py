@@ -1,5 +1,6 @@
 """The status page in a real browser: it renders, updates, and is accessible."""
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -66,7 +67,8 @@ def run(checks, shots):
         checks.skip("the status page", "not installed: apt-get install chromium chromium-driver")
         return
     with temporary_directory() as directory:
-        inside = [os.path.join(directory, name) for name in ["first", "second", "follower"]]
+        names = ["first", "second", "follower", "elected", "alone"]
+        inside = [os.path.join(directory, name) for name in names]
         for path in inside:
             os.mkdir(path)
         with browser(directory) as page:
@@ -84,6 +86,10 @@ def run(checks, shots):
                     wait_until(lambda: page.text("state") == "ready", "the page is back")
                     hidden = page.run("return document.getElementById('lost').hidden")
                     equal((hidden, page.run("return document.body.className")), (True, ""))
+            with checks.check("a cluster is shown: who leads, its members"):
+                elected(page, inside[3])
+            with checks.check("a cluster without a leader is shown, as a warning"):
+                without_leader(page, inside[4])
 
 
 def watch(checks, page, server, follower, shots):
@@ -209,6 +215,34 @@ def lost(page):
     words = page.text("lost")
     time.sleep(2.2)
     equal(page.text("lost"), words, "an alert is read aloud at each change:")
+
+
+@contextlib.contextmanager
+def clustered(page, directory, *nodes):
+    """A node of a cluster, the last of these; the others do not run. Shows its page."""
+    options = [f"--cluster-nodes={','.join(nodes)}", f"--cluster-announce={nodes[-1]}", "--election-timeout=100"]
+    with kvstore(directory, "--port=0", *options) as server:
+        page.open(f"http://127.0.0.1:{server.page_port}/")
+        yield
+
+
+def elected(page, directory):
+    own = "127.0.0.1:1"
+    with clustered(page, directory, own):
+        wait_until(lambda: page.text("cluster-leader") == f"{own} leads", "the leader")
+        rows = "return [...document.querySelectorAll('#member-rows tr')].map(r => r.innerText)"
+        found = page.run(rows)
+        assert len(found) == 1 and own in found[0] and "leader" in found[0], found
+        equal(page.run(STRUCTURE), [])
+        schemes(page)
+        widths(page)
+
+
+def without_leader(page, directory):
+    with clustered(page, directory, "127.0.0.1:1", "127.0.0.1:2"):
+        wait_until(lambda: page.text("cluster-leader") == "no leader: an election is under way", "no leader")
+        equal(page.run("return document.getElementById('cluster-leader').className"), "warn")
+        schemes(page)
 
 
 def injected(page):

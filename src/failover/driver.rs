@@ -145,6 +145,10 @@ impl<'e> Driver<'e> {
             // One round confirms all reads that ran before it.
             Input::Confirm if self.is_confirming() => self.wants_round = true,
             Input::Members(_) => self.members_changed(),
+            input @ Input::Begun(..) => {
+                self.step(input);
+                self.engine.announce_leader();
+            }
             input => self.step(input),
         }
         self.report_level();
@@ -263,6 +267,7 @@ impl<'e> Driver<'e> {
         match address {
             Some(leader) => {
                 self.engine.follow_elected(leader, (id, self.election.term().epoch));
+                self.engine.announce_leader();
                 // Writes that were held for a handover are told of the new leader.
                 self.engine.pause.end_hold();
             }
