@@ -105,7 +105,7 @@
 //!   `Client::labels`, `Blocked`, `Pause::pause`, `Pool::connection_tx`, `Shutdown::woken`, `Rarely`
 //! - cluster and pubsub: `Role::state` and `figures`, `Cluster::rounds` and `recovering`, `Held::waiting`, `Freshness::awaited`,
 //!   `Progress::claims`, `ReplicaProgress::state`, `PubSub::registry`
-//! - failover: `Peers::table`, `Dialled::state`
+//! - failover: `Peers::table`, `Dialled::state`, `Services::state`
 //! - reference: `Cell::Text` and `Limits` of each setting, `Metrics::errors` and `rates`, `Latency`, `RecentCommands`,
 //!   `ObservedCommand::timeline`, `Feed::lines`, the status page's `listeners`
 //! - client library: `Pool::state`, `Nodes::known`

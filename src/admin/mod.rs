@@ -16,12 +16,22 @@ mod transaction;
 
 pub use server_command::log_level;
 
-use crate::engine::table::{Commands, assemble};
+use crate::config::Config;
+use crate::engine::table::{Commands, Row, assemble};
 use crate::observe::{latency, slowlog, trace};
 use crate::{failover, pubsub, replication};
 
 /// The command table, in the order of HELP.
 pub fn commands() -> Commands {
+    with(&[])
+}
+
+/// The command table of a server with these settings: nodes that elect their leader have SENTINEL.
+pub fn commands_for(config: &Config) -> Commands {
+    if config.is_in_cluster() { with(failover::sentinel::COMMANDS) } else { commands() }
+}
+
+fn with(more: &'static [Row]) -> Commands {
     let server = [
         replication::commands::COMMANDS,
         failover::commands::COMMANDS,
@@ -36,6 +46,7 @@ pub fn commands() -> Commands {
         latency::COMMANDS,
         slowlog::COMMANDS,
         trace::COMMANDS,
+        more,
     ];
     assemble(&server, absent::ABSENT)
 }
@@ -49,7 +60,7 @@ mod tests {
 
     #[test]
     fn every_row_is_complete() {
-        let commands = commands();
+        let commands = with(failover::sentinel::COMMANDS);
         for row in commands.rows() {
             assert_eq!(row.name, row.name.to_lowercase());
             assert!(row.arity != 0 && !row.summary.is_empty(), "{}", row.name);

@@ -18,6 +18,7 @@ use crate::aof::record::Epoch;
 use crate::clock::boot_millis;
 use crate::config::ClusterSettings;
 use crate::failover::peers::Peers;
+use crate::failover::services::Services;
 use crate::lock::Mutex;
 use crate::metrics::Counter;
 use crate::store::effect::Seq;
@@ -47,6 +48,8 @@ pub struct Cluster {
     pub inbox: Arc<Inbox>,
     /// The other nodes.
     pub peers: Arc<Peers>,
+    /// For clients that look for the leader.
+    pub services: Services,
     epoch: AtomicU64,
     led: AtomicU64,
     fence: AtomicU64,
@@ -76,6 +79,7 @@ impl Cluster {
             id: term.id,
             inbox,
             peers: Arc::new(peers),
+            services: Services::default(),
             epoch: AtomicU64::new(term.epoch.0),
             led: AtomicU64::new(0),
             fence: AtomicU64::new(0),

@@ -17,7 +17,7 @@ use super::{Engine, Persistence, Session};
 use crate::aof::record::Epoch;
 use crate::clock::boot_millis;
 use crate::cluster::message::Input;
-use crate::cluster::shared::Cluster;
+use crate::cluster::shared::Rounds;
 use crate::cluster::term::Millis;
 use crate::error::{Failure, Kind};
 use crate::protocol::{Mark, Reply};
@@ -126,7 +126,8 @@ impl Engine {
         }
         // The commit of what came last confirms what was read before it.
         let is_confirmed_by_write = cluster.waits_for_majority() && last == Access::Wrote;
-        let leads = session.ran.led > Epoch(0);
+        // Also a node that has begun to lead since: then its epoch is not that of the batch, which is refused.
+        let leads = session.ran.led.max(cluster.led()) > Epoch(0);
         let by_round = cluster.reads_by_index() && leads && !is_confirmed_by_write;
         let round = by_round.then(|| cluster.rounds().begun);
         if by_round {
@@ -163,6 +164,21 @@ impl Engine {
 
     /// Decides about a batch.
     pub(super) fn judge(&self, persistence: &Persistence, needs: &Needs) -> Verdict {
+        self.judge_by(self.rounds(), persistence, needs)
+    }
+
+    /// The rounds of heartbeats so far. What they confirm stays confirmed.
+    pub(super) fn rounds(&self) -> Rounds {
+        self.cluster.as_ref().map_or(Rounds::default(), |cluster| cluster.rounds())
+    }
+
+    /// As [`Engine::judge`], and takes no lock.
+    pub(super) fn judge_by(
+        &self,
+        rounds: Rounds,
+        persistence: &Persistence,
+        needs: &Needs,
+    ) -> Verdict {
         let Some(cluster) = &self.cluster else { return Verdict::Leave };
         let waits_for_majority = cluster.waits_for_majority();
         let commit = if waits_for_majority { cluster.commit() } else { Seq(u64::MAX) };
@@ -177,7 +193,7 @@ impl Engine {
         }
         let is_confirmed = safe >= needs.seq
             && (!needs_fence || cluster.is_fenced())
-            && needs.round.is_none_or(|round| is_heard(cluster, needs.ran.led, round));
+            && needs.round.is_none_or(|round| is_heard(rounds, needs.ran.led, round));
         if is_confirmed {
             Verdict::Leave
         } else if needs.since + cluster.settings.timeout_ms < boot_millis() {
@@ -218,7 +234,6 @@ impl Engine {
 }
 
 /// True if a majority has heard a later round of this epoch.
-fn is_heard(cluster: &Cluster, led: Epoch, round: u64) -> bool {
-    let rounds = cluster.rounds();
+fn is_heard(rounds: Rounds, led: Epoch, round: u64) -> bool {
     rounds.epoch == led && rounds.confirmed > round
 }

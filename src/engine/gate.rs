@@ -272,9 +272,10 @@ impl Engine {
         stages: &Result<Stages, LogError>,
     ) -> usize {
         let safe = persistence.promised();
+        let rounds = self.rounds();
         let judge = |parked: &Parked| {
             if self.cluster.is_some() {
-                let judge = |needs| self.judge(persistence, needs);
+                let judge = |needs| self.judge_by(rounds, persistence, needs);
                 return parked.needs.as_ref().map_or(Verdict::Leave, judge);
             }
             // The log has been cut back below a record that a batch has read: it will never be safe.

@@ -23,7 +23,8 @@
 //! syncs the log and begins epochs (`begin`). Without `cluster-nodes` none of them runs: then a person, a script or Redis
 //! Sentinel decides which node leads.
 //!
-//! Reading order: [`driver`], `begin`, `roles`; `lines`, `dialled` (one address), [`peers`] (all of them), `accepted`, [`dialler`], `serve`, `commands`.
+//! Reading order: [`driver`], `begin`, `roles`; `lines`, `dialled` (one address), [`peers`] (all of them), `accepted`, [`dialler`], `serve`, `commands`;
+//! for clients: `sentinel`, [`services`].
 
 mod accepted;
 mod begin;
@@ -34,7 +35,9 @@ pub mod driver;
 mod lines;
 pub mod peers;
 mod roles;
+pub(crate) mod sentinel;
 mod serve;
+pub mod services;
 #[cfg(test)]
 mod tests;
 

@@ -125,10 +125,8 @@ impl<'a> Seen<'a> {
 
     /// The address of the node that leads, as far as is known here; empty if none does.
     pub(super) fn elected_leader(&self) -> String {
-        let own = self.engine.cluster.as_ref().filter(|_| !self.engine.role.is_follower());
-        let own = own.map(|cluster| cluster.settings.own.to_string());
-        let other = || self.engine.role.leader().map(|leader| leader.to_string());
-        own.or_else(other).unwrap_or_default()
+        let leader = self.engine.elected_leader();
+        leader.map_or(String::new(), |(_, address)| address.to_string())
     }
 
     /// Seconds since a moment of the process's clock.

@@ -93,8 +93,9 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
     let page = http.accepting().into_iter().map(|accept| Thread::start("http", accept));
     let page = page.collect::<Result<Vec<_>, _>>()?;
     // Read the log.
-    let engine =
-        Arc::new(Engine::open(config, admin::commands(), loading).map_err(StartError::Recovery)?);
+    let commands = admin::commands_for(&config);
+    let engine = Engine::open(config, commands, loading).map_err(StartError::Recovery)?;
+    let engine = Arc::new(engine);
     engine.port.store(addresses.first().map_or(0, SocketAddr::port), Relaxed);
     http.open(&engine);
     limit_connections(&engine);

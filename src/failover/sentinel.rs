@@ -1,0 +1,259 @@
+//! SENTINEL: each node that elects its leader answers clients as Redis Sentinel does, so that they find the leader with
+//! what they have for Sentinel, and no Sentinel runs.
+//!
+//! Three parts are played by the same nodes. The *master* is the leader, the *replicas* are the other members, and the
+//! *Sentinels* are all members, on the port of the data. A node answers what it knows itself: the leader whose heartbeats
+//! it hears, and nil if it has heard none for the election timeout. That may be late, and no promise depends on it: a
+//! node that does not lead refuses writes.
+//!
+//! Left out: everything that changes something (SET, MONITOR, FAILOVER, …), the times of pings, and events other than
+//! `+switch-master`. ROLE and INFO tell of the part in the data, so a client that wants ROLE to say `sentinel` (the
+//! Rust crate `redis` 1.8) finds none here.
+
+use crate::cluster::members::{Voter, majority};
+use crate::cluster::shared::Cluster;
+use crate::cluster::term::NodeId;
+use crate::commands::Family::Replication;
+use crate::config::Address;
+use crate::engine::Engine;
+use crate::engine::table::{ADMIN, Row, ServerCall, container, sub, subcommands};
+use crate::error::Failure;
+use crate::protocol::{Args, Reply};
+use crate::pubsub::LastMessage;
+use crate::pubsub::notify::Notice;
+
+/// The rows of these commands, for nodes with `cluster-nodes` only.
+#[rustfmt::skip]
+pub const COMMANDS: &[Row] = &[
+    container(Replication, "sentinel", ADMIN, subcommands, "Finds the leader, as clients of Redis Sentinel do.",
+        "SENTINEL GET-MASTER-ADDR-BY-NAME kvstore -> (the leader's address and port)"),
+    sub(Replication, "sentinel|ckquorum", 3, ADMIN, ckquorum, "name", "Checks that enough nodes are there to elect a leader."),
+    sub(Replication, "sentinel|get-master-addr-by-name", 3, ADMIN, address, "name",
+        "Returns the leader's address and port, or nil if no leader is known here."),
+    sub(Replication, "sentinel|help", 2, ADMIN, subcommands, "", "Lists the subcommands."),
+    sub(Replication, "sentinel|is-master-down-by-addr", 6, ADMIN, is_down, "ip port epoch id",
+        "Answers other Sentinels, which a cluster does not need: no."),
+    sub(Replication, "sentinel|master", 3, ADMIN, master, "name", "Returns what is known of the leader."),
+    sub(Replication, "sentinel|masters", 2, ADMIN, masters, "", "Returns the leader under each name by which it is known."),
+    sub(Replication, "sentinel|myid", 2, ADMIN, myid, "", "Returns this node's id."),
+    sub(Replication, "sentinel|replicas", 3, ADMIN, replicas, "name", "Returns the members that do not lead."),
+    sub(Replication, "sentinel|sentinels", 3, ADMIN, sentinels, "name", "Returns the other members."),
+    sub(Replication, "sentinel|slaves", 3, ADMIN, replicas, "name", "The same as SENTINEL REPLICAS."),
+];
+
+const NO_MASTER: Failure = Failure::fixed("ERR No such master with that name");
+const NO_LEADER: Failure = Failure::fixed(
+    "ERR No such master with that name: no leader is known here, an election is under way",
+);
+/// The channel on which subscribers are told of another leader.
+const SWITCH: &[u8] = b"+switch-master";
+
+impl Engine {
+    /// The node that leads, as far as this one knows.
+    pub(crate) fn elected_leader(&self) -> Option<(NodeId, Address)> {
+        let cluster = self.cluster.as_ref()?;
+        if !self.role.is_follower() {
+            return Some((cluster.id, cluster.settings.own.clone()));
+        }
+        let target = self.role.target()?;
+        Some((target.elected?.0, target.leader))
+    }
+
+    /// Tells this node's subscribers if another node leads. Each node tells its own, so nothing is forwarded, and nothing
+    /// waits for a majority. For the thread `cluster`, which keeps the order.
+    pub(super) fn announce_leader(&self) {
+        let (Some(cluster), Some((_, new))) = (&self.cluster, self.elected_leader()) else {
+            return;
+        };
+        let Some(old) = cluster.services.change_leader(&new) else { return };
+        let message = |name: String| {
+            let Address { host, port } = &new;
+            let text = format!("{name} {} {} {host} {port}", old.host, old.port);
+            self.pubsub.address(SWITCH, text.as_bytes()).map(Notice::Message)
+        };
+        let messages = cluster.services.names().into_iter().filter_map(message);
+        self.deliver_notices(messages, &mut LastMessage::default());
+    }
+
+    fn voters(&self) -> Vec<Voter> {
+        let members = self.persistence.as_ref().and_then(|persistence| persistence.log.members());
+        members.map_or(Vec::new(), |members| members.voters)
+    }
+
+    /// True if this node has a connection to another one, or is it.
+    fn reaches(&self, id: NodeId) -> bool {
+        self.cluster.as_ref().is_some_and(|cluster| {
+            let is_it = |id_there| id_there == Some(id);
+            let peers = cluster.peers.list();
+            id == cluster.id || peers.iter().any(|peer| peer.is_connected && is_it(peer.id))
+        })
+    }
+}
+
+/// The cluster, if the leader is known by this name.
+fn known<'e>(engine: &'e Engine, name: &[u8]) -> Result<&'e Cluster, Failure> {
+    let cluster = engine.cluster.as_ref().filter(|cluster| cluster.services.knows(name));
+    cluster.ok_or(NO_MASTER)
+}
+
+fn address(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    let is_known = known(call.engine, &args[2]).is_ok();
+    match call.engine.elected_leader() {
+        Some((_, leader)) if is_known => {
+            call.reply.array(2);
+            call.reply.bulk(leader.host.as_bytes());
+            call.reply.bulk(leader.port.to_string().as_bytes());
+        }
+        _ => call.reply.nil_array(),
+    }
+    Ok(())
+}
+
+fn master(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    known(call.engine, &args[2])?;
+    let leader = call.engine.elected_leader().ok_or(NO_LEADER)?;
+    let name = String::from_utf8_lossy(&args[2]);
+    write_master(call.engine, call.reply, &name, &leader);
+    Ok(())
+}
+
+fn masters(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    let ServerCall { engine, reply, .. } = call;
+    let (Some(cluster), Some(leader)) = (&engine.cluster, engine.elected_leader()) else {
+        reply.array(0);
+        return Ok(());
+    };
+    let names = cluster.services.names();
+    reply.array(names.len());
+    names.iter().for_each(|name| write_master(engine, reply, name, &leader));
+    Ok(())
+}
+
+fn replicas(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    let ServerCall { engine, reply, .. } = call;
+    let cluster = known(engine, &args[2])?;
+    let (leads, leader) = engine.elected_leader().ok_or(NO_LEADER)?;
+    let mut voters = engine.voters();
+    voters.retain(|voter| voter.id != leads);
+    reply.array(voters.len());
+    for Voter { id, address } in &voters {
+        let (is_up, applied) = link_of(engine, cluster, *id);
+        write_node(
+            reply,
+            address,
+            (address, *id),
+            "slave",
+            is_up,
+            &[
+                ("master-link-status", if is_up { "ok" } else { "err" }.to_string()),
+                ("master-host", leader.host.clone()),
+                ("master-port", leader.port.to_string()),
+                ("slave-repl-offset", applied.to_string()),
+            ],
+        );
+    }
+    Ok(())
+}
+
+/// True if a member that does not lead has a link to the leader or, where this is not known, is reached; and the last
+/// record that it has, 0 if that is not known.
+fn link_of(engine: &Engine, cluster: &Cluster, id: NodeId) -> (bool, u64) {
+    if id == cluster.id {
+        let log = engine.persistence.as_ref().map(|persistence| &persistence.log);
+        return (engine.role.link_is_up(), log.map_or(0, |log| log.appended().0));
+    }
+    let is_it = |node: &str| node == id.to_string();
+    let followers = engine.followers.all();
+    match followers.iter().find(|follower| is_it(&follower.node_id)) {
+        Some(follower) => (true, follower.applied().0),
+        None => (engine.role.is_follower() && engine.reaches(id), 0),
+    }
+}
+
+fn sentinels(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    let ServerCall { engine, reply, .. } = call;
+    let own = known(engine, &args[2])?.id;
+    let mut voters = engine.voters();
+    voters.retain(|voter| voter.id != own);
+    reply.array(voters.len());
+    for Voter { id, address } in &voters {
+        let name = id.to_string();
+        write_node(reply, &name, (address, *id), "sentinel", engine.reaches(*id), &[]);
+    }
+    Ok(())
+}
+
+fn ckquorum(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    known(call.engine, &args[2])?;
+    let voters = call.engine.voters();
+    let usable = voters.iter().filter(|voter| call.engine.reaches(voter.id)).count();
+    if voters.is_empty() || usable < majority(voters.len()) {
+        return Err(Failure::new(format!(
+            "NOQUORUM {usable} usable Sentinels. Not enough available Sentinels to reach the majority and failover \
+             authorization{}",
+            call.engine.missing_members()
+        )));
+    }
+    let text = "usable Sentinels. Quorum and failover authorization can be reached";
+    call.reply.simple(&format!("OK {usable} {text}"));
+    Ok(())
+}
+
+fn myid(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    let id = call.engine.cluster.as_ref().map(|cluster| cluster.id.to_string());
+    call.reply.bulk_or_nil(id.as_ref().map(String::as_bytes));
+    Ok(())
+}
+
+/// "Not down", and a vote for no node.
+fn is_down(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
+    call.reply.array(3);
+    call.reply.int(0);
+    call.reply.bulk(b"*");
+    call.reply.int(0);
+    Ok(())
+}
+
+fn write_master(engine: &Engine, reply: &mut Reply, name: &str, (id, at): &(NodeId, Address)) {
+    let epoch = engine.cluster.as_ref().map_or(0, |cluster| cluster.epoch().0);
+    let voters = engine.voters().len();
+    let others = voters.saturating_sub(1).to_string();
+    write_node(
+        reply,
+        name,
+        (&at.to_string(), *id),
+        "master",
+        true,
+        &[
+            ("config-epoch", epoch.to_string()),
+            ("num-slaves", others.clone()),
+            ("num-other-sentinels", others),
+            ("quorum", majority(voters).to_string()),
+        ],
+    );
+}
+
+/// A node in one of its parts: a map with the fields of Sentinel that clients read.
+fn write_node(
+    reply: &mut Reply,
+    name: &str,
+    (address, id): (&str, NodeId),
+    part: &str,
+    is_up: bool,
+    more: &[(&str, String)],
+) {
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, "0"));
+    let flags = if is_up { part.to_string() } else { format!("{part},s_down,disconnected") };
+    let fields = [
+        ("name", name.to_string()),
+        ("ip", host.to_string()),
+        ("port", port.to_string()),
+        ("runid", id.to_string()),
+        ("flags", flags),
+    ];
+    reply.map(fields.len() + more.len());
+    for (field, value) in fields.iter().chain(more) {
+        reply.bulk(field.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+}

@@ -1,0 +1,180 @@
+//! The hazard: a client that finds its server through Redis Sentinel does not find the leader, or is not told of the
+//! next one. Here are the bytes; `make clients` tries the clients.
+
+use crate::common::resp::{Resp, Value};
+use crate::common::server::Server;
+use crate::common::wait_until;
+use crate::fixture::{Cluster, ELECTED_WITHIN};
+use std::collections::BTreeMap;
+
+const MASTER: [&str; 3] = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "kvstore"];
+
+fn bulks(words: &[&str]) -> Value {
+    Value::Array(words.iter().map(Value::bulk).collect())
+}
+
+/// The fields of a node, which RESP2 writes as a flat array and RESP3 as a map.
+fn fields(node: &Value) -> BTreeMap<String, String> {
+    let text = |value: &Value| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    match node {
+        Value::Map(pairs) => pairs.iter().map(|(name, value)| (text(name), text(value))).collect(),
+        flat => flat.as_array().chunks(2).map(|pair| (text(&pair[0]), text(&pair[1]))).collect(),
+    }
+}
+
+/// The ports of nodes whose flags are these.
+fn ports(nodes: &Value, flags: &str) -> Vec<u16> {
+    let nodes = nodes.as_array().iter().map(fields);
+    let mut ports: Vec<u16> = nodes
+        .filter(|node| node["flags"] == flags)
+        .map(|node| node["port"].parse().expect("a port"))
+        .collect();
+    ports.sort_unstable();
+    ports
+}
+
+fn ports_but(cluster: &Cluster, but: usize) -> Vec<u16> {
+    let mut ports: Vec<u16> =
+        (0..cluster.nodes.len()).filter(|at| *at != but).map(|at| cluster.port(at)).collect();
+    ports.sort_unstable();
+    ports
+}
+
+/// Waits until a node answers a request so.
+fn wait_for(node: &mut Resp, request: &[&str], what: &str, is_so: impl Fn(&Value) -> bool) {
+    let mut last = Value::Null;
+    let came = wait_until(ELECTED_WITHIN, || {
+        last = node.call(request);
+        is_so(&last)
+    });
+    assert!(came, "{request:?}: waited in vain for {what}; the last answer: {last:?}");
+}
+
+#[test]
+fn each_node_names_the_leader_the_replicas_and_the_sentinels() {
+    let cluster = Cluster::start(3, &[]);
+    let leader = cluster.leader();
+    let port = cluster.port(leader).to_string();
+    for at in 0..3 {
+        let mut node = cluster.connect(at);
+        for protocol in ["2", "3"] {
+            node.call(&["HELLO", protocol]);
+            for name in ["kvstore", "mymaster"] {
+                let request = ["SENTINEL", "get-master-addr-by-name", name];
+                assert_eq!(node.call(&request), bulks(&["127.0.0.1", &port]));
+            }
+            let masters = node.call(&["SENTINEL", "MASTERS"]);
+            let names: Vec<String> =
+                masters.as_array().iter().map(|master| fields(master)["name"].clone()).collect();
+            assert_eq!(names, ["kvstore", "mymaster"]);
+            let master = node.call(&["SENTINEL", "MASTER", "mymaster"]);
+            assert_eq!(master, masters.as_array()[1]);
+            assert_eq!(matches!(master, Value::Map(_)), protocol == "3");
+            let master = fields(&master);
+            let of = |name: &str| master[name].as_str();
+            assert_eq!((of("ip"), of("port"), of("flags")), ("127.0.0.1", &*port, "master"));
+            assert_eq!(
+                (of("num-slaves"), of("num-other-sentinels"), of("quorum")),
+                ("2", "2", "2")
+            );
+            assert_eq!(of("runid").len(), 40);
+            // Between two followers, the connection of one to the other may come later than the leader.
+            for (request, but, part) in [
+                ("REPLICAS", leader, "slave"),
+                ("SLAVES", leader, "slave"),
+                ("SENTINELS", at, "sentinel"),
+            ] {
+                let expected = ports_but(&cluster, but);
+                let is_so = |nodes: &Value| ports(nodes, part) == expected;
+                wait_for(&mut node, &["SENTINEL", request, "kvstore"], "both other nodes", is_so);
+            }
+            let enough = "OK 3 usable Sentinels. Quorum and failover authorization can be reached";
+            assert_eq!(node.call(&["SENTINEL", "CKQUORUM", "kvstore"]), Value::simple(enough));
+            let id = node.call(&["SENTINEL", "MYID"]);
+            assert_eq!(id.as_bytes().len(), 40);
+            assert_eq!(id == Value::bulk(of("runid")), at == leader);
+            let asked = ["SENTINEL", "IS-MASTER-DOWN-BY-ADDR", "127.0.0.1", &port, "7", "*"];
+            let not_down = Value::Array(vec![Value::Int(0), Value::bulk("*"), Value::Int(0)]);
+            assert_eq!(node.call(&asked), not_down);
+            let unknown = node.call(&["SENTINEL", "REPLICAS", "two words"]);
+            assert_eq!(unknown, Value::error("ERR No such master with that name"));
+        }
+        node.call(&["HELLO", "2"]);
+        node.call(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "two words"]);
+        assert_eq!(node.last_raw(), b"*-1\r\n");
+    }
+}
+
+#[test]
+fn without_a_majority_no_leader_is_named() {
+    let mut cluster = Cluster::start(3, &[]);
+    let leader = cluster.leader();
+    let left = (leader + 1) % 3;
+    (0..3).filter(|at| *at != left).for_each(|at| cluster.kill(at));
+    let mut node = cluster.connect(left);
+    wait_for(&mut node, &MASTER, "nil", |answer| *answer == Value::Null);
+    assert_eq!(node.last_raw(), b"*-1\r\n");
+    assert_eq!(node.call(&["SENTINEL", "MASTERS"]), Value::Array(vec![]));
+    for request in ["MASTER", "REPLICAS"] {
+        let refused = format!("{:?}", node.call(&["SENTINEL", request, "kvstore"]));
+        assert!(refused.contains("ERR No such master with that name: no leader"), "{refused}");
+    }
+    wait_for(&mut node, &["SENTINEL", "CKQUORUM", "kvstore"], "no quorum", |answer| {
+        format!("{answer:?}").contains("NOQUORUM 1 usable Sentinels. ")
+    });
+    let sentinels = node.call(&["SENTINEL", "SENTINELS", "kvstore"]);
+    assert_eq!(ports(&sentinels, "sentinel,s_down,disconnected"), ports_but(&cluster, left));
+}
+
+/// The messages about changes of leader, up to the one that is published in the end.
+fn switches(subscriber: &mut Resp) -> Vec<String> {
+    let mut messages = Vec::new();
+    loop {
+        let message = subscriber.read_reply();
+        let text = String::from_utf8_lossy(message.as_array()[2].as_bytes()).into_owned();
+        if text == "end" {
+            return messages;
+        }
+        messages.push(text);
+    }
+}
+
+#[test]
+fn subscribers_of_each_node_are_told_of_each_change_once() {
+    let mut cluster = Cluster::start(3, &[]);
+    let first = cluster.leader();
+    let others: Vec<usize> = (0..3).filter(|at| *at != first).collect();
+    let mut subscribers = Vec::new();
+    for at in &others {
+        let mut node = cluster.connect(*at);
+        let name = format!("name-of-{at}");
+        assert_ne!(node.call(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", &name]), Value::Null);
+        node.call(&["SUBSCRIBE", "+switch-master"]);
+        subscribers.push((*at, name, node));
+    }
+    cluster.kill(first);
+    let second = cluster.leader();
+    cluster.connect(second).call(&["PUBLISH", "+switch-master", "end"]);
+    for (at, name, mut subscriber) in subscribers {
+        let messages = switches(&mut subscriber);
+        for name in ["kvstore", &name] {
+            let told = messages.iter().filter_map(|text| text.strip_prefix(&format!("{name} ")));
+            // Usually one change; on a loaded machine the two that are left may have had more.
+            let mut leader = format!("127.0.0.1 {}", cluster.port(first));
+            for change in told {
+                let new = change.strip_prefix(&format!("{leader} "));
+                leader = new.unwrap_or_else(|| panic!("node {at}: {messages:?}")).to_owned();
+            }
+            assert_eq!(leader, format!("127.0.0.1 {}", cluster.port(second)), "{messages:?}");
+        }
+    }
+}
+
+#[test]
+fn a_node_without_a_cluster_does_not_know_the_command() {
+    let server = Server::start(&[]);
+    let mut client = Resp::connect(server.port());
+    let refused = format!("{:?}", client.call(&["SENTINEL", "MASTERS"]));
+    assert!(refused.contains("ERR unknown command 'SENTINEL'"), "{refused}");
+    assert_eq!(client.call(&["COMMAND", "INFO", "sentinel"]), Value::Array(vec![Value::Null]));
+}
