@@ -17,7 +17,11 @@ use super::{Engine, Persistence, Session};
 use crate::aof::record::Epoch;
 use crate::clock::boot_millis;
 use crate::cluster::message::Input;
+<<<<<<< HEAD
 use crate::cluster::shared::{Cluster, Rounds};
+=======
+use crate::cluster::shared::Rounds;
+>>>>>>> main
 use crate::cluster::term::Millis;
 use crate::config::Fsync;
 use crate::error::{Failure, Kind};
@@ -127,7 +131,8 @@ impl Engine {
         }
         // The commit of what came last confirms what was read before it.
         let is_confirmed_by_write = cluster.waits_for_majority() && last == Access::Wrote;
-        let leads = session.ran.led > Epoch(0);
+        // Also a node that has begun to lead since: then its epoch is not that of the batch, which is refused.
+        let leads = session.ran.led.max(cluster.led()) > Epoch(0);
         let by_round = cluster.reads_by_index() && leads && !is_confirmed_by_write;
         let round = by_round.then(|| cluster.rounds().begun);
         if by_round {
@@ -163,6 +168,7 @@ impl Engine {
         }
     }
 
+<<<<<<< HEAD
     /// The rounds of heartbeats, for [`Engine::judge`].
     pub(super) fn rounds(&self) -> Rounds {
         self.cluster.as_ref().map_or(Rounds::default(), Cluster::rounds)
@@ -185,6 +191,24 @@ impl Engine {
         persistence: &Persistence,
         needs: &Needs,
         rounds: Rounds,
+=======
+    /// Decides about a batch.
+    pub(super) fn judge(&self, persistence: &Persistence, needs: &Needs) -> Verdict {
+        self.judge_by(self.rounds(), persistence, needs)
+    }
+
+    /// The rounds of heartbeats so far. What they confirm stays confirmed.
+    pub(super) fn rounds(&self) -> Rounds {
+        self.cluster.as_ref().map_or(Rounds::default(), |cluster| cluster.rounds())
+    }
+
+    /// As [`Engine::judge`], and takes no lock.
+    pub(super) fn judge_by(
+        &self,
+        rounds: Rounds,
+        persistence: &Persistence,
+        needs: &Needs,
+>>>>>>> main
     ) -> Verdict {
         let Some(cluster) = &self.cluster else { return Verdict::Leave };
         let waits_for_majority = cluster.waits_for_majority();

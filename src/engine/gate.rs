@@ -274,10 +274,18 @@ impl Engine {
         persistence: &Persistence,
         stages: &Result<Stages, LogError>,
     ) -> usize {
+<<<<<<< HEAD
         let (safe, rounds) = (persistence.promised(), self.rounds());
         let judge = |parked: &Parked| {
             if self.cluster.is_some() {
                 let judge = |needs| self.judge(persistence, needs, rounds);
+=======
+        let safe = persistence.promised();
+        let rounds = self.rounds();
+        let judge = |parked: &Parked| {
+            if self.cluster.is_some() {
+                let judge = |needs| self.judge_by(rounds, persistence, needs);
+>>>>>>> main
                 return parked.needs.as_ref().map_or(Verdict::Leave, judge);
             }
             // The log has been cut back below a record that a batch has read: it will never be safe.

@@ -145,6 +145,10 @@ impl<'e> Driver<'e> {
             // One round confirms all reads that ran before it.
             Input::Confirm if self.is_confirming() => self.wants_round = true,
             Input::Members(_) => self.members_changed(),
+            Input::Line(from, Message::Ask(ask)) => {
+                self.compare_data(from, &ask);
+                self.step(Input::Line(from, Message::Ask(ask)));
+            }
             input @ Input::Begun(..) => {
                 self.step(input);
                 self.engine.announce_leader();
@@ -321,6 +325,19 @@ impl<'e> Driver<'e> {
         let silence = LEADERLESS_TIMEOUTS * self.cluster.settings.timeout_ms;
         if now > self.led_at + silence && self.said.is_due("leader") {
             log::warn!("no node leads{}", self.engine.missing_members());
+        }
+    }
+
+    /// Says why no cluster begins if two of its nodes bring data.
+    fn compare_data(&self, from: NodeId, ask: &Ask) {
+        let has_data = self.persistence.log.appended() > Seq(0) && ask.last.seq > Seq(0);
+        if ask.list.is_some() && has_data && self.persistence.log.members().is_none() {
+            let other = self.cluster.peers.address_of(from);
+            self.cluster.peers.complain(&format!(
+                "this node has data, and {} has, too: a cluster begins with the data of one node at most. Empty the \
+                 directories of the others, since their data would be given up",
+                other.map_or(from.to_string(), |other| other.to_string()),
+            ));
         }
     }
 

@@ -5,10 +5,24 @@
 //!
 //! `KVSTORE_LONG=1` runs more rounds (`make chaos`).
 
+#[allow(dead_code, reason = "the commands of those who only read or only write are not used here")]
+#[path = "../linearizable/client.rs"]
+mod client;
 #[path = "../common/mod.rs"]
 mod common;
 
+mod chaos;
 mod elections;
+mod faults;
 mod fixture;
+<<<<<<< HEAD
 mod members;
+=======
+mod founding;
+mod gate;
+mod linear;
+mod network;
+mod power;
+>>>>>>> main
 mod sentinel;
+mod votes;
