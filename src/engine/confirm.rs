@@ -17,11 +17,7 @@ use super::{Engine, Persistence, Session};
 use crate::aof::record::Epoch;
 use crate::clock::boot_millis;
 use crate::cluster::message::Input;
-<<<<<<< HEAD
-use crate::cluster::shared::{Cluster, Rounds};
-=======
 use crate::cluster::shared::Rounds;
->>>>>>> main
 use crate::cluster::term::Millis;
 use crate::config::Fsync;
 use crate::error::{Failure, Kind};
@@ -156,7 +152,7 @@ impl Engine {
             needs.since + 2 * self.cluster.as_ref().map_or(0, |it| it.settings.timeout_ms);
         while verdict == Verdict::Wait && boot_millis() < deadline {
             self.report_own_level(persistence);
-            verdict = self.judge(persistence, &needs, self.rounds());
+            verdict = self.judge(persistence, &needs);
             if verdict == Verdict::Wait {
                 self.shutdown.wait_for(Duration::from_micros(200));
             }
@@ -166,12 +162,6 @@ impl Engine {
             _ if wrote => Err(Failure::fixed(IN_DOUBT).of_kind(Kind::InDoubt)),
             _ => Err(self.unread()),
         }
-    }
-
-<<<<<<< HEAD
-    /// The rounds of heartbeats, for [`Engine::judge`].
-    pub(super) fn rounds(&self) -> Rounds {
-        self.cluster.as_ref().map_or(Rounds::default(), Cluster::rounds)
     }
 
     /// Tells the election how far the own log is, where no other node's acknowledgement makes it look.
@@ -185,13 +175,6 @@ impl Engine {
         }
     }
 
-    /// Decides about a batch. `rounds` may be a moment old.
-    pub(super) fn judge(
-        &self,
-        persistence: &Persistence,
-        needs: &Needs,
-        rounds: Rounds,
-=======
     /// Decides about a batch.
     pub(super) fn judge(&self, persistence: &Persistence, needs: &Needs) -> Verdict {
         self.judge_by(self.rounds(), persistence, needs)
@@ -208,7 +191,6 @@ impl Engine {
         rounds: Rounds,
         persistence: &Persistence,
         needs: &Needs,
->>>>>>> main
     ) -> Verdict {
         let Some(cluster) = &self.cluster else { return Verdict::Leave };
         let waits_for_majority = cluster.waits_for_majority();

@@ -172,7 +172,7 @@ impl Engine {
             }
             // A write that the log has refused, or the other nodes do not have, is not announced.
             let is_confirmed = |persistence: &Persistence| {
-                let verdict = |needs: Needs| self.judge(persistence, &needs, self.rounds());
+                let verdict = |needs: Needs| self.judge(persistence, &needs);
                 persistence.promised() >= needed
                     && needs.is_none_or(|needs| verdict(needs) == Verdict::Leave)
             };
@@ -203,7 +203,7 @@ impl Engine {
         {
             let mut outcome = persistence.try_pass(needed, session.client.has_parked());
             if let Some(needs) = needs.as_ref().filter(|_| !matches!(outcome, GateOutcome::Park)) {
-                match self.judge(persistence, needs, self.rounds()) {
+                match self.judge(persistence, needs) {
                     Verdict::Leave => {}
                     Verdict::Wait => {
                         self.report_own_level(persistence);
@@ -274,18 +274,11 @@ impl Engine {
         persistence: &Persistence,
         stages: &Result<Stages, LogError>,
     ) -> usize {
-<<<<<<< HEAD
-        let (safe, rounds) = (persistence.promised(), self.rounds());
-        let judge = |parked: &Parked| {
-            if self.cluster.is_some() {
-                let judge = |needs| self.judge(persistence, needs, rounds);
-=======
         let safe = persistence.promised();
         let rounds = self.rounds();
         let judge = |parked: &Parked| {
             if self.cluster.is_some() {
                 let judge = |needs| self.judge_by(rounds, persistence, needs);
->>>>>>> main
                 return parked.needs.as_ref().map_or(Verdict::Leave, judge);
             }
             // The log has been cut back below a record that a batch has read: it will never be safe.

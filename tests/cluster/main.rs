@@ -15,14 +15,11 @@ mod chaos;
 mod elections;
 mod faults;
 mod fixture;
-<<<<<<< HEAD
-mod members;
-=======
 mod founding;
 mod gate;
 mod linear;
+mod members;
 mod network;
 mod power;
->>>>>>> main
 mod sentinel;
 mod votes;
