@@ -75,6 +75,8 @@ impl Cluster {
         let given = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let mut settings: Vec<_> = given.collect();
         settings.push(("cluster-nodes".to_owned(), list.join(",")));
+        // A status page would be on the port of the next node, which may be down.
+        settings.push(("metrics-port".to_owned(), "0".to_owned()));
         if settings.iter().all(|(name, _)| name != "election-timeout") {
             settings.push(("election-timeout".to_owned(), TIMEOUT_MS.to_string()));
         }
