@@ -83,9 +83,12 @@ class Node:
     def _thread_states(self):
         tasks = f"/proc/{self.process.pid}/task"
         for task in os.listdir(tasks):
-            with open(f"{tasks}/{task}/stat", encoding="ascii", errors="replace") as file:
-                # After the name in brackets, which may hold blanks.
-                yield file.read().rpartition(")")[2].split()[0]
+            try:
+                with open(f"{tasks}/{task}/stat", encoding="ascii", errors="replace") as file:
+                    # After the name in brackets, which may hold blanks.
+                    yield file.read().rpartition(")")[2].split()[0]
+            except OSError:
+                pass  # the thread has just ended
 
     def ask(self, *words):
         """One command on a new connection; None if the node does not answer."""
