@@ -71,6 +71,8 @@ struct Driver<'e> {
     has_forgotten: bool,
     /// The epoch and the record of the own level that was reported last.
     reported: (Epoch, Seq),
+    /// All addresses that are dialled.
+    dialled: Vec<LeaderAddr>,
     /// Nodes that are dialled because they have dialled this one.
     dialled_back: Vec<LeaderAddr>,
     /// When this node last knew of a leader.
@@ -106,6 +108,7 @@ impl<'e> Driver<'e> {
             is_dirty: false,
             has_forgotten: false,
             reported: (Epoch(0), Seq(0)),
+            dialled: Vec::new(),
             dialled_back: Vec::new(),
             led_at: boot_millis(),
             moved: (Seq(0), boot_millis()),
@@ -313,7 +316,10 @@ impl<'e> Driver<'e> {
             self.dialled_back.clear();
         }
         addresses.extend(self.dialled_back.iter().cloned());
-        self.cluster.peers.set_addresses(&addresses);
+        if addresses != self.dialled {
+            self.cluster.peers.set_addresses(&addresses);
+            self.dialled = addresses;
+        }
     }
 
     /// Says who is missing if no node has led for long.
