@@ -19,6 +19,7 @@ use crate::clock::boot_millis;
 use crate::cluster::message::Input;
 use crate::cluster::shared::Rounds;
 use crate::cluster::term::Millis;
+use crate::config::Fsync;
 use crate::error::{Failure, Kind};
 use crate::protocol::{Mark, Reply};
 use crate::store::effect::Seq;
@@ -150,6 +151,7 @@ impl Engine {
         let deadline =
             needs.since + 2 * self.cluster.as_ref().map_or(0, |it| it.settings.timeout_ms);
         while verdict == Verdict::Wait && boot_millis() < deadline {
+            self.report_own_level(persistence);
             verdict = self.judge(persistence, &needs);
             if verdict == Verdict::Wait {
                 self.shutdown.wait_for(Duration::from_micros(200));
@@ -159,6 +161,17 @@ impl Engine {
             Verdict::Leave => Ok(true),
             _ if wrote => Err(Failure::fixed(IN_DOUBT).of_kind(Kind::InDoubt)),
             _ => Err(self.unread()),
+        }
+    }
+
+    /// Tells the election how far the own log is, where no other node's acknowledgement makes it look.
+    pub(super) fn report_own_level(&self, persistence: &Persistence) {
+        let Some(cluster) = &self.cluster else { return };
+        let is_last = cluster.is_alone() || persistence.gate.policy.get() == Fsync::Always;
+        if is_last && cluster.led() > Epoch(0) && cluster.waits_for_majority() {
+            // The level is read first and the epoch second.
+            let level = persistence.promised();
+            cluster.inbox.put(Input::Acked(cluster.id, cluster.epoch(), level));
         }
     }
 

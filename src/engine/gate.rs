@@ -205,7 +205,10 @@ impl Engine {
             if let Some(needs) = needs.as_ref().filter(|_| !matches!(outcome, GateOutcome::Park)) {
                 match self.judge(persistence, needs) {
                     Verdict::Leave => {}
-                    Verdict::Wait => outcome = GateOutcome::Park,
+                    Verdict::Wait => {
+                        self.report_own_level(persistence);
+                        outcome = GateOutcome::Park;
+                    }
                     Verdict::Refuse => {
                         self.refuse_unconfirmed(reply, unconfirmed);
                         session.probe.unsettled.left(self, &session.client, began, stages);

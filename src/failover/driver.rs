@@ -71,6 +71,8 @@ struct Driver<'e> {
     has_forgotten: bool,
     /// The epoch and the record of the own level that was reported last.
     reported: (Epoch, Seq),
+    /// All addresses that are dialled.
+    dialled: Vec<LeaderAddr>,
     /// Nodes that are dialled because they have dialled this one.
     dialled_back: Vec<LeaderAddr>,
     /// When this node last knew of a leader.
@@ -106,6 +108,7 @@ impl<'e> Driver<'e> {
             is_dirty: false,
             has_forgotten: false,
             reported: (Epoch(0), Seq(0)),
+            dialled: Vec::new(),
             dialled_back: Vec::new(),
             led_at: boot_millis(),
             moved: (Seq(0), boot_millis()),
@@ -135,7 +138,9 @@ impl<'e> Driver<'e> {
     }
 
     fn take(&mut self, arrived: Arrived) {
-        self.look_at_disk();
+        if self.persistence.log.has_failed() {
+            self.look_at_disk();
+        }
         if let Input::Line(from, Message::Give { memory, .. }) = arrived.input {
             self.cluster.note_memory(from, memory);
         }
@@ -311,7 +316,10 @@ impl<'e> Driver<'e> {
             self.dialled_back.clear();
         }
         addresses.extend(self.dialled_back.iter().cloned());
-        self.cluster.peers.set_addresses(&addresses);
+        if addresses != self.dialled {
+            self.cluster.peers.set_addresses(&addresses);
+            self.dialled = addresses;
+        }
     }
 
     /// Says who is missing if no node has led for long.
@@ -386,6 +394,8 @@ impl<'e> Driver<'e> {
                 self.step(Input::Strict(true));
             }
         }
+        let voters = members.as_ref().map_or(0, |members| members.voters.len());
+        self.cluster.set_alone(voters == 1);
         self.step(Input::Members(members));
         self.cluster.peers.set_cluster(self.election.term().cluster);
     }

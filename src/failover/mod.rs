@@ -33,6 +33,7 @@ mod dialled;
 pub mod dialler;
 pub mod driver;
 mod lines;
+pub(crate) mod members;
 pub mod peers;
 mod roles;
 pub(crate) mod sentinel;

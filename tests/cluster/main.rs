@@ -18,6 +18,7 @@ mod fixture;
 mod founding;
 mod gate;
 mod linear;
+mod members;
 mod network;
 mod power;
 mod sentinel;
