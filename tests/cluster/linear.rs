@@ -44,6 +44,9 @@ fn what_clients_see_through_faults_is_linearizable() {
             in_doubt += calls.iter().filter(|call| call.answered.is_none()).count();
         }
         faults.end();
+        if long_form() {
+            note(&format!("round {number}: {sent} calls of {total}, {in_doubt} in doubt"));
+        }
     }
     note(&format!(
         "{number} rounds of faults: {sent} calls, {in_doubt} of them in doubt, linearizable; {:?}",

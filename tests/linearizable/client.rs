@@ -196,7 +196,8 @@ impl Client {
 
 /// True if a node that does not lead has not executed the command, or if the command has only read.
 fn is_refusal(op: Op, text: &str) -> bool {
-    op == Op::Get || text.starts_with("STALE") || text.starts_with("LOADING")
+    let did_not_run = text.starts_with("LOADING") || text.ends_with("the command did not run");
+    op == Op::Get || text.starts_with("STALE") || did_not_run
 }
 
 fn now(clock: Instant) -> u64 {
