@@ -11,3 +11,4 @@ mod common;
 mod elections;
 mod fixture;
 mod sentinel;
+mod tool;
