@@ -75,8 +75,9 @@ fuzz: ## long fuzz tests of the parser and of whole sessions (FUZZ_CASES=2000000
 crash: ## 220 times kill -9 under load, in all fsync policies; long tests of power cuts and transactions
 	KVSTORE_LONG=1 cargo test --release --test crash --test power_loss --test transfers -- --nocapture
 
-chaos: ## long tests of replication and linearizability: network faults, crashes, lost files, promotions
-	KVSTORE_LONG=1 cargo test --release --test replication --test linearizable -- --nocapture
+chaos: ## long tests of replication, failover and linearizability: network faults, crashes, lost files, promotions
+	KVSTORE_LONG=1 cargo test --release --test replication --test linearizable \
+	    --test cluster -- --nocapture
 
 sim: ## elections in a simulator: a billion steps without a violation; each broken rule is noticed (STEPS=, SEED=)
 	CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true KVSTORE_SIM_STEPS=$(STEPS) KVSTORE_SIM_SEED=$(SEED) \

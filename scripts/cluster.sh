@@ -26,8 +26,6 @@ done
 
 . "$here/nodes.sh"
 
-ELECTION_TIMEOUT_MS=500
-
 # The leader, and the other two; and these three when the script started.
 leader='' second='' third='' at_start=''
 
@@ -85,7 +83,7 @@ writing() {
 
 handover() {
     title "3. A handover that is asked for: no write is lost, and the others wait for milliseconds"
-    types "$second" 'PROMOTE' '^OK$'
+    awaits "$second" 'PROMOTE' '^OK'
     local before=$leader
     leader=$second second=$before
     follows "$before"
@@ -94,7 +92,7 @@ handover() {
 
 death() {
     local dead=$leader
-    title "4. kill -9 of the leader, process ${pid[$leader]-}: after $ELECTION_TIMEOUT_MS to 1000 ms another one leads"
+    title "4. kill -9 of the leader, process ${pid[$leader]-}: after one to two election-timeouts, which are 1 s, another one leads"
     does kill "$leader"
     if [ "$mode" = guide ]; then
         say "    ROLE on the other two says which; say it is $second."
@@ -113,7 +111,7 @@ death() {
 majority() {
     title "5. ack majority: an OK says that two of three nodes have the write"
     follows "$third"
-    types "$leader" 'CONFIG SET ack majority' '^OK$'
+    awaits "$leader" 'CONFIG SET ack majority' '^OK$'
     does pause "$second"
     types "$leader" 'SET city Aachen' '^OK$'
     does pause "$third"
@@ -142,8 +140,7 @@ first=$(free_ports 8080 3)
 nodes=127.0.0.1:$first,127.0.0.1:$((first + 1)),127.0.0.1:$((first + 2))
 for offset in 0 1 2; do
     colours=(32 33 36) names=(A B C)
-    new_node "${names[$offset]}" $((first + offset)) "${colours[$offset]}" "cluster-nodes $nodes" \
-        "election-timeout $ELECTION_TIMEOUT_MS"
+    new_node "${names[$offset]}" $((first + offset)) "${colours[$offset]}" "cluster-nodes $nodes"
 done
 await_leader A B C
 at_start="$leader $second $third"

@@ -67,6 +67,8 @@
 //! | `repl-in` | the link to the leader | `read`, or a node to follow | at shutdown |
 //! | `repl-dial` ≤ 1 | a connection that is being opened | a name server, `connect` | when it is open or has failed; shutdown does not wait for it |
 //! | `repl-out-<n>` | the position of one follower in the log | new records, or its socket | when the link ends, or at shutdown |
+//! | `cluster` | the election; the file `node` | an event, with a timeout; the file's `fsync` | at shutdown, after the lead was handed over |
+//! | `cluster-log` | beginning epochs | a job of `cluster`; the disk | with `cluster` |
 //! | `peers` | the set of members that are dialled | another set | at shutdown |
 //! | `peer-<n>` ≤ 16 | the connection to another member | its queue, `connect`, `write` | when the address is not wanted any more, or at shutdown |
 //! | `peer-<n>-in` | answers on that connection | `read` | when the connection ends |

@@ -103,15 +103,17 @@ class Sentinels:
 
     def repair(self, node, failure):
         """Ends the failure. The old leader is told whom to follow: Sentinel would do it ten seconds later."""
-        port = self.sentinels[0].ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", GROUP)[1]
-        leader = next(other for other in self.all if str(self.network.door(other.port)) == port)
+        # Not asked of a Sentinel: those that did not fail over learn of it a moment later.
+        others = [other for other in self.all if other is not node]
+        leader = next(other for other in others if other.info("replication").get("role") == "master")
         if failure == "isolation":
             self.network.heal()
         elif failure == "SIGSTOP":
             node.signal(signal.SIGCONT)
         else:
             self._start_server(node, leader)
-        wait_until(lambda: node.ask("REPLICAOF", "127.0.0.1", port), f"{node.name} follows")
+        door = self.network.door(leader.port)
+        wait_until(lambda: node.ask("REPLICAOF", "127.0.0.1", door), f"{node.name} follows")
 
     def log_tails(self):
         """The ends of the logs, for a failure's report."""

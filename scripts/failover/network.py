@@ -95,14 +95,17 @@ class Network:
             finally:
                 writer.close()
 
-        async def accepted(reader, writer):
+        async def join(reader, writer):
             try:
                 there_reader, there_writer = await asyncio.open_connection("127.0.0.1", to)
             except OSError:
                 writer.close()
                 return
+            await asyncio.gather(pump(reader, there_writer), pump(there_reader, writer))
+
+        async def accepted(reader, writer):
             try:
-                await asyncio.gather(pump(reader, there_writer), pump(there_reader, writer))
+                await join(reader, writer)
             except asyncio.CancelledError:
                 pass  # the network ends; asyncio would report it as an error
 

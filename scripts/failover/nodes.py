@@ -7,9 +7,9 @@ import subprocess
 import time
 
 from failover import FailoverError
-from failover.client import Client, Refusal
+from failover.client import Client
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 30.0
 POLL_SECONDS = 0.02
 # A port that was free may be taken when the node binds it.
 STARTS_MAX = 3
@@ -83,9 +83,12 @@ class Node:
     def _thread_states(self):
         tasks = f"/proc/{self.process.pid}/task"
         for task in os.listdir(tasks):
-            with open(f"{tasks}/{task}/stat", encoding="ascii", errors="replace") as file:
-                # After the name in brackets, which may hold blanks.
-                yield file.read().rpartition(")")[2].split()[0]
+            try:
+                with open(f"{tasks}/{task}/stat", encoding="ascii", errors="replace") as file:
+                    # After the name in brackets, which may hold blanks.
+                    yield file.read().rpartition(")")[2].split()[0]
+            except OSError:
+                pass  # the thread has just ended
 
     def ask(self, *words):
         """One command on a new connection; None if the node does not answer."""
@@ -200,10 +203,12 @@ class Nodes:
 
     def set_policy(self, name, value):
         """CONFIG SET of `ack` or `reads` on the leader; waits until it is in force everywhere."""
-        leader = self.leader()
-        answer = leader.ask("CONFIG", "SET", name, value)
-        if answer is None or isinstance(answer, Refusal):
-            raise FailoverError(f"CONFIG SET {name} {value} was answered {answer!r}")
+
+        def is_set():
+            return self.leader().ask("CONFIG", "SET", name, value) == "OK"
+
+        # Again, if the leader steps down meanwhile.
+        wait_until(is_set, f"OK to CONFIG SET {name} {value}")
         field = f"kvstore_cluster_{name}"
         wait_until(lambda: all(node.info("cluster").get(field) == value for node in self.all), f"{name} {value}")
 

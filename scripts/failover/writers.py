@@ -74,6 +74,12 @@ class Writer:
             raise FailoverError(f"SET on {self.node.name} was answered {answer!r}")
 
 
+def leads(writers, least):
+    """The node that has acknowledged so many writes, the last of all among them; None if there is none yet."""
+    newest = max(writers, key=lambda writer: writer.acknowledged[-1][0] if writer.acknowledged else 0)
+    return newest.node if len(newest.acknowledged) >= least else None
+
+
 def first_of_others(writers, victim, since):
     """When a node other than this one acknowledged its first write after this moment; None if none has."""
     others = [writer for writer in writers if writer.node is not victim]

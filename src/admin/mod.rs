@@ -35,6 +35,7 @@ fn with(more: &'static [Row]) -> Commands {
     let server = [
         replication::commands::COMMANDS,
         failover::commands::COMMANDS,
+        failover::members::COMMANDS,
         connection::COMMANDS,
         client_command::COMMANDS,
         transaction::COMMANDS,

@@ -8,15 +8,17 @@
 //!
 //!  election    who leads, by vote: a state machine that `failover/driver.rs` runs
 //!  message     what members say to each other, and what goes into and comes out of the election
-//!  greeting    the first lines between two members
-//!  lines       the same as text           inbox   what waits for the thread that runs the election
-//!  members     who votes            term    what a node has promised, across restarts and power cuts
+//!  lines       the same as text            greeting    the first lines between two members
+//!  members     who votes                   membership  how that changes
+//!  term        what a node has promised, across restarts and power cuts
+//!  inbox       events on their way to the election
+//!  shared      what the election has decided, as all other threads read it
 //! ```
 //!
-//! Only `node` is on disk. No file here starts a thread, owns a socket or reads a clock. Times are arguments, in
-//! milliseconds of the process's own clock (`Engine::uptime_ms`), so each rule can be tested by itself. The threads
-//! and sockets are in [`crate::replication`], and so are the steps of a change of role
-//! (`replication/transition.rs`).
+//! Only `node` is on disk. No file here starts a thread or owns a socket, and only `node` and `shared` read a clock.
+//! Elsewhere times are arguments, so each rule can be tested by itself. The threads and sockets are in
+//! [`crate::replication`] and [`crate::failover`], and so are the steps of a change of role
+//! (`replication/transition.rs`, `failover/roles.rs`).
 //!
 //! # A leader by vote
 //!
@@ -37,6 +39,7 @@
 //! | what is answered was committed | the gate compares the history in which a batch ran, and the commit of the link | `GateWithoutHistory`, `CommitFromBeat`, `ReadersLetThrough`, `LoadWithoutLastSeq` |
 //! | a read is not old | a round of heartbeats begun after it, in the same epoch | `AnyWriteConfirmsRead`, `RoundOfAnotherEpoch` |
 //! | two nodes never answer OK at once | who heard a heartbeat votes for no other node for a time | `NoWaitAfterRestart`, `PromiseNotBindingCandidate`, `FenceWithOwnTimeout`, `LateBeatLowersPromise` |
+//! | majorities before and after a change of voters meet | one change at a time, after the one before it and a record of the own epoch are committed | `TwoMembersChanges` |
 //! | an election cannot disturb | a leader with a live quorum ignores it | `AskDeposes` |
 
 pub mod election;
@@ -47,6 +50,7 @@ pub mod inbox;
 mod lines;
 pub(crate) mod link;
 pub mod members;
+pub mod membership;
 pub mod message;
 pub mod mutant;
 pub(crate) mod node;

@@ -57,11 +57,13 @@ pub enum Mutant {
     CommitFromBeat,
     /// An answer counts for the address at which it was asked, not for the id that answers.
     HeardByAddress,
+    /// A change of who votes begins before the one before it, and a record of the leader's own epoch, are committed.
+    TwoMembersChanges,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 27] = [
+    pub const ALL: [Mutant; 28] = [
         Mutant::OffsetWithoutEpoch,
         Mutant::CommitOfOldEpochs,
         Mutant::AckWithoutEpoch,
@@ -89,5 +91,6 @@ impl Mutant {
         Mutant::BootIgnored,
         Mutant::CommitFromBeat,
         Mutant::HeardByAddress,
+        Mutant::TwoMembersChanges,
     ];
 }

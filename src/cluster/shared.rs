@@ -61,6 +61,7 @@ pub struct Cluster {
     reads_by_index: AtomicBool,
     is_silent: AtomicBool,
     has_ended: AtomicBool,
+    is_alone: AtomicBool,
     /// Elections that this node has won.
     pub elections: Counter,
     /// Times that it has led no longer.
@@ -90,6 +91,7 @@ impl Cluster {
             reads_by_index: AtomicBool::new(by_index),
             is_silent: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
+            is_alone: AtomicBool::new(false),
             elections: Counter::default(),
             stepdowns: Counter::default(),
         }
@@ -123,6 +125,16 @@ impl Cluster {
     /// See [`Cluster::end`].
     pub fn has_ended(&self) -> bool {
         self.has_ended.load(SeqCst)
+    }
+
+    /// True if one node is a majority: then no other one's acknowledgement shows that the own log has come on.
+    pub fn is_alone(&self) -> bool {
+        self.is_alone.load(SeqCst)
+    }
+
+    /// See [`Cluster::is_alone`].
+    pub fn set_alone(&self, is_alone: bool) {
+        self.is_alone.store(is_alone, SeqCst);
     }
 
     /// The epoch in which this node takes writes; 0: none.

@@ -17,8 +17,9 @@ use super::{Engine, Persistence, Session};
 use crate::aof::record::Epoch;
 use crate::clock::boot_millis;
 use crate::cluster::message::Input;
-use crate::cluster::shared::Cluster;
+use crate::cluster::shared::Rounds;
 use crate::cluster::term::Millis;
+use crate::config::Fsync;
 use crate::error::{Failure, Kind};
 use crate::protocol::{Mark, Reply};
 use crate::store::effect::Seq;
@@ -126,7 +127,8 @@ impl Engine {
         }
         // The commit of what came last confirms what was read before it.
         let is_confirmed_by_write = cluster.waits_for_majority() && last == Access::Wrote;
-        let leads = session.ran.led > Epoch(0);
+        // Also a node that has begun to lead since: then its epoch is not that of the batch, which is refused.
+        let leads = session.ran.led.max(cluster.led()) > Epoch(0);
         let by_round = cluster.reads_by_index() && leads && !is_confirmed_by_write;
         let round = by_round.then(|| cluster.rounds().begun);
         if by_round {
@@ -149,6 +151,7 @@ impl Engine {
         let deadline =
             needs.since + 2 * self.cluster.as_ref().map_or(0, |it| it.settings.timeout_ms);
         while verdict == Verdict::Wait && boot_millis() < deadline {
+            self.report_own_level(persistence);
             verdict = self.judge(persistence, &needs);
             if verdict == Verdict::Wait {
                 self.shutdown.wait_for(Duration::from_micros(200));
@@ -161,8 +164,34 @@ impl Engine {
         }
     }
 
+    /// Tells the election how far the own log is, where no other node's acknowledgement makes it look.
+    pub(super) fn report_own_level(&self, persistence: &Persistence) {
+        let Some(cluster) = &self.cluster else { return };
+        let is_last = cluster.is_alone() || persistence.gate.policy.get() == Fsync::Always;
+        if is_last && cluster.led() > Epoch(0) && cluster.waits_for_majority() {
+            // The level is read first and the epoch second.
+            let level = persistence.promised();
+            cluster.inbox.put(Input::Acked(cluster.id, cluster.epoch(), level));
+        }
+    }
+
     /// Decides about a batch.
     pub(super) fn judge(&self, persistence: &Persistence, needs: &Needs) -> Verdict {
+        self.judge_by(self.rounds(), persistence, needs)
+    }
+
+    /// The rounds of heartbeats so far. What they confirm stays confirmed.
+    pub(super) fn rounds(&self) -> Rounds {
+        self.cluster.as_ref().map_or(Rounds::default(), |cluster| cluster.rounds())
+    }
+
+    /// As [`Engine::judge`], and takes no lock.
+    pub(super) fn judge_by(
+        &self,
+        rounds: Rounds,
+        persistence: &Persistence,
+        needs: &Needs,
+    ) -> Verdict {
         let Some(cluster) = &self.cluster else { return Verdict::Leave };
         let waits_for_majority = cluster.waits_for_majority();
         let commit = if waits_for_majority { cluster.commit() } else { Seq(u64::MAX) };
@@ -177,7 +206,7 @@ impl Engine {
         }
         let is_confirmed = safe >= needs.seq
             && (!needs_fence || cluster.is_fenced())
-            && needs.round.is_none_or(|round| is_heard(cluster, needs.ran.led, round));
+            && needs.round.is_none_or(|round| is_heard(rounds, needs.ran.led, round));
         if is_confirmed {
             Verdict::Leave
         } else if needs.since + cluster.settings.timeout_ms < boot_millis() {
@@ -218,7 +247,6 @@ impl Engine {
 }
 
 /// True if a majority has heard a later round of this epoch.
-fn is_heard(cluster: &Cluster, led: Epoch, round: u64) -> bool {
-    let rounds = cluster.rounds();
+fn is_heard(rounds: Rounds, led: Epoch, round: u64) -> bool {
     rounds.epoch == led && rounds.confirmed > round
 }

@@ -205,7 +205,10 @@ impl Engine {
             if let Some(needs) = needs.as_ref().filter(|_| !matches!(outcome, GateOutcome::Park)) {
                 match self.judge(persistence, needs) {
                     Verdict::Leave => {}
-                    Verdict::Wait => outcome = GateOutcome::Park,
+                    Verdict::Wait => {
+                        self.report_own_level(persistence);
+                        outcome = GateOutcome::Park;
+                    }
                     Verdict::Refuse => {
                         self.refuse_unconfirmed(reply, unconfirmed);
                         session.probe.unsettled.left(self, &session.client, began, stages);
@@ -272,9 +275,10 @@ impl Engine {
         stages: &Result<Stages, LogError>,
     ) -> usize {
         let safe = persistence.promised();
+        let rounds = self.rounds();
         let judge = |parked: &Parked| {
             if self.cluster.is_some() {
-                let judge = |needs| self.judge(persistence, needs);
+                let judge = |needs| self.judge_by(rounds, persistence, needs);
                 return parked.needs.as_ref().map_or(Verdict::Leave, judge);
             }
             // The log has been cut back below a record that a batch has read: it will never be safe.

@@ -104,6 +104,7 @@ fn awaits_sync(engine: &Engine, persistence: &Persistence) -> bool {
 fn sync_for_parked(engine: &Engine, persistence: &Persistence) {
     await_crowd(persistence);
     let synced = persistence.log.sync();
+    engine.report_own_level(persistence);
     let count = engine.release_parked(persistence, &synced);
     persistence.gate.is_crowded.store(count > 1, Relaxed);
 }

@@ -14,14 +14,12 @@
 //!   the beginning of its epoch.
 
 use super::begin::{self, Job};
-use crate::aof::log::LogError;
 use crate::aof::record::Epoch;
 use crate::clock::boot_millis;
 use crate::cluster::election::{Election, List, Timing};
 use crate::cluster::inbox::Arrived;
-use crate::cluster::members::{Ack, Members, Voter};
+use crate::cluster::members::Voter;
 use crate::cluster::message::{Ask, End, Input, Message, Output, Why};
-use crate::cluster::progress::ReplicaProgress;
 use crate::cluster::shared::Cluster;
 use crate::cluster::state::LeaderAddr;
 use crate::cluster::term::{Millis, NodeId, Term};
@@ -36,8 +34,6 @@ use std::time::{Duration, Instant};
 
 /// Jobs for the thread `cluster-log` that wait at most.
 const JOBS_MAX: usize = 8;
-/// A leader whose log stands still for so many election timeouts has a bad disk.
-const SLOW_TIMEOUTS: u64 = 5;
 /// After so many election timeouts without a leader, the log says who is missing.
 const LEADERLESS_TIMEOUTS: u64 = 8;
 /// Nodes that are no members and are dialled at most.
@@ -58,25 +54,27 @@ pub fn run(engine: &Engine) {
     });
 }
 
-struct Driver<'e> {
-    engine: &'e Engine,
-    persistence: &'e Persistence,
-    cluster: &'e Cluster,
-    election: Election,
+pub(super) struct Driver<'e> {
+    pub(super) engine: &'e Engine,
+    pub(super) persistence: &'e Persistence,
+    pub(super) cluster: &'e Cluster,
+    pub(super) election: Election,
     /// Work for the thread `cluster-log`.
     jobs: Sender<Job>,
     /// The file `node` could not be written: nothing that depends on it may be sent.
     is_dirty: bool,
     /// The failed fsync of the log has been noted.
-    has_forgotten: bool,
+    pub(super) has_forgotten: bool,
     /// The epoch and the record of the own level that was reported last.
-    reported: (Epoch, Seq),
+    pub(super) reported: (Epoch, Seq),
+    /// All addresses that are dialled.
+    dialled: Vec<LeaderAddr>,
     /// Nodes that are dialled because they have dialled this one.
     dialled_back: Vec<LeaderAddr>,
     /// When this node last knew of a leader.
     led_at: Millis,
     /// The own level, and when it last moved or nothing waited.
-    moved: (Seq, Millis),
+    pub(super) moved: (Seq, Millis),
     /// A round of heartbeats is wanted after the present one.
     wants_round: bool,
     said: Rarely,
@@ -106,6 +104,7 @@ impl<'e> Driver<'e> {
             is_dirty: false,
             has_forgotten: false,
             reported: (Epoch(0), Seq(0)),
+            dialled: Vec::new(),
             dialled_back: Vec::new(),
             led_at: boot_millis(),
             moved: (Seq(0), boot_millis()),
@@ -135,7 +134,9 @@ impl<'e> Driver<'e> {
     }
 
     fn take(&mut self, arrived: Arrived) {
-        self.look_at_disk();
+        if self.persistence.log.has_failed() {
+            self.look_at_disk();
+        }
         if let Input::Line(from, Message::Give { memory, .. }) = arrived.input {
             self.cluster.note_memory(from, memory);
         }
@@ -143,6 +144,10 @@ impl<'e> Driver<'e> {
             // One round confirms all reads that ran before it.
             Input::Confirm if self.is_confirming() => self.wants_round = true,
             Input::Members(_) => self.members_changed(),
+            Input::Line(from, Message::Ask(ask)) => {
+                self.compare_data(from, &ask);
+                self.step(Input::Line(from, Message::Ask(ask)));
+            }
             input @ Input::Begun(..) => {
                 self.step(input);
                 self.engine.announce_leader();
@@ -182,7 +187,7 @@ impl<'e> Driver<'e> {
     }
 
     /// Lets the election take a step, and does what it says.
-    fn step(&mut self, input: Input) {
+    pub(super) fn step(&mut self, input: Input) {
         let mut outputs = Vec::new();
         self.election.step(boot_millis(), input, &mut outputs);
         outputs.into_iter().for_each(|output| self.carry_out(output));
@@ -308,7 +313,10 @@ impl<'e> Driver<'e> {
             self.dialled_back.clear();
         }
         addresses.extend(self.dialled_back.iter().cloned());
-        self.cluster.peers.set_addresses(&addresses);
+        if addresses != self.dialled {
+            self.cluster.peers.set_addresses(&addresses);
+            self.dialled = addresses;
+        }
     }
 
     /// Says who is missing if no node has led for long.
@@ -323,78 +331,16 @@ impl<'e> Driver<'e> {
         }
     }
 
-    // --- what the log says ---
-
-    /// A failed fsync is noted before anything else is done: records may be gone.
-    fn look_at_disk(&mut self) {
-        let error = self.persistence.log.check().err();
-        if !self.has_forgotten && error.as_ref().is_some_and(|error| !LogError::is_retried(error)) {
-            self.has_forgotten = true;
-            self.step(Input::Forgets);
-        }
-        let is_slow = self.is_slow();
-        self.step(Input::Disk(error.is_some() || is_slow));
-    }
-
-    /// True if this node's log has not come on for long, although others have what waits here.
-    fn is_slow(&mut self) -> bool {
-        let (level, now) = (self.persistence.promised(), boot_millis());
-        if level == self.persistence.log.appended() || level != self.moved.0 {
-            self.moved = (level, now);
-        }
-        let others = |follower: &ReplicaProgress| follower.has_applied(Seq(level.0 + 1));
-        now > self.moved.1 + SLOW_TIMEOUTS * self.cluster.settings.timeout_ms
-            && self.engine.followers.count(others) > 0
-    }
-
-    /// The own log is an acknowledgement like any other: the level is read first and the epoch second.
-    fn report_level(&mut self) {
-        if self.persistence.log.has_failed() {
-            return;
-        }
-        let level = self.persistence.promised();
-        let epoch = self.cluster.epoch();
-        if self.cluster.led() == epoch && self.reported != (epoch, level) {
-            self.reported = (epoch, level);
-            self.step(Input::Acked(self.cluster.id, epoch, level));
-        }
-    }
-
-    /// Another members record is the newest one.
-    fn members_changed(&mut self) {
-        let members = self.persistence.log.members();
-        if let Some(members) = &members {
-            self.cluster.follow_policy(members);
-            self.show_policies(members);
-            if members.ack == Ack::Majority {
-                self.step(Input::Strict(true));
-            }
-        }
-        self.step(Input::Members(members));
-        self.cluster.peers.set_cluster(self.election.term().cluster);
-    }
-
-    /// CONFIG GET shows the cluster's policies, whatever this node's file says.
-    fn show_policies(&self, members: &Members) {
-        for id in self.engine.config.set_policies(members.ack, members.reads) {
-            let row = id.setting();
-            log::warn!(
-                "{} is {} from now on, as the cluster says",
-                row.name,
-                self.engine.config.choice(id)
-            );
-        }
-    }
-
-    /// A weaker policy counts from its record's commit on; after that is durable here, nothing more is promised.
-    fn follow_policy(&mut self) {
-        let Some(members) = self.persistence.log.members() else { return };
-        self.cluster.follow_policy(&members);
-        let is_over = self.cluster.commit() >= members.seq
-            && self.persistence.log.durable() >= members.seq
-            && members.ack == Ack::Leader;
-        if is_over && self.election.term().strict {
-            self.step(Input::Strict(false));
+    /// Says why no cluster begins if two of its nodes bring data.
+    fn compare_data(&self, from: NodeId, ask: &Ask) {
+        let has_data = self.persistence.log.appended() > Seq(0) && ask.last.seq > Seq(0);
+        if ask.list.is_some() && has_data && self.persistence.log.members().is_none() {
+            let other = self.cluster.peers.address_of(from);
+            self.cluster.peers.complain(&format!(
+                "this node has data, and {} has, too: a cluster begins with the data of one node at most. Empty the \
+                 directories of the others, since their data would be given up",
+                other.map_or(from.to_string(), |other| other.to_string()),
+            ));
         }
     }
 

@@ -23,7 +23,7 @@
 //! syncs the log and begins epochs (`begin`). Without `cluster-nodes` none of them runs: then a person, a script or Redis
 //! Sentinel decides which node leads.
 //!
-//! Reading order: [`driver`], `begin`, `roles`; `lines`, `dialled` (one address), [`peers`] (all of them), `accepted`, [`dialler`], `serve`, `commands`;
+//! Reading order: [`driver`], `own_log`, `begin`, `roles`, `members`; `lines`, `dialled` (one address), [`peers`] (all of them), `accepted`, [`dialler`], `serve`, `commands`;
 //! for clients: `sentinel`, [`services`].
 
 mod accepted;
@@ -33,6 +33,8 @@ mod dialled;
 pub mod dialler;
 pub mod driver;
 mod lines;
+pub(crate) mod members;
+mod own_log;
 pub mod peers;
 mod roles;
 pub(crate) mod sentinel;

@@ -4,12 +4,11 @@
 //! locked: then no write, of a client or of a leader's link, is between its look at the epoch and the log.
 
 use crate::aof::record::Epoch;
-use crate::cluster::members::{Ack, Members, Reads};
 use crate::cluster::message::Input;
 use crate::cluster::state::LeaderAddr;
 use crate::cluster::term::{Boot, NodeId};
-use crate::config::{Id, not_set};
-use crate::engine::{Engine, Session};
+use crate::config::Id;
+use crate::engine::Engine;
 use crate::error::{Failure, Kind};
 use crate::store::effect::Seq;
 use std::sync::atomic::Ordering::Relaxed;
@@ -75,58 +74,6 @@ impl Engine {
         let noted = persistence.term().boot.is_some()
             || Boot::now(&persistence.dir).is_ok_and(|boot| cluster.inbox.order(Input::Boot(boot)));
         if noted { Ok(()) } else { Err(Failure::fixed("ERR the file 'node' cannot be written")) }
-    }
-
-    /// The policies of the cluster with these changes, if CONFIG SET may make them here; None without a change.
-    pub(crate) fn policies(
-        &self,
-        pairs: &[(&[u8], &[u8])],
-    ) -> Result<Option<(Ack, Reads)>, Failure> {
-        let Some(persistence) = self.persistence.as_ref().filter(|_| !pairs.is_empty()) else {
-            return Ok(None);
-        };
-        persistence.admit()?;
-        let members = persistence.log.members().filter(|_| !self.role.is_follower());
-        let members = members.ok_or_else(|| self.readonly())?;
-        let (mut ack, mut reads) = (members.ack, members.reads);
-        for (name, value) in pairs {
-            let value = value.to_ascii_lowercase();
-            if name.eq_ignore_ascii_case(b"ack") {
-                ack = Ack::parse(&value)
-                    .ok_or_else(|| not_set("ack", "argument must be leader or majority"))?;
-            } else {
-                reads = Reads::parse(&value)
-                    .ok_or_else(|| not_set("reads", "argument must be local or index"))?;
-            }
-        }
-        Ok(Some((ack, reads)))
-    }
-
-    /// CONFIG SET of what is the cluster's: appends a members record with these policies. The reply waits for it, as for
-    /// any other write.
-    pub(crate) fn set_policies(
-        &self,
-        session: &mut Session,
-        policies: Option<(Ack, Reads)>,
-    ) -> Result<(), Failure> {
-        let (Some(cluster), Some(persistence), Some((ack, reads))) =
-            (&self.cluster, &self.persistence, policies)
-        else {
-            return Ok(());
-        };
-        // A later epoch is adopted, and the lead given up, with all shards locked.
-        let all = self.store.begin_all(true, || self.clock.now());
-        let members = persistence.log.members().filter(|_| !self.role.is_follower());
-        let appended = members.and_then(|members| {
-            let members = Members { ack, reads, ..members };
-            persistence.log.append_members(members, cluster.led(), self.clock.now())
-        });
-        drop(all);
-        let members = appended.ok_or_else(|| self.readonly())?;
-        session.depend_on_write(members.seq);
-        cluster.follow_policy(&members);
-        cluster.inbox.order(Input::Members(None));
-        Ok(())
     }
 
     /// The refusal of a write by a node that does not lead. Without a leader it says who is missing.

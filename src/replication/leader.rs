@@ -58,11 +58,14 @@ pub fn serve(
         return Err(refusal.of_kind(Kind::Unavailable));
     }
     let node_id = &request.node_id;
-    let elected = elected(engine, request)?;
+    elected(engine, request)?;
     let claimed = twins::claim(engine, client, request);
     let _claimed = claimed.map_err(|other| copied(engine, client, node_id, &other))?;
     let failed = |error: io::Error| Failure::new(format!("ERR cannot read the log: {error}"));
+    let led = engine.cluster.as_ref().map(Cluster::led);
     let (end, found) = judge(engine, persistence, request).map_err(failed)?;
+    // Asked again: an epoch that was left does not come back, so what was found is the history of the epoch's leader.
+    let elected = elected(engine, request)?;
     let (answer, feed) = match found {
         Found::Feed(feed) => (feed.answer, Some(feed)),
         Found::Parted(answer) => (answer, None),
@@ -86,7 +89,7 @@ pub fn serve(
     }
     let Some(feed) = feed else { return Ok(false) };
     client.outbox.drain();
-    link(engine, persistence, client, request, feed, early);
+    link(engine, persistence, client, (request, led), feed, early);
     Ok(true)
 }
 
@@ -123,12 +126,12 @@ fn copied(engine: &Engine, client: &Client, node_id: &str, other: &str) -> Failu
     Failure::new(text)
 }
 
-/// Serves a follower until its link ends.
+/// Serves a follower until its link ends, or the epoch that this node leads.
 fn link(
     engine: &Engine,
     persistence: &Persistence,
     client: &Arc<Client>,
-    request: &Request,
+    (request, epoch): (&Request, Option<Epoch>),
     feed: Feed<'_>,
     early: &[u8],
 ) {
@@ -146,12 +149,12 @@ fn link(
     let now = engine.uptime_ms();
     let address = (host, request.port);
     let follower = ReplicaProgress::new(link, node_id, address, !is_copy, seq, now);
+    // Ends after the registration: of two links that end together, one sees that there is none left.
+    let linked = Linked { engine, link, node_id: request.node_id.clone() };
     let registration = followers.register(follower);
     let follower = &registration.follower;
-    let linked = Linked { engine, link, node_id: request.node_id.clone() };
     linked.tell(true);
     let done = AtomicBool::new(false);
-    let epoch = engine.cluster.as_ref().map(Cluster::led);
     thread::scope(|scope| {
         let sender = Sender { engine, persistence, client, follower, done: &done, epoch };
         let spawned = thread::Builder::new()

@@ -84,7 +84,8 @@
 //! - `fork` and RDB: the base that compaction made is sent as it is, to any number of followers at once.
 //! - Replicas that take writes, chained replication ids, partial sync by the offset of a stream without
 //!   checksums, diskless sync, TLS, filtering.
-//! - Electing a leader: a person, a script or Redis Sentinel decides.
+//! - Electing a leader is not done here: a person, a script or Redis Sentinel decides, or the nodes by votes
+//!   ([`crate::failover`]). A link to an elected leader is bound to its id and its epoch, and ends with it.
 //!
 //! # Reading order
 //!

@@ -3,23 +3,15 @@
 use crate::common::resp::Value;
 use crate::fixture::Cluster;
 
-fn set(cluster: &Cluster, at: usize, key: &str, value: &str) -> Value {
-    cluster.connect(at).call(&["SET", key, value])
-}
-
-fn get(cluster: &Cluster, at: usize, key: &str) -> Value {
-    cluster.connect(at).call(&["GET", key])
-}
-
 #[test]
 fn three_nodes_elect_a_leader_and_another_one_when_it_dies() {
     for ack in ["leader", "majority"] {
         let mut cluster = Cluster::start(3, &[("ack", ack)]);
         let first = cluster.leader();
-        assert_eq!(set(&cluster, first, "name", "Ada"), Value::ok());
+        assert_eq!(cluster.set(first, "name", "Ada"), Value::ok());
         cluster.converge();
         let follower = (first + 1) % 3;
-        let refused = set(&cluster, follower, "name", "Bob");
+        let refused = cluster.set(follower, "name", "Bob");
         let port = cluster.port(first);
         assert!(
             format!("{refused:?}").contains(&format!("The leader is 127.0.0.1:{port}")),
@@ -28,11 +20,11 @@ fn three_nodes_elect_a_leader_and_another_one_when_it_dies() {
         cluster.kill(first);
         let second = cluster.leader();
         assert_ne!(second, first);
-        assert_eq!(get(&cluster, second, "name"), Value::bulk("Ada"));
-        assert_eq!(set(&cluster, second, "name", "Bob"), Value::ok());
+        assert_eq!(cluster.get(second, "name"), Value::bulk("Ada"));
+        assert_eq!(cluster.set(second, "name", "Bob"), Value::ok());
         cluster.spawn(first);
         cluster.converge();
-        assert_eq!(get(&cluster, second, "name"), Value::bulk("Bob"));
+        assert_eq!(cluster.get(second, "name"), Value::bulk("Bob"));
     }
 }
 
@@ -48,7 +40,7 @@ fn a_leader_that_stood_still_or_was_isolated_gives_way() {
             cluster.isolate(first, true);
         }
         let second = cluster.leader_among(&others);
-        assert_eq!(set(&cluster, second, "round", &round.to_string()), Value::ok());
+        assert_eq!(cluster.set(second, "round", &round.to_string()), Value::ok());
         if round == 0 {
             cluster.signal(first, "CONT");
         } else {
@@ -57,6 +49,6 @@ fn a_leader_that_stood_still_or_was_isolated_gives_way() {
         }
         cluster.converge();
         let leader = cluster.leader();
-        assert_eq!(get(&cluster, leader, "round"), Value::bulk(round.to_string()));
+        assert_eq!(cluster.get(leader, "round"), Value::bulk(round.to_string()));
     }
 }

@@ -5,10 +5,22 @@
 //!
 //! `KVSTORE_LONG=1` runs more rounds (`make chaos`).
 
+#[allow(dead_code, reason = "the commands of those who only read or only write are not used here")]
+#[path = "../linearizable/client.rs"]
+mod client;
 #[path = "../common/mod.rs"]
 mod common;
 
+mod chaos;
 mod elections;
+mod faults;
 mod fixture;
+mod founding;
+mod gate;
+mod linear;
+mod members;
+mod network;
+mod power;
 mod sentinel;
 mod tool;
+mod votes;

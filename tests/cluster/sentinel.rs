@@ -186,7 +186,7 @@ fn a_node_without_a_cluster_does_not_know_the_command() {
 
 #[test]
 fn subscribers_are_told_when_a_member_goes_and_comes_back() {
-    let mut cluster = Cluster::start(3, &[]);
+    let mut cluster = Cluster::start(3, &[("election-timeout", "1000")]);
     let leader = cluster.leader();
     let (member, port) = ((leader + 1) % 3, cluster.port((leader + 1) % 3));
     let text = format!("slave 127.0.0.1:{port} 127.0.0.1 {port} @ kvstore 127.0.0.1");

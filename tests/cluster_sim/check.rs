@@ -87,7 +87,10 @@ impl Checks {
                 || node.term.memory == Memory::Recovering
                 || node.log.crc_at(commit) == crc && node.level() >= commit
         };
-        if nodes.iter().filter(counts).count() < majority(nodes.len()) {
+        let members = log.members(log.len());
+        let votes = |node: &&Node| members.as_ref().is_none_or(|members| members.names(node.id));
+        let voters = members.as_ref().map_or(nodes.len(), |members| members.voters.len());
+        if nodes.iter().filter(votes).filter(counts).count() < majority(voters) {
             self.fail(&format!("n{leader} committed record {commit}, which no majority has"));
         }
     }

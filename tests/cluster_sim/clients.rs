@@ -3,8 +3,10 @@
 use crate::event::Event;
 use crate::node::{Batch, Fsync, Read, RecordKind};
 use crate::world::World;
-use kvstore::cluster::members::Ack;
+use kvstore::cluster::members::{Ack, Voter};
+use kvstore::cluster::membership::{Change, Situation};
 use kvstore::cluster::mutant::Mutant;
+use kvstore::store::effect::Seq;
 use std::rc::Rc;
 
 /// A kind of batch that only reads.
@@ -203,6 +205,42 @@ impl World {
         let same_epoch =
             process.confirmed.0 == batch.epoch || self.breaks(Mutant::RoundOfAnotherEpoch);
         same_epoch && process.confirmed.1 > read.round
+    }
+
+    /// The operator adds a voter or removes one, if the rules allow it.
+    pub fn change_members(&mut self) {
+        if !self.has_faults {
+            return;
+        }
+        self.after(self.timeout / 2, 8 * self.timeout, Event::ChangeMembers);
+        let other = self.rng.usize(0..self.nodes.len());
+        let Some(at) = self.leader().filter(|at| self.nodes[*at].can_write()) else { return };
+        let (leader, log) = (self.nodes[at].id, &self.nodes[at].log);
+        let Some(members) = log.members(log.len()) else { return };
+        let Some(process) = self.nodes[at].process.as_ref() else { return };
+        if process.leads != Some(process.epoch) || process.holds_until > self.now {
+            return;
+        }
+        let first = log.records.iter().position(|record| Some(record.epoch) == process.leads);
+        let is_linked = process.feeds.iter().any(|feed| feed.follower == other);
+        let lag = log.len().saturating_sub(self.nodes[other].log.len()) as u64;
+        let is_hasty = self.breaks(Mutant::TwoMembersChanges);
+        let situation = Situation {
+            leader,
+            commit: Seq(if is_hasty { u64::MAX } else { process.commit as u64 }),
+            first: Seq(first.map_or(u64::MAX, |first| first as u64 + 1)),
+            lag: is_linked.then_some(lag),
+        };
+        let id = self.nodes[other].id;
+        let change = if members.names(id) {
+            Change::Remove(id)
+        } else {
+            Change::Add(Voter { id, address: String::new() })
+        };
+        let Ok(next) = members.change(change, &situation) else { return };
+        self.trace(|| format!("n{at} changes the voters to {:?}", next.ids().collect::<Vec<_>>()));
+        self.write(at, RecordKind::Members(next.ack, Rc::new(next.ids().collect())));
+        self.members_changed(at);
     }
 
     /// The operator changes what an OK waits for.

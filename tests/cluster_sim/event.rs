@@ -65,6 +65,8 @@ pub enum Event {
     /// A client reads from a node that has just woken up.
     StaleRead(usize),
     Fault,
+    /// The operator adds a voter or removes one.
+    ChangeMembers,
     DiskWorks(usize),
     Heal(usize, usize),
 }
@@ -94,6 +96,7 @@ impl Event {
             | Event::Client
             | Event::Fault
             | Event::DiskWorks(_)
+            | Event::ChangeMembers
             | Event::Heal(..) => None,
         }
     }

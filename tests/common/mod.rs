@@ -12,13 +12,14 @@
 //! - A failure shows what is needed to understand it without a second run: the command, what the
 //!   server's directory holds, what the server logged, and the seed where there was randomness.
 //!
-//! `server` has the processes, `resp`, `text` and `http` the ways to talk to them, `rng` the seeded
+//! `server` has the processes, `injection` makes their system calls fail, `resp`, `text` and `http` the ways to talk to them, `rng` the seeded
 //! generator; `linear` judges what concurrent clients were answered.
 #![allow(dead_code, reason = "each test file is a program of its own and uses only a part of this")]
 
 pub mod diagram;
 pub mod history;
 pub mod http;
+pub mod injection;
 pub mod linear;
 pub mod memory_disk;
 pub mod nodes;

@@ -28,7 +28,12 @@ struct Faults {
     target: AtomicU16,
     closed: AtomicBool,
     refusing: AtomicBool,
-    stalled: AtomicBool,
+    stalled_up: AtomicBool,
+    stalled_down: AtomicBool,
+    /// Only the first bytes of each connection go up.
+    mute: AtomicBool,
+    /// The end of a connection is not passed on.
+    quiet: AtomicBool,
     delay_ms: AtomicU64,
     /// Bytes a second in each direction; 0: unlimited.
     rate: AtomicU64,
@@ -43,6 +48,8 @@ struct Faults {
     /// Bytes to replace once in the leader's stream, and their replacement.
     forged: Mutex<Option<(Vec<u8>, Vec<u8>)>>,
     open: Mutex<Vec<TcpStream>>,
+    /// Of these, the sides of those who have dialled.
+    near: Mutex<Vec<TcpStream>>,
     rng: Mutex<Option<Rng>>,
 }
 
@@ -94,7 +101,27 @@ impl Proxy {
 
     /// Nothing is passed on, and nothing is closed.
     pub fn stall(&self, stall: bool) {
-        self.faults.stalled.store(stall, SeqCst);
+        self.stall_way(Way::Up, stall);
+        self.stall_way(Way::Down, stall);
+    }
+
+    /// Nothing is passed on in one direction.
+    pub fn stall_way(&self, way: Way, stall: bool) {
+        self.faults.stalled(way).store(stall, SeqCst);
+    }
+
+    /// Of a connection that begins from now on, only the first bytes go up, and nothing is closed.
+    pub fn mute(&self, mute: bool) {
+        self.faults.mute.store(mute, SeqCst);
+    }
+
+    /// Closes all connections for those who have dialled. The other side is not told, as by a router that was
+    /// restarted.
+    pub fn forget(&self) {
+        self.faults.quiet.store(true, SeqCst);
+        for socket in self.faults.near.lock().expect("not poisoned").drain(..) {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
     }
 
     /// Each chunk waits for so long.
@@ -141,8 +168,11 @@ impl Proxy {
 
     /// An honest network again.
     pub fn heal(&self) {
-        let Faults { refusing, stalled, delay_ms, rate, .. } = &*self.faults;
-        [refusing, stalled].into_iter().for_each(|fault| fault.store(false, SeqCst));
+        let Faults { refusing, stalled_up, stalled_down, mute, quiet, .. } = &*self.faults;
+        [refusing, stalled_up, stalled_down, mute, quiet]
+            .into_iter()
+            .for_each(|fault| fault.store(false, SeqCst));
+        let Faults { delay_ms, rate, .. } = &*self.faults;
         let Faults { flip_up, flip_down, replay, .. } = &*self.faults;
         [delay_ms, rate, flip_up, flip_down, replay]
             .into_iter()
@@ -165,6 +195,10 @@ impl Faults {
         for socket in self.open.lock().expect("not poisoned").drain(..) {
             let _ = socket.shutdown(Shutdown::Both);
         }
+    }
+
+    fn stalled(&self, way: Way) -> &AtomicBool {
+        if way == Way::Up { &self.stalled_up } else { &self.stalled_down }
     }
 
     fn random(&self, below: usize) -> usize {
@@ -199,7 +233,7 @@ impl Faults {
         if let Some(micros) = (chunk.len() as u64 * 1_000_000).checked_div(self.rate.load(SeqCst)) {
             thread::sleep(Duration::from_micros(micros));
         }
-        while self.stalled.load(SeqCst) && !self.closed.load(SeqCst) {
+        while self.stalled(way).load(SeqCst) && !self.closed.load(SeqCst) {
             thread::sleep(STEP);
         }
         if way == Way::Down {
@@ -226,6 +260,8 @@ fn pass_on(faults: &Arc<Faults>, near: TcpStream) {
         let handle = socket.try_clone().expect("a descriptor");
         faults.open.lock().expect("not poisoned").push(handle);
     }
+    let handle = near.try_clone().expect("a descriptor");
+    faults.near.lock().expect("not poisoned").push(handle);
     for (way, from, to) in [(Way::Up, &near, &far), (Way::Down, &far, &near)] {
         let (from, to) = (from.try_clone().expect("a descriptor"), to.try_clone());
         let (to, faults) = (to.expect("a descriptor"), Arc::clone(faults));
@@ -235,11 +271,15 @@ fn pass_on(faults: &Arc<Faults>, near: TcpStream) {
 
 fn pump(faults: &Faults, way: Way, mut from: TcpStream, mut to: TcpStream) {
     let (mut buffer, mut first) = ([0; CHUNK_BYTES], way == Way::Up);
+    let is_mute = way == Way::Up && faults.mute.load(SeqCst);
     while let Ok(n) = from.read(&mut buffer) {
         if n == 0 {
             break;
         }
         let mut chunk = buffer[..n].to_vec();
+        if is_mute && !first && faults.mute.load(SeqCst) {
+            continue;
+        }
         if std::mem::take(&mut first)
             && faults.replay.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok()
         {
@@ -254,7 +294,9 @@ fn pump(faults: &Faults, way: Way, mut from: TcpStream, mut to: TcpStream) {
             break;
         }
     }
-    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+    if !faults.quiet.load(SeqCst) {
+        let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+    }
 }
 
 /// A connection that no test counts: it sends what another one has sent, and reads for a while.

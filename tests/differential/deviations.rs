@@ -97,6 +97,7 @@ pub const NOT_SENT: &[(&str, &str)] = &[
     ("PROMOTE", "ours"),
     ("REPLICATE", "ours: what PSYNC is to Redis"),
     ("PEER", "ours"),
+    ("MEMBERS", "ours"),
     ("ROLE", "sent where it is wrong: its offset counts records, Redis's counts bytes"),
     ("REPLICAOF 127.0.0.1 0", "an error here: nobody listens on port 0"),
     (

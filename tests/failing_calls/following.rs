@@ -1,12 +1,12 @@
 //! A follower whose disk is full: it says so, acknowledges nothing that it cannot keep, goes on answering
 //! reads, and catches up by itself when there is space again.
 
+use crate::common::injection::Injection;
 use crate::common::nodes::{
     assert_replicated, assert_same_state, converge, follower_of, info, replicaof, wait_for,
 };
 use crate::common::resp::{Resp, Value};
 use crate::common::server::Server;
-use crate::injected::Injection;
 use crate::{SmallDisk, settings};
 use std::fs;
 use std::path::Path;

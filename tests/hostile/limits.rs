@@ -4,7 +4,7 @@ use super::Scene;
 use super::common::resp::{Resp, Value, quote};
 use super::common::server::RedisServer;
 use super::common::text::Text;
-use super::common::wait_until;
+use super::common::{DEADLINE, wait_until};
 
 #[test]
 fn each_client_over_the_limit_is_told_and_closed() {
@@ -69,6 +69,8 @@ fn a_full_member_of_a_cluster_still_has_room_for_other_nodes() {
         let answer = Resp::connect(scene.port()).call(&node.split(' ').collect::<Vec<_>>());
         assert!(answer.is_error() && answer != full, "{node}: {answer:?}");
     }
+    let leads = || inside.call(&["ROLE"]).as_array()[0] == Value::bulk("master");
+    assert!(wait_until(DEADLINE, leads), "a cluster of one elects itself");
     scene.assert_bystander_is_served("clients and nodes over the limit");
 }
 

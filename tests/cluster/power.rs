@@ -1,0 +1,129 @@
+//! Hazard: a node acknowledges a record that is not on its disk yet, and forgets it. Its vote must not bring about a
+//! leader that lacks what a majority had. And a leader whose disk takes nothing any more must not stay.
+
+use crate::common::injection::Injection;
+use crate::common::resp::Value;
+use crate::common::wait_until;
+use crate::fixture::{Cluster, ELECTED_WITHIN};
+
+/// A cluster in which a majority, `leader` and `forgetful`, has acknowledged `x`, and `behind` has not got it.
+struct Story {
+    cluster: Cluster,
+    leader: usize,
+    forgetful: usize,
+    behind: usize,
+}
+
+/// `before` happens before the write.
+fn acknowledged_by_two(settings: &[(&str, &str)], before: impl FnOnce(&Cluster, usize)) -> Story {
+    let settings = [settings, &[("ack", "majority")]].concat();
+    let cluster = Cluster::start(3, &settings);
+    let leader = cluster.converge();
+    let [forgetful, behind] = cluster.others(leader)[..] else { panic!("three nodes") };
+    for at in 0..3 {
+        cluster.wait_for(at, "kvstore_cluster_memory", |memory| memory == "whole");
+    }
+    before(&cluster, forgetful);
+    cluster.cut_link(behind, leader, true);
+    assert_eq!(cluster.set(leader, "x", "1"), Value::ok());
+    cluster.wait_level(forgetful, leader);
+    Story { cluster, leader, forgetful, behind }
+}
+
+impl Story {
+    /// The leader dies, and the one that forgot meets the one that never knew. They must wait for the leader's node.
+    fn must_not_lose_it(mut self) {
+        let Story { leader, forgetful, behind, .. } = self;
+        self.cluster.kill(leader);
+        self.cluster.spawn(forgetful);
+        self.cluster.heal();
+        let memory = self.cluster.info(forgetful, "kvstore_cluster_memory");
+        assert_eq!(memory, "recovering");
+        self.cluster.expect_no_leader(&[forgetful, behind], "no majority remembers x");
+        self.cluster.spawn(leader);
+        let leader = self.cluster.converge();
+        assert_eq!(self.cluster.get(leader, "x"), Value::bulk("1"));
+        self.cluster.wait_for(forgetful, "kvstore_cluster_memory", |memory| memory == "whole");
+    }
+}
+
+#[test]
+fn the_vote_of_a_node_that_lost_power_does_not_count() {
+    for policy in ["everysec", "no"] {
+        let mut story = acknowledged_by_two(&[("appendfsync", policy)], |_, _| ());
+        let lost = story.cluster.cut_power(story.forgetful);
+        assert!(policy == "everysec" || lost > 0, "the power cut has taken nothing");
+        story.must_not_lose_it();
+    }
+}
+
+#[test]
+fn a_policy_weakened_before_a_power_cut_is_remembered() {
+    let weaken = |cluster: &Cluster, at: usize| {
+        let reply = cluster.connect(at).call(&["CONFIG", "SET", "appendfsync", "no"]);
+        assert_eq!(reply, Value::ok());
+    };
+    let mut story = acknowledged_by_two(&[("appendfsync", "always")], weaken);
+    assert!(story.cluster.cut_power(story.forgetful) > 0, "the power cut has taken nothing");
+    story.must_not_lose_it();
+}
+
+/// Under `always`, everything acknowledged is there after a power cut, so the node's vote counts at once.
+#[test]
+fn a_node_that_syncs_each_record_may_vote_after_a_power_cut() {
+    let mut story = acknowledged_by_two(&[("appendfsync", "always")], |_, _| ());
+    let Story { leader, forgetful, behind, .. } = story;
+    story.cluster.cut_power(forgetful);
+    story.cluster.kill(leader);
+    story.cluster.spawn(forgetful);
+    story.cluster.heal();
+    let new = story.cluster.leader_among(&[forgetful, behind]);
+    assert_eq!(story.cluster.get(new, "x"), Value::bulk("1"));
+}
+
+/// After a failed fsync the kernel may have dropped what was acknowledged. That is remembered across a restart on the
+/// same boot.
+#[test]
+fn a_failed_fsync_is_remembered_across_a_restart() {
+    let settings = [("appendfsync", "100ms"), ("ack", "majority")];
+    let mut cluster = Cluster::start(3, &settings);
+    let leader = cluster.converge();
+    let at = cluster.others(leader)[0];
+    cluster.wait_for(at, "kvstore_cluster_memory", |memory| memory == "whole");
+    let server = cluster.nodes[at].server.as_ref().expect("it runs");
+    // The file `node` is synced by `fsync`, and so still works.
+    let Some(injection) = Injection::begin(server, "fdatasync:error=EIO") else { return };
+    cluster.write(leader, "x", "1");
+    let is_noted = || cluster.info(at, "kvstore_cluster_memory") == "recovering";
+    assert!(wait_until(ELECTED_WITHIN, is_noted), "the failed fsync is not noted");
+    injection.kill();
+    cluster.kill(at);
+    cluster.isolate(at, true);
+    cluster.spawn(at);
+    assert_eq!(cluster.info(at, "kvstore_cluster_memory"), "recovering");
+    cluster.heal();
+    cluster.wait_for(at, "kvstore_cluster_memory", |memory| memory == "whole");
+    let leader = cluster.converge();
+    assert_eq!(cluster.get(leader, "x"), Value::bulk("1"));
+}
+
+/// A leader that cannot write gives way to a node that can. What it could not write is lost nowhere, since none of it
+/// was answered with OK.
+#[test]
+fn a_leader_whose_disk_is_full_gives_way() {
+    let cluster = Cluster::start(3, &[("ack", "majority")]);
+    let old = cluster.converge();
+    cluster.write(old, "x", "1");
+    let server = cluster.nodes[old].server.as_ref().expect("it runs");
+    let Some(injection) = Injection::begin(server, "pwrite64:error=ENOSPC") else { return };
+    let others = cluster.others(old);
+    assert!(cluster.set(old, "y", "1").is_error());
+    let leads = || others.iter().copied().find(|at| cluster.leads(*at));
+    assert!(wait_until(ELECTED_WITHIN, || leads().is_some()), "the node with the full disk stays");
+    let new = leads().expect("just found");
+    cluster.write(new, "z", "1");
+    drop(injection);
+    let leader = cluster.converge();
+    assert_eq!(cluster.get(leader, "x"), Value::bulk("1"));
+    assert_eq!(cluster.get(leader, "z"), Value::bulk("1"));
+}
