@@ -250,3 +250,35 @@ impl Engine {
 fn is_heard(rounds: Rounds, led: Epoch, round: u64) -> bool {
     rounds.epoch == led && rounds.confirmed > round
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::commands;
+    use crate::clock::UnixMillis;
+    use crate::cluster::members::{Ack, Members, Reads, Voter};
+    use crate::cluster::term::{ClusterId, NodeId};
+    use crate::config::Config;
+
+    #[test]
+    fn the_clusters_policies_are_stricter_than_the_file_from_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || {
+            let dir = dir.path().to_str().unwrap();
+            let nodes = ("cluster-nodes", "127.0.0.1:8080,127.0.0.1:8081");
+            let config = Config::for_tests(&[("dir", dir), nodes]);
+            Engine::open(config, commands(), Default::default()).unwrap()
+        };
+        let engine = open();
+        assert!(!engine.cluster.as_ref().unwrap().waits_for_majority());
+        let voter = Voter { id: NodeId([1; 20]), address: "127.0.0.1:8080".to_string() };
+        let (ack, reads, seq) = (Ack::Majority, Reads::Index, Seq(0));
+        let members = Members { cluster: ClusterId(1), ack, reads, voters: vec![voter], seq };
+        let log = &engine.persistence.as_ref().unwrap().log;
+        log.append_members(members, log.epoch(), UnixMillis::now()).unwrap();
+        log.sync().unwrap();
+        drop(engine);
+        let cluster = open().cluster.unwrap();
+        assert!(cluster.waits_for_majority() && cluster.reads_by_index());
+    }
+}

@@ -113,10 +113,12 @@ impl Engine {
             let begun = persistence.begin_epoch(UnixMillis::now());
             begun.map_err(|error| RecoveryError::at(&persistence.dir)(error))?;
         }
-        let cluster = persistence
-            .as_ref()
-            .zip(config.cluster())
-            .map(|(persistence, settings)| Cluster::new(settings, &persistence.term()));
+        let cluster = persistence.as_ref().zip(config.cluster()).map(|(persistence, settings)| {
+            let cluster = Cluster::new(settings, &persistence.term());
+            // What the cluster has decided counts for the first client, too, and not what the file says.
+            persistence.log.members().iter().for_each(|members| cluster.follow_policy(members));
+            cluster
+        });
         let engine = Engine {
             store,
             persistence,
