@@ -23,4 +23,5 @@ mod members;
 mod network;
 mod power;
 mod sentinel;
+mod tool;
 mod votes;
