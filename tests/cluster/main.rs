@@ -17,6 +17,7 @@ mod faults;
 mod fixture;
 mod founding;
 mod gate;
+mod handover;
 mod linear;
 mod members;
 mod network;
