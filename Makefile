@@ -103,7 +103,7 @@ cluster: release ## three nodes that elect their leader, and what to type (ARGS=
 sentinel: release ## a leader and two followers under three Redis Sentinels, which promote one (ARGS=--demo)
 	@scripts/sentinel.sh $(ARGS)
 
-bench: release ## benchmark beside Redis, 20 minutes (ROUNDS=3: 12; ARGS=--write, '--group log', '--old BINARY')
+bench: release ## benchmark beside Redis, half an hour (ROUNDS=3: 20 min; ARGS=--write, '--group log', '--old BINARY')
 	@python3 scripts/bench.py --rounds $(ROUNDS) $(ARGS)
 
 bench-quick: release ## smoke run of the benchmark; the figures mean nothing

@@ -5,10 +5,11 @@ Starts one server at a time on a free port of 127.0.0.1, in a temporary director
 and stops it again. Needs redis-server, redis-benchmark and a release build of kvstore. Leave the machine
 alone while it runs. Ctrl-C cleans up.
 
-    make bench                              everything, five rounds, about 20 minutes
-    make bench ROUNDS=3                     about 12 minutes
+    make bench                              everything, five rounds, about half an hour
+    make bench ROUNDS=3                     about 20 minutes
     make bench ARGS=--write                 also writes the tables to scripts/bench/RESULTS.md
     make bench ARGS='--group log'           only the workloads with a log on disk
+    make bench ARGS='--group cluster'       only the nodes that elect their leader, 12 minutes
     make bench ARGS='--only get-50 --rounds 9 --json get.json'
     make bench ARGS='--old target/old/kvstore'         two builds of kvstore, without Redis
     make bench-quick                        a smoke run: do the scripts work?

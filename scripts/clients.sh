@@ -3,7 +3,8 @@
 #
 # Starts: target/release/kvstore (or $KVSTORE) three times on free ports of 127.0.0.1, without a log: with
 #         its defaults, with a password, and with `inline-replies resp`. Then a leader and two followers
-#         and, if it is installed, redis-sentinel three times. Ctrl-C ends them all.
+#         and, if it is installed, redis-sentinel three times. Then three nodes that elect their leader.
+#         Ctrl-C ends them all.
 # Type next:
 #   scripts/clients.sh --install     fetch redis-py, node-redis and ioredis into target/clients
 #   scripts/clients.sh               all checks (a million keys through redis-cli --pipe)
@@ -358,6 +359,18 @@ check_redis_py_sentinel() {
     unset "server_pids[$at]"
 }
 
+# Three nodes that elect their leader are asked as if each were a Sentinel.
+check_without_sentinel() {
+    if [ "$SUBJECT" = redis ]; then
+        skip "clients of Sentinel without one" "Redis needs it"
+    elif ! command -v python3 >/dev/null; then
+        skip "clients of Sentinel without one" "apt-get install python3"
+    else
+        collect "clients of Sentinel without one" \
+            python3 -B "$HERE/clients/cluster.py" "$KVSTORE" "$CLIENTS_DIR"
+    fi
+}
+
 check_node() {
     local library script
     for library in redis:node_redis.js ioredis:ioredis.js; do
@@ -417,6 +430,7 @@ main() {
     check_redis_py
     check_redis_py_sentinel
     check_node
+    check_without_sentinel
     check "each server is still there and ends with exit code 0 on SIGTERM" stop_servers
 
     echo "$passed passed, $failed failed, $skipped skipped"

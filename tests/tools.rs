@@ -155,7 +155,7 @@ fn damage(dir: &str, seq: usize) -> (PathBuf, usize) {
 
 #[test]
 fn help_usage_and_exit_codes() {
-    for name in ["check", "log", "export", "import", "recover"] {
+    for name in ["check", "log", "export", "import", "recover", "cluster"] {
         let help = succeeds(&[name, "--help"]);
         assert!(help.starts_with(&format!("kvstore {name} ")), "{help}");
         assert!(succeeds(&["--help"]).contains(&format!("kvstore {name} ")));

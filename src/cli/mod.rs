@@ -1,4 +1,5 @@
-//! Tools for a data directory, without a server: inspect it, repair it, copy it.
+//! Tools for a data directory, without a server: inspect it, repair it, copy it. And one for a cluster, `cluster`, which
+//! asks its nodes.
 //!
 //! | tool | reads | writes | while a server runs |
 //! |---|---|---|---|
@@ -16,6 +17,7 @@
 
 mod arguments;
 mod check;
+mod cluster;
 mod export;
 mod follow;
 mod import;
@@ -45,6 +47,7 @@ kvstore log DIR [--key K] [--follow] ...    the history, readable
 kvstore export DIR FILE [--until POINT]     one file that Redis loads
 kvstore import FILE... DIR                  the reverse
 kvstore recover DIR NEWDIR --until POINT    the data as it was at a record or a time
+kvstore cluster HOST:PORT [--watch]         who leads, who follows, who is missing
 Each tool explains itself: kvstore check --help. Here is the server's help.
 
 ";
@@ -62,12 +65,13 @@ pub struct Tool {
     run: fn(&Arguments) -> Result<(), Error>,
 }
 
-static TOOLS: [Tool; 5] = [check::TOOL, show::TOOL, export::TOOL, import::TOOL, recover::TOOL];
+static TOOLS: [Tool; 6] =
+    [check::TOOL, show::TOOL, export::TOOL, import::TOOL, recover::TOOL, cluster::TOOL];
 
 /// The reason why a tool does not end with exit code 0.
 #[derive(Debug)]
 enum Error {
-    /// Damage was found, and the output says so: exit code 1.
+    /// Damage was found, or no leader, and the output says so: exit code 1.
     Damaged,
     /// The arguments are wrong: exit code 2.
     Usage(String),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// How connections are made.
 #[derive(Clone, Debug)]
-pub(super) struct Access {
+pub(crate) struct Access {
     /// The user's name; `default` if only a password is known.
     pub user: String,
     /// None if the server asks for none.
@@ -43,7 +43,7 @@ pub(super) struct SendError {
 impl Connection {
     /// Connects and greets, within the access's time and before the deadline. The name is resolved by the system,
     /// without a limit on its time.
-    pub(super) fn open(
+    pub(crate) fn open(
         addr: &str,
         access: &Access,
         deadline: Instant,
@@ -76,7 +76,7 @@ impl Connection {
     }
 
     /// Sends a command and waits for its reply.
-    pub(super) fn ask(&mut self, args: &[&[u8]], deadline: Instant) -> io::Result<Value> {
+    pub(crate) fn ask(&mut self, args: &[&[u8]], deadline: Instant) -> io::Result<Value> {
         let mut bytes = vec![];
         array(&mut bytes, args);
         self.send(&bytes, 1, deadline).map_err(|failure| failure.error)?;

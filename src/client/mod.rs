@@ -52,7 +52,7 @@ mod attempt;
 mod builder;
 mod cluster;
 mod command;
-mod connection;
+pub(crate) mod connection;
 mod convert;
 mod error;
 mod executor;

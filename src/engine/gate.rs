@@ -55,7 +55,7 @@ pub struct Gate {
     /// True if the sync thread served several batches the last time: one more had better join them than sync
     /// alone and make them wait.
     pub(super) is_crowded: AtomicBool,
-    pub(super) parking: Parking,
+    pub(crate) parking: Parking,
 }
 
 impl Persistence {

@@ -182,6 +182,7 @@ impl<'e> Driver<'e> {
             self.follow(leader);
         }
         self.complain();
+        self.engine.announce_reach();
         self.engine.release_parked_of_cluster();
     }
 

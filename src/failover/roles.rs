@@ -12,6 +12,7 @@ use crate::engine::Engine;
 use crate::error::{Failure, Kind};
 use crate::store::effect::Seq;
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// A replication link may be silent for so many election timeouts.
@@ -20,6 +21,9 @@ const LINK_TIMEOUTS: u64 = 4;
 const LINK_SILENCE_MIN: Duration = Duration::from_secs(1);
 /// Missing members that an error names at most.
 const MISSING_SHOWN: usize = 9;
+/// Replies that wait for other nodes may leave within this time before a handover, which is looked for so often.
+const SETTLE_MAX: Duration = Duration::from_millis(100);
+const SETTLE_STEP: Duration = Duration::from_millis(1);
 /// Writes are held for so long at most while another node takes the lead.
 const HOLD_MAX: Duration = Duration::from_secs(1);
 
@@ -128,8 +132,20 @@ impl Engine {
     pub(crate) fn begin_handover(&self) {
         self.pause.hold(Instant::now() + HOLD_MAX);
         drop(self.store.begin_all(true, || self.clock.now()));
+        self.settle();
         if let Some(cluster) = &self.cluster {
             cluster.inbox.put(Input::HandOver);
+        }
+    }
+
+    /// Lets the replies leave to what has been written, by what the other nodes have promised so far.
+    fn settle(&self) {
+        let Some(persistence) = &self.persistence else { return };
+        let deadline = Instant::now() + SETTLE_MAX;
+        // Batches that have run are on their way to the gate.
+        thread::sleep(SETTLE_STEP);
+        while persistence.gate.parking.len() > 0 && Instant::now() < deadline {
+            thread::sleep(SETTLE_STEP);
         }
     }
 

@@ -6,8 +6,10 @@
 //! it hears, and nil if it has heard none for the election timeout. That may be late, and no promise depends on it: a
 //! node that does not lead refuses writes.
 //!
-//! Left out: everything that changes something (SET, MONITOR, FAILOVER, …), the times of pings, and events other than
-//! `+switch-master`. ROLE and INFO tell of the part in the data, so a client that wants ROLE to say `sentinel` (the
+//! Each node tells its own subscribers of `+switch-master` when it knows of another leader, and of `+sdown` and `-sdown`
+//! when another member does not answer, or does again: node-redis looks at the nodes anew after these only.
+//!
+//! Left out: everything that changes something (SET, MONITOR, FAILOVER, …), the times of pings, and other events. ROLE and INFO tell of the part in the data, so a client that wants ROLE to say `sentinel` (the
 //! Rust crate `redis` 1.8) finds none here.
 
 use crate::cluster::members::{Voter, majority};
@@ -45,8 +47,6 @@ const NO_MASTER: Failure = Failure::fixed("ERR No such master with that name");
 const NO_LEADER: Failure = Failure::fixed(
     "ERR No such master with that name: no leader is known here, an election is under way",
 );
-/// The channel on which subscribers are told of another leader.
-const SWITCH: &[u8] = b"+switch-master";
 
 impl Engine {
     /// The node that leads, as far as this one knows.
@@ -65,13 +65,38 @@ impl Engine {
         let (Some(cluster), Some((_, new))) = (&self.cluster, self.elected_leader()) else {
             return;
         };
-        let Some(old) = cluster.services.change_leader(&new) else { return };
-        let message = |name: String| {
-            let Address { host, port } = &new;
-            let text = format!("{name} {} {} {host} {port}", old.host, old.port);
-            self.pubsub.address(SWITCH, text.as_bytes()).map(Notice::Message)
+        if let Some(old) = cluster.services.change_leader(&new) {
+            self.tell_subscribers("+switch-master", cluster, |name| {
+                format!("{name} {} {} {} {}", old.host, old.port, new.host, new.port)
+            });
+        }
+    }
+
+    /// Tells them which of the members that do not lead answer no longer, or again.
+    pub(super) fn announce_reach(&self) {
+        let (Some(cluster), Some((leads, leader))) = (&self.cluster, self.elected_leader()) else {
+            return;
         };
-        let messages = cluster.services.names().into_iter().filter_map(message);
+        let others = |voter: &Voter| voter.id != cluster.id && voter.id != leads;
+        for Voter { id, address } in self.voters().into_iter().filter(others) {
+            let is_up = self.reaches(id);
+            if cluster.services.change_reach(id, is_up) {
+                let (host, port) = host_and_port(&address);
+                let channel = if is_up { "-sdown" } else { "+sdown" };
+                self.tell_subscribers(channel, cluster, |name| {
+                    let Address { host: master, port: at } = &leader;
+                    format!("slave {address} {host} {port} @ {name} {master} {at}")
+                });
+            }
+        }
+    }
+
+    /// Publishes a message once for each name by which the leader is known.
+    fn tell_subscribers(&self, channel: &str, cluster: &Cluster, text: impl Fn(&str) -> String) {
+        let message =
+            |name: &String| self.pubsub.address(channel.as_bytes(), text(name).as_bytes());
+        let names = cluster.services.names();
+        let messages = names.iter().filter_map(message).map(Notice::Message);
         self.deliver_notices(messages, &mut LastMessage::default());
     }
 
@@ -137,15 +162,15 @@ fn replicas(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     voters.retain(|voter| voter.id != leads);
     reply.array(voters.len());
     for Voter { id, address } in &voters {
-        let (is_up, applied) = link_of(engine, cluster, *id);
+        let (link, applied) = link_of(engine, cluster, *id);
         write_node(
             reply,
             address,
             (address, *id),
             "slave",
-            is_up,
+            engine.reaches(*id),
             &[
-                ("master-link-status", if is_up { "ok" } else { "err" }.to_string()),
+                ("master-link-status", link.to_string()),
                 ("master-host", leader.host.clone()),
                 ("master-port", leader.port.to_string()),
                 ("slave-repl-offset", applied.to_string()),
@@ -155,19 +180,20 @@ fn replicas(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// True if a member that does not lead has a link to the leader or, where this is not known, is reached; and the last
-/// record that it has, 0 if that is not known.
-fn link_of(engine: &Engine, cluster: &Cluster, id: NodeId) -> (bool, u64) {
-    if id == cluster.id {
-        let log = engine.persistence.as_ref().map(|persistence| &persistence.log);
-        return (engine.role.link_is_up(), log.map_or(0, |log| log.appended().0));
-    }
-    let is_it = |node: &str| node == id.to_string();
+/// The link of a member to the leader, and the last record that it has. Only the leader and the member itself know them;
+/// elsewhere a member that answers is taken to have a link.
+fn link_of(engine: &Engine, cluster: &Cluster, id: NodeId) -> (&'static str, u64) {
     let followers = engine.followers.all();
-    match followers.iter().find(|follower| is_it(&follower.node_id)) {
+    let follower = followers.iter().find(|follower| follower.node_id == id.to_string());
+    let log = engine.persistence.as_ref().map(|persistence| &persistence.log);
+    let (is_up, applied) = match follower {
         Some(follower) => (true, follower.applied().0),
+        None if id == cluster.id => {
+            (engine.role.link_is_up(), log.map_or(0, |log| log.appended().0))
+        }
         None => (engine.role.is_follower() && engine.reaches(id), 0),
-    }
+    };
+    (if is_up { "ok" } else { "err" }, applied)
 }
 
 fn sentinels(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
@@ -242,7 +268,7 @@ fn write_node(
     is_up: bool,
     more: &[(&str, String)],
 ) {
-    let (host, port) = address.rsplit_once(':').unwrap_or((address, "0"));
+    let (host, port) = host_and_port(address);
     let flags = if is_up { part.to_string() } else { format!("{part},s_down,disconnected") };
     let fields = [
         ("name", name.to_string()),
@@ -256,4 +282,8 @@ fn write_node(
         reply.bulk(field.as_bytes());
         reply.bulk(value.as_bytes());
     }
+}
+
+fn host_and_port(address: &str) -> (&str, &str) {
+    address.rsplit_once(':').unwrap_or((address, "0"))
 }

@@ -1,12 +1,14 @@
-//! The names under which clients ask this node for the leader, and the leader that subscribers were last told of.
+//! The names under which clients ask this node for the leader, and what subscribers were last told of the members.
 //!
 //! A cluster has one leader, so all names mean the same. They are remembered because a change of leader is published with
 //! the name, and some libraries (Jedis, go-redis) take no notice of another name than theirs. They ask first and
 //! subscribe afterwards, at the same node, so it is enough that each node remembers what it was asked for. redis-py
 //! never sends its name: it looks for it in the list of all masters, where only [`SERVICE`] is sure to be.
 
+use crate::cluster::term::NodeId;
 use crate::config::Address;
 use crate::lock::Mutex;
+use std::collections::BTreeSet;
 
 /// The name that is always known.
 pub const SERVICE: &str = "kvstore";
@@ -16,7 +18,7 @@ const NAMES_MAX: usize = 16;
 /// The longest name that is remembered, in bytes.
 const NAME_BYTES_MAX: usize = 64;
 
-/// The names and the leader.
+/// The names, and what subscribers were told.
 #[derive(Debug, Default)]
 pub struct Services {
     state: Mutex<State>,
@@ -27,6 +29,8 @@ struct State {
     /// Names besides [`SERVICE`] that clients have asked for.
     asked: Vec<String>,
     leader: Option<Address>,
+    /// Members that do not answer.
+    down: BTreeSet<NodeId>,
 }
 
 impl Services {
@@ -53,6 +57,12 @@ impl Services {
     /// This node leads. Returns the leader before it, if there was one and it is another.
     pub fn change_leader(&self, leader: &Address) -> Option<Address> {
         self.state.lock().leader.replace(leader.clone()).filter(|old| old != leader)
+    }
+
+    /// This member answers, or does not. Returns whether that is news; at first all are taken to answer.
+    pub fn change_reach(&self, id: NodeId, is_up: bool) -> bool {
+        let down = &mut self.state.lock().down;
+        if is_up { down.remove(&id) } else { down.insert(id) }
     }
 }
 
@@ -87,5 +97,13 @@ mod tests {
         assert_eq!(services.change_leader(&a), None, "the first one");
         assert_eq!(services.change_leader(&a), None, "the same again");
         assert_eq!(services.change_leader(&b), Some(a));
+    }
+
+    #[test]
+    fn each_change_of_reach_is_news_once() {
+        let services = Services::default();
+        let news =
+            [true, false, false, true, true].map(|up| services.change_reach(NodeId([1; 20]), up));
+        assert_eq!(news, [false, true, false, true, false]);
     }
 }

@@ -41,7 +41,7 @@ fn ports_but(cluster: &Cluster, but: usize) -> Vec<u16> {
 }
 
 /// Waits until a node answers a request so.
-fn wait_for(node: &mut Resp, request: &[&str], what: &str, is_so: impl Fn(&Value) -> bool) {
+fn wait_for_answer(node: &mut Resp, request: &[&str], what: &str, is_so: impl Fn(&Value) -> bool) {
     let mut last = Value::Null;
     let came = wait_until(ELECTED_WITHIN, || {
         last = node.call(request);
@@ -86,7 +86,12 @@ fn each_node_names_the_leader_the_replicas_and_the_sentinels() {
             ] {
                 let expected = ports_but(&cluster, but);
                 let is_so = |nodes: &Value| ports(nodes, part) == expected;
-                wait_for(&mut node, &["SENTINEL", request, "kvstore"], "both other nodes", is_so);
+                wait_for_answer(
+                    &mut node,
+                    &["SENTINEL", request, "kvstore"],
+                    "both other nodes",
+                    is_so,
+                );
             }
             let enough = "OK 3 usable Sentinels. Quorum and failover authorization can be reached";
             assert_eq!(node.call(&["SENTINEL", "CKQUORUM", "kvstore"]), Value::simple(enough));
@@ -112,21 +117,21 @@ fn without_a_majority_no_leader_is_named() {
     let left = (leader + 1) % 3;
     (0..3).filter(|at| *at != left).for_each(|at| cluster.kill(at));
     let mut node = cluster.connect(left);
-    wait_for(&mut node, &MASTER, "nil", |answer| *answer == Value::Null);
+    wait_for_answer(&mut node, &MASTER, "nil", |answer| *answer == Value::Null);
     assert_eq!(node.last_raw(), b"*-1\r\n");
     assert_eq!(node.call(&["SENTINEL", "MASTERS"]), Value::Array(vec![]));
     for request in ["MASTER", "REPLICAS"] {
         let refused = format!("{:?}", node.call(&["SENTINEL", request, "kvstore"]));
         assert!(refused.contains("ERR No such master with that name: no leader"), "{refused}");
     }
-    wait_for(&mut node, &["SENTINEL", "CKQUORUM", "kvstore"], "no quorum", |answer| {
+    wait_for_answer(&mut node, &["SENTINEL", "CKQUORUM", "kvstore"], "no quorum", |answer| {
         format!("{answer:?}").contains("NOQUORUM 1 usable Sentinels. ")
     });
     let sentinels = node.call(&["SENTINEL", "SENTINELS", "kvstore"]);
     assert_eq!(ports(&sentinels, "sentinel,s_down,disconnected"), ports_but(&cluster, left));
 }
 
-/// The messages about changes of leader, up to the one that is published in the end.
+/// The messages that a subscriber gets, up to the one that is published in the end.
 fn switches(subscriber: &mut Resp) -> Vec<String> {
     let mut messages = Vec::new();
     loop {
@@ -177,4 +182,38 @@ fn a_node_without_a_cluster_does_not_know_the_command() {
     let refused = format!("{:?}", client.call(&["SENTINEL", "MASTERS"]));
     assert!(refused.contains("ERR unknown command 'SENTINEL'"), "{refused}");
     assert_eq!(client.call(&["COMMAND", "INFO", "sentinel"]), Value::Array(vec![Value::Null]));
+}
+
+#[test]
+fn subscribers_are_told_when_a_member_goes_and_comes_back() {
+    let mut cluster = Cluster::start(3, &[("election-timeout", "1000")]);
+    let leader = cluster.leader();
+    let (member, port) = ((leader + 1) % 3, cluster.port((leader + 1) % 3));
+    let text = format!("slave 127.0.0.1:{port} 127.0.0.1 {port} @ kvstore 127.0.0.1");
+    let mut subscriber = cluster.connect(leader);
+    subscriber.call(&["PSUBSCRIBE", "[-+]sdown"]);
+    // The connections of a new cluster are made anew, so there may be messages before the one that is awaited.
+    let mut wait_for = |channel: &str| {
+        loop {
+            let message = subscriber.read_reply();
+            let words = message.as_array();
+            let is_about = String::from_utf8_lossy(words[3].as_bytes()).starts_with(&text);
+            if is_about && words[2] == Value::bulk(channel) {
+                return;
+            }
+        }
+    };
+    // It may have been taken for down from the beginning; after it has come back it is not.
+    let mut node = cluster.connect(leader);
+    let replicas = ["SENTINEL", "REPLICAS", "kvstore"];
+    cluster.kill(member);
+    let down = "slave,s_down,disconnected";
+    let is_down = |nodes: &Value| ports(nodes, down) == [port];
+    wait_for_answer(&mut node, &replicas, "a member that is down", is_down);
+    cluster.spawn(member);
+    wait_for("-sdown");
+    let is_up = |nodes: &Value| ports(nodes, down).is_empty();
+    wait_for_answer(&mut node, &replicas, "no member that is down", is_up);
+    cluster.kill(member);
+    wait_for("+sdown");
 }
