@@ -4,7 +4,14 @@ const Redis = require('ioredis');
 const { serve, fail, password, nodes } = require('./common.js');
 
 async function main() {
-    const options = { sentinels: nodes, name: 'kvstore', password, sentinelPassword: password };
+    // Without the detector, which listens for +switch-master, it stays with a leader that handed over and lives on.
+    const options = {
+        sentinels: nodes,
+        name: 'kvstore',
+        password,
+        sentinelPassword: password,
+        failoverDetector: true,
+    };
     const [leader, follower] = [new Redis(options), new Redis({ ...options, role: 'slave' })];
     [leader, follower].forEach((redis) => redis.on('error', () => {}));
     await serve((key) => leader.set(key, key), (key) => follower.get(key));
