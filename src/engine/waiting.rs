@@ -54,7 +54,9 @@ impl Engine {
             self.block(client, Wait::Paused, &self.pause.ended, until, is_over)?;
             // During a pause nothing may be written, not even at the end of the server.
             if self.ends(client) {
-                return Err(ENDED);
+                // In a cluster the command may be sent to the node that leads next.
+                let is_held = self.cluster.is_some() && flags.has(Flags::WRITE);
+                return Err(if is_held { self.readonly() } else { ENDED });
             }
         }
         Ok(waited)

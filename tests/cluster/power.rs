@@ -5,6 +5,8 @@ use crate::common::injection::Injection;
 use crate::common::resp::Value;
 use crate::common::wait_until;
 use crate::fixture::{Cluster, ELECTED_WITHIN};
+use std::thread;
+use std::time::Duration;
 
 /// A cluster in which a majority, `leader` and `forgetful`, has acknowledged `x`, and `behind` has not got it.
 struct Story {
@@ -126,4 +128,30 @@ fn a_leader_whose_disk_is_full_gives_way() {
     let leader = cluster.converge();
     assert_eq!(cluster.get(leader, "x"), Value::bulk("1"));
     assert_eq!(cluster.get(leader, "z"), Value::bulk("1"));
+}
+
+/// Three nodes on one disk that stalls for longer than the election timeout. Heartbeats do not wait for it, so no other
+/// leader is elected; what is written is late, and not lost.
+#[test]
+fn a_disk_that_stalls_under_all_nodes_moves_no_epoch() {
+    let cluster = Cluster::start(3, &[("ack", "majority"), ("election-timeout", "1000")]);
+    let leader = cluster.converge();
+    let epoch = cluster.info(leader, "kvstore_cluster_epoch");
+    let stall = |at: usize| {
+        let server = cluster.nodes[at].server.as_ref().expect("it runs");
+        Injection::begin(server, "fdatasync:delay_enter=2500000")
+    };
+    let stalls: Vec<_> = (0..3).map(stall).collect();
+    if stalls.iter().any(Option::is_none) {
+        return;
+    }
+    for number in 0..20 {
+        cluster.write(leader, "x", &number.to_string());
+        thread::sleep(Duration::from_millis(250));
+    }
+    assert!(stalls.iter().flatten().all(Injection::has_traced), "no disk has stalled");
+    assert_eq!(cluster.info(leader, "kvstore_cluster_epoch"), epoch);
+    drop(stalls);
+    let leader = cluster.converge();
+    assert_eq!(cluster.get(leader, "x"), Value::bulk("19"));
 }
