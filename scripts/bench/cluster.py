@@ -135,15 +135,28 @@ def first_write(writers):
     return wait_until(accepted, "a write that is accepted", POLL_SECONDS)
 
 
-class Promises(Clustered):
-    """The same load on a leader with one follower by hand, and on an elected one under both kinds of `ack`."""
+class Loaded(Clustered):
+    """One command from 50 clients, after a tenth of the load to warm up."""
 
     keyspace = 100_000
+    command = None
 
     def __init__(self, name, title, pipeline, requests):
         super().__init__(name, title)
         self.pipeline = pipeline
         self.requests = requests
+
+    def _load(self, server, quick):
+        requests = 20_000 if quick else self.requests
+        arguments = ["-r", str(self.keyspace), "-t", self.command]
+        redis_benchmark(server, requests // 10, 50, self.pipeline, arguments)
+        return redis_benchmark(server, requests, 50, self.pipeline, arguments)
+
+
+class Promises(Loaded):
+    """The same load on a leader with one follower by hand, and on an elected one under both kinds of `ack`."""
+
+    command = "set"
 
     def of_kvstore(self, product, directory, quick):
         figures = self._followed(product, quick)
@@ -167,22 +180,11 @@ class Promises(Clustered):
                     outcome = self._load(leader, quick)
         return {"throughput_followed": outcome.throughput, "p99_followed_ms": outcome.p99_ms}
 
-    def _load(self, server, quick):
-        requests = 20_000 if quick else self.requests
-        arguments = ["-r", str(self.keyspace), "-t", "set"]
-        redis_benchmark(server, requests // 10, 50, self.pipeline, arguments)
-        return redis_benchmark(server, requests, 50, self.pipeline, arguments)
 
-
-class Reads(Clustered):
+class Reads(Loaded):
     """GET from an elected leader, under both kinds of `reads`, beside a Redis alone."""
 
-    keyspace = 100_000
-
-    def __init__(self, name, title, pipeline, requests):
-        super().__init__(name, title)
-        self.pipeline = pipeline
-        self.requests = requests
+    command = "get"
 
     def of_kvstore(self, product, directory, quick):
         figures = {}
@@ -201,9 +203,3 @@ class Reads(Clustered):
                 connection.load(1_000 if quick else self.keyspace)
             outcome = self._load(server, quick)
         return {"throughput_local": outcome.throughput, "p99_local_ms": outcome.p99_ms}
-
-    def _load(self, server, quick):
-        requests = 20_000 if quick else self.requests
-        arguments = ["-r", str(self.keyspace), "-t", "get"]
-        redis_benchmark(server, requests // 10, 50, self.pipeline, arguments)
-        return redis_benchmark(server, requests, 50, self.pipeline, arguments)

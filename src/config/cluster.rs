@@ -3,13 +3,12 @@
 use super::error::not_set;
 use super::{Config, ConfigError, Id, Setting};
 use crate::cluster::members::{Ack, Reads};
+use crate::cluster::membership::VOTERS_MAX;
 use crate::error::Failure;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
-/// A cluster has at most so many listed nodes. More make each write slower and no node safer.
-const NODES_MAX: usize = 9;
 /// The list's length in bytes. It stands in one line of the log, with the nodes' ids, which must stay below 1,024.
 const LIST_BYTES_MAX: usize = 512;
 /// The longest host name that DNS allows.
@@ -160,7 +159,7 @@ pub(super) fn check_nodes(text: &str) -> Result<String, &'static str> {
     let words = text.split([',', ' ']).filter(|word| !word.is_empty());
     let nodes: Option<Vec<Address>> = words.map(Address::parse).collect();
     let nodes = nodes.ok_or("argument must be addresses such as a:8080,b:8080,c:8080")?;
-    if nodes.len() > NODES_MAX {
+    if nodes.len() > VOTERS_MAX {
         return Err("argument must be at most 9 addresses");
     }
     if nodes.iter().collect::<BTreeSet<_>>().len() < nodes.len() {

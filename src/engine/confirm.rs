@@ -25,8 +25,10 @@ use crate::protocol::{Mark, Reply};
 use crate::store::effect::Seq;
 use std::time::Duration;
 
-const IN_DOUBT: &str = "INDOUBT this write is in this node's log, but a majority was not reached; it may survive, or \
-                        be found in diverged/";
+static IN_DOUBT: Failure = Failure::fixed(
+    "INDOUBT this write is in this node's log, but a majority was not reached; it may survive, or be found in diverged/",
+)
+.of_kind(Kind::InDoubt);
 
 /// Where and when a batch began to run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -159,7 +161,7 @@ impl Engine {
         }
         match verdict {
             Verdict::Leave => Ok(true),
-            _ if wrote => Err(Failure::fixed(IN_DOUBT).of_kind(Kind::InDoubt)),
+            _ if wrote => Err(IN_DOUBT.clone()),
             _ => Err(self.unread()),
         }
     }
@@ -230,10 +232,8 @@ impl Engine {
     pub(super) fn refuse_unconfirmed(&self, reply: &mut Reply, unconfirmed: Option<Unconfirmed>) {
         let Some(Unconfirmed { mark, wrote }) = unconfirmed else { return };
         reply.rewind(&mark);
-        let (in_doubt, unread) = (Failure::fixed(IN_DOUBT).of_kind(Kind::InDoubt), self.unread());
-        for wrote in wrote {
-            reply.error(if wrote { &in_doubt } else { &unread });
-        }
+        let unread = self.unread();
+        wrote.into_iter().for_each(|wrote| reply.error(if wrote { &IN_DOUBT } else { &unread }));
     }
 
     /// The refusal of a read that is not confirmed.

@@ -261,7 +261,7 @@ impl Engine {
             unsettled: std::mem::take(&mut session.probe.unsettled),
         });
         persistence.log.work.notify();
-        // What it waits for may have come just before it was parked.
+        // Its confirmation may have come just before it was parked.
         self.release_parked_of_cluster();
         Ok(())
     }

@@ -115,7 +115,7 @@ impl Engine {
         }
         let cluster = persistence.as_ref().zip(config.cluster()).map(|(persistence, settings)| {
             let cluster = Cluster::new(settings, &persistence.term());
-            // What the cluster has decided counts for the first client, too, and not what the file says.
+            // The cluster's policies count for the first client, too, and not those of the file.
             persistence.log.members().iter().for_each(|members| cluster.follow_policy(members));
             cluster
         });

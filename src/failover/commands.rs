@@ -13,7 +13,7 @@ use crate::protocol::Args;
 /// Between members, so it neither waits for a pause nor for a copy that is being loaded.
 const TAKES_OVER: Flags = ADMIN.and(Flags::NO_MULTI).and(Flags::CONNECTION).and(Flags::UNPAUSED);
 
-const NO_CLUSTER: Failure = Failure::fixed("ERR this node has no cluster-nodes");
+pub(super) const NO_CLUSTER: Failure = Failure::fixed("ERR this node has no cluster-nodes");
 
 /// The row of this command.
 #[rustfmt::skip]

@@ -180,7 +180,7 @@ impl State {
         }
         loop {
             let (put_at, message) = self.queue.pop_front()?;
-            // What has waited longer for a connection is answered too late to count.
+            // A line that has waited longer for a connection is answered too late to count.
             if put_at.elapsed() < timeout {
                 self.unanswered_since.get_or_insert_with(Instant::now);
                 return Some(Ok(message));

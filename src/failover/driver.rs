@@ -118,7 +118,7 @@ impl<'e> Driver<'e> {
         self.members_changed();
         let mut tick_at = Instant::now();
         while !self.cluster.has_ended() {
-            // What has come in is taken first, but a leader's heartbeats wait for no flood of it.
+            // Events go before a tick, but a leader's heartbeats wait for no flood of them.
             let is_late = Instant::now() > tick_at + interval;
             match self.cluster.inbox.next(tick_at) {
                 Some(arrived) if !is_late => self.take(arrived),
@@ -284,7 +284,6 @@ impl<'e> Driver<'e> {
 
     fn stop_leading(&mut self) {
         self.engine.stop_writes_at_once();
-        self.engine.followers.acknowledged.notify();
         self.engine.end_links_out();
         self.engine.release_parked_of_cluster();
     }

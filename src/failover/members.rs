@@ -1,6 +1,7 @@
 //! The members record, as operators change it: MEMBERS ADD and REMOVE, and CONFIG SET of `ack` and `reads`, which are the
 //! cluster's and not a node's. Only the leader takes them, and the reply waits for the record as for any other write.
 
+use super::commands::NO_CLUSTER;
 use crate::cluster::members::{Ack, Members, Reads, Voter};
 use crate::cluster::membership::{Change, Situation};
 use crate::cluster::message::Input;
@@ -24,7 +25,6 @@ pub const COMMANDS: &[Row] = &[
             "MEMBERS -> ERR this node has no cluster-nodes"),
 ];
 
-const NO_CLUSTER: Failure = Failure::fixed("ERR this node has no cluster-nodes");
 const NO_MEMBERS: Failure =
     Failure::fixed("ERR the cluster has not been founded yet: its first leader is being elected");
 const PAUSED: Failure =

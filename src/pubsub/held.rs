@@ -64,7 +64,7 @@ impl Engine {
         let count = waiting.iter().take_while(|held| held.after <= commit).count();
         let confirmed: Vec<Waiting> = waiting.drain(..count).collect();
         drop(waiting);
-        // What belonged to records that were given up did not happen.
+        // Events of records that were given up did not happen.
         let happened = confirmed.into_iter().filter(|held| held.generation == generation);
         self.deliver_and_wait(happened.map(|held| held.notice));
     }
