@@ -12,8 +12,8 @@
 //!
 //! A string is its length and its bytes, or one of the last two rows. All other numbers are least significant first.
 //!
-//! - [`crc64`] is the checksum, [`lzf`] the compression.
-//! - [`file`] goes through a whole file; [`other`] skips values of types that this server does not have.
+//! - `crc64` is the checksum, `lzf` the compression.
+//! - `file` goes through a whole file; `other` skips values of types that this server does not have.
 //!
 //! Promised: a length is never trusted for an allocation. Damage is an [`Error`], never a panic.
 //!
