@@ -7,4 +7,6 @@ at the end it asks two questions and names the code that answers them. `scripts/
 # The number of a lab: its title, and its file.
 LABS = {
     1: ("kill -9 under each fsync policy", "kill"),
+    2: ("A write that the disk has only in part: a torn tail, and a full disk", "torn"),
+    3: ("A flipped bit, and the same bit in Redis", "flipped"),
 }
