@@ -42,7 +42,7 @@ class Server(Node):
         super().__init__(name, free_ports(1)[0], lab.directory)
         self.lab = lab
         self.options = list(options)
-        self.environment = environment
+        self.environment = environment or {}
 
     @property
     def address(self):
@@ -65,7 +65,7 @@ class Server(Node):
         """As `start`, but returns False if the server ends instead."""
         self.options = list(options) or self.options
         argv = [f"--port={self.port}", "--metrics-port=0", f"--dir={self.data}", *self.options]
-        super().start([self.lab.binary, "serve", *argv], environment=self.environment)
+        super().start([self.lab.binary, "serve", *argv])
         self.lab.command(" ".join(["kvstore serve", f"--port={self.port}", f"--dir={self.data}", *self.options]))
         self.lab.say(f"  {self.name} is process {self.process.pid}")
         wait_until(lambda: self.ask("PING") == "PONG" or self.process.poll() is not None, f"{self.name} serves")
