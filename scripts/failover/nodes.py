@@ -45,6 +45,8 @@ class Node:
         self.port = port
         self.directory = os.path.join(directory, name)
         self.process = None
+        self.own = []  # options of this node only
+        self.environment = {}
         os.mkdir(self.directory)
 
     def log(self):
@@ -56,10 +58,10 @@ class Node:
         with open(self.log(), encoding="utf-8", errors="replace") as file:
             return f"--- {self.name}\n" + "".join(file.readlines()[-12:])
 
-    def start(self, argv, route=None, environment=None):
-        """Starts this command, with these variables in its environment; does not wait until it is ready."""
+    def start(self, argv, route=None):
+        """Starts this command; does not wait until it is ready."""
         variables = {name: value for name, value in os.environ.items() if not name.startswith("KVSTORE_")}
-        variables |= environment or {}
+        variables |= self.environment
         if route:
             variables["KVSTORE_ROUTE"] = route
         with open(self.log(), "ab") as log:
@@ -158,7 +160,7 @@ class Nodes:
         """Starts a node that does not run, and waits until it listens."""
         for _ in range(STARTS_MAX):
             address = [f"--port={node.port}", "--metrics-port=0", f"--dir={node.directory}/data"]
-            argv = [self.binary, "serve", *address, *self.options]
+            argv = [self.binary, "serve", *address, *self.options, *node.own]
             node.start(argv, self.network and self.network.route(node.port))
             wait_until(lambda: node.ask("PING") or node.process.poll() is not None, f"{node.name} listens")
             if node.process.poll() is None:

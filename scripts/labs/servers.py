@@ -42,7 +42,7 @@ class Server(Node):
         super().__init__(name, free_ports(1)[0], directory or lab.directory)
         self.lab = lab
         self.options = list(options)
-        self.environment = environment
+        self.environment = environment or {}
         self.started_at = 0
 
     @property
@@ -67,7 +67,7 @@ class Server(Node):
         self.options = list(options) or self.options
         self.started_at = os.path.getsize(self.log()) if os.path.exists(self.log()) else 0
         argv = [f"--port={self.port}", "--metrics-port=0", f"--dir={self.data}", *self.options]
-        super().start([self.lab.binary, "serve", *argv], environment=self.environment)
+        super().start([self.lab.binary, "serve", *argv])
         self.lab.command(" ".join(["kvstore serve", f"--port={self.port}", f"--dir={self.data}", *self.options]))
         self.lab.say(f"  {self.name} is process {self.process.pid}")
         wait_until(lambda: self.ask("PING") == "PONG" or self.process.poll() is not None, f"{self.name} serves")
