@@ -9,4 +9,7 @@ LABS = {
     1: ("kill -9 under each fsync policy", "kill"),
     2: ("A write that the disk has only in part: a torn tail, and a full disk", "torn"),
     3: ("A flipped bit, and the same bit in Redis", "flipped"),
+    4: ("Group commit: fsyncs per write, with one client and with fifty", "group_commit"),
+    5: ("A stale read from a follower, and none with a token", "tokens"),
+    6: ("Two nodes that were both told to lead: split brain", "split"),
 }

@@ -23,7 +23,8 @@ class Paths(Network):
 
     def keys(self):
         """See `Network.keys`."""
-        return [(kind, *key) for kind in KINDS for key in super().keys()]
+        pairs = super().keys()
+        return [(kind, *pair) for kind in KINDS for pair in pairs]
 
     def route(self, node):
         """See `Network.route`."""
