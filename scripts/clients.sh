@@ -3,7 +3,8 @@
 #
 # Starts: target/release/kvstore (or $KVSTORE) three times on free ports of 127.0.0.1, without a log: with
 #         its defaults, with a password, and with `inline-replies resp`. Then a leader and two followers
-#         and, if it is installed, redis-sentinel three times. Then three nodes that elect their leader.
+#         and, if it is installed, redis-sentinel three times. Then three nodes that elect their leader. Last
+#         the programs in examples/, with one node and with three.
 #         Ctrl-C ends them all.
 # Type next:
 #   scripts/clients.sh --install     fetch redis-py, node-redis and ioredis into target/clients
@@ -431,6 +432,9 @@ main() {
     check_redis_py_sentinel
     check_node
     check_without_sentinel
+    if [ "$SUBJECT" = kvstore ]; then
+        collect "the client library" python3 -B "$HERE/clients/rust_library.py" "$KVSTORE"
+    fi
     check "each server is still there and ends with exit code 0 on SIGTERM" stop_servers
 
     echo "$passed passed, $failed failed, $skipped skipped"

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | not sent: no leader known, no connection | again | again |
 //! | READONLY, LOADING, MASTERDOWN: not executed | again | again |
+//! | STALE: the node may not lead any more | again | the answer |
 //! | sent, and no answer; INDOUBT, MISCONF | again | [`Error::InDoubt`], unless the caller allows a repetition |
 //! | the pool was exhausted for the time of a checkout | [`Error::Exhausted`] | [`Error::Exhausted`] |
 //! | any other answer | the answer | the answer |
@@ -62,8 +63,8 @@ fn refused(command: &Command, text: String) -> Verdict {
     match code(&text) {
         "READONLY" | "LOADING" | "MASTERDOWN" => Verdict::Again(Error::Refused(text)),
         "INDOUBT" | "MISCONF" => unconfirmed(command, text, Error::Refused),
-        // The node does not have what the leader must have: another one leads by now.
-        "STALE" if command.after.is_some() => Verdict::Again(Error::Refused(text)),
+        // The node does not have what the leader must have, or is not sure that it still leads.
+        "STALE" if command.is_read => Verdict::Again(Error::Refused(text)),
         _ => Verdict::Done(Err(Error::Refused(text))),
     }
 }
@@ -116,7 +117,8 @@ mod tests {
         for text in ["INDOUBT", "MISCONF"] {
             assert_eq!(answered(text), ["again", "InDoubt", "again"], "{text}");
         }
-        for text in ["ERR", "WRONGTYPE", "OOM", "STALE", "DIVERGED", "NOREPLICAS"] {
+        assert_eq!(answered("STALE"), ["again", "Refused", "Refused"]);
+        for text in ["ERR", "WRONGTYPE", "OOM", "DIVERGED", "NOREPLICAS"] {
             assert_eq!(answered(text), ["Refused", "Refused", "Refused"], "{text}");
         }
     }

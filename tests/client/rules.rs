@@ -66,8 +66,10 @@ fn each_error() {
     for code in ["INDOUBT", "MISCONF"] {
         assert_in_doubt(&act(code));
     }
-    for code in ["ERR", "WRONGTYPE", "OOM", "NOREPLICAS", "STALE"] {
-        let refused = || (1, Err(Error::Refused(refusal(code))));
+    let refused = |code| (1, Err(Error::Refused(refusal(code))));
+    assert_eq!(tries(&act("STALE")), [(2, ok()), refused("STALE"), refused("STALE")]);
+    for code in ["ERR", "WRONGTYPE", "OOM", "NOREPLICAS"] {
+        let refused = || refused(code);
         assert_eq!(tries(&act(code)), [refused(), refused(), refused()], "{code}");
     }
 }
