@@ -152,6 +152,8 @@ pub enum Why {
     Disk,
     /// The first record of the epoch was not written.
     Void,
+    /// It is no member, and a majority of the members has its log.
+    NoMember,
 }
 
 /// An action that the node must take. Several are taken in order.

@@ -61,11 +61,13 @@ pub enum Mutant {
     HeardByAddress,
     /// A change of who votes begins before the one before it, and a record of the leader's own epoch, are committed.
     TwoMembersChanges,
+    /// A node that its newest members record does not name never asks for votes.
+    RemovedNeverAsk,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 29] = [
+    pub const ALL: [Mutant; 30] = [
         Mutant::OffsetWithoutEpoch,
         Mutant::CommitOfOldEpochs,
         Mutant::AckWithoutEpoch,
@@ -95,5 +97,6 @@ impl Mutant {
         Mutant::CommitFromBeat,
         Mutant::HeardByAddress,
         Mutant::TwoMembersChanges,
+        Mutant::RemovedNeverAsk,
     ];
 }

@@ -368,6 +368,7 @@ fn reason(why: Why) -> &'static str {
         Why::LaterEpoch => "there is a later epoch",
         Why::NoLinks => "no majority has had a working replication link for five election-timeouts",
         Why::Disk => "the log cannot be written",
+        Why::NoMember => "it is no member any more, and a majority of the members has its log",
         Why::Void => {
             "the first record of its epoch could not be written, or a later epoch came first"
         }

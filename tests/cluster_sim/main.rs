@@ -7,7 +7,7 @@
 //! Faults ([`faults`]): lost, doubled, overtaken and late messages; paths cut in one or both directions, heartbeats and
 //! links apart; groups that do not reach each other; kill -9, power cuts that take what was not synced, failed fsyncs,
 //! clean stops, full disks, pauses, clocks that run up to 4.5 % too fast or slow, late and slow threads; full copies
-//! that begin with an older base; handovers that fail; `appendfsync`, `ack` and `election-timeout` that change.
+//! that begin with an older base; handovers that fail; `appendfsync`, `ack`, `election-timeout` and voters that change.
 //!
 //! Checked after every step ([`check`]): one leader per epoch, one vote per epoch and node, every leader has all that a
 //! client saw confirmed under `ack majority`, nothing committed is given up, no read is older than what was confirmed
@@ -19,7 +19,7 @@
 //!
 //! Four of them have a story each ([`stories`]), which takes the shortest way to the harm, with the rule and without it.
 //!
-//! Not modelled: changes of members, learners, two clusters that meet, a disk that goes back in time.
+//! Not modelled: nodes that never were members, two clusters that meet, a disk that goes back in time.
 //!
 //! `make sim` runs a billion steps. A failure prints its seed and the end of its trace; KVSTORE_SIM_SEED runs it again,
 //! KVSTORE_SIM_LINES prints more, KVSTORE_SIM_MUTANT selects one broken rule.
@@ -168,12 +168,13 @@ const NOTICED: [(Mutant, u64); 24] = [
 
 /// Chance hardly ever makes the schedules that the others need, or checks of every step would not see them. Unit tests
 /// of `cluster/election` make them, and [`stories`].
-const BY_HAND: [Mutant; 5] = [
+const BY_HAND: [Mutant; 6] = [
     Mutant::AckWithoutEpoch,
     Mutant::OwnLevelWithoutEpoch,
     Mutant::PromiseNotBindingCandidate,
     Mutant::LateBeatLowersPromise,
     Mutant::NoPreVote,
+    Mutant::RemovedNeverAsk,
 ];
 
 /// The search begins at the run that is known to notice; with KVSTORE_SIM_SEED at that one.

@@ -193,9 +193,18 @@ impl Leading {
         raise(&mut self.confirmed, round)
     }
 
+    /// True if this node is no member, and has brought its log to a majority of those who are.
+    pub fn has_done_its_part(&self) -> bool {
+        let is_member = self.voters.iter().any(|voter| voter.id == self.me);
+        !is_member && self.first.is_some_and(|first| self.committed >= first)
+    }
+
     /// The newest committed record, if it has moved [Raft 5.4.2: of the own epoch, or before one of it].
     pub fn commit(&mut self, of_any_epoch: bool) -> Option<Seq> {
-        let own = self.voter(self.me)?.acked?;
+        let own = match self.voter(self.me) {
+            Some(me) => me.acked?,
+            None => Seq(0), // It counts nowhere.
+        };
         let seq = self.reached(own, |voter| voter.acked)?;
         let first = self.first?;
         let counts = seq >= first || of_any_epoch;

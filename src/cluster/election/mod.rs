@@ -16,6 +16,7 @@
 //! - Within its own promise a node neither votes nor asks.
 //! - A candidate wins with a majority of voters whose memory is whole, or with all voters.
 //! - A leader commits only what a majority acknowledged in the leader's own epoch.
+//! - A leader that is no member counts nowhere, and resigns after it has committed the record that says so.
 //!
 //! Questions and votes are in `asking.rs`, a follower's part in `following.rs`, what a leader knows of its voters in
 //! `leading.rs`.
@@ -240,6 +241,7 @@ impl Election {
                     (leading.lost_quorum(now, timeout), Why::NoQuorum),
                     (leading.lost_links(now, timeout), Why::NoLinks),
                     (bad_disk, Why::Disk),
+                    (leading.has_done_its_part(), Why::NoMember),
                 ];
                 if let Some((_, why)) = reason.into_iter().find(|(holds, _)| *holds) {
                     return self.step_down(now, why, out);
@@ -268,16 +270,24 @@ impl Election {
 
     fn restart_timer(&mut self, now: Millis) {
         let timeout = self.timing.timeout;
-        let silence = if self.timing.is_reluctant { 3 * timeout } else { timeout };
+        let is_reluctant = self.timing.is_reluctant || !self.is_voter();
+        let silence = if is_reluctant { 3 * timeout } else { timeout };
         self.ask_at = now + silence + self.rng.u64(0..=timeout);
     }
 
+    fn is_voter(&self) -> bool {
+        self.members.as_ref().is_none_or(|members| members.names(self.term.id))
+    }
+
+    /// A node that its newest members record does not name asks, too, and does not count itself: the record may be here
+    /// and on no other node, and then a node without it gets no majority against this one's log [Ongaro 4.2.2].
     fn may_ask(&self, now: Millis) -> bool {
-        let is_voter = match &self.members {
-            Some(members) => members.names(self.term.id),
-            None => self.list.is_some() && self.term.cluster.is_none(),
+        let founds = self.list.is_some() && self.term.cluster.is_none();
+        let is_eligible = match &self.members {
+            Some(_) => self.is_voter() || !self.breaks(Mutant::RemovedNeverAsk),
+            None => founds,
         };
-        is_voter
+        is_eligible
             && self.disk_bad_since.is_none()
             && self.rest_until <= now
             && (!self.has_promised(now) || self.breaks(Mutant::PromiseNotBindingCandidate))
@@ -402,7 +412,7 @@ impl Election {
         out.push(Output::StepDown(why));
         self.state = State::Following(None);
         self.restart_timer(now);
-        if matches!(why, Why::NoLinks | Why::Disk) {
+        if matches!(why, Why::NoLinks | Why::Disk | Why::NoMember) {
             self.rest_until = now + 6 * self.timing.timeout;
         }
     }
@@ -567,6 +577,39 @@ mod tests {
         step(&mut node, at + 1, beat(T, 0));
         let adopts = step(&mut node, at + 2, give(Round::Pre, Epoch(4)));
         assert!(matches!(adopts[..], [Output::Adopt { .. }]), "{adopts:?}");
+    }
+
+    /// The record that removes it is on this node only. The others need its log, and so its lead, for a moment.
+    #[test]
+    fn a_removed_node_leads_until_the_others_have_the_record_that_removes_it() {
+        let without = |mutant| {
+            let mut node = node(mutant);
+            let members = node.members.clone().expect("they are known");
+            let voters = members.voters.into_iter().filter(|voter| voter.id != id(0)).collect();
+            step(&mut node, T, Input::Members(Some(Members { voters, ..members })));
+            node
+        };
+        let mut node = without(None);
+        let now = time_out(&mut node, T).or_else(|| time_out(&mut node, 4 * T)).expect("it asks");
+        let epoch = Epoch(2);
+        step(&mut node, now, Input::Synced(End { epoch: Epoch(1), seq: Seq(50) }));
+        assert_eq!(step(&mut node, now, give(Round::Pre, epoch)), [], "its own voice does not count");
+        let give = |from, round| {
+            let (own, memory) = (Epoch(0), Memory::Whole);
+            Input::Line(id(from), Message::Give { round, epoch, yes: true, own, memory })
+        };
+        let adopts = step(&mut node, now, give(2, Round::Pre));
+        let [Output::Adopt { from, ask }] = adopts[..] else { panic!("{adopts:?}") };
+        step(&mut node, now, Input::Ballot { from, ask, last: ask.last });
+        step(&mut node, now, give(1, Round::Vote));
+        assert!(step(&mut node, now, give(2, Round::Vote)).contains(&Output::Lead(epoch, None)));
+        step(&mut node, now, Input::Begun(epoch, Seq(51)));
+        for (from, commits) in [(0, vec![]), (1, vec![]), (2, vec![Output::Commit(Seq(51))])] {
+            assert_eq!(step(&mut node, now, Input::Acked(id(from), epoch, Seq(51))), commits);
+        }
+        assert_eq!(step(&mut node, now + 1, Input::Tick)[0], Output::StepDown(Why::NoMember));
+        let mut silent = without(Some(Mutant::RemovedNeverAsk));
+        assert!((1..9).all(|start| time_out(&mut silent, start * 3 * T).is_none()));
     }
 
     #[test]
