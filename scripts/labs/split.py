@@ -1,7 +1,6 @@
 """Lab 6: two nodes that were both told to lead, and what becomes of the writes of one of them."""
 
 from failover.losses import saved_keys
-from failover.nodes import wait_until
 from labs.paths import Paths
 
 
@@ -30,7 +29,7 @@ def split(lab, leader, other, network):
     """Both lead. Returns the tokens of a write to each."""
     lab.part("Two leaders")
     lab.predict("both say OK to contradicting writes. Neither can know better: each of them does what it was told.")
-    wait_until(lambda: other.info("replication").get("master_link_status") == "up", "a link")
+    other.wait_for_link()
     lab.type(leader, "SET balance 100")
     lab.type(leader, "WAIT 1 10000")
     lab.say("The network breaks. The person types, on B:")
@@ -52,7 +51,7 @@ def meet(lab, leader, other, network, tokens):
                 "are in A/data/diverged/.")
     network.open_log(leader, other)
     lab.type(leader, f"REPLICAOF 127.0.0.1 {other.port}")
-    wait_until(lambda: "4) connected" in str(lab.quietly(leader, "ROLE")), "A follows B")
+    leader.wait_for_link()
     lab.expect("A has the balance of B", lab.type(leader, "GET balance") == "50")
     lab.expect("the receipt that A gave is gone", lab.type(leader, "EXISTS receipt-of-30") == "0")
     given_up = lab.type(leader, "INFO replication", only="^kvstore_diverged_")

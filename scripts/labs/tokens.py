@@ -3,7 +3,6 @@
 import time
 
 from failover.client import Client
-from failover.nodes import wait_until
 from labs.paths import Paths
 
 DELAY_MILLISECONDS = 100
@@ -36,7 +35,7 @@ def run(lab):
 def roles(lab, leader, follower):
     """ROLE, whose numbers have no names."""
     lab.part("Who follows whom")
-    wait_until(lambda: follower.info("replication").get("master_link_status") == "up", "a link")
+    follower.wait_for_link()
     lab.type(leader, "SET name Ada")
     lab.type(leader, "WAIT 1 10000")
     lab.say("WAIT answers how many followers have the writes of this connection: one.")
