@@ -13,9 +13,9 @@ HOUR_SECONDS = 3600
 
 def run(lab):
     """The lab."""
-    lab.say("`SET session abc EX 60` names a span of time: one minute. A log that said so could not be replayed tomorrow, "
-            "and a follower could not know when the minute began. So the leader makes it a point in time, by its own "
-            "clock. From then on it matters what time other nodes think it is.")
+    lab.say("`SET session abc EX 60` names a span of time: one minute. A log that said so could not be replayed "
+            "tomorrow, and a follower could not know when the minute began. So the leader makes it a point in time, by "
+            "its own clock. From then on it matters what time other nodes think it is.")
     leader = lab.server("A")
     points_in_time(lab, leader)
     wrong_client(lab, leader)
@@ -32,8 +32,9 @@ def run(lab):
         lab.skip("faketime is not installed (apt-get install faketime)")
     lab.ask("B does not delete the key although its clock says that it has expired. What would go wrong if it did?",
             "src/engine/sweeper.rs", "may_delete")
-    lab.ask("A lock is a key with a TTL. Its holder sleeps, the TTL passes, another client gets the lock, and the first one "
-            "wakes up. Does DELEX with IFEQ protect the data, or only the lock?", "src/commands/strings.rs", "delex")
+    lab.ask("A lock is a key with a TTL. Its holder sleeps, the TTL passes, another client gets the lock, and the "
+            "first one wakes up. Does DELEX with IFEQ protect the data, or only the lock?",
+            "src/commands/strings.rs", "delex")
 
 
 def skewed(seconds):
@@ -41,8 +42,8 @@ def skewed(seconds):
     if not shutil.which("faketime"):
         return None
     # The program itself would stay the parent of the server, so only its variables are used.
-    printed = subprocess.run(["faketime", "-m", "--exclude-monotonic", "-f", f"{seconds:+}s", "env"], capture_output=True,
-                             text=True, timeout=10, check=False).stdout
+    argv = ["faketime", "-m", "--exclude-monotonic", "-f", f"{seconds:+}s", "env"]
+    printed = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False).stdout
     names = ("LD_PRELOAD", "FAKETIME", "FAKETIME_DONT_FAKE_MONOTONIC")
     return {name: value for name, _, value in (line.partition("=") for line in printed.splitlines()) if name in names}
 
@@ -63,8 +64,8 @@ def points_in_time(lab, leader):
 def wrong_client(lab, leader):
     """A client computes the point in time itself."""
     lab.part("A client whose clock is an hour slow")
-    lab.predict("if the client computes the point in time itself (PXAT), its clock counts: a minute from now is 59 minutes "
-                "ago for the server, and the key is gone at once. With EX only the server's clock counts.")
+    lab.predict("if the client computes the point in time itself (PXAT), its clock counts: a minute from now is 59 "
+                "minutes ago for the server, and the key is gone at once. With EX only the server's clock counts.")
     in_a_minute = round((time.time() - HOUR_SECONDS + 60) * 1000)
     lab.type(leader, f"SET ticket abc PXAT {in_a_minute}")
     lab.expect("the key is gone at once", lab.type(leader, "EXISTS ticket") == "0")
@@ -74,8 +75,8 @@ def wrong_client(lab, leader):
 def wrong_followers(lab, leader, fast, slow):
     """Reads from followers with other clocks."""
     lab.part("B's clock is an hour fast, C's is an hour slow")
-    lab.predict("for B the key has expired, for C it has an hour and a minute to live. B hides it and does not delete it: "
-                "only the leader deletes.")
+    lab.predict("for B the key has expired, for C it has an hour and a minute to live. B hides it and does not delete "
+                "it: only the leader deletes.")
     lab.type(leader, "SET session abc EX 60")
     lab.type(leader, "SET name Ada")
     confirmed = lab.type(leader, "WAIT 2 30000")
@@ -85,8 +86,8 @@ def wrong_followers(lab, leader, fast, slow):
     lab.expect("and still has it: two keys, `session` and `name`", lab.type(fast, "DBSIZE") == "2")
     lab.expect("C shows it", lab.type(slow, "GET session") == "abc")
     lab.expect("and thinks that it has more than an hour to live", int(lab.type(slow, "TTL session")) > HOUR_SECONDS)
-    lab.say("The age of a follower's data does not depend on these clocks. A sends B's own clock back to it, so B compares "
-            "its clock with itself:")
+    lab.say("The age of a follower's data does not depend on these clocks. A sends B's own clock back to it, so B "
+            "compares its clock with itself:")
     lab.type(fast, "CONFIG SET replica-max-staleness 2000")
     answer = lab.type_until(fast, "GET name", "^Ada$")
     lab.expect("B knows that its data is fresh, an hour's difference or not", answer == "Ada")
@@ -95,8 +96,9 @@ def wrong_followers(lab, leader, fast, slow):
 def wrong_leader(lab, leader, fast, slow):
     """Followers with other clocks become leaders."""
     lab.part("Each of them leads")
-    lab.predict("under C, a key that had expired is back. Under B, a key is gone ten minutes early. This is not promised "
-                "otherwise: keep the clocks of all nodes together (NTP), and do not rest a lock on a TTL alone.")
+    lab.predict("under C, a key that had expired is back. Under B, a key is gone ten minutes early. This is not "
+                "promised otherwise: keep the clocks of all nodes together (NTP), and do not rest a lock on a TTL "
+                "alone.")
     lab.say("Most often A's deletion reaches the others first. So that it does not, A does not look for expired keys:")
     lab.type(leader, "DEBUG SET-ACTIVE-EXPIRE 0")
     lab.type(leader, "SET short abc PX 500")

@@ -68,10 +68,10 @@ def value(number):
 
 def run(lab):
     """The lab."""
-    lab.say("A log of all writes grows for ever, however small the state is. Compaction writes the state into a file, the "
-            "base, and removes the log that it replaces. Redis forks a process for that. Here a thread copies a shard of "
-            "the table at a time while the others are written to. So the base is no picture of one moment: it must be read "
-            "together with the log that was written meanwhile.")
+    lab.say("A log of all writes grows for ever, however small the state is. Compaction writes the state into a file, "
+            "the base, and removes the log that it replaces. Redis forks a process for that. Here a thread copies a "
+            "shard of the table at a time while the others are written to. So the base is no picture of one moment: it "
+            "must be read together with the log that was written meanwhile.")
     leader = lab.server("A", "--auto-compact-percentage=0", "--repl-backlog-size=0", f"--compact-rate={RATE}")
     follower = lab.server("B", f"--replicaof={leader.address}")
     follower.wait_for_link()
@@ -79,10 +79,10 @@ def run(lab):
     under_load(lab, leader, follower)
     paused(lab, leader, follower)
     killed(lab, leader)
-    lab.ask("The base holds effects that happened after it was begun. Why is it harmless to apply them once more from the "
-            "log?", "src/store/effect.rs", "Effect")
-    lab.ask("In which order are the base and the log synced, renamed and removed, and what would a power cut do to you in "
-            "another order?", "src/aof/compaction.rs", "write_base")
+    lab.ask("The base holds effects that happened after it was begun. Why is it harmless to apply them once more from "
+            "the log?", "src/store/effect.rs", "Effect")
+    lab.ask("In which order are the base and the log synced, renamed and removed, and what would a power cut do to you "
+            "in another order?", "src/aof/compaction.rs", "write_base")
 
 
 def grow(lab, leader):
@@ -116,8 +116,9 @@ def compactions(server):
 def under_load(lab, leader, follower):
     """A compaction while a client writes."""
     lab.part("A compaction under load")
-    lab.predict("no write is refused, and none waits much longer than before. What is left is the state, and the writes since the compaction began. The "
-                "follower, which reads the log while it is replaced, has the same data and needs no new copy.")
+    lab.predict("no write is refused, and none waits much longer than before. What is left is the state, and the "
+                "writes since the compaction began. The follower, which reads the log while it is replaced, has "
+                "the same data and needs no new copy.")
     before = size(leader)
     load = Load(leader)
     wait_until(lambda: load.count > KEYS, "writes")
@@ -191,8 +192,8 @@ def paused(lab, leader, follower):
 def killed(lab, leader):
     """A crash in the middle of a compaction."""
     lab.part("kill -9 in the middle of a compaction, under load")
-    lab.predict("nothing is lost: the unfinished base is removed at the next start, and the log that it was to replace is "
-                "still there.")
+    lab.predict("nothing is lost: the unfinished base is removed at the next start, and the log that it was to replace "
+                "is still there.")
     load = Load(leader)
     wait_until(lambda: load.count > KEYS, "writes")
     lab.type(leader, "BGREWRITEAOF")
