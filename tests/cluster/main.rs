@@ -15,6 +15,7 @@ mod chaos;
 mod elections;
 mod faults;
 mod fixture;
+mod force;
 mod founding;
 mod gate;
 mod handover;

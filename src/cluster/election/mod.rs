@@ -18,17 +18,18 @@
 //! - A leader commits only what a majority acknowledged in the leader's own epoch.
 //!
 //! Questions and votes are in `asking.rs`, a follower's part in `following.rs`, what a leader knows of its voters in
-//! `leading.rs`.
+//! `leading.rs`, leading without votes in `forcing.rs`.
 
 mod asking;
 mod following;
+mod forcing;
 mod leading;
 
 use crate::aof::record::Epoch;
 use crate::cluster::members::Members;
 use crate::cluster::message::{End, Input, Message, Output, Why};
 use crate::cluster::mutant::Mutant;
-use crate::cluster::term::{Memory, Millis, NodeId, Term};
+use crate::cluster::term::{ClusterId, Memory, Millis, NodeId, Term};
 use crate::store::effect::Seq;
 use asking::Asking;
 use fastrand::Rng;
@@ -147,6 +148,11 @@ impl Election {
         if let State::Leading(leading) = &self.state { Some(leading.epoch) } else { None }
     }
 
+    /// True if this node belongs to this cluster.
+    pub fn belongs_to(&self, cluster: ClusterId) -> bool {
+        self.term.cluster == Some(cluster)
+    }
+
     /// The node that this one follows.
     pub fn follows(&self) -> Option<NodeId> {
         if let State::Following(leader) = self.state { leader } else { None }
@@ -224,6 +230,7 @@ impl Election {
                 self.ask_at = now + self.rng.u64(0..=self.timing.timeout / 5);
             }
             Input::HandOver => self.hand_over(Some(now), now, out),
+            Input::Force(cluster) => self.force(now, cluster, out),
         }
     }
 
@@ -409,7 +416,7 @@ impl Election {
 
     fn members(&mut self, members: Option<Members>, out: &mut Vec<Output>) {
         if let Some(members) = &members {
-            self.change_term(out, |term| term.cluster = Some(members.cluster));
+            self.change_term(out, |term| (term.cluster, term.left) = (Some(members.cluster), None));
             if let State::Leading(leading) = &mut self.state {
                 leading.members(members);
             }
@@ -423,7 +430,6 @@ mod tests {
     use super::*;
     use crate::cluster::members::{Ack, Reads, Voter};
     use crate::cluster::message::{Ask, Round};
-    use crate::cluster::term::ClusterId;
 
     const T: Millis = 100;
 
