@@ -11,6 +11,7 @@ mod client;
 #[path = "../common/mod.rs"]
 mod common;
 
+mod changes;
 mod chaos;
 mod elections;
 mod faults;
