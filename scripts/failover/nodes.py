@@ -56,9 +56,10 @@ class Node:
         with open(self.log(), encoding="utf-8", errors="replace") as file:
             return f"--- {self.name}\n" + "".join(file.readlines()[-12:])
 
-    def start(self, argv, route=None):
-        """Starts this command; does not wait until it is ready."""
+    def start(self, argv, route=None, variables=None):
+        """Starts this command, with these additional variables; does not wait until it is ready."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("KVSTORE_")}
+        environment |= variables or {}
         if route:
             environment["KVSTORE_ROUTE"] = route
         with open(self.log(), "ab") as log:
@@ -118,10 +119,12 @@ def fail(node, failure, network):
 class Nodes:
     """`with Nodes(binary, directory, options) as nodes:` starts A, B and C, and ends them.
 
-    `network` is a class such as `network.Network`, if they are to dial each other through proxies.
+    `network` is a class such as `network.Network`, if they are to dial each other through proxies. `environment` has
+    variables for the nodes.
     """
 
-    def __init__(self, binary, directory, options=(), network=None):
+    def __init__(self, binary, directory, options=(), network=None, environment=None):
+        self.environment = environment
         self.binary = binary
         self.directory = directory
         self.options = list(options)
@@ -157,7 +160,7 @@ class Nodes:
         for _ in range(STARTS_MAX):
             address = [f"--port={node.port}", "--metrics-port=0", f"--dir={node.directory}/data"]
             argv = [self.binary, "serve", *address, *self.options]
-            node.start(argv, self.network and self.network.route(node.port))
+            node.start(argv, self.network and self.network.route(node.port), self.environment)
             wait_until(lambda: node.ask("PING") or node.process.poll() is not None, f"{node.name} listens")
             if node.process.poll() is None:
                 return

@@ -1,8 +1,8 @@
 //! PROMOTE FORCE: an operator says that a majority is gone for good ([`crate::cluster::election`]).
 //!
 //! What becomes of the rest:
-//! - Replies that still wait here were refused when this node stopped leading. Those that have not been answered by the
-//!   next look at the gate are confirmed: the new cluster has their records.
+//! - A reply that still waits here is confirmed: its records are in this log, and so in the new cluster's history. Most
+//!   were refused before, after an election timeout, with INDOUBT.
 //! - A node that may have forgotten records becomes whole: the new cluster's history is what this node has.
 //! - A token of LASTSEQ for a write that only others had is answered DIVERGED.
 //! - Servers outside of the cluster that follow this one go on. Members of the old cluster are refused: they have to be
