@@ -16,7 +16,6 @@ is neither in the data nor in `diverged/`. Needs only Python's standard library.
 import argparse
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,7 +24,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 
 from failover import FailoverError  # noqa: E402
-from failover.client import Client  # noqa: E402
+from failover.losses import missing_writes, named, saved_keys  # noqa: E402
 from failover.network import Network  # noqa: E402
 from failover.nodes import Nodes, wait_until  # noqa: E402
 from failover.writers import Writer, first_of_others, last_of, leads  # noqa: E402
@@ -36,44 +35,11 @@ ELECTION_TIMEOUT_MS = 500
 WARM_UP_WRITES = 400
 GOES_ON_SECONDS = 0.3
 SECONDS_MAX = 150
-NAMES_SHOWN = 3
 FAILURES = {
     "kill -9": "the process of {} is gone; it starts again later",
     "SIGSTOP": "{} stands still, and later wakes up as if nothing had happened",
     "isolation": "{} loses the other nodes, not its client",
 }
-
-
-def missing_writes(leader, writers):
-    """The acknowledged writes that the leader does not have, in the order of their acknowledgement."""
-    acknowledged = sorted(write for writer in writers for write in writer.acknowledged)
-    missing = []
-    with Client(leader.port) as client:
-        for at in range(0, len(acknowledged), 500):
-            part = acknowledged[at:at + 500]
-            values = client.ask_all([("GET", key) for _, key, _ in part])
-            missing += [key for (_, key, value), found in zip(part, values) if found != value]
-    return len(acknowledged), missing
-
-
-def saved_keys(binary, node):
-    """The keys that were written by what this node gave up, as `kvstore log` prints it."""
-    found = set()
-    for path in Path(node.directory, "data", "diverged").rglob("*"):
-        if path.is_file() and path.suffix == ".aof":
-            done = subprocess.run([binary, "log", path], capture_output=True, text=True, timeout=30, check=False)
-            if done.returncode != 0:
-                raise FailoverError(f"kvstore log {path} failed: {done.stderr}")
-            words = (line.split() for line in done.stdout.splitlines())
-            found |= {word.strip('"') for line in words for word in line if "-" in word}
-    return found
-
-
-def named(keys):
-    """A few of the keys, and how many there are."""
-    if len(keys) <= NAMES_SHOWN:
-        return ", ".join(keys)
-    return f"{', '.join(keys[:NAMES_SHOWN - 1])} … {keys[-1]} ({len(keys)})"
 
 
 def run_round(nodes, writers, ack, failure):

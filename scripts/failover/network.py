@@ -20,7 +20,7 @@ class Network:
     def __init__(self, ports, doors=False):
         self.ports = ports
         self.sources = [None] if doors else ports
-        self.proxies = {}  # (from, to) -> the port to dial instead of `to`
+        self.proxies = {}  # by key: the port to dial instead of the node's
         self.cut_off = set()
         self.listeners = []
         self.loop = asyncio.new_event_loop()
@@ -36,6 +36,10 @@ class Network:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
         self.loop.close()
+
+    def keys(self):
+        """The paths that have a proxy: (from, to)."""
+        return [(source, to) for source in self.sources for to in self.ports if source != to]
 
     def route(self, node):
         """KVSTORE_ROUTE for the node with this port."""
@@ -59,12 +63,10 @@ class Network:
 
     async def _listen(self):
         self.changed = asyncio.Condition()
-        for source in self.sources:
-            for to in self.ports:
-                if source != to:
-                    server = await asyncio.start_server(self._passing(source, to), "127.0.0.1", 0)
-                    self.listeners.append(server)
-                    self.proxies[source, to] = server.sockets[0].getsockname()[1]
+        for key in self.keys():
+            server = await asyncio.start_server(self._passing(key), "127.0.0.1", 0)
+            self.listeners.append(server)
+            self.proxies[key] = server.sockets[0].getsockname()[1]
 
     async def _end(self):
         for server in self.listeners:
@@ -79,17 +81,23 @@ class Network:
             self.cut_off = nodes
             self.changed.notify_all()
 
-    def _passing(self, source, to):
-        pair = {source, to}
+    def is_cut(self, key):
+        """True if nothing passes this path."""
+        return not self.cut_off.isdisjoint(key)
 
-        async def pump(reader, writer):
+    async def forward(self, key, data, writer, _answers):
+        """Passes on what has come on this path, from the one who dialled or, if it answers, from the other end."""
+        if self.is_cut(key):
+            async with self.changed:
+                await self.changed.wait_for(lambda: not self.is_cut(key))
+        writer.write(data)
+        await writer.drain()
+
+    def _passing(self, key):
+        async def pump(reader, writer, answers):
             try:
                 while data := await reader.read(CHUNK_BYTES):
-                    if pair & self.cut_off:
-                        async with self.changed:
-                            await self.changed.wait_for(lambda: not pair & self.cut_off)
-                    writer.write(data)
-                    await writer.drain()
+                    await self.forward(key, data, writer, answers)
             except OSError:
                 pass  # one of the two has closed; the other one is told below
             finally:
@@ -97,11 +105,11 @@ class Network:
 
         async def join(reader, writer):
             try:
-                there_reader, there_writer = await asyncio.open_connection("127.0.0.1", to)
+                there_reader, there_writer = await asyncio.open_connection("127.0.0.1", key[-1])
             except OSError:
                 writer.close()
                 return
-            await asyncio.gather(pump(reader, there_writer), pump(there_reader, writer))
+            await asyncio.gather(pump(reader, there_writer, False), pump(there_reader, writer, True))
 
         async def accepted(reader, writer):
             try:

@@ -1,4 +1,4 @@
-"""Three servers with `cluster-nodes`, as child processes in directories of their own."""
+"""Servers with `cluster-nodes`, as child processes in directories of their own."""
 
 import os
 import signal
@@ -45,6 +45,8 @@ class Node:
         self.port = port
         self.directory = os.path.join(directory, name)
         self.process = None
+        self.own = []  # options of this node only
+        self.environment = {}
         os.mkdir(self.directory)
 
     def log(self):
@@ -56,15 +58,15 @@ class Node:
         with open(self.log(), encoding="utf-8", errors="replace") as file:
             return f"--- {self.name}\n" + "".join(file.readlines()[-12:])
 
-    def start(self, argv, route=None, variables=None):
-        """Starts this command, with these additional variables; does not wait until it is ready."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("KVSTORE_")}
-        environment |= variables or {}
+    def start(self, argv, route=None):
+        """Starts this command; does not wait until it is ready."""
+        variables = {name: value for name, value in os.environ.items() if not name.startswith("KVSTORE_")}
+        variables |= self.environment
         if route:
-            environment["KVSTORE_ROUTE"] = route
+            variables["KVSTORE_ROUTE"] = route
         with open(self.log(), "ab") as log:
             self.process = subprocess.Popen(
-                argv, cwd=self.directory, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                argv, cwd=self.directory, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
     def end(self):
@@ -117,14 +119,15 @@ def fail(node, failure, network):
 
 
 class Nodes:
-    """`with Nodes(binary, directory, options) as nodes:` starts A, B and C, and ends them.
+    """`with Nodes(binary, directory, options) as nodes:` starts A, B and C, or nodes with other names, and ends them.
 
     `network` is a class such as `network.Network`, if they are to dial each other through proxies. `environment` has
-    variables for the nodes.
+    variables for all nodes.
     """
 
-    def __init__(self, binary, directory, options=(), network=None, environment=None):
-        self.environment = environment
+    def __init__(self, binary, directory, options=(), network=None, names="ABC", environment=None):
+        self.environment = environment or {}
+        self.names = names
         self.binary = binary
         self.directory = directory
         self.options = list(options)
@@ -147,8 +150,10 @@ class Nodes:
             self.network.__exit__()
 
     def _start(self):
-        ports = free_ports(3)
-        self.all = [Node(name, port, self.directory) for name, port in zip("ABC", ports)]
+        ports = free_ports(len(self.names))
+        self.all = [Node(name, port, self.directory) for name, port in zip(self.names, ports)]
+        for node in self.all:
+            node.environment |= self.environment
         self.options.append("--cluster-nodes=" + ",".join(f"127.0.0.1:{port}" for port in ports))
         if self.make_network:
             self.network = self.make_network(ports).__enter__()
@@ -159,8 +164,8 @@ class Nodes:
         """Starts a node that does not run, and waits until it listens."""
         for _ in range(STARTS_MAX):
             address = [f"--port={node.port}", "--metrics-port=0", f"--dir={node.directory}/data"]
-            argv = [self.binary, "serve", *address, *self.options]
-            node.start(argv, self.network and self.network.route(node.port), self.environment)
+            argv = [self.binary, "serve", *address, *self.options, *node.own]
+            node.start(argv, self.network and self.network.route(node.port))
             wait_until(lambda: node.ask("PING") or node.process.poll() is not None, f"{node.name} listens")
             if node.process.poll() is None:
                 return
@@ -202,7 +207,7 @@ class Nodes:
                     for node in self.all}
             return leader if len(ends) == 1 and None not in ends else None
 
-        return wait_until(equal, "three equal logs")
+        return wait_until(equal, "equal logs")
 
     def set_policy(self, name, value):
         """CONFIG SET of `ack` or `reads` on the leader; waits until it is in force everywhere."""

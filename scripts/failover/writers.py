@@ -15,10 +15,11 @@ PAUSE_SECONDS = 0.002
 
 
 class Writer:
-    """Writes `A-1` = 1, `A-2` = 2, … to node A until it is stopped."""
+    """Writes `A-1` = 1, `A-2` = 2, … to node A until it is stopped. Two writers of a node need different names."""
 
-    def __init__(self, node):
+    def __init__(self, node, name=None):
         self.node = node
+        self.name = name or node.name
         self.number = 0
         self.acknowledged = []  # (when, key, value)
         self.in_doubt = 0  # answered INDOUBT, or not at all
@@ -29,7 +30,7 @@ class Writer:
     def start(self):
         """Goes on where it stopped; forgets what it has counted."""
         self.acknowledged, self.in_doubt, self.stopping = [], 0, False
-        self.thread = threading.Thread(target=self._run, name=f"writer-{self.node.name}", daemon=True)
+        self.thread = threading.Thread(target=self._run, name=f"writer-{self.name}", daemon=True)
         self.thread.start()
 
     def stop(self):
@@ -55,7 +56,7 @@ class Writer:
     def _write(self, client):
         first = self.number + 1
         self.number += BATCH
-        batch = [(f"{self.node.name}-{number}", str(number)) for number in range(first, first + BATCH)]
+        batch = [(f"{self.name}-{number}", str(number)) for number in range(first, first + BATCH)]
         client.send([("SET", key, value) for key, value in batch])
         answered = 0
         try:

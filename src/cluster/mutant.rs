@@ -23,6 +23,8 @@ pub enum Mutant {
     LateBeatLowersPromise,
     /// A leader with a live quorum answers to an election.
     AskDeposes,
+    /// A node that hears no leader moves to the next epoch without asking first whether it would win it.
+    NoPreVote,
     /// Two votes in one epoch.
     VoteTwice,
     /// A vote is sent before it is durable.
@@ -63,7 +65,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 28] = [
+    pub const ALL: [Mutant; 29] = [
         Mutant::OffsetWithoutEpoch,
         Mutant::CommitOfOldEpochs,
         Mutant::AckWithoutEpoch,
@@ -74,6 +76,7 @@ impl Mutant {
         Mutant::FenceWithOwnTimeout,
         Mutant::LateBeatLowersPromise,
         Mutant::AskDeposes,
+        Mutant::NoPreVote,
         Mutant::VoteTwice,
         Mutant::VoteNotSynced,
         Mutant::CachedLogEnd,

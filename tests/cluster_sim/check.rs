@@ -39,6 +39,11 @@ impl Checks {
         self.violation.get_or_insert_with(|| what.to_string());
     }
 
+    /// How many leaders began an epoch.
+    pub fn leaders(&self) -> usize {
+        self.leaders.len()
+    }
+
     pub fn voted(&mut self, epoch: Epoch, voter: usize, candidate: usize) {
         let before = *self.votes.entry((epoch.0, voter)).or_insert(candidate);
         if before != candidate {

@@ -27,7 +27,8 @@ impl World {
         self.send_batch(at, READ);
     }
 
-    fn send_batch(&mut self, at: usize, kind: u8) {
+    /// A batch is sent to a node: kinds up to 4 write, 5 and 6 read, 7 does both, the others write and read later.
+    pub fn send_batch(&mut self, at: usize, kind: u8) {
         let (now, history_of) = (self.now, self.number());
         let node = &self.nodes[at];
         let Some(process) = &node.process else { return };
@@ -77,6 +78,9 @@ impl World {
 
     /// The time that a batch takes to its next step: rarely very long.
     fn slowness(&mut self) -> u64 {
+        if let Some(nap) = self.nap.take() {
+            return nap;
+        }
         if self.has_faults && self.chance(self.mix.slow_gate) {
             self.rng.u64(0..=12 * self.timeout)
         } else {

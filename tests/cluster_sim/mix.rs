@@ -72,6 +72,25 @@ pub struct Mix {
 }
 
 impl Mix {
+    /// Nothing goes wrong by chance, and a message of a link has one record.
+    pub fn calm() -> Mix {
+        Mix {
+            faults: Vec::new(),
+            quarters: 2,
+            lost: 0,
+            doubled: 0,
+            late: 0,
+            slow_thread: 0,
+            slow_fsyncs: 0,
+            slow_gate: 0,
+            hit: 0,
+            copies: 0,
+            pump: 1000,
+            records_max: 1,
+            new_timeouts: 0,
+        }
+    }
+
     pub fn new(rng: &mut Rng) -> Mix {
         let mut faults: Vec<Fault> = ALL.into_iter().filter(|_| rng.bool()).collect();
         if faults.is_empty() {

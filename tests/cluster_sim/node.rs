@@ -203,6 +203,26 @@ pub struct Node {
 }
 
 impl Node {
+    /// A machine without data. Nothing runs on it.
+    pub fn new(at: usize, timeout: Millis, fsync: Fsync, boot: u64, rate: u64) -> Node {
+        let id = NodeId(std::array::from_fn(|byte| if byte == 19 { at as u8 } else { 0 }));
+        Node {
+            id,
+            timeout,
+            term: Term::new(id),
+            log: Log::default(),
+            process: None,
+            aside: Vec::new(),
+            fsync,
+            boot,
+            rate,
+            clock_zero: 0,
+            paused_until: 0,
+            disk_full: false,
+            fsync_failed: false,
+        }
+    }
+
     pub fn clock(&self, now: u64) -> Millis {
         1000 + (now - self.clock_zero) * self.rate / 1000
     }

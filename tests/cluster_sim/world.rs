@@ -3,12 +3,11 @@
 use crate::check::Checks;
 use crate::event::{Event, Timed};
 use crate::mix::{Fault, Mix};
-use crate::node::{Fsync, Log, Node, Process};
+use crate::node::{Fsync, Node, Process};
 use fastrand::Rng;
 use kvstore::cluster::members::Ack;
 use kvstore::cluster::message::{Input, Output};
 use kvstore::cluster::mutant::Mutant;
-use kvstore::cluster::term::{NodeId, Term};
 use kvstore::store::effect::Seq;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -35,6 +34,8 @@ pub struct World {
     pub steps: u64,
     pub last_number: u64,
     pub mix: Mix,
+    /// The next batch takes so long to the gate.
+    pub nap: Option<u64>,
     pub trace: Option<Vec<String>>,
     /// The longest timeout of all.
     pub timeout: u64,
@@ -49,48 +50,18 @@ impl World {
         let same_timeout = rng.bool();
         let base = rng.u64(100..=300);
         let weak_fsync = rng.u8(0..3) > 0;
+        let fsync = if weak_fsync { Fsync::EverySecond } else { Fsync::Always };
         let nodes: Vec<Node> = (0..len)
             .map(|at| {
-                let id = NodeId(std::array::from_fn(|byte| if byte == 19 { at as u8 } else { 0 }));
-                Node {
-                    id,
-                    timeout: if same_timeout { base } else { rng.u64(100..=300) },
-                    term: Term::new(id),
-                    log: Log::default(),
-                    process: None,
-                    aside: Vec::new(),
-                    fsync: if weak_fsync { Fsync::EverySecond } else { Fsync::Always },
-                    boot: rng.u64(..),
-                    rate: rng.u64(955..=1045),
-                    clock_zero: 0,
-                    paused_until: 0,
-                    disk_full: false,
-                    fsync_failed: false,
-                }
+                let timeout = if same_timeout { base } else { rng.u64(100..=300) };
+                Node::new(at, timeout, fsync, rng.u64(..), rng.u64(955..=1045))
             })
             .collect();
-        let timeout = nodes.iter().map(|node| node.timeout).max().unwrap_or(0);
         let ack = if rng.u8(0..5) < 2 { Ack::Leader } else { Ack::Majority };
         let changes_ack = rng.u8(0..3) == 0;
         let mix = Mix::new(&mut rng);
-        let mut world = World {
-            now: 0,
-            rng,
-            paths: vec![vec![Path::default(); len]; len],
-            nodes,
-            checks: Checks::new(ack, changes_ack),
-            mutant,
-            ack,
-            has_faults: true,
-            has_clients: true,
-            steps: 0,
-            last_number: 0,
-            mix,
-            trace: None,
-            timeout,
-            events: BinaryHeap::new(),
-            outputs: Vec::new(),
-        };
+        let mut world = World::of(nodes, rng, mix, ack, mutant);
+        world.checks = Checks::new(ack, changes_ack);
         for at in 0..len {
             world.after(1, 50, Event::Start(at));
         }
@@ -103,6 +74,38 @@ impl World {
             world.after(1000, 4000, Event::ChangeMembers);
         }
         world
+    }
+
+    /// A world in which nothing happens by itself but the election: no fault, no client. Under `ack majority`.
+    pub fn calm(len: usize, timeout: u64, mutant: Option<Mutant>) -> World {
+        let node = |at| Node::new(at, timeout, Fsync::EverySecond, at as u64, 1000);
+        let nodes = (0..len).map(node).collect();
+        let mut world = World::of(nodes, Rng::with_seed(1), Mix::calm(), Ack::Majority, mutant);
+        (world.has_faults, world.has_clients) = (false, false);
+        (0..len).for_each(|at| world.after(1, 50, Event::Start(at)));
+        world
+    }
+
+    fn of(nodes: Vec<Node>, rng: Rng, mix: Mix, ack: Ack, mutant: Option<Mutant>) -> World {
+        World {
+            now: 0,
+            rng,
+            paths: vec![vec![Path::default(); nodes.len()]; nodes.len()],
+            timeout: nodes.iter().map(|node| node.timeout).max().unwrap_or(0),
+            nodes,
+            checks: Checks::new(ack, false),
+            mutant,
+            ack,
+            has_faults: true,
+            has_clients: true,
+            steps: 0,
+            last_number: 0,
+            mix,
+            nap: None,
+            trace: None,
+            events: BinaryHeap::new(),
+            outputs: Vec::new(),
+        }
     }
 
     pub fn breaks(&self, mutant: Mutant) -> bool {

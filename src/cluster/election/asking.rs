@@ -77,6 +77,9 @@ impl Election {
             return;
         }
         let epoch = Epoch(self.term.epoch.max(last.epoch).0 + 1);
+        if self.breaks(Mutant::NoPreVote) {
+            return self.adopt(epoch, last, now, out);
+        }
         self.ask(Stage::Pre, epoch, last, now);
         out.push(Output::Broadcast(Message::Ask(self.question(Round::Pre, epoch, last))));
         self.count(now, out);
@@ -113,13 +116,17 @@ impl Election {
         }
         let (stage, epoch, last) = (asking.stage, asking.epoch, asking.last);
         if stage == Stage::Pre {
-            self.ask(Stage::Adopting, epoch, last, now);
-            let ask = self.question(Round::Vote, epoch, last);
-            out.push(Output::Adopt { from: self.term.id, ask });
+            self.adopt(epoch, last, now, out);
         } else {
             let yes: Vec<NodeId> = asking.yes.iter().map(|(id, _)| *id).collect();
             self.lead(now, epoch, yes, out);
         }
+    }
+
+    fn adopt(&mut self, epoch: Epoch, last: End, now: Millis, out: &mut Vec<Output>) {
+        self.ask(Stage::Adopting, epoch, last, now);
+        let ask = self.question(Round::Vote, epoch, last);
+        out.push(Output::Adopt { from: self.term.id, ask });
     }
 
     /// The winning rule: a majority of voters that have forgotten nothing, or all voters. If all voters agree, either

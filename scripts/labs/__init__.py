@@ -1,0 +1,15 @@
+"""The labs. Each is a file here with a function `run(lab)`; `frame.py` says what `lab` can do.
+
+A lab tells a story in parts. Before each part it says what to expect, then it shows what happens and checks it, and
+at the end it asks two questions and names the code that answers them. `scripts/lab.py` runs them.
+"""
+
+# The number of a lab: its title, and its file.
+LABS = {
+    1: ("kill -9 under each fsync policy", "kill"),
+    2: ("A write that the disk has only in part: a torn tail, and a full disk", "torn"),
+    3: ("A flipped bit, and the same bit in Redis", "flipped"),
+    4: ("Group commit: fsyncs per write, with one client and with fifty", "group_commit"),
+    5: ("A stale read from a follower, and none with a token", "tokens"),
+    6: ("Two nodes that were both told to lead: split brain", "split"),
+}
