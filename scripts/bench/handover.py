@@ -4,6 +4,7 @@ Beside the writers, keys expire all the time, so that the sweeper deletes. In th
 set forward by an hour (the variable KVSTORE_CLOCK_JUMP): then all of the keys with a TTL expire at once.
 """
 
+import random
 import tempfile
 import threading
 import time
@@ -39,7 +40,7 @@ class Handover(Clustered):
         return 1
 
     def of_kvstore(self, product, directory, quick):
-        figures = {"handovers": 0, "readonly_per_handover": 0, "other_errors": 0, "lost_writes": 0}
+        figures = {"handovers": 0, "refused_handovers": 0, "readonly_per_handover": 0, "other_errors": 0, "lost_writes": 0}
         jump = {"KVSTORE_CLOCK_JUMP": f"{JUMP_AFTER_QUICK if quick else JUMP_AFTER}:{JUMP_SECONDS}"}
         for ack in ("leader", "majority"):
             with tempfile.TemporaryDirectory(dir=directory) as inside:
@@ -66,7 +67,7 @@ class Handover(Clustered):
         try:
             gaps, waits = [], []
             for _ in range(HANDOVERS_QUICK if quick else HANDOVERS):
-                began, ended = hand_over(nodes)
+                began, ended = hand_over(nodes, figures)
                 time.sleep(PAUSE_SECONDS)
                 gaps.append(1000 * gap([at for writer in writers for at in writer.recent], began, ended))
                 waits.append(1000 * max(gap(writer.recent, began, ended) for writer in writers))
@@ -86,16 +87,20 @@ class Handover(Clustered):
         figures["lost_writes"] += sum(lost(nodes.converge(), writer) for writer in writers)
 
 
-def hand_over(nodes):
-    """Lets another node lead; when that was asked for, and when it was answered."""
+def hand_over(nodes, figures):
+    """Lets another node lead; when that was asked for first, and when it was answered with OK."""
+    leader = nodes.leader()
+    followers = [node for node in nodes.all if node is not leader]
+    began = time.monotonic()
 
     def done():
-        leader = nodes.leader()
-        follower = next(node for node in nodes.all if node is not leader)
-        began = time.monotonic()
-        return (began, time.monotonic()) if follower.ask("PROMOTE", 1000) == "OK" else None
+        # After a refusal another node may lead already.
+        answer = random.choice(followers).ask("PROMOTE", 1000)
+        figures["refused_handovers"] += answer != "OK"
+        return answer == "OK"
 
-    return wait_until(done, "OK to PROMOTE")
+    wait_until(done, "OK to PROMOTE")
+    return began, time.monotonic()
 
 
 def gap(times, began, ended):

@@ -46,6 +46,7 @@ FIGURES = {
     "gap_majority_p99_ms": ("p99 of a handover without an OK, `ack majority`, ms", "{:.1f}"),
     "wait_majority_p99_ms": ("p99 of the longest wait of a writer in a handover, `ack majority`, ms", "{:.1f}"),
     "handovers": ("handovers measured", "{:,.0f}"),
+    "refused_handovers": ("PROMOTEs that were not answered with OK", "{:,.0f}"),
     "readonly_per_handover": ("writes answered READONLY in a handover", "{:.1f}"),
     "other_errors": ("writes answered otherwise or not at all, in all handovers", "{:,.0f}"),
     "lost_writes": ("acknowledged writes lost, in all handovers", "{:,.0f}"),

@@ -77,6 +77,8 @@ pub(super) struct Driver<'e> {
     pub(super) moved: (Seq, Millis),
     /// A round of heartbeats is wanted after the present one.
     wants_round: bool,
+    /// This leader was handing over at the last tick.
+    handed_over: bool,
     said: Rarely,
 }
 
@@ -109,6 +111,7 @@ impl<'e> Driver<'e> {
             led_at: boot_millis(),
             moved: (Seq(0), boot_millis()),
             wants_round: false,
+            handed_over: false,
             said: Rarely::default(),
         }
     }
@@ -171,9 +174,7 @@ impl<'e> Driver<'e> {
         let last = self.persistence.log.last();
         self.step(Input::Log(End { epoch: last.epoch, seq: last.seq }));
         self.step(Input::Tick);
-        if !self.election.is_handing_over() && self.election.leads().is_some() {
-            self.engine.pause.end_hold();
-        }
+        self.look_at_handover();
         self.report_level();
         self.follow_policy();
         self.dial_peers();
@@ -186,6 +187,15 @@ impl<'e> Driver<'e> {
         self.complain();
         self.engine.announce_reach();
         self.engine.release_parked_of_cluster();
+    }
+
+    /// Ends the hold of writes after a handover that no node has taken. The hold begins some time before the handover.
+    fn look_at_handover(&mut self) {
+        let hands_over = self.election.is_handing_over();
+        if self.handed_over && !hands_over && self.election.leads().is_some() {
+            self.engine.pause.end_hold();
+        }
+        self.handed_over = hands_over;
     }
 
     /// Lets the election take a step, and does what it says.
