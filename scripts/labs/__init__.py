@@ -12,4 +12,6 @@ LABS = {
     4: ("Group commit: fsyncs per write, with one client and with fifty", "group_commit"),
     5: ("A stale read from a follower, and none with a token", "tokens"),
     6: ("Two nodes that were both told to lead: split brain", "split"),
+    15: ("Compaction under a write load, with a follower", "compaction"),
+    16: ("Clocks that differ by an hour, and keys that expire", "clocks"),
 }
