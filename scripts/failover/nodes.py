@@ -121,10 +121,12 @@ def fail(node, failure, network):
 class Nodes:
     """`with Nodes(binary, directory, options) as nodes:` starts A, B and C, or nodes with other names, and ends them.
 
-    `network` is a class such as `network.Network`, if they are to dial each other through proxies.
+    `network` is a class such as `network.Network`, if they are to dial each other through proxies. `environment` has
+    variables for all nodes.
     """
 
-    def __init__(self, binary, directory, options=(), network=None, names="ABC"):
+    def __init__(self, binary, directory, options=(), network=None, names="ABC", environment=None):
+        self.environment = environment or {}
         self.names = names
         self.binary = binary
         self.directory = directory
@@ -150,6 +152,8 @@ class Nodes:
     def _start(self):
         ports = free_ports(len(self.names))
         self.all = [Node(name, port, self.directory) for name, port in zip(self.names, ports)]
+        for node in self.all:
+            node.environment |= self.environment
         self.options.append("--cluster-nodes=" + ",".join(f"127.0.0.1:{port}" for port in ports))
         if self.make_network:
             self.network = self.make_network(ports).__enter__()
