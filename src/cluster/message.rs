@@ -114,8 +114,8 @@ pub enum Input {
     Begun(Epoch, Seq),
     /// It could not be written, or a later epoch was adopted meanwhile.
     Void(Epoch),
-    /// This members record is in force: appended, or the newest after records were given up.
-    Members(Option<Members>),
+    /// This members record, of this epoch, is in force: appended, or the newest after records were given up.
+    Members(Option<Members>, Epoch),
     /// The replication link of a voter works, or has ended.
     Linked(NodeId, bool),
     /// This node has all records that its leader, in this epoch, had when their link came up, and they are durable.

@@ -63,11 +63,13 @@ pub enum Mutant {
     TwoMembersChanges,
     /// A node that its newest members record does not name never asks for votes.
     RemovedNeverAsk,
+    /// A node that has forgotten records has also forgotten that there was a later members record.
+    ForgetsWhoVotes,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 30] = [
+    pub const ALL: [Mutant; 31] = [
         Mutant::OffsetWithoutEpoch,
         Mutant::CommitOfOldEpochs,
         Mutant::AckWithoutEpoch,
@@ -98,5 +100,6 @@ impl Mutant {
         Mutant::HeardByAddress,
         Mutant::TwoMembersChanges,
         Mutant::RemovedNeverAsk,
+        Mutant::ForgetsWhoVotes,
     ];
 }

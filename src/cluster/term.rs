@@ -14,10 +14,13 @@
 //! boot 5c1f… 81023 2049       of the kernel, or ?; milliseconds; device of the directory; or -
 //! strict yes                  or no
 //! promise 1000                milliseconds
+//! members 5 41                epoch and number of the newest members record that this node may have acknowledged, if any
 //! sealed 8f3a1c02             the CRC-32 of the lines before
 //! ```
 
+use super::message::End;
 use crate::aof::record::Epoch;
+use crate::store::effect::Seq;
 use std::fmt;
 
 /// Milliseconds on a clock that goes on while the machine sleeps and that nobody can set.
@@ -159,6 +162,8 @@ pub struct Term {
     pub strict: bool,
     /// The longest promise, in milliseconds, that may have been given in this epoch or an earlier one.
     pub promise: Millis,
+    /// The newest members record that this node may have acknowledged, also if the log has lost it.
+    pub members: End,
 }
 
 impl Term {
@@ -175,6 +180,7 @@ impl Term {
             boot: None,
             strict: false,
             promise: 0,
+            members: End::default(),
         }
     }
 
@@ -196,8 +202,12 @@ impl Term {
     pub fn text(&self) -> String {
         let or_none = |text: Option<String>| text.unwrap_or("-".to_string());
         let left = self.left.map_or(String::new(), |left| format!("left {left}\n"));
+        let members = match self.members {
+            End { seq: Seq(0), .. } => String::new(),
+            End { epoch, seq } => format!("members {} {seq}\n", epoch.0),
+        };
         let text = format!(
-            "id {}\ncluster {}\n{left}epoch {}\nvote {}\nled {}\nmemory {}\nboot {}\nstrict {}\npromise {}\n",
+            "id {}\ncluster {}\n{left}epoch {}\nvote {}\nled {}\nmemory {}\nboot {}\nstrict {}\npromise {}\n{members}",
             self.id,
             or_none(self.cluster.map(|cluster| cluster.to_string())),
             self.epoch.0,
@@ -236,10 +246,17 @@ impl Term {
             boot: optional(field("boot")?, Boot::parse)?,
             strict: field("strict")? == "yes",
             promise: number("promise")?,
+            members: field("members").map_or(Some(End::default()), position)?,
         };
         // Each value has one spelling, so this checks the seal, too.
         (term.text() == text).then_some(term)
     }
+}
+
+/// An epoch and the number of a record.
+fn position(words: &str) -> Option<End> {
+    let (epoch, seq) = words.split_once(' ')?;
+    Some(End { epoch: Epoch(epoch.parse().ok()?), seq: Seq(seq.parse().ok()?) })
 }
 
 /// `-` is none.
@@ -268,6 +285,7 @@ mod tests {
             boot: Some(boot.clone()),
             strict: true,
             promise: 1000,
+            members: End { epoch: Epoch(5), seq: Seq(41) },
             ..new.clone()
         };
         let nameless = Term { boot: Some(Boot { id: String::new(), ..boot }), ..used.clone() };

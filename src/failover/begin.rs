@@ -89,7 +89,7 @@ fn begin_epoch(
     persistence.log.sync().map_err(text)?;
     persistence.begun(epoch, first);
     // Before anything is acknowledged, it is durable what an acknowledgement means.
-    if !cluster.inbox.order(Input::Members(None)) {
+    if !cluster.inbox.order(Input::Members(None, Epoch(0))) {
         return Err("the file 'node' cannot be written".to_string());
     }
     if !engine.take_lead_of(epoch) {

@@ -147,7 +147,11 @@ impl<'e> Driver<'e> {
         match arrived.input {
             // One round confirms all reads that ran before it.
             Input::Confirm if self.is_confirming() => self.wants_round = true,
-            Input::Members(_) => self.members_changed(),
+            Input::Members(..) => self.members_changed(),
+            input @ Input::Acked(..) => {
+                self.look_at_members();
+                self.step(input);
+            }
             Input::Line(from, Message::Ask(ask)) => {
                 self.compare_data(from, &ask);
                 self.step(Input::Line(from, Message::Ask(ask)));

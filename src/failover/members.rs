@@ -2,6 +2,7 @@
 //! cluster's and not a node's. Only the leader takes them, and the reply waits for the record as for any other write.
 
 use super::commands::NO_CLUSTER;
+use crate::aof::record::Epoch;
 use crate::cluster::members::{Ack, Members, Reads, Voter};
 use crate::cluster::membership::{Change, Situation};
 use crate::cluster::message::Input;
@@ -184,7 +185,9 @@ impl Engine {
         let members = appended.ok_or_else(|| self.readonly())?;
         session.depend_on_write(members.seq);
         cluster.follow_policy(&members);
-        cluster.inbox.order(Input::Members(None));
+        // A node that loses power must not have forgotten who votes. An error shows at the gate.
+        let _ = persistence.log.sync();
+        cluster.inbox.order(Input::Members(None, Epoch(0)));
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 
 use super::driver::Driver;
 use crate::aof::log::LogError;
+use crate::aof::record::Epoch;
 use crate::clock::boot_millis;
 use crate::cluster::members::{Ack, Members};
 use crate::cluster::message::Input;
@@ -44,7 +45,16 @@ impl Driver<'_> {
         let epoch = self.cluster.epoch();
         if self.cluster.led() == epoch && self.reported != (epoch, level) {
             self.reported = (epoch, level);
+            self.look_at_members();
             self.step(Input::Acked(self.cluster.id, epoch, level));
+        }
+    }
+
+    /// A level may go beyond a members record that its writer has not reported yet. A majority is one of the newest.
+    pub(super) fn look_at_members(&mut self) {
+        let newest = self.persistence.members().map(|members| members.seq);
+        if newest != self.election.members_seq() {
+            self.members_changed();
         }
     }
 
@@ -63,7 +73,9 @@ impl Driver<'_> {
         }
         let voters = members.as_ref().map_or(0, |members| members.voters.len());
         self.cluster.set_alone(voters == 1);
-        self.step(Input::Members(members));
+        let start =
+            members.as_ref().and_then(|it| self.persistence.log.outline().epochs.of(it.seq));
+        self.step(Input::Members(members, start.map_or(Epoch(0), |start| start.epoch)));
     }
 
     /// A crash during PROMOTE FORCE leaves a node like this, and so does a log that was copied from elsewhere.

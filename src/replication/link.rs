@@ -17,7 +17,7 @@ use super::copy;
 use super::dial::{Purpose, connect_to};
 use super::incoming::{Incoming, Item, LinkError};
 use super::wire::{self, Ack, DECLINE, HANDOVER, Heartbeat};
-use crate::aof::record::Position;
+use crate::aof::record::{Epoch, Position};
 use crate::cluster::message::Input;
 use crate::cluster::shared::Cluster;
 use crate::cluster::state::{FollowTarget, LeaderAddr};
@@ -312,13 +312,14 @@ impl LeaderLink<'_> {
         self.engine.role.figures.lock().error = Some(text);
     }
 
-    /// Another members record may have come in. Before anything after it is acknowledged, it is durable what an
-    /// acknowledgement means.
+    /// Another members record may have come in. Before anything after it is acknowledged, it is durable, and so is what an
+    /// acknowledgement means: a node that lost power must not have forgotten who votes.
     fn follow_members(&self, known: &mut Option<Seq>) -> Result<(), LinkError> {
         let Some(cluster) = &self.engine.cluster else { return Ok(()) };
         let newest = self.persistence.log.members().map(|members| members.seq);
         if *known != newest {
-            if !cluster.inbox.order(Input::Members(None)) {
+            self.persistence.log.sync().map_err(LinkError::own)?;
+            if !cluster.inbox.order(Input::Members(None, Epoch(0))) {
                 return Err(LinkError::own("the file 'node' cannot be written"));
             }
             *known = newest;

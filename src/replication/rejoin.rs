@@ -14,7 +14,7 @@ use super::link::LeaderLink;
 use super::replacement::{self, Pending, Purpose};
 use super::truncate;
 use super::wire::{Answer, Elected, Request};
-use crate::aof::record::Position;
+use crate::aof::record::{Epoch, Position};
 use crate::cluster::message::Input;
 use crate::cluster::state::LeaderAddr;
 use crate::config::Id;
@@ -278,7 +278,7 @@ impl LeaderLink<'_> {
     fn history_changed(&self) {
         if let Some(cluster) = &self.engine.cluster {
             cluster.lower_commit(self.persistence.log.appended());
-            cluster.inbox.order(Input::Members(None));
+            cluster.inbox.order(Input::Members(None, Epoch(0)));
         }
     }
 

@@ -92,8 +92,12 @@ impl World {
         let unique = self.number();
         let node = &mut self.nodes[at];
         let epoch = node.process.as_ref().and_then(|process| process.leads).unwrap_or_default();
+        let is_durable = matches!(kind, RecordKind::Members(..));
         node.log.append(epoch, kind, unique);
         let seq = node.log.len();
+        if is_durable {
+            node.log.durable = seq;
+        }
         let crc = node.log.crc_at(seq).unwrap_or_default();
         let process = node.process.as_ref().map_or(0, |process| process.number);
         if node.fsync == Fsync::Always {

@@ -315,7 +315,10 @@ impl World {
             }
             _ => {}
         }
-        self.input(at, Input::Members(members));
+        let epoch = members
+            .as_ref()
+            .map_or(Epoch(0), |it| self.nodes[at].log.records[it.seq.0 as usize - 1].epoch);
+        self.input(at, Input::Members(members, epoch));
     }
 
     /// A weaker policy is committed and durable here: nothing more is promised.

@@ -139,7 +139,7 @@ fn no_schedule_of_faults_breaks_a_promise() {
 }
 
 /// Each rule, and the first run that notices when it is broken.
-const NOTICED: [(Mutant, u64); 24] = [
+const NOTICED: [(Mutant, u64); 25] = [
     (Mutant::OffsetWithoutEpoch, 145),
     (Mutant::CommitOfOldEpochs, 281),
     (Mutant::NoWaitAfterRestart, 170),
@@ -164,6 +164,7 @@ const NOTICED: [(Mutant, u64); 24] = [
     (Mutant::CommitFromBeat, 11),
     (Mutant::HeardByAddress, 11),
     (Mutant::TwoMembersChanges, 1678),
+    (Mutant::ForgetsWhoVotes, 880868),
 ];
 
 /// Chance hardly ever makes the schedules that the others need, or checks of every step would not see them. Unit tests

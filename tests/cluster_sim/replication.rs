@@ -252,6 +252,8 @@ impl World {
         let has_caught_up = link.catching_up.is_some_and(|end| len >= end);
         if has_caught_up {
             link.catching_up = None;
+        }
+        if has_caught_up || has_members {
             node.log.durable = len;
         }
         if has_members {

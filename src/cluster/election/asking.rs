@@ -76,6 +76,9 @@ impl Election {
         if !matches!(&self.state, State::Asking(asking) if asking.stage == Stage::Syncing) {
             return;
         }
+        if !self.reaches_members(&last) {
+            return; // It must not lead, and asks again later.
+        }
         let epoch = Epoch(self.term.epoch.max(last.epoch).0 + 1);
         if self.breaks(Mutant::NoPreVote) {
             return self.adopt(epoch, last, now, out);
@@ -164,11 +167,19 @@ impl Election {
     fn accepts(&self, ask: &Ask, end: &End) -> bool {
         let Some(hash) = ask.list else {
             let any_epoch = self.breaks(Mutant::OffsetWithoutEpoch);
-            return if any_epoch { ask.last.seq >= end.seq } else { ask.last >= *end };
+            let is_newer = if any_epoch { ask.last.seq >= end.seq } else { ask.last >= *end };
+            return is_newer && self.reaches_members(&ask.last);
         };
         // The first leader of a cluster gets the votes of nodes that have nothing to lose.
         let same_list = self.list.is_some_and(|list| list.hash == hash);
         same_list && self.members.is_none() && self.term.cluster.is_none() && end.seq == Seq(0)
+    }
+
+    /// True if a log with this end has the newest members record that this node has acknowledged, or one of a later epoch,
+    /// which was there before any later change was committed. A node that has forgotten records remembers that much: the
+    /// rule of all voters means those of the newest record.
+    fn reaches_members(&self, last: &End) -> bool {
+        *last >= self.term.members || self.breaks(Mutant::ForgetsWhoVotes)
     }
 
     fn give(&self, from: NodeId, ask: &Ask, yes: bool, out: &mut Vec<Output>) {

@@ -111,7 +111,7 @@ mod tests {
                 .iter()
                 .any(|output| matches!(output, Output::StepDown(_)))
         );
-        step(&mut node, T, Input::Members(None));
+        step(&mut node, T, Input::Members(None, Epoch(0)));
         let asks = |now: &Millis| step(&mut node, *now, Input::Tick).contains(&Output::Sync);
         assert_eq!(
             (T..20 * T).step_by(10).find(asks),

@@ -79,6 +79,8 @@ pub struct Election {
     term: Term,
     timing: Timing,
     members: Option<Members>,
+    /// Where that record stands.
+    members_at: End,
     list: Option<List>,
     state: State,
     /// About where the log ends.
@@ -110,10 +112,12 @@ impl Election {
         seed: u64,
     ) -> Election {
         let waits_until = now + timing.timeout.max(term.promise);
+        let term_members = term.members;
         let mut election = Election {
             term,
             timing,
             members,
+            members_at: term_members,
             list,
             state: State::Following(None),
             end: End::default(),
@@ -147,6 +151,11 @@ impl Election {
     /// The epoch that this node leads, from the moment in which the votes are in.
     pub fn leads(&self) -> Option<Epoch> {
         if let State::Leading(leading) = &self.state { Some(leading.epoch) } else { None }
+    }
+
+    /// The members record that is in force.
+    pub fn members_seq(&self) -> Option<Seq> {
+        self.members.as_ref().map(|members| members.seq)
     }
 
     /// True if this node belongs to this cluster.
@@ -206,15 +215,13 @@ impl Election {
                 self.step_down(now, Why::Void, out);
             }
             Input::Void(_) => {}
-            Input::Members(members) => self.members(members, out),
+            Input::Members(members, epoch) => self.members(members, epoch, out),
             Input::Linked(from, works) => {
                 if let State::Leading(leading) = &mut self.state {
                     leading.linked(from, works);
                 }
             }
-            Input::CaughtUp(epoch) if epoch == self.term.epoch => {
-                self.change_term(out, |term| term.memory = Memory::Whole);
-            }
+            Input::CaughtUp(epoch) if epoch == self.term.epoch => self.is_whole(out),
             Input::CaughtUp(_) => {}
             Input::Disk(is_bad) => {
                 self.disk_bad_since = is_bad.then(|| self.disk_bad_since.unwrap_or(now));
@@ -359,10 +366,8 @@ impl Election {
         if self.leads() != Some(epoch) {
             return;
         }
-        self.change_term(out, |term| {
-            term.led = epoch;
-            term.memory = Memory::Whole;
-        });
+        self.change_term(out, |term| term.led = epoch);
+        self.is_whole(out);
         self.lead_with(epoch, out, |leading| leading.first = Some(first));
     }
 
@@ -425,9 +430,23 @@ impl Election {
         }
     }
 
-    fn members(&mut self, members: Option<Members>, out: &mut Vec<Output>) {
+    /// This node has every record that it acknowledged in its cluster, or its leader does not count on them.
+    fn is_whole(&mut self, out: &mut Vec<Output>) {
+        let members = self.members_at;
+        self.change_term(out, |term| (term.memory, term.members) = (Memory::Whole, members));
+    }
+
+    fn members(&mut self, members: Option<Members>, epoch: Epoch, out: &mut Vec<Output>) {
+        let at = |members: &Members| End { epoch, seq: members.seq };
+        self.members_at = members.as_ref().map_or(End::default(), at);
         if let Some(members) = &members {
-            self.change_term(out, |term| (term.cluster, term.left) = (Some(members.cluster), None));
+            let at = self.members_at;
+            self.change_term(out, |term| {
+                (term.cluster, term.left) = (Some(members.cluster), None);
+                // A record that was given up was not committed. One that was forgotten may have been.
+                let forgets = term.memory == Memory::Recovering;
+                term.members = if forgets { at.max(term.members) } else { at };
+            });
             if let State::Leading(leading) = &mut self.state {
                 leading.members(members);
             }
@@ -597,14 +616,18 @@ mod tests {
             let mut node = node(mutant);
             let members = node.members.clone().expect("they are known");
             let voters = members.voters.into_iter().filter(|voter| voter.id != id(0)).collect();
-            step(&mut node, T, Input::Members(Some(Members { voters, ..members })));
+            step(&mut node, T, Input::Members(Some(Members { voters, ..members }), Epoch(1)));
             node
         };
         let mut node = without(None);
         let now = time_out(&mut node, T).or_else(|| time_out(&mut node, 4 * T)).expect("it asks");
         let epoch = Epoch(2);
         step(&mut node, now, Input::Synced(End { epoch: Epoch(1), seq: Seq(50) }));
-        assert_eq!(step(&mut node, now, give(Round::Pre, epoch)), [], "its own voice does not count");
+        assert_eq!(
+            step(&mut node, now, give(Round::Pre, epoch)),
+            [],
+            "its own voice does not count"
+        );
         let give = |from, round| {
             let (own, memory) = (Epoch(0), Memory::Whole);
             Input::Line(id(from), Message::Give { round, epoch, yes: true, own, memory })
@@ -621,6 +644,27 @@ mod tests {
         assert_eq!(step(&mut node, now + 1, Input::Tick)[0], Output::StepDown(Why::NoMember));
         let mut silent = without(Some(Mutant::RemovedNeverAsk));
         assert!((1..9).all(|start| time_out(&mut silent, start * 3 * T).is_none()));
+    }
+
+    /// The old record's voters agree, and one of them has forgotten that there is another voter.
+    #[test]
+    fn a_node_that_has_forgotten_records_knows_how_far_the_members_went() {
+        let votes = |mutant, seq| {
+            let mut node = node(mutant);
+            let members = Members { seq: Seq(60), ..node.members.clone().expect("they are known") };
+            step(&mut node, T, Input::Members(Some(members), Epoch(1)));
+            step(&mut node, T, Input::Copies);
+            // The copy begins with an older state.
+            let members = Members { seq: Seq(2), ..node.members.clone().expect("they are known") };
+            step(&mut node, T, Input::Members(Some(members), Epoch(1)));
+            step(&mut node, T, Input::Log(End { epoch: Epoch(1), seq: Seq(5) }));
+            let last = End { epoch: Epoch(1), seq: Seq(seq) };
+            let ask = Ask { round: Round::Pre, epoch: Epoch(2), last, list: None };
+            let answer = step(&mut node, 2 * T, Input::Line(id(1), Message::Ask(ask)));
+            matches!(answer[..], [Output::Send(_, Message::Give { yes: true, .. })])
+        };
+        assert!(votes(None, 60) && !votes(None, 59));
+        assert!(votes(Some(Mutant::ForgetsWhoVotes), 59));
     }
 
     #[test]
