@@ -17,6 +17,8 @@ STEPS ?= 1000000000
 SEED ?= 1
 # Rounds of each workload of the benchmark: make bench ROUNDS=3
 ROUNDS ?= 5
+# Number of a lab: make lab N=3
+N ?=
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -94,8 +96,9 @@ observe: release ## check metrics and status page with Prometheus, promtool and 
 	@if command -v python3 >/dev/null; then python3 scripts/observe.py $(ARGS); \
 	else echo "skipped: no python3 (apt-get install python3)"; fi
 
-lab: release ## show a crash, a torn log, a flipped bit and a full disk, in a minute (ARGS=--step)
-	@scripts/lab-durability.sh $(ARGS)
+lab: $(if $(N)$(ARGS),release) ## list the labs: crashes, lost writes, split brain, live; make lab N=3 runs one (ARGS=--step)
+	@if command -v python3 >/dev/null; then python3 scripts/lab.py $(N) $(ARGS); \
+	else echo "skipped: no python3 (apt-get install python3)"; fi
 
 cluster: release ## three nodes that elect their leader, and what to type (ARGS=--demo types it; ARGS=--by-hand)
 	@scripts/cluster.sh $(ARGS)

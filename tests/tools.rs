@@ -186,7 +186,7 @@ fn check_tells_what_is_there_and_changes_nothing() {
     fill(&running, 300..500);
     let said = succeeds(&["check", &dir]);
     assert!(said.contains("the state at record 301: 300 keys"), "{said}");
-    assert!(said.contains("records    302 to 501: 200 with 200 effects"), "{said}");
+    assert!(said.contains("records    302 to 501: 200, which change data 200 times"), "{said}");
     assert!(running.stop().success());
     let before = snapshot(&dir);
     assert!(succeeds(&["check", &dir]).contains("OK "));
@@ -364,7 +364,7 @@ fn a_record_of_members_is_shown_and_is_no_data() {
     assert!(line.starts_with(&format!("{last} 1 2")), "{line}");
     assert!(line.contains(" members 0000000000000007 ack=majority reads=index 3 a.example:8080="));
     assert!(!succeeds(&["log", &dir, "--key", "k1"]).contains("members"));
-    assert!(succeeds(&["check", &dir]).contains("with 3 effects"));
+    assert!(succeeds(&["check", &dir]).contains("which change data 3 times"));
 
     let exported = place.name("exported");
     succeeds(&["export", &dir, &exported]);

@@ -167,6 +167,15 @@ class Nodes:
                 return
         raise FailoverError(f"{node.name} does not start:\n{self.log_tails()}")
 
+    def add(self, name, known):
+        """Starts another node, which finds the cluster at a known address and does not vote."""
+        port = free_ports(1)[0]
+        node = Node(name, port, self.directory)
+        node.own.append(f"--cluster-nodes={known},127.0.0.1:{port}")
+        self.all.append(node)
+        self.start(node)
+        return node
+
     def fail(self, node, failure):
         """See `fail`."""
         fail(node, failure, self.network)

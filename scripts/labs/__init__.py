@@ -7,13 +7,15 @@ at the end it asks two questions and names the code that answers them. `scripts/
 # The number of a lab: its title, and its file.
 LABS = {
     1: ("kill -9 under each fsync policy", "kill"),
-    7: ("two nodes that vote, and three: which letters of CAP?", "cap"),
+    2: ("A write that the disk has only in part: a torn tail, and a full disk", "torn"),
+    3: ("A flipped bit, and the same bit in Redis", "flipped"),
+    7: ("Two nodes that vote, and three: which letters of CAP?", "cap"),
     8: ("ack leader: the writes that kill -9 of the leader costs", "lost"),
     9: ("ack majority: nothing is lost, and what that costs", "majority"),
-    10: ("a leader that stands still: an old read, and none", "stale"),
-    11: ("figure 8 of the Raft paper, with five nodes", "figure8"),
-    12: ("a link that comes and goes, with and without a pre-vote", "prevote"),
-    13: ("an OK before fsync, and a power cut", "forgotten"),
-    14: ("from one member to three, and a disk that is replaced", "members"),
-    17: ("a batch that sleeps through a failover", "asleep"),
+    10: ("A leader that stands still: an old read, and none", "stale"),
+    11: ("Figure 8 of the Raft paper, with five nodes", "figure8"),
+    12: ("A link that comes and goes, with and without a pre-vote", "prevote"),
+    13: ("An OK before fsync, and a power cut", "forgotten"),
+    14: ("From one member to three, and a disk that is replaced", "members"),
+    17: ("A batch that sleeps through a failover", "asleep"),
 }

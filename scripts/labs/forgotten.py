@@ -1,11 +1,12 @@
 """Lab 13: a follower acknowledges a record before its disk has it, and loses power. May it vote?"""
 
 import signal
+import time
 
-from failover.nodes import DEADLINE_SECONDS, wait_until
+from failover.nodes import wait_until
 from failover.power import cut_power
 from labs import simulator
-from labs.elected import TIMEOUT_MS, last_record, others, remember, wait_info
+from labs.elected import TIMEOUT_MS, last_record, others, remember
 from labs.paths import Paths
 
 LOOKS = 30
@@ -72,7 +73,6 @@ def fail_both(lab, nodes, leader, forgets):
 
 def leads_within(nodes):
     """True if one of them leads within a few timeouts."""
-    import time
     for _ in range(LOOKS):
         if any(node.info("replication").get("role") == "master" for node in nodes):
             return True

@@ -1,7 +1,6 @@
 """What a lab may do: say, predict, start servers, type, show, expect, and ask."""
 
 import contextlib
-import os
 import re
 import subprocess
 import textwrap
@@ -104,12 +103,14 @@ class Lab:
 
     # --- servers and programs ------------------------------------------------------------------------------------
 
-    def server(self, name, *options, environment=None):
-        """A server with these options, started."""
-        server = Server(self, name, options, environment)
+    def server(self, name, *options, environment=None, directory=None, start=True):
+        """A server with these options, started unless `start` is False. Its files are in a new directory, which is in
+        the lab's directory or in another one."""
+        server = Server(self, name, options, environment, directory)
         self.servers.append(server)
         self.resources.callback(server.end)
-        server.start()
+        if start:
+            server.start()
         return server
 
     def nodes(self, *options, names="ABC", network=None):
@@ -137,14 +138,15 @@ class Lab:
     def run(self, *words, only=None, lines_max=20):
         """Runs `kvstore` with these words and shows what it prints. Returns the finished process."""
         self.command(" ".join(["kvstore", *words]))
-        done = subprocess.run([self.binary, *words], cwd=self.directory, capture_output=True, text=True,
-                              errors="replace", timeout=COMMAND_SECONDS_MAX, check=False)
-        self.show(done.stdout + done.stderr, only, lines_max)
+        done = subprocess.run([self.binary, *words], cwd=self.directory, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, errors="replace", timeout=COMMAND_SECONDS_MAX,
+                              check=False)
+        self.show(done.stdout, only, lines_max)
         return done
 
-    def path(self, *names):
-        """A path below the lab's directory."""
-        return os.path.join(self.directory, *names)
+    def check(self, server, *switches):
+        """Runs `kvstore check` on a server's directory. Returns True if a server would start with it."""
+        return self.run("check", server.data, *switches).returncode == 0
 
     def log_tails(self):
         """The ends of the servers' logs, for a failure's report."""

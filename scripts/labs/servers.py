@@ -38,11 +38,12 @@ class Conversation:
 class Server(Node):
     """A server with a port and a directory of its own. `lab.server` makes and starts one."""
 
-    def __init__(self, lab, name, options, environment):
-        super().__init__(name, free_ports(1)[0], lab.directory)
+    def __init__(self, lab, name, options, environment, directory):
+        super().__init__(name, free_ports(1)[0], directory or lab.directory)
         self.lab = lab
         self.options = list(options)
         self.environment = environment or {}
+        self.started_at = 0
 
     @property
     def address(self):
@@ -64,12 +65,19 @@ class Server(Node):
     def try_start(self, *options):
         """As `start`, but returns False if the server ends instead."""
         self.options = list(options) or self.options
+        self.started_at = os.path.getsize(self.log()) if os.path.exists(self.log()) else 0
         argv = [f"--port={self.port}", "--metrics-port=0", f"--dir={self.data}", *self.options]
         super().start([self.lab.binary, "serve", *argv])
         self.lab.command(" ".join(["kvstore serve", f"--port={self.port}", f"--dir={self.data}", *self.options]))
         self.lab.say(f"  {self.name} is process {self.process.pid}")
         wait_until(lambda: self.ask("PING") == "PONG" or self.process.poll() is not None, f"{self.name} serves")
         return self.process.poll() is None
+
+    def said(self):
+        """What it has logged since it was started last."""
+        with open(self.log(), encoding="utf-8", errors="replace") as log:
+            log.seek(self.started_at)
+            return log.read()
 
     def signal(self, number):
         """As `Node.signal`, and shows it."""

@@ -94,7 +94,8 @@ fn report(dir: &Path) -> Result<(), Error> {
     }
     if let Some((seq, epoch, time)) = seen.first {
         let (last, last_epoch, last_time) = seen.last;
-        say(format!("records    {seq} to {last}: {} with {} effects", seen.records, seen.effects))?;
+        let Seen { records, effects, .. } = seen;
+        say(format!("records    {seq} to {last}: {records}, which change data {effects} times"))?;
         say(format!("epochs     {} to {}", epoch.0, last_epoch.0))?;
         say(format!("time       {} to {}", time.utc(), last_time.utc()))?;
     }
