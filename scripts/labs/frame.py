@@ -5,7 +5,7 @@ import re
 import subprocess
 import textwrap
 
-from failover.nodes import Nodes
+from failover.nodes import Nodes, wait_until
 from labs.servers import Conversation, Server
 
 WIDTH = 100
@@ -98,7 +98,7 @@ class Lab:
         others = first if others is None else others
         for line in text.splitlines():
             print(textwrap.fill(line, WIDTH, initial_indent=first, subsequent_indent=others, break_on_hyphens=False,
-                                drop_whitespace=True, replace_whitespace=False), flush=True)
+                                break_long_words=False, replace_whitespace=False), flush=True)
             first = others
 
     # --- servers and programs ------------------------------------------------------------------------------------
@@ -123,10 +123,23 @@ class Lab:
 
     def type(self, node, line, only=None):
         """Types a line on the connection to a node and shows the answer, or its lines that match; returns all of it."""
-        self._print(line, f"    {node.name}> ", "       ")
         answer = self.quietly(node, line)
-        self.show(answer, only)
+        self._shown(node, line, answer, only)
         return answer
+
+    def type_until(self, node, line, pattern, only=None):
+        """As `type`, again and again until the answer matches; shows the last answer."""
+        def answers():
+            answer = self.quietly(node, line)
+            return answer if re.search(pattern, answer, re.M) else None
+
+        answer = wait_until(answers, f"{node.name} answers {line} with {pattern}")
+        self._shown(node, line, answer, only)
+        return answer
+
+    def _shown(self, node, line, answer, only):
+        self._print(line, f"    {node.name}> ", "       ")
+        self.show(answer, only)
 
     def quietly(self, node, line):
         """As `type`, but shows nothing."""

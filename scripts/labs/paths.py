@@ -1,9 +1,10 @@
-"""A network whose paths can be cut one by one, or held at a certain record.
+"""A network whose paths can be cut one by one, slowed down, or held at a certain record.
 
 A node dials another one for two purposes: `peer` connections carry messages about who leads, and a `link` carries the
 log, from the node that is dialled to the one that dials. Each has its own path.
 """
 
+import asyncio
 import re
 
 from failover.network import Network
@@ -18,6 +19,7 @@ class Paths(Network):
         super().__init__(ports)
         self.cut_paths = set()
         self.holds = {}
+        self.link_delay_seconds = 0
 
     def keys(self):
         """See `Network.keys`."""
@@ -61,7 +63,8 @@ class Paths(Network):
         def change():
             self.cut_paths.clear()
             self.holds.clear()
-    
+            self.link_delay_seconds = 0
+
         self._change(change)
         super().heal()
 
@@ -75,6 +78,8 @@ class Paths(Network):
 
     async def forward(self, key, data, writer, answers):
         """See `Network.forward`."""
+        if key[0] == "link" and self.link_delay_seconds:
+            await asyncio.sleep(self.link_delay_seconds)
         pattern = self.holds.get(key) if answers else None
         if pattern and (found := pattern.search(data)):
             await super().forward(key, data[:found.start()], writer, answers)

@@ -6,7 +6,7 @@
 //! | `check` | base and segments, as recovery does | nothing; with `--repair`, cuts | yes; `--repair` no |
 //! | `log` | the same, record by record | lines for people | yes |
 //! | `export` | the same, up to a point | one file for Redis | yes |
-//! | `import` | append-only files of Redis | a new directory | the directory is new |
+//! | `import` | `dump.rdb` and append-only files of Redis | a new directory | the directory is new |
 //! | `recover` | as `export` | a new directory | yes |
 //!
 //! The tools read through the log's scanner and recovery, so they never disagree with the server about
@@ -45,7 +45,7 @@ kvstore [serve] [OPTION]...                 the server
 kvstore check DIR [--repair]                is this data intact? --repair keeps what is
 kvstore log DIR [--key K] [--follow] ...    the history, readable
 kvstore export DIR FILE [--until POINT]     one file that Redis loads
-kvstore import FILE... DIR                  the reverse
+kvstore import SOURCE... DIR                the reverse, of dump.rdb and appendonlydir too
 kvstore recover DIR NEWDIR --until POINT    the data as it was at a record or a time
 kvstore cluster HOST:PORT [--watch]         who leads, who follows, who is missing
 Each tool explains itself: kvstore check --help. Here is the server's help.

@@ -66,6 +66,7 @@ pub use kind::Kind;
 use kind::Value;
 pub use limits::{ClientClass, OutputLimit};
 use limits::{OutputLimits, change_limits, show_limits};
+pub use quoting::split_words;
 pub use settings::{Id, SETTINGS, Setting};
 use settings::{find, nearest};
 pub use snapshot::ConfigSnapshot;

@@ -260,9 +260,14 @@ impl Engine {
             began: session.probe.stopwatch,
             unsettled: std::mem::take(&mut session.probe.unsettled),
         });
-        persistence.log.work.notify();
+        // Among nodes that elect their leader, a batch may wait for the others alone: then no sync frees it.
+        if self.cluster.is_none() || persistence.promised() < session.parked_until {
+            persistence.log.work.notify();
+        }
         // Its confirmation may have come just before it was parked.
-        self.release_parked_of_cluster();
+        if needs.is_none_or(|needs| self.judge(persistence, &needs) != Verdict::Wait) {
+            self.release_parked_of_cluster();
+        }
         Ok(())
     }
 
