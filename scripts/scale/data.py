@@ -8,7 +8,7 @@ KEYS = 300
 WORK = [
     (("SET", "name", "Ada", "EX", "100"), "OK"),
     (("GET", "name"), "Ada"),
-    (("TTL", "name"), 100),
+    (("PERSIST", "name"), 1),
     (("INCRBY", "visits", "7"), 7),
     (("APPEND", "name", "!"), 4),
     (("MSET", "one", "1", "two", "2", "three", "3"), "OK"),

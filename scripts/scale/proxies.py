@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from failover import FailoverError
+from failover.client import Client
 from failover.nodes import free_ports, wait_until
 
 HAPROXY_CFG = Path(__file__).resolve().parent.parent / "package/haproxy.cfg"
@@ -31,9 +32,9 @@ class Proxy:
     """A running program with a configuration file."""
 
     def __init__(self, lab, name, text, words, ports):
-        path = lab.path(f"{name}.conf")
+        path = os.path.join(lab.directory, f"{name}.conf")
         Path(path).write_text(text, encoding="ascii")
-        self.name, self.log = name, lab.path(f"{name}.log")
+        self.name, self.log = name, os.path.join(lab.directory, f"{name}.log")
         words = [word.replace("CONF", path) for word in words]
         lab.command(" ".join([name, *words]))
         with open(self.log, "wb") as log:
@@ -59,7 +60,18 @@ def haproxy(lab, nodes):
         ports |= {place: node.port, place + 1: node.status_port}
     text = re.sub(r"\b(6379|6380|808[0-5])\b", lambda found: str(ports[int(found[0])]), text)
     Proxy(lab, "haproxy", text, ["-db", "-f", "CONF"], (leader, reads))
+    # Before its first checks, haproxy takes all nodes for leaders.
+    wait_until(lambda: all(leads(leader) for _ in range(2 * len(nodes.all))), "haproxy knows the leader")
     return leader, reads
+
+
+def leads(port):
+    """True if a connection to this port gets to a leader."""
+    try:
+        with Client(port, 2.0) as client:
+            return client.ask("ROLE")[0] == "master"
+    except (OSError, TypeError):
+        return False
 
 
 def nutcracker(lab, servers):
@@ -68,13 +80,13 @@ def nutcracker(lab, servers):
     text = f"""kvstore:
   listen: 127.0.0.1:{port}
   redis: true
-  hash: fnv1a_64
+  hash: murmur
   hash_tag: "{{}}"
   distribution: ketama
   timeout: 2000
   servers:
-""" + "".join(f"   - 127.0.0.1:{server.port}:1 {server.name}\n" for server in servers)
-    words = ["-c", "CONF", "-o", lab.path("nutcracker.out"), "-a", "127.0.0.1", "-s", str(stats),
-             "-p", lab.path("nutcracker.pid")]
+""" + "".join(f"   - 127.0.0.1:{server.port}:1 server-{server.name}\n" for server in servers)
+    words = ["-c", "CONF", "-o", "nutcracker.out", "-a", "127.0.0.1", "-s", str(stats),
+             "-p", "nutcracker.pid"]
     Proxy(lab, "nutcracker", text, words, (port,))
     return port

@@ -25,7 +25,7 @@ def run(lab):
     writer = Writer(port)
     for _ in range(CRASHES):
         lab.part("kill -9 of the leader")
-        lab.predict("writes stop for about a second and a half: the others notice, elect one of them, and haproxy notices. "
+        lab.predict("writes stop for one to two seconds: the others notice, elect one of them, and haproxy notices. "
                     "A write that was on its way may be in doubt. All with an OK are there.")
         leader = remember(nodes)
         writer.write(WRITES)
