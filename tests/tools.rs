@@ -163,6 +163,7 @@ fn help_usage_and_exit_codes() {
         assert!(refuses(&[name, "a", "b", "--frobnicate"], 2).contains("--frobnicate"));
     }
     refuses(&["check", "a", "b"], 2);
+    assert!(refuses(&["completions", "tcsh"], 2).contains("tcsh: not bash, zsh or fish"));
     refuses(&["log", "a", "--from", "x"], 2);
     refuses(&["log", "a", "--from"], 2);
     refuses(&["recover", "a", "b"], 2);

@@ -20,5 +20,7 @@ LABS = {
     12: ("A link that comes and goes, with and without a pre-vote", "prevote"),
     13: ("An OK before fsync, and a power cut", "forgotten"),
     14: ("From one member to three, and a disk that is replaced", "members"),
+    15: ("Compaction under a write load, with a follower", "compaction"),
+    16: ("Clocks that differ by an hour, and keys that expire", "clocks"),
     17: ("A batch that sleeps through a failover", "asleep"),
 }

@@ -1,5 +1,5 @@
-//! Tools for a data directory, without a server: inspect it, repair it, copy it. And one for a cluster, `cluster`, which
-//! asks its nodes.
+//! Tools for a data directory, without a server: inspect it, repair it, copy it. One for a cluster, `cluster`, which asks
+//! its nodes. And two that print what the tables know, `completions` and `man`.
 //!
 //! | tool | reads | writes | while a server runs |
 //! |---|---|---|---|
@@ -18,9 +18,11 @@
 mod arguments;
 mod check;
 mod cluster;
+mod completions;
 mod export;
 mod follow;
 mod import;
+mod man;
 mod point;
 mod printer;
 mod recover;
@@ -48,6 +50,8 @@ kvstore export DIR FILE [--until POINT]     one file that Redis loads
 kvstore import SOURCE... DIR                the reverse, of dump.rdb and appendonlydir too
 kvstore recover DIR NEWDIR --until POINT    the data as it was at a record or a time
 kvstore cluster HOST:PORT [--watch]         who leads, who follows, who is missing
+kvstore completions bash|zsh|fish           what your shell completes after Tab
+kvstore man                                 all of this as a manual page
 Each tool explains itself: kvstore check --help. Here is the server's help.
 
 ";
@@ -65,8 +69,16 @@ pub struct Tool {
     run: fn(&Arguments) -> Result<(), Error>,
 }
 
-static TOOLS: [Tool; 6] =
-    [check::TOOL, show::TOOL, export::TOOL, import::TOOL, recover::TOOL, cluster::TOOL];
+static TOOLS: [Tool; 8] = [
+    check::TOOL,
+    show::TOOL,
+    export::TOOL,
+    import::TOOL,
+    recover::TOOL,
+    cluster::TOOL,
+    completions::TOOL,
+    man::TOOL,
+];
 
 /// The reason why a tool does not end with exit code 0.
 #[derive(Debug)]

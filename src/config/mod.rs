@@ -61,7 +61,7 @@ use crate::pubsub::glob::Pattern;
 pub use cluster::{Address, ClusterSettings};
 pub use error::ConfigError;
 pub(crate) use error::not_set;
-pub use help::{help, wrap};
+pub use help::{OPENING, description, help, wrap};
 pub use kind::Kind;
 use kind::Value;
 pub use limits::{ClientClass, OutputLimit};
