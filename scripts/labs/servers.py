@@ -73,6 +73,10 @@ class Server(Node):
         wait_until(lambda: self.ask("PING") == "PONG" or self.process.poll() is not None, f"{self.name} serves")
         return self.process.poll() is None
 
+    def wait_for_link(self):
+        """Waits until it, a follower, is connected to its leader."""
+        wait_until(lambda: self.info("replication").get("master_link_status") == "up", f"{self.name} is connected")
+
     def said(self):
         """What it has logged since it was started last."""
         with open(self.log(), encoding="utf-8", errors="replace") as log:
