@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help run release test check lint scripts-check diff fuzz soak crash chaos sim clients observe lab \
-    cluster sentinel bench bench-quick size install package-check clean
+    scale cluster sentinel bench bench-quick size install package-check clean
 
 # Options for the program that a target runs: make run ARGS='--port 7000 --loglevel debug'
 ARGS ?=
@@ -106,6 +106,10 @@ observe: release ## check metrics and status page with Prometheus, promtool and 
 
 lab: $(if $(N)$(ARGS),release) ## list the labs: crashes, lost writes, split brain, live; make lab N=3 runs one (ARGS=--step)
 	@if command -v python3 >/dev/null; then python3 scripts/lab.py $(N) $(ARGS); \
+	else echo "skipped: no python3 (apt-get install python3)"; fi
+
+scale: release ## more reads, more data, more safety: followers, nutcracker, haproxy, tried (ARGS='reads --stay')
+	@if command -v python3 >/dev/null; then python3 scripts/scale.py $(ARGS); \
 	else echo "skipped: no python3 (apt-get install python3)"; fi
 
 cluster: release ## three nodes that elect their leader, and what to type (ARGS=--demo types it; ARGS=--by-hand)

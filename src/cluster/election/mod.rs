@@ -199,7 +199,7 @@ impl Election {
                 self.step_down(now, Why::Void, out);
             }
             Input::Void(_) => {}
-            Input::Members(members) => self.members(members, out),
+            Input::Members(members) => self.members(now, members, out),
             Input::Linked(from, works) => {
                 if let State::Leading(leading) = &mut self.state {
                     leading.linked(from, works);
@@ -407,11 +407,11 @@ impl Election {
         }
     }
 
-    fn members(&mut self, members: Option<Members>, out: &mut Vec<Output>) {
+    fn members(&mut self, now: Millis, members: Option<Members>, out: &mut Vec<Output>) {
         if let Some(members) = &members {
             self.change_term(out, |term| term.cluster = Some(members.cluster));
             if let State::Leading(leading) = &mut self.state {
-                leading.members(members);
+                leading.members(members, now);
             }
         }
         self.members = members;
@@ -499,6 +499,39 @@ mod tests {
         let outputs = step(&mut node, now + 5, Input::Line(id(2), heard));
         assert_eq!(outputs, [Output::Fence(now + T * 9 / 10), Output::Confirmed(1)]);
         assert_eq!(step(&mut node, now + T + 10, Input::Tick)[0], Output::StepDown(Why::NoQuorum));
+    }
+
+    /// A leader alone adds a voter whose link works already. It has had no time to hear it, and no reason to doubt the link.
+    #[test]
+    fn a_voter_that_is_added_does_not_depose_its_leader() {
+        let mut node = node(None);
+        let of = |count: u8| Members {
+            voters: (0..count)
+                .map(|number| Voter { id: id(number), address: String::new() })
+                .collect(),
+            ..node.members.clone().expect("it has members")
+        };
+        let [alone, two] = [1, 2].map(of);
+        let now = time_out(&mut node, T).expect("it asks");
+        let epoch = win(&mut node, now, 50);
+        step(&mut node, now, Input::Members(Some(alone)));
+        step(&mut node, now, Input::Linked(id(1), true));
+        let added = now + 2 * T;
+        (now..added).step_by(20).for_each(|now| _ = step(&mut node, now, Input::Tick));
+        step(&mut node, added, Input::Members(Some(two)));
+        for now in (added..added + 8 * T).step_by(20) {
+            step(&mut node, now, Input::Tick);
+            let round = node.rounds_begun();
+            let heard = Message::Heard { epoch, round, promised: T, own: epoch };
+            step(&mut node, now + 5, Input::Line(id(1), heard));
+        }
+        assert_eq!(node.leads(), Some(epoch));
+        let stays = step(&mut node, added + 10 * T, Input::Tick);
+        assert_eq!(
+            stays[0],
+            Output::StepDown(Why::NoQuorum),
+            "a voter that falls silent is missed"
+        );
     }
 
     #[test]
