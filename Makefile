@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help run release test check lint scripts-check diff fuzz soak crash chaos sim clients apps observe lab \
-    cluster sentinel bench bench-quick size clean
+    scale cluster sentinel bench bench-quick size install package-check clean
 
 # Options for the program that a target runs: make run ARGS='--port 7000 --loglevel debug'
 ARGS ?=
@@ -17,6 +17,13 @@ STEPS ?= 1000000000
 SEED ?= 1
 # Rounds of each workload of the benchmark: make bench ROUNDS=3
 ROUNDS ?= 5
+# Where `make install` puts things; DESTDIR stands before all paths, for the makers of packages.
+PREFIX ?= /usr/local
+DESTDIR ?=
+ROOT = $(DESTDIR)$(PREFIX)
+# The program to install, if not the one that is built from here.
+KVSTORE ?=
+PROGRAM = $(or $(KVSTORE),target/release/kvstore)
 # Number of a lab: make lab N=3
 N ?=
 
@@ -44,7 +51,8 @@ lint:
 
 scripts-check:
 	@if command -v shellcheck >/dev/null; then \
-	    echo "shellcheck .ci/run scripts/*.sh"; shellcheck .ci/run scripts/*.sh; \
+	    echo "shellcheck .ci/run scripts/*.sh scripts/package/*.sh"; \
+	    shellcheck .ci/run scripts/*.sh scripts/package/*.sh; \
 	else \
 	    echo "skipped shellcheck: not installed (apt-get install shellcheck)"; \
 	fi
@@ -104,6 +112,10 @@ lab: $(if $(N)$(ARGS),release) ## list the labs: crashes, lost writes, split bra
 	@if command -v python3 >/dev/null; then python3 scripts/lab.py $(N) $(ARGS); \
 	else echo "skipped: no python3 (apt-get install python3)"; fi
 
+scale: release ## more reads, more data, more safety: followers, nutcracker, haproxy, tried (ARGS='reads --stay')
+	@if command -v python3 >/dev/null; then python3 scripts/scale.py $(ARGS); \
+	else echo "skipped: no python3 (apt-get install python3)"; fi
+
 cluster: release ## three nodes that elect their leader, and what to type (ARGS=--demo types it; ARGS=--by-hand)
 	@scripts/cluster.sh $(ARGS)
 
@@ -118,6 +130,22 @@ bench-quick: release ## smoke run of the benchmark; the figures mean nothing
 
 size: ## lines of code by block and folder (ARGS=--circles, --longest)
 	@python3 scripts/house.py $(ARGS)
+
+install: $(if $(KVSTORE),,release) ## program, manual page, completions, systemd unit (PREFIX=/usr/local DESTDIR=)
+	install -D -m 755 $(PROGRAM) $(ROOT)/bin/kvstore
+	install -d $(ROOT)/share/man/man1 $(ROOT)/share/bash-completion/completions \
+	    $(ROOT)/share/zsh/site-functions $(ROOT)/share/fish/vendor_completions.d $(ROOT)/lib/systemd/system
+	$(PROGRAM) man >$(ROOT)/share/man/man1/kvstore.1
+	$(PROGRAM) completions bash >$(ROOT)/share/bash-completion/completions/kvstore
+	$(PROGRAM) completions zsh >$(ROOT)/share/zsh/site-functions/_kvstore
+	$(PROGRAM) completions fish >$(ROOT)/share/fish/vendor_completions.d/kvstore.fish
+	sed 's|/usr/local/bin/|$(PREFIX)/bin/|' scripts/package/kvstore.service \
+	    >$(ROOT)/lib/systemd/system/kvstore.service
+	[ -e $(DESTDIR)/etc/kvstore/kvstore.conf ] || \
+	    install -D -m 644 scripts/package/kvstore.conf $(DESTDIR)/etc/kvstore/kvstore.conf
+
+package-check: release ## check the manual page, completions, the systemd unit, an installation, TLS in front
+	@scripts/package/check.sh
 
 clean: ## remove target/; the server's data stays
 	cargo clean

@@ -62,8 +62,10 @@ follows() { awaits "$1" 'ROLE' '^4\) connected$' '^[134]'; }
 
 who_leads() {
     title "1. Each node knows who leads; two of the three votes were needed"
-    types "$leader" 'ROLE' '^1\) master$' '^1'
-    follows "$second"
+    types "$leader" 'ROLE' '^1\) master$'
+    explain_leaders_role
+    awaits "$second" 'ROLE' '^4\) connected$'
+    explain_followers_role
     types "$second" 'INFO cluster' "^kvstore_cluster_leader:127.0.0.1:${port[$leader]}$" '^kvstore_'
 }
 
@@ -74,6 +76,7 @@ writing() {
     types "$leader" 'SET name Ada' '^OK$'
     types "$leader" 'LASTSEQ' '.*:.*'
     token=${answer:-TOKEN}
+    explain_token
     types "$second" 'SET name Bea' "^READONLY .* The leader is 127.0.0.1:${port[$leader]}$"
     say "    LASTSEQ gives a token of the write; WAITSEQ waits until this follower has it:"
     types "$second" "WAITSEQ $token 5000" '^OK$'
@@ -144,8 +147,6 @@ for offset in 0 1 2; do
 done
 await_leader A B C
 at_start="$leader $second $third"
-for name in A B C; do
-    say "$name: telnet 127.0.0.1 ${port[$name]}   process ${pid[$name]}, http://127.0.0.1:$((${port[$name]} + 1000))/"
-done
-say "Data, logs and configuration: $work" "$leader leads."
+introduce A B C
+say "$leader leads."
 finish

@@ -40,6 +40,30 @@ fail() {
     failed=$((failed + 1))
 }
 
+# The parts of answers that have no names.
+explain_leaders_role() {
+    say "    1) the role, 2) the number of the last record, 3) for each follower: host, port, last record it confirmed."
+}
+
+explain_followers_role() {
+    say "    1) the role, 2) and 3) the leader's host and port, 4) the state of the link, 5) the number of the last record."
+}
+
+explain_token() {
+    say "    This token of the write is EPOCH.CHECKSUM:RECORD. The checksum is that of the epoch's first record. It tells" \
+        "    this epoch from one with the same number on a node that was led otherwise."
+}
+
+# introduce NAME…: says where the nodes are.
+introduce() {
+    local name
+    for name in "$@"; do
+        say "$name: telnet 127.0.0.1 ${port[$name]}   process ${pid[$name]}, http://127.0.0.1:$((${port[$name]} + 1000))/"
+    done
+    say "Data, logs and configuration: $work"
+    if [ "$mode" = demo ]; then say "All of this is gone when the demo ends, in a moment. Without --demo it stays until Ctrl-C."; fi
+}
+
 # --- nodes -----------------------------------------------------------------------------------------
 
 is_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }

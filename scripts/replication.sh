@@ -34,6 +34,7 @@ replication() {
     types B 'GET name' '^Ada$'
     types C 'SET name Bea' "^READONLY .* The leader is 127.0.0.1:${port[A]}$"
     types A 'ROLE' '^1\) master$'
+    explain_leaders_role
 }
 
 lag() {
@@ -60,6 +61,7 @@ read_your_writes() {
     types A 'SET cart full' '^OK$'
     types A 'LASTSEQ' '.*:.*'
     token=${answer:-TOKEN}
+    explain_token
     types C 'GET cart' '^\(nil\)$'
     types C "WAITSEQ $token 200" '^STALE .*'
     does go B
@@ -76,6 +78,7 @@ handover() {
     types B 'CONFIG REWRITE' '^OK$'
     types B 'SET name Bea' '^OK$'
     awaits A 'ROLE' '^4\) connected$'
+    explain_followers_role
     types A 'SET name Ada' "^READONLY .* The leader is 127.0.0.1:${port[B]}$"
     types C "$(follow B)" '^OK$'
     awaits C 'GET name' '^Bea$'
@@ -111,8 +114,5 @@ first=$(free_ports 8080 3)
 new_node A "$first" 32
 new_node B $((first + 1)) 33 "replicaof 127.0.0.1 $first"
 new_node C $((first + 2)) 36 "replicaof 127.0.0.1 $first"
-for name in A B C; do
-    say "$name: telnet 127.0.0.1 ${port[$name]}   process ${pid[$name]}, http://127.0.0.1:$((${port[$name]} + 1000))/"
-done
-say "Data, logs and configuration: $work"
+introduce A B C
 finish

@@ -26,6 +26,12 @@ tour() {
     coming_back
 }
 
+explain_events() {
+    say "    +sdown (subjectively down): one Sentinel has had no answer for $DOWN_AFTER_MS ms. +odown (objectively down): as" \
+        "    many as the quorum, two, think so. Then they vote for one among them (+vote-for-leader) that carries out the" \
+        "    failover: it selects a follower, promotes it, and tells all where the master is now (+switch-master)."
+}
+
 before() {
     title "1. Three Sentinels, two of which must agree, know the leader and its followers"
     asks_sentinel 'SENTINEL GET-MASTER-ADDR-BY-NAME kv' "^${port[A]}$"
@@ -38,7 +44,9 @@ failover() {
     title "2. kill -9 of the leader: after $DOWN_AFTER_MS ms without an answer it counts as dead"
     does kill A
     if [ "$mode" = guide ]; then
-        say "    Look at the logs: +sdown, +vote-for-leader, +odown, +switch-master. Then, again and again:"
+        say "    Look at the logs for these events:"
+        explain_events
+        say "    Meanwhile, again and again:"
         asks_sentinel 'SENTINEL GET-MASTER-ADDR-BY-NAME kv' "${port[B]} or ${port[C]}"
         say "    Say it is B: it takes writes, and C follows it."
         types B 'GET name' '^Ada$'
@@ -50,9 +58,11 @@ failover() {
     new=$(first_write) || { fail "no node takes writes"; return 0; }
     say "    first write after $(($(date +%s%N) / 1000000 - killed_ms)) ms, to $new; what S1 to S3 said:"
     timeline "$killed_ms"
+    explain_events
     other=$([ "$new" = B ] && echo C || echo B)
     types "$new" 'GET name' '^Ada$'
     awaits "$other" 'ROLE' "^3\) ${port[$new]}$"
+    explain_followers_role
     awaits "$other" 'ROLE' '^4\) connected$' '^4'
     types "$new" 'SET name Bea' '^OK$'
     leader=$new
@@ -156,10 +166,8 @@ new_node B $((first + 1)) 33 "replicaof 127.0.0.1 $first"
 new_node C $((first + 2)) 36 "replicaof 127.0.0.1 $first"
 first=$(free_ports 26380 3)
 for number in 1 2 3; do new_sentinel "S$number" $((first + number - 1)); done
-for name in A B C; do
-    say "$name: telnet 127.0.0.1 ${port[$name]}   process ${pid[$name]}"
-done
-say "S1, S2, S3: redis-cli -p ${port[S1]}, ${port[S2]}, ${port[S3]}" "Data, logs and configuration: $work" \
+introduce A B C
+say "S1, S2, S3: redis-cli -p ${port[S1]}, ${port[S2]}, ${port[S3]}" \
     "Waiting until the Sentinels have found each other …"
 wait_known
 finish

@@ -48,7 +48,7 @@
 //! Reference, to be read when needed: [`commands::extra`] rare commands · [`memory`] the limit and eviction ·
 //! [`metrics`] counters and histograms · [`observe`] INFO, `/metrics`, SLOWLOG, TRACE, MONITOR · [`admin`] commands
 //! about the server · [`config`] settings · [`cli`] tools for a data directory · [`client`] the client library,
-//! which imports nothing of the server.
+//! which imports nothing of the server · [`rdb`] Redis's binary form, for DUMP and for `kvstore import`.
 //!
 //! Leaves, which any module may import: [`clock`], [`digits`], [`error`], [`file_error`], [`loading`],
 //! [`lock`], [`random`], [`rarely`], [`replace`], [`resp`], [`shutdown`], [`signal`].
@@ -185,6 +185,8 @@ pub mod pubsub;
 pub mod random;
 #[cfg(feature = "server")]
 pub mod rarely;
+#[cfg(feature = "server")]
+pub mod rdb;
 #[cfg(feature = "server")]
 pub mod replace;
 #[cfg(feature = "server")]

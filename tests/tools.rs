@@ -163,6 +163,7 @@ fn help_usage_and_exit_codes() {
         assert!(refuses(&[name, "a", "b", "--frobnicate"], 2).contains("--frobnicate"));
     }
     refuses(&["check", "a", "b"], 2);
+    assert!(refuses(&["completions", "tcsh"], 2).contains("tcsh: not bash, zsh or fish"));
     refuses(&["log", "a", "--from", "x"], 2);
     refuses(&["log", "a", "--from"], 2);
     refuses(&["recover", "a", "b"], 2);
@@ -577,7 +578,7 @@ fn import_names_what_it_cannot_take_and_makes_nothing() {
         (
             "*3\r\n$5\r\nLPUSH\r\n$1\r\nl\r\n$1\r\nx\r\n",
             27,
-            "\"LPUSH\" \"l\" \"x\": ERR unknown command",
+            "\"LPUSH\" \"l\" \"x\": \"l\" is a list; --skip-other-types leaves it out",
         ),
         ("*1\r\n$4\r\nPING\r\n", 27, "\"PING\": a command that changes no data"),
         ("*3\r\n$6\r\nINCRBY\r\n$1\r\nk\r\n$1\r\n1\r\n", 27, "not an integer"),
@@ -585,7 +586,8 @@ fn import_names_what_it_cannot_take_and_makes_nothing() {
         ("*3\r\n$3\r\nSET\r\n$1\r\nk", 27, "ends within"),
         ("set k v\r\n", 27, "no command in RESP form"),
         ("*0\r\n", 27, "no command in RESP form"),
-        ("REDIS0010\u{fa}", 27, "RDB preamble"),
+        ("*2\r\n$4\r\nEVAL\r\n$1\r\nx\r\n", 27, "\"EVAL\" \"x\": ERR unknown command"),
+        ("REDIS0010\u{fa}", 27, "no command in RESP form"),
     ];
     for (text, offset, expected) in cases {
         fs::write(place.path("aof"), format!("{set}{text}")).expect("a file");

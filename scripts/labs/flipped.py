@@ -12,8 +12,9 @@ BIT = 3
 
 def run(lab):
     """The lab."""
-    lab.say("Disks, cables and memory flip bits now and then, and not every one of them is noticed on the way. In ASCII "
-            "`1` is 0011 0001 and `9` is 0011 1001. One bit is enough to make a balance of 1000 a balance of 9000.")
+    lab.say("Disks, cables and memory flip bits now and then, and not every one of them is noticed on the way. In "
+            "ASCII `1` is 0011 0001 and `9` is 0011 1001. One bit is enough to make a balance of 1000 a balance of "
+            "9000.")
     server = refused(lab)
     repaired(lab, server)
     redis(lab)
@@ -49,8 +50,8 @@ def refused(lab):
 def repaired(lab, server):
     """The records before the damage are kept."""
     lab.part("The way out, without a backup")
-    lab.predict("--repair keeps the records before the damage. The damaged one and all after it go to quarantine/: they "
-                "may have depended on it.")
+    lab.predict("--repair keeps the records before the damage. The damaged one and all after it go to quarantine/: "
+                "they may have depended on it.")
     lab.expect("the repair succeeds", lab.check(server, "--repair"))
     server.start()
     lab.expect("the record before the damage is there", lab.type(server, "GET before") == "kept")

@@ -16,15 +16,15 @@ SHARED_MAX = 0.2
 
 def run(lab):
     """The lab."""
-    lab.say(f"Under appendfsync always an OK waits for an fsync. A disk does few of them in a second, a rotating one about "
-            f"a hundred. But one fsync makes all records durable that are in the file by then, no matter whose they "
-            f"are.\nThe measure is fsyncs per write: the growth of kvstore_fsyncs in INFO, divided by the number of "
-            f"OKs. Once with one client, which sends a SET and waits for its OK, and once with {CLIENTS} clients that "
-            f"do so at the same time.")
+    lab.say(f"Under appendfsync always an OK waits for an fsync. A disk does few of them in a second, a rotating one "
+            f"about a hundred. But one fsync makes all records durable that are in the file by then, no matter whose "
+            f"they are.\nThe measure is fsyncs per write: the growth of kvstore_fsyncs in INFO, divided by the number "
+            f"of OKs. Once with one client, which sends a SET and waits for its OK, and once with {CLIENTS} clients "
+            f"that do so at the same time.")
     server = lab.server("A", "--appendfsync=always")
     lab.part("This disk")
-    lab.predict("one client: one fsync for each write. More clients: fewer, if the disk is slow enough that writes gather "
-                "while it works.")
+    lab.predict("one client: one fsync for each write. More clients: fewer, if the disk is slow enough that writes "
+                "gather while it works.")
     alone, _ = measure_both(lab, server)
     lab.expect("one client: each write has an fsync of its own", alone >= 1)
     lab.part(f"A disk that takes {SLOW_MILLISECONDS} ms for each fsync")
@@ -35,10 +35,12 @@ def run(lab):
             alone, shared = measure_both(lab, server)
             lab.expect("one client: each write has an fsync of its own", alone >= 1)
             lab.expect(f"{CLIENTS} clients: less than {SHARED_MAX} fsyncs per write", 0 < shared < SHARED_MAX)
-    lab.say("What the clients share is only the wait. Each OK still says that its write is on the disk: lab 1 checks it.")
-    lab.ask("Some databases wait a millisecond before they sync, so that others can join. Here nothing waits for company, "
-            "and a single client is not slower. How do the writes gather?", "src/engine/gate.rs", "try_pass")
-    lab.ask("Fifty connections wait for one fsync. Who sends their replies, and what would it cost to wake fifty threads?",
+    lab.say("What the clients share is only the wait. Each OK still says that its write is on the disk: lab 1 "
+            "checks it.")
+    lab.ask("Some databases wait a millisecond before they sync, so that others can join. Here nothing waits for "
+            "company, and a single client is not slower. How do the writes gather?", "src/engine/gate.rs", "try_pass")
+    lab.ask("Fifty connections wait for one fsync. Who sends their replies, and what would it cost to wake fifty "
+            "threads?",
             "src/engine/gate.rs", "release_parked")
 
 

@@ -23,16 +23,16 @@ def run(lab):
     lab.say("""An OK to a SET can mean three things. It depends on how far the write has come by then:
     client ──▶ memory of the server ──▶ page cache of the kernel ──▶ disk
                appendonly no            everysec, no                 always
-kill -9 takes what is in the memory of the server. A power cut takes the page cache, too: the kernel outlives a process \
-that dies, and writes its page cache to the disk later, but it does not outlive its machine.""")
+kill -9 takes what is in the memory of the server. A power cut takes the page cache, too: the kernel outlives a \
+process that dies, and writes its page cache to the disk later, but it does not outlive its machine.""")
     rows = [crash(lab, name, policy) for name, policy in zip("ABC", POLICIES)]
     rows.append(cache(lab))
     lab.part("Side by side")
     lab.say("setting                 writes with an OK    lost by kill -9    lost by a power cut")
     for setting, count, killed, power in rows:
         lab.say(f"{setting:<22} {count:>18} {killed:>18} {power:>22}")
-    lab.ask("A colleague has killed the server a hundred times and lost nothing, and concludes that appendfsync no is as "
-            "safe as always. What has this test not tested?", "src/engine/gate.rs", "safe_under")
+    lab.ask("A colleague has killed the server a hundred times and lost nothing, and concludes that appendfsync no is "
+            "as safe as always. What has this test not tested?", "src/engine/gate.rs", "safe_under")
     lab.ask("Under everysec, reads go through the same gate as the OK of a write. What could a client see otherwise?",
             "src/engine/gate.rs", "pass_gate")
 

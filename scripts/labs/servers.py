@@ -64,6 +64,8 @@ class Server(Node):
 
     def try_start(self, *options):
         """As `start`, but returns False if the server ends instead."""
+        # It runs still if it should have refused to start and has not.
+        self.end()
         self.options = list(options) or self.options
         self.started_at = os.path.getsize(self.log()) if os.path.exists(self.log()) else 0
         argv = [f"--port={self.port}", "--metrics-port=0", f"--dir={self.data}", *self.options]
@@ -72,6 +74,10 @@ class Server(Node):
         self.lab.say(f"  {self.name} is process {self.process.pid}")
         wait_until(lambda: self.ask("PING") == "PONG" or self.process.poll() is not None, f"{self.name} serves")
         return self.process.poll() is None
+
+    def wait_for_link(self):
+        """Waits until it, a follower, is connected to its leader."""
+        wait_until(lambda: self.info("replication").get("master_link_status") == "up", f"{self.name} is connected")
 
     def said(self):
         """What it has logged since it was started last."""

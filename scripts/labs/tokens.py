@@ -3,7 +3,6 @@
 import time
 
 from failover.client import Client
-from failover.nodes import wait_until
 from labs.paths import Paths
 
 DELAY_MILLISECONDS = 100
@@ -36,16 +35,16 @@ def run(lab):
 def roles(lab, leader, follower):
     """ROLE, whose numbers have no names."""
     lab.part("Who follows whom")
-    wait_until(lambda: follower.info("replication").get("master_link_status") == "up", "a link")
+    follower.wait_for_link()
     lab.type(leader, "SET name Ada")
     lab.type(leader, "WAIT 1 10000")
     lab.say("WAIT answers how many followers have the writes of this connection: one.")
     role = lab.type(leader, "ROLE")
-    lab.say("The answer has no names, as in Redis: 1) the role, 2) the number of the last record, 3) for each follower its "
-            "host, its port, and the number of the last record that it has confirmed.")
+    lab.say("The answer has no names, as in Redis: 1) the role, 2) the number of the last record, 3) for each follower "
+            "its host, its port, and the number of the last record that it has confirmed.")
     of_follower = lab.type(follower, "ROLE")
-    lab.say("And: 1) the role, 2) and 3) the leader's host and port, 4) the state of the link, 5) the number of the last "
-            "record that it has.")
+    lab.say("And: 1) the role, 2) and 3) the leader's host and port, 4) the state of the link, 5) the number of the "
+            "last record that it has.")
     lab.expect("A leads, and B is connected to it", role.startswith("1) master") and "4) connected" in of_follower)
 
 
@@ -81,13 +80,13 @@ def stale(lab, leader, follower, network):
     lab.type(leader, "SET cart full")
     lab.expect("B answers with the old value", lab.type(follower, "GET cart") == "empty")
     lag = lab.type_until(leader, "INFO replication", "lag_ms=[1-9]", only="^slave0")
-    lab.say("offset: the last record that B has confirmed. lag_records: how many came after it. lag_ms: for how long the "
-            "first of these has been waiting.")
+    lab.say("offset: the last record that B has confirmed. lag_records: how many came after it. lag_ms: for how long "
+            "the first of these has been waiting.")
     lab.expect("INFO on A says that B lacks one record", "lag_records=1," in lag)
     token = lab.type(leader, "LASTSEQ")
     epoch, crc = token.partition(":")[0].split(".")
-    lab.say(f"This is the token of the write: record {token.partition(':')[2]} of epoch {epoch}, whose first record has "
-            f"the checksum {crc}.")
+    lab.say(f"This is the token of the write: record {token.partition(':')[2]} of epoch {epoch}, whose first record "
+            f"has the checksum {crc}.")
     refusal = lab.type(follower, f"WAITSEQ {token} 200")
     lab.expect("B waits 200 ms for that record in vain, and says so: STALE", "STALE " in refusal)
     lab.say("The link works again.")

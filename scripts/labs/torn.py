@@ -19,8 +19,8 @@ WRITES_MAX = 1000
 def run(lab):
     """The lab."""
     lab.say("A disk writes blocks, not records. So a power cut can leave the first part of a record. Three questions "
-            "follow. Is what is left taken for data? Is it a crash, or has the disk lost something that it had? And what "
-            "does a client hear whose write does not fit?")
+            "follow. Is what is left taken for data? Is it a crash, or has the disk lost something that it had? And "
+            "what does a client hear whose write does not fit?")
     torn(lab)
     every_byte(lab)
     proved(lab)
@@ -78,7 +78,8 @@ def every_byte(lab):
         segment.write_bytes(whole[:size])
         done = subprocess.run([lab.binary, "log", server.data], capture_output=True, text=True, check=True, timeout=30)
         kept.append(("debit" in done.stdout, "credit" in done.stdout))
-    lab.say(f"The record of MSET has {len(whole) - start} bytes. `kvstore log` has read the log with 0, 1, 2, … of them.")
+    lab.say(f"The record of MSET has {len(whole) - start} bytes. `kvstore log` has read the log with 0, 1, 2, … of "
+            f"them.")
     lab.expect(f"{kept.count((False, False))} times neither key, {kept.count((True, True))} times both, "
                f"{len(kept) - kept.count((False, False)) - kept.count((True, True))} times one without the other",
                kept == [(False, False)] * (len(whole) - start) + [(True, True)])
@@ -87,8 +88,8 @@ def every_byte(lab):
 def proved(lab):
     """The same cut, of a record that had been synced: a crash does not explain that."""
     lab.part("The same cut, of a record that was on the disk")
-    lab.predict("the server does not start. Under appendfsync always it had synced the record before it said OK, and the "
-                "file `synced` says so. A crash cannot take such a record; a broken disk, or a hand, can.")
+    lab.predict("the server does not start. Under appendfsync always it had synced the record before it said OK, and "
+                "the file `synced` says so. A crash cannot take such a record; a broken disk, or a hand, can.")
     server = lab.server("C", "--appendfsync=always")
     lab.type(server, "SET first kept")
     lab.type(server, "SET second torn")
@@ -105,7 +106,7 @@ def full(lab):
     lab.part("A full disk")
     disk = os.path.join(lab.directory, "disk")
     os.mkdir(disk)
-    if os.geteuid() != 0 or subprocess.run(
+    if os.geteuid() != 0 or not shutil.which("mount") or subprocess.run(
             ["mount", "-t", "tmpfs", "-o", f"size={DISK_MEGABYTES}m", "tmpfs", disk], capture_output=True,
             check=False).returncode != 0:
         lab.skip("it mounts a small disk, which only root may do")

@@ -48,7 +48,10 @@ pub(super) const ABSENT: &[(&str, &str)] = &[
         "asking cluster readonly readwrite restore-asking",
         "there is no cluster of shards; every node holds all keys",
     ),
-    ("migrate", "DUMP and RESTORE move a key, kvstore export and import move all of them"),
+    (
+        "migrate",
+        "DUMP here and RESTORE there move a key, kvstore export moves all of them; MIGRATE from a Redis to here works",
+    ),
     ("move swapdb", "there is one database, number 0"),
     (
         "spublish ssubscribe sunsubscribe",

@@ -3,6 +3,7 @@
 use crate::clients::NO_COMMAND;
 use crate::clients::blocked::Unblock;
 use crate::clients::pause::PauseKind;
+use crate::clients::socket::Addr;
 use crate::commands::Family::Connection;
 use crate::commands::Flags;
 use crate::config::ClientClass;
@@ -132,6 +133,7 @@ fn describe(engine: &Engine, client: &Client) -> String {
         (multi >= 0, 'x'),
         (client.blocked.is_blocked(), 'b'),
         (client.watch_fired.load(Relaxed), 'd'),
+        (client.addr.is_unix(), 'U'),
         (client.no_evict.load(Relaxed), 'e'),
         (client.no_touch.load(Relaxed), 'T'),
     ];
@@ -208,7 +210,7 @@ impl Filter {
     }
 
     fn matches(&self, client: &Client, me: ClientId) -> bool {
-        let is = |wanted: &Option<Vec<u8>>, addr: std::net::SocketAddr| {
+        let is = |wanted: &Option<Vec<u8>>, addr: Addr| {
             wanted.as_ref().is_none_or(|wanted| *wanted == addr.to_string().into_bytes())
         };
         self.id.is_none_or(|id| id == client.id)

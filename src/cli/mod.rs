@@ -1,13 +1,14 @@
-//! Tools for a data directory, without a server: inspect it, repair it, copy it. And one for a cluster, `cluster`, which
-//! asks its nodes.
+//! Tools for a data directory, without a server: inspect it, repair it, copy it. One for a cluster, `cluster`, which asks
+//! its nodes. And two that print what the tables know, `completions` and `man`.
 //!
 //! | tool | reads | writes | while a server runs |
 //! |---|---|---|---|
 //! | `check` | base and segments, as recovery does | nothing; with `--repair`, cuts | yes; `--repair` no |
 //! | `log` | the same, record by record | lines for people | yes |
 //! | `export` | the same, up to a point | one file for Redis | yes |
-//! | `import` | append-only files of Redis | a new directory | the directory is new |
+//! | `import` | `dump.rdb` and append-only files of Redis | a new directory | the directory is new |
 //! | `recover` | as `export` | a new directory | yes |
+//! | `cluster forget` | as `check` | the file `node` | no |
 //!
 //! The tools read through the log's scanner and recovery, so they never disagree with the server about
 //! what is intact. Their output appears under its name only when it is complete and on the disk.
@@ -18,9 +19,12 @@
 mod arguments;
 mod check;
 mod cluster;
+mod completions;
 mod export;
 mod follow;
+mod forget;
 mod import;
+mod man;
 mod point;
 mod printer;
 mod recover;
@@ -45,9 +49,12 @@ kvstore [serve] [OPTION]...                 the server
 kvstore check DIR [--repair]                is this data intact? --repair keeps what is
 kvstore log DIR [--key K] [--follow] ...    the history, readable
 kvstore export DIR FILE [--until POINT]     one file that Redis loads
-kvstore import FILE... DIR                  the reverse
+kvstore import SOURCE... DIR                the reverse, of dump.rdb and appendonlydir too
 kvstore recover DIR NEWDIR --until POINT    the data as it was at a record or a time
 kvstore cluster HOST:PORT [--watch]         who leads, who follows, who is missing
+kvstore cluster forget DIR                  takes a directory out of its cluster
+kvstore completions bash|zsh|fish           what your shell completes after Tab
+kvstore man                                 all of this as a manual page
 Each tool explains itself: kvstore check --help. Here is the server's help.
 
 ";
@@ -65,8 +72,16 @@ pub struct Tool {
     run: fn(&Arguments) -> Result<(), Error>,
 }
 
-static TOOLS: [Tool; 6] =
-    [check::TOOL, show::TOOL, export::TOOL, import::TOOL, recover::TOOL, cluster::TOOL];
+static TOOLS: [Tool; 8] = [
+    check::TOOL,
+    show::TOOL,
+    export::TOOL,
+    import::TOOL,
+    recover::TOOL,
+    cluster::TOOL,
+    completions::TOOL,
+    man::TOOL,
+];
 
 /// The reason why a tool does not end with exit code 0.
 #[derive(Debug)]

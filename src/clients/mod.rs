@@ -3,6 +3,7 @@
 pub(crate) mod blocked;
 pub mod outbox;
 pub(crate) mod pause;
+pub mod socket;
 
 use crate::clock::Stopwatch;
 use crate::config::{ClientClass, OutputLimit};
@@ -13,8 +14,8 @@ use crate::pubsub::Subscriber;
 use crate::signal::Signal;
 use blocked::Blocked;
 use outbox::{Outbox, SendError};
+use socket::{Addr, Socket};
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize,
@@ -32,9 +33,9 @@ pub struct Client {
     /// The connection's number.
     pub id: ClientId,
     /// The peer's address.
-    pub addr: SocketAddr,
+    pub addr: Addr,
     /// The address of ours that it connected to.
-    pub local_addr: SocketAddr,
+    pub local_addr: Addr,
     /// Replies and messages on their way to it.
     pub outbox: Arc<Outbox>,
     /// Its subscriptions, as publishers see them.
@@ -227,12 +228,13 @@ impl Clients {
     /// and others are marked as spare.
     pub fn register(
         &self,
-        socket: TcpStream,
-        addr: SocketAddr,
-        local_addr: SocketAddr,
+        socket: impl Into<Socket>,
+        addr: impl Into<Addr>,
+        local_addr: impl Into<Addr>,
         max: usize,
         spare: usize,
-    ) -> Result<Arc<Client>, TcpStream> {
+    ) -> Result<Arc<Client>, Socket> {
+        let (socket, addr, local_addr) = (socket.into(), addr.into(), local_addr.into());
         let mut by_id = self.by_id.lock();
         if by_id.len() >= max.saturating_add(spare) {
             return Err(socket);

@@ -17,6 +17,7 @@
 //! that is a whole reply may exceed the limit, so that every value can be read. The sweeper checks clients with
 //! waiting output ([`Outbox::check`]), so a client over its soft limit is cut off even if it sends nothing more.
 
+use super::socket::Socket;
 use crate::config::OutputLimit;
 use crate::lock::{Mutex, MutexGuard, rank};
 use crate::memory::account::{Account, Total};
@@ -25,7 +26,7 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
@@ -52,7 +53,7 @@ pub enum SendError {
 /// The way to one client.
 #[derive(Debug)]
 pub struct Outbox {
-    socket: TcpStream,
+    socket: Socket,
     /// The push thread's name.
     name: String,
     queue: Mutex<Queue, { rank::OUTBOX }>,
@@ -84,9 +85,9 @@ struct Queue {
 impl Outbox {
     /// An outbox for the client with this number. Waiting bytes are part of `memory`; `slow` counts the
     /// clients with waiting output.
-    pub fn new(socket: TcpStream, client: u64, memory: &Total, slow: &Total) -> Outbox {
+    pub fn new(socket: impl Into<Socket>, client: u64, memory: &Total, slow: &Total) -> Outbox {
         Outbox {
-            socket,
+            socket: socket.into(),
             name: format!("conn-{client}-push"),
             queue: Mutex::default(),
             progress: Condvar::new(),
@@ -97,7 +98,7 @@ impl Outbox {
     }
 
     /// The socket, for reading from it.
-    pub fn socket(&self) -> &TcpStream {
+    pub fn socket(&self) -> &Socket {
         &self.socket
     }
 
@@ -348,7 +349,7 @@ impl Queue {
 mod tests {
     use super::*;
     use std::io::Read;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
 
     const LIMIT: OutputLimit = OutputLimit { hard_bytes: 64 << 20, soft_bytes: 0, soft_seconds: 0 };
 

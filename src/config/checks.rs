@@ -58,6 +58,12 @@ pub fn metrics_port(text: &str) -> Result<String, &'static str> {
     Err("argument must be auto or a port between 0 and 65535 inclusive")
 }
 
+/// The permissions of a file, in octal.
+pub fn file_mode(text: &str) -> Result<String, &'static str> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.map(|mode| format!("{mode:o}")).ok_or("argument must be an octal number up to 777")
+}
+
 /// Host names as a browser sends them, in lower case and without a port, or `*`.
 pub fn host_names(text: &str) -> Result<String, &'static str> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);

@@ -6,7 +6,8 @@ use super::{SETTINGS, Setting};
 /// The width of the text, in characters.
 const WIDTH: usize = 90;
 
-const OPENING: &str = "\
+/// What is to be said before the settings.
+pub const OPENING: &str = "\
 kvstore serve [OPTION]...
 
 Each option below can be given in three ways. If several are used, the first of these wins:
@@ -36,23 +37,26 @@ pub fn help() -> String {
 }
 
 fn describe(row: &Setting, text: &mut String) {
-    let mut say = |line: &str| {
-        const INDENT: &str = "     ";
+    const INDENT: &str = "     ";
+    for line in description(row) {
         text.push_str(&wrap(INDENT, INDENT, WIDTH, line.split(' ')));
-    };
-    let mut lines = row.help.lines();
-    say(lines.next().unwrap_or_default());
-    let alternatives = lines.next();
-    if let Some(alternatives) = alternatives {
-        say(&format!("Alternatives: {alternatives}"));
     }
+}
+
+/// A setting's meaning, alternatives, default and advice.
+pub fn description(row: &Setting) -> Vec<String> {
+    let mut lines = row.help.lines();
+    let mut told = vec![lines.next().unwrap_or_default().to_string()];
+    let alternatives = lines.next();
+    told.extend(alternatives.map(|text| format!("Alternatives: {text}")));
     let default = if row.default.is_empty() { "\"\"" } else { row.default };
     let fixed = if row.at_run_time { "" } else { " It can only be set at start." };
     let alias = row.alias.map(|name| format!(" Also called {name}.")).unwrap_or_default();
-    say(&format!("Default: {default}.{fixed}{alias}"));
+    told.push(format!("Default: {default}.{fixed}{alias}"));
     if alternatives.is_some() {
-        say(&format!("If unsure, {}", lines.next().unwrap_or(KEEP_IT)));
+        told.push(format!("If unsure, {}", lines.next().unwrap_or(KEEP_IT)));
     }
+    told
 }
 
 /// Words on as many lines as they need, of at most `width` characters. The first line begins with

@@ -8,7 +8,8 @@ use std::ops::RangeInclusive;
 
 use super::Kind;
 use super::checks::{
-    address, bind_addresses, fsync_policy, host_names, metrics_port, no_save_points, percentiles,
+    address, bind_addresses, file_mode, fsync_policy, host_names, metrics_port, no_save_points,
+    percentiles,
 };
 use super::cluster::{check_address, check_nodes};
 
@@ -78,6 +79,14 @@ settings! {
          * (or 0.0.0.0) listens on every IPv4 address. An address that other machines can reach needs a \
          password, or no-password.\n\
          keep it: only programs on this machine can connect.").only_at_start(),
+    Unixsocket: setting("unixsocket", Kind::Text("PATH"), "",
+        "A Unix socket to listen on too: a file, for programs on this machine.\n\
+         Empty listens on TCP only. The file of a server that was killed is replaced.\n\
+         leave it empty.").only_at_start(),
+    Unixsocketperm: setting("unixsocketperm", Kind::Checked("MODE", file_mode), "0",
+        "The permissions of the file of unixsocket, in octal as for chmod: 700 is for the same user only, 777 for \
+         every user.\n\
+         0 leaves them to the umask.").only_at_start(),
     Maxclients: setting("maxclients", number(1..=u32::MAX as i64), "10000",
         "The number of clients that may be connected at once. One more gets an error and is closed.\n\
          Fewer where memory is short: each client costs a thread and its stack.\n\

@@ -164,7 +164,11 @@ impl Dialler<'_> {
     }
 
     /// Gives the password, says who this node is, and hears who the other one is.
-    fn agree(&self, socket: &TcpStream, lines: &mut Lines<'_>) -> Result<Welcome, LinkError> {
+    fn agree(
+        &self,
+        socket: &TcpStream,
+        lines: &mut Lines<&TcpStream>,
+    ) -> Result<Welcome, LinkError> {
         if let Some(password) = (self.password)() {
             dial::send(socket, &["AUTH", &password])?;
             if let Some(refusal) = dial::auth_refusal(&lines.next()?) {
@@ -193,7 +197,11 @@ impl Dialler<'_> {
     }
 
     /// Takes answers.
-    fn read(&self, mut lines: Lines<'_>, welcome: &Welcome) -> Result<Infallible, LinkError> {
+    fn read(
+        &self,
+        mut lines: Lines<&TcpStream>,
+        welcome: &Welcome,
+    ) -> Result<Infallible, LinkError> {
         let mut read = || -> Result<(), LinkError> {
             let line = lines.next()?;
             self.peers.take_answer(self.dialled, welcome, &line).map_err(LinkError::Line)

@@ -2,19 +2,18 @@
 
 use crate::cluster::greeting::LINE_LEN_MAX;
 use std::io::{self, ErrorKind, Read};
-use std::net::TcpStream;
 
 /// Reads lines, and holds no more than one of them and what came with it.
 #[derive(Debug)]
-pub struct Lines<'s> {
-    socket: &'s TcpStream,
+pub struct Lines<S> {
+    socket: S,
     /// Received and not used yet.
     waiting: Vec<u8>,
 }
 
-impl<'s> Lines<'s> {
+impl<S: Read> Lines<S> {
     /// `early` has the bytes that have been received already.
-    pub fn new(socket: &'s TcpStream, early: &[u8]) -> Lines<'s> {
+    pub fn new(socket: S, early: &[u8]) -> Lines<S> {
         Lines { socket, waiting: early.to_vec() }
     }
 

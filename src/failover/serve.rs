@@ -5,17 +5,17 @@ use super::accepted::{ANSWERS_LIMIT, Accepted};
 use super::lines::Lines;
 use super::peers::Peers;
 use crate::clients::outbox::Outbox;
+use crate::clients::socket::Addr;
 use crate::cluster::greeting::{Greeting, Misfit};
 use crate::error::Failure;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Serves a node that has sent PEER with these words until it leaves; `early` has the bytes that were received after
 /// them. An error is for the node: it does not become a peer. `begins` is called when it does.
 pub fn serve(
     peers: &Peers,
-    (outbox, addr): (&Arc<Outbox>, SocketAddr),
+    (outbox, addr): (&Arc<Outbox>, Addr),
     words: &[Vec<u8>],
     early: &[u8],
     begins: impl FnOnce(),

@@ -161,7 +161,7 @@ fn serve(peers: &Peers, socket: TcpStream) {
         let totals = (Total::default(), Total::default());
         let outbox = Outbox::new(half.expect("a handle"), 1, &totals.0, &totals.1);
         let refused =
-            serve_peer(peers, (&Arc::new(outbox), addr), &words[1..], input.buffer(), || ());
+            serve_peer(peers, (&Arc::new(outbox), addr.into()), &words[1..], input.buffer(), || ());
         if let Err(failure) = refused {
             let _ = (&socket).write_all(format!("-{failure}\r\n").as_bytes());
         }

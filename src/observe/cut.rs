@@ -2,12 +2,12 @@
 
 use crate::clients::Clients;
 use crate::clients::outbox::SendError;
+use crate::clients::socket::Addr;
 use crate::config::Config;
 use crate::metrics::{Metrics, Stat};
-use std::net::SocketAddr;
 
 /// Counts and logs a client that was cut off because its output could not be sent.
-pub fn record_cut(metrics: &Metrics, addr: SocketAddr, error: &SendError) {
+pub fn record_cut(metrics: &Metrics, addr: Addr, error: &SendError) {
     match error {
         SendError::OverLimit(waiting) => {
             metrics[Stat::OutputLimitDisconnections].increment();

@@ -16,6 +16,7 @@ use super::cut::record_cut;
 use super::observed::{Shortening, Words};
 use crate::clients::Client;
 use crate::clients::outbox::SendError;
+use crate::clients::socket::Addr;
 use crate::clock;
 use crate::commands::{Flags, Spec};
 use crate::config::{ConfigSnapshot, OutputLimit};
@@ -24,7 +25,6 @@ use crate::memory::account::{Account, Total};
 use crate::metrics::{Metrics, Stat};
 use crate::protocol::{Args, Dialect, Escaping, escape};
 use std::fmt::Write;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -111,7 +111,7 @@ impl Monitors {
     }
 
     /// Shows a command that has run to all monitors.
-    pub fn tell(&self, addr: SocketAddr, command: &Spec, args: Args<'_>) {
+    pub fn tell(&self, addr: Addr, command: &Spec, args: Args<'_>) {
         if command.flags.has(Flags::ADMIN) {
             return;
         }
@@ -218,11 +218,14 @@ impl Drop for Membership {
 }
 
 /// `1339518083.107412 [0 127.0.0.1:60866] "keys" "*"`
-fn line(addr: SocketAddr, command: &Spec, args: Args<'_>) -> String {
+fn line(addr: Addr, command: &Spec, args: Args<'_>) -> String {
     let micros = clock::unix_micros();
     let mut line = String::with_capacity(128);
     let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
-    let _ = write!(line, "{seconds}.{micros:06} [0 {addr}]");
+    let _ = match addr {
+        Addr::Tcp(addr) => write!(line, "{seconds}.{micros:06} [0 {addr}]"),
+        Addr::Unix(path) => write!(line, "{seconds}.{micros:06} [0 unix:{path}]"),
+    };
     for word in Words::of(command, args, &SHOWN).iter() {
         line.push_str(" \"");
         escape(&mut line, word, Escaping::Redis);
@@ -245,7 +248,7 @@ mod tests {
         }
         let args = Args::new(&bytes, &spans);
         let found = crate::admin::commands().lookup(args).expect("a command");
-        let addr = "127.0.0.1:7".parse().expect("an address");
+        let addr = Addr::Tcp("127.0.0.1:7".parse().expect("an address"));
         let line = line(addr, found.command, args);
         line.split_once(' ').expect("a time, then the rest").1.to_owned()
     }

@@ -5,6 +5,7 @@
 
 use crate::aof::stats::Stages;
 use crate::clients::Client;
+use crate::clients::socket::Addr;
 use crate::clock::{Stopwatch, UnixMillis};
 use crate::commands::{Secrets, Spec};
 use crate::config;
@@ -13,7 +14,6 @@ use crate::metrics::timeline::{Step, Timeline};
 use crate::protocol::{Args, Reply, quote};
 use std::collections::VecDeque;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 const REDACTED: &[u8] = b"(redacted)";
@@ -48,7 +48,7 @@ pub struct ObservedCommand {
     /// Its words, shortened.
     pub words: Words,
     /// The address of its client.
-    pub addr: SocketAddr,
+    pub addr: Addr,
     /// That client's name.
     pub name: String,
     /// Started when it ended.

@@ -4,11 +4,11 @@
 use super::glob::Pattern;
 use super::{Kind, Name, PubSub};
 use crate::clients::outbox::{Outbox, SendError};
+use crate::clients::socket::Addr;
 use crate::config::OutputLimit;
 use crate::memory::account::{Account, Total};
 use crate::protocol::{Dialect, Reply};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 
@@ -19,7 +19,7 @@ const SUBSCRIPTION_BYTES: usize = 256;
 #[derive(Debug)]
 pub struct Subscriber {
     /// Its address, for the server's log.
-    pub addr: SocketAddr,
+    pub addr: Addr,
     outbox: Arc<Outbox>,
     /// The dialect of messages to it.
     dialect: AtomicU8,
@@ -39,7 +39,7 @@ pub(crate) struct Subscription {
 
 impl Subscriber {
     /// A client without subscriptions.
-    pub fn new(outbox: Arc<Outbox>, addr: SocketAddr) -> Subscriber {
+    pub fn new(outbox: Arc<Outbox>, addr: Addr) -> Subscriber {
         Subscriber { addr, outbox, dialect: AtomicU8::default(), counts: Default::default() }
     }
 

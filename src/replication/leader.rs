@@ -140,7 +140,7 @@ fn link(
     let counter = if is_copy { &followers.full_copies } else { &followers.continued };
     counter.increment();
     let host = match request.host.as_str() {
-        "" => client.addr.ip().to_canonical().to_string(),
+        "" => client.addr.ip().to_string(),
         host => host.to_string(),
     };
     let seq = if is_copy { Seq(0) } else { request.last.seq };

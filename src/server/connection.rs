@@ -19,8 +19,9 @@ use crate::error::Failure;
 use crate::metrics::Stat;
 use crate::observe::monitor;
 use crate::protocol::{Decoder, Dialect, Input, Limits, Reply, Step};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use std::io::{ErrorKind, Read};
-use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -268,12 +269,15 @@ fn is_timeout(error: &std::io::Error) -> bool {
 }
 
 /// The last reply is on its way; read on a little, so that it arrives.
-pub(crate) fn linger(socket: &std::net::TcpStream) {
-    let _ = socket.shutdown(Shutdown::Write);
-    let _ = socket.set_read_timeout(Some(LINGER_TIME));
+pub(crate) fn linger<S: AsFd>(socket: &S)
+where
+    for<'s> &'s S: Read,
+{
+    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
+    let _ = set_socket_timeout(socket, Timeout::Recv, Some(LINGER_TIME));
     let mut scrap = [0; 4096];
     for _ in 0..LINGER_READS_MAX {
-        match (&*socket).read(&mut scrap) {
+        match (&mut &*socket).read(&mut scrap) {
             Ok(n) if n > 0 => {}
             _ => break,
         }

@@ -1,13 +1,14 @@
 //! The accepting thread: takes connections, says no to those over the limit.
 
 use super::pool::Pool;
+use crate::clients::socket::{Addr, Socket};
 use crate::config::Id;
 use crate::engine::Engine;
 use crate::metrics::Stat;
 use crate::shutdown::Shutdown as Latch;
 use rustix::net::{SendFlags, sockopt};
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,23 +19,31 @@ const TOO_MANY: &[u8] = b"-ERR max number of clients reached\r\n";
 /// Accepts clients until shutdown.
 pub fn accept(listener: &TcpListener, pool: &Pool) {
     let shutdown = &pool.engine.shutdown;
-    accept_all(listener, shutdown, "connections", |socket, addr| admit(pool, socket, addr));
+    accept_all(
+        || listener.accept(),
+        shutdown,
+        "connections",
+        |(socket, addr)| {
+            let local_addr = socket.local_addr().unwrap_or(addr);
+            admit(pool, socket.into(), addr.into(), local_addr.into());
+        },
+    );
 }
 
 /// Accepts until the latch is closed. `what` is what an error prevents, for the log.
-pub(crate) fn accept_all(
-    listener: &TcpListener,
+pub(crate) fn accept_all<S>(
+    accept: impl Fn() -> io::Result<S>,
     closed: &Latch,
     what: &str,
-    admit: impl Fn(TcpStream, SocketAddr),
+    admit: impl Fn(S),
 ) {
     loop {
-        let accepted = listener.accept();
+        let accepted = accept();
         if closed.is_requested() {
             return;
         }
         match accepted {
-            Ok((socket, addr)) => admit(socket, addr),
+            Ok(socket) => admit(socket),
             // The peer left again between the kernel's accept and ours.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -52,14 +61,14 @@ pub fn close(listener: &TcpListener) {
     let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Both);
 }
 
-fn admit(pool: &Pool, socket: TcpStream, addr: SocketAddr) {
+/// Serves a connection, or tells it that there are too many.
+pub(super) fn admit(pool: &Pool, socket: Socket, addr: Addr, local_addr: Addr) {
     let engine = &pool.engine;
     engine.metrics[Stat::ConnectionsReceived].increment();
     if let Err(error) = prepare(engine, &socket) {
         log::debug!("client {addr}: left before it was served: {error}");
         return;
     }
-    let local_addr = socket.local_addr().unwrap_or(addr);
     let (max, spare) = (engine.maxclients(), engine.spare_connections());
     match engine.clients.register(socket, addr, local_addr, max, spare) {
         Err(socket) => refuse(engine, &socket),
@@ -73,8 +82,10 @@ fn admit(pool: &Pool, socket: TcpStream, addr: SocketAddr) {
     }
 }
 
-/// Replies are complete when they are written, so waiting for more of them (Nagle) only delays.
-fn prepare(engine: &Engine, socket: &TcpStream) -> io::Result<()> {
+/// Replies are complete when they are written, so waiting for more of them (Nagle) only delays. The other end of a Unix
+/// socket cannot vanish without a word.
+fn prepare(engine: &Engine, socket: &Socket) -> io::Result<()> {
+    let Socket::Tcp(socket) = socket else { return Ok(()) };
     socket.set_nodelay(true)?;
     let idle_seconds = engine.config.int(Id::TcpKeepalive) as u64;
     if idle_seconds > 0 {
@@ -87,7 +98,7 @@ fn prepare(engine: &Engine, socket: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn refuse(engine: &Engine, socket: &TcpStream) {
+fn refuse(engine: &Engine, socket: &Socket) {
     engine.metrics[Stat::ConnectionsRejected].increment();
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     // It is told if its socket takes the line at once; it is closed in any case.

@@ -18,8 +18,10 @@
 pub(crate) mod connection;
 pub(crate) mod listener;
 mod pool;
+mod readiness;
 mod signals;
 mod threads;
+mod unix;
 
 use crate::admin;
 use crate::aof::recovery::RecoveryError;
@@ -34,11 +36,13 @@ use pool::Pool;
 use signals::SignalThread;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 use threads::{Thread, with_grace};
+use unix::UnixSocket;
 
 /// Descriptors for everything but connections: listeners, files, standard streams.
 const DESCRIPTORS_RESERVED: u64 = 32;
@@ -50,6 +54,8 @@ pub enum StartError {
     Listen(SocketAddr, io::Error),
     /// The status page's address cannot be.
     ListenHttp(SocketAddr, io::Error),
+    /// The Unix socket cannot be.
+    ListenUnix(PathBuf, io::Error),
     /// The data cannot be read back.
     Recovery(RecoveryError),
     /// A thread or a signal handler cannot be had.
@@ -69,6 +75,9 @@ impl fmt::Display for StartError {
                 f,
                 "cannot listen on {addr}: {error}; choose another --metrics-port, or 0 for no status page"
             ),
+            StartError::ListenUnix(path, error) => {
+                write!(f, "cannot listen on unixsocket {}: {error}", path.display())
+            }
             StartError::Recovery(error) => write!(f, "cannot read the data: {error}"),
             StartError::Resource(what, error) => write!(f, "cannot {what}: {error}"),
         }
@@ -84,6 +93,7 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
     let listeners: Vec<_> = listen(&config)?.into_iter().map(Arc::new).collect();
     let addresses: Vec<SocketAddr> =
         listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    let unix = UnixSocket::listen(&config)?.map(Arc::new);
     config.warnings().iter().for_each(|warning| log::warn!("{warning}"));
 
     // The status page says that the server is loading.
@@ -122,7 +132,11 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
         let (listener, pool) = (Arc::clone(listener), Arc::clone(&pool));
         accepting.push(spawn("accept", &engine, move |_| listener::accept(&listener, &pool))?);
     }
-    announce(&addresses, http.addresses());
+    if let Some(socket) = unix.clone() {
+        let pool = Arc::clone(&pool);
+        accepting.push(spawn("accept", &engine, move |_| socket.accept(&pool))?);
+    }
+    announce(&addresses, unix.as_deref().map(UnixSocket::path), http.addresses());
 
     engine.shutdown.wait();
     log::info!("shutting down");
@@ -132,8 +146,7 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
     let deadline = Instant::now() + timeout;
     engine.loading.give_up();
     engine.role.cut_link();
-    listeners.iter().for_each(|listener| listener::close(listener));
-    drop(listeners);
+    stop_listening(listeners, unix.as_deref());
     let mut in_time = end_all(&accepting, deadline);
     in_time &= close_connections(&engine, timeout, deadline) && pool.end(with_grace(deadline));
     http.close();
@@ -143,6 +156,12 @@ pub fn serve(config: Config) -> Result<bool, StartError> {
     signals.end();
     log::info!("bye");
     Ok(in_time)
+}
+
+/// The accepting threads wake with an error.
+fn stop_listening(listeners: Vec<Arc<TcpListener>>, unix: Option<&UnixSocket>) {
+    listeners.iter().for_each(|listener| listener::close(listener));
+    unix.iter().for_each(|socket| socket.close());
 }
 
 fn end_all(threads: &[Thread], deadline: Instant) -> bool {
@@ -215,9 +234,10 @@ fn listen(config: &Config) -> Result<Vec<TcpListener>, StartError> {
     config.addresses(Id::Bind).into_iter().map(bind).collect()
 }
 
-/// Says on standard output, for scripts and tests, where the server can be reached.
-fn announce(addresses: &[SocketAddr], pages: &[SocketAddr]) {
-    let list: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+/// Says on standard output, for scripts and tests, where the server can be reached; and to systemd that it is ready.
+fn announce(addresses: &[SocketAddr], unix: Option<&str>, pages: &[SocketAddr]) {
+    let unix = unix.map(str::to_string);
+    let list: Vec<String> = addresses.iter().map(SocketAddr::to_string).chain(unix).collect();
     let version = env!("CARGO_PKG_VERSION");
     log::info!("kvstore {version} listens on {}", list.join(" "));
     let mut lines = format!("kvstore {version} ready on {}\n", list.join(" "));
@@ -226,6 +246,7 @@ fn announce(addresses: &[SocketAddr], pages: &[SocketAddr]) {
     // A closed standard output is no reason not to serve.
     let _ = out.write_all(lines.as_bytes());
     let _ = out.flush();
+    readiness::notify();
 }
 
 /// Lets every connection answer what it has received; returns whether all were done in time.

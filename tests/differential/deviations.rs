@@ -56,8 +56,6 @@ pub const DEVIATIONS: &[Deviation] = &[
         "ours is always 1; Redis shares small integers and says 2147483647"),
     all("DEBUG OBJECT", Compare::Type, "addresses and sizes"),
     all("MEMORY USAGE", Compare::Type, "sizes in memory"),
-    all("DUMP", Compare::Type,
-        "our payload has a form of its own; RESTORE of it is compared in dialogues.rs"),
 
     // A server's statements about itself.
     all("INFO", Compare::Type, "figures of this server"),

@@ -196,9 +196,10 @@ fn a_tampered_reply_and_a_tampered_state_are_reported() {
     );
 }
 
-/// The Redis to compare with; another version than 7.0 has other error texts and other commands.
+/// The Redis to compare with; another version than 7.0 has other error texts and other commands. It dumps values
+/// uncompressed, as we do.
 fn oracle() -> Option<RedisServer> {
-    let redis = RedisServer::start()?;
+    let redis = RedisServer::start_with(&[("rdbcompression", "no")])?;
     let info = Resp::connect(redis.port()).call(&["INFO", "server"]);
     if String::from_utf8_lossy(info.as_bytes()).contains("redis_version:7.0.") {
         return Some(redis);

@@ -1,6 +1,7 @@
 //! Awkward arguments, as a client with a bug, or with a plan, sends them.
 
 use super::common::rng::Rng;
+use kvstore::rdb::{self, crc64::crc64};
 
 /// Few, so that commands meet each other's results.
 pub const KEYS: &[&[u8]] = &[
@@ -178,11 +179,16 @@ pub fn any_word(rng: &mut Rng) -> Vec<u8> {
     }
 }
 
-/// A payload of DUMP, or almost: version, value, checksum.
+/// A payload of DUMP, or almost: type, value, version, checksum.
 pub fn dump(rng: &mut Rng) -> Vec<u8> {
-    let mut payload = vec![if rng.chance(90) { 1 } else { rng.next_u64() as u8 }];
-    payload.extend(value(rng));
-    payload.extend(crc32fast::hash(&payload).to_le_bytes());
+    let mut payload = vec![if rng.chance(90) { rdb::STRING } else { rng.next_u64() as u8 }];
+    match rng.below(4) {
+        0 => payload.extend(value(rng)),
+        1 => payload.extend([&b"\xc3\x05\x11\0a\xe0\x07"[..], &rng.bytes(1)].concat()),
+        _ => rdb::append_string(&mut payload, &value(rng)),
+    }
+    payload.extend(rdb::VERSION.to_le_bytes());
+    payload.extend(crc64(0, &payload).to_le_bytes());
     if rng.chance(20) {
         let len = rng.below(payload.len());
         payload.truncate(len);

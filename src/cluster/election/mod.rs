@@ -18,17 +18,18 @@
 //! - A leader commits only what a majority acknowledged in the leader's own epoch.
 //!
 //! Questions and votes are in `asking.rs`, a follower's part in `following.rs`, what a leader knows of its voters in
-//! `leading.rs`.
+//! `leading.rs`, leading without votes in `forcing.rs`.
 
 mod asking;
 mod following;
+mod forcing;
 mod leading;
 
 use crate::aof::record::Epoch;
 use crate::cluster::members::Members;
 use crate::cluster::message::{End, Input, Message, Output, Why};
 use crate::cluster::mutant::Mutant;
-use crate::cluster::term::{Memory, Millis, NodeId, Term};
+use crate::cluster::term::{ClusterId, Memory, Millis, NodeId, Term};
 use crate::store::effect::Seq;
 use asking::Asking;
 use fastrand::Rng;
@@ -147,6 +148,11 @@ impl Election {
         if let State::Leading(leading) = &self.state { Some(leading.epoch) } else { None }
     }
 
+    /// True if this node belongs to this cluster.
+    pub fn belongs_to(&self, cluster: ClusterId) -> bool {
+        self.term.cluster == Some(cluster)
+    }
+
     /// The node that this one follows.
     pub fn follows(&self) -> Option<NodeId> {
         if let State::Following(leader) = self.state { leader } else { None }
@@ -199,7 +205,7 @@ impl Election {
                 self.step_down(now, Why::Void, out);
             }
             Input::Void(_) => {}
-            Input::Members(members) => self.members(members, out),
+            Input::Members(members) => self.members(now, members, out),
             Input::Linked(from, works) => {
                 if let State::Leading(leading) = &mut self.state {
                     leading.linked(from, works);
@@ -221,9 +227,11 @@ impl Election {
             Input::Confirm => self.begin_round(now, out),
             Input::Promote => {
                 self.called_until = now + self.timing.timeout;
-                self.ask_at = now + self.rng.u64(0..=self.timing.timeout / 5);
+                self.ask_at = now;
+                self.follow_call(now, out);
             }
             Input::HandOver => self.hand_over(Some(now), now, out),
+            Input::Force(cluster) => self.force(now, cluster, out),
         }
     }
 
@@ -255,7 +263,7 @@ impl Election {
                 self.state = State::Following(None);
                 self.restart_timer(now);
             }
-            State::Asking(_) => {}
+            State::Asking(_) => self.ask_again(now, out),
             // The process or the machine stood still, and lines may wait to be read.
             State::Following(_) if is_late => self.restart_timer(now),
             State::Following(_) => {
@@ -407,11 +415,11 @@ impl Election {
         }
     }
 
-    fn members(&mut self, members: Option<Members>, out: &mut Vec<Output>) {
+    fn members(&mut self, now: Millis, members: Option<Members>, out: &mut Vec<Output>) {
         if let Some(members) = &members {
-            self.change_term(out, |term| term.cluster = Some(members.cluster));
+            self.change_term(out, |term| (term.cluster, term.left) = (Some(members.cluster), None));
             if let State::Leading(leading) = &mut self.state {
-                leading.members(members);
+                leading.members(members, now);
             }
         }
         self.members = members;
@@ -423,7 +431,6 @@ mod tests {
     use super::*;
     use crate::cluster::members::{Ack, Reads, Voter};
     use crate::cluster::message::{Ask, Round};
-    use crate::cluster::term::ClusterId;
 
     const T: Millis = 100;
 
@@ -501,6 +508,39 @@ mod tests {
         assert_eq!(step(&mut node, now + T + 10, Input::Tick)[0], Output::StepDown(Why::NoQuorum));
     }
 
+    /// A leader alone adds a voter whose link works already. It has had no time to hear it, and no reason to doubt the link.
+    #[test]
+    fn a_voter_that_is_added_does_not_depose_its_leader() {
+        let mut node = node(None);
+        let of = |count: u8| Members {
+            voters: (0..count)
+                .map(|number| Voter { id: id(number), address: String::new() })
+                .collect(),
+            ..node.members.clone().expect("it has members")
+        };
+        let [alone, two] = [1, 2].map(of);
+        let now = time_out(&mut node, T).expect("it asks");
+        let epoch = win(&mut node, now, 50);
+        step(&mut node, now, Input::Members(Some(alone)));
+        step(&mut node, now, Input::Linked(id(1), true));
+        let added = now + 2 * T;
+        (now..added).step_by(20).for_each(|now| _ = step(&mut node, now, Input::Tick));
+        step(&mut node, added, Input::Members(Some(two)));
+        for now in (added..added + 8 * T).step_by(20) {
+            step(&mut node, now, Input::Tick);
+            let round = node.rounds_begun();
+            let heard = Message::Heard { epoch, round, promised: T, own: epoch };
+            step(&mut node, now + 5, Input::Line(id(1), heard));
+        }
+        assert_eq!(node.leads(), Some(epoch));
+        let stays = step(&mut node, added + 10 * T, Input::Tick);
+        assert_eq!(
+            stays[0],
+            Output::StepDown(Why::NoQuorum),
+            "a voter that falls silent is missed"
+        );
+    }
+
     #[test]
     fn an_acknowledgement_counts_in_its_epoch() {
         for (mutant, from) in
@@ -546,26 +586,30 @@ mod tests {
             let mut node = node(mutant);
             step(&mut node, T, beat(1, T));
             // The leader handed over, gave up, and leads on; this comes late.
-            step(&mut node, T, Input::Promote);
-            time_out(&mut node, T)
+            let asks = step(&mut node, T, Input::Promote).contains(&Output::Sync);
+            if asks { Some(T) } else { time_out(&mut node, T) }
         };
         assert!(asks_at(None).is_some_and(|at| at >= 2 * T));
         assert!(asks_at(Some(Mutant::PromiseNotBindingCandidate)).is_some_and(|at| at < 2 * T));
     }
 
     #[test]
-    fn a_leader_that_hands_over_does_not_put_off_the_asking() {
-        let mut node = node(None);
-        step(&mut node, T, beat(1, 0));
-        step(&mut node, T, Input::Promote);
-        let asked = (2..=T / 4).find(|round| {
-            step(&mut node, T + 2 * round, beat(*round, 0));
-            step(&mut node, T + 2 * round, Input::Tick).contains(&Output::Sync)
-        });
-        let at = T + 2 * asked.expect("it asks");
-        step(&mut node, at, Input::Synced(End { epoch: Epoch(3), seq: Seq(9) }));
-        step(&mut node, at + 1, beat(T, 0));
-        let adopts = step(&mut node, at + 2, give(Round::Pre, Epoch(4)));
+    fn a_node_that_is_called_asks_as_soon_as_its_promise_is_over() {
+        let called = |promise| {
+            let mut node = node(None);
+            step(&mut node, T, beat(1, promise));
+            let asks = step(&mut node, T + 1, Input::Promote).contains(&Output::Sync);
+            (node, asks)
+        };
+        assert!(called(0).1, "at once");
+        let (mut node, asks) = called(T);
+        assert!(!asks && step(&mut node, T + 2, beat(2, 0)).contains(&Output::Sync));
+        step(&mut node, T + 3, Input::Synced(End { epoch: Epoch(3), seq: Seq(9) }));
+        // The leader beats on, and another voter learns late that its promise is over.
+        step(&mut node, T + 4, beat(3, 0));
+        let asks = |out: &[Output]| matches!(out, [Output::Broadcast(Message::Ask(_))]);
+        assert!(asks(&step(&mut node, T + 5, Input::Tick)));
+        let adopts = step(&mut node, T + 6, give(Round::Pre, Epoch(4)));
         assert!(matches!(adopts[..], [Output::Adopt { .. }]), "{adopts:?}");
     }
 

@@ -105,7 +105,12 @@ impl HttpState {
             let (state, listener) = (Arc::clone(self), Arc::clone(listener));
             move || {
                 let what = "on the status page's port";
-                accept_all(&listener, &state.closed, what, |socket, _| admit(&state, socket));
+                accept_all(
+                    || listener.accept(),
+                    &state.closed,
+                    what,
+                    |(socket, _)| admit(&state, socket),
+                );
             }
         };
         self.listeners.lock().iter().map(accepting).collect()
