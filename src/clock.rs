@@ -61,20 +61,40 @@ fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// The wall clock as the engine reads it. Only a test stops it.
+/// The wall clock as the engine reads it. Only a test stops it, or makes it jump.
 #[derive(Debug, Default)]
 pub struct WallClock {
     /// The time at which a test has stopped it; 0: it runs.
     stopped_at: AtomicU64,
+    /// When it is set forward, and by how much.
+    jump: Option<(Instant, Duration)>,
 }
 
+/// For tests, which cannot set the machine's clock: `<seconds after the start>:<seconds forward>`.
+const JUMP_VARIABLE: &str = "KVSTORE_CLOCK_JUMP";
+
 impl WallClock {
+    /// The machine's clock, with the jump that a test wants.
+    pub fn of_environment() -> WallClock {
+        let text = std::env::var(JUMP_VARIABLE).ok();
+        let jump = text.as_deref().and_then(|text| text.split_once(':')).and_then(|(after, by)| {
+            let seconds = |text: &str| text.parse().ok().map(Duration::from_secs);
+            Some((Instant::now() + seconds(after)?, seconds(by)?))
+        });
+        WallClock { jump, ..WallClock::default() }
+    }
+
     /// The time now.
     pub fn now(&self) -> UnixMillis {
         match self.stopped_at.load(Relaxed) {
-            0 => UnixMillis::now(),
+            0 => UnixMillis(UnixMillis::now().0 + self.ahead().as_millis() as u64),
             millis => UnixMillis(millis),
         }
+    }
+
+    fn ahead(&self) -> Duration {
+        let jumped = self.jump.filter(|(at, _)| Instant::now() >= *at);
+        jumped.map_or(Duration::ZERO, |(_, by)| by)
     }
 
     /// The wall clock's time when this stopwatch was started, a moment ago. It is worked out from
@@ -87,7 +107,7 @@ impl WallClock {
             *reading = Reading::now();
         }
         let since = stopwatch.0.saturating_duration_since(reading.at);
-        UnixMillis((reading.wall + since).as_millis() as u64)
+        UnixMillis((reading.wall + since + self.ahead()).as_millis() as u64)
     }
 
     /// For tests: stops the clock at this time, which may be earlier than the time it showed before.

@@ -5,6 +5,7 @@ either on a figure or on its ratio to Redis's figure.
 """
 
 from bench.cluster import Failover, Promises, Reads
+from bench.handover import Handover
 from bench.keyspace import Expiry, Memory
 from bench.load import KEY_PATTERN, VALUE, VALUE_BYTES
 from bench.log import Compaction, Recovery
@@ -72,6 +73,7 @@ WORKLOADS = [
     Failover("failover-kill", "kill -9 of the leader", "kill -9"),
     Failover("failover-stop", "SIGSTOP of the leader", "SIGSTOP"),
     Failover("failover-isolation", "isolation of the leader from the other nodes", "isolation"),
+    Handover("handover", "PROMOTE of a follower, 4 writers, keys that expire, clocks set forward by an hour"),
     Promises("ack-set-p16", "SET, 50 clients, pipeline of 16", 16, 1_000_000),
     Promises("ack-set", "SET, 50 clients", 1, 150_000),
     Reads("reads-get-p16", "GET, 50 clients, pipeline of 16", 16, 1_000_000),

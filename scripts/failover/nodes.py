@@ -123,11 +123,12 @@ class Nodes:
     """`with Nodes(binary, directory, options) as nodes:` starts A, B and C, or nodes with other names, and ends them.
 
     `network` is a class such as `network.Network`, if they are to dial each other through proxies; with `status` they
-    have a status page each.
+    have a status page each. `environment` has variables for all of them.
     """
 
-    def __init__(self, binary, directory, options=(), network=None, names="ABC", status=False):
+    def __init__(self, binary, directory, options=(), network=None, names="ABC", status=False, environment=None):
         self.status = status
+        self.environment = environment or {}
         self.names = names
         self.binary = binary
         self.directory = directory
@@ -153,6 +154,8 @@ class Nodes:
     def _start(self):
         ports = free_ports(len(self.names))
         self.all = [Node(name, port, self.directory) for name, port in zip(self.names, ports)]
+        for node in self.all:
+            node.environment |= self.environment
         self.options.append("--cluster-nodes=" + ",".join(f"127.0.0.1:{port}" for port in ports))
         if self.status:
             for node, port in zip(self.all, free_ports(len(ports))):

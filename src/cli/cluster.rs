@@ -1,8 +1,11 @@
-//! `kvstore cluster`: asks each member of a cluster what it knows, and prints a line for each.
+//! `kvstore cluster`: asks each member of a cluster what it knows, and prints a line for each. `kvstore cluster forget`
+//! takes a directory out of its cluster (`forget.rs`).
 
+use super::forget::forget;
 use super::{Arguments, Error, Tool, say};
 use crate::client::connection::{Access, Connection};
 use crate::client::{Error as ClientError, Value};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,8 +18,9 @@ pub(super) const TOOL: Tool = Tool {
     name: "cluster",
     help: "\
 kvstore cluster HOST:PORT [--watch]
+kvstore cluster forget DIR
 
-Asks a member of a cluster for the others, and each of them for its state. Prints a line for each:
+The first asks a member of a cluster for the others, and each of them for its state. Prints a line for each:
   address  leader, follower or down  epoch  commit  lag  memory
 The commit is the last record that a majority has, as far as that node knows. The lag is in records,
 as the leader knows it. A node whose memory is 'recovering' may have forgotten records: until a leader
@@ -25,9 +29,15 @@ The password, if the nodes want one, is taken from the environment: KVSTORE_REQU
 
   --watch   again each second, until Ctrl-C
 
-Exit code: 0 if there is a leader, 1 if there is none or HOST:PORT does not answer, 2 wrong usage.
+The second takes a data directory out of its cluster: after PROMOTE FORCE on another node, which began
+a new cluster, so that MEMBERS ADD there can take this one in. The directory becomes a new node, with
+another id. Its log stays; what the new cluster does not have is saved in DIR/diverged when the node
+follows its leader. No server may run on DIR.
+
+Exit code: 0 if there is a leader, or DIR is out; 1 if there is none, HOST:PORT does not answer, or DIR is
+in use, belongs to no cluster or cannot be read; 2 wrong usage.
 ",
-    words: (1, 1),
+    words: (1, 2),
     switches: &["watch"],
     values: &[],
     run,
@@ -40,6 +50,13 @@ struct Node {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Error> {
+    match &arguments.words[..] {
+        [order, dir] if order == "forget" && !arguments.has("watch") => {
+            return forget(Path::new(dir));
+        }
+        [node] if node != "forget" => {}
+        words => return Err(Error::Usage(format!("{}: not understood", words.join(" ")))),
+    }
     let mut known = vec![arguments.words[0].clone()];
     loop {
         // A member may die while it is watched; the others go on.

@@ -8,6 +8,7 @@
 //! | `export` | the same, up to a point | one file for Redis | yes |
 //! | `import` | `dump.rdb` and append-only files of Redis | a new directory | the directory is new |
 //! | `recover` | as `export` | a new directory | yes |
+//! | `cluster forget` | as `check` | the file `node` | no |
 //!
 //! The tools read through the log's scanner and recovery, so they never disagree with the server about
 //! what is intact. Their output appears under its name only when it is complete and on the disk.
@@ -21,6 +22,7 @@ mod cluster;
 mod completions;
 mod export;
 mod follow;
+mod forget;
 mod import;
 mod man;
 mod point;
@@ -50,6 +52,7 @@ kvstore export DIR FILE [--until POINT]     one file that Redis loads
 kvstore import SOURCE... DIR                the reverse, of dump.rdb and appendonlydir too
 kvstore recover DIR NEWDIR --until POINT    the data as it was at a record or a time
 kvstore cluster HOST:PORT [--watch]         who leads, who follows, who is missing
+kvstore cluster forget DIR                  takes a directory out of its cluster
 kvstore completions bash|zsh|fish           what your shell completes after Tab
 kvstore man                                 all of this as a manual page
 Each tool explains itself: kvstore check --help. Here is the server's help.

@@ -18,7 +18,8 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 pub struct Arrived {
     /// What happened.
     pub input: Input,
-    /// Is told, after the event's outputs, whether everything that this node has promised is on its disk.
+    /// Is told, after the event's outputs, whether everything that this node has promised is on its disk. False also if
+    /// the event was an order that was refused.
     pub done: Option<Sender<bool>>,
 }
 
@@ -48,7 +49,7 @@ impl Inbox {
     }
 
     /// Reports an event and waits until its outputs have been carried out. Returns whether everything that this node
-    /// has promised is durable.
+    /// has promised is durable, and the order was not refused.
     pub fn order(&self, input: Input) -> bool {
         let (done, answer) = bounded(1);
         let arrived = Arrived { input, done: Some(done) };

@@ -12,7 +12,7 @@
 //! ```
 
 use super::members::Members;
-use super::term::{Boot, Memory, Millis, NodeId, Term};
+use super::term::{Boot, ClusterId, Memory, Millis, NodeId, Term};
 use crate::aof::record::Epoch;
 use crate::store::effect::Seq;
 
@@ -137,6 +137,8 @@ pub enum Input {
     Promote,
     /// Let another node lead.
     HandOver,
+    /// Lead without votes, as the only member of this new cluster: an operator says that the majority is gone for good.
+    Force(ClusterId),
 }
 
 /// Why a leader stopped.
@@ -176,7 +178,7 @@ pub enum Output {
     /// Follow this node, or none: end the link to another one.
     Follow(Option<NodeId>),
     /// Write the epoch's first record; then [`Input::Begun`] or [`Input::Void`]. At the first start of a cluster,
-    /// write a members record with these nodes after it.
+    /// and if this node is forced to lead, write a members record with these nodes after it.
     Lead(Epoch, Option<Vec<NodeId>>),
     /// Lead no longer.
     StepDown(Why),

@@ -42,6 +42,9 @@
 //! | majorities before and after a change of voters meet | one change at a time, after the one before it and a record of the own epoch are committed | `TwoMembersChanges` |
 //! | an election cannot disturb | a leader with a live quorum ignores it | `AskDeposes` |
 //! | | no epoch moves before a majority would vote for it | `NoPreVote` |
+//!
+//! A majority that is gone for good stops a cluster. `PROMOTE FORCE` then makes a new one of a single node
+//! (`election/forcing.rs`), and no line, record or epoch passes between the two.
 
 pub mod election;
 pub(crate) mod freshness;

@@ -19,6 +19,11 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// For tests, which cannot cut the power: another id.
 const BOOT_ID_VARIABLE: &str = "KVSTORE_BOOT_ID";
 
+/// True if the directory has the file: then a server has run on it.
+pub fn is_there(dir: &Path) -> bool {
+    dir.join(NODE).is_file()
+}
+
 /// Reads the file; a directory without one gets a new id.
 pub fn read(dir: &Path) -> io::Result<Term> {
     let path = dir.join(NODE);

@@ -6,6 +6,7 @@
 //! ```text
 //! id 3fa9…                    40 hex digits
 //! cluster 9c01…               16 hex digits, or -
+//! left 77aa…                  only in a directory that was taken out of a cluster (`kvstore cluster forget`)
 //! epoch 7                     the highest epoch promised
 //! vote 81bc…                  to which node in that epoch, or -
 //! led 5                       the last epoch that this node led
@@ -141,6 +142,9 @@ pub struct Term {
     pub id: NodeId,
     /// Its cluster, from the first members record on.
     pub cluster: Option<ClusterId>,
+    /// Until the next cluster is known: the one that this directory was taken out of. Its members records, which the log
+    /// still has, count for nothing.
+    pub left: Option<ClusterId>,
     /// The highest epoch promised: nothing older is answered, acknowledged or followed.
     pub epoch: Epoch,
     /// The node that has this node's vote in that epoch.
@@ -163,6 +167,7 @@ impl Term {
         Term {
             id,
             cluster: None,
+            left: None,
             epoch: Epoch(0),
             vote: None,
             led: Epoch(0),
@@ -171,6 +176,12 @@ impl Term {
             strict: false,
             promise: 0,
         }
+    }
+
+    /// True if a members record of this cluster counts here. A node belongs to one cluster: after `PROMOTE FORCE` and
+    /// `kvstore cluster forget`, the log still has records of the one before.
+    pub fn counts(&self, cluster: ClusterId) -> bool {
+        self.cluster.map_or(self.left != Some(cluster), |own| own == cluster)
     }
 
     /// A process starts. `damaged` is true if records were cut off, a copy was interrupted or an fsync failed.
@@ -184,8 +195,9 @@ impl Term {
     /// The file's text.
     pub fn text(&self) -> String {
         let or_none = |text: Option<String>| text.unwrap_or("-".to_string());
+        let left = self.left.map_or(String::new(), |left| format!("left {left}\n"));
         let text = format!(
-            "id {}\ncluster {}\nepoch {}\nvote {}\nled {}\nmemory {}\nboot {}\nstrict {}\npromise {}\n",
+            "id {}\ncluster {}\n{left}epoch {}\nvote {}\nled {}\nmemory {}\nboot {}\nstrict {}\npromise {}\n",
             self.id,
             or_none(self.cluster.map(|cluster| cluster.to_string())),
             self.epoch.0,
@@ -216,6 +228,7 @@ impl Term {
         let term = Term {
             id,
             cluster: optional(field("cluster")?, |word| ClusterId::parse(word.as_bytes()))?,
+            left: optional(field("left").unwrap_or("-"), |word| ClusterId::parse(word.as_bytes()))?,
             epoch,
             vote: optional(field("vote")?, NodeId::parse)?,
             led: Epoch(number("led")?),
@@ -258,7 +271,8 @@ mod tests {
             ..new.clone()
         };
         let nameless = Term { boot: Some(Boot { id: String::new(), ..boot }), ..used.clone() };
-        for term in [new, used, nameless] {
+        let forgotten = Term { cluster: None, left: Some(ClusterId(0x9c01)), ..used.clone() };
+        for term in [new, used, nameless, forgotten] {
             let text = term.text();
             assert_eq!(Term::parse(&text), Some(term), "{text}");
             for bit in 0..text.len() * 8 {
@@ -277,6 +291,16 @@ mod tests {
         assert_eq!((term.epoch, term.led, term.vote), (Epoch(5), Epoch(5), Some(id(0xaa))));
         assert_eq!((term.memory, term.cluster), (Memory::Whole, None));
         assert_eq!(Term::parse(&format!("id {}\nepoch 05\n", id(0xaa))), None);
+    }
+
+    #[test]
+    fn only_records_of_the_own_cluster_count() {
+        let (one, other) = (ClusterId(1), ClusterId(2));
+        let term = |cluster, left| Term { cluster, left, ..Term::new(id(1)) };
+        let counts = |term: Term| [one, other].map(|cluster| term.counts(cluster));
+        assert_eq!(counts(term(None, None)), [true, true], "a node that joins");
+        assert_eq!(counts(term(Some(one), None)), [true, false]);
+        assert_eq!(counts(term(None, Some(one))), [false, true], "forgotten, and joins another");
     }
 
     #[test]

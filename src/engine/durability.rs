@@ -11,6 +11,7 @@ use crate::aof::mark;
 use crate::aof::record::{Epoch, Position};
 use crate::aof::recovery::{self, Recovered, RecoveryError};
 use crate::clock::{Stopwatch, UnixMillis};
+use crate::cluster::members::Members;
 use crate::cluster::node;
 use crate::cluster::term::{Boot, Term};
 use crate::config::{Config, Fsync, FsyncCell, Id};
@@ -164,6 +165,12 @@ impl Persistence {
         let first = first.map_err(|error| io::Error::other(error.to_string()))?;
         self.own_epoch_crc.store(first.crc, Relaxed);
         Ok(epoch)
+    }
+
+    /// The members of this node's cluster, as the log's newest record of them says. None if that is of another cluster.
+    pub fn members(&self) -> Option<Members> {
+        let members = self.log.members()?;
+        self.term.lock().counts(members.cluster).then_some(members)
     }
 
     /// What this node has promised.

@@ -116,7 +116,7 @@ impl Engine {
         let cluster = persistence.as_ref().zip(config.cluster()).map(|(persistence, settings)| {
             let cluster = Cluster::new(settings, &persistence.term());
             // The cluster's policies count for the first client, too, and not those of the file.
-            persistence.log.members().iter().for_each(|members| cluster.follow_policy(members));
+            persistence.members().iter().for_each(|members| cluster.follow_policy(members));
             cluster
         });
         let engine = Engine {
@@ -133,7 +133,7 @@ impl Engine {
             config,
             pubsub: Arc::default(),
             shutdown: Shutdown::new(),
-            clock: WallClock::default(),
+            clock: WallClock::of_environment(),
             uptime: Stopwatch::start(),
             run_id: random::hex40(),
             port: AtomicU16::new(0),

@@ -27,7 +27,7 @@ pub enum Job {
     Lead {
         /// The epoch.
         epoch: Epoch,
-        /// At the first start of a cluster: its members.
+        /// At the first start of a cluster: its members. Of one that is forced to begin: this node.
         founders: Option<Vec<NodeId>>,
     },
 }
@@ -59,7 +59,7 @@ fn sync(persistence: &Persistence, cluster: &Cluster) {
     }
 }
 
-/// Writes the first record of an epoch, and at the first start of a cluster the members' record; then takes writes.
+/// Writes the first record of an epoch, and at the beginning of a cluster the members' record; then takes writes.
 /// Returns the first record.
 fn begin_epoch(
     engine: &Engine,
@@ -83,7 +83,7 @@ fn begin_epoch(
     let is_mine = || cluster.epoch() == epoch;
     let first = persistence.log.begin_epoch_if(epoch, now, is_mine).ok_or_else(overtaken)?;
     if let Some(founders) = founders {
-        let members = found(cluster, &founders)?;
+        let members = found(persistence, cluster, &founders)?;
         persistence.log.append_members(members, epoch, now).ok_or_else(overtaken)?;
     }
     persistence.log.sync().map_err(text)?;
@@ -98,8 +98,13 @@ fn begin_epoch(
     Ok(first.seq)
 }
 
-/// The members of a new cluster.
-fn found(cluster: &Cluster, founders: &[NodeId]) -> Result<Members, String> {
+/// The members of a new cluster. One that is forced to begin has its id already, and keeps the policies of the one
+/// before.
+fn found(
+    persistence: &Persistence,
+    cluster: &Cluster,
+    founders: &[NodeId],
+) -> Result<Members, String> {
     let address = |id: NodeId| match cluster.peers.address_of(id) {
         _ if id == cluster.id => Some(cluster.settings.own.to_string()),
         address => address.map(|address| address.to_string()),
@@ -110,10 +115,14 @@ fn found(cluster: &Cluster, founders: &[NodeId]) -> Result<Members, String> {
         Ok(Voter { id: *id, address })
     };
     let voters = founders.iter().map(voter).collect::<Result<Vec<_>, String>>()?;
-    let id = random::generator().u64(1..);
-    let (ack, reads) = (cluster.settings.ack, cluster.settings.reads);
-    log::warn!("a new cluster of {} nodes begins: {id:016x}", voters.len());
-    Ok(Members { cluster: ClusterId(id), ack, reads, voters, seq: Seq(0) })
+    let forced = persistence.term().cluster;
+    let before = forced.and_then(|_| persistence.log.members());
+    let settings = &cluster.settings;
+    let (ack, reads) =
+        before.map_or((settings.ack, settings.reads), |before| (before.ack, before.reads));
+    let id = forced.unwrap_or_else(|| ClusterId(random::generator().u64(1..)));
+    log::warn!("a new cluster of {} nodes begins: {id}", voters.len());
+    Ok(Members { cluster: id, ack, reads, voters, seq: Seq(0) })
 }
 
 fn text(error: impl Display) -> String {

@@ -73,10 +73,14 @@ pub(super) struct Driver<'e> {
     dialled_back: Vec<LeaderAddr>,
     /// When this node last knew of a leader.
     led_at: Millis,
+    /// When this node last led, or had a link to a leader.
+    linked_at: Millis,
     /// The own level, and when it last moved or nothing waited.
     pub(super) moved: (Seq, Millis),
     /// A round of heartbeats is wanted after the present one.
     wants_round: bool,
+    /// This leader was handing over at the last tick.
+    handed_over: bool,
     said: Rarely,
 }
 
@@ -91,7 +95,7 @@ impl<'e> Driver<'e> {
         let priority = engine.config.int(Id::ReplicaPriority);
         let timing = Timing { timeout: settings.timeout_ms, is_reluctant: priority == 0 };
         let list = Some(List { hash: settings.hash, len: settings.nodes.len() });
-        let members = persistence.log.members();
+        let members = persistence.members();
         let seed = random::generator().u64(..);
         let term = persistence.term();
         let election = Election::new(term, timing, members, list, boot_millis(), seed);
@@ -107,8 +111,10 @@ impl<'e> Driver<'e> {
             dialled: Vec::new(),
             dialled_back: Vec::new(),
             led_at: boot_millis(),
+            linked_at: boot_millis(),
             moved: (Seq(0), boot_millis()),
             wants_round: false,
+            handed_over: false,
             said: Rarely::default(),
         }
     }
@@ -140,6 +146,7 @@ impl<'e> Driver<'e> {
         if let Input::Line(from, Message::Give { memory, .. }) = arrived.input {
             self.cluster.note_memory(from, memory);
         }
+        let forced = if let Input::Force(cluster) = arrived.input { Some(cluster) } else { None };
         match arrived.input {
             // One round confirms all reads that ran before it.
             Input::Confirm if self.is_confirming() => self.wants_round = true,
@@ -156,8 +163,9 @@ impl<'e> Driver<'e> {
         }
         self.report_level();
         if let Some(done) = arrived.done {
+            let is_forced = forced.is_none_or(|cluster| self.election.belongs_to(cluster));
             // An error means that the thread waits no longer.
-            let _ = done.send(!self.is_dirty);
+            let _ = done.send(is_forced && !self.is_dirty);
         }
     }
 
@@ -169,9 +177,7 @@ impl<'e> Driver<'e> {
         let last = self.persistence.log.last();
         self.step(Input::Log(End { epoch: last.epoch, seq: last.seq }));
         self.step(Input::Tick);
-        if !self.election.is_handing_over() && self.election.leads().is_some() {
-            self.engine.pause.end_hold();
-        }
+        self.look_at_handover();
         self.report_level();
         self.follow_policy();
         self.dial_peers();
@@ -184,6 +190,15 @@ impl<'e> Driver<'e> {
         self.complain();
         self.engine.announce_reach();
         self.engine.release_parked_of_cluster();
+    }
+
+    /// Ends the hold of writes after a handover that no node has taken. The hold begins some time before the handover.
+    fn look_at_handover(&mut self) {
+        let hands_over = self.election.is_handing_over();
+        if self.handed_over && !hands_over && self.election.leads().is_some() {
+            self.engine.pause.end_hold();
+        }
+        self.handed_over = hands_over;
     }
 
     /// Lets the election take a step, and does what it says.
@@ -240,6 +255,8 @@ impl<'e> Driver<'e> {
     /// Writes the promises, durably. The epoch in memory moves first.
     fn persist(&mut self, term: Term) {
         self.cluster.adopt(term.epoch);
+        // Before another line is sent: nodes of another cluster must take none.
+        self.cluster.peers.set_cluster(term.cluster);
         let written = self.persistence.write_term(term);
         self.is_dirty = written.is_err();
         self.cluster.set_silent(self.is_dirty);
@@ -264,7 +281,7 @@ impl<'e> Driver<'e> {
     }
 
     fn follow(&mut self, id: NodeId) {
-        let members = self.persistence.log.members();
+        let members = self.persistence.members();
         let address =
             members.and_then(|members| members.address_of(id).and_then(LeaderAddr::parse));
         let address = self.cluster.peers.address_of(id).or(address);
@@ -296,10 +313,20 @@ impl<'e> Driver<'e> {
         }
     }
 
-    /// Dials the members, or, before there are any, the listed nodes. Nodes that dial this one while it leads, or has no
+    /// True if this node has not led, and has had no link to a leader, for long.
+    fn is_lost(&mut self) -> bool {
+        let now = boot_millis();
+        if self.election.leads().is_some() || self.engine.role.link_is_up() {
+            self.linked_at = now;
+        }
+        now > self.linked_at + LEADERLESS_TIMEOUTS * self.cluster.settings.timeout_ms
+    }
+
+    /// Dials the members, or, before there are any, the listed nodes. A node that missed a members record may know all
+    /// members but the leader, which does not look for it if it does not vote: then it tries the listed nodes, too. Nodes that dial this one while it leads, or has no
     /// members, are dialled back: so a learner, and a node that has lost its directory, find the leader.
     fn dial_peers(&mut self) {
-        let members = self.persistence.log.members();
+        let members = self.persistence.members();
         let parse = |voter: &Voter| LeaderAddr::parse(&voter.address);
         let mut addresses: Vec<LeaderAddr> = match &members {
             Some(members) => members.voters.iter().filter_map(parse).collect(),
@@ -312,6 +339,9 @@ impl<'e> Driver<'e> {
             self.dialled_back.clear();
         }
         addresses.extend(self.dialled_back.iter().cloned());
+        if self.is_lost() {
+            addresses.extend(self.cluster.settings.nodes.iter().cloned());
+        }
         if addresses != self.dialled {
             self.cluster.peers.set_addresses(&addresses);
             self.dialled = addresses;
@@ -333,7 +363,7 @@ impl<'e> Driver<'e> {
     /// Says why no cluster begins if two of its nodes bring data.
     fn compare_data(&self, from: NodeId, ask: &Ask) {
         let has_data = self.persistence.log.appended() > Seq(0) && ask.last.seq > Seq(0);
-        if ask.list.is_some() && has_data && self.persistence.log.members().is_none() {
+        if ask.list.is_some() && has_data && self.persistence.members().is_none() {
             let other = self.cluster.peers.address_of(from);
             self.cluster.peers.complain(&format!(
                 "this node has data, and {} has, too: a cluster begins with the data of one node at most. Empty the \

@@ -25,7 +25,7 @@ pub const COMMANDS: &[Row] = &[
             "MEMBERS -> ERR this node has no cluster-nodes"),
 ];
 
-const NO_MEMBERS: Failure =
+pub(super) const NO_MEMBERS: Failure =
     Failure::fixed("ERR the cluster has not been founded yet: its first leader is being elected");
 const PAUSED: Failure =
     Failure::fixed("ERR writes are paused, or another node is about to lead; try again");
@@ -39,7 +39,7 @@ fn members(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     };
     match args.len() {
         1 => {
-            let members = persistence.log.members().ok_or(NO_MEMBERS)?;
+            let members = persistence.members().ok_or(NO_MEMBERS)?;
             reply.array(members.voters.len());
             for Voter { id, address } in &members.voters {
                 if reply.dialect() == Dialect::Text {
@@ -91,7 +91,7 @@ impl Engine {
         (cluster, persistence): (&Cluster, &Persistence),
         digits: &[u8],
     ) -> Result<(), Failure> {
-        let members = persistence.log.members().ok_or(NO_MEMBERS)?;
+        let members = persistence.members().ok_or(NO_MEMBERS)?;
         let digits = String::from_utf8_lossy(digits).to_ascii_lowercase();
         let is_named =
             |id: &NodeId| digits.len() >= DIGITS_MIN && id.to_string().starts_with(&digits);

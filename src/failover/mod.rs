@@ -23,7 +23,7 @@
 //! syncs the log and begins epochs (`begin`). Without `cluster-nodes` none of them runs: then a person, a script or Redis
 //! Sentinel decides which node leads.
 //!
-//! Reading order: [`driver`], `own_log`, `begin`, `roles`, `members`; `lines`, `dialled` (one address), [`peers`] (all of them), `accepted`, [`dialler`], `serve`, `commands`;
+//! Reading order: [`driver`], `own_log`, `begin`, `roles`, `members`; `lines`, `dialled` (one address), [`peers`] (all of them), `accepted`, [`dialler`], `serve`, `commands`, `force`;
 //! for clients: `sentinel`, [`services`].
 
 mod accepted;
@@ -32,6 +32,7 @@ pub(crate) mod commands;
 mod dialled;
 pub mod dialler;
 pub mod driver;
+pub(crate) mod force;
 mod lines;
 pub(crate) mod members;
 mod own_log;

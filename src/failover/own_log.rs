@@ -50,7 +50,7 @@ impl Driver<'_> {
 
     /// Another members record is the newest one.
     pub(super) fn members_changed(&mut self) {
-        let members = self.persistence.log.members();
+        let members = self.persistence.members();
         if let Some(members) = &members {
             self.cluster.follow_policy(members);
             self.show_policies(members);
@@ -58,10 +58,25 @@ impl Driver<'_> {
                 self.step(Input::Strict(true));
             }
         }
+        if members.is_none() {
+            self.warn_of_foreign_members();
+        }
         let voters = members.as_ref().map_or(0, |members| members.voters.len());
         self.cluster.set_alone(voters == 1);
         self.step(Input::Members(members));
-        self.cluster.peers.set_cluster(self.election.term().cluster);
+    }
+
+    /// A crash during PROMOTE FORCE leaves a node like this, and so does a log that was copied from elsewhere.
+    fn warn_of_foreign_members(&self) {
+        let (own, newest) = (self.election.term().cluster, self.persistence.log.members());
+        if let Some((own, members)) = own.zip(newest) {
+            log::warn!(
+                "this node belongs to cluster {own}, and the log has no record of its members: its members record is \
+                 of another cluster, {}. It neither votes nor leads. PROMOTE FORCE makes it the only member; \
+                 'kvstore cluster forget DIR' makes it a new node",
+                members.cluster
+            );
+        }
     }
 
     /// CONFIG GET shows the cluster's policies, whatever this node's file says.
@@ -78,7 +93,7 @@ impl Driver<'_> {
 
     /// A weaker policy counts from its record's commit on; after that is durable here, nothing more is promised.
     pub(super) fn follow_policy(&mut self) {
-        let Some(members) = self.persistence.log.members() else { return };
+        let Some(members) = self.persistence.members() else { return };
         self.cluster.follow_policy(&members);
         let is_over = self.cluster.commit() >= members.seq
             && self.persistence.log.durable() >= members.seq

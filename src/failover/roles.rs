@@ -4,11 +4,12 @@
 //! locked: then no write, of a client or of a leader's link, is between its look at the epoch and the log.
 
 use crate::aof::record::Epoch;
+use crate::cluster::members::Members;
 use crate::cluster::message::Input;
 use crate::cluster::state::LeaderAddr;
 use crate::cluster::term::{Boot, NodeId};
 use crate::config::Id;
-use crate::engine::Engine;
+use crate::engine::{Engine, Persistence};
 use crate::error::{Failure, Kind};
 use crate::store::effect::Seq;
 use std::sync::atomic::Ordering::Relaxed;
@@ -138,6 +139,13 @@ impl Engine {
         }
     }
 
+    /// True unless nodes elect their leader and that one does not vote: then it could not take the lead.
+    pub(crate) fn may_hand_over(&self, node_id: &str) -> bool {
+        let members = self.persistence.as_ref().and_then(Persistence::members);
+        let votes = |members: Members| members.ids().any(|id| id.to_string() == node_id);
+        self.cluster.is_none() || members.is_some_and(votes)
+    }
+
     /// Lets the replies leave to what has been written, by what the other nodes have promised so far.
     fn settle(&self) {
         let Some(persistence) = &self.persistence else { return };
@@ -153,7 +161,8 @@ impl Engine {
     /// not for long.
     pub fn hand_over_at_end(&self) {
         let Some(cluster) = &self.cluster else { return };
-        let next = self.followers.all().into_iter().max_by_key(|follower| follower.applied());
+        let voters = self.followers.all().into_iter().filter(|to| self.may_hand_over(&to.node_id));
+        let next = voters.max_by_key(|follower| follower.applied());
         if let Some(next) = next.filter(|_| cluster.led() > Epoch(0)) {
             log::info!("handing over to {}:{}", next.host, next.port);
             next.handover_requested.store(true, Relaxed);

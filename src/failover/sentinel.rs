@@ -101,7 +101,7 @@ impl Engine {
     }
 
     fn voters(&self) -> Vec<Voter> {
-        let members = self.persistence.as_ref().and_then(|persistence| persistence.log.members());
+        let members = self.persistence.as_ref().and_then(|persistence| persistence.members());
         members.map_or(Vec::new(), |members| members.voters)
     }
 

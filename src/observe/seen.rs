@@ -118,9 +118,9 @@ impl<'a> Seen<'a> {
         self.engine.cluster.as_ref().map_or(Value::None, |cluster| read(cluster).into())
     }
 
-    /// The newest members record.
+    /// The newest members record of this node's cluster.
     pub(super) fn members(&self) -> Option<Members> {
-        self.log.as_ref().and_then(|log| log.log.members())
+        self.engine.persistence.as_ref().and_then(Persistence::members)
     }
 
     /// The address of the node that leads, as far as is known here; empty if none does.

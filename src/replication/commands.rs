@@ -15,6 +15,7 @@ use crate::engine::session::{Ending, Mode};
 use crate::engine::table::{ADMIN, FAST, Row, ServerCall, row};
 use crate::engine::{Client, Engine, Session, gate};
 use crate::error::{Failure, Kind, NOT_AN_INTEGER};
+use crate::failover::force::force;
 use crate::observe::monitor::Monitoring;
 use crate::protocol::{Args, integer};
 use crate::store::effect::Seq;
@@ -47,8 +48,9 @@ pub const COMMANDS: &[Row] = &[
     row(Replication, "slaveof", 3, ADMIN, replicaof)
         .help("host port | NO ONE", "The same as REPLICAOF.", "SLAVEOF NO ONE -> OK"),
     row(Replication, "promote", -1, ADMIN.and(Flags::NO_MULTI).and(Flags::BLOCKS), promote)
-        .help("[milliseconds]",
-            "Makes this follower the leader without losing a write: the old leader hands over and follows it.",
+        .help("[milliseconds | FORCE]",
+            "Makes this follower the leader without losing a write: the old leader hands over. FORCE: a \
+             majority is gone for good; this node goes on alone, as the only member of a new cluster.",
             "PROMOTE -> OK this node leads already"),
     row(Replication, "replicate", -6, TAKES_OVER, replicate)
         .help("node-id seq epoch crc port [host [run-id]]",
@@ -91,13 +93,16 @@ fn replicaof(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
 
 /// Asks the leader, over the link, to hand over. The threads of the link do it.
 fn promote(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
+    if args.len() > 2 {
+        return Err(Failure::arity("promote"));
+    }
+    if args.len() == 2 && args.is(1, "force") {
+        return force(call);
+    }
     let timeout = match args.get(1) {
         Some(millis) => positive(millis)?,
         None => PROMOTE_MS,
     };
-    if args.len() > 2 {
-        return Err(Failure::arity("promote"));
-    }
     promote_within(call, timeout)
 }
 
@@ -117,6 +122,12 @@ fn promote_within(call: &mut ServerCall<'_>, timeout: u64) -> Result<(), Failure
         return Err(Failure::fixed(
             "ERR the link to the leader is down, so it cannot hand over; REPLICAOF NO ONE leads at once, \
              without the writes that only the leader has",
+        ));
+    }
+    let node_id = engine.persistence.as_ref().map(|persistence| &*persistence.node_id);
+    if !engine.may_hand_over(node_id.unwrap_or_default()) {
+        return Err(Failure::fixed(
+            "ERR this node does not vote, so it cannot lead; MEMBERS ADD on the leader lets it vote",
         ));
     }
     engine.role.request_handover();

@@ -37,6 +37,8 @@ use std::time::{Duration, Instant};
 
 /// The first wait between tries.
 const BACK_OFF_MIN: Duration = Duration::from_millis(50);
+/// The same, for a leader that was elected: it may just be writing the first record of its epoch.
+const BACK_OFF_ELECTED_MIN: Duration = Duration::from_millis(5);
 /// Waits are doubled up to this and jittered, so that followers of one leader do not all come back at once.
 const BACK_OFF_MAX: Duration = Duration::from_secs(2);
 /// For one address of the leader's name.
@@ -74,7 +76,8 @@ impl LeaderLink<'_> {
     /// Links, again and again, until there is another target or none, or the server ends.
     fn keep_up(&self) {
         let role = &self.engine.role;
-        let mut wait = BACK_OFF_MIN;
+        let (least, most) = self.back_off();
+        let mut wait = least;
         while !self.is_over() {
             let links = role.figures.lock().links;
             let Err(error) = self.link();
@@ -82,7 +85,7 @@ impl LeaderLink<'_> {
             self.engine.loading.set_active(false);
             self.persistence.log.written_moved.notify();
             if role.figures.lock().links > links {
-                wait = BACK_OFF_MIN;
+                wait = least;
             }
             if matches!(error, LinkError::Lead) {
                 let led = self.engine.take_lead(self.target);
@@ -96,15 +99,19 @@ impl LeaderLink<'_> {
                 continue;
             }
             self.report_error(&error);
-            if let Some(cluster) = &self.engine.cluster {
-                // An elected leader is there, and its followers are few.
-                wait = Duration::from_millis((cluster.settings.timeout_ms / 10).max(20));
-            }
             let jitter = fastrand::u64(..=wait.as_millis() as u64);
             let deadline = Instant::now() + wait / 2 + Duration::from_millis(jitter / 2);
             role.changed.wait_until(Some(deadline), || self.is_over());
-            wait = (2 * wait).min(BACK_OFF_MAX);
+            wait = (2 * wait).min(most);
         }
+    }
+
+    /// The first and the longest pause between two tries. An elected leader is there, or about to be, and its followers
+    /// are few; under `ack majority` writers wait for the first of them.
+    fn back_off(&self) -> (Duration, Duration) {
+        let Some(cluster) = &self.engine.cluster else { return (BACK_OFF_MIN, BACK_OFF_MAX) };
+        let most = Duration::from_millis((cluster.settings.timeout_ms / 10).max(20));
+        (BACK_OFF_ELECTED_MIN, most)
     }
 
     fn is_over(&self) -> bool {

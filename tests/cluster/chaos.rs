@@ -31,9 +31,9 @@ const WRITERS: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Keys, each with its only value, whose SET was answered with OK.
-type Acknowledged = Mutex<BTreeMap<String, String>>;
+pub type Acknowledged = Mutex<BTreeMap<String, String>>;
 
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     number_from_env("KVSTORE_SEED").unwrap_or_else(fresh_seed)
 }
 
@@ -103,7 +103,7 @@ fn one_round(faults: &mut Faults, round: u64, acknowledged: &Acknowledged) {
 }
 
 /// Writes to the node that leads, wherever it is, until it is told to stop.
-fn write(name: &str, ports: &[u16], stop: &AtomicBool, acknowledged: &Acknowledged) {
+pub fn write(name: &str, ports: &[u16], stop: &AtomicBool, acknowledged: &Acknowledged) {
     let mut number = 0;
     for port in ports.iter().cycle() {
         if stop.load(SeqCst) {
@@ -145,7 +145,7 @@ fn write_there(
 }
 
 /// The keys of acknowledged writes that a node does not have.
-fn lost(cluster: &Cluster, at: usize, acknowledged: &BTreeMap<String, String>) -> Vec<String> {
+pub fn lost(cluster: &Cluster, at: usize, acknowledged: &BTreeMap<String, String>) -> Vec<String> {
     let mut client = cluster.connect(at);
     let mut is_lost = |(key, value): &(&String, &String)| {
         client.call(&["GET", key]) != Value::bulk(value.as_str())
@@ -165,7 +165,7 @@ fn expect_set_aside(cluster: &Cluster, lost: &[String], name: &str) {
 }
 
 /// Reads all logs, also those that were set aside.
-fn assert_one_leader_per_epoch(cluster: &Cluster, name: &str) {
+pub fn assert_one_leader_per_epoch(cluster: &Cluster, name: &str) {
     let mut known: BTreeMap<(u64, u64), (u32, usize)> = BTreeMap::new();
     for at in 0..cluster.nodes.len() {
         let is_base = |path: &Path| {

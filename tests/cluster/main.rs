@@ -11,10 +11,12 @@ mod client;
 #[path = "../common/mod.rs"]
 mod common;
 
+mod changes;
 mod chaos;
 mod elections;
 mod faults;
 mod fixture;
+mod force;
 mod founding;
 mod gate;
 mod handover;

@@ -43,6 +43,29 @@ impl Election {
         out.push(Output::Sync);
     }
 
+    /// Asks at once if the leader wants this node to lead, and nothing that it has promised is in the way: writes are held
+    /// meanwhile.
+    pub(super) fn follow_call(&mut self, now: Millis, out: &mut Vec<Output>) {
+        let is_free = matches!(self.state, State::Following(_)) && self.ask_at <= now;
+        if now < self.called_until && is_free && self.may_ask(now) {
+            self.begin_asking(now, out);
+        }
+    }
+
+    /// A node that the leader has called asks again: another voter may have learned only now that its promise is over.
+    pub(super) fn ask_again(&self, now: Millis, out: &mut Vec<Output>) {
+        let State::Asking(asking) = &self.state else { return };
+        let round = match asking.stage {
+            Stage::Pre => Round::Pre,
+            Stage::Vote => Round::Vote,
+            Stage::Syncing | Stage::Adopting => return,
+        };
+        if now < self.called_until {
+            let ask = self.question(round, asking.epoch, asking.last);
+            out.push(Output::Broadcast(Message::Ask(ask)));
+        }
+    }
+
     fn ask(&mut self, stage: Stage, epoch: Epoch, last: End, now: Millis) {
         let yes = vec![(self.term.id, self.term.memory)];
         let until = now + self.timing.timeout;

@@ -64,5 +64,6 @@ impl Election {
             self.restart_timer(now);
         }
         out.push(Output::Send(from, Message::Heard { epoch, round, promised, own: epoch }));
+        self.follow_call(now, out);
     }
 }
