@@ -3,8 +3,8 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run release test check lint scripts-check diff fuzz soak crash chaos sim clients observe lab \
-    cluster sentinel bench bench-quick size install package-check clean
+.PHONY: help run release test check lint scripts-check diff fuzz soak crash chaos sim clients apps observe lab \
+    scale cluster sentinel bench bench-quick size install package-check clean
 
 # Options for the program that a target runs: make run ARGS='--port 7000 --loglevel debug'
 ARGS ?=
@@ -100,12 +100,20 @@ soak: ## long tests of hostile clients, concurrency, the memory limit, Pub/Sub a
 clients: release ## real clients: redis-cli, redis-benchmark, redis-py, node (first: ARGS=--install)
 	@scripts/clients.sh $(ARGS)
 
+apps: release ## real applications: Django, Celery, socket.io, …, and what to use where one does not work (ARGS=--short)
+	@if command -v python3 >/dev/null; then python3 scripts/apps.py $(ARGS); \
+	else echo "skipped: no python3 (apt-get install python3)"; fi
+
 observe: release ## check metrics and status page with Prometheus, promtool and Chromium, 90 s (ARGS=--short)
 	@if command -v python3 >/dev/null; then python3 scripts/observe.py $(ARGS); \
 	else echo "skipped: no python3 (apt-get install python3)"; fi
 
 lab: $(if $(N)$(ARGS),release) ## list the labs: crashes, lost writes, split brain, live; make lab N=3 runs one (ARGS=--step)
 	@if command -v python3 >/dev/null; then python3 scripts/lab.py $(N) $(ARGS); \
+	else echo "skipped: no python3 (apt-get install python3)"; fi
+
+scale: release ## more reads, more data, more safety: followers, nutcracker, haproxy, tried (ARGS='reads --stay')
+	@if command -v python3 >/dev/null; then python3 scripts/scale.py $(ARGS); \
 	else echo "skipped: no python3 (apt-get install python3)"; fi
 
 cluster: release ## three nodes that elect their leader, and what to type (ARGS=--demo types it; ARGS=--by-hand)

@@ -57,11 +57,12 @@ failover() {
     local killed_ms=$(($(date +%s%N) / 1000000)) new other
     new=$(first_write) || { fail "no node takes writes"; return 0; }
     say "    first write after $(($(date +%s%N) / 1000000 - killed_ms)) ms, to $new; what S1 to S3 said:"
-    explain_events
     timeline "$killed_ms"
+    explain_events
     other=$([ "$new" = B ] && echo C || echo B)
     types "$new" 'GET name' '^Ada$'
     awaits "$other" 'ROLE' "^3\) ${port[$new]}$"
+    explain_followers_role
     awaits "$other" 'ROLE' '^4\) connected$' '^4'
     types "$new" 'SET name Bea' '^OK$'
     leader=$new

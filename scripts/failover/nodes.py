@@ -46,6 +46,7 @@ class Node:
         self.directory = os.path.join(directory, name)
         self.process = None
         self.own = []  # options of this node only
+        self.status_port = 0  # of its status page; 0: none
         self.environment = {}
         os.mkdir(self.directory)
 
@@ -121,11 +122,12 @@ def fail(node, failure, network):
 class Nodes:
     """`with Nodes(binary, directory, options) as nodes:` starts A, B and C, or nodes with other names, and ends them.
 
-    `network` is a class such as `network.Network`, if they are to dial each other through proxies. `environment` has
-    variables for all nodes.
+    `network` is a class such as `network.Network`, if they are to dial each other through proxies; with `status` they
+    have a status page each. `environment` has variables for all of them.
     """
 
-    def __init__(self, binary, directory, options=(), network=None, names="ABC", environment=None):
+    def __init__(self, binary, directory, options=(), network=None, names="ABC", status=False, environment=None):
+        self.status = status
         self.environment = environment or {}
         self.names = names
         self.binary = binary
@@ -155,6 +157,9 @@ class Nodes:
         for node in self.all:
             node.environment |= self.environment
         self.options.append("--cluster-nodes=" + ",".join(f"127.0.0.1:{port}" for port in ports))
+        if self.status:
+            for node, port in zip(self.all, free_ports(len(ports))):
+                node.status_port = port
         if self.make_network:
             self.network = self.make_network(ports).__enter__()
         for node in self.all:
@@ -163,13 +168,22 @@ class Nodes:
     def start(self, node):
         """Starts a node that does not run, and waits until it listens."""
         for _ in range(STARTS_MAX):
-            address = [f"--port={node.port}", "--metrics-port=0", f"--dir={node.directory}/data"]
+            address = [f"--port={node.port}", f"--metrics-port={node.status_port}", f"--dir={node.directory}/data"]
             argv = [self.binary, "serve", *address, *self.options, *node.own]
             node.start(argv, self.network and self.network.route(node.port))
             wait_until(lambda: node.ask("PING") or node.process.poll() is not None, f"{node.name} listens")
             if node.process.poll() is None:
                 return
         raise FailoverError(f"{node.name} does not start:\n{self.log_tails()}")
+
+    def add(self, name, known):
+        """Starts another node, which finds the cluster at a known address and does not vote."""
+        port = free_ports(1)[0]
+        node = Node(name, port, self.directory)
+        node.own.append(f"--cluster-nodes={known},127.0.0.1:{port}")
+        self.all.append(node)
+        self.start(node)
+        return node
 
     def fail(self, node, failure):
         """See `fail`."""

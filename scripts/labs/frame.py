@@ -113,9 +113,9 @@ class Lab:
             server.start()
         return server
 
-    def nodes(self, *options, names="ABC", network=None):
-        """Servers that elect their leader, started; with a `Network` they dial each other through it."""
-        nodes = self.resources.enter_context(Nodes(self.binary, self.directory, options, network, names))
+    def nodes(self, *options, names="ABC", network=None, status=False):
+        """Servers that elect their leader, started; see `Nodes`."""
+        nodes = self.resources.enter_context(Nodes(self.binary, self.directory, options, network, names, status))
         self.servers += nodes.all
         ports = ", ".join(f"{node.name}: port {node.port}, process {node.process.pid}" for node in nodes.all)
         self.command(f"kvstore serve {' '.join(nodes.options)}    # {len(nodes.all)} times, {ports}")

@@ -64,6 +64,8 @@ class Server(Node):
 
     def try_start(self, *options):
         """As `start`, but returns False if the server ends instead."""
+        # It runs still if it should have refused to start and has not.
+        self.end()
         self.options = list(options) or self.options
         self.started_at = os.path.getsize(self.log()) if os.path.exists(self.log()) else 0
         argv = [f"--port={self.port}", "--metrics-port=0", f"--dir={self.data}", *self.options]

@@ -40,7 +40,7 @@ pub(super) const ABSENT: &[(&str, &str)] = &[
     ),
     (
         "eval eval_ro evalsha evalsha_ro fcall fcall_ro function script",
-        "there are no scripts; MULTI with WATCH, and SET with IFEQ, change data on a condition",
+        "there are no scripts; MULTI with WATCH, SET IFEQ and DELEX IFEQ change data on a condition",
     ),
     ("acl", "there is one user; requirepass sets its password"),
     ("module", "there are no modules"),

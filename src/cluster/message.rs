@@ -12,18 +12,10 @@
 //! ```
 
 use super::members::Members;
+pub use super::term::End;
 use super::term::{Boot, ClusterId, Memory, Millis, NodeId, Term};
 use crate::aof::record::Epoch;
 use crate::store::effect::Seq;
-
-/// The end of a log. The later epoch wins, then the longer log [Raft 5.4.1].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct End {
-    /// The epoch of the last record.
-    pub epoch: Epoch,
-    /// Its number.
-    pub seq: Seq,
-}
 
 /// The two questions of an election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

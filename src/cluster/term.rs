@@ -18,7 +18,6 @@
 //! sealed 8f3a1c02             the CRC-32 of the lines before
 //! ```
 
-use super::message::End;
 use crate::aof::record::Epoch;
 use crate::store::effect::Seq;
 use std::fmt;
@@ -136,6 +135,15 @@ impl Boot {
     pub fn is_still(&self, now: &Boot) -> bool {
         !self.id.is_empty() && self.id == now.id && self.device == now.device && self.at <= now.at
     }
+}
+
+/// The end of a log. The later epoch wins, then the longer log [Raft 5.4.1].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct End {
+    /// The epoch of the last record.
+    pub epoch: Epoch,
+    /// Its number.
+    pub seq: Seq,
 }
 
 /// The promises of a node.

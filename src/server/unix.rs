@@ -1,4 +1,4 @@
-//! The Unix socket: a file that programs on this machine connect to, often faster than TCP and guarded by its permissions.
+//! The Unix socket: a file that programs on this machine connect to, guarded by its permissions.
 //!
 //! A server that was killed leaves its file behind. So a file that nothing listens on is replaced, and one that a server
 //! listens on is refused. The new file gets its name when it listens and has its permissions, so no client meets a

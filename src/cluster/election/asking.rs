@@ -175,13 +175,6 @@ impl Election {
         same_list && self.members.is_none() && self.term.cluster.is_none() && end.seq == Seq(0)
     }
 
-    /// True if a log with this end has the newest members record that this node has acknowledged, or one of a later epoch,
-    /// which was there before any later change was committed. A node that has forgotten records remembers that much: the
-    /// rule of all voters means those of the newest record.
-    fn reaches_members(&self, last: &End) -> bool {
-        *last >= self.term.members || self.breaks(Mutant::ForgetsWhoVotes)
-    }
-
     fn give(&self, from: NodeId, ask: &Ask, yes: bool, out: &mut Vec<Output>) {
         let (own, memory) = (self.term.epoch, self.term.memory);
         let Ask { round, epoch, .. } = *ask;

@@ -32,13 +32,11 @@ struct KnownVoter {
     fence: Millis,
     /// The last record that it acknowledged in this epoch.
     acked: Option<Seq>,
-    /// Its replication link works.
-    linked: bool,
 }
 
 impl KnownVoter {
     fn new(id: NodeId) -> KnownVoter {
-        KnownVoter { id, heard: None, fence: 0, acked: None, linked: false }
+        KnownVoter { id, heard: None, fence: 0, acked: None }
     }
 }
 
@@ -48,6 +46,9 @@ pub(super) struct Leading {
     pub epoch: Epoch,
     me: NodeId,
     voters: Vec<KnownVoter>,
+    /// The nodes whose replication link works, voters or not: who does not vote yet may be added.
+    links: Vec<NodeId>,
+    /// When it won, or a voter was added, which must be heard before it can be missed.
     since: Millis,
     /// The first record of the epoch, after it is durable. Before that, nothing is committed.
     pub first: Option<Seq>,
@@ -70,6 +71,7 @@ impl Leading {
             epoch,
             me,
             voters: voters.iter().map(|&id| KnownVoter::new(id)).collect(),
+            links: Vec::new(),
             since: now,
             first: None,
             rounds: VecDeque::new(),
@@ -84,8 +86,11 @@ impl Leading {
     }
 
     /// Another members record is in force.
-    pub fn members(&mut self, members: &Members) {
+    pub fn members(&mut self, members: &Members, now: Millis) {
         let known = |id: NodeId| self.voters.iter().find(|voter| voter.id == id).copied();
+        if members.ids().any(|id| known(id).is_none()) {
+            self.since = now;
+        }
         self.voters = members.ids().map(|id| known(id).unwrap_or(KnownVoter::new(id))).collect();
     }
 
@@ -136,10 +141,11 @@ impl Leading {
         }
     }
 
-    /// A voter's link came up or went down.
+    /// A node's link came up or went down.
     pub fn linked(&mut self, from: NodeId, works: bool) {
-        if let Some(voter) = self.voter(from) {
-            voter.linked = works;
+        self.links.retain(|id| *id != from);
+        if works {
+            self.links.push(from);
         }
     }
 
@@ -170,7 +176,7 @@ impl Leading {
 
     /// True if no majority has had a working link for five timeouts.
     pub fn lost_links(&mut self, now: Millis, timeout: Millis) -> bool {
-        let works = self.reached(true, |voter| Some(voter.linked)) == Some(true);
+        let works = self.reached(true, |voter| Some(self.links.contains(&voter.id))) == Some(true);
         if works {
             self.linked_at = now;
         }

@@ -19,12 +19,13 @@
 //! - A leader that is no member counts nowhere, and resigns after it has committed the record that says so.
 //!
 //! Questions and votes are in `asking.rs`, a follower's part in `following.rs`, what a leader knows of its voters in
-//! `leading.rs`, leading without votes in `forcing.rs`.
+//! `leading.rs`, leading without votes in `forcing.rs`, which nodes vote in `voters.rs`.
 
 mod asking;
 mod following;
 mod forcing;
 mod leading;
+mod voters;
 
 use crate::aof::record::Epoch;
 use crate::cluster::members::Members;
@@ -153,11 +154,6 @@ impl Election {
         if let State::Leading(leading) = &self.state { Some(leading.epoch) } else { None }
     }
 
-    /// The members record that is in force.
-    pub fn members_seq(&self) -> Option<Seq> {
-        self.members.as_ref().map(|members| members.seq)
-    }
-
     /// True if this node belongs to this cluster.
     pub fn belongs_to(&self, cluster: ClusterId) -> bool {
         self.term.cluster == Some(cluster)
@@ -215,7 +211,7 @@ impl Election {
                 self.step_down(now, Why::Void, out);
             }
             Input::Void(_) => {}
-            Input::Members(members, epoch) => self.members(members, epoch, out),
+            Input::Members(members, epoch) => self.members(now, members, epoch, out),
             Input::Linked(from, works) => {
                 if let State::Leading(leading) = &mut self.state {
                     leading.linked(from, works);
@@ -288,10 +284,6 @@ impl Election {
         let is_reluctant = self.timing.is_reluctant || !self.is_voter();
         let silence = if is_reluctant { 3 * timeout } else { timeout };
         self.ask_at = now + silence + self.rng.u64(0..=timeout);
-    }
-
-    fn is_voter(&self) -> bool {
-        self.members.as_ref().is_none_or(|members| members.names(self.term.id))
     }
 
     /// A node that its newest members record does not name asks, too, and does not count itself: the record may be here
@@ -429,30 +421,6 @@ impl Election {
             self.rest_until = now + 6 * self.timing.timeout;
         }
     }
-
-    /// This node has every record that it acknowledged in its cluster, or its leader does not count on them.
-    fn is_whole(&mut self, out: &mut Vec<Output>) {
-        let members = self.members_at;
-        self.change_term(out, |term| (term.memory, term.members) = (Memory::Whole, members));
-    }
-
-    fn members(&mut self, members: Option<Members>, epoch: Epoch, out: &mut Vec<Output>) {
-        let at = |members: &Members| End { epoch, seq: members.seq };
-        self.members_at = members.as_ref().map_or(End::default(), at);
-        if let Some(members) = &members {
-            let at = self.members_at;
-            self.change_term(out, |term| {
-                (term.cluster, term.left) = (Some(members.cluster), None);
-                // A record that was given up was not committed. One that was forgotten may have been.
-                let forgets = term.memory == Memory::Recovering;
-                term.members = if forgets { at.max(term.members) } else { at };
-            });
-            if let State::Leading(leading) = &mut self.state {
-                leading.members(members);
-            }
-        }
-        self.members = members;
-    }
 }
 
 #[cfg(test)]
@@ -535,6 +503,39 @@ mod tests {
         let outputs = step(&mut node, now + 5, Input::Line(id(2), heard));
         assert_eq!(outputs, [Output::Fence(now + T * 9 / 10), Output::Confirmed(1)]);
         assert_eq!(step(&mut node, now + T + 10, Input::Tick)[0], Output::StepDown(Why::NoQuorum));
+    }
+
+    /// A leader alone adds a voter whose link works already. It has had no time to hear it, and no reason to doubt the link.
+    #[test]
+    fn a_voter_that_is_added_does_not_depose_its_leader() {
+        let mut node = node(None);
+        let of = |count: u8| Members {
+            voters: (0..count)
+                .map(|number| Voter { id: id(number), address: String::new() })
+                .collect(),
+            ..node.members.clone().expect("it has members")
+        };
+        let [alone, two] = [1, 2].map(of);
+        let now = time_out(&mut node, T).expect("it asks");
+        let epoch = win(&mut node, now, 50);
+        step(&mut node, now, Input::Members(Some(alone), Epoch(1)));
+        step(&mut node, now, Input::Linked(id(1), true));
+        let added = now + 2 * T;
+        (now..added).step_by(20).for_each(|now| _ = step(&mut node, now, Input::Tick));
+        step(&mut node, added, Input::Members(Some(two), Epoch(1)));
+        for now in (added..added + 8 * T).step_by(20) {
+            step(&mut node, now, Input::Tick);
+            let round = node.rounds_begun();
+            let heard = Message::Heard { epoch, round, promised: T, own: epoch };
+            step(&mut node, now + 5, Input::Line(id(1), heard));
+        }
+        assert_eq!(node.leads(), Some(epoch));
+        let stays = step(&mut node, added + 10 * T, Input::Tick);
+        assert_eq!(
+            stays[0],
+            Output::StepDown(Why::NoQuorum),
+            "a voter that falls silent is missed"
+        );
     }
 
     #[test]

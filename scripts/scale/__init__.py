@@ -1,0 +1,1 @@
+"""When one machine is not enough: more reads, more data, more safety. `scripts/scale.py` runs them."""

@@ -1,0 +1,62 @@
+//! The nodes that vote, and what a node remembers of them.
+//!
+//! The newest members record in the log says who votes. A node may forget records, but never how far the members records
+//! went that it acknowledged: else nodes that have forgotten could elect a leader among the voters of an old record, while
+//! others have a later one, and writes after it.
+
+use super::{Election, State};
+use crate::aof::record::Epoch;
+use crate::cluster::members::Members;
+use crate::cluster::message::{End, Output};
+use crate::cluster::mutant::Mutant;
+use crate::cluster::term::{Memory, Millis};
+use crate::store::effect::Seq;
+
+impl Election {
+    /// The members record that is in force.
+    pub fn members_seq(&self) -> Option<Seq> {
+        self.members.as_ref().map(|members| members.seq)
+    }
+
+    /// True unless the newest members record does not name this node.
+    pub(super) fn is_voter(&self) -> bool {
+        self.members.as_ref().is_none_or(|members| members.names(self.term.id))
+    }
+
+    /// True if a log with this end has the newest members record that this node has acknowledged, or one of a later epoch,
+    /// which was there before any later change was committed. A node that has forgotten records remembers that much: the
+    /// rule of all voters means those of the newest record.
+    pub(super) fn reaches_members(&self, last: &End) -> bool {
+        *last >= self.term.members || self.breaks(Mutant::ForgetsWhoVotes)
+    }
+
+    /// This node has every record that it acknowledged in its cluster, or its leader does not count on them.
+    pub(super) fn is_whole(&mut self, out: &mut Vec<Output>) {
+        let members = self.members_at;
+        self.change_term(out, |term| (term.memory, term.members) = (Memory::Whole, members));
+    }
+
+    pub(super) fn members(
+        &mut self,
+        now: Millis,
+        members: Option<Members>,
+        epoch: Epoch,
+        out: &mut Vec<Output>,
+    ) {
+        let at = |members: &Members| End { epoch, seq: members.seq };
+        self.members_at = members.as_ref().map_or(End::default(), at);
+        if let Some(members) = &members {
+            let at = self.members_at;
+            self.change_term(out, |term| {
+                (term.cluster, term.left) = (Some(members.cluster), None);
+                // A record that was given up was not committed. One that was forgotten may have been.
+                let forgets = term.memory == Memory::Recovering;
+                term.members = if forgets { at.max(term.members) } else { at };
+            });
+            if let State::Leading(leading) = &mut self.state {
+                leading.members(members, now);
+            }
+        }
+        self.members = members;
+    }
+}
