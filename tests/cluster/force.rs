@@ -177,7 +177,7 @@ fn a_node_that_may_have_forgotten_can_be_forced() {
     assert_eq!(cluster.info(survivor, "kvstore_cluster_memory"), "recovering");
     let answer = force(&cluster, survivor);
     assert!(answer.contains("has forgotten"), "{answer}");
-    assert_eq!(cluster.info(survivor, "kvstore_cluster_memory"), "whole");
+    cluster.wait_for(survivor, "kvstore_cluster_memory", |memory| memory == "whole");
     assert_eq!(cluster.set(survivor, "y", "2"), Value::ok());
     let forced = id(&cluster, survivor);
     cluster.kill(survivor);
