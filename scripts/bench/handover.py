@@ -69,6 +69,8 @@ class Handover(Clustered):
             for _ in range(HANDOVERS_QUICK if quick else HANDOVERS):
                 began, ended = hand_over(nodes, figures)
                 time.sleep(PAUSE_SECONDS)
+                go_on = lambda: all(writer.recent[-1:] > [ended] for writer in writers)
+                wait_until(go_on, "a write of each writer after the handover")
                 gaps.append(1000 * gap([at for writer in writers for at in writer.recent], began, ended))
                 waits.append(1000 * max(gap(writer.recent, began, ended) for writer in writers))
                 for writer in writers:

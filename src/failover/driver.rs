@@ -73,6 +73,8 @@ pub(super) struct Driver<'e> {
     dialled_back: Vec<LeaderAddr>,
     /// When this node last knew of a leader.
     led_at: Millis,
+    /// When this node last led, or had a link to a leader.
+    linked_at: Millis,
     /// The own level, and when it last moved or nothing waited.
     pub(super) moved: (Seq, Millis),
     /// A round of heartbeats is wanted after the present one.
@@ -109,6 +111,7 @@ impl<'e> Driver<'e> {
             dialled: Vec::new(),
             dialled_back: Vec::new(),
             led_at: boot_millis(),
+            linked_at: boot_millis(),
             moved: (Seq(0), boot_millis()),
             wants_round: false,
             handed_over: false,
@@ -310,7 +313,17 @@ impl<'e> Driver<'e> {
         }
     }
 
-    /// Dials the members, or, before there are any, the listed nodes. Nodes that dial this one while it leads, or has no
+    /// True if this node has not led, and has had no link to a leader, for long.
+    fn is_lost(&mut self) -> bool {
+        let now = boot_millis();
+        if self.election.leads().is_some() || self.engine.role.link_is_up() {
+            self.linked_at = now;
+        }
+        now > self.linked_at + LEADERLESS_TIMEOUTS * self.cluster.settings.timeout_ms
+    }
+
+    /// Dials the members, or, before there are any, the listed nodes. A node that missed a members record may know all
+    /// members but the leader, which does not look for it if it does not vote: then it tries the listed nodes, too. Nodes that dial this one while it leads, or has no
     /// members, are dialled back: so a learner, and a node that has lost its directory, find the leader.
     fn dial_peers(&mut self) {
         let members = self.persistence.members();
@@ -326,6 +339,9 @@ impl<'e> Driver<'e> {
             self.dialled_back.clear();
         }
         addresses.extend(self.dialled_back.iter().cloned());
+        if self.is_lost() {
+            addresses.extend(self.cluster.settings.nodes.iter().cloned());
+        }
         if addresses != self.dialled {
             self.cluster.peers.set_addresses(&addresses);
             self.dialled = addresses;
