@@ -43,7 +43,7 @@ APPS = (
     App("@socket.io/redis-adapter", "node/socket_io.js",
         "socket.io socket.io-client @socket.io/redis-adapter redis", short=True),
     App("redis_exporter", "tools/redis_exporter.py", "prometheus-redis-exporter", "prometheus-redis-exporter"),
-    App("collectd", "tools/collectd.py", "collectd-core libhiredis0.14", "collectd"),
+    App("collectd", "tools/collectd.py", "collectd-core libhiredis-dev", "collectd"),
     App("monit", "tools/monit.py", "monit", "monit"),
     App("haproxy", "tools/haproxy.py", "haproxy", "haproxy"),
     COMMANDER,

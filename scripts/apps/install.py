@@ -78,7 +78,9 @@ def apt(packages):
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     try:
         run(["apt-get", "-qq", "update"], env=quiet)
-        run(["apt-get", "-qq", "install", "-y", "--no-install-recommends", *missing], env=quiet)
+        # One after the other: a package that this Debian lacks keeps no other one out.
+        for package in missing:
+            run(["apt-get", "-qq", "install", "-y", "--no-install-recommends", package], env=quiet)
     finally:
         if is_ours:
             POLICY.unlink()
