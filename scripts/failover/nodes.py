@@ -1,5 +1,6 @@
 """Servers with `cluster-nodes`, as child processes in directories of their own."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -15,16 +16,20 @@ POLL_SECONDS = 0.02
 STARTS_MAX = 3
 
 
-def free_ports(count):
-    """Ports that are free at this moment."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
+@contextlib.contextmanager
+def kept_ports(count):
+    """Ports that nothing else takes inside of the `with`."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in sockets:
             probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in sockets]
-    finally:
-        for probe in sockets:
-            probe.close()
+        yield [probe.getsockname()[1] for probe in sockets]
+
+
+def free_ports(count):
+    """Ports that are free at this moment."""
+    with kept_ports(count) as ports:
+        return ports
 
 
 def wait_until(condition, what, poll_seconds=POLL_SECONDS):
@@ -152,16 +157,19 @@ class Nodes:
             self.network.__exit__()
 
     def _start(self):
-        ports = free_ports(len(self.names))
+        count = len(self.names)
+        # The network gets others.
+        with kept_ports(2 * count) as ports:
+            ports, status_ports = ports[:count], ports[count:]
+            if self.make_network:
+                self.network = self.make_network(ports).__enter__()
         self.all = [Node(name, port, self.directory) for name, port in zip(self.names, ports)]
         for node in self.all:
             node.environment |= self.environment
         self.options.append("--cluster-nodes=" + ",".join(f"127.0.0.1:{port}" for port in ports))
         if self.status:
-            for node, port in zip(self.all, free_ports(len(ports))):
+            for node, port in zip(self.all, status_ports):
                 node.status_port = port
-        if self.make_network:
-            self.network = self.make_network(ports).__enter__()
         for node in self.all:
             self.start(node)
 

@@ -40,7 +40,7 @@
 //! | a read is not old | a round of heartbeats begun after it, in the same epoch | `AnyWriteConfirmsRead`, `RoundOfAnotherEpoch` |
 //! | two nodes never answer OK at once | who heard a heartbeat votes for no other node for a time | `NoWaitAfterRestart`, `PromiseNotBindingCandidate`, `FenceWithOwnTimeout`, `LateBeatLowersPromise` |
 //! | majorities before and after a change of voters meet | one change at a time, after the one before it and a record of the own epoch are committed | `TwoMembersChanges` |
-//! | | a node never forgets how far the members records went that it acknowledged | `ForgetsWhoVotes` |
+//! | | a node never forgets how far the members records went that it acknowledged | `ForgetsHowFar` |
 //! | a change that only one node has can be finished | a node that its newest record does not name asks for votes, too | `RemovedNeverAsk` |
 //! | an election cannot disturb | a leader with a live quorum ignores it | `AskDeposes` |
 //! | | no epoch moves before a majority would vote for it | `NoPreVote` |

@@ -63,8 +63,8 @@ pub enum Mutant {
     TwoMembersChanges,
     /// A node that its newest members record does not name never asks for votes.
     RemovedNeverAsk,
-    /// A node that has forgotten records has also forgotten that there was a later members record.
-    ForgetsWhoVotes,
+    /// A node that has forgotten records has also forgotten how far the members records went.
+    ForgetsHowFar,
 }
 
 impl Mutant {
@@ -100,6 +100,6 @@ impl Mutant {
         Mutant::HeardByAddress,
         Mutant::TwoMembersChanges,
         Mutant::RemovedNeverAsk,
-        Mutant::ForgetsWhoVotes,
+        Mutant::ForgetsHowFar,
     ];
 }

@@ -14,7 +14,7 @@
 //! boot 5c1f… 81023 2049       of the kernel, or ?; milliseconds; device of the directory; or -
 //! strict yes                  or no
 //! promise 1000                milliseconds
-//! members 5 41                epoch and number of the newest members record that this node may have acknowledged, if any
+//! floor 5 41                  epoch and number of a record: a log that ends before it lacks what was acknowledged; may be left out
 //! sealed 8f3a1c02             the CRC-32 of the lines before
 //! ```
 
@@ -170,8 +170,8 @@ pub struct Term {
     pub strict: bool,
     /// The longest promise, in milliseconds, that may have been given in this epoch or an earlier one.
     pub promise: Millis,
-    /// The newest members record that this node may have acknowledged, also if the log has lost it.
-    pub members: End,
+    /// No log that ends before this may lead: the newest members record that this node may have acknowledged.
+    pub floor: End,
 }
 
 impl Term {
@@ -188,7 +188,7 @@ impl Term {
             boot: None,
             strict: false,
             promise: 0,
-            members: End::default(),
+            floor: End::default(),
         }
     }
 
@@ -210,12 +210,12 @@ impl Term {
     pub fn text(&self) -> String {
         let or_none = |text: Option<String>| text.unwrap_or("-".to_string());
         let left = self.left.map_or(String::new(), |left| format!("left {left}\n"));
-        let members = match self.members {
+        let floor = match self.floor {
             End { seq: Seq(0), .. } => String::new(),
-            End { epoch, seq } => format!("members {} {seq}\n", epoch.0),
+            End { epoch, seq } => format!("floor {} {seq}\n", epoch.0),
         };
         let text = format!(
-            "id {}\ncluster {}\n{left}epoch {}\nvote {}\nled {}\nmemory {}\nboot {}\nstrict {}\npromise {}\n{members}",
+            "id {}\ncluster {}\n{left}epoch {}\nvote {}\nled {}\nmemory {}\nboot {}\nstrict {}\npromise {}\n{floor}",
             self.id,
             or_none(self.cluster.map(|cluster| cluster.to_string())),
             self.epoch.0,
@@ -254,7 +254,7 @@ impl Term {
             boot: optional(field("boot")?, Boot::parse)?,
             strict: field("strict")? == "yes",
             promise: number("promise")?,
-            members: field("members").map_or(Some(End::default()), position)?,
+            floor: field("floor").map_or(Some(End::default()), position)?,
         };
         // Each value has one spelling, so this checks the seal, too.
         (term.text() == text).then_some(term)
@@ -293,7 +293,7 @@ mod tests {
             boot: Some(boot.clone()),
             strict: true,
             promise: 1000,
-            members: End { epoch: Epoch(5), seq: Seq(41) },
+            floor: End { epoch: Epoch(5), seq: Seq(41) },
             ..new.clone()
         };
         let nameless = Term { boot: Some(Boot { id: String::new(), ..boot }), ..used.clone() };

@@ -178,8 +178,7 @@ impl<'e> Driver<'e> {
             self.persist(self.election.term().clone());
         }
         self.look_at_disk();
-        let last = self.persistence.log.last();
-        self.step(Input::Log(End { epoch: last.epoch, seq: last.seq }));
+        self.report_end();
         self.step(Input::Tick);
         self.look_at_handover();
         self.report_level();
@@ -194,6 +193,11 @@ impl<'e> Driver<'e> {
         self.complain();
         self.engine.announce_reach();
         self.engine.release_parked_of_cluster();
+    }
+
+    fn report_end(&mut self) {
+        let last = self.persistence.log.last();
+        self.step(Input::Log(End { epoch: last.epoch, seq: last.seq }));
     }
 
     /// Ends the hold of writes after a handover that no node has taken. The hold begins some time before the handover.

@@ -175,7 +175,7 @@ const BY_HAND: [Mutant; 7] = [
     Mutant::LateBeatLowersPromise,
     Mutant::NoPreVote,
     Mutant::RemovedNeverAsk,
-    Mutant::ForgetsWhoVotes,
+    Mutant::ForgetsHowFar,
 ];
 
 /// The search begins at the run that is known to notice; with KVSTORE_SIM_SEED at that one.

@@ -1,7 +1,7 @@
 //! The model of replication: a follower asks for the log, is told where the two part, takes records and acknowledges.
 
 use crate::event::Event;
-use crate::node::{Feed, Fsync, Link, Log, Record, RecordKind};
+use crate::node::{Feed, Fsync, Link, Log, Node, Record, RecordKind};
 use crate::world::World;
 use kvstore::aof::record::Epoch;
 use kvstore::cluster::message::Input;
@@ -97,8 +97,10 @@ impl World {
     fn serve(&mut self, at: usize, follower: usize, number: u64, theirs: &Log) {
         let anybody = self.breaks(Mutant::WholeFromNonLeader);
         let (copies, now) = (self.chance(self.mix.copies), self.now);
-        let log = &self.nodes[at].log;
+        let Node { id, log, .. } = &self.nodes[at];
         let (common, end) = (log.common(theirs), log.len());
+        // A leader that is no member sends none.
+        let copies = copies && log.members(end).is_none_or(|members| members.names(*id));
         // A copy begins with a base, which is older than the end of the log.
         let base = if copies { self.rng.usize(end / 2..=end) } else { 0 };
         let copy = copies.then(|| Rc::new(self.nodes[at].log.first(base)));

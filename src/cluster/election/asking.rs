@@ -76,7 +76,7 @@ impl Election {
         if !matches!(&self.state, State::Asking(asking) if asking.stage == Stage::Syncing) {
             return;
         }
-        if !self.reaches_members(&last) {
+        if !self.reaches_floor(&last) {
             return; // It must not lead, and asks again later.
         }
         let epoch = Epoch(self.term.epoch.max(last.epoch).0 + 1);
@@ -168,7 +168,7 @@ impl Election {
         let Some(hash) = ask.list else {
             let any_epoch = self.breaks(Mutant::OffsetWithoutEpoch);
             let is_newer = if any_epoch { ask.last.seq >= end.seq } else { ask.last >= *end };
-            return is_newer && self.reaches_members(&ask.last);
+            return is_newer && self.reaches_floor(&ask.last);
         };
         // The first leader of a cluster gets the votes of nodes that have nothing to lose.
         let same_list = self.list.is_some_and(|list| list.hash == hash);

@@ -113,12 +113,12 @@ impl Election {
         seed: u64,
     ) -> Election {
         let waits_until = now + timing.timeout.max(term.promise);
-        let term_members = term.members;
+        let members_at = term.floor;
         let mut election = Election {
             term,
             timing,
             members,
-            members_at: term_members,
+            members_at,
             list,
             state: State::Following(None),
             end: End::default(),
@@ -229,6 +229,8 @@ impl Election {
             Input::Strict(strict) => self.change_term(out, |term| term.strict = strict),
             Input::Boot(boot) => self.change_term(out, |term| term.boot = Some(boot)),
             Input::Confirm => self.begin_round(now, out),
+            // The lead goes to no node that is no member: its leader would rely on records that no voter has.
+            Input::Promote if !self.is_voter() => {}
             Input::Promote => {
                 self.called_until = now + self.timing.timeout;
                 self.ask_at = now;
@@ -665,7 +667,7 @@ mod tests {
             matches!(answer[..], [Output::Send(_, Message::Give { yes: true, .. })])
         };
         assert!(votes(None, 60) && !votes(None, 59));
-        assert!(votes(Some(Mutant::ForgetsWhoVotes), 59));
+        assert!(votes(Some(Mutant::ForgetsHowFar), 59));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The nodes that vote, and what a node remembers of them.
 //!
-//! The newest members record in the log says who votes. A node may forget records, but never how far the members records
-//! went that it acknowledged: else nodes that have forgotten could elect a leader among the voters of an old record, while
+//! The newest members record in the log says who votes. A node may forget records, but not how far the members records went
+//! that it acknowledged: else nodes that have forgotten could elect a leader among the voters of an old record, while
 //! others have a later one, and writes after it.
 
 use super::{Election, State};
@@ -23,17 +23,16 @@ impl Election {
         self.members.as_ref().is_none_or(|members| members.names(self.term.id))
     }
 
-    /// True if a log with this end has the newest members record that this node has acknowledged, or one of a later epoch,
-    /// which was there before any later change was committed. A node that has forgotten records remembers that much: the
-    /// rule of all voters means those of the newest record.
-    pub(super) fn reaches_members(&self, last: &End) -> bool {
-        *last >= self.term.members || self.breaks(Mutant::ForgetsWhoVotes)
+    /// True if a log with this end has what this node remembers of its own one, or is of a later epoch, whose leader had all
+    /// that was committed.
+    pub(super) fn reaches_floor(&self, last: &End) -> bool {
+        *last >= self.term.floor || self.breaks(Mutant::ForgetsHowFar)
     }
 
     /// This node has every record that it acknowledged in its cluster, or its leader does not count on them.
     pub(super) fn is_whole(&mut self, out: &mut Vec<Output>) {
         let members = self.members_at;
-        self.change_term(out, |term| (term.memory, term.members) = (Memory::Whole, members));
+        self.change_term(out, |term| (term.memory, term.floor) = (Memory::Whole, members));
     }
 
     pub(super) fn members(
@@ -51,7 +50,7 @@ impl Election {
                 (term.cluster, term.left) = (Some(members.cluster), None);
                 // A record that was given up was not committed. One that was forgotten may have been.
                 let forgets = term.memory == Memory::Recovering;
-                term.members = if forgets { at.max(term.members) } else { at };
+                term.floor = if forgets { at.max(term.floor) } else { at };
             });
             if let State::Leading(leading) = &mut self.state {
                 leading.members(members, now);
