@@ -85,13 +85,14 @@ impl Leading {
         }
     }
 
-    /// Another members record is in force.
+    /// Another members record is in force. The fence begins anew: it may have come from voters that vote no longer.
     pub fn members(&mut self, members: &Members, now: Millis) {
         let known = |id: NodeId| self.voters.iter().find(|voter| voter.id == id).copied();
         if members.ids().any(|id| known(id).is_none()) {
             self.since = now;
         }
         self.voters = members.ids().map(|id| known(id).unwrap_or(KnownVoter::new(id))).collect();
+        self.fence = 0;
     }
 
     /// Begins a round of heartbeats and returns its number.

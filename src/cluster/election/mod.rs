@@ -524,7 +524,10 @@ mod tests {
         step(&mut node, now, Input::Linked(id(1), true));
         let added = now + 2 * T;
         (now..added).step_by(20).for_each(|now| _ = step(&mut node, now, Input::Tick));
-        step(&mut node, added, Input::Members(Some(two), Epoch(1)));
+        let outputs = step(&mut node, added, Input::Members(Some(two), Epoch(1)));
+        let fences = |output: &&Output| matches!(output, Output::Fence(_));
+        let fences: Vec<&Output> = outputs.iter().filter(fences).collect();
+        assert_eq!(fences, [&Output::Fence(0)], "alone it had a fence without end");
         for now in (added..added + 8 * T).step_by(20) {
             step(&mut node, now, Input::Tick);
             let round = node.rounds_begun();

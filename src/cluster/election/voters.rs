@@ -54,6 +54,10 @@ impl Election {
             });
             if let State::Leading(leading) = &mut self.state {
                 leading.members(members, now);
+                // A leader that was alone had a fence without end.
+                let epoch = leading.epoch;
+                out.push(Output::Fence(0));
+                self.lead_with(epoch, out, |_| ());
             }
         }
         self.members = members;
