@@ -96,5 +96,6 @@ fn a_test_may_put_a_proxy_on_the_way_to_a_node() {
         Server::start_with(&dir, &[("replicaof", &leader)], &[("KVSTORE_ROUTE", &route)]);
     wait_for(follower.port(), "master_link_status", |status| status == "up");
     assert_eq!(info(follower.port(), "master_port"), named.port().to_string());
-    assert_eq!(info(follower.port(), "master_replid"), info(reached.port(), "master_replid"));
+    let history = info(reached.port(), "master_replid");
+    wait_for(follower.port(), "master_replid", |id| id == history);
 }
