@@ -16,29 +16,17 @@ another program is skipped without it, and says so.
 """
 
 import argparse
-import importlib
-import os
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from failover import FailoverError  # noqa: E402
 from labs import LABS  # noqa: E402
 from labs.frame import Lab  # noqa: E402
-
-ROOT = Path(__file__).resolve().parent.parent
-# Of one lab. With --step a person decides.
-SECONDS_MAX = 120
-
-
-def too_late(*_):
-    """Ends a lab that hangs."""
-    raise FailoverError(f"not done after {SECONDS_MAX} s")
+from labs.runner import SECONDS_MAX, run_each, tell  # noqa: E402
 
 
 def run(number, binary, options):
@@ -50,7 +38,7 @@ def run(number, binary, options):
     signal.alarm(0 if options.step else SECONDS_MAX)
     try:
         with Lab(binary, directory, options.step) as lab:
-            tell(lab, module)
+            tell(lab, f"labs.{module}")
     finally:
         signal.alarm(0)
         if options.keep:
@@ -60,16 +48,6 @@ def run(number, binary, options):
     result = f"{len(lab.faults)} FAILED" if lab.faults else "all as expected"
     print(f"\n=== Lab {number}: {result} ({time.monotonic() - began:.0f} s)", flush=True)
     return lab.faults
-
-
-def tell(lab, module):
-    """Runs the lab. A deadline that passes or a connection that breaks is a fault of it."""
-    try:
-        importlib.import_module(f"labs.{module}").run(lab)
-    except (FailoverError, OSError) as error:
-        lab.expect(f"{type(error).__name__}: {error}", False)
-    if lab.faults:
-        print(lab.log_tails())
 
 
 def main():
@@ -85,19 +63,8 @@ def main():
         print("\n".join(f"{number:>2}. {title}" for number, (title, _) in sorted(LABS.items())))
         print("\nmake lab N=3 runs the third, make lab N=3 ARGS=--step part by part, make lab ARGS=--all all of them.")
         return
-    binary = os.path.abspath(os.environ.get("KVSTORE", ROOT / "target/release/kvstore"))
-    if not os.access(binary, os.X_OK):
-        sys.exit(f"{binary} does not exist: cargo build --release")
-    # As Ctrl-C: ends the started processes, too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    signal.signal(signal.SIGALRM, too_late)
-    try:
-        failed = [number for number in numbers if run(number, binary, options)]
-    except KeyboardInterrupt:
-        sys.exit(130)
-    for number in failed:
-        print(f"FAILED: lab {number}, {LABS[number][0]}")
-    sys.exit(bool(failed))
+    run_each(numbers, lambda number, binary: run(number, binary, options),
+             lambda number: f"lab {number}, {LABS[number][0]}")
 
 
 if __name__ == "__main__":

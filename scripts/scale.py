@@ -17,29 +17,18 @@ packages); what needs a program that is missing is skipped, and says so.
 """
 
 import argparse
-import importlib
-import os
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from failover import FailoverError  # noqa: E402
 from labs.frame import Lab  # noqa: E402
+from labs.runner import SECONDS_MAX, run_each, tell  # noqa: E402
 
-ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("reads", "data", "safety")
-# Of one of them.
-SECONDS_MAX = 120
-
-
-def too_late(*_):
-    """Ends a run that hangs."""
-    raise FailoverError(f"not done after {SECONDS_MAX} s")
 
 
 def run(name, binary, stay):
@@ -50,13 +39,8 @@ def run(name, binary, stay):
     signal.alarm(SECONDS_MAX)
     try:
         with Lab(binary, directory) as lab:
-            try:
-                importlib.import_module(f"scale.{name}").run(lab)
-            except (FailoverError, OSError) as error:
-                lab.expect(f"{type(error).__name__}: {error}", False)
+            tell(lab, f"scale.{name}")
             signal.alarm(0)
-            if lab.faults:
-                print(lab.log_tails())
             if stay:
                 print("\n    All of it goes on. Ctrl-C ends it.", flush=True)
                 signal.pause()
@@ -74,19 +58,8 @@ def main():
     parser.add_argument("name", nargs="?", choices=NAMES, help="what there is to be more of")
     parser.add_argument("--stay", action="store_true", help="go on until Ctrl-C")
     options = parser.parse_args()
-    binary = os.path.abspath(os.environ.get("KVSTORE", ROOT / "target/release/kvstore"))
-    if not os.access(binary, os.X_OK):
-        sys.exit(f"{binary} does not exist: cargo build --release")
-    # As Ctrl-C: ends the started processes, too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    signal.signal(signal.SIGALRM, too_late)
-    try:
-        failed = [name for name in ([options.name] if options.name else NAMES) if run(name, binary, options.stay)]
-    except KeyboardInterrupt:
-        sys.exit(130)
-    for name in failed:
-        print(f"FAILED: more {name}")
-    sys.exit(bool(failed))
+    names = [options.name] if options.name else NAMES
+    run_each(names, lambda name, binary: run(name, binary, options.stay), lambda name: f"more {name}")
 
 
 if __name__ == "__main__":

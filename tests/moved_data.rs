@@ -6,7 +6,7 @@
 mod common;
 
 use common::nodes::{Dump, dump};
-use common::resp::{Resp, Value, command_line, encode};
+use common::resp::{Resp, Value, encode};
 use common::rng::{Rng, fresh_seed};
 use common::server::{RedisServer, Server};
 use common::{DEADLINE, long_form, note, number_from_env, wait_until};
@@ -30,20 +30,7 @@ fn key_count() -> usize {
 
 /// Sends commands in batches; none may fail.
 fn run(port: u16, commands: &[Words]) -> Vec<Value> {
-    let mut client = Resp::connect(port);
-    let mut replies = Vec::new();
-    for batch in commands.chunks(BATCH) {
-        let mut bytes = Vec::new();
-        batch.iter().for_each(|command| encode(command, &mut bytes));
-        client.send_raw(&bytes);
-        for command in batch {
-            client.expect_reply_to(command);
-            let reply = client.read_reply();
-            assert!(!reply.is_error(), "{reply:?} to {}", command_line(command));
-            replies.push(reply);
-        }
-    }
-    replies
+    Resp::connect(port).call_all(commands, BATCH)
 }
 
 /// Strings of every form in RDB: numbers, short and long ones, some that can be compressed.

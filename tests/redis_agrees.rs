@@ -7,7 +7,7 @@
 mod common;
 
 use common::history::{log_members, members};
-use common::resp::{Resp, Value, encode};
+use common::resp::{Resp, Value};
 use common::rng::{Rng, fresh_seed};
 use common::server::{RedisServer, Server};
 use common::{DEADLINE, note, number_from_env, wait_until};
@@ -25,23 +25,6 @@ const BATCH: usize = 500;
 type State = BTreeMap<Vec<u8>, (Vec<u8>, i64)>;
 
 type Words = Vec<Vec<u8>>;
-
-/// Sends commands in batches; none may fail. Returns the replies.
-fn run(client: &mut Resp, commands: &[Words]) -> Vec<Value> {
-    let mut replies = Vec::with_capacity(commands.len());
-    for batch in commands.chunks(BATCH) {
-        let mut bytes = Vec::new();
-        batch.iter().for_each(|command| encode(command, &mut bytes));
-        client.send_raw(&bytes);
-        for command in batch {
-            client.expect_reply_to(command);
-            let reply = client.read_reply();
-            assert!(!reply.is_error(), "{reply:?} to {:?}", common::resp::command_line(command));
-            replies.push(reply);
-        }
-    }
-    replies
-}
 
 /// Keys and values of any bytes, some empty, some long; deadlines far off and some just ahead, which
 /// pass meanwhile.
@@ -127,7 +110,7 @@ fn fill(port: u16) {
     let with_multi = client.call(&["COMMAND", "INFO", "MULTI"]).as_array() != [Value::Null];
     let mut load = Load::new();
     let commands = load.commands(with_multi);
-    run(&mut client, &commands);
+    client.call_all(&commands, BATCH);
     let soon = load.now + 100;
     assert!(wait_until(DEADLINE, || kvstore::clock::UnixMillis::now().0 > soon));
 }
@@ -139,8 +122,8 @@ fn state(port: u16) -> State {
         let keys = keys.as_array().iter();
         keys.map(|key| vec![name.as_bytes().to_vec(), key.as_bytes().to_vec()]).collect()
     };
-    let values = run(&mut client, &of("GET"));
-    let times = run(&mut client, &of("PEXPIRETIME"));
+    let values = client.call_all(&of("GET"), BATCH);
+    let times = client.call_all(&of("PEXPIRETIME"), BATCH);
     let entry = |((key, value), time): ((&Value, Value), Value)| {
         (key.as_bytes().to_vec(), (value.as_bytes().to_vec(), time.as_int()))
     };

@@ -12,7 +12,7 @@
 //! 4. the number of voters
 //! 5. for each voter its address and its id (40 hex digits); a replaced disk keeps the address and has another id
 
-use super::term::{ClusterId, NodeId};
+use super::term::{ClusterId, Memory, NodeId};
 use crate::aof::numbers::{LINE_BYTES_MAX, Words};
 use crate::store::effect::{MEMBERS, Malformed, Seq};
 use std::collections::BTreeSet;
@@ -133,6 +133,14 @@ impl Members {
     /// The voters' ids.
     pub fn ids(&self) -> impl Iterator<Item = NodeId> {
         self.voters.iter().map(|voter| voter.id)
+    }
+
+    /// The winning rule: a majority of voters that have forgotten nothing, or all voters. If all voters agree, either
+    /// none has a newer record or no node has it any more.
+    pub fn elect(&self, yes: &[(NodeId, Memory)]) -> bool {
+        let votes = yes.iter().filter(|(id, _)| self.names(*id));
+        let whole = votes.clone().filter(|(_, memory)| *memory == Memory::Whole).count();
+        whole >= majority(self.voters.len()) || votes.count() == self.voters.len()
     }
 
     /// The address of this node, if it votes.

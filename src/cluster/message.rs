@@ -146,7 +146,7 @@ pub enum Why {
     Disk,
     /// The first record of the epoch was not written.
     Void,
-    /// It is no member, and a majority of the members has its log.
+    /// This node does not vote, and a majority of the voters has its log.
     NoMember,
 }
 

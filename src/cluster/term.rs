@@ -192,6 +192,12 @@ impl Term {
         }
     }
 
+    /// This node has every record that it acknowledged in its cluster, or its leader does not count on them. The newest
+    /// members record stands at `floor`.
+    pub fn become_whole(&mut self, floor: End) {
+        (self.memory, self.floor) = (Memory::Whole, floor);
+    }
+
     /// True if a members record of this cluster counts here. A node belongs to one cluster: after `PROMOTE FORCE` and
     /// `kvstore cluster forget`, the log still has records of the one before.
     pub fn counts(&self, cluster: ClusterId) -> bool {

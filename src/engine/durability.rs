@@ -22,6 +22,7 @@ use crate::observe::set_aside::SetAside;
 use crate::replication::replica::settle_copy;
 use crate::store::Store;
 use crate::store::effect;
+use crate::store::effect::Seq;
 use crossbeam_channel::bounded;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -171,6 +172,12 @@ impl Persistence {
     pub fn members(&self) -> Option<Members> {
         let members = self.log.members()?;
         self.term.lock().counts(members.cluster).then_some(members)
+    }
+
+    /// The number of that record.
+    pub fn members_seq(&self) -> Option<Seq> {
+        let newest = self.log.outline().members().map(|members| (members.cluster, members.seq));
+        newest.and_then(|(cluster, seq)| self.term.lock().counts(cluster).then_some(seq))
     }
 
     /// What this node has promised.

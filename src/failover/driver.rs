@@ -178,7 +178,8 @@ impl<'e> Driver<'e> {
             self.persist(self.election.term().clone());
         }
         self.look_at_disk();
-        self.report_end();
+        let last = self.persistence.log.last();
+        self.step(Input::Log(End { epoch: last.epoch, seq: last.seq }));
         self.step(Input::Tick);
         self.look_at_handover();
         self.report_level();
@@ -193,11 +194,6 @@ impl<'e> Driver<'e> {
         self.complain();
         self.engine.announce_reach();
         self.engine.release_parked_of_cluster();
-    }
-
-    fn report_end(&mut self) {
-        let last = self.persistence.log.last();
-        self.step(Input::Log(End { epoch: last.epoch, seq: last.seq }));
     }
 
     /// Ends the hold of writes after a handover that no node has taken. The hold begins some time before the handover.

@@ -10,7 +10,6 @@
 
 use super::members::NO_MEMBERS;
 use crate::aof::record::Epoch;
-use crate::cluster::members::majority;
 use crate::cluster::message::Input;
 use crate::cluster::shared::Cluster;
 use crate::cluster::term::{ClusterId, Memory, NodeId};
@@ -18,6 +17,7 @@ use crate::engine::table::ServerCall;
 use crate::engine::{Engine, Persistence};
 use crate::error::{Failure, LOADING};
 use crate::random;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// How long the command waits for the first record of the new epoch.
@@ -107,13 +107,10 @@ impl Engine {
 /// True if the members that answer are enough for a leader, by the winning rule of an election.
 fn may_elect(cluster: &Cluster, persistence: &Persistence) -> bool {
     let Some(members) = persistence.members() else { return false };
-    let is_whole = |id: NodeId| match persistence.term().memory {
-        memory if id == cluster.id => memory == Memory::Whole,
-        _ => !cluster.is_recovering(id),
-    };
+    let memory = |id| if cluster.is_recovering(id) { Memory::Recovering } else { Memory::Whole };
     let answers = cluster.peers.list().into_iter().filter(|peer| peer.is_connected);
-    let there: Vec<NodeId> = answers.filter_map(|peer| peer.id).chain([cluster.id]).collect();
-    let there: Vec<NodeId> = members.ids().filter(|id| there.contains(id)).collect();
-    let whole = there.iter().filter(|id| is_whole(**id)).count();
-    whole >= majority(members.voters.len()) || there.len() == members.voters.len()
+    let others: BTreeSet<NodeId> = answers.filter_map(|peer| peer.id).collect();
+    let others = others.into_iter().filter(|id| *id != cluster.id).map(|id| (id, memory(id)));
+    let there: Vec<_> = others.chain([(cluster.id, persistence.term().memory)]).collect();
+    members.elect(&there)
 }

@@ -50,10 +50,10 @@ impl Driver<'_> {
         }
     }
 
-    /// A level may go beyond a members record that its writer has not reported yet. A majority is one of the newest.
+    /// A level may go beyond a members record that its writer has not reported yet. A majority is one of the newest record's
+    /// voters.
     pub(super) fn look_at_members(&mut self) {
-        let newest = self.persistence.members().map(|members| members.seq);
-        if newest != self.election.members_seq() {
+        if self.persistence.members_seq() != self.election.members_seq() {
             self.members_changed();
         }
     }

@@ -139,8 +139,8 @@ impl Engine {
         }
     }
 
-    /// True unless nodes elect their leader and that one does not vote: then it could not take the lead.
-    pub(crate) fn may_hand_over(&self, node_id: &str) -> bool {
+    /// True unless nodes elect their leader and that one does not vote: then it could not take the lead for long.
+    pub(crate) fn may_lead(&self, node_id: &str) -> bool {
         let members = self.persistence.as_ref().and_then(Persistence::members);
         let votes = |members: Members| members.ids().any(|id| id.to_string() == node_id);
         self.cluster.is_none() || members.is_some_and(votes)
@@ -161,7 +161,7 @@ impl Engine {
     /// not for long.
     pub fn hand_over_at_end(&self) {
         let Some(cluster) = &self.cluster else { return };
-        let voters = self.followers.all().into_iter().filter(|to| self.may_hand_over(&to.node_id));
+        let voters = self.followers.all().into_iter().filter(|to| self.may_lead(&to.node_id));
         let next = voters.max_by_key(|follower| follower.applied());
         if let Some(next) = next.filter(|_| cluster.led() > Epoch(0)) {
             log::info!("handing over to {}:{}", next.host, next.port);

@@ -22,7 +22,7 @@ const CHECKSUM_SINCE: u16 = 5;
 /// What a file consists of, as far as anybody wants to know.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Item {
-    /// What follows is in the database with this number.
+    /// The items after it are in the database with this number.
     Database(u64),
     /// A string.
     Value {
@@ -71,7 +71,7 @@ impl<R: Read> File<R> {
         self.reader.offset()
     }
 
-    /// What comes after the file. Call it when [`File::next_item`] has returned None.
+    /// The bytes after the file. Call it when [`File::next_item`] has returned None.
     pub fn into_source(self) -> R {
         self.reader.into_source()
     }
@@ -123,7 +123,7 @@ impl<R: Read> File<R> {
             // How often, or how long ago, a key was used.
             0xf9 => reader.byte().map(drop),
             0xf8 => reader.length().map(drop),
-            // What a module keeps beside the keys: its id, and when it is to be loaded.
+            // A module's own data beside the keys: its id, and when it is to be loaded.
             0xf7 => {
                 (0..3).try_for_each(|_| reader.length().map(drop))?;
                 skip_module_parts(reader)

@@ -139,7 +139,7 @@ impl<R: Read> Reader<R> {
         self.crc
     }
 
-    /// What has not been read.
+    /// The bytes that have not been read.
     pub fn into_source(self) -> R {
         self.source
     }

@@ -11,7 +11,7 @@ use std::io::Read;
 pub struct OtherType(pub u8);
 
 impl OtherType {
-    /// What Redis's users call it.
+    /// The name that users of Redis know.
     pub fn name(self) -> &'static str {
         match self.0 {
             1 | 10 | 14 | 18 => "list",

@@ -125,7 +125,7 @@ fn promote_within(call: &mut ServerCall<'_>, timeout: u64) -> Result<(), Failure
         ));
     }
     let node_id = engine.persistence.as_ref().map(|persistence| &*persistence.node_id);
-    if !engine.may_hand_over(node_id.unwrap_or_default()) {
+    if !engine.may_lead(node_id.unwrap_or_default()) {
         return Err(Failure::fixed(
             "ERR this node does not vote, so it cannot lead; MEMBERS ADD on the leader lets it vote",
         ));

@@ -36,18 +36,12 @@ const SAME_NODE: Failure = Failure::fixed(
      'node' from one of the two",
 );
 
-/// A voter that takes a copy gives up what it has for a while. From a leader that is no member it would be the last voter
-/// to have it.
+/// A voter that takes a copy gives up its own log for a while. If the leader does not vote, no voter may have those records
+/// then.
 const NO_COPY: Failure = Failure::fixed(
     "ERR this node is no member of the cluster any more and leads for a moment only; it sends no full copies",
 )
 .of_kind(Kind::Unavailable);
-
-/// False if nodes elect their leader, and the newest members record does not name this one.
-fn is_member(engine: &Engine, persistence: &Persistence) -> bool {
-    let (cluster, members) = (engine.cluster.as_ref(), persistence.members());
-    cluster.zip(members).is_none_or(|(cluster, members)| members.names(cluster.id))
-}
 
 /// Answers a request; `early` has the bytes that were received after it. If records follow, serves the follower
 /// until its link ends, and returns true: the connection is then at its end.
@@ -81,7 +75,7 @@ pub fn serve(
     let elected = elected(engine, request)?;
     let (answer, feed) = match found {
         Found::Feed(Feed { answer: Answer::Full { .. }, .. })
-            if !is_member(engine, persistence) =>
+            if !engine.may_lead(&persistence.node_id) =>
         {
             return Err(NO_COPY);
         }

@@ -117,7 +117,7 @@ impl Sender<'_> {
             }
             if self.follower.handover_requested.swap(false, Relaxed)
                 && !self.engine.role.is_follower()
-                && self.engine.may_hand_over(&self.follower.node_id)
+                && self.engine.may_lead(&self.follower.node_id)
             {
                 if self.epoch.is_some() {
                     self.offer(state)?;

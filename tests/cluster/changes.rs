@@ -9,8 +9,8 @@
 //! - each write that was answered with OK is there;
 //! - no wrong address has been taken.
 
-use crate::chaos::{Acknowledged, assert_one_leader_per_epoch, lost, seed, write};
-use crate::common::nodes::{StopOnDrop, assert_same_state};
+use crate::chaos::{Acknowledged, assert_one_leader_per_epoch, lost, one_round, seed};
+use crate::common::nodes::assert_same_state;
 use crate::common::rng::Rng;
 use crate::common::server::{Server, lasting_port};
 use crate::common::{long_form, note, number_from_env, wait_until};
@@ -24,7 +24,6 @@ use std::time::Duration;
 
 const NODES: usize = 5;
 const VOTERS_MIN: usize = 3;
-const WRITERS: usize = 3;
 /// An order that is not answered within this time may have been carried out, or be carried out later.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -49,7 +48,7 @@ fn voters_come_and_go() {
     let acknowledged = Acknowledged::default();
     for round in 1..=rounds {
         replace_a_disk(&mut faults, &mut operator.counts);
-        one_round(&mut faults, &mut operator, round, &acknowledged);
+        one_round(&mut faults, round, &acknowledged, |stop| operator.work(stop));
         let leader = faults.end();
         let cluster = &faults.cluster;
         operator.repair(cluster);
@@ -81,26 +80,6 @@ fn replace_a_disk(faults: &mut Faults, counts: &mut Counts) {
     faults.cluster.empty(at);
     faults.cluster.spawn(at);
     *counts.entry("disk replaced".to_owned()).or_default() += 1;
-}
-
-fn one_round(
-    faults: &mut Faults,
-    operator: &mut Operator,
-    round: u64,
-    acknowledged: &Acknowledged,
-) {
-    let stop = AtomicBool::new(false);
-    let ports: Vec<u16> = faults.cluster.nodes.iter().map(|node| node.port).collect();
-    thread::scope(|scope| {
-        for writer in 0..WRITERS {
-            let (stop, ports) = (&stop, &ports);
-            let name = format!("{round}:{writer}");
-            scope.spawn(move || write(&name, ports, stop, acknowledged));
-        }
-        scope.spawn(|| operator.work(&stop));
-        let _stop = StopOnDrop(&stop);
-        faults.some();
-    });
 }
 
 /// Gives orders to the node that leads, whichever it is.

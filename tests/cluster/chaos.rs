@@ -65,7 +65,7 @@ fn survives(nodes: usize, ack: &str, power_cuts_max: usize) {
     faults.end();
     let (acknowledged, mut given_up) = (Acknowledged::default(), 0);
     for round in 1..=rounds {
-        one_round(&mut faults, round, &acknowledged);
+        one_round(&mut faults, round, &acknowledged, |_| ());
         let leader = faults.end();
         let cluster = &faults.cluster;
         for at in cluster.others(leader) {
@@ -88,7 +88,13 @@ fn survives(nodes: usize, ack: &str, power_cuts_max: usize) {
     ));
 }
 
-fn one_round(faults: &mut Faults, round: u64, acknowledged: &Acknowledged) {
+/// Writers write, and `others` do what they do until they are told to stop, while faults happen.
+pub fn one_round(
+    faults: &mut Faults,
+    round: u64,
+    acknowledged: &Acknowledged,
+    others: impl FnOnce(&AtomicBool) + Send,
+) {
     let stop = AtomicBool::new(false);
     let ports: Vec<u16> = faults.cluster.nodes.iter().map(|node| node.port).collect();
     thread::scope(|scope| {
@@ -97,6 +103,7 @@ fn one_round(faults: &mut Faults, round: u64, acknowledged: &Acknowledged) {
             let name = format!("{round}:{writer}");
             scope.spawn(move || write(&name, ports, stop, acknowledged));
         }
+        scope.spawn(|| others(&stop));
         let _stop = StopOnDrop(&stop);
         faults.some();
     });

@@ -99,7 +99,7 @@ impl World {
         let (copies, now) = (self.chance(self.mix.copies), self.now);
         let Node { id, log, .. } = &self.nodes[at];
         let (common, end) = (log.common(theirs), log.len());
-        // A leader that is no member sends none.
+        // A leader that does not vote sends none.
         let copies = copies && log.members(end).is_none_or(|members| members.names(*id));
         // A copy begins with a base, which is older than the end of the log.
         let base = if copies { self.rng.usize(end / 2..=end) } else { 0 };

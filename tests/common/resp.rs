@@ -181,6 +181,23 @@ impl Resp {
         self.read_reply()
     }
 
+    /// Sends commands, so many at a time; none may fail. Returns the replies.
+    pub fn call_all(&mut self, commands: &[Vec<Vec<u8>>], at_a_time: usize) -> Vec<Value> {
+        let mut replies = Vec::with_capacity(commands.len());
+        for batch in commands.chunks(at_a_time) {
+            let mut bytes = Vec::new();
+            batch.iter().for_each(|command| encode(command, &mut bytes));
+            self.send_raw(&bytes);
+            for command in batch {
+                self.expect_reply_to(command);
+                let reply = self.read_reply();
+                assert!(!reply.is_error(), "{reply:?} to {}", command_line(command));
+                replies.push(reply);
+            }
+        }
+        replies
+    }
+
     pub fn read_reply(&mut self) -> Value {
         let start = self.pos;
         let value = self.decode();

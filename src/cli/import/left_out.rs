@@ -78,7 +78,7 @@ impl LeftOut {
         self.of_types.iter().find(|(_, keys)| keys.contains(key)).map(|(name, _)| *name)
     }
 
-    /// What to tell, a line each.
+    /// The lines to print about it.
     pub fn lines(&self) -> Vec<String> {
         let of_types = self.of_types.iter();
         let mut lines: Vec<String> = of_types.map(|(name, keys)| line(name, keys)).collect();

@@ -9,7 +9,6 @@
 
 use super::{Election, State};
 use crate::aof::record::Epoch;
-use crate::cluster::members::majority;
 use crate::cluster::message::{Ask, End, Message, Output, Round};
 use crate::cluster::mutant::Mutant;
 use crate::cluster::term::{Memory, Millis, NodeId};
@@ -132,17 +131,16 @@ impl Election {
         out.push(Output::Adopt { from: self.term.id, ask });
     }
 
-    /// The winning rule: a majority of voters that have forgotten nothing, or all voters. If all voters agree, either
-    /// none has a newer record or no node has it any more.
+    /// True if these are enough (`Members::elect`); before there are members, all listed nodes.
     fn has_won(&self, yes: &[(NodeId, Memory)]) -> bool {
         let Some(members) = &self.members else {
             return self.list.is_some_and(|list| yes.len() == list.len);
         };
-        let counts =
-            |memory: Memory| memory == Memory::Whole || self.breaks(Mutant::RecoveringVotesCounted);
-        let votes = yes.iter().filter(|(id, _)| members.names(*id));
-        let whole = votes.clone().filter(|(_, memory)| counts(*memory)).count();
-        whole >= majority(members.voters.len()) || votes.count() == members.voters.len()
+        if self.breaks(Mutant::RecoveringVotesCounted) {
+            let all: Vec<_> = yes.iter().map(|(id, _)| (*id, Memory::Whole)).collect();
+            return members.elect(&all);
+        }
+        members.elect(yes)
     }
 
     pub(super) fn asked(&mut self, now: Millis, from: NodeId, ask: Ask, out: &mut Vec<Output>) {

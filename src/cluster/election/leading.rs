@@ -46,7 +46,7 @@ pub(super) struct Leading {
     pub epoch: Epoch,
     me: NodeId,
     voters: Vec<KnownVoter>,
-    /// The nodes whose replication link works, voters or not: who does not vote yet may be added.
+    /// The nodes whose replication link works, voters or not: a node that does not vote yet may be added.
     links: Vec<NodeId>,
     /// When it won, or a voter was added, which must be heard before it can be missed.
     since: Millis,
@@ -200,7 +200,7 @@ impl Leading {
         raise(&mut self.confirmed, round)
     }
 
-    /// True if this node is no member, and has brought its log to a majority of those who are.
+    /// True if this node does not vote, and a majority of the voters has its log.
     pub fn has_done_its_part(&self) -> bool {
         let is_member = self.voters.iter().any(|voter| voter.id == self.me);
         !is_member && self.first.is_some_and(|first| self.committed >= first)

@@ -16,7 +16,7 @@
 //! - Within its own promise a node neither votes nor asks.
 //! - A candidate wins with a majority of voters whose memory is whole, or with all voters.
 //! - A leader commits only what a majority acknowledged in the leader's own epoch.
-//! - A leader that is no member counts nowhere, and resigns after it has committed the record that says so.
+//! - A leader that does not vote counts nowhere. It resigns after a majority has the record that removed it.
 //!
 //! Questions and votes are in `asking.rs`, a follower's part in `following.rs`, what a leader knows of its voters in
 //! `leading.rs`, leading without votes in `forcing.rs`, which nodes vote in `voters.rs`.
@@ -217,7 +217,10 @@ impl Election {
                     leading.linked(from, works);
                 }
             }
-            Input::CaughtUp(epoch) if epoch == self.term.epoch => self.is_whole(out),
+            Input::CaughtUp(epoch) if epoch == self.term.epoch => {
+                let floor = self.members_at;
+                self.change_term(out, |term| term.become_whole(floor));
+            }
             Input::CaughtUp(_) => {}
             Input::Disk(is_bad) => {
                 self.disk_bad_since = is_bad.then(|| self.disk_bad_since.unwrap_or(now));
@@ -229,7 +232,7 @@ impl Election {
             Input::Strict(strict) => self.change_term(out, |term| term.strict = strict),
             Input::Boot(boot) => self.change_term(out, |term| term.boot = Some(boot)),
             Input::Confirm => self.begin_round(now, out),
-            // The lead goes to no node that is no member: its leader would rely on records that no voter has.
+            // Only a voter takes the lead over: of another leader's records, no voter may have some.
             Input::Promote if !self.is_voter() => {}
             Input::Promote => {
                 self.called_until = now + self.timing.timeout;
@@ -360,8 +363,11 @@ impl Election {
         if self.leads() != Some(epoch) {
             return;
         }
-        self.change_term(out, |term| term.led = epoch);
-        self.is_whole(out);
+        let floor = self.members_at;
+        self.change_term(out, |term| {
+            term.led = epoch;
+            term.become_whole(floor);
+        });
         self.lead_with(epoch, out, |leading| leading.first = Some(first));
     }
 

@@ -23,18 +23,13 @@ impl Election {
         self.members.as_ref().is_none_or(|members| members.names(self.term.id))
     }
 
-    /// True if a log with this end has what this node remembers of its own one, or is of a later epoch, whose leader had all
-    /// that was committed.
+    /// True if a log with this end goes as far as the members records that this node acknowledged, or is of a later epoch,
+    /// whose leader had all that was committed.
     pub(super) fn reaches_floor(&self, last: &End) -> bool {
         *last >= self.term.floor || self.breaks(Mutant::ForgetsHowFar)
     }
 
-    /// This node has every record that it acknowledged in its cluster, or its leader does not count on them.
-    pub(super) fn is_whole(&mut self, out: &mut Vec<Output>) {
-        let members = self.members_at;
-        self.change_term(out, |term| (term.memory, term.floor) = (Memory::Whole, members));
-    }
-
+    /// Another members record is in force, or none.
     pub(super) fn members(
         &mut self,
         now: Millis,
