@@ -7,6 +7,7 @@
 //! | file | functions | what happens |
 //! |---|---|---|
 //! | `server/connection.rs` | `Connection::run`, `read`, `run_requests` | thread `conn-<n>` reads the socket, once for many requests |
+//! | `server/look.rs` | `Look::read` | looks a moment for bytes before it waits for them |
 //! | `protocol/input.rs` | `Input::room`, `waiting` | the bytes received and not yet used |
 //! | `protocol/request.rs` | `Decoder::step`, `args` | finds the request: a RESP array or a line |
 //! | `engine/execute.rs` | `execute`, `admit`, `run` | the guards: password, MULTI, pause, log, role, memory |

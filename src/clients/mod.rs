@@ -205,6 +205,8 @@ pub struct Clients {
     slow: Total,
     /// Notified when a client has left or has become a follower.
     pub changed: Signal,
+    /// One connection at a time looks for its next request before it waits for it (`server/look.rs`).
+    pub looking: AtomicBool,
 }
 
 /// Takes the client out of the registry when its connection ends, however it ends.

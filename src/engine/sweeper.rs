@@ -5,8 +5,9 @@
 //! - cuts off clients over their output limits that ask for nothing more.
 //!
 //! Each shard knows its next deadline, so a sweep without work is 256 short reads. A shard with expired keys
-//! is locked for one batch of them, then the next shard has its turn: a client waits for at most one batch. A
-//! million keys that expire in one second are gone within the next.
+//! is locked for one batch of them, then the next shard has its turn: a client waits for at most one batch. The thread
+//! works in slices with rests between them ([`Slices`]). A million keys that expire in one second are gone
+//! within the next two.
 //!
 //! A passed deadline is noticed within one interval plus the time of the work that is due.
 
@@ -15,6 +16,7 @@ use crate::clock::Stopwatch;
 use crate::config::Id;
 use crate::metrics::Stat;
 use crate::observe::cut::cut_slow_clients;
+use crate::shutdown::Slices;
 use crate::store::SHARDS;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -87,16 +89,20 @@ fn sweep_once(engine: &Engine) {
     let mut expired = 0;
     // One batch of each shard in turn: a client that waits for a shard gets it while others are swept.
     let mut more = true;
-    while more && !engine.shutdown.is_requested() {
+    let mut slices = Slices::begin();
+    'sweep: while more {
         more = false;
         for shard in (0..SHARDS).filter(|&shard| engine.store.has_expired(shard, now)) {
             // Deletions are writes; while the log takes none, expired keys stay, unseen.
             if engine.persistence.as_ref().is_some_and(|log| log.admit().is_err()) {
-                return;
+                break 'sweep;
             }
             let batch = expire(engine, shard);
             more |= batch > 0;
             expired += batch;
+            if slices.rest(&engine.shutdown) {
+                break 'sweep;
+            }
         }
     }
     engine.metrics[Stat::ExpiredKeys].add(expired as u64);

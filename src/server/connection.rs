@@ -10,6 +10,7 @@
 //! `client-output-buffer-limit` and one value of `proto-max-bulk-len`, so that every single value can be
 //! read. A client over a limit is cut off and logged; the others do not notice.
 
+use super::look::Look;
 use crate::clock::Stopwatch;
 use crate::commands::text;
 use crate::config::Id;
@@ -60,6 +61,7 @@ pub fn serve(engine: &Engine, client: Arc<Client>) {
         input: Input::new(INPUT_BYTES_MIN, INPUT_BYTES_READ),
         reply: Reply::new(Dialect::Resp2),
         read_timeout: None,
+        look: Look::default(),
     };
     let end = connection.run();
     // Or messages would go on coming while the last of them are waited for.
@@ -81,6 +83,7 @@ struct Connection<'e> {
     input: Input,
     reply: Reply,
     read_timeout: Option<Duration>,
+    look: Look,
 }
 
 impl Connection<'_> {
@@ -107,7 +110,8 @@ impl Connection<'_> {
         // of 0.7 ms, because who steps aside may wait for a whole time slice.
         thread::yield_now();
         let room = self.input.room();
-        match self.session.client.outbox.socket().read(room) {
+        let socket = self.session.client.outbox.socket();
+        match self.look.read(&self.engine.clients.looking, socket, room) {
             Ok(0) => Err(End::PeerDone),
             Ok(n) => {
                 self.input.filled(n);

@@ -17,6 +17,7 @@
 
 pub(crate) mod connection;
 pub(crate) mod listener;
+mod look;
 mod pool;
 mod readiness;
 mod signals;

@@ -38,8 +38,12 @@ impl Entry {
 
     fn build(key: &[u8], value: &[&[u8]], spare: usize, deadline: Option<UnixMillis>) -> Entry {
         let value_len: usize = value.iter().map(|part| part.len()).sum();
-        let mut bytes = Vec::with_capacity(18 + key.len() + value_len + spare);
         let has_deadline = if deadline.is_some() { HAS_DEADLINE } else { 0 };
+        let key_len_bytes = if key.len() < LONG_KEY as usize { 1 } else { 5 };
+        let header_bytes =
+            1 + key_len_bytes + 8 * usize::from(deadline.is_some()) + 4 * usize::from(spare > 0);
+        // Exactly, so that the vector becomes a box without being moved.
+        let mut bytes = Vec::with_capacity(header_bytes + key.len() + value_len + spare);
         bytes.push(has_deadline | if spare > 0 { HAS_SPARE } else { 0 });
         if key.len() < LONG_KEY as usize {
             bytes.push(key.len() as u8);
