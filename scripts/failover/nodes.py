@@ -99,10 +99,14 @@ class Node:
             except OSError:
                 pass  # the thread has just ended
 
-    def ask(self, *words):
+    def client(self, seconds_max):
+        """A new connection, which needs no further password."""
+        return Client(self.port, seconds_max, self.environment.get("KVSTORE_REQUIREPASS"))
+
+    def ask(self, *words, seconds_max=2.0):
         """One command on a new connection; None if the node does not answer."""
         try:
-            with Client(self.port, 2.0) as client:
+            with self.client(seconds_max) as client:
                 return client.ask(*words)
         except OSError:
             return None
@@ -110,7 +114,7 @@ class Node:
     def info(self, section):
         """The fields of a section of INFO; none if the node does not answer."""
         try:
-            with Client(self.port, 2.0) as client:
+            with self.client(2.0) as client:
                 return client.info(section)
         except (OSError, AttributeError):
             return {}
