@@ -213,7 +213,8 @@ fn repair_keeps_what_is_before_the_damage_and_saves_the_rest() {
 
     let repaired = tool(&["check", &dir, "--repair"]);
     assert_eq!(repaired.code, 0, "{}", repaired.stderr);
-    assert_eq!(repaired.stderr.trim_end().strip_suffix("unreadable header"), Some(&*place_of_it));
+    let said = repaired.stderr;
+    assert!(said.starts_with(&place_of_it) && !said.contains("changed"), "{said}");
     let said = repaired.stdout;
     assert!(said.contains("LOST       record 150 and all after it"), "{said}");
     assert!(said.contains("up to record 301, written 2"), "{said}");
