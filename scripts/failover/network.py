@@ -81,15 +81,15 @@ class Network:
             self.cut_off = nodes
             self.changed.notify_all()
 
-    def is_cut(self, key):
-        """True if nothing passes this path."""
+    def is_cut(self, key, _answers):
+        """True if nothing passes this path, from the one who dialled or, if it answers, from the other end."""
         return not self.cut_off.isdisjoint(key)
 
-    async def forward(self, key, data, writer, _answers):
-        """Passes on what has come on this path, from the one who dialled or, if it answers, from the other end."""
-        if self.is_cut(key):
+    async def forward(self, key, data, writer, answers):
+        """Passes on what has come on this path, in the direction of `is_cut`."""
+        if self.is_cut(key, answers):
             async with self.changed:
-                await self.changed.wait_for(lambda: not self.is_cut(key))
+                await self.changed.wait_for(lambda: not self.is_cut(key, answers))
         writer.write(data)
         await writer.drain()
 

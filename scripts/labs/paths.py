@@ -31,12 +31,13 @@ class Paths(Network):
         routes = (key for key in self.proxies if key[1] == node)
         return ",".join(f"{key[0]}:{key[2]}={self.proxies[key]}" for key in routes)
 
-    def is_cut(self, key):
+    def is_cut(self, key, answers):
         """See `Network.is_cut`."""
-        return key in self.cut_paths or not self.cut_off.isdisjoint(key[1:])
+        log_only = key[0] == "link" and not answers
+        return (key in self.cut_paths and not log_only) or not self.cut_off.isdisjoint(key[1:])
 
     def cut_log(self, leader, *followers):
-        """The log does not get from this node to those any more. They still hear it."""
+        """The log does not get from this node to those any more. They still hear it, and it hears what they have."""
         self._change(lambda: self.cut_paths.update(("link", node.port, leader.port) for node in followers))
 
     def part(self, *nodes):

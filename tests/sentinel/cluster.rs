@@ -6,7 +6,7 @@ use redis::{Connection, FromRedisValue, RedisResult};
 use std::fs;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longer than any step of Sentinel's: it tells an ex-leader of its new role after about ten seconds.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -150,13 +150,16 @@ impl Cluster {
         self.settled().expect("nobody kills nodes meanwhile")
     }
 
-    /// Waits until each Sentinel has had an answer from the leader. One that has had none since it was told of a new
-    /// leader takes a short restart for its death.
+    /// Waits until each Sentinel has had an answer from the leader that is younger than this call, and thinks no
+    /// longer that it is dead. One that has had none since it was told of a new leader takes a short restart for
+    /// its death; one that asks while it restarts asks again only a second later, and does so too.
     pub fn wait_heard(&self) {
+        let began = Instant::now();
         self.wait_for("an answer to each Sentinel", || {
             self.sentinels.iter().all(|(port, _)| {
                 let of = |field: &str| sentinel_field(*port, field);
-                of("flags") == "master" && of("last-ping-sent") == "0"
+                let answered_ms = of("last-ok-ping-reply").parse().unwrap_or(u128::MAX);
+                of("flags") == "master" && answered_ms < began.elapsed().as_millis()
             })
         });
     }

@@ -153,6 +153,8 @@ fn with_a_password_one_that_never_leads_and_a_minimum_of_followers() {
         let role = if node == new { "master" } else { "slave" };
         assert_eq!(cluster.info(node, "role"), role);
     }
+    // One that still thinks so would make a leader of the old one as soon as that is back.
+    cluster.wait_heard();
     // A leader that has lost its followers takes no writes, so none are lost, whichever client sends them.
     cluster.nodes[0].comes_back();
     let refused: RedisResult<()> = cluster.ask(0, &["SET", "late", "v"]);
