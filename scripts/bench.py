@@ -9,7 +9,7 @@ alone while it runs. Ctrl-C cleans up.
     make bench ROUNDS=3                     about 20 minutes
     make bench ARGS=--write                 also writes the tables to scripts/bench/RESULTS.md
     make bench ARGS='--group log'           only the workloads with a log on disk
-    make bench ARGS='--group cluster'       only the nodes that elect their leader, 12 minutes
+    make bench ARGS='--group cluster'       only the nodes that elect their leader
     make bench ARGS='--only get-50 --rounds 9 --json get.json'
     make bench ARGS='--old target/old/kvstore'         two builds of kvstore, without Redis
     make bench-quick                        a smoke run: do the scripts work?

@@ -9,35 +9,24 @@ import signal
 
 from failover.client import Client
 from failover.network import Network
-from failover.nodes import Node, fail, free_ports, wait_until
+from failover.nodes import Node, NodeGroup, free_ports, wait_until
 
 DOWN_AFTER_MS = 1000
 GROUP = "bench"
 
 
-class Sentinels:
+class Sentinels(NodeGroup):
     """`with Sentinels(product, directory) as group:` starts a leader, two followers and three Sentinels."""
 
     def __init__(self, product, directory):
+        super().__init__()
         self.product = product
         self.directory = directory
-        self.all = []
         self.sentinels = []
-        self.network = None
 
-    def __enter__(self):
-        try:
-            self._start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_exception):
-        for node in self.sentinels + self.all:
-            node.end()
-        if self.network:
-            self.network.__exit__()
+    def processes(self):
+        """See `NodeGroup.processes`."""
+        return self.sentinels + self.all
 
     def _start(self):
         ports = free_ports(6)
@@ -97,10 +86,6 @@ class Sentinels:
         flags = [replica[replica.index("flags") + 1] for replica in replicas] if is_whole else []
         return port if flags == ["slave", "slave"] else None
 
-    def fail(self, node, failure):
-        """As for the nodes of a cluster."""
-        fail(node, failure, self.network)
-
     def repair(self, node, failure):
         """Ends the failure. The old leader is told whom to follow: Sentinel would do it ten seconds later."""
         # Not asked of a Sentinel: those that did not fail over learn of it a moment later.
@@ -114,7 +99,3 @@ class Sentinels:
             self._start_server(node, leader)
         door = self.network.door(leader.port)
         wait_until(lambda: node.ask("REPLICAOF", "127.0.0.1", door), f"{node.name} follows")
-
-    def log_tails(self):
-        """The ends of the logs, for a failure's report."""
-        return "\n".join(node.log_tail() for node in self.all + self.sentinels)

@@ -7,6 +7,7 @@ either on a figure or on its ratio to Redis's figure.
 from bench.cluster import Failover, Promises, Reads
 from bench.handover import Handover
 from bench.keyspace import Expiry, Memory
+from bench.library import Library
 from bench.load import KEY_PATTERN, VALUE, VALUE_BYTES
 from bench.log import Compaction, Recovery
 from bench.memory import Flood, HitRatio
@@ -63,6 +64,7 @@ assert len(KEY_PATTERN % 0) == 16 and len(VALUE) == VALUE_BYTES
 
 WORKLOADS = [
     *cache_throughput(),
+    Library("client-library", "GET, 1 client, a bare socket and the client library in turns"),
     Memory("memory", "1 million keys of 16 bytes, values of 64"),
     Insert("insert", "SET of 5 million new keys, 50 clients"),
     Expiry("expiry", "1 million keys expire in one second"),

@@ -11,71 +11,23 @@ Ends all that it started.
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from failover import FailoverError  # noqa: E402
+from failover.nodes import DEADLINE_SECONDS, Nodes  # noqa: E402
+
 KVSTORE, CLIENTS_DIR = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
 PROGRAMS = Path(__file__).resolve().parent / "cluster"
 PASSWORD = "open-sesame"
-SECONDS_MAX = 30
 # What happens to one leader after another: four failovers, or with KVSTORE_LONG=1 twenty.
 FATES = ("kill -9", "PROMOTE", "kill -9", "kill -9") * (5 if os.environ.get("KVSTORE_LONG") == "1" else 1)
-
-
-class Node:
-    """A node: its port, its directory, and its process while it runs."""
-
-    def __init__(self, directory):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.directory, self.process = directory, None
-
-    def start(self, nodes):
-        """Starts it, again or for the first time."""
-        listed = ",".join(f"127.0.0.1:{node.port}" for node in nodes)
-        options = ["--port", str(self.port), "--metrics-port", "0", "--dir", str(self.directory)]
-        with open(f"{self.directory}.log", "ab") as log:
-            self.process = subprocess.Popen(
-                [KVSTORE, "serve", "--cluster-nodes", listed, *options],
-                env={**os.environ, "KVSTORE_REQUIREPASS": PASSWORD}, stdout=log, stderr=log)
-
-    def ask(self, *lines):
-        """Sends lines of text as a person would; the answer to the last one, or nothing if the node is down."""
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), SECONDS_MAX) as connection:
-                connection.sendall("\n".join((f"AUTH {PASSWORD}", *lines, "")).encode())
-                connection.shutdown(socket.SHUT_WR)
-                return connection.makefile().read().removeprefix("OK\n").strip()
-        except OSError:
-            return ""
-
-    def leads(self):
-        """True if it takes writes."""
-        return self.ask("ROLE").startswith("1) master")
-
-
-def eventually(what, condition):
-    """Waits until something is true, and returns it."""
-    end = time.monotonic() + SECONDS_MAX
-    while time.monotonic() < end:
-        if result := condition():
-            return result
-        time.sleep(0.02)
-    raise AssertionError(f"waited in vain for {what}")
-
-
-def leader_of(nodes):
-    """The node that leads, once the two others follow it."""
-    def settled():
-        leaders = [node for node in nodes if node.leads()]
-        followed = len(leaders) == 1 and leaders[0].ask("ROLE").count("127.0.0.1") == len(nodes) - 1
-        return leaders[0] if followed else None
-    return eventually("a leader with all followers", settled)
 
 
 def tell(program, key):
@@ -88,28 +40,23 @@ def tell(program, key):
     return time.monotonic() - began
 
 
-def meets(leader, fate, nodes):
-    """The leader leads no longer: it dies, or hands over to another node and stays there as a follower."""
-    if fate == "kill -9":
-        leader.process.kill()
-        leader.process.wait()
-    else:
-        other = next(node for node in nodes if node is not leader)
-        answer = other.ask(fate)
-        assert answer == "OK", f"{fate}: {answer}"
-
-
 def follow(program, name, nodes):
     """One program, while one leader after another goes. Returns the slowest write after that."""
     tell(program, f"{name}:before")
     slowest = 0
     for number, fate in enumerate(FATES):
-        leader, key = leader_of(nodes), f"{name}:{number}"
-        meets(leader, fate, nodes)
+        leader, key = nodes.leader(), f"{name}:{number}"
+        if fate == "kill -9":
+            nodes.fail(leader, fate)
+        else:
+            # It stays there as a follower.
+            other = next(node for node in nodes.all if node is not leader)
+            answer = other.ask(fate, seconds_max=DEADLINE_SECONDS)
+            assert answer == "OK", f"{fate}: {answer}"
         slowest = max(slowest, tell(program, key))
         if fate == "kill -9":
-            leader.start(nodes)
-        assert leader_of(nodes).ask(f"GET {key}") == key, f"{key} is not on the leader"
+            nodes.repair(leader, fate)
+        assert nodes.leader().ask("GET", key) == key, f"{key} is not on the leader"
     return slowest
 
 
@@ -119,7 +66,7 @@ def check(name, command, environment, nodes):
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         seconds = follow(program, name, nodes)
-    except (AssertionError, OSError) as error:
+    except (AssertionError, FailoverError, OSError) as error:
         print(f"FAIL {name} without a Sentinel: {str(error)[:500]}", flush=True)
         return False
     finally:
@@ -144,27 +91,18 @@ def programs(ports):
 def main():
     """All programs, one after another, with the same nodes."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    work, passed = Path(tempfile.mkdtemp()), True
-    nodes = [Node(work / f"node-{number}") for number in range(3)]
-    try:
-        for node in nodes:
-            node.start(nodes)
-        for name, library, command, environment in programs([str(node.port) for node in nodes]):
+    passed, environment = True, {"KVSTORE_REQUIREPASS": PASSWORD}
+    with tempfile.TemporaryDirectory() as work, Nodes(KVSTORE, work, environment=environment) as nodes:
+        for name, library, command, variables in programs([str(node.port) for node in nodes.all]):
             if sys.argv[3:] and name not in sys.argv[3:]:
                 continue
             if not library.is_dir() or not shutil.which(command[0]):
                 print(f"skip {name} without a Sentinel: not installed", flush=True)
                 continue
-            for dead in (node for node in nodes if node.process.poll() is not None):
-                dead.start(nodes)
-            leader_of(nodes)
-            passed &= check(name, command, environment, nodes)
-    finally:
-        for node in nodes:
-            if node.process:
-                node.process.kill()
-                node.process.wait()
-        shutil.rmtree(work)
+            for dead in (node for node in nodes.all if node.process.poll() is not None):
+                nodes.start(dead)
+            nodes.leader()
+            passed &= check(name, command, variables, nodes)
     sys.exit(0 if passed else 1)
 
 

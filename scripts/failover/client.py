@@ -13,12 +13,14 @@ class Refusal(str):
 
 
 class Client:
-    """`with Client(port) as client:` connects, and closes."""
+    """`with Client(port) as client:` connects, and closes. With a password it gives it first."""
 
-    def __init__(self, port, seconds_max=ANSWER_SECONDS_MAX):
+    def __init__(self, port, seconds_max=ANSWER_SECONDS_MAX, password=None):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=seconds_max)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.reader = self.socket.makefile("rb")
+        if password:
+            self.ask("AUTH", password)
 
     def __enter__(self):
         return self

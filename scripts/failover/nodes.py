@@ -99,10 +99,14 @@ class Node:
             except OSError:
                 pass  # the thread has just ended
 
-    def ask(self, *words):
+    def client(self, seconds_max):
+        """A new connection, which needs no further password."""
+        return Client(self.port, seconds_max, self.environment.get("KVSTORE_REQUIREPASS"))
+
+    def ask(self, *words, seconds_max=2.0):
         """One command on a new connection; None if the node does not answer."""
         try:
-            with Client(self.port, 2.0) as client:
+            with self.client(seconds_max) as client:
                 return client.ask(*words)
         except OSError:
             return None
@@ -110,37 +114,18 @@ class Node:
     def info(self, section):
         """The fields of a section of INFO; none if the node does not answer."""
         try:
-            with Client(self.port, 2.0) as client:
+            with self.client(2.0) as client:
                 return client.info(section)
         except (OSError, AttributeError):
             return {}
 
 
-def fail(node, failure, network):
-    """Makes a node fail: `kill -9`, `SIGSTOP`, or `isolation` from all other nodes."""
-    if failure == "isolation":
-        network.isolate(node.port)
-    else:
-        node.signal(signal.SIGKILL if failure == "kill -9" else signal.SIGSTOP)
+class NodeGroup:
+    """Nodes that start together, in `_start`, and end together: `with …() as group:`, also if the start fails."""
 
-
-class Nodes:
-    """`with Nodes(binary, directory, options) as nodes:` starts A, B and C, or nodes with other names, and ends them.
-
-    `network` is a class such as `network.Network`, if they are to dial each other through proxies; with `status` they
-    have a status page each. `environment` has variables for all of them.
-    """
-
-    def __init__(self, binary, directory, options=(), network=None, names="ABC", status=False, environment=None):
-        self.status = status
-        self.environment = environment or {}
-        self.names = names
-        self.binary = binary
-        self.directory = directory
-        self.options = list(options)
-        self.make_network = network
-        self.network = None
+    def __init__(self):
         self.all = []
+        self.network = None
 
     def __enter__(self):
         try:
@@ -151,10 +136,46 @@ class Nodes:
         return self
 
     def __exit__(self, *_exception):
-        for node in self.all:
+        for node in self.processes():
             node.end()
         if self.network:
             self.network.__exit__()
+
+    def _start(self):
+        raise NotImplementedError
+
+    def processes(self):
+        """All that it has started."""
+        return self.all
+
+    def fail(self, node, failure):
+        """Makes a node fail: `kill -9`, `SIGSTOP`, or `isolation` from all other nodes."""
+        if failure == "isolation":
+            self.network.isolate(node.port)
+        else:
+            node.signal(signal.SIGKILL if failure == "kill -9" else signal.SIGSTOP)
+
+    def log_tails(self):
+        """The ends of the logs, for a failure's report."""
+        return "\n".join(node.log_tail() for node in self.processes())
+
+
+class Nodes(NodeGroup):
+    """`with Nodes(binary, directory, options) as nodes:` starts A, B and C, or nodes with other names, and ends them.
+
+    `network` is a class such as `network.Network`, if they are to dial each other through proxies; with `status` they
+    have a status page each. `environment` has variables for all of them.
+    """
+
+    def __init__(self, binary, directory, options=(), network=None, names="ABC", status=False, environment=None):
+        super().__init__()
+        self.status = status
+        self.environment = environment or {}
+        self.names = names
+        self.binary = binary
+        self.directory = directory
+        self.options = list(options)
+        self.make_network = network
 
     def _start(self):
         count = len(self.names)
@@ -192,10 +213,6 @@ class Nodes:
         self.all.append(node)
         self.start(node)
         return node
-
-    def fail(self, node, failure):
-        """See `fail`."""
-        fail(node, failure, self.network)
 
     def repair(self, node, failure):
         """Ends it."""
@@ -241,7 +258,3 @@ class Nodes:
         wait_until(is_set, f"OK to CONFIG SET {name} {value}")
         field = f"kvstore_cluster_{name}"
         wait_until(lambda: all(node.info("cluster").get(field) == value for node in self.all), f"{name} {value}")
-
-    def log_tails(self):
-        """The ends of the nodes' logs, for a failure's report."""
-        return "\n".join(node.log_tail() for node in self.all)

@@ -23,4 +23,5 @@ LABS = {
     15: ("Compaction under a write load, with a follower", "compaction"),
     16: ("Clocks that differ by an hour, and keys that expire", "clocks"),
     17: ("A batch that sleeps through a failover", "asleep"),
+    18: ("A pool of connections that are all in use", "exhaustion"),
 }

@@ -8,8 +8,8 @@ from labs.elected import TIMEOUT_MS, others, remember, wait_info
 def run(lab):
     """The lab."""
     lab.say("CAP: while the network is cut into two parts, a store can stay consistent (C), or both parts can go on "
-            "(A, available), but not both. In lab 6 two nodes were told to lead, and both took writes: A. Their logs parted. "
-            "These nodes vote, and a leader needs more than half of all votes.")
+            "(A, available), but not both. In lab 6 two nodes were told to lead, and both took writes: A. Their logs "
+            "parted. These nodes vote, and a leader needs more than half of all votes.")
     two = two_members(lab)
     together, alone, read = three_members(lab)
     lab.part("Side by side, during the cut")
@@ -17,8 +17,8 @@ def run(lab):
                       ("three members, the two together", f"a write: {together}"),
                       ("three members, the one alone", f"a write: {alone}; a read: {read}, which is old")):
         lab.say(f"{who:<34} {what}")
-    lab.say("For writes all chose C. Two members are less available than one node alone: each of them can stop both. The "
-            "third one makes the difference. Followers' reads chose A; lab 10 shows reads that chose C.")
+    lab.say("For writes all chose C. Two members are less available than one node alone: each of them can stop both. "
+            "The third one makes the difference. Followers' reads chose A; lab 10 shows reads that chose C.")
     lab.ask("Four nodes vote. How many may fail? Why does a fourth member make nothing better?",
             "src/cluster/members.rs", "majority")
     lab.ask("How does a leader that is cut off notice it by itself, although no node can tell it?",
@@ -64,8 +64,9 @@ def three_members(lab):
     lab.say(f"{old.name} leads.")
     write(lab, old, "Aachen")
     remember(nodes)
-    lab.predict(f"{left[0].name} and {left[1].name} are a majority and elect one of them, which takes writes. {old.name} "
-                "hears no majority, gives the lead up and refuses writes. It still answers reads, with what it has.")
+    lab.predict(f"{left[0].name} and {left[1].name} are a majority and elect one of them, which takes writes. "
+                f"{old.name} hears no majority, gives the lead up and refuses writes. It still answers reads, with "
+                "what it has.")
     lab.say(f"(the network between {old.name} and the others is cut)")
     nodes.network.isolate(old.port)
     new = nodes.leader(left)

@@ -1,5 +1,5 @@
-"""Lab 11: figure 8 of the Raft paper, with five nodes. A record is on a majority, and is lost all the same: it was written
-in an epoch whose leader had died. No client had an OK for it."""
+"""Lab 11: figure 8 of the Raft paper, with five nodes. A record is on a majority, and is lost all the same: it was
+written in an epoch whose leader had died. No client had an OK for it."""
 
 import signal
 import time
@@ -15,8 +15,9 @@ LOOKS_SECONDS = 0.7
 
 def run(lab):
     """The lab."""
-    lab.say("It is tempting to say: a record that is on a majority of the nodes is safe. Figure 8 of the Raft paper [Ongaro and "
-            "Ousterhout 2014, section 5.4.2] shows that this is wrong after a change of leader. Five nodes play it here.")
+    lab.say("It is tempting to say: a record that is on a majority of the nodes is safe. Figure 8 of the Raft paper "
+            "[Ongaro and Ousterhout 2014, section 5.4.2] shows that this is wrong after a change of leader. Five nodes "
+            "play it here.")
     nodes = lab.nodes(f"--election-timeout={TIMEOUT_MS}", "--ack=majority", names="ABCDE", network=Paths)
     leader = remember(nodes)
     story = Story(lab, nodes, leader)
@@ -81,8 +82,8 @@ class Story:
     def another_leads(self):
         """(b) of the figure."""
         self.lab.part("(b) S5 is elected by S3 and S4, and dies at once")
-        self.lab.predict(f"S5 lacks x, and so do S3 and S4: they may vote for it. It begins a later epoch with an empty record, "
-                         f"another number {self.record}, and dies before any other node has it.")
+        self.lab.predict("S5 lacks x, and so do S3 and S4: they may vote for it. It begins a later epoch with an "
+                         f"empty record, another number {self.record}, and dies before any other node has it.")
         self.network.cut_log(self.s5, self.s2, self.s3, self.s4)
         wait_info(self.s5, "replication", "role", "master")
         self.epoch = int(self.s5.info("cluster")["kvstore_cluster_epoch"])
@@ -100,9 +101,9 @@ class Story:
             self.network.hold(self.s1, node, own)
         self.network.cut_log(self.s1, self.s2)
         self.start(self.s1)
-        self.lab.predict("x is on four of five, and S3 and S4 have acknowledged it to S1. S1 does not count it as committed, "
-                         "because it is of an earlier epoch, and that S5 has a later record is nothing that S1 can know. "
-                         "A reader of x gets no value.")
+        self.lab.predict("x is on four of five, and S3 and S4 have acknowledged it to S1. S1 does not count it as "
+                         "committed, because it is of an earlier epoch, and that S5 has a later record is nothing that "
+                         "S1 can know. A reader of x gets no value.")
         wait_info(self.s1, "replication", "role", "master")
         wait_until(lambda: self.has(self.s3) and self.has(self.s4), "x is on S3 and S4")
         reader = Later(self.lab, self.s1, ("GET", "x"))
@@ -123,8 +124,8 @@ class Story:
     def overwritten(self):
         """(d) of the figure."""
         self.lab.part("(d) S5 comes back and is elected: x is overwritten")
-        self.lab.predict(f"S5's last record has epoch {self.epoch}, which is later than that of x. So S2, S3 and S4 must vote for "
-                         "it. They give x up, and keep it aside. It was on four of five nodes.")
+        self.lab.predict(f"S5's last record has epoch {self.epoch}, which is later than that of x. So S2, S3 and S4 "
+                         "must vote for it. They give x up, and keep it aside. It was on four of five nodes.")
         self.network.open_log(self.s5, self.s2, self.s3, self.s4)
         self.start(self.s5)
         wait_info(self.s5, "replication", "role", "master")
@@ -142,7 +143,8 @@ class Story:
 def without(lab):
     """What the mutant does."""
     lab.part("The same without the rule, in the simulator")
-    lab.predict("a leader that counts copies of old records tells its clients in (c) that x is committed. In (d) it is gone.")
+    lab.predict("a leader that counts copies of old records tells its clients in (c) that x is committed. In (d) it is "
+                "gone.")
     told = simulator.story(lab, "figure_8_of_the_raft_paper_loses_no_ok")
     if told:
         lab.expect("with the rule no promise is broken", told[0] == simulator.KEPT)

@@ -15,8 +15,8 @@ LOOK_SECONDS = 0.1
 
 def run(lab):
     """The lab."""
-    lab.say("Under `ack majority` and `appendfsync everysec`, an OK says that a majority has written the record, not that "
-            "their disks have it. One node that loses power forgets the end of its log. Raft's proof does not "
+    lab.say("Under `ack majority` and `appendfsync everysec`, an OK says that a majority has written the record, not "
+            "that their disks have it. One node that loses power forgets the end of its log. Raft's proof does not "
             "allow for that: it counts on it that a node remembers what it has acknowledged.")
     nodes = lab.nodes(f"--election-timeout={TIMEOUT_MS}", "--ack=majority", "--appendfsync=no", network=Paths)
     leader, forgets, behind = acknowledged_by_two(lab, nodes)
@@ -59,8 +59,8 @@ def acknowledged_by_two(lab, nodes):
 
 def fail_both(lab, nodes, leader, forgets):
     """One loses power and starts again, the other dies."""
-    lab.say(f"(power fails at {forgets.name}: kill -9, then its log is cut after the last record that was synced; it gets "
-            "another boot id)")
+    lab.say(f"(power fails at {forgets.name}: kill -9, then its log is cut after the last record that was synced; it "
+            "gets another boot id)")
     forgets.signal(signal.SIGKILL)
     gone = cut_power(f"{forgets.directory}/data")
     forgets.environment["KVSTORE_BOOT_ID"] = f"boot-2-of-{forgets.name}"

@@ -15,14 +15,14 @@ CLIENTS = 8
 
 def run(lab):
     """The lab."""
-    lab.say("Under `ack majority` an OK says: two of the three nodes have this write. Whoever leads next needs the votes of two, "
-            "and a node does not vote for one whose log is older than its own. Any two of three share a node with any other "
-            "two, so the next leader has every write with an OK.")
+    lab.say("Under `ack majority` an OK says: two of the three nodes have this write. Whoever leads next needs the "
+            "votes of two, and a node does not vote for one whose log is older than its own. Any two of three share a "
+            "node with any other two, so the next leader has every write with an OK.")
     price(lab)
     nodes = lab.nodes(f"--election-timeout={TIMEOUT_MS}", "--ack=majority", network=Paths)
     lab.part("kill -9 of the leader under load, as in lab 8")
-    lab.predict("the writes that only the leader had are gone as they were there, but none of them had its OK. The client knows "
-                "nothing about them: they are in doubt.")
+    lab.predict("the writes that only the leader had are gone as they were there, but none of them had its OK. The "
+                "client knows nothing about them: they are in doubt.")
     leader = remember(nodes)
     count, missing, new = lost.fail_over(lab, nodes, leader)
     lab.expect(f"of {count} writes with an OK, {new.name} lacks {len(missing)}{': ' * bool(missing)}{named(missing)}",
@@ -30,7 +30,8 @@ def run(lab):
     nodes.start(leader)
     nodes.converge()
     aside = int(leader.info("replication")["kvstore_diverged_records"])
-    lab.expect(f"{leader.name} is back, and has set {aside} records aside in diverged/, none of which had its OK", aside > 0)
+    lab.expect(f"{leader.name} is back, and has set {aside} records aside in diverged/, none of which had its OK",
+               aside > 0)
     lab.ask("The OK waits for a majority. Who sends it when the majority is there, if no thread waits?",
             "src/engine/confirm.rs", "release_parked_of_cluster")
     lab.ask("Why is a write on a majority not yet committed if its leader has died meanwhile? (Lab 11)",

@@ -83,10 +83,10 @@ def replace(lab, nodes):
     lab.say(f"{lost.name} is killed, and its directory removed.")
     lost.signal(signal.SIGKILL)
     shutil.rmtree(f"{lost.directory}/data")
-    lab.predict("its memory of votes and acknowledgements is gone with the disk. With an empty one it is another node, with "
-                "another id: it follows and copies, but does not vote. The member with the old id still counts as one that is "
-                "down. So the operator removes that one and adds the new one. It starts with the addresses of all members: with a "
-                "list that named only itself, it would begin a cluster of its own.")
+    lab.predict("its memory of votes and acknowledgements is gone with the disk. With an empty one it is another node, "
+                "with another id: it follows and copies, but does not vote. The member with the old id still counts as "
+                "one that is down. So the operator removes that one and adds the new one. It starts with the addresses "
+                "of all members: with a list that named only itself, it would begin a cluster of its own.")
     lost.own = ["--cluster-nodes=" + ",".join(f"127.0.0.1:{node.port}" for node in nodes.all)]
     lab.command(f"kvstore serve --port={lost.port} {lost.own[0]}    # {lost.name}")
     nodes.start(lost)
@@ -95,8 +95,8 @@ def replace(lab, nodes):
     lab.type(leader, "MEMBERS")
     refusal = lab.type_until(leader, f"MEMBERS ADD {address}", "remove that one first")
     lab.expect("the address is taken, by the member that is gone", not refusal.startswith("OK"))
-    wait_until(lambda: id_at(leader, address) != old or lab.type(leader, f"MEMBERS REMOVE {old[:8]}") == "OK", "removal",
-               poll_seconds=0.3)
+    remove = f"MEMBERS REMOVE {old[:8]}"
+    wait_until(lambda: id_at(leader, address) != old or lab.type(leader, remove) == "OK", "removal", 0.3)
     add(lab, nodes, lost)
     lab.type(leader, "MEMBERS")
     new = id_at(leader, address)

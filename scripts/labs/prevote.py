@@ -1,5 +1,5 @@
-"""Lab 12: the link to one follower comes and goes. With a pre-vote that moves no epoch; without it, the follower deposes a
-healthy leader each time it comes back."""
+"""Lab 12: the link to one follower comes and goes. With a pre-vote that moves no epoch; without it, the follower
+deposes a healthy leader each time it comes back."""
 
 import time
 
@@ -14,14 +14,14 @@ AWAY_SECONDS = 1.5
 
 def run(lab):
     """The lab."""
-    lab.say("A node that hears no leader wants an election. If it just began one, it would move to the next epoch, its Raft "
-            "term. A node that is cut off would do that again and again, and come back with a high epoch: "
+    lab.say("A node that hears no leader wants an election. If it just began one, it would move to the next epoch, its "
+            "Raft term. A node that is cut off would do that again and again, and come back with a high epoch: "
             "then the leader must step down, although two of three nodes were content with it. So a node asks first "
             "whether it would get the votes (a pre-vote), and keeps its epoch until a majority says yes.")
     nodes = lab.nodes(f"--election-timeout={TIMEOUT_MS}", network=Network)
     lab.part(f"A follower is cut off for {AWAY_SECONDS} s, {FLAPS} times")
-    lab.predict("it asks in vain, since nobody hears it, and its epoch stays. When it is back, it follows as before. No "
-                "election disturbs the leader.")
+    lab.predict("it asks in vain, since nobody hears it, and its epoch stays. When it is back, it follows as before. "
+                "No election disturbs the leader.")
     leader = remember(nodes)
     flapping = others(nodes, leader)[0]
     before = leader.info("cluster")
@@ -59,8 +59,8 @@ def epoch(node):
 def without(lab):
     """What the mutant does."""
     lab.part("A minute of it in the simulator, with a pre-vote and without")
-    lab.predict("0 epochs per minute with it; without it about one for each timeout that the follower is away, and one more "
-                "election each time it comes back. During each, no node takes writes.")
+    lab.predict("0 epochs per minute with it; without it about one for each timeout that the follower is away, and one "
+                "more election each time it comes back. During each, no node takes writes.")
     told = simulator.story(lab, "a_flapping_link_moves_no_epoch")
     if told:
         lab.expect("with the rule no promise is broken", told[0] == simulator.KEPT)

@@ -1,4 +1,4 @@
-"""How labs are run, and scripts that are told like one: in a directory of their own, within a time, one after another."""
+"""How labs, and scripts that are told like one, are run: in a directory of their own, within a time, one by one."""
 
 import importlib
 import os
@@ -29,7 +29,7 @@ def tell(lab, module):
 
 
 def run_each(keys, run, title):
-    """Calls `run(key, binary)` for each key, which returns what differs, and ends the program with 1 if anything does."""
+    """Calls `run(key, binary)` for each key, which returns what differs. Ends the program with 1 if anything does."""
     binary = os.path.abspath(os.environ.get("KVSTORE", ROOT / "target/release/kvstore"))
     if not os.access(binary, os.X_OK):
         sys.exit(f"{binary} does not exist: cargo build --release")

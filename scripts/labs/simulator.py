@@ -28,7 +28,8 @@ def story(lab, name):
     told = done.stdout.partition("  with the rule:")
     lab.show("\n".join(line for line in (told[1] + told[2]).splitlines() if line.startswith("  ")), lines_max=60)
     outcomes = re.findall(r"=> (.*)", done.stdout)
-    if not lab.expect("the story has been told twice, and ends as the test says", done.returncode == 0 and len(outcomes) == 2):
+    is_told = done.returncode == 0 and len(outcomes) == 2
+    if not lab.expect("the story has been told twice, and ends as the test says", is_told):
         lab.show(done.stdout + done.stderr, lines_max=60)
         return None
     return outcomes

@@ -1,4 +1,4 @@
-"""Lab 10: the leader stands still while another one is elected and takes a write. What does it answer when it goes on?"""
+"""Lab 10: the leader stands still while another one is elected and takes a write. Then it goes on, and answers."""
 
 import signal
 from collections import Counter
@@ -14,11 +14,13 @@ WROTE_NO_OK = "the write that waited there has no OK"
 
 def run(lab):
     """The lab."""
-    lab.say("A process can stand still at any moment: SIGSTOP, swapping, a virtual machine that moves. It does not notice, and "
-            "goes on where it was. Meanwhile the others may have elected another leader, and it has taken writes.")
+    lab.say("A process can stand still at any moment: SIGSTOP, swapping, a virtual machine that moves. It does not "
+            "notice, and goes on where it was. Meanwhile the others may have elected another leader, and it has taken "
+            "writes.")
     lab.say(f"In each try below, the leader is stopped, and {READERS} readers and a writer send it a command, which "
-            "waits in its sockets. Another node is elected, and city becomes Bonn. Then the old leader goes on. A reader asks "
-            "for ROLE and city in one transaction: so it knows whether the node took itself for the leader.")
+            "waits in its sockets. Another node is elected, and city becomes Bonn. Then the old leader goes on. A "
+            "reader asks for ROLE and city in one transaction: so it knows whether the node took itself for the "
+            "leader.")
     nodes = lab.nodes(f"--election-timeout={TIMEOUT_MS}")
     remember(nodes)
     local(lab, nodes)
@@ -32,8 +34,9 @@ def run(lab):
 def local(lab, nodes):
     """Old reads."""
     lab.part("reads local, the default")
-    lab.predict("each reader gets Aachen, the old value. The node answers from its memory and asks nobody. It may even say that "
-                "it leads: it has not noticed yet. Its writer has no OK: before an OK, a leader looks at the clock.")
+    lab.predict("each reader gets Aachen, the old value. The node answers from its memory and asks nobody. It may even "
+                "say that it leads: it has not noticed yet. Its writer has no OK: before an OK, a leader looks at the "
+                "clock.")
     answers = Counter()
     for _ in range(TRIES_MAX):
         found, writer = stand_still(lab, nodes)
@@ -51,8 +54,9 @@ def index(lab, nodes):
     lab.part("reads index")
     nodes.set_policy("reads", "index")
     lab.predict("no reader gets Aachen from a node that says that it leads. After it has run a read, a leader sends a "
-                "heartbeat, and waits until a majority has answered it. Here none does, and the reader gets STALE. A node that "
-                "has noticed by then says that it follows: followers answer what they have, under any setting.")
+                "heartbeat, and waits until a majority has answered it. Here none does, and the reader gets STALE. A "
+                "node that has noticed by then says that it follows: followers answer what they have, under any "
+                "setting.")
     for _ in range(TRIES_MAX):
         found, writer = stand_still(lab, nodes)
         lab.expect(WROTE_NO_OK, writer != "OK")

@@ -109,6 +109,20 @@ impl RecoveryError {
         }
         self
     }
+
+    /// What is wrong and where, without the ways out.
+    pub fn fault(&self) -> String {
+        match self {
+            RecoveryError::Io(error) => error.to_string(),
+            RecoveryError::Corrupt { path, offset, seq, what } => {
+                format!("{}, byte {offset}, record {seq}: {what}", path.display())
+            }
+            RecoveryError::Lost { path, last, synced } => {
+                let proof = proof(path.parent().unwrap_or(path), *synced);
+                format!("{}: the log ends with record {last}, but {proof}", path.display())
+            }
+        }
+    }
 }
 
 fn proof(dir: &Path, synced: Seq) -> String {
@@ -117,29 +131,24 @@ fn proof(dir: &Path, synced: Seq) -> String {
 
 impl fmt::Display for RecoveryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.fault())?;
         match self {
-            RecoveryError::Io(error) => error.fmt(f),
-            RecoveryError::Corrupt { path, offset, seq, what } => {
+            RecoveryError::Io(_) => Ok(()),
+            RecoveryError::Corrupt { path, .. } => {
                 let dir = path.parent().unwrap_or(path).display();
                 write!(
                     f,
-                    "{}, byte {offset}, record {seq}: {what}. The log is damaged and nothing has been \
-                     changed. Either restore a backup, or keep what is before the damage with \
-                     'kvstore check {dir} --repair', which first saves what it cuts off",
-                    path.display()
+                    ". The log is damaged and nothing has been changed. Either restore a backup, or keep what is \
+                     before the damage with 'kvstore check {dir} --repair', which first saves what it cuts off"
                 )
             }
-            RecoveryError::Lost { path, last, synced } => {
-                let dir = path.parent().unwrap_or(path);
+            RecoveryError::Lost { path, .. } => {
+                let dir = path.parent().unwrap_or(path).display();
                 write!(
                     f,
-                    "{}: the log ends with record {last}, but {}. Records are lost, unless this is a copy of a \
-                     directory that a server was writing; nothing has been changed. Either restore a backup of \
-                     the whole directory, or accept the loss with 'kvstore check {} --repair', which first \
-                     saves the old mark",
-                    path.display(),
-                    proof(dir, *synced),
-                    dir.display()
+                    ". Records are lost, unless this is a copy of a directory that a server was writing; nothing \
+                     has been changed. Either restore a backup of the whole directory, or accept the loss with \
+                     'kvstore check {dir} --repair', which first saves the old mark"
                 )
             }
         }

@@ -152,7 +152,7 @@ struct Plan {
 
 /// Keeps the records before the damage, and prints what is lost.
 fn repair(dir: &Path, error: RecoveryError) -> Result<(), Error> {
-    eprintln!("{error}");
+    eprintln!("{}", error.fault());
     let (plan, seq) = match error {
         RecoveryError::Corrupt { path, offset, seq, .. } => (plan(dir, &path, offset, seq)?, seq),
         RecoveryError::Lost { last, .. } => (Plan::default(), Seq(last.0 + 1)),

@@ -13,7 +13,24 @@
 
 use super::role::Role;
 use super::state::FollowTarget;
+use crate::aof::record::Epoch;
 use crate::store::effect::Seq;
+
+/// Notices that an elected leader leads on because no node has taken the lead that it offered.
+#[derive(Debug, Default)]
+pub(crate) struct UntakenOffer {
+    /// The epoch of the leader that was handing over when it last looked.
+    offered_in: Option<Epoch>,
+}
+
+impl UntakenOffer {
+    /// Looks again: this node leads that epoch, and hands over or not. True if it did before, in the same epoch. An offer
+    /// of an earlier one was taken; by now this node may lead again and prepare the next.
+    pub fn is_withdrawn(&mut self, leads: Option<Epoch>, hands_over: bool) -> bool {
+        let before = std::mem::replace(&mut self.offered_in, leads.filter(|_| hands_over));
+        before.is_some() && before == leads && !hands_over
+    }
+}
 
 impl Role {
     /// A PROMOTE begins to wait; [`Role::withdraw_request`] must follow.
@@ -86,6 +103,16 @@ mod tests {
         drop(change);
         let target = role.target().unwrap();
         (role, target)
+    }
+
+    #[test]
+    fn an_offer_that_was_taken_is_not_withdrawn_by_the_same_node_in_a_later_epoch() {
+        let mut offer = UntakenOffer::default();
+        let mut looks = |epoch, hands_over| offer.is_withdrawn(Some(Epoch(epoch)), hands_over);
+        assert!(!looks(4, false) && !looks(4, true) && !looks(4, true));
+        // Two other elections went by in between.
+        assert!(!looks(6, false));
+        assert!(!looks(6, true) && looks(6, false) && !looks(6, false));
     }
 
     #[test]

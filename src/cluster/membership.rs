@@ -6,8 +6,11 @@
 //! before that, an earlier leader's change may still be in doubt [Ongaro 2015].
 //!
 //! All that is asked here is read from the log and from the links at the moment of the change, never remembered.
+//!
+//! A change after which too few voters would answer is refused, as etcd does it: the cluster would stand still with that
+//! change in force, and could not take it back. No promise depends on it, since a voter may fall silent a moment later.
 
-use super::members::{Members, Voter};
+use super::members::{Members, Voter, majority};
 use super::term::NodeId;
 use crate::store::effect::Seq;
 use std::fmt;
@@ -28,9 +31,11 @@ pub enum Change {
 
 /// What the leader knows when a change is asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct Situation {
+pub struct Situation<'s> {
     /// The leader.
     pub leader: NodeId,
+    /// The nodes that answer the leader now, itself included.
+    pub answering: &'s [NodeId],
     /// A majority has all records up to this one.
     pub commit: Seq,
     /// The first record of the leader's epoch.
@@ -40,7 +45,7 @@ pub struct Situation {
 }
 
 /// Why a change is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The change before it is not committed.
     Unsettled,
@@ -60,11 +65,28 @@ pub enum Refusal {
     NotLinked,
     /// The new voter lacks so many records.
     Behind(u64),
+    /// Without these voters, those that would be left have no majority.
+    Silent {
+        /// The addresses of those that do not answer.
+        silent: Vec<String>,
+        /// How many would be left, the silent ones included.
+        voters: usize,
+    },
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Refusal::Silent { silent, voters } => {
+                let (answer, needed) = (voters - silent.len(), majority(*voters));
+                let silent = silent.join(", ");
+                return write!(
+                    f,
+                    "only {answer} of {voters} members would answer then, {needed} are needed, and no write would be \
+                     confirmed: {silent} does not answer. Start it again, or remove it first; if a majority is gone \
+                     for good, PROMOTE FORCE goes on without it"
+                );
+            }
             Refusal::Unsettled => {
                 "a majority does not have the change before this one yet; try again in a moment"
             }
@@ -92,7 +114,7 @@ impl fmt::Display for Refusal {
 
 impl Members {
     /// The record with this change, or why it must wait.
-    pub fn change(&self, change: Change, now: &Situation) -> Result<Members, Refusal> {
+    pub fn change(&self, change: Change, now: &Situation<'_>) -> Result<Members, Refusal> {
         if now.commit < self.seq {
             return Err(Refusal::Unsettled);
         }
@@ -109,10 +131,21 @@ impl Members {
             Change::Remove(id) if !self.names(id) => return Err(Refusal::Unknown),
             Change::Remove(id) => next.voters.retain(|voter| voter.id != id),
         }
+        next.can_confirm(now)?;
         Ok(next)
     }
 
-    fn may_add(&self, voter: &Voter, now: &Situation) -> Result<(), Refusal> {
+    fn can_confirm(&self, now: &Situation<'_>) -> Result<(), Refusal> {
+        let is_silent = |voter: &&Voter| !now.answering.contains(&voter.id);
+        let silent = self.voters.iter().filter(is_silent).map(|voter| voter.address.clone());
+        let (silent, voters): (Vec<_>, _) = (silent.collect(), self.voters.len());
+        if voters - silent.len() < majority(voters) {
+            return Err(Refusal::Silent { silent, voters });
+        }
+        Ok(())
+    }
+
+    fn may_add(&self, voter: &Voter, now: &Situation<'_>) -> Result<(), Refusal> {
         if self.names(voter.id) {
             return Err(Refusal::Known);
         }
@@ -147,8 +180,13 @@ mod tests {
         Members { cluster: ClusterId(1), ack, reads, voters, seq: Seq(10) }
     }
 
-    const NOW: Situation =
-        Situation { leader: NodeId([1; 20]), commit: Seq(20), first: Seq(20), lag: Some(0) };
+    const NOW: Situation<'_> = Situation {
+        leader: NodeId([1; 20]),
+        answering: &[NodeId([1; 20]), NodeId([2; 20]), NodeId([3; 20])],
+        commit: Seq(20),
+        first: Seq(20),
+        lag: Some(0),
+    };
 
     #[test]
     fn one_node_more_or_less() {
@@ -175,5 +213,19 @@ mod tests {
         assert_eq!(refused(3, add(4), behind), Refusal::Behind(LAG_MAX + 1));
         assert_eq!(refused(3, Change::Remove(voter(1).id), NOW), Refusal::Leader);
         assert_eq!(refused(3, Change::Remove(voter(4).id), NOW), Refusal::Unknown);
+    }
+
+    #[test]
+    fn a_change_after_which_no_majority_would_answer_is_refused() {
+        let refused = |count, change| members(count).change(change, &NOW).expect_err("it may not");
+        let silent = |numbers: &[u8], voters| Refusal::Silent {
+            silent: numbers.iter().map(|number| voter(*number).address).collect(),
+            voters,
+        };
+        assert_eq!(refused(5, Change::Remove(voter(2).id)), silent(&[4, 5], 4));
+        assert!(members(5).change(Change::Remove(voter(5).id), &NOW).is_ok());
+        let alone = Situation { answering: &[NodeId([1; 20])], ..NOW };
+        let add = members(2).change(Change::Add(voter(3)), &alone);
+        assert_eq!(add, Err(silent(&[2, 3], 3)));
     }
 }

@@ -17,6 +17,7 @@ use super::begin::{self, Job};
 use crate::aof::record::Epoch;
 use crate::clock::boot_millis;
 use crate::cluster::election::{Election, List, Timing};
+use crate::cluster::handover::UntakenOffer;
 use crate::cluster::inbox::Arrived;
 use crate::cluster::members::Voter;
 use crate::cluster::message::{Ask, End, Input, Message, Output, Why};
@@ -79,8 +80,7 @@ pub(super) struct Driver<'e> {
     pub(super) moved: (Seq, Millis),
     /// A round of heartbeats is wanted after the present one.
     wants_round: bool,
-    /// This leader was handing over at the last tick.
-    handed_over: bool,
+    offer: UntakenOffer,
     said: Rarely,
 }
 
@@ -114,7 +114,7 @@ impl<'e> Driver<'e> {
             linked_at: boot_millis(),
             moved: (Seq(0), boot_millis()),
             wants_round: false,
-            handed_over: false,
+            offer: UntakenOffer::default(),
             said: Rarely::default(),
         }
     }
@@ -198,11 +198,10 @@ impl<'e> Driver<'e> {
 
     /// Ends the hold of writes after a handover that no node has taken. The hold begins some time before the handover.
     fn look_at_handover(&mut self) {
-        let hands_over = self.election.is_handing_over();
-        if self.handed_over && !hands_over && self.election.leads().is_some() {
+        let (leads, hands_over) = (self.election.leads(), self.election.is_handing_over());
+        if self.offer.is_withdrawn(leads, hands_over) {
             self.engine.pause.end_hold();
         }
-        self.handed_over = hands_over;
     }
 
     /// Lets the election take a step, and does what it says.

@@ -82,8 +82,9 @@ impl Engine {
             ))
         })?;
         let voter = Voter { id, address: address.to_string() };
+        self.change_voters(session, (cluster, persistence), id, Change::Add(voter))?;
         log::warn!("{address}, node {id}, is to vote from now on");
-        self.change_voters(session, (cluster, persistence), id, Change::Add(voter))
+        Ok(())
     }
 
     fn remove_member(
@@ -102,8 +103,9 @@ impl Engine {
                 "ERR no member has this id; MEMBERS lists them, and the first 8 digits are enough",
             ));
         };
+        self.change_voters(session, (cluster, persistence), id, Change::Remove(id))?;
         log::warn!("node {id} is to vote no longer");
-        self.change_voters(session, (cluster, persistence), id, Change::Remove(id))
+        Ok(())
     }
 
     fn change_voters(
@@ -119,8 +121,11 @@ impl Engine {
                 followers.iter().find(|link| link.node_id == id.to_string() && link.acks() > 0);
             let appended = persistence.log.appended().0;
             let first = persistence.log.outline().epochs.last().map_or(Seq(0), |start| start.seq);
+            let peers = cluster.peers.list().into_iter().filter(|peer| peer.is_connected);
+            let answering: Vec<_> = peers.filter_map(|peer| peer.id).chain([cluster.id]).collect();
             let now = Situation {
                 leader: cluster.id,
+                answering: &answering,
                 commit: cluster.commit(),
                 first,
                 lag: link.map(|link| appended.saturating_sub(link.applied().0)),

@@ -285,7 +285,7 @@ fn many_threads_share_few_connections() {
     let server = Server::start(&[]);
     let client = builder(&[server.port()]).pool(8).build().expect("valid settings");
     let time = Duration::from_secs(if long_form() { 60 } else { 1 });
-    let counted: u64 = thread::scope(|scope| {
+    let calls: Vec<u64> = thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
             .map(|thread| {
                 let client = client.clone();
@@ -302,11 +302,20 @@ fn many_threads_share_few_connections() {
                 })
             })
             .collect();
-        threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
     });
+    let counted: u64 = calls.iter().sum();
     assert_eq!(client.get("all"), Ok(counted));
     let figures = client.figures();
-    note(&format!("{} calls of {THREADS} threads over 8 connections: {figures:?}", 3 * counted));
+    let [least, most] =
+        [calls.iter().min(), calls.iter().max()].map(|calls| 3 * calls.expect("a thread"));
+    note(&format!(
+        "{} calls of {THREADS} threads over 8 connections, {least} to {most} of each: {figures:?}",
+        3 * counted
+    ));
+    if long_form() {
+        assert!(most < 2 * least, "one thread got {least} calls, another one {most}");
+    }
     assert!(figures.in_use == 0 && figures.waiting == 0 && figures.idle <= 8, "{figures:?}");
     assert!(figures.waits[4..].iter().sum::<u64>() > 0, "no thread had to wait");
 }

@@ -10,6 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 const WAIT: Duration = Duration::from_millis(50);
+/// Of the slow follower's link: some thousand records a second, fewer than the sessions write.
+const BYTES_PER_SECOND: u64 = 256 << 10;
 
 /// Sessions that write and read pairs. Returns how many reads were stale.
 fn stale_reads(ports: &[u16], reads: Reads, pairs: usize) -> usize {
@@ -38,7 +40,8 @@ fn stale_reads(ports: &[u16], reads: Reads, pairs: usize) -> usize {
 fn no_read_is_stale() {
     let pairs = if long_form() { 100_000 } else { 3000 };
     let leader = Server::start(&[]);
-    let (_slow, followers) = quick_and_slow(&leader);
+    let (slow, followers) = quick_and_slow(&leader);
+    slow.throttle(BYTES_PER_SECOND);
     let ports = [leader.port(), followers[0].port(), followers[1].port()];
     let served = || -> u64 {
         followers.iter().map(|node| count(node.port(), "total_commands_processed")).sum()

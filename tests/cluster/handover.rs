@@ -9,8 +9,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
+use std::time::{Duration, Instant};
 
 const WRITERS: u64 = 3;
+/// A handover that takes no longer leaves no write in doubt.
+const HELD: Duration = Duration::from_secs(1);
 
 /// Answers to writes, by their first word.
 type Answers = BTreeMap<String, u64>;
@@ -76,26 +79,44 @@ fn assert_there(cluster: &Cluster, leader: usize, lasts: &[u64]) {
     }
 }
 
-#[test]
-fn promote_loses_nothing_and_holds_writers_instead_of_failing_them() {
-    let rounds = if long_form() { 200 } else { 4 };
-    let cluster = Cluster::start(3, &[("ack", "majority"), ("election-timeout", "1000")]);
+/// Lets one node after another lead while clients write.
+fn promote_again_and_again(ack: &str) {
+    let rounds = if long_form() { 200 } else { 8 };
+    let cluster = Cluster::start(3, &[("ack", ack), ("election-timeout", "1000")]);
     cluster.leader();
     let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.port).collect();
+    let mut slowest = Duration::ZERO;
     let (lasts, errors) = under_writes(&ports, || {
         for _ in 0..rounds {
+            let began = Instant::now();
             let follower = (cluster.leader() + 1) % 3;
             let promoted = || cluster.connect(follower).call(&["PROMOTE", "5000"]);
             let is_done = || matches!(promoted(), Value::Simple(text) if text.starts_with("OK"));
             assert!(wait_until(ELECTED_WITHIN, is_done));
+            slowest = slowest.max(began.elapsed());
         }
     });
     let leader = cluster.leader();
     assert_there(&cluster, leader, &lasts);
-    note(&format!("{rounds} handovers: {lasts:?} writes; errors {errors:?}"));
+    note(&format!(
+        "{rounds} handovers, ack {ack}: {lasts:?} writes; errors {errors:?}; slowest {slowest:?}"
+    ));
     let unusual: Vec<_> = errors.keys().filter(|word| *word != "READONLY").collect();
-    // On a loaded machine an answer may be in doubt; nothing else may happen.
     assert!(unusual.iter().all(|word| *word == "INDOUBT"), "{errors:?}");
+    // Writes are held for a second at most. On a loaded machine the next leader may need longer. Under `ack leader`, a reply
+    // that comes to the gate after the lead was given up is in doubt.
+    let is_promised = ack == "majority" && slowest < HELD;
+    assert!(unusual.is_empty() || !is_promised, "{errors:?}, slowest {slowest:?}");
+}
+
+#[test]
+fn promote_loses_nothing_and_holds_writers_instead_of_failing_them() {
+    promote_again_and_again("majority");
+}
+
+#[test]
+fn promote_loses_nothing_that_the_leader_alone_acknowledged() {
+    promote_again_and_again("leader");
 }
 
 #[test]

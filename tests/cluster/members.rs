@@ -129,3 +129,28 @@ fn a_replaced_disk_is_a_new_member_under_the_old_address() {
     let mut leader = cluster.connect(second);
     assert!(wait_until(ELECTED_WITHIN, || leader.call(&["GET", "name"]) == Value::bulk("Ada")));
 }
+
+/// Removing it would leave a leader and a dead node, of which neither is a majority, and no way back.
+#[test]
+fn a_living_voter_is_not_removed_while_another_one_is_dead() {
+    let mut cluster = Cluster::start(3, &[("ack", "majority")]);
+    let first = cluster.leader();
+    let [lives, dies] = [1, 2].map(|step| (first + step) % 3);
+    let mut leader = cluster.connect(first);
+    set(&mut leader, "Ada");
+    let all = voters(&mut leader);
+    let id = |port| all.iter().find(|voter| voter.0 == port).expect("listed").1.as_str();
+    let [living, dead] = [lives, dies].map(|at| id(cluster.port(at)));
+    cluster.kill(dies);
+    let mut quorum = || leader.call(&["SENTINEL", "CKQUORUM", "kvstore"]);
+    let is_missed =
+        || matches!(quorum(), Value::Simple(text) if text.starts_with("OK 2 usable Sentinels"));
+    assert!(wait_until(ELECTED_WITHIN, is_missed));
+    let refused = error(&leader.call(&["MEMBERS", "REMOVE", living]));
+    let silent = format!("127.0.0.1:{} does not answer", cluster.port(dies));
+    assert!(refused.contains("only 1 of 2 members") && refused.contains(&silent), "{refused}");
+    set(&mut leader, "Bob");
+    remove(&mut leader, dead);
+    remove(&mut leader, living);
+    set(&mut leader, "Cid");
+}

@@ -233,8 +233,11 @@ impl World {
         let is_linked = process.feeds.iter().any(|feed| feed.follower == other);
         let lag = log.len().saturating_sub(self.nodes[other].log.len()) as u64;
         let is_hasty = self.breaks(Mutant::TwoMembersChanges);
+        // Here all nodes are taken to answer: safety must not depend on it.
+        let all: Vec<_> = self.nodes.iter().map(|node| node.id).collect();
         let situation = Situation {
             leader,
+            answering: &all,
             commit: Seq(if is_hasty { u64::MAX } else { process.commit as u64 }),
             first: Seq(first.map_or(u64::MAX, |first| first as u64 + 1)),
             lag: is_linked.then_some(lag),
