@@ -109,7 +109,7 @@
 //!   `Progress::claims`, `ReplicaProgress::state`, `PubSub::registry`
 //! - failover: `Peers::table`, `Dialled::state`, `Services::state`
 //! - reference: `Cell::Text` and `Limits` of each setting, `Metrics::errors` and `rates`, `Latency`, `RecentCommands`,
-//!   `ObservedCommand::timeline`, `Feed::lines`, the status page's `listeners`
+//!   `ObservedCommand::timeline`, `History::points`, `Feed::lines`, the status page's `listeners`
 //! - client library: `Pool::state`, `Nodes::known`
 //!
 //! # Ten questions, and where the answer is

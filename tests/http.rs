@@ -343,7 +343,8 @@ fn the_members_of_a_cluster_are_shown() {
         shown.contains(&format!("\"leader\":\"{own}\""))
     });
     assert!(leads, "{shown}");
-    let member = format!("\"address\":\"{own}\",\"part\":\"leader\",\"this_node\":true");
+    let member =
+        format!("\"address\":\"{own}\",\"part\":\"leader\",\"this_node\":true,\"answers\":true");
     assert!(shown.contains(&format!("\"members\":[{{{member}}}]")), "{shown}");
     let shown = get(page_port(&Server::start(&[])), "/status.json");
     assert!(!shown.contains("\"members\"") && !shown.contains("\"cluster\""), "{shown}");

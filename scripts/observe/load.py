@@ -21,7 +21,7 @@ class Load:
         self.lock = threading.Lock()
         self.commands, self.failures = collections.Counter(), collections.Counter()
         self.errors, self.rejections = collections.Counter(), collections.Counter()
-        self.sent_bytes = self.received_bytes = self.hits = self.misses = self.writes = 0
+        self.sent_bytes = self.received_bytes = self.hits = self.misses = self.writes = self.unknown = 0
         self.keys = 0
         self.broken = []
         self.threads = [threading.Thread(target=self._run, args=(n,)) for n in range(CLIENTS)]
@@ -62,6 +62,7 @@ class Load:
             self.failures["incr"] += 1
             self.rejections["get"] += 1
             self.errors.update(errors)
+            self.unknown += 1
             self.hits += 20
             self.misses += 3
             self.writes += 15

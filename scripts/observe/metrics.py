@@ -86,6 +86,7 @@ def compare(prometheus, load, data):
         "kvstore_network_sent_bytes_total": load.received_bytes,
         "kvstore_connections_received_total": CLIENTS,
         "kvstore_connections_rejected_total": 0,
+        "kvstore_unknown_commands_total": load.unknown,
         "kvstore_keyspace_hits_total": load.hits,
         "kvstore_keyspace_misses_total": load.misses,
         "kvstore_keys": load.keys,

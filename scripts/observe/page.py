@@ -1,60 +1,21 @@
 """The status page in a real browser: it renders, updates, and is accessible."""
 
-import contextlib
 import os
 import time
 from pathlib import Path
 
+from . import states
 from .checks import equal, kvstore, temporary_directory, wait_until
 from .load import CLIENTS, Client, Load
-from .webdriver import browser, missing
+from .looks import SCHEMES, STRUCTURE, WIDTHS, schemes, widths
+from .states import ROWS
+from .webdriver import browser, missing, number
 
 TAB, SPACE = "\ue004", " "
-SCHEMES = ["light", "dark"]
-WIDTHS = [320, 360, 768, 1280]
+TABLE = "return [...document.querySelectorAll('#command-rows tr')].map(r => [...r.cells].map(c => c.textContent))"
+ALL = "return [...document.querySelector('#command-all tr').cells].map(c => c.textContent)"
 # Long enough for all checks that need traffic; the load ends by itself.
 LOAD_SECONDS = 30
-
-# The contrast of each piece of text with its background (WCAG 2.1, 1.4.3); returns the bad ones.
-CONTRAST = """
-const light = c => { c /= 255; return c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4; };
-const parts = c => c.match(/[\\d.]+/g).map(Number);
-const luminance = c => .2126 * light(c[0]) + .7152 * light(c[1]) + .0722 * light(c[2]);
-function background(at) {
-  for (; at; at = at.parentElement) {
-    const c = parts(getComputedStyle(at).backgroundColor);
-    if (c.length < 4 || c[3] === 1) return c;
-  }
-  return [255, 255, 255];
-}
-const bad = [];
-for (const at of document.querySelectorAll('body *')) {
-  const own = [...at.childNodes].some(n => n.nodeType === 3 && n.data.trim());
-  if (!own || !at.checkVisibility() || at.closest('svg, script, style, noscript')) continue;
-  const a = luminance(parts(getComputedStyle(at).color)), b = luminance(background(at));
-  const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
-  if (ratio < 4.5) bad.push(at.textContent + ' ' + ratio.toFixed(2));
-}
-return bad;
-"""
-
-# Elements that a screen reader needs; returns the missing ones.
-STRUCTURE = """
-const bad = [], visible = at => at.checkVisibility();
-for (const name of ['header', 'main', 'footer', 'h1'])
-  if (document.querySelectorAll(name).length !== 1) bad.push(name + ' is not there once');
-for (const at of [...document.querySelectorAll('section')].filter(visible)) {
-  const heading = document.getElementById(at.getAttribute('aria-labelledby'));
-  if (!heading || heading.localName !== 'h2') bad.push('a section without a heading');
-}
-for (const at of [...document.querySelectorAll('svg')].filter(visible))
-  if (at.getAttribute('role') !== 'img' || (at.getAttribute('aria-label') || '').length < 10)
-    bad.push(at.id + ' has no words');
-for (const at of document.querySelectorAll('table'))
-  if (!at.caption || [...at.querySelectorAll('th')].some(th => !th.scope)) bad.push('a bare table');
-if (!document.documentElement.lang) bad.push('no language');
-return bad;
-"""
 
 REACHED = "const at = document.activeElement; return [at.id || at.getAttribute('href'), " \
     "getComputedStyle(at).outlineStyle, at === document.body]"
@@ -67,13 +28,13 @@ def run(checks, shots):
         checks.skip("the status page", "not installed: apt-get install chromium chromium-driver")
         return
     with temporary_directory() as directory:
-        names = ["first", "second", "follower", "elected", "alone"]
+        names = ["first", "second", "third"]
         inside = [os.path.join(directory, name) for name in names]
         for path in inside:
             os.mkdir(path)
         with browser(directory) as page:
             with kvstore(inside[0]) as server:
-                with kvstore(inside[2], "--port=0", f"--replicaof=127.0.0.1:{server.port}") as follower:
+                with kvstore(inside[1], "--port=0", f"--replicaof=127.0.0.1:{server.port}") as follower:
                     watch(checks, page, server, follower, shots)
                 ports = ["--port", str(server.port), "--metrics-port", str(server.page_port)]
                 # As a crash would.
@@ -82,30 +43,33 @@ def run(checks, shots):
             with checks.check("a lost connection is reported, once and clearly"):
                 lost(page)
             with checks.check("it resumes by itself when the server is back"):
-                with kvstore(inside[1], *ports):
-                    wait_until(lambda: page.text("state") == "ready", "the page is back")
+                with kvstore(inside[2], *ports):
+                    wait_until(lambda: page.text("state") != "no answer", "the page is back")
                     hidden = page.run("return document.getElementById('lost').hidden")
                     equal((hidden, page.run("return document.body.className")), (True, ""))
-            with checks.check("a cluster is shown: who leads, its members"):
-                elected(page, inside[3])
-            with checks.check("a cluster without a leader is shown, as a warning"):
-                without_leader(page, inside[4])
+            states.run(checks, page, directory)
 
 
 def watch(checks, page, server, follower, shots):
     load = Load(server.port, LOAD_SECONDS).start()
     with checks.check("the page renders"):
         page.open(f"http://127.0.0.1:{server.page_port}/")
-        wait_until(lambda: page.text("state") == "ready", "the state")
+        wait_until(lambda: page.text("version"), "the figures")
         assert str(server.port) in page.text("facts"), page.text("facts")
     with checks.check("numbers change under load"):
         moves(page)
     with checks.check("slow commands are shown as text, whatever bytes they have"):
         slow(page, server)
     with checks.check("a follower is shown, with its lag"):
-        rows = "return [...document.querySelectorAll('#follower-rows tr')].map(r => r.innerText)"
-        found = wait_until(lambda: page.run(rows), "the follower's row")
-        assert len(found) == 1 and f"127.0.0.1:{follower.port}" in found[0], found
+        equal(page.text("leads"), "This node leads")
+        found = page.run(ROWS)
+        assert len(found) == 2 and f"127.0.0.1:{follower.port}" in found[1], found
+    with checks.check("the failures of all rows are all error replies; unknown commands are one of them"):
+        adds_up(page)
+    with checks.check("rates and table are of one window, which is named"):
+        one_window(page)
+    with checks.check("the charts show the last minutes after a reload"):
+        reloaded(page)
     with checks.check("no error in the console"):
         equal(page.complaints(), [])
     with checks.check("light and dark, each with enough contrast"):
@@ -144,42 +108,65 @@ def moves(page):
     equal(page.text("clients"), str(CLIENTS + 1), "clients, and a follower")
     for name in ["p50", "p99", "p999", "batch"]:
         wait_until(lambda: page.text(name) != "–", f"{name} is known")
-    rows = page.run("return [...document.querySelectorAll('#command-rows th')].map(t => t.textContent)")
-    assert {"set", "get", "incr", "ping"} <= set(rows), rows
+    rows = page.run(TABLE)
+    assert {"set", "get", "incr", "ping"} <= {row[0] for row in rows}, rows
     assert "ERR" in page.text("errors"), page.text("errors")
-    drawn = page.run("return document.querySelector('#rate-chart .one').getAttribute('d')")
-    assert drawn.count("L") >= 2, f"the chart has hardly a line: {drawn}"
+    wait_until(lambda: drawn(page).count("L") >= 2, "the chart has a line")
+    for name in ["rate-chart", "latency-chart", "log-chart", "batch-chart"]:
+        labels = page.run("return [...document.querySelectorAll(`#${arguments[0]} span`)].map(s => s.textContent)", name)
+        assert len(labels) >= 2 and all(labels), f"{name} has no scale: {labels}"
+    assert "times the one below" in page.text("latency-caption"), page.text("latency-caption")
+    sizes = page.run("return [...document.querySelectorAll('#batch-labels span')].map(s => s.textContent)")
+    assert {"1", "4", "16"} <= set(sizes), f"batch sizes below the bars: {sizes}"
+
+
+def drawn(page):
+    return page.run("return document.querySelector('#rate-chart .one').getAttribute('d')")
+
+
+def adds_up(page):
+    rows, last, errors = page.run(f"return [(() => {{{TABLE}}})(), (() => {{{ALL}}})(), document.getElementById('errors').textContent]")
+    failed = {row[0]: number(row[-1]) for row in rows}
+    assert failed["(unknown commands)"] > 0, failed
+    for total in [number(last[-1]), number(errors.removeprefix("Error replies by code: ERR "))]:
+        equal(sum(failed.values()), total, f"failures of {failed}")
+
+
+def one_window(page):
+    rows, last, shown, words = page.run(f"return [(() => {{{TABLE}}})(), (() => {{{ALL}}})(),"
+        "document.getElementById('rate').textContent, document.getElementById('window').textContent]")
+    equal(last[1], shown, "the sum of the table and the rate")
+    total, parts = number(shown), sum(number(row[1]) for row in rows if row[1] != "–")
+    assert abs(total - parts) <= len(rows), f"{total} per second are not {parts}"
+    wait_until(lambda: "the last 10 seconds" in page.text("window"), f"a whole window; it was {words}")
+
+
+def reloaded(page):
+    before = drawn(page).count("L")
+    address = page.run("return location.href")
+    page.open("about:blank")
+    page.open(address)
+    wait_until(lambda: page.text("version"), "the figures")
+    after = drawn(page).count("L")
+    assert after >= before >= 2, f"{before} lines before, {after} after"
 
 
 def slow(page, server):
-    value = "<img src=x onerror=document.title='caught'>"
+    value = "<img src=x onerror=document.title='caught'>" + " and more" * 9
     with Client(server.port) as client:
         client.call([(b"CONFIG", b"SET", b"slowlog-log-slower-than", b"0")])
-        client.call([(b"SET", b"slow", value.encode())])
+        client.call([(b"MSET", *[b"slow", value.encode()] * 9)])
         client.call([(b"CONFIG", b"SET", b"slowlog-log-slower-than", b"10000")])
     has = "return [...document.querySelectorAll('#slow-rows code')].some(c => c.textContent.includes(arguments[0]))"
     wait_until(lambda: page.run(has, value), "the command is in the list")
     steps = page.run("return document.querySelectorAll('#slow-rows .steps span').length")
     assert steps >= 2, "its timeline has steps"
+    lines = "return Math.max(...[...document.querySelectorAll('#slow-rows code')]" \
+        ".map(c => c.clientHeight / parseFloat(getComputedStyle(c).lineHeight)))"
+    equal(round(page.run(lines)), 2, "lines of the longest command")
+    words = page.run("return document.getElementById('slow-rows').innerText")
+    assert "waited for the log" in words and "its turn" in words, words
     equal(page.run("return document.querySelectorAll('main img').length"), 0, "images")
-
-
-def schemes(page):
-    backgrounds = set()
-    for scheme in SCHEMES:
-        page.look(scheme)
-        backgrounds.add(page.run("return getComputedStyle(document.body).backgroundColor"))
-        equal(page.run(CONTRAST), [], f"texts with too little contrast, {scheme}")
-    equal(len(backgrounds), 2, "different backgrounds")
-
-
-def widths(page):
-    for width in WIDTHS:
-        page.look(width=width)
-        measure = "const d = document.documentElement; return [d.scrollWidth, d.clientWidth]"
-        scroll, client = page.run(measure)
-        assert scroll <= client <= width, f"{scroll} of {client} pixels at {width}"
-    page.look()
 
 
 def keyboard(page):
@@ -215,34 +202,6 @@ def lost(page):
     words = page.text("lost")
     time.sleep(2.2)
     equal(page.text("lost"), words, "an alert is read aloud at each change:")
-
-
-@contextlib.contextmanager
-def clustered(page, directory, *nodes):
-    """A node of a cluster, the last of these; the others do not run. Shows its page."""
-    options = [f"--cluster-nodes={','.join(nodes)}", f"--cluster-announce={nodes[-1]}", "--election-timeout=100"]
-    with kvstore(directory, "--port=0", *options) as server:
-        page.open(f"http://127.0.0.1:{server.page_port}/")
-        yield
-
-
-def elected(page, directory):
-    own = "127.0.0.1:1"
-    with clustered(page, directory, own):
-        wait_until(lambda: page.text("cluster-leader") == f"{own} leads", "the leader")
-        rows = "return [...document.querySelectorAll('#member-rows tr')].map(r => r.innerText)"
-        found = page.run(rows)
-        assert len(found) == 1 and own in found[0] and "leader" in found[0], found
-        equal(page.run(STRUCTURE), [])
-        schemes(page)
-        widths(page)
-
-
-def without_leader(page, directory):
-    with clustered(page, directory, "127.0.0.1:1", "127.0.0.1:2"):
-        wait_until(lambda: page.text("cluster-leader") == "no leader: an election is under way", "no leader")
-        equal(page.run("return document.getElementById('cluster-leader').className"), "warn")
-        schemes(page)
 
 
 def injected(page):

@@ -34,6 +34,13 @@ def browser(directory):
             page.call("DELETE", "")
 
 
+def number(text):
+    """The number that the page writes as `1,234` or `12.3 k`; None if it is not known."""
+    words = text.replace(",", "").split()
+    factor = {"k": 1e3, "M": 1e6, "G": 1e9}.get(words[1] if len(words) > 1 else "", 1)
+    return None if words[0] == "–" else float(words[0]) * factor
+
+
 class Browser:
     """One window."""
 
@@ -68,10 +75,8 @@ class Browser:
         return self.run("return document.getElementById(arguments[0]).textContent", name)
 
     def number(self, name):
-        """The same, read as a number: `1,234` or `12.3 k`."""
-        text = self.text(name).replace(",", "").split()
-        factor = {"k": 1e3, "M": 1e6, "G": 1e9}.get(text[1] if len(text) > 1 else "", 1)
-        return None if text[0] == "–" else float(text[0]) * factor
+        """The same, read as a number."""
+        return number(self.text(name))
 
     def complaints(self):
         """Lines of the console since the last call."""

@@ -113,15 +113,18 @@ impl Engine {
         match self.commands.resolve(args) {
             Ok(found) => Ok(found),
             // Before AUTH a client does not learn which commands exist.
-            Err(_) if !session.authenticated => Err(NO_AUTH),
-            Err(failure) => Err(self.reject(self.commands.lookup(args), failure)),
+            Err(failure) => {
+                let failure = if session.authenticated { failure } else { NO_AUTH };
+                Err(self.reject(self.commands.lookup(args), failure))
+            }
         }
     }
 
-    /// Counts a call that is refused before it runs.
+    /// Counts a call that is refused before it runs, and one of no known command.
     fn reject(&self, found: Option<Resolved>, failure: Failure) -> Failure {
-        if let Some(found) = found {
-            self.metrics.commands[found.index].rejected.increment();
+        match found {
+            Some(found) => self.metrics.commands[found.index].rejected.increment(),
+            None => self.metrics[Stat::UnknownCommands].increment(),
         }
         failure
     }

@@ -15,6 +15,7 @@ use crate::clock::Stopwatch;
 use crate::config::Id;
 use crate::metrics::Stat;
 use crate::observe::cut::cut_slow_clients;
+use crate::observe::history::Sampler;
 use crate::store::SHARDS;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -27,12 +28,14 @@ const GONE_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Runs until shutdown.
 pub fn sweep(engine: &Engine) {
     let mut looked_at = Instant::now();
+    let mut sampler = Sampler::start();
     loop {
         let interval = Duration::from_millis(1000 / engine.config.int(Id::Hz).max(1) as u64);
         if engine.shutdown.wait_for(interval) {
             return;
         }
         engine.metrics.sample_rates();
+        sampler.look(engine);
         // A load holds all shards and replaces their keys.
         let may_sweep = !engine.loading.is_active();
         if looked_at.elapsed() >= GONE_LOOK_EVERY {

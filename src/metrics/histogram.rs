@@ -109,6 +109,25 @@ pub struct HistogramSnapshot {
 }
 
 impl HistogramSnapshot {
+    /// The values of several histograms together.
+    pub fn sum<'a>(all: impl Iterator<Item = &'a Histogram>) -> HistogramSnapshot {
+        let mut sum = HistogramSnapshot { counts: vec![0; BUCKETS], sum: 0 };
+        for histogram in all {
+            sum.sum += histogram.sum();
+            for (total, count) in sum.counts.iter_mut().zip(&histogram.counts) {
+                *total += count.load(Relaxed);
+            }
+        }
+        sum
+    }
+
+    /// The values that came after `before`. After CONFIG RESETSTAT, none.
+    pub fn since(&self, before: &HistogramSnapshot) -> HistogramSnapshot {
+        let earlier = before.counts.iter().chain(std::iter::repeat(&0));
+        let counts = self.counts.iter().zip(earlier).map(|(now, then)| now.saturating_sub(*then));
+        HistogramSnapshot { counts: counts.collect(), sum: self.sum.saturating_sub(before.sum) }
+    }
+
     /// The number of values.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
@@ -201,6 +220,20 @@ mod tests {
         assert_eq!(seen.doubling()[..3], [(1, 0), (2, 1), (4, 3)]);
         assert_eq!(seen.doubling().last(), Some(&(1024, 1000)));
         assert!((990..=1200).contains(&seen.percentile(0.99)), "{}", seen.percentile(0.99));
+    }
+
+    #[test]
+    fn the_values_of_an_interval_are_a_difference() {
+        let (one, other) = (Histogram::default(), Histogram::default());
+        one.record(1000);
+        let before = HistogramSnapshot::sum([&one, &other].into_iter());
+        assert_eq!((before.count(), before.sum), (1, 1000));
+        assert_eq!(before.since(&HistogramSnapshot::default()).count(), 1);
+        (0..3).for_each(|_| other.record(2));
+        let after = HistogramSnapshot::sum([&one, &other].into_iter()).since(&before);
+        assert_eq!((after.count(), after.sum, after.percentile(1.0)), (3, 6, 2));
+        one.reset();
+        assert_eq!(HistogramSnapshot::sum([&one].into_iter()).since(&before).count(), 0);
     }
 
     #[test]

@@ -70,6 +70,8 @@ pub enum Stat {
     OutputBytes,
     ErrorReplies,
     AuthFailures,
+    /// Requests for commands that do not exist.
+    UnknownCommands,
     ProtocolErrors,
     QueryLimitDisconnections,
     /// Subscribers included.

@@ -1,6 +1,7 @@
 //! Figures that the kernel keeps about this process and the machine. Each is `None` where `/proc` is missing.
 
 use std::fs;
+use std::path::Path;
 
 /// Resident memory of this process.
 pub fn resident_bytes() -> Option<usize> {
@@ -14,6 +15,12 @@ pub fn system_bytes() -> Option<usize> {
     let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
     let total = meminfo.strip_prefix("MemTotal:")?.split_ascii_whitespace().next()?;
     Some(total.parse::<usize>().ok()? << 10)
+}
+
+/// The disk that this directory is on: bytes that are free for the process, and all its bytes.
+pub fn disk_bytes(dir: &Path) -> Option<[u64; 2]> {
+    let disk = rustix::fs::statvfs(dir).ok()?;
+    Some([disk.f_bavail, disk.f_blocks].map(|blocks| blocks.saturating_mul(disk.f_frsize)))
 }
 
 /// CPU time of this process in user mode and in system mode.

@@ -60,6 +60,7 @@ const CLUSTER: &[Figure] = &[
     info("kvstore_cluster_memory", |s| s.of_cluster(|_| text(s.log.as_ref().map(|log| log.persistence.term().memory.word().to_string())))).status("cluster.memory"),
     info("kvstore_cluster_ack", |s| s.of_cluster(|cluster| literal(if cluster.waits_for_majority() { "majority" } else { "leader" }))).status("cluster.ack"),
     info("kvstore_cluster_reads", |s| s.of_cluster(|cluster| literal(if cluster.reads_by_index() { "index" } else { "local" }))).status("cluster.reads"),
+    other(|s| s.of_cluster(|_| text(s.engine.missing_members().strip_prefix(": ").map(str::to_string)))).status("cluster.missing"),
     info("kvstore_cluster_elections", |s| s.of_cluster(|cluster| cluster.elections.get())).status("cluster.elections")
         .counter("kvstore_cluster_elections_total", "Elections that this node has won."),
     info("kvstore_cluster_stepdowns", |s| s.of_cluster(|cluster| cluster.stepdowns.get())).status("cluster.stepdowns")
@@ -179,6 +180,10 @@ const PERSISTENCE: &[Figure] = &[
     info("aof_pending_bio_fsync", |s| s.of_log(|log| u8::from(log.durable < log.written))),
     info("aof_buffer_length", |s| s.of_log(|log| log.log.pending_bytes())).status("log.pending")
         .gauge("kvstore_log_pending_bytes", "Bytes appended and not yet written."),
+    other(|s| s.of_log(|log| number(log.disk_bytes().map(|[free, _]| free)))).status("log.disk_free")
+        .gauge("kvstore_disk_free_bytes", "Bytes that are free on the disk of the log."),
+    other(|s| s.of_log(|log| number(log.disk_bytes().map(|[_, all]| all)))).status("log.disk_size")
+        .gauge("kvstore_disk_size_bytes", "Bytes of the disk that the log is on."),
     info("kvstore_log_error", |s| s.of_log(|log| text(log.error.clone()))).status("log.error"),
     other(|s| s.of_log(|log| u8::from(log.error.is_none())))
         .gauge("kvstore_log_up", "1 if the log can be written; else writes are refused."),
@@ -209,7 +214,7 @@ const PERSISTENCE: &[Figure] = &[
     info("kvstore_gate_wait_usec_p99", |s| s.of_log(|_| s.metrics.gate_wait.snapshot().percentile(0.99))),
     other(|s| Value::Histogram(s.metrics.gate_wait.snapshot(), &SECONDS))
         .histogram("kvstore_gate_wait_seconds", "Waits of replies for the log."),
-    info("kvstore_admission_waits", |s| s.of_log(|log| log.log.stats.admission_waits.get()))
+    info("kvstore_admission_waits", |s| s.of_log(|log| log.log.stats.admission_waits.get())).status("log.admission_waits")
         .counter("kvstore_log_admission_waits_total",
             "Times a write waited because too much was pending."),
     info("kvstore_segments", |s| s.of_log(|_| s.segments().0)).status("log.segments")
@@ -220,12 +225,12 @@ const PERSISTENCE: &[Figure] = &[
     info("kvstore_recovery_records", |s| s.of_log(|log| log.persistence.recovery.1)),
     info("kvstore_quarantined_bytes", |s| s.of_log(|log| log.persistence.quarantined_bytes))
         .gauge("kvstore_log_quarantined_bytes", "Bytes of a torn tail put aside at this start."),
-    info("kvstore_quarantine_size", |s| s.of_log(|log| log.persistence.aside.quarantine_bytes()))
+    info("kvstore_quarantine_size", |s| s.of_log(|log| log.persistence.aside.quarantine_bytes())).status("log.quarantine_bytes")
         .gauge("kvstore_quarantine_bytes", "Bytes of all files in quarantine/."),
-    info("kvstore_diverged_size", |s| s.of_log(|log| log.persistence.aside.diverged_bytes()))
+    info("kvstore_diverged_size", |s| s.of_log(|log| log.persistence.aside.diverged_bytes())).status("log.diverged_bytes")
         .gauge("kvstore_diverged_bytes", "Bytes of all files in diverged/."),
-    info("kvstore_set_aside_warning", |s| s.of_log(|log| u8::from(log.persistence.aside.is_over(s.engine.config.int(Id::SetAsideWarnSize) as u64)))),
-    info("kvstore_compaction_error", |s| s.of_log(|_| text(s.compactions.last_error.clone()))),
+    info("kvstore_set_aside_warning", |s| s.of_log(|log| u8::from(log.persistence.aside.is_over(s.engine.config.int(Id::SetAsideWarnSize) as u64)))).status("log.set_aside_warning"),
+    info("kvstore_compaction_error", |s| s.of_log(|_| text(s.compactions.last_error.clone()))).status("log.compaction_error"),
     other(|s| Value::Millis(s.compactions.last_millis))
         .gauge("kvstore_compaction_last_duration_seconds", "How long the last compaction took."),
     other(|s| Value::Flag(s.compactions.last_error.is_some()))
@@ -273,7 +278,9 @@ const STATS: &[Figure] = &[
             "Links of followers that went on where they were."),
     info("evicted_clients", |_| 0.into()),
     info("slave_expires_tracked_keys", |_| 0.into()),
-    info("total_error_replies", |s| s.stat(Stat::ErrorReplies)),
+    info("total_error_replies", |s| s.stat(Stat::ErrorReplies)).status("error_replies"),
+    other(|s| s.stat(Stat::UnknownCommands)).status("unknown_commands")
+        .counter("kvstore_unknown_commands_total", "Requests for commands that do not exist."),
     info("protocol_errors", |s| s.stat(Stat::ProtocolErrors))
         .counter("kvstore_protocol_errors_total", "Requests that nobody could read."),
     info("acl_access_denied_auth", |s| s.stat(Stat::AuthFailures)).counter("kvstore_auth_failures_total", "Wrong passwords."),
@@ -297,6 +304,7 @@ const REPLICATION: &[Figure] = &[
     info("master_port", |s| s.of_link(|_| leader_addr(s).1)),
     other(|s| s.of_link(|_| text(format!("{}:{}", leader_addr(s).0, leader_addr(s).1)))).status("leader.address"),
     other(|s| s.of_link(|role| literal(role.link_state()))).status("leader.state"),
+    other(|s| s.of_link(|role| Value::Flag(role.link_is_up()))).status("leader.up"),
     info("master_link_status", |s| s.of_link(|role| literal(if role.link_is_up() { "up" } else { "down" }))),
     other(|s| s.of_link(|role| u8::from(role.link_is_up()))).gauge("kvstore_leader_link_up", "1 if this follower hears its leader."),
     other(|s| s.of_link(|role| role.hops())).gauge("kvstore_leader_hops",
@@ -305,15 +313,15 @@ const REPLICATION: &[Figure] = &[
     info("master_sync_in_progress", |s| s.of_link(|role| u8::from(role.link_state() == "sync"))),
     info("slave_read_repl_offset", |s| s.of_link(|_| s.appended())),
     info("slave_repl_offset", |s| s.of_link(|_| s.appended())),
-    info("master_link_down_since_seconds", |s| s.of_link(|role| number((!role.link_is_up()).then(|| s.seconds_since(s.link.changed_at))))),
+    info("master_link_down_since_seconds", |s| s.of_link(|role| number((!role.link_is_up()).then(|| s.seconds_since(s.link.changed_at))))).status("leader.down_seconds"),
     info("kvstore_link_error", |s| s.of_link(|role| if role.link_is_up() { Value::None } else {
         text(s.link.error.as_ref().map(|error| error.replace(['\r', '\n'], " ")))
-    })),
+    })).status("leader.error"),
     info("slave_priority", |s| s.of_link(|_| s.int(Id::ReplicaPriority))),
     info("slave_read_only", |s| s.of_link(|_| 1)),
     info("replica_announced", |s| s.of_link(|_| 1)),
     info("kvstore_leader_seq", |s| s.of_link(|_| s.link.leader_seq)).status("leader.seq"),
-    info("kvstore_lag_records", |s| s.of_link(|_| s.link.leader_seq.0.saturating_sub(s.appended().0))).gauge("kvstore_lag_records", "Records that this follower lacks."),
+    info("kvstore_lag_records", |s| s.of_link(|_| s.link.leader_seq.0.saturating_sub(s.appended().0))).status("leader.lag_records").gauge("kvstore_lag_records", "Records that this follower lacks."),
     info("kvstore_lag_ms", |s| s.of_link(|role| role.freshness.staleness_ms(s.now).map_or(Value::Unknown, Value::Millis))).status("leader.lag_ms")
         .gauge("kvstore_lag_seconds", "How old this follower's state is, if it knows."),
     // The followers of this node.

@@ -93,8 +93,10 @@ pub(super) struct Member {
     pub address: String,
     pub leads: bool,
     pub is_this_node: bool,
-    /// Records that it lacks. Only the leader knows, and only of members with a link.
-    pub lag: Option<u64>,
+    /// How far it is behind. Only the leader knows, and only of members with a link.
+    pub lag: Option<Lag>,
+    /// True if this node has a connection to it, or is it.
+    pub answers: bool,
 }
 
 impl Member {
@@ -105,13 +107,26 @@ impl Member {
 
 /// The members that the newest record names, in its order.
 pub(super) fn members(seen: &Seen<'_>) -> Vec<Member> {
+    // A node that is in no cluster any more still names the members that its log has.
+    let cluster = seen.engine.cluster.as_ref();
+    let peers = cluster.map_or(Vec::new(), |cluster| cluster.peers.list());
     let voters = seen.members().map(|members| members.voters).unwrap_or_default();
-    let (leader, own) = (seen.elected_leader(), seen.engine.cluster.as_ref().map(|it| it.id));
+    let leader = seen.elected_leader();
+    let bytes = seen.log.as_ref().map_or(0, |log| log.log.readable_end().bytes);
     let followers = seen.engine.followers.all();
     let member = |Voter { id, address }| {
         let link = followers.iter().find(|follower| follower.node_id == id.to_string());
-        let lag = link.map(|link| seen.appended().0.saturating_sub(link.applied().0));
-        Member { id, leads: address == leader, address, is_this_node: own == Some(id), lag }
+        let lag = link.map(|link| link.lag(seen.appended(), bytes, seen.now));
+        let is_this_node = cluster.is_some_and(|cluster| cluster.id == id);
+        let is_linked = peers.iter().any(|peer| peer.id == Some(id) && peer.is_connected);
+        Member {
+            leads: address == leader,
+            answers: is_this_node || is_linked,
+            id,
+            address,
+            is_this_node,
+            lag,
+        }
     };
     voters.into_iter().map(member).collect()
 }
@@ -119,7 +134,7 @@ pub(super) fn members(seen: &Seen<'_>) -> Vec<Member> {
 /// The members of the cluster, each with its part and, on the leader, how far it has come.
 pub(super) fn member_fields(seen: &Seen<'_>, page: &mut String) {
     for (number, member) in members(seen).into_iter().enumerate() {
-        let lag = member.lag.map_or(String::new(), |lag| format!(",lag_records={lag}"));
+        let lag = member.lag.map_or(String::new(), |lag| format!(",lag_records={}", lag.records));
         let own = if member.is_this_node { ",this_node" } else { "" };
         let (id, address, part) = (member.id, &member.address, member.part());
         let value = format_args!("id={id},address={address},part={part}{lag}{own}");

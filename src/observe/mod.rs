@@ -4,6 +4,7 @@
 pub(crate) mod cut;
 mod figure;
 mod figures;
+pub mod history;
 pub mod http;
 pub(crate) mod info;
 mod json;
@@ -42,6 +43,8 @@ pub struct Instruments {
     pub(crate) sample_every: AtomicU32,
     /// Slow events, by kind.
     pub latency: Latency,
+    /// The last minutes, for the status page.
+    pub history: history::History,
     /// MONITOR clients.
     pub monitors: Arc<Monitors>,
 }

@@ -33,6 +33,11 @@ pub(crate) struct LogSeen<'a> {
 }
 
 impl LogSeen<'_> {
+    /// The disk's free bytes and all its bytes, if the system tells.
+    pub(super) fn disk_bytes(&self) -> Option<[u64; 2]> {
+        process::disk_bytes(&self.persistence.dir)
+    }
+
     /// A sum over all syncs, for each of them.
     pub(super) fn per_fsync(&self, sum: u64) -> String {
         format!("{:.2}", sum as f64 / self.fsyncs.count().max(1) as f64)

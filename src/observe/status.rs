@@ -8,11 +8,12 @@ use super::load::LoadProgress;
 use super::observed::as_typed;
 use super::seen::Seen;
 use super::value::Value;
+use crate::cluster::progress::Lag;
 use crate::engine::Engine;
 use crate::metrics::timeline::Timeline;
 
 /// Entries of the slow log.
-const SLOW_SHOWN: usize = 8;
+const SLOW_SHOWN: usize = 5;
 /// Objects of figures: a figure's key in the table begins with the object's name and a dot.
 const OBJECTS: [&str; 7] = ["pubsub", "clients", "memory", "keys", "leader", "log", "cluster"];
 
@@ -38,6 +39,7 @@ pub fn page(engine: &Engine, state: &str, may_show_data: bool) -> String {
                 json.key(object, |json| json.object(|json| write_figures(seen, object, json)));
             }
         }
+        json.key("history", |json| json.array(|json| engine.instruments.history.write(json)));
         json.key("slow", |json| json.array(|json| write_slow(engine, may_show_data, json)));
         json.key("replicas", |json| json.array(|json| write_replicas(seen, json)));
         if engine.cluster.is_some() {
@@ -131,11 +133,15 @@ fn write_replicas(seen: &Seen<'_>, json: &mut Json) {
         json.object(|json| {
             json.text("address", address);
             json.text("state", if *online { "online" } else { "copying" });
-            json.number("lag_records", lag.records);
-            json.number("lag_bytes", lag.bytes);
-            json.number("lag_ms", lag.millis);
+            write_lag(lag, json);
         });
     }
+}
+
+fn write_lag(lag: &Lag, json: &mut Json) {
+    json.number("lag_records", lag.records);
+    json.number("lag_bytes", lag.bytes);
+    json.number("lag_ms", lag.millis);
 }
 
 fn write_members(seen: &Seen<'_>, json: &mut Json) {
@@ -144,8 +150,9 @@ fn write_members(seen: &Seen<'_>, json: &mut Json) {
             json.text("address", &member.address);
             json.text("part", member.part());
             json.number("this_node", member.is_this_node);
-            if let Some(lag) = member.lag {
-                json.number("lag_records", lag);
+            json.number("answers", member.answers);
+            if let Some(lag) = &member.lag {
+                write_lag(lag, json);
             }
         });
     }
