@@ -38,7 +38,7 @@
 //! | also after power cuts | a node that may have forgotten is *recovering*: a majority of whole nodes, or all | `RecoveringVotesCounted`, `BootIgnored`, `CopyWithoutFlag`, `WholeFromNonLeader`, `PolicyWeakenedWithoutBoot`, `StrictClearedOnAppend` |
 //! | what is answered was committed | the gate compares the history in which a batch ran, and the commit of the link | `GateWithoutHistory`, `CommitFromBeat`, `ReadersLetThrough`, `LoadWithoutLastSeq` |
 //! | a read is not old | a round of heartbeats begun after it, in the same epoch | `AnyWriteConfirmsRead`, `RoundOfAnotherEpoch` |
-//! | two nodes never answer OK at once | who heard a heartbeat votes for no other node for a time | `NoWaitAfterRestart`, `PromiseNotBindingCandidate`, `FenceWithOwnTimeout`, `LateBeatLowersPromise` |
+//! | two nodes never answer OK alone at once | who heard a heartbeat votes for no other node for a time | `NoWaitAfterRestart`, `PromiseNotBindingCandidate`, `FenceWithOwnTimeout`, `LateBeatLowersPromise` |
 //! | majorities before and after a change of voters meet | one change at a time, after the one before it and a record of the own epoch are committed | `TwoMembersChanges` |
 //! | | a node never forgets how far the members records went that it acknowledged | `ForgetsHowFar` |
 //! | a change that only one node has can be finished | a node that its newest record does not name asks for votes, too | `RemovedNeverAsk` |

@@ -4,7 +4,7 @@
 //! epoch    the highest one adopted: nothing older is appended, acknowledged or answered
 //! led      the epoch in which this node takes writes; 0: none
 //! fence    until then no other node leads                        (an OK under `ack leader`)
-//! commit   a majority has all records up to this one             (an OK under `ack majority`)
+//! commit   a majority has all records up to this one             (an OK under either)
 //! rounds   heartbeats begun, and heard by a majority             (a read under `reads index`)
 //! ```
 //!

@@ -2,14 +2,14 @@
 //!
 //! | setting | a reply to | waits until |
 //! |---|---|---|
-//! | `ack leader` | a write | no other node can lead now (the *fence*) |
-//! | `ack majority` | a write, a read | a majority has the records that it depends on (the *commit*) |
+//! | `ack leader` | a write | no other node can lead now (the *fence*), or a majority has the record (the *commit*) |
+//! | `ack majority` | a write, a read | a majority has the records that it depends on |
 //! | `reads index` | a read | a majority has heard a round of heartbeats begun after it |
 //!
 //! A batch notes the log's generation and the epoch in which it ran. The gate reads the commit first and the generation
 //! second: if records were given up meanwhile, a commit above the batch's seq is that of another history. Then the batch
 //! is refused, however far the commit has come. While the generation is the same, a commit that a later leader reached
-//! confirms the batch as well.
+//! confirms the batch as well: so a write just before a planned handover is answered with OK, also under `ack leader`.
 //!
 //! A batch that waited for an election timeout is refused: what wrote is in doubt, and what read must be read again.
 
@@ -196,18 +196,18 @@ impl Engine {
     ) -> Verdict {
         let Some(cluster) = &self.cluster else { return Verdict::Leave };
         let waits_for_majority = cluster.waits_for_majority();
-        let commit = if waits_for_majority { cluster.commit() } else { Seq(u64::MAX) };
-        let safe = persistence.promised().min(commit);
+        let commit = cluster.commit();
+        let safe = persistence.promised().min(if waits_for_majority { commit } else { needs.seq });
         if persistence.log.generation() != needs.ran.generation {
             return Verdict::Refuse;
         }
         let is_led = cluster.led() == needs.ran.led && cluster.epoch() == needs.ran.led;
-        let needs_fence = needs.wrote && !waits_for_majority;
-        if !is_led && (needs_fence || needs.round.is_some()) {
+        if !is_led && needs.round.is_some() {
             return Verdict::Refuse;
         }
+        let needs_fence = needs.wrote && !waits_for_majority && commit < needs.seq;
         let is_confirmed = safe >= needs.seq
-            && (!needs_fence || cluster.is_fenced())
+            && (!needs_fence || is_led && cluster.is_fenced())
             && needs.round.is_none_or(|round| is_heard(rounds, needs.ran.led, round));
         if is_confirmed {
             Verdict::Leave

@@ -103,10 +103,8 @@ fn promote_again_and_again(ack: &str) {
     ));
     let unusual: Vec<_> = errors.keys().filter(|word| *word != "READONLY").collect();
     assert!(unusual.iter().all(|word| *word == "INDOUBT"), "{errors:?}");
-    // Writes are held for a second at most. On a loaded machine the next leader may need longer. Under `ack leader`, a reply
-    // that comes to the gate after the lead was given up is in doubt.
-    let is_promised = ack == "majority" && slowest < HELD;
-    assert!(unusual.is_empty() || !is_promised, "{errors:?}, slowest {slowest:?}");
+    // Writes are held for a second at most. On a loaded machine the next leader may need longer.
+    assert!(unusual.is_empty() || slowest >= HELD, "{errors:?}, slowest {slowest:?}");
 }
 
 #[test]

@@ -14,6 +14,8 @@ pub struct Checks {
     votes: HashMap<(u64, usize), usize>,
     /// The newest epoch that a leader began.
     newest: Epoch,
+    /// The seals of its log then.
+    newest_log: Vec<u64>,
     /// The seals of all records up to the newest one that a client saw confirmed under `ack majority`.
     confirmed: Vec<u64>,
     /// The same of what some leader knew to be committed.
@@ -63,6 +65,7 @@ impl Checks {
             return; // It was elected before a newer leader, and will learn of that one.
         }
         self.newest = epoch;
+        self.newest_log = log.records.iter().map(|record| record.crc).collect();
         if !covers(log, &self.confirmed) {
             let len = self.confirmed.len();
             self.fail(&format!(
@@ -130,7 +133,13 @@ impl Checks {
         self.oks += 1;
         let log = &node.log;
         if ack == Ack::Leader {
-            if batch.epoch < self.newest {
+            // A majority has it, and so had the later leader.
+            let commit = node.process.as_ref().map_or(0, |process| process.commit);
+            let is_there = |(seq, crc): (usize, u64)| {
+                let is_kept = self.newest_log.get(seq - 1) == Some(&crc);
+                commit >= seq && (is_kept || self.lost.contains(&crc))
+            };
+            if batch.epoch < self.newest && !batch.wrote.is_some_and(is_there) {
                 let newest = self.newest.0;
                 self.fail(&format!(
                     "n{at} answered OK in epoch {} during epoch {newest}",

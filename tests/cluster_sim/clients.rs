@@ -203,6 +203,9 @@ impl World {
             return false;
         }
         if ack == Ack::Leader {
+            if batch.wrote.is_some_and(|(seq, _)| process.commit >= seq) {
+                return true;
+            }
             let leads = process.leads == Some(batch.epoch) && process.epoch == batch.epoch;
             return leads && process.fence > node.clock(self.now);
         }

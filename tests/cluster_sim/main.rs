@@ -12,8 +12,8 @@
 //! Checked after every step ([`check`]): one leader per epoch, one vote per epoch and node, every leader has all that a
 //! client saw confirmed under `ack majority`, nothing committed is given up, no read is older than what was confirmed
 //! before it, a leader with a live quorum is not deposed by an election; under `ack leader`, no OK in an epoch after a
-//! later one began, and every lost OK is in a log kept aside. After the last fault there is a leader, and a write is
-//! confirmed, within 20 timeouts, and all nodes end with what was confirmed.
+//! later one began whose leader lacks the write, and every lost OK is in a log kept aside. After the last fault there is
+//! a leader, and a write is confirmed, within 20 timeouts, and all nodes end with what was confirmed.
 //!
 //! A simulator that finds nothing proves nothing, so [`Mutant`] breaks one rule at a time, and each must be noticed.
 //!
