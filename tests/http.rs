@@ -8,12 +8,12 @@ mod common;
 
 use common::http::{PAGE, body, exchange, get, page_port, read_all, status};
 use common::resp::{Resp, Value};
-use common::server::{Server, connect, number_behind, set_deadline};
+use common::server::{Server, connect, lasting_port, number_behind, set_deadline};
 use common::{DEADLINE, wait_until};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -367,12 +367,11 @@ fn keys_and_values_are_shown_only_to_who_could_read_them_anyway() {
 
 /// Two free ports beside each other.
 fn two_ports() -> u16 {
-    let pair = || {
-        let first = TcpListener::bind(("127.0.0.1", 0)).ok()?;
-        let port = first.local_addr().ok()?.port();
-        TcpListener::bind(("127.0.0.1", port.checked_add(1)?)).ok().map(|_| port)
-    };
-    (0..100).find_map(|_| pair()).expect("two free ports")
+    let mut first = lasting_port();
+    while lasting_port() != first + 1 {
+        first = lasting_port();
+    }
+    first
 }
 
 fn start_on(port: u16, more: &[(&str, &str)]) -> Server {
