@@ -15,6 +15,7 @@ alone while it runs. Ctrl-C cleans up.
     make bench-quick                        a smoke run: do the scripts work?
     TMPDIR=/mnt/disk make bench ARGS='--group log'      on another disk
     python3 scripts/bench.py --subject redis            Redis against itself: the noise of the machine
+    python3 scripts/bench.py --subject echo             a thread for each connection and no work: the limit of the shape
 """
 
 import argparse
@@ -29,9 +30,11 @@ sys.dont_write_bytecode = True
 
 from bench import BenchError  # noqa: E402  (the package beside this file)
 from bench.report import RESULTS, Report  # noqa: E402
-from bench.servers import Kvstore, OldKvstore, Redis, RedisAgain, Valkey, filesystem  # noqa: E402
+from bench.servers import Echo, Kvstore, OldKvstore, Redis, RedisAgain, Valkey, filesystem  # noqa: E402
+from bench.throughput import Throughput  # noqa: E402
 from bench.workload import CLIENT_SHARE, FIGURES  # noqa: E402
 from bench.workloads import GROUPS, WORKLOADS  # noqa: E402
+from programs import built  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -63,7 +66,7 @@ def parse_arguments():
     )
     parser.add_argument(
         "--subject",
-        choices=["kvstore", "redis", "valkey"],
+        choices=["kvstore", "redis", "valkey", "echo"],
         default="kvstore",
         help="what is compared with Redis (default kvstore)",
     )
@@ -106,10 +109,16 @@ def choose_workloads(arguments, parser):
         for workload in WORKLOADS
         if arguments.group in (None, workload.group)
         and (not wanted or any(is_named(workload, name) for name in wanted))
+        and (arguments.subject != "echo" or is_for_echo(workload))
     ]
     if not chosen:
         parser.error(f"group {arguments.group} has no workload {' or '.join(wanted)}")
     return chosen
+
+
+def is_for_echo(workload):
+    """True for the throughput without a log: it has no data and no log."""
+    return isinstance(workload, Throughput) and workload.durability == "none"
 
 
 def is_named(workload, name):
@@ -142,6 +151,11 @@ def find_products(arguments):
     valkey = shutil.which("valkey-server")
     if arguments.subject == "redis":
         return baseline, RedisAgain(baseline.binary), []
+    if arguments.subject == "echo":
+        program = built("echo")
+        if program is None:
+            raise BenchError("the echo server needs cargo")
+        return baseline, Echo(program), []
     if arguments.subject == "valkey":
         if valkey is None:
             raise BenchError("valkey-server is not installed")

@@ -11,6 +11,7 @@ import subprocess
 import time
 
 from bench import BenchError
+from bench.servers import on_core
 
 VALUE_BYTES = 64
 VALUE = b"x" * VALUE_BYTES
@@ -162,9 +163,10 @@ class Outcome:
         return min(latency for count, latency in self.distribution if count >= needed)
 
 
-def redis_benchmark(server, requests, clients, pipeline, arguments):
-    """Runs redis-benchmark. An error reply fails the measurement."""
-    argv = ["redis-benchmark", "-h", "127.0.0.1", "-p", str(server.port), "-n", str(requests)]
+def redis_benchmark(server, requests, clients, pipeline, arguments, core=None):
+    """Runs redis-benchmark, on one core if that is given. An error reply fails the measurement."""
+    argv = [*on_core(core), "redis-benchmark", "-h", "127.0.0.1", "-p", str(server.port)]
+    argv += ["-n", str(requests)]
     argv += ["-c", str(clients), "-P", str(pipeline), "-d", str(VALUE_BYTES), *arguments]
     started = time.monotonic()
     before = os.times()

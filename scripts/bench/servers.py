@@ -180,16 +180,36 @@ class OldKvstore(Kvstore):
     title = "old kvstore"
 
 
+class Echo(Kvstore):
+    """`examples/src/bin/echo.rs`: a thread for each connection, and nothing done for the answers."""
+
+    name = "echo"
+    title = "a bare echo server"
+
+    def argv(self, durability, port):
+        return [self.binary]
+
+    def label(self):
+        return self.title
+
+
+def on_core(core):
+    """The words before a command line that keep it on this core; none if that is None."""
+    return [] if core is None else ["taskset", "-c", str(core)]
+
+
 class Server:
     """One running server: `with Server(product) as server:` starts it and stops it.
 
-    `stop` and `start` in between restart it in the same directory.
+    `stop` and `start` in between restart it in the same directory. If `is_pinned`, it has one core and
+    redis-benchmark another one, as if on two machines.
     """
 
-    def __init__(self, product, durability="none", options=()):
+    def __init__(self, product, durability="none", options=(), is_pinned=False):
         self.product = product
         self.durability = durability
         self.options = list(options)
+        self.core, self.client_core = (0, 1) if is_pinned else (None, None)
         self.process = None
         self.port = None
         self.directory = None
@@ -219,7 +239,7 @@ class Server:
 
     def _start(self, may_retry):
         asked_port = self.product.choose_port()
-        argv = self.product.argv(self.durability, asked_port) + self.options
+        argv = [*on_core(self.core), *self.product.argv(self.durability, asked_port), *self.options]
         started = time.monotonic()
         with open(self._path("stdout"), "wb") as out, open(self._path("stderr"), "wb") as err:
             try:

@@ -10,7 +10,7 @@ class Throughput(Workload):
     keyspace = 100_000
     keyspace_quick = 1_000
 
-    def __init__(self, name, title, command, clients, pipeline, requests, targets, durability):
+    def __init__(self, name, title, command, clients, pipeline, requests, targets, durability, is_pinned=False):
         super().__init__(name, title)
         self.command = command
         self.clients = clients
@@ -18,6 +18,7 @@ class Throughput(Workload):
         self.requests = requests
         self.targets = targets
         self.durability = durability
+        self.is_pinned = is_pinned
 
     def run(self, server, quick):
         requests = max(1_000, self.requests // 100) if quick else self.requests
@@ -41,7 +42,8 @@ class Throughput(Workload):
 
     def _benchmark(self, server, requests, keyspace):
         arguments = ["-r", str(keyspace), "-t", self.command]
-        return redis_benchmark(server, requests, self.clients, self.pipeline, arguments)
+        core = server.client_core
+        return redis_benchmark(server, requests, self.clients, self.pipeline, arguments, core)
 
 
 class Insert(Workload):

@@ -102,10 +102,12 @@ class Target:
 class Workload:
     """One line of the list in `workloads.py`.
 
-    `durability` is the level that the servers are started with. `is_long` means half as many rounds.
+    `durability` is the level that the servers are started with, `is_pinned` on a core of their own. `is_long` means
+    half as many rounds.
     """
 
     durability = "none"
+    is_pinned = False
     is_long = False
     targets = ()
 
@@ -124,7 +126,7 @@ class Workload:
 
     def measure(self, product, quick):
         """Starts a server and returns its figures."""
-        with Server(product, self.durability) as server:
+        with Server(product, self.durability, is_pinned=self.is_pinned) as server:
             try:
                 return self.run(server, quick)
             except (OSError, BenchError) as error:

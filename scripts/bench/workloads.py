@@ -44,6 +44,8 @@ def cache_throughput():
         ):
             name, title = f"{command}-{suffix}", f"{command.upper()}, {title}"
             yield Throughput(name, title, command, clients, pipeline, requests, targets, "none")
+        name, title = f"{command}-50-pinned", f"{command.upper()}, 50 clients, server and clients on a core each"
+        yield Throughput(name, title, command, 50, 1, 200_000, at_least(1.0), "none", is_pinned=True)
 
 
 def log_throughput():
