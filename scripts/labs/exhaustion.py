@@ -31,8 +31,7 @@ def run(lab):
             "above 0, and waits that grow, come before the first error.")
     lab.ask("A connection comes back while callers wait. Why is it given to the first of them, and not laid into the "
             "list of idle ones for a caller that is woken up?", "src/client/pool.rs", "hand_over")
-    lab.ask("A caller's time is up, and in the same moment a connection is handed to it. What must it look at before "
-            "it "
+    lab.ask("A caller's time is up, and in the same moment a connection is handed to it. What must it look at before it "
             "returns the error, and what would the pool lack otherwise?", "src/client/pool.rs", "take")
 
 

@@ -110,7 +110,7 @@ impl RecoveryError {
         self
     }
 
-    /// What is wrong and where, without the ways out.
+    /// The fault and its place, without the ways out.
     pub fn fault(&self) -> String {
         match self {
             RecoveryError::Io(error) => error.to_string(),

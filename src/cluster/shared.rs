@@ -185,6 +185,12 @@ impl Cluster {
         }
     }
 
+    /// The nodes that this one has a connection to, and itself.
+    pub fn answering(&self) -> BTreeSet<NodeId> {
+        let peers = self.peers.list().into_iter().filter(|peer| peer.is_connected);
+        peers.filter_map(|peer| peer.id).chain([self.id]).collect()
+    }
+
     /// True if that node last said that it may have forgotten records.
     pub fn is_recovering(&self, id: NodeId) -> bool {
         self.recovering.lock().contains(&id)

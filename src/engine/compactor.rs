@@ -12,7 +12,7 @@ use crate::aof::log::Log;
 use crate::clock::UnixMillis;
 use crate::config::Id;
 use crate::lock::Mutex;
-use crate::shutdown::{Shutdown, Slices};
+use crate::shutdown::Shutdown;
 use crate::signal::Signal;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::sync::Arc;
@@ -177,12 +177,12 @@ fn is_due(engine: &Engine, persistence: &Persistence) -> bool {
 }
 
 fn copy_store(engine: &Engine, log: &Log, base: &mut BaseWriter<'_>) -> Result<(), CompactError> {
-    let (began, mut slices) = (Instant::now(), Slices::begin());
+    let began = Instant::now();
     compaction::each_part(&engine.store, |payload, keys| {
         // No earlier than what it holds, also if the clock was set back.
         base.add(payload, keys, engine.clock.now().max(log.last_at()))?;
         let rate = engine.config.int(Id::CompactRate) as u64;
-        if keep_pace(engine, base.len, rate, began) || slices.rest(&engine.shutdown) {
+        if keep_pace(engine, base.len, rate, began) {
             return Err(CompactError::ShuttingDown);
         }
         Ok(())

@@ -17,15 +17,45 @@ use crate::config::Id;
 use crate::metrics::Stat;
 use crate::observe::cut::cut_slow_clients;
 use crate::observe::history::Sampler;
-use crate::shutdown::Slices;
+use crate::shutdown::Shutdown;
 use crate::store::SHARDS;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// Keys removed under one hold of a shard's lock: some 20 µs.
 const BATCH_KEYS: usize = 64;
+/// The time of work between two rests.
+const SLICE: Duration = Duration::from_micros(500);
+/// The longest rest, also after a slice in which the disk was slow.
+const REST_MAX: Duration = Duration::from_millis(1);
 /// How often to look for clients that left while they waited (`clients/blocked.rs`).
 const GONE_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Background work in slices, so that the threads of clients find a core. With rests as long as the slices, a million
+/// keys that expired at once took 1.85 times as long to delete, and the p99 of other traffic meanwhile was a fifth.
+#[derive(Debug)]
+struct Slices {
+    began: Instant,
+}
+
+impl Slices {
+    /// Begins the first slice.
+    fn begin() -> Slices {
+        Slices { began: Instant::now() }
+    }
+
+    /// To be called between two steps of the work, without locks. Rests half as long as it worked, if the slice is over;
+    /// returns whether the server is shutting down.
+    fn rest(&mut self, shutdown: &Shutdown) -> bool {
+        let worked = self.began.elapsed();
+        if worked < SLICE {
+            return shutdown.is_requested();
+        }
+        let is_over = shutdown.wait_for((worked / 2).min(REST_MAX));
+        self.began = Instant::now();
+        is_over
+    }
+}
 
 /// Runs until shutdown.
 pub fn sweep(engine: &Engine) {

@@ -12,12 +12,11 @@ use super::members::NO_MEMBERS;
 use crate::aof::record::Epoch;
 use crate::cluster::message::Input;
 use crate::cluster::shared::Cluster;
-use crate::cluster::term::{ClusterId, Memory, NodeId};
+use crate::cluster::term::{ClusterId, Memory};
 use crate::engine::table::ServerCall;
 use crate::engine::{Engine, Persistence};
 use crate::error::{Failure, LOADING};
 use crate::random;
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// How long the command waits for the first record of the new epoch.
@@ -107,10 +106,12 @@ impl Engine {
 /// True if the members that answer are enough for a leader, by the winning rule of an election.
 fn may_elect(cluster: &Cluster, persistence: &Persistence) -> bool {
     let Some(members) = persistence.members() else { return false };
-    let memory = |id| if cluster.is_recovering(id) { Memory::Recovering } else { Memory::Whole };
-    let answers = cluster.peers.list().into_iter().filter(|peer| peer.is_connected);
-    let others: BTreeSet<NodeId> = answers.filter_map(|peer| peer.id).collect();
-    let others = others.into_iter().filter(|id| *id != cluster.id).map(|id| (id, memory(id)));
-    let there: Vec<_> = others.chain([(cluster.id, persistence.term().memory)]).collect();
+    let own = persistence.term().memory;
+    let memory = |id| match id {
+        _ if id == cluster.id => own,
+        _ if cluster.is_recovering(id) => Memory::Recovering,
+        _ => Memory::Whole,
+    };
+    let there: Vec<_> = cluster.answering().into_iter().map(|id| (id, memory(id))).collect();
     members.elect(&there)
 }

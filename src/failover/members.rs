@@ -121,8 +121,7 @@ impl Engine {
                 followers.iter().find(|link| link.node_id == id.to_string() && link.acks() > 0);
             let appended = persistence.log.appended().0;
             let first = persistence.log.outline().epochs.last().map_or(Seq(0), |start| start.seq);
-            let peers = cluster.peers.list().into_iter().filter(|peer| peer.is_connected);
-            let answering: Vec<_> = peers.filter_map(|peer| peer.id).chain([cluster.id]).collect();
+            let answering = Vec::from_iter(cluster.answering());
             let now = Situation {
                 leader: cluster.id,
                 answering: &answering,

@@ -90,9 +90,14 @@ impl Engine {
         Failure::new(text).of_kind(Kind::ReadOnly)
     }
 
-    /// The nodes that an election lacks, in words; empty if all are there.
+    /// The nodes that an election lacks, as the end of a sentence; empty if all are there.
     pub(crate) fn missing_members(&self) -> String {
-        let Some(cluster) = &self.cluster else { return String::new() };
+        self.missing().map_or(String::new(), |words| format!(": {words}"))
+    }
+
+    /// The same in words alone; None if all are there.
+    pub(crate) fn missing(&self) -> Option<String> {
+        let cluster = self.cluster.as_ref()?;
         let peers = cluster.peers.list().into_iter().take(MISSING_SHOWN);
         let words = peers.filter_map(|peer| {
             let is_recovering = peer.id.is_some_and(|id| cluster.is_recovering(id));
@@ -104,7 +109,7 @@ impl Engine {
             Some(format!("{} {what}", peer.address))
         });
         let words = words.collect::<Vec<_>>().join(", ");
-        if words.is_empty() { words } else { format!(": {words}") }
+        (!words.is_empty()).then_some(words)
     }
 
     /// How long a replication link may be silent.

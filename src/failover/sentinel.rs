@@ -107,11 +107,7 @@ impl Engine {
 
     /// True if this node has a connection to another one, or is it.
     fn reaches(&self, id: NodeId) -> bool {
-        self.cluster.as_ref().is_some_and(|cluster| {
-            let is_it = |id_there| id_there == Some(id);
-            let peers = cluster.peers.list();
-            id == cluster.id || peers.iter().any(|peer| peer.is_connected && is_it(peer.id))
-        })
+        self.cluster.as_ref().is_some_and(|cluster| cluster.answering().contains(&id))
     }
 }
 

@@ -60,7 +60,7 @@ const CLUSTER: &[Figure] = &[
     info("kvstore_cluster_memory", |s| s.of_cluster(|_| text(s.log.as_ref().map(|log| log.persistence.term().memory.word().to_string())))).status("cluster.memory"),
     info("kvstore_cluster_ack", |s| s.of_cluster(|cluster| literal(if cluster.waits_for_majority() { "majority" } else { "leader" }))).status("cluster.ack"),
     info("kvstore_cluster_reads", |s| s.of_cluster(|cluster| literal(if cluster.reads_by_index() { "index" } else { "local" }))).status("cluster.reads"),
-    other(|s| s.of_cluster(|_| text(s.engine.missing_members().strip_prefix(": ").map(str::to_string)))).status("cluster.missing"),
+    other(|s| s.of_cluster(|_| text(s.engine.missing()))).status("cluster.missing"),
     info("kvstore_cluster_elections", |s| s.of_cluster(|cluster| cluster.elections.get())).status("cluster.elections")
         .counter("kvstore_cluster_elections_total", "Elections that this node has won."),
     info("kvstore_cluster_stepdowns", |s| s.of_cluster(|cluster| cluster.stepdowns.get())).status("cluster.stepdowns")

@@ -94,7 +94,8 @@ impl Sampler {
         }
         let seconds = self.since_last.lap_nanos() as f64 / 1e9;
         let all = HistogramSnapshot::sum(engine.metrics.commands.iter().map(|it| &it.latency));
-        let ran = all.since(&std::mem::replace(&mut self.before, all.clone()));
+        let ran = all.since(&self.before);
+        self.before = all;
         let micros = SHARES.map(|share| capped(ran.percentile(share)));
         engine.instruments.history.add(Point {
             at_ms: engine.uptime_ms(),

@@ -93,7 +93,7 @@ pub(super) struct Member {
     pub address: String,
     pub leads: bool,
     pub is_this_node: bool,
-    /// How far it is behind. Only the leader knows, and only of members with a link.
+    /// The lag of its log. Only the leader knows it, and only of members with a link.
     pub lag: Option<Lag>,
     /// True if this node has a connection to it, or is it.
     pub answers: bool,
@@ -109,7 +109,7 @@ impl Member {
 pub(super) fn members(seen: &Seen<'_>) -> Vec<Member> {
     // A node that is in no cluster any more still names the members that its log has.
     let cluster = seen.engine.cluster.as_ref();
-    let peers = cluster.map_or(Vec::new(), |cluster| cluster.peers.list());
+    let answering = cluster.map(|cluster| cluster.answering()).unwrap_or_default();
     let voters = seen.members().map(|members| members.voters).unwrap_or_default();
     let leader = seen.elected_leader();
     let bytes = seen.log.as_ref().map_or(0, |log| log.log.readable_end().bytes);
@@ -118,10 +118,9 @@ pub(super) fn members(seen: &Seen<'_>) -> Vec<Member> {
         let link = followers.iter().find(|follower| follower.node_id == id.to_string());
         let lag = link.map(|link| link.lag(seen.appended(), bytes, seen.now));
         let is_this_node = cluster.is_some_and(|cluster| cluster.id == id);
-        let is_linked = peers.iter().any(|peer| peer.id == Some(id) && peer.is_connected);
         Member {
             leads: address == leader,
-            answers: is_this_node || is_linked,
+            answers: answering.contains(&id),
             id,
             address,
             is_this_node,

@@ -18,10 +18,8 @@ use std::time::{Duration, Instant};
 const LOOK_TIME: Duration = Duration::from_micros(50);
 /// Stepping aside takes longer only if another thread has run meanwhile.
 const STEP_TIME: Duration = Duration::from_micros(4);
-/// After looks in vain, the next 1, 3, 7 … reads wait at once, and at most so many.
-const WAITS_MAX: u8 = 255;
 
-/// Whether looking pays on a connection.
+/// The looks of one connection. After looks in vain, the next 1, 3, 7 … 255 reads wait at once.
 #[derive(Debug, Default)]
 pub struct Look {
     /// Reads that wait at once before the next look, and how many there were before the last one.
@@ -46,7 +44,7 @@ impl Look {
                 self.waits = 0;
                 return result;
             }
-            self.waits = (2 * u16::from(self.waits) + 1).min(WAITS_MAX.into()) as u8;
+            self.waits = self.waits.saturating_mul(2).saturating_add(1);
             self.waits_left = self.waits;
         }
         socket.read(room)
@@ -84,7 +82,7 @@ mod tests {
         socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
         let (mut look, looking, mut room) = (Look::default(), AtomicBool::new(false), [0; 8]);
         let mut waits = Vec::new();
-        while waits.last() != Some(&WAITS_MAX) {
+        while waits.last() != Some(&u8::MAX) {
             look.waits_left = 0;
             let error = look.read(&looking, &socket, &mut room).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::WouldBlock, "it waits for as long as `read` does");
@@ -94,7 +92,7 @@ mod tests {
         assert_eq!(waits, [1, 3, 7, 15, 31, 63, 127, 255]);
         theirs.write_all(b"abc").unwrap();
         assert_eq!(look.read(&looking, &socket, &mut room).unwrap(), 3, "bytes that are here");
-        assert_eq!(look.waits_left, WAITS_MAX - 1, "one read nearer to the next look");
+        assert_eq!(look.waits_left, u8::MAX - 1, "one read nearer to the next look");
         theirs.write_all(b"de").unwrap();
         look.waits_left = 0;
         assert_eq!(look.read(&looking, &socket, &mut room).unwrap(), 2);

@@ -149,7 +149,7 @@ pub fn pair() -> (Node, Node) {
     (a, b)
 }
 
-/// What the server does with AUTH and PEER.
+/// Answers AUTH and PEER as the server does.
 pub fn serve(peers: &Peers, socket: TcpStream) {
     let mut input = BufReader::new(socket.try_clone().expect("a handle"));
     while let Some(words) = command(&mut input) {
