@@ -44,7 +44,12 @@ impl<'l> Cursor<'l> {
         let agrees = if next > end.last.seq {
             end.last == last
         } else if segment <= last.seq {
-            scanner.skip_unchecked(segment, last.seq)? == Some(last)
+            let mut first = segment;
+            if let Some((before, offset)) = log.waypoint(segment, last.seq) {
+                scanner = Scanner::open_at(&path, before, offset)?;
+                first = before.next();
+            }
+            scanner.skip_unchecked(first, last.seq)? == Some(last)
         } else {
             // The record's own segment may be gone, but the crc of the next record covers its crc.
             matches!(scanner.read_next()?, Found::Record(..))
@@ -93,5 +98,52 @@ impl<'l> Cursor<'l> {
         (self.segment, self.offset) = (next, 0);
         self.pin.advance(next);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aof::disk::Directory;
+    use crate::aof::outline::Outline;
+    use crate::aof::record::{Epoch, Header, ResumePoint};
+    use crate::clock::UnixMillis;
+
+    const PAYLOAD: &[u8] = &[b'x'; 1000];
+    const SEGMENT_BYTES: u64 = 1 << 20;
+    /// A waypoint for each of so many bytes, and the record that reached it.
+    const NEAR_BYTES: u64 = (256 << 10) + 1100;
+
+    #[test]
+    fn a_place_is_found_near_a_waypoint_and_only_if_the_record_before_it_is_that_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let start = ResumePoint { last: Position::default(), segment: None };
+        let disk = Box::new(Directory::open(dir.path()).unwrap());
+        let log = Log::resume(disk, start, Outline::default(), SEGMENT_BYTES, 0).unwrap();
+        log.begin_epoch(Epoch(1), UnixMillis(1)).unwrap();
+        let mut records = Vec::new();
+        for _ in 0..3000 {
+            log.append(PAYLOAD, UnixMillis(1));
+            records.push(log.last());
+            log.ensure_written(log.appended()).unwrap();
+            log.rotate_if_full();
+        }
+        let end = log.readable_end();
+        assert!(end.segment > Seq(1000), "there are several segments");
+        for last in records {
+            let behind = |last| Cursor::behind(&log, dir.path(), &end, last).unwrap();
+            let mut cursor = behind(last).expect("it is this history's");
+            assert!(behind(Position { crc: !last.crc, ..last }).is_none(), "{last:?}");
+            if let Some((before, offset)) = log.waypoint(cursor.segment, last.seq) {
+                assert!(before.seq <= last.seq && cursor.offset - offset <= NEAR_BYTES, "{last:?}");
+            } else {
+                let is_first = cursor.segment > last.seq || cursor.offset <= NEAR_BYTES;
+                assert!(is_first, "{last:?} is far from the beginning of its segment");
+            }
+            let mut bytes = [0; 64];
+            let n = cursor.read(&end, &mut bytes).unwrap();
+            let next = Header::parse(&bytes[..n]).map(|(header, _)| header.seq);
+            assert_eq!(next, (last.seq < end.last.seq).then(|| last.next()), "{last:?}");
+        }
     }
 }

@@ -9,12 +9,17 @@ use crate::aof::stats::Stages;
 use crate::clock::Stopwatch;
 use crate::lock::{Mutex, MutexGuard, rank};
 use crate::store::effect::Seq;
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
 /// Buffers larger than this are given back.
 const BUFFER_BYTES_KEEP: usize = 1 << 20;
+/// A waypoint is kept for so many bytes of the log: a follower's place is found by reading no more than that.
+const WAYPOINT_BYTES: u64 = 256 << 10;
+/// Older ones are forgotten; before them, a place is looked for from the beginning of its segment.
+const WAYPOINTS_MAX: usize = 4096;
 
 /// The files, as far as they are being written.
 ///
@@ -55,6 +60,8 @@ pub(super) struct Writer {
     retry_at: u64,
     /// The end after the last write that left nothing half done.
     pub end: ReadableEnd,
+    /// Some earlier ends, ascending: a sparse index of the log, as Kafka keeps one of a segment.
+    waypoints: VecDeque<ReadableEnd>,
 }
 
 /// How far the log can be read by others.
@@ -76,6 +83,7 @@ impl Writer {
         let (segment, len) = at.segment.unwrap_or((at.last.next(), 0));
         let name = files::segment_name(segment);
         let file = if at.segment.is_some() { disk.open(&name)? } else { disk.create(&name)? };
+        let end = ReadableEnd { segment, len, last: at.last, bytes: 0 };
         Ok(Writer {
             file: Arc::from(file),
             len,
@@ -85,13 +93,26 @@ impl Writer {
             dirty_end: false,
             is_new: true,
             retry_at: 0,
-            end: ReadableEnd { segment, len, last: at.last, bytes: 0 },
+            end,
+            waypoints: VecDeque::from([end]),
         })
     }
 
     /// True if nothing is left to write.
     pub fn is_idle(&self) -> bool {
         self.done == self.buffer.len()
+    }
+
+    /// Moves the end, and keeps some of the ends that it leaves behind.
+    fn move_end(&mut self, end: ReadableEnd) {
+        self.end = end;
+        let is_near = |last: &ReadableEnd| end.bytes < last.bytes + WAYPOINT_BYTES;
+        if !self.waypoints.back().is_some_and(is_near) {
+            if self.waypoints.len() == WAYPOINTS_MAX {
+                self.waypoints.pop_front();
+            }
+            self.waypoints.push_back(end);
+        }
     }
 
     /// Writes a part of the buffer; returns how many bytes. A repetition overwrites what a failed call left.
@@ -165,7 +186,7 @@ impl Log {
         self.appender.pending_bytes.fetch_sub(bytes, Relaxed);
         self.stats.written_bytes.add(bytes);
         let bytes = self.stats.written_bytes.get();
-        writer.end = ReadableEnd { len: writer.len, last: writer.last, bytes, ..writer.end };
+        writer.move_end(ReadableEnd { len: writer.len, last: writer.last, bytes, ..writer.end });
         self.watermarks.set_written(writer.last.seq);
         self.written_moved.notify();
         let full_at = self.limits.segment_bytes.load(Relaxed).max(writer.retry_at);
@@ -286,6 +307,14 @@ impl Log {
     /// How far others can read.
     pub fn readable_end(&self) -> ReadableEnd {
         self.segments.writer.lock().end
+    }
+
+    /// The last known place in this segment that is not after this record: a record, and where it ends in the file.
+    pub fn waypoint(&self, segment: Seq, seq: Seq) -> Option<(Position, u64)> {
+        let writer = self.segments.writer.lock();
+        let next = writer.waypoints.partition_point(|end| end.last.seq <= seq);
+        let found = writer.waypoints.get(next.checked_sub(1)?)?;
+        (found.segment == segment).then_some((found.last, found.len))
     }
 
     /// A base of so many bytes has replaced everything before the present segment.
