@@ -89,6 +89,10 @@ impl Config {
                     "cluster-announce without cluster-nodes: this node belongs to no cluster";
                 advise(&[Id::ClusterAnnounce], text);
             }
+            if self.int(Id::SentinelPort) != 0 {
+                let text = "sentinel-port without cluster-nodes: no node of a cluster is to be found there";
+                advise(&[Id::SentinelPort], text);
+            }
             return;
         };
         if cluster.nodes.len() == 2 {
@@ -190,6 +194,7 @@ mod tests {
             (&[("appendonly", "no"), ("min-replicas-to-write", "1")], "-NOREPLICAS"),
             (&[("appendonly", "no"), ("appendfsync", "always")], "there is no log"),
             (&[("cluster-announce", "a:1")], "belongs to no cluster"),
+            (&[("sentinel-port", "1")], "no node of a cluster"),
             (&[("cluster-nodes", "localhost:8080,b:1")], "a third node"),
             (&[("cluster-nodes", "a:1,b:1,c:1"), ("cluster-announce", "d:1")], "does not vote"),
             (&[("cluster-nodes", "localhost:8080"), ("ack", "majority")], "reads index does not"),

@@ -296,6 +296,10 @@ settings! {
          Empty takes the listed address that has this node's port and one of its bound or loopback \
          addresses, or the only one that has its port.\n\
          leave it empty; the server says at start if it needs it.").only_at_start(),
+    SentinelPort: setting("sentinel-port", number(0..=65_535), "0",
+        "A second port for clients, on which ROLE answers as a Sentinel's does, for clients that look for the \
+         leader only where it does (the Rust crate redis). The port of the data answers SENTINEL, too.\n\
+         0 opens none.").only_at_start(),
     ElectionTimeout: setting("election-timeout", millis(50..=60_000), "1000",
         "After so much silence of the leader a node asks the others for their votes.\n\
          Less fails over sooner, and also when the network or a machine only stalls; more waits for longer \

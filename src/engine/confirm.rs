@@ -89,6 +89,7 @@ impl Session {
         if let (Some(cluster), Some(persistence)) = (&engine.cluster, &engine.persistence) {
             let generation = persistence.log.generation();
             self.ran = Ran { generation, led: cluster.led() };
+            self.has_met_leader |= self.ran.led > Epoch(0);
         }
     }
 

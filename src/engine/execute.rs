@@ -44,6 +44,9 @@ impl Engine {
         let mark = reply.mark();
         session.reply_mode.begin();
         let result = self.try_execute(session, args, reply);
+        if let Err(failure) = &result {
+            session.note_refusal(failure, reply.dialect());
+        }
         self.answer_failure(result, &mark, args, reply);
         self.end_reply(session, mark, reply);
     }

@@ -11,7 +11,7 @@ use crate::clients::pause::PauseKind;
 use crate::clock::Reading;
 use crate::commands::{Flags, Spec};
 use crate::config::{ConfigSnapshot, Id, OutputLimit};
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::metrics::timeline::Step;
 use crate::observe::monitor::Monitoring;
 use crate::observe::probe::Probe;
@@ -83,6 +83,8 @@ pub enum Ending {
     None,
     /// It closes once the replies are sent (QUIT, CLIENT KILL of itself).
     AfterReply,
+    /// It closes once the requests that are here already have been answered (a leader that leads no longer).
+    AfterBatch,
     /// A function serves it from here on: it becomes a follower's link.
     HandOver(Serve),
     /// It closes at once, without a reply (a browser was tricked into talking to us).
@@ -139,6 +141,8 @@ pub struct Session {
     pub(crate) uncertain_replies: Option<UncertainReplies>,
     /// Among nodes that elect their leader: where this batch began to run.
     pub(super) ran: Ran,
+    /// Commands have run while this node led.
+    pub(super) has_met_leader: bool,
     /// What the running command did with the data.
     pub(super) access: Access,
     /// What the last command of this batch did that used data.
@@ -184,6 +188,7 @@ impl Session {
             promised: Seq(0),
             uncertain_replies: None,
             ran: Ran::default(),
+            has_met_leader: false,
             access: Access::None,
             last_access: Access::None,
             unconfirmed: None,
@@ -248,6 +253,14 @@ impl Session {
     pub(crate) fn ran(&mut self, engine: &Engine, found: Resolved, args: Args<'_>, failed: bool) {
         let waits = self.depends_on > self.promised;
         self.probe.ran(engine, &self.client, (found, args), failed, waits);
+    }
+
+    /// A command is refused. A program that found the leader here, and writes on after another node leads, is to look for
+    /// the leader again: clients of Sentinel do when their connection closes, as Sentinel closes it then.
+    pub(super) fn note_refusal(&mut self, failure: &Failure, dialect: Dialect) {
+        if self.has_met_leader && failure.kind() == Kind::ReadOnly && dialect != Dialect::Text {
+            self.ending = Ending::AfterBatch;
+        }
     }
 
     /// The flags that the guards go by: for EXEC, those of all queued commands.

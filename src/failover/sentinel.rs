@@ -9,14 +9,18 @@
 //! Each node tells its own subscribers of `+switch-master` when it knows of another leader, and of `+sdown` and `-sdown`
 //! when another member does not answer, or does again: node-redis looks at the nodes anew after these only.
 //!
-//! Left out: everything that changes something (SET, MONITOR, FAILOVER, …), the times of pings, and other events. ROLE and INFO tell of the part in the data, so a client that wants ROLE to say `sentinel` (the
-//! Rust crate `redis` 1.8) finds none here.
+//! ROLE tells of the part in the data. A client that wants it to say `sentinel` (the Rust crate `redis` 1.8) comes to
+//! `sentinel-port`, where it does; all else is the same there.
+//!
+//! Left out: everything that changes something (SET, MONITOR, FAILOVER, …), the times of pings, and other events.
 
+use crate::clients::Client;
+use crate::clients::socket::Addr;
 use crate::cluster::members::{Voter, majority};
 use crate::cluster::shared::Cluster;
 use crate::cluster::term::NodeId;
 use crate::commands::Family::Replication;
-use crate::config::Address;
+use crate::config::{Address, Id};
 use crate::engine::Engine;
 use crate::engine::table::{ADMIN, Row, ServerCall, container, sub, subcommands};
 use crate::error::Failure;
@@ -57,6 +61,14 @@ impl Engine {
         }
         let target = self.role.target()?;
         Some((target.elected?.0, target.leader))
+    }
+
+    /// For a client that has come to `sentinel-port`: the names under which the leader is known.
+    pub(crate) fn names_for(&self, client: &Client) -> Option<Vec<String>> {
+        let Addr::Tcp(at) = client.local_addr else { return None };
+        let cluster = self.cluster.as_ref()?;
+        (i64::from(at.port()) == self.config.int(Id::SentinelPort))
+            .then(|| cluster.services.names())
     }
 
     /// Tells this node's subscribers if another node leads. Each node tells its own, so nothing is forwarded, and nothing

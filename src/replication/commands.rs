@@ -161,7 +161,14 @@ fn replicate(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
 /// As Redis: `master`, a position, and the followers; or `slave`, the leader, the link's state, a position.
 /// Positions are seqs.
 fn role(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
-    let ServerCall { engine, reply, .. } = call;
+    let ServerCall { engine, reply, session } = call;
+    if let Some(names) = engine.names_for(&session.client) {
+        reply.array(2);
+        reply.bulk(b"sentinel");
+        reply.array(names.len());
+        names.iter().for_each(|name| reply.bulk(name.as_bytes()));
+        return Ok(());
+    }
     let appended =
         engine.persistence.as_ref().map_or(Seq(0), |persistence| persistence.log.appended());
     if engine.role.is_follower() {

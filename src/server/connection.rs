@@ -136,6 +136,7 @@ impl Connection<'_> {
         self.engine.begin_batch(&mut self.session);
         let bulk_len_max = self.session.config.value_len_max as u64;
         self.limit_replies();
+        let mut is_last = false;
         loop {
             let unauthenticated = !self.session.authenticated;
             let limits = Limits { bulk_len_max, unauthenticated };
@@ -166,6 +167,7 @@ impl Connection<'_> {
             self.input.consume(used);
             match std::mem::take(&mut self.session.ending) {
                 Ending::None => {}
+                Ending::AfterBatch => is_last = true,
                 Ending::HandOver(serve) => self.hand_over(serve)?,
                 Ending::AfterReply => {
                     self.flush()?;
@@ -180,7 +182,8 @@ impl Connection<'_> {
                 self.session.probe.stopwatch = Stopwatch::start();
             }
         }
-        self.flush()
+        self.flush()?;
+        if is_last { Err(End::Told) } else { Ok(()) }
     }
 
     /// Leaves the connection to a function. If that served something until the end, the connection ends.

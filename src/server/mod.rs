@@ -41,7 +41,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
-use std::{fmt, io};
+use std::{fmt, io, iter};
 use threads::{Thread, with_grace};
 use unix::UnixSocket;
 
@@ -223,16 +223,18 @@ fn limit_connections(engine: &Engine) {
 }
 
 fn listen(config: &Config) -> Result<Vec<TcpListener>, StartError> {
-    let port = config.int(Id::Port) as u16;
+    let data = config.int(Id::Port) as u16;
+    let sentinel = Some(config.int(Id::SentinelPort) as u16).filter(|port| *port > 0);
     let backlog = config.int(Id::TcpBacklog) as i32;
-    let bind = |ip: IpAddr| {
+    let bind = |(port, ip): (u16, IpAddr)| {
         let addr = SocketAddr::new(ip, port);
         let listener = http::bind_or_ask(addr).map_err(|error| StartError::Listen(addr, error))?;
         // std listens with a fixed backlog; listening again sets ours.
         let set = rustix::net::listen(&listener, backlog);
         set.map(|()| listener).map_err(|error| StartError::Listen(addr, error.into()))
     };
-    config.addresses(Id::Bind).into_iter().map(bind).collect()
+    let on_all = |port| config.addresses(Id::Bind).into_iter().map(move |ip| (port, ip));
+    iter::once(data).chain(sentinel).flat_map(on_all).map(bind).collect()
 }
 
 /// Says on standard output, for scripts and tests, where the server can be reached; and to systemd that it is ready.

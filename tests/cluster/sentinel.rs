@@ -2,9 +2,12 @@
 //! next one. Here are the bytes; `make clients` tries the clients.
 
 use crate::common::resp::{Resp, Value};
-use crate::common::server::Server;
-use crate::common::wait_until;
+use crate::common::server::{Server, lasting_port};
+use crate::common::text::Text;
+use crate::common::{long_form, wait_until};
 use crate::fixture::{Cluster, ELECTED_WITHIN};
+use redis::sentinel::{SentinelClient, SentinelServerType};
+use redis::{Commands, Connection, RedisResult};
 use std::collections::BTreeMap;
 
 const MASTER: [&str; 3] = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "kvstore"];
@@ -216,4 +219,98 @@ fn subscribers_are_told_when_a_member_goes_and_comes_back() {
     wait_for_answer(&mut node, &replicas, "no member that is down", is_up);
     cluster.kill(member);
     wait_for("+sdown");
+}
+
+/// A client of the Rust crate, and its connection, which it makes anew after an error.
+struct RustClient {
+    client: SentinelClient,
+    connection: Option<Connection>,
+}
+
+impl RustClient {
+    fn of(sentinels: &[u16], part: SentinelServerType) -> RustClient {
+        let urls = sentinels.iter().map(|port| format!("redis://127.0.0.1:{port}/")).collect();
+        let client = SentinelClient::build(urls, "kvstore".to_owned(), None, part);
+        RustClient { client: client.expect("valid URLs"), connection: None }
+    }
+
+    /// Does something until it succeeds.
+    fn until_done(&mut self, what: &str, action: impl Fn(&mut Connection) -> RedisResult<bool>) {
+        let mut last = Ok(false);
+        let is_done = wait_until(ELECTED_WITHIN, || {
+            last = match self.connection.take() {
+                Some(connection) => Ok(connection),
+                None => self.client.get_connection(),
+            }
+            .and_then(|mut connection| {
+                let done = action(&mut connection)?;
+                self.connection = Some(connection);
+                Ok(done)
+            });
+            last == Ok(true)
+        });
+        assert!(is_done, "{what}: in vain: {last:?}");
+    }
+}
+
+#[test]
+fn the_rust_crate_follows_the_leader_by_a_port_where_role_says_sentinel() {
+    let mut cluster = Cluster::prepare(3, &[]);
+    let sentinels: Vec<u16> = (0..3).map(|_| lasting_port()).collect();
+    for (node, port) in cluster.nodes.iter_mut().zip(&sentinels) {
+        node.own.push(("sentinel-port".to_owned(), port.to_string()));
+    }
+    (0..3).for_each(|at| cluster.spawn(at));
+    let mut leader = cluster.leader();
+    let role = Resp::connect(sentinels[0]).call(&["ROLE"]);
+    assert_eq!(role, Value::Array(vec![Value::bulk("sentinel"), bulks(&["kvstore"])]));
+    let mut writer = RustClient::of(&sentinels, SentinelServerType::Master);
+    let mut reader = RustClient::of(&sentinels, SentinelServerType::Replica);
+    for change in 0..if long_form() { 20 } else { 4 } {
+        let key = format!("change:{change}");
+        writer.until_done(&key, |connection| connection.set(&key, change).map(|()| true));
+        reader.until_done(&key, |it| Ok(it.get::<_, Option<u64>>(&key)? == Some(change)));
+        let next = (leader + 1) % 3;
+        if change % 2 == 0 {
+            assert_eq!(cluster.connect(next).call(&["PROMOTE", "5000"]), Value::ok());
+        } else {
+            cluster.kill(leader);
+            cluster.leader();
+            cluster.spawn(leader);
+        }
+        leader = cluster.leader();
+    }
+    writer.until_done("the end", |connection| connection.set("end", 1).map(|()| true));
+    assert_eq!(cluster.get(leader, "end"), Value::bulk("1"));
+}
+
+#[test]
+fn a_program_that_writes_on_to_a_leader_of_before_is_sent_away_and_a_person_is_not() {
+    let cluster = Cluster::start(3, &[]);
+    let leader = cluster.leader();
+    let mut person = Text::connect(cluster.port(leader));
+    assert_eq!(person.line("SET k 1"), "OK");
+    let mut program = cluster.connect(leader);
+    assert_eq!(program.call(&["SET", "k", "2"]), Value::ok());
+    let next = (leader + 1) % 3;
+    assert_eq!(cluster.connect(next).call(&["PROMOTE", "5000"]), Value::ok());
+    cluster.leader();
+    // It may read on, and what is here already is answered.
+    assert_eq!(program.call(&["GET", "k"]), Value::bulk("2"));
+    let refusal = format!(
+        "READONLY You can't write against a read only replica. The leader is 127.0.0.1:{}",
+        cluster.port(next)
+    );
+    program.send_raw(b"SET k 3\r\nGET k\r\n");
+    assert_eq!(program.read_reply(), Value::error(&refusal));
+    assert_eq!(program.read_reply(), Value::bulk("2"));
+    assert_eq!(program.read_to_end(), b"");
+    for _ in 0..2 {
+        assert_eq!(person.line("SET k 4"), refusal);
+    }
+    // One that has come to a follower knows what it does.
+    let mut other = cluster.connect(leader);
+    for _ in 0..2 {
+        assert_eq!(other.call(&["SET", "k", "5"]), Value::error(&refusal));
+    }
 }
