@@ -3,7 +3,7 @@
 //! Each number has exactly one spelling, and the parser accepts no other. So a flipped bit in a line either
 //! changes its meaning, which a crc shows, or makes it unreadable.
 
-use crate::digits::decimal;
+use crate::digits;
 
 /// The longest line of ours, with its end. Stock Redis skips only lines that begin with `#` and are no longer.
 pub const LINE_BYTES_MAX: usize = 1023;
@@ -61,14 +61,17 @@ pub fn hex(crc: u32) -> [u8; 8] {
 
 /// Reads what [`hex`] wrote.
 pub fn parse_crc(digits: &[u8]) -> Option<u32> {
-    let crc = u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    if hex(crc) == digits { Some(crc) } else { None }
+    let add = |crc: u32, &digit: &u8| match digit {
+        b'0'..=b'9' => Some(crc << 4 | u32::from(digit - b'0')),
+        b'a'..=b'f' => Some(crc << 4 | u32::from(digit - b'a' + 10)),
+        _ => None,
+    };
+    if digits.len() == 8 { digits.iter().try_fold(0, add) } else { None }
 }
 
 /// Reads a decimal number without a sign or leading zeros.
 pub fn canonical_number(digits: &[u8]) -> Option<u64> {
-    let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    if decimal(number, &mut [0; 20]) == digits { Some(number) } else { None }
+    digits::parse(digits).filter(|_| digits.len() == 1 || digits[0] != b'0')
 }
 
 #[cfg(test)]

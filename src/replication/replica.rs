@@ -11,11 +11,11 @@
 use super::replacement::{self, Pending, Purpose};
 use super::truncate;
 use crate::aof::log::Frozen;
-use crate::aof::outline;
 use crate::aof::record::{Epoch, Header, Position};
 use crate::aof::recovery;
 use crate::aof::recovery::RecoveryError;
 use crate::clock::UnixMillis;
+use crate::cluster::members::Members;
 use crate::engine::{Engine, Persistence};
 use crate::lock::MutexGuard;
 use crate::pubsub::notify;
@@ -47,7 +47,7 @@ impl Engine {
         let payload = &record[record.len() - header.len as usize..];
         let mut keys = Vec::with_capacity(4);
         // All of it is judged before any of it is applied.
-        outline::check(payload)?;
+        Members::of_record(header.seq, payload)?;
         let has_keys = effect::keys(payload, |key| keys.push(key))?;
         // A later epoch is adopted with all shards locked, so a lock is needed to be sure that it is not.
         let mut tx = if has_keys && !(keys.is_empty() && epoch.is_some()) {

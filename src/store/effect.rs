@@ -8,7 +8,7 @@
 //! Out of scope: which command an effect came from.
 
 use crate::clock::UnixMillis;
-use crate::digits::decimal;
+use crate::digits::{self, decimal};
 use crate::resp::{array, bulk, header};
 use std::fmt;
 
@@ -105,33 +105,40 @@ pub struct Malformed(pub &'static str);
 pub fn decode(payload: &[u8], mut apply: impl FnMut(Effect<'_>)) -> Result<usize, Malformed> {
     let mut effects = 0;
     each_command(payload, |words| {
-        match *words {
-            [b"MULTI"] | [b"EXEC"] => return Ok(()),
-            [b"SET", key, value] => apply(Effect::Set { key, value, deadline: None }),
-            [b"SET", key, value, b"PXAT", at] => {
-                apply(Effect::Set { key, value, deadline: Some(UnixMillis(number(at)?)) });
-            }
-            [b"SETRANGE", key, offset, bytes] => {
-                apply(Effect::SetRange { key, offset: number(offset)? as usize, bytes });
-            }
-            [b"DEL", ref keys @ ..] if !keys.is_empty() => apply(Effect::Del { keys }),
-            [b"PEXPIREAT", key, at] => {
-                apply(Effect::PexpireAt { key, deadline: UnixMillis(number(at)?) });
-            }
-            [b"PERSIST", key] => apply(Effect::Persist { key }),
-            [b"FLUSHALL"] => apply(Effect::FlushAll),
-            _ => return Err(Malformed("a command that is no effect")),
+        if let Some(effect) = effect_of(words)? {
+            apply(effect);
+            effects += 1;
         }
-        effects += 1;
         Ok(())
     })?;
     Ok(effects)
 }
 
-/// Passes the keys that a payload's effects change to `visit`. Returns false if they change all keys.
+/// The effect of a command; None for those around several effects.
+fn effect_of<'w>(words: &'w [&'w [u8]]) -> Result<Option<Effect<'w>>, Malformed> {
+    Ok(Some(match *words {
+        [b"MULTI"] | [b"EXEC"] => return Ok(None),
+        [b"SET", key, value] => Effect::Set { key, value, deadline: None },
+        [b"SET", key, value, b"PXAT", at] => {
+            Effect::Set { key, value, deadline: Some(UnixMillis(number(at)?)) }
+        }
+        [b"SETRANGE", key, offset, bytes] => {
+            Effect::SetRange { key, offset: number(offset)? as usize, bytes }
+        }
+        [b"DEL", ref keys @ ..] if !keys.is_empty() => Effect::Del { keys },
+        [b"PEXPIREAT", key, at] => Effect::PexpireAt { key, deadline: UnixMillis(number(at)?) },
+        [b"PERSIST", key] => Effect::Persist { key },
+        [b"FLUSHALL"] => Effect::FlushAll,
+        _ => return Err(Malformed("a command that is no effect")),
+    }))
+}
+
+/// Checks a payload as [`check`] does, and passes the keys that its effects change to `visit`. Returns false if they
+/// change all keys.
 pub fn keys<'p>(payload: &'p [u8], mut visit: impl FnMut(&'p [u8])) -> Result<bool, Malformed> {
     let mut all = false;
     each_command(payload, |words| {
+        effect_of(words)?;
         match *words {
             [b"DEL", ref keys @ ..] => keys.iter().for_each(|key| visit(key)),
             [b"FLUSHALL"] => all = true,
@@ -190,12 +197,7 @@ fn read_header(bytes: &[u8], kind: u8) -> Result<(usize, &[u8]), Malformed> {
 }
 
 fn number(digits: &[u8]) -> Result<u64, Malformed> {
-    let add = |value: u64, &byte: &u8| match byte {
-        b'0'..=b'9' => value.checked_mul(10)?.checked_add(u64::from(byte - b'0')),
-        _ => None,
-    };
-    let value = if digits.is_empty() { None } else { digits.iter().try_fold(0, add) };
-    value.ok_or(Malformed("a number is not one"))
+    digits::parse(digits).ok_or(Malformed("a number is not one"))
 }
 
 #[cfg(test)]
