@@ -1,5 +1,6 @@
-"""Workloads about many keys in memory: their size, and their expiry."""
+"""Workloads about many keys or clients in memory: their size, and the expiry of keys."""
 
+import contextlib
 import time
 
 from bench import BenchError
@@ -26,6 +27,26 @@ class Memory(Workload):
         time.sleep(self.settle_seconds)
         after = server.resident_mib()
         return {"rss_mib": after, "rss_grown_mib": after - before}
+
+
+class Idle(Workload):
+    """Resident memory of clients that have set and read a key, and are silent now."""
+
+    clients, clients_quick = 9_000, 100
+    settle_seconds = 1.0
+    targets = (Target("client_kib", 12, of_redis=False),)
+
+    def run(self, server, quick):
+        count = self.clients_quick if quick else self.clients
+        before = server.resident_mib()
+        with contextlib.ExitStack() as stack:
+            for number in range(count):
+                client = stack.enter_context(Connection(server))
+                client.ask("SET", f"idle:{number}", "1")
+                client.ask("GET", f"idle:{number}")
+            time.sleep(self.settle_seconds)
+            grown = server.resident_mib() - before
+        return {"client_kib": 1024 * grown / count}
 
 
 class Expiry(Workload):

@@ -25,6 +25,7 @@ FIGURES = {
     "evictions": ("keys evicted", "{:,.0f}"),
     "rss_mib": ("resident memory (VmRSS), MiB", "{:.1f}"),
     "rss_grown_mib": ("of it grown by the load, MiB", "{:.1f}"),
+    "client_kib": ("resident memory (VmRSS) of a silent client, KiB", "{:.1f}"),
     "gone_s": ("all gone after, s", "{:.2f}"),
     "rss_left_mib": ("VmRSS one second later, MiB", "{:.1f}"),
     "ready_s": ("ready to serve after, s", "{:.2f}"),

@@ -6,7 +6,7 @@ either on a figure or on its ratio to Redis's figure.
 
 from bench.cluster import Failover, Promises, Reads
 from bench.handover import Handover
-from bench.keyspace import Expiry, Memory
+from bench.keyspace import Expiry, Idle, Memory
 from bench.library import Library
 from bench.load import KEY_PATTERN, VALUE, VALUE_BYTES
 from bench.log import Compaction, Recovery
@@ -44,6 +44,8 @@ def cache_throughput():
         ):
             name, title = f"{command}-{suffix}", f"{command.upper()}, {title}"
             yield Throughput(name, title, command, clients, pipeline, requests, targets, "none")
+        name, title = f"{command}-1000", f"{command.upper()}, 1,000 clients"
+        yield Throughput(name, title, command, 1_000, 1, 200_000, (), "none")
         name, title = f"{command}-50-pinned", f"{command.upper()}, 50 clients, server and clients on a core each"
         yield Throughput(name, title, command, 50, 1, 200_000, at_least(1.0), "none", is_pinned=True)
 
@@ -68,6 +70,7 @@ WORKLOADS = [
     *cache_throughput(),
     Library("client-library", "GET, 1 client, a bare socket and the client library in turns"),
     Memory("memory", "1 million keys of 16 bytes, values of 64"),
+    Idle("idle", "9,000 clients that are silent"),
     Insert("insert", "SET of 5 million new keys, 50 clients"),
     Expiry("expiry", "1 million keys expire in one second"),
     *log_throughput(),

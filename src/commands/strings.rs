@@ -195,6 +195,16 @@ fn mistyped(option: &[u8], number: &[u8]) -> Failure {
 }
 
 fn set(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
+    if args.len() > 3 {
+        return set_with_options(call, args);
+    }
+    set_and_tell(call, &args[1], &args[2]);
+    call.reply.ok();
+    Ok(())
+}
+
+#[inline(never)]
+fn set_with_options(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let (key, value) = (&args[1], &args[2]);
     let options = SetOptions::parse(args.from(3))?;
     let old = if options.get

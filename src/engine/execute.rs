@@ -134,6 +134,7 @@ impl Engine {
 
     /// The guards, from cheap to expensive. In a MULTI they are asked when a command is queued, and for EXEC
     /// again on behalf of all queued commands. Waiting happens here, before any lock is taken.
+    #[inline(never)]
     fn admit(
         &self,
         session: &mut Session,
@@ -228,7 +229,8 @@ impl Engine {
     }
 
     /// Takes the locks and checks the role and the pause again, because both may have changed while the
-    /// command waited for its locks.
+    /// command waited for its locks. Inlined, it would leave room for two more transactions on the stack of each command.
+    #[inline(never)]
     pub(crate) fn lock_admitted<'s>(
         &'s self,
         session: &mut Session,
@@ -257,24 +259,24 @@ impl Engine {
         let stopwatch = &session.probe.stopwatch;
         let at_start = (!all_keys).then(|| self.clock.at_start_of(stopwatch, &mut session.reading));
         let now = move || at_start.unwrap_or_else(|| self.clock.now());
-        let tx = commands::lock(&self.store, command, args, now);
+        let mut tx = commands::lock(&self.store, command, args, now);
         if waited || tx.waited_for_locks() {
             tx.set_now(self.clock.now());
         }
-        self.prepare(session, tx, write)
+        self.prepare(session, &mut tx, write);
+        tx
     }
 
     /// Gives a new transaction what it needs of the session.
-    pub(crate) fn prepare<'s>(&self, session: &mut Session, mut tx: Tx<'s>, write: bool) -> Tx<'s> {
+    pub(crate) fn prepare(&self, session: &mut Session, tx: &mut Tx<'_>, write: bool) {
         if tx.waited_for_locks() {
             self.metrics.lock_wait.record(session.probe.waited(Step::Lock) / 1000);
         }
         tx.track_accesses(self.tracking(), !session.client.no_touch.load(Relaxed));
-        self.collect_events(&mut tx);
+        self.collect_events(tx);
         if write && self.persistence.is_some() {
             tx.record_into(std::mem::take(&mut session.record));
         }
-        tx
     }
 
     /// Runs a command on the data, and counts the keys it found.

@@ -137,13 +137,14 @@ impl Engine {
     /// what the other writes, could both go through.
     fn begin_transaction(&self, session: &mut Session, queue: &Queue) -> Tx<'_> {
         let write = queue.flags().has(Flags::WRITE);
-        let tx = if queue.flags().has(Flags::ALL_KEYS) {
+        let mut tx = if queue.flags().has(Flags::ALL_KEYS) {
             self.store.begin_all(write, || self.clock.now())
         } else {
             let keys = queue.commands().flat_map(|(found, args)| found.command.keys(args));
             self.store.begin_several(keys.chain(session.watches.keys()), write, || self.clock.now())
         };
-        self.prepare(session, tx, write)
+        self.prepare(session, &mut tx, write);
+        tx
     }
 
     /// Runs the commands about the server, and puts their answers between those that are there.

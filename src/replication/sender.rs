@@ -109,8 +109,9 @@ impl Sender<'_> {
         loop {
             // Read before the end of the log is: after the last connection's end, that end is final.
             let is_done = self.is_done();
-            let sent_before = state.sent_bytes;
+            let before = state.sent;
             self.send_log(state)?;
+            let has_sent = state.sent > before;
             let since = state.last_beat.elapsed();
             let is_news = state.sent > state.beaten || self.commit() > state.committed;
             let hurry = is_news && (since >= BEAT_BUSY || self.is_awaited());
@@ -135,7 +136,7 @@ impl Sender<'_> {
                 self.send(state, &wire::seq_line(LEAD, state.sent))?;
                 state.told_to_lead = Some(state.sent);
             }
-            if state.sent_bytes > sent_before && !self.is_awaited() {
+            if has_sent && !self.is_awaited() {
                 thread::sleep(PAUSE);
             }
             let is_busy = state.sent > state.beaten || self.commit() > state.committed;

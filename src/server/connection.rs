@@ -28,7 +28,7 @@ use std::thread;
 use std::time::Duration;
 
 /// The buffer's first size: an idle connection should cost little.
-const INPUT_BYTES_MIN: usize = 2 << 10;
+const INPUT_BYTES_MIN: usize = 512;
 /// The buffer grows up to here when reads fill it, and beyond only for a request that needs it.
 const INPUT_BYTES_READ: usize = 64 << 10;
 /// Replies of one batch are sent before they exceed this by more than one reply.
@@ -54,15 +54,7 @@ enum End {
 /// Serves one client until it leaves.
 pub fn serve(engine: &Engine, client: Arc<Client>) {
     let registration = engine.clients.hold(client);
-    let mut connection = Connection {
-        engine,
-        session: Session::new(engine, Arc::clone(&registration.client)),
-        decoder: Decoder::default(),
-        input: Input::new(INPUT_BYTES_MIN, INPUT_BYTES_READ),
-        reply: Reply::new(Dialect::Resp2),
-        read_timeout: None,
-        look: Look::default(),
-    };
+    let mut connection = Connection::open(engine, Arc::clone(&registration.client));
     let end = connection.run();
     // Or messages would go on coming while the last of them are waited for.
     connection.session.subscriptions.leave_all();
@@ -86,7 +78,22 @@ struct Connection<'e> {
     look: Look,
 }
 
-impl Connection<'_> {
+impl<'e> Connection<'e> {
+    /// On the heap, and not put together in the caller's frame: a thread's stack is to fit into two pages for most
+    /// commands.
+    #[inline(never)]
+    fn open(engine: &'e Engine, client: Arc<Client>) -> Box<Connection<'e>> {
+        Box::new(Connection {
+            engine,
+            session: Session::new(engine, client),
+            decoder: Decoder::default(),
+            input: Input::new(INPUT_BYTES_MIN, INPUT_BYTES_READ),
+            reply: Reply::new(Dialect::Resp2),
+            read_timeout: None,
+            look: Look::default(),
+        })
+    }
+
     fn run(&mut self) -> End {
         loop {
             if let Err(end) = self.read().and_then(|()| self.run_requests()) {
@@ -282,7 +289,8 @@ where
 {
     let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
     let _ = set_socket_timeout(socket, Timeout::Recv, Some(LINGER_TIME));
-    let mut scrap = [0; 4096];
+    // On the heap: in the frame of a connection's thread it would cost each of them a page.
+    let mut scrap = vec![0; 4096];
     for _ in 0..LINGER_READS_MAX {
         match (&mut &*socket).read(&mut scrap) {
             Ok(n) if n > 0 => {}
