@@ -203,6 +203,7 @@ fn set(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Not inlined, so that a plain SET needs less of the stack (`Engine::lock_admitted`).
 #[inline(never)]
 fn set_with_options(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     let (key, value) = (&args[1], &args[2]);

@@ -133,7 +133,8 @@ impl Engine {
     }
 
     /// The guards, from cheap to expensive. In a MULTI they are asked when a command is queued, and for EXEC
-    /// again on behalf of all queued commands. Waiting happens here, before any lock is taken.
+    /// again on behalf of all queued commands. Waiting happens here, before any lock is taken. Not inlined, as
+    /// [`Engine::lock_admitted`].
     #[inline(never)]
     fn admit(
         &self,
@@ -229,7 +230,8 @@ impl Engine {
     }
 
     /// Takes the locks and checks the role and the pause again, because both may have changed while the
-    /// command waited for its locks. Inlined, it would leave room for two more transactions on the stack of each command.
+    /// command waited for its locks. Not inlined: then two more transactions would be on the stack below each command, and
+    /// SET would need a third page. A silent client takes 12.7 KiB instead of 16.7 since most commands need two.
     #[inline(never)]
     pub(crate) fn lock_admitted<'s>(
         &'s self,

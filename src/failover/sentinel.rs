@@ -89,9 +89,10 @@ impl Engine {
         let (Some(cluster), Some((leads, leader))) = (&self.cluster, self.elected_leader()) else {
             return;
         };
+        let answering = cluster.answering();
         let others = |voter: &Voter| voter.id != cluster.id && voter.id != leads;
         for Voter { id, address } in self.voters().into_iter().filter(others) {
-            let is_up = self.reaches(id);
+            let is_up = answering.contains(&id);
             if cluster.services.change_reach(id, is_up) {
                 let (host, port) = host_and_port(&address);
                 let channel = if is_up { "-sdown" } else { "+sdown" };
@@ -115,11 +116,6 @@ impl Engine {
     fn voters(&self) -> Vec<Voter> {
         let members = self.persistence.as_ref().and_then(|persistence| persistence.members());
         members.map_or(Vec::new(), |members| members.voters)
-    }
-
-    /// True if this node has a connection to another one, or is it.
-    fn reaches(&self, id: NodeId) -> bool {
-        self.cluster.as_ref().is_some_and(|cluster| cluster.answering().contains(&id))
     }
 }
 
@@ -166,17 +162,19 @@ fn replicas(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let ServerCall { engine, reply, .. } = call;
     let cluster = known(engine, &args[2])?;
     let (leads, leader) = engine.elected_leader().ok_or(NO_LEADER)?;
+    let answering = cluster.answering();
     let mut voters = engine.voters();
     voters.retain(|voter| voter.id != leads);
     reply.array(voters.len());
     for Voter { id, address } in &voters {
-        let (link, applied) = link_of(engine, cluster, *id);
+        let is_up = answering.contains(id);
+        let (link, applied) = link_of(engine, cluster, *id, is_up);
         write_node(
             reply,
             address,
             (address, *id),
             "slave",
-            engine.reaches(*id),
+            is_up,
             &[
                 ("master-link-status", link.to_string()),
                 ("master-host", leader.host.clone()),
@@ -190,7 +188,7 @@ fn replicas(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
 
 /// The link of a member to the leader, and the last record that it has. Only the leader and the member itself know them;
 /// elsewhere a member that answers is taken to have a link.
-fn link_of(engine: &Engine, cluster: &Cluster, id: NodeId) -> (&'static str, u64) {
+fn link_of(engine: &Engine, cluster: &Cluster, id: NodeId, answers: bool) -> (&'static str, u64) {
     let followers = engine.followers.all();
     let follower = followers.iter().find(|follower| follower.node_id == id.to_string());
     let log = engine.persistence.as_ref().map(|persistence| &persistence.log);
@@ -199,28 +197,29 @@ fn link_of(engine: &Engine, cluster: &Cluster, id: NodeId) -> (&'static str, u64
         None if id == cluster.id => {
             (engine.role.link_is_up(), log.map_or(0, |log| log.appended().0))
         }
-        None => (engine.role.is_follower() && engine.reaches(id), 0),
+        None => (engine.role.is_follower() && answers, 0),
     };
     (if is_up { "ok" } else { "err" }, applied)
 }
 
 fn sentinels(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
     let ServerCall { engine, reply, .. } = call;
-    let own = known(engine, &args[2])?.id;
+    let cluster = known(engine, &args[2])?;
+    let answering = cluster.answering();
     let mut voters = engine.voters();
-    voters.retain(|voter| voter.id != own);
+    voters.retain(|voter| voter.id != cluster.id);
     reply.array(voters.len());
     for Voter { id, address } in &voters {
         let name = id.to_string();
-        write_node(reply, &name, (address, *id), "sentinel", engine.reaches(*id), &[]);
+        write_node(reply, &name, (address, *id), "sentinel", answering.contains(id), &[]);
     }
     Ok(())
 }
 
 fn ckquorum(call: &mut ServerCall<'_>, args: Args<'_>) -> Result<(), Failure> {
-    known(call.engine, &args[2])?;
+    let answering = known(call.engine, &args[2])?.answering();
     let voters = call.engine.voters();
-    let usable = voters.iter().filter(|voter| call.engine.reaches(voter.id)).count();
+    let usable = voters.iter().filter(|voter| answering.contains(&voter.id)).count();
     if voters.is_empty() || usable < majority(voters.len()) {
         return Err(Failure::new(format!(
             "NOQUORUM {usable} usable Sentinels. Not enough available Sentinels to reach the majority and failover \

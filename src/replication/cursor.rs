@@ -40,30 +40,21 @@ impl<'l> Cursor<'l> {
             return Ok(None);
         };
         let path = dir.join(segment_name(segment));
-        let mut scanner = Scanner::open(&path, last)?;
-        let agrees = if next > end.last.seq {
-            end.last == last
+        let offset = if next > end.last.seq {
+            let len = if segment > last.seq { 0 } else { end.len };
+            (end.last == last).then_some(len)
         } else if segment <= last.seq {
-            let mut first = segment;
-            if let Some((before, offset)) = log.waypoint(segment, last.seq) {
-                scanner = Scanner::open_at(&path, before, offset)?;
-                first = before.next();
-            }
-            scanner.skip_unchecked(first, last.seq)? == Some(last)
+            let known = log.waypoint(segment, last.seq);
+            let (from, offset) = known.unwrap_or((last, 0));
+            let first = known.map_or(segment, |(before, _)| before.next());
+            let mut scanner = Scanner::open_at(&path, from, offset)?;
+            (scanner.skip_unchecked(first, last.seq)? == Some(last)).then(|| scanner.offset())
         } else {
             // The record's own segment may be gone, but the crc of the next record covers its crc.
-            matches!(scanner.read_next()?, Found::Record(..))
+            let mut scanner = Scanner::open(&path, last)?;
+            matches!(scanner.read_next()?, Found::Record(..)).then_some(0)
         };
-        if !agrees {
-            return Ok(None);
-        }
-        let offset = if segment > last.seq {
-            0
-        } else if next > end.last.seq {
-            end.len
-        } else {
-            scanner.offset()
-        };
+        let Some(offset) = offset else { return Ok(None) };
         let file = File::open(&path)?;
         Ok(Some(Cursor { dir, pin, file, segment, offset }))
     }

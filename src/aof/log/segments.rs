@@ -60,7 +60,7 @@ pub(super) struct Writer {
     retry_at: u64,
     /// The end after the last write that left nothing half done.
     pub end: ReadableEnd,
-    /// Some earlier ends, ascending: a sparse index of the log, as Kafka keeps one of a segment.
+    /// The end at the start and some since, ascending: a sparse index of the log, as Kafka keeps one of a segment.
     waypoints: VecDeque<ReadableEnd>,
 }
 
@@ -103,7 +103,7 @@ impl Writer {
         self.done == self.buffer.len()
     }
 
-    /// Moves the end, and keeps some of the ends that it leaves behind.
+    /// Sets the end. It becomes a waypoint if the last one is far.
     fn move_end(&mut self, end: ReadableEnd) {
         self.end = end;
         let is_near = |last: &ReadableEnd| end.bytes < last.bytes + WAYPOINT_BYTES;
