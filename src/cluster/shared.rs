@@ -55,7 +55,7 @@ pub struct Cluster {
     fence: AtomicU64,
     commit: AtomicU64,
     rounds: Mutex<Rounds>,
-    /// Nodes that have said that they may have forgotten records.
+    /// Nodes that have said that they may have forgotten records, since a leader was last known.
     recovering: Mutex<BTreeSet<NodeId>>,
     waits_for_majority: AtomicBool,
     reads_by_index: AtomicBool,
@@ -185,13 +185,18 @@ impl Cluster {
         }
     }
 
+    /// A leader is there: nodes catch up with it, and do not say so here.
+    pub fn forget_memories(&self) {
+        self.recovering.lock().clear();
+    }
+
     /// The nodes that this one has a connection to, and itself.
     pub fn answering(&self) -> BTreeSet<NodeId> {
         let peers = self.peers.list().into_iter().filter(|peer| peer.is_connected);
         peers.filter_map(|peer| peer.id).chain([self.id]).collect()
     }
 
-    /// True if that node last said that it may have forgotten records.
+    /// True if that node said that it may have forgotten records, and no leader has been known here since.
     pub fn is_recovering(&self, id: NodeId) -> bool {
         self.recovering.lock().contains(&id)
     }

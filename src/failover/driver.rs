@@ -191,7 +191,7 @@ impl<'e> Driver<'e> {
             // Its address was not known when its first heartbeat came.
             self.follow(leader);
         }
-        self.complain();
+        self.look_for_leader();
         self.engine.announce_reach();
         self.engine.release_parked_of_cluster();
     }
@@ -326,8 +326,9 @@ impl<'e> Driver<'e> {
     }
 
     /// Dials the members, or, before there are any, the listed nodes. A node that missed a members record may know all
-    /// members but the leader, which does not look for it if it does not vote: then it tries the listed nodes, too. Nodes that dial this one while it leads, or has no
-    /// members, are dialled back: so a learner, and a node that has lost its directory, find the leader.
+    /// members but the leader, which does not look for it if it does not vote: then it tries the listed nodes, too.
+    /// Nodes that dial this one while it leads, or has no members, are dialled back: so a learner, and a node that has
+    /// lost its directory, find the leader.
     fn dial_peers(&mut self) {
         let members = self.persistence.members();
         let parse = |voter: &Voter| LeaderAddr::parse(&voter.address);
@@ -352,10 +353,11 @@ impl<'e> Driver<'e> {
     }
 
     /// Says who is missing if no node has led for long.
-    fn complain(&mut self) {
+    fn look_for_leader(&mut self) {
         let now = boot_millis();
         if self.election.leads().is_some() || self.election.follows().is_some() {
             self.led_at = now;
+            self.cluster.forget_memories();
         }
         let silence = LEADERLESS_TIMEOUTS * self.cluster.settings.timeout_ms;
         if now > self.led_at + silence && self.said.is_due("leader") {

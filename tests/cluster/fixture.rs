@@ -255,6 +255,15 @@ impl Cluster {
         info(self.port(at), "role") == "master"
     }
 
+    /// PROMOTE, again until it is done.
+    pub fn promote(&self, at: usize) {
+        let promoted = wait_until(ELECTED_WITHIN, || {
+            self.leads(at) || self.connect(at).call(&["PROMOTE", "2000"]) == Value::ok()
+        });
+        assert!(promoted, "node {at} is not elected");
+        self.wait_for(at, "role", |role| role == "master");
+    }
+
     /// Fails if one of these nodes leads within the time in which it would, if it could.
     pub fn expect_no_leader(&self, among: &[usize], why: &str) {
         let enough = Duration::from_millis(6 * TIMEOUT_MS);

@@ -142,30 +142,67 @@ fn the_old_cluster_and_the_new_one_do_not_mix() {
     assert!(wait_until(ELECTED_WITHIN, || refuses(survivor)), "{}", cluster.log(survivor));
 }
 
-/// As long as the others can elect a leader, nothing is forced.
-#[test]
-fn nothing_is_forced_while_a_majority_is_there() {
-    let mut cluster = Cluster::start(3, &[("election-timeout", "1000")]);
-    let leader = cluster.converge();
+/// A cluster whose nodes ask for votes three timeouts after a leader was heard: so long there is time to force one.
+fn slow_to_ask() -> Cluster {
+    Cluster::start(3, &[("ack", "majority"), ("replica-priority", "0")])
+}
+
+fn all_are_whole(cluster: &Cluster) {
     for at in 0..3 {
         cluster.wait_for(at, "kvstore_cluster_memory", |memory| memory == "whole");
     }
-    let [first, second] = cluster.others(leader)[..] else { panic!("three nodes") };
-    let refused = cluster.connect(first).call(&["PROMOTE", "FORCE"]);
-    assert!(text(&refused).contains("the link to it is up"), "{refused:?}");
+}
+
+/// The leader dies. Until one of the two others leads, neither of them can be forced.
+fn nothing_is_forced_between(cluster: &mut Cluster, leader: usize) {
+    let survivors = cluster.others(leader);
     cluster.kill(leader);
     let elected = || {
-        for at in [first, second] {
-            let refused = cluster.connect(at).call(&["PROMOTE", "FORCE"]);
+        for at in &survivors {
+            let refused = cluster.connect(*at).call(&["PROMOTE", "FORCE"]);
             assert!(refused.is_error(), "node {at}: {refused:?}");
         }
-        [first, second].iter().any(|at| cluster.leads(*at))
+        survivors.iter().any(|at| cluster.leads(*at))
     };
     assert!(wait_until(ELECTED_WITHIN, elected), "no leader");
-    let new = cluster.leader_among(&[first, second]);
+    let new = cluster.leader_among(&survivors);
     cluster.spawn(leader);
     cluster.converge();
-    assert_eq!(id(&cluster, leader), id(&cluster, new));
+    assert_eq!(id(cluster, leader), id(cluster, new));
+}
+
+/// As long as the others can elect a leader, nothing is forced.
+#[test]
+fn nothing_is_forced_while_a_majority_is_there() {
+    let mut cluster = slow_to_ask();
+    let leader = cluster.converge();
+    all_are_whole(&cluster);
+    let follower = cluster.others(leader)[0];
+    let refused = cluster.connect(follower).call(&["PROMOTE", "FORCE"]);
+    assert!(text(&refused).contains("the link to it is up"), "{refused:?}");
+    nothing_is_forced_between(&mut cluster, leader);
+}
+
+/// A node that may have forgotten records, and said so, has caught up since.
+#[test]
+fn what_a_node_said_before_it_caught_up_forces_nothing() {
+    let mut cluster = slow_to_ask();
+    let leader = cluster.converge();
+    all_are_whole(&cluster);
+    let [first, second] = cluster.others(leader)[..] else { panic!("three nodes") };
+    cluster.kill(leader);
+    cluster.kill(first);
+    cluster.cut_power(second);
+    cluster.spawn(first);
+    cluster.spawn(second);
+    let says = || text(&cluster.set(first, "x", "1")).contains("may have forgotten records");
+    assert!(wait_until(ELECTED_WITHIN, says), "{:?}", cluster.set(first, "x", "1"));
+    cluster.spawn(leader);
+    cluster.converge();
+    all_are_whole(&cluster);
+    cluster.promote(leader);
+    cluster.converge();
+    nothing_is_forced_between(&mut cluster, leader);
 }
 
 /// A node that lost power may have forgotten what it acknowledged. It can be forced, and the answer says what that costs.

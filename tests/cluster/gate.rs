@@ -49,15 +49,6 @@ fn a_batch_that_sleeps_through_a_failover_is_never_ok_ack_leader() {
     sleeps_through_a_failover("leader");
 }
 
-/// PROMOTE, again until it is done.
-fn promote(cluster: &Cluster, at: usize) {
-    let promoted = wait_until(ELECTED_WITHIN, || {
-        cluster.leads(at) || cluster.connect(at).call(&["PROMOTE", "2000"]) == Value::ok()
-    });
-    assert!(promoted, "node {at} is not elected");
-    cluster.wait_for(at, "role", |role| role == "master");
-}
-
 /// A write whose batch is still busy when its leader hands over by plan. The next leader has it, so its OK is true.
 #[test]
 fn a_batch_that_sleeps_through_a_handover_is_ok() {
@@ -68,7 +59,7 @@ fn a_batch_that_sleeps_through_a_handover_is_ok() {
         let commands: [&[&str]; 2] = [&["SET", "x", "1"], &["DEBUG", "SLEEP", "2"]];
         let sleeper = pipeline(cluster.connect(old), &commands);
         wait_appended(&cluster, old, before);
-        promote(&cluster, cluster.others(old)[0]);
+        cluster.promote(cluster.others(old)[0]);
         let replies = sleeper.join().expect("both are answered");
         assert_eq!(replies[0], Value::ok(), "ack {ack}");
         assert_eq!(cluster.get(cluster.leader(), "x"), Value::bulk("1"));
@@ -160,10 +151,10 @@ fn a_read_that_outlives_two_changes_of_leader_is_refused_or_current() {
     cluster.converge();
     let read = pipeline(cluster.connect(first), &[&["GET", "value"], &["DEBUG", "SLEEP", "3"]]);
     let second = cluster.others(first)[0];
-    promote(&cluster, second);
+    cluster.promote(second);
     cluster.write(second, "value", "new");
     cluster.leader();
-    promote(&cluster, first);
+    cluster.promote(first);
     let replies = read.join().expect("both are answered");
     assert!(replies[0].is_error() || replies[0] == Value::bulk("new"), "{replies:?}");
     assert_eq!(cluster.get(cluster.leader(), "value"), Value::bulk("new"));
