@@ -104,7 +104,7 @@
 //! While a leaf is held, nothing but a signal may be taken. The leaves:
 //!
 //! - store and log: `Watched::keys` of each shard, `Health::error`, `Log::pins`, `SetAside::times`
-//! - engine and server: `Persistence::term`, `Parking::waiting`, `Compactor::state`, `Clients::by_id`,
+//! - engine and server: `Persistence::term`, `Parking::waiting`, `Place::spare`, `Compactor::state`, `Clients::by_id`,
 //!   `Client::labels`, `Blocked`, `Pause::pause`, `Pool::connection_tx`, `Shutdown::woken`, `Rarely`
 //! - cluster and pubsub: `Role::state` and `figures`, `Cluster::rounds` and `recovering`, `Held::waiting`, `Freshness::awaited`,
 //!   `Progress::claims`, `ReplicaProgress::state`, `PubSub::registry`

@@ -19,7 +19,7 @@
 //! logged when there is space again.
 
 use super::confirm::{Needs, Unconfirmed, Verdict};
-use super::parking::{Parked, Parking, UncertainReplies};
+use super::parking::{Batch, Parked, Parking, Place, UncertainReplies};
 use super::{Engine, Persistence, Session};
 use crate::aof::log::LogError;
 use crate::aof::stats::Stages;
@@ -245,21 +245,15 @@ impl Engine {
             .park(reply, limit)
             .inspect_err(|error| record_cut(&self.metrics, client.addr, error))?;
         session.parked_until = before.max(needed);
-        let mut empty = Reply::new(reply.dialect());
-        empty.set_limit(client.outbox.room(limit));
-        let reply = std::mem::replace(reply, empty);
-        persistence.gate.parking.park(Parked {
-            client,
-            bytes: reply.bytes().len(),
-            reply,
-            uncertain,
-            limit,
-            until: session.parked_until,
-            needs,
-            unconfirmed,
-            began: session.probe.stopwatch,
-            unsettled: std::mem::take(&mut session.probe.unsettled),
-        });
+        let place = session.place.get_or_insert_with(|| Place::of(&client));
+        let (place, mut batch) = (Arc::clone(place), place.batch());
+        reply.park_in(&mut batch.reply, client.outbox.room(limit));
+        std::mem::swap(&mut session.probe.unsettled, &mut batch.unsettled);
+        batch.bytes = batch.reply.bytes().len();
+        batch.began = session.probe.stopwatch;
+        (batch.uncertain, batch.unconfirmed, batch.limit) = (uncertain, unconfirmed, limit);
+        let (client, until) = (client.id, session.parked_until);
+        persistence.gate.parking.park(Parked { place, client, until, needs, batch });
         // Among nodes that elect their leader, a batch may wait for the others alone: then no sync frees it.
         if self.cluster.is_none() || persistence.promised() < session.parked_until {
             persistence.log.work.notify();
@@ -291,21 +285,23 @@ impl Engine {
             let leaves = stages.is_err() || parked.until <= safe || is_gone;
             if leaves { Verdict::Leave } else { Verdict::Wait }
         };
-        persistence.gate.parking.leave(judge, |mut parked, verdict| {
+        persistence.gate.parking.leave(judge, |Parked { place, until, mut batch, .. }, verdict| {
+            let client = &place.client;
             if verdict == Verdict::Refuse {
-                let unconfirmed = parked.unconfirmed.take();
-                self.refuse_unconfirmed(&mut parked.reply, unconfirmed);
+                let unconfirmed = batch.unconfirmed.take();
+                self.refuse_unconfirmed(&mut batch.reply, unconfirmed);
             } else if let Err(error) = stages
-                && parked.until > safe
+                && until > safe
             {
-                refuse(&mut parked.reply, parked.uncertain.take(), error);
+                refuse(&mut batch.reply, batch.uncertain.take(), error);
             }
             let stages = stages.as_ref().copied().unwrap_or_default();
-            parked.unsettled.left(self, &parked.client, parked.began, Some(stages));
-            let Parked { client, reply, limit, bytes, unsettled, .. } = &mut parked;
-            client.outbox.unpark(*bytes);
+            batch.unsettled.left(self, client, batch.began, Some(stages));
+            client.outbox.unpark(batch.bytes);
+            let Batch { reply, limit, unsettled, .. } = &mut *batch;
             // An error means that the client is gone or has been cut off: it will not miss them.
             let _ = self.send(client, reply, *limit, unsettled);
+            place.give_back(batch);
             client.unpark();
         })
     }

@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::confirm::{Access, Ran, Unconfirmed};
-use super::parking::UncertainReplies;
+use super::parking::{Place, UncertainReplies};
 use super::queue::{Queue, discarded};
 use super::table::Resolved;
 use crate::aof::record::Epoch;
@@ -151,6 +151,8 @@ pub struct Session {
     pub(super) unconfirmed: Option<Unconfirmed>,
     /// The seq that the last parked batch waits for; no lower than those of the batches parked before it.
     pub(crate) parked_until: Seq,
+    /// Where its batches are parked, once one was.
+    pub(super) place: Option<Arc<Place>>,
     /// The buffer for records, kept from one to the next.
     pub(crate) record: Vec<u8>,
     /// CLIENT PAUSE inside the EXEC that runs: it begins at the end.
@@ -193,6 +195,7 @@ impl Session {
             last_access: Access::None,
             unconfirmed: None,
             parked_until: Seq(0),
+            place: None,
             record: Vec::new(),
             pauses: Vec::new(),
             monitoring: Monitoring::Off,

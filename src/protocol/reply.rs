@@ -147,6 +147,17 @@ impl Reply {
         self.is_cut_short = false;
     }
 
+    /// Leaves the replies to an empty buffer, and goes on with that one's memory. The next replies may have `len_max` bytes.
+    pub fn park_in(&mut self, other: &mut Reply, len_max: usize) {
+        std::mem::swap(self, other);
+        (self.dialect, self.len_max) = (other.dialect, len_max);
+    }
+
+    /// Bytes of memory.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Takes the bytes out of the buffer.
     pub fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
