@@ -1,5 +1,6 @@
 //! The connected clients: CLIENT LIST shows them, CLIENT KILL ends them. Their threads are in `server/`.
 
+pub(crate) mod aside;
 pub(crate) mod blocked;
 pub mod outbox;
 pub(crate) mod pause;
@@ -12,6 +13,7 @@ use crate::memory::account::{Account, Total};
 use crate::protocol::{Dialect, Reply};
 use crate::pubsub::Subscriber;
 use crate::signal::Signal;
+use aside::Aside;
 use blocked::Blocked;
 use outbox::{Outbox, SendError};
 use socket::{Addr, Socket};
@@ -207,6 +209,8 @@ pub struct Clients {
     pub changed: Signal,
     /// One connection at a time looks for its next request before it waits for it (`server/look.rs`).
     pub looking: AtomicBool,
+    /// Where a connection steps aside before it waits.
+    pub(crate) aside: Aside,
 }
 
 /// Takes the client out of the registry when its connection ends, however it ends.

@@ -24,7 +24,6 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 /// The buffer's first size: an idle connection should cost little.
@@ -111,11 +110,7 @@ impl<'e> Connection<'e> {
             self.input.capacity() + self.decoder.allocated_bytes() + self.session.allocated_bytes();
         self.session.client.record_input(self.input.waiting().len(), held);
         self.set_timeout();
-        // Stepping aside before the wait lets the clients whose requests are here already be served
-        // first; often ours has come by then, and no thread need be put to sleep and woken. Measured with
-        // 50 clients: a sixth more requests per second, pipelined or not, for a p99 of some 2 ms instead
-        // of 0.7 ms, because who steps aside may wait for a whole time slice.
-        thread::yield_now();
+        self.engine.clients.aside.step();
         let room = self.input.room();
         let socket = self.session.client.outbox.socket();
         match self.look.read(&self.engine.clients.looking, socket, room) {
