@@ -4,7 +4,7 @@ full copy."""
 import time
 
 from bench import BenchError
-from bench.latency import percentile
+from bench.latency import Probe, percentile
 from bench.load import Connection, redis_benchmark
 from bench.servers import Server
 from bench.workload import Target, Workload
@@ -99,38 +99,55 @@ class Lag(Following):
 
 
 class FullCopy(Following):
-    """A follower with nothing gets a million keys from a leader whose log has been compacted."""
+    """A follower with nothing gets a million keys from a leader whose log has been compacted, while `probe.py` sends
+    the leader 4,000 GETs a second."""
 
     keys = 1_000_000
     is_long = True
     targets = (
         Target("copy_s", 1.0),
+        Target("p99_growth", 2.0, of_redis=False),
         Target("memory_growth", 1.05, of_redis=False),
     )
 
     def run(self, server, quick):
-        keys = 20_000 if quick else self.keys
+        keys, idle_seconds = (20_000, 0.5) if quick else (self.keys, 3.0)
         with Connection(server) as leader:
             leader.load(keys)
             compact(leader, server.product)
-            time.sleep(0.5)
-            before = peak = server.memory_mib()
-            with self.follower(server) as follower, Connection(follower) as other:
-                began = time.monotonic()
-                while not is_equal(leader, other):
-                    peak = max(peak, server.memory_mib())
-                    if time.monotonic() > began + CATCH_UP_SECONDS_MAX:
-                        raise BenchError("the copy does not end")
-                    time.sleep(POLL_SECONDS)
-                copied = time.monotonic() - began
-                if other.dbsize() != keys:
-                    raise BenchError(f"{other.dbsize()} keys were copied, not {keys}")
+            idle_from = time.time() + 0.5
+            seconds_max = idle_seconds + CATCH_UP_SECONDS_MAX
+            with Probe(server, "get", "key", keys, idle_from, seconds_max) as probe:
+                time.sleep(0.5 + idle_seconds)
+                memory_before = server.memory_mib()
+                began = time.time()
+                memory_peak = self._copy(server, leader, keys)
+                ended = time.time()
+                probe.end()
+        before, during = probe.p99_ms(idle_from, began), probe.p99_ms(began, ended)
         return {
-            "copy_s": copied,
-            "memory_before_mib": before,
-            "memory_peak_mib": peak,
-            "memory_growth": peak / before,
+            "copy_s": ended - began,
+            "p99_before_ms": before,
+            "p99_during_ms": during,
+            "p99_growth": during / before,
+            "memory_before_mib": memory_before,
+            "memory_peak_mib": memory_peak,
+            "memory_growth": memory_peak / memory_before,
         }
+
+    def _copy(self, server, leader, keys):
+        """Returns the leader's highest memory."""
+        peak = server.memory_mib()
+        with self.follower(server) as follower, Connection(follower) as other:
+            give_up = time.monotonic() + CATCH_UP_SECONDS_MAX
+            while not is_equal(leader, other):
+                peak = max(peak, server.memory_mib())
+                if time.monotonic() > give_up:
+                    raise BenchError("the copy does not end")
+                time.sleep(POLL_SECONDS)
+            if other.dbsize() != keys:
+                raise BenchError(f"{other.dbsize()} keys were copied, not {keys}")
+        return peak
 
 
 def replication(connection):
