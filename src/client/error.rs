@@ -62,7 +62,7 @@ impl fmt::Display for Error {
         match self {
             Error::Exhausted { waited, waiting } => write!(
                 f,
-                "all connections of the pool were in use for {} ms, and {waiting} more calls wait",
+                "all connections of the pool were in use for {} ms; so many calls still wait for one: {waiting}",
                 waited.as_millis()
             ),
             Error::Unavailable(why) => write!(f, "no node answered: {why}"),

@@ -27,8 +27,6 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 /// Batches of replies that are parked at most.
 const PARKED_MAX: usize = 16_384;
-/// Replies of a spare batch have no more memory than this.
-const SPARE_BYTES_MAX: usize = 1 << 10;
 
 /// Where in the replies of a batch that of the first write begins, and how many replies there are from
 /// there on. If the log fails they become errors.
@@ -101,11 +99,8 @@ impl Place {
 
     /// A batch has left.
     pub fn give_back(&self, mut batch: Box<Batch>) {
-        if batch.reply.capacity() <= SPARE_BYTES_MAX {
-            batch.reply.clear();
-            (batch.uncertain, batch.unconfirmed) = (None, None);
-            *self.spare.lock() = Some(batch);
-        }
+        batch.reply.clear();
+        *self.spare.lock() = Some(batch);
     }
 }
 

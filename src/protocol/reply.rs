@@ -153,11 +153,6 @@ impl Reply {
         (self.dialect, self.len_max) = (other.dialect, len_max);
     }
 
-    /// Bytes of memory.
-    pub fn capacity(&self) -> usize {
-        self.bytes.capacity()
-    }
-
     /// Takes the bytes out of the buffer.
     pub fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)

@@ -35,7 +35,7 @@ use crate::observe::http::{self, HttpState};
 use crate::replication;
 use pool::Pool;
 use signals::SignalThread;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -51,8 +51,8 @@ const DESCRIPTORS_RESERVED: u64 = 32;
 /// Why the server did not start.
 #[derive(Debug)]
 pub enum StartError {
-    /// An address cannot be listened on.
-    Listen(SocketAddr, io::Error),
+    /// The address of this setting's port cannot be listened on.
+    Listen(&'static str, SocketAddr, io::Error),
     /// The status page's address cannot be.
     ListenHttp(SocketAddr, io::Error),
     /// The Unix socket cannot be.
@@ -66,12 +66,13 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StartError::Listen(addr, error) if error.kind() == io::ErrorKind::AddrInUse => write!(
-                f,
-                "cannot listen on {addr}: the port is in use; stop what uses it, or choose another \
-                 with --port"
-            ),
-            StartError::Listen(addr, error) => write!(f, "cannot listen on {addr}: {error}"),
+            StartError::Listen(setting, addr, error) if error.kind() == ErrorKind::AddrInUse => {
+                write!(
+                    f,
+                    "cannot listen on {addr}: the port is in use; stop what uses it, or choose another with --{setting}"
+                )
+            }
+            StartError::Listen(_, addr, error) => write!(f, "cannot listen on {addr}: {error}"),
             StartError::ListenHttp(addr, error) => write!(
                 f,
                 "cannot listen on {addr}: {error}; choose another --metrics-port, or 0 for no status page"
@@ -223,18 +224,20 @@ fn limit_connections(engine: &Engine) {
 }
 
 fn listen(config: &Config) -> Result<Vec<TcpListener>, StartError> {
-    let data = config.int(Id::Port) as u16;
-    let sentinel = Some(config.int(Id::SentinelPort) as u16).filter(|port| *port > 0);
+    let port = |id| config.int(id) as u16;
+    let sentinel = Some(("sentinel-port", port(Id::SentinelPort))).filter(|(_, port)| *port > 0);
     let backlog = config.int(Id::TcpBacklog) as i32;
-    let bind = |(port, ip): (u16, IpAddr)| {
+    let bind = |((setting, port), ip): ((&'static str, u16), IpAddr)| {
         let addr = SocketAddr::new(ip, port);
-        let listener = http::bind_or_ask(addr).map_err(|error| StartError::Listen(addr, error))?;
+        let failed = |error| StartError::Listen(setting, addr, error);
+        let listener = http::bind_or_ask(addr).map_err(failed)?;
         // std listens with a fixed backlog; listening again sets ours.
         let set = rustix::net::listen(&listener, backlog);
-        set.map(|()| listener).map_err(|error| StartError::Listen(addr, error.into()))
+        set.map(|()| listener).map_err(|error| failed(error.into()))
     };
     let on_all = |port| config.addresses(Id::Bind).into_iter().map(move |ip| (port, ip));
-    iter::once(data).chain(sentinel).flat_map(on_all).map(bind).collect()
+    let ports = iter::once(("port", port(Id::Port))).chain(sentinel);
+    ports.flat_map(on_all).map(bind).collect()
 }
 
 /// Says on standard output, for scripts and tests, where the server can be reached; and to systemd that it is ready.
