@@ -90,14 +90,11 @@ class Expiry(Workload):
             time.sleep(1.0)
             rss_left = server.resident_mib()
             probe.end()
-        before = probe.p99_ms(start, deadline - 0.25)
-        during = probe.p99_ms(deadline, deadline + max(gone, self.MEANWHILE_SECONDS_MIN))
+        meanwhile = (deadline, deadline + max(gone, self.MEANWHILE_SECONDS_MIN))
         return {
             "gone_s": gone,
             "rss_left_mib": rss_left,
-            "p99_before_ms": before,
-            "p99_during_ms": during,
-            "p99_growth": during / before,
+            **probe.figures((start, deadline - 0.25), meanwhile),
         }
 
     def _wait_until_gone(self, connection, deadline):

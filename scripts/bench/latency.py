@@ -42,6 +42,11 @@ class Probe:
         samples.frombytes(output)
         self.pairs = list(zip(samples[0::2], samples[1::2]))
 
+    def figures(self, calm, meanwhile):
+        """The p99 in two windows, each from one Unix time until another, and how much it grew."""
+        before, during = self.p99_ms(*calm), self.p99_ms(*meanwhile)
+        return {"p99_before_ms": before, "p99_during_ms": during, "p99_growth": during / before}
+
     def p99_ms(self, start, until):
         """The percentile over requests that were due from `start` until `until` (Unix times)."""
         return percentile([took for due, took in self.pairs if start <= due < until], 99) * 1000

@@ -7,7 +7,7 @@ from bench import BenchError
 from bench.latency import Probe
 from bench.load import VALUE_BYTES, Connection
 from bench.probe import STRIDE
-from bench.workload import Target, Workload
+from bench.workload import Target, Workload, memory_figures
 
 
 class Recovery(Workload):
@@ -77,16 +77,11 @@ class Compaction(Workload):
                 # The p99 of a quick run needs enough requests, too.
                 time.sleep(max(0.0, began + self.MEANWHILE_SECONDS_MIN - ended))
                 probe.end()
-        before = probe.p99_ms(idle_from, began)
-        during = probe.p99_ms(began, max(ended, began + self.MEANWHILE_SECONDS_MIN))
+        meanwhile = (began, max(ended, began + self.MEANWHILE_SECONDS_MIN))
         return {
             "compaction_s": ended - began,
-            "p99_before_ms": before,
-            "p99_during_ms": during,
-            "p99_growth": during / before,
-            "memory_before_mib": memory_before,
-            "memory_peak_mib": memory_peak,
-            "memory_growth": memory_peak / memory_before,
+            **probe.figures((idle_from, began), meanwhile),
+            **memory_figures(memory_before, memory_peak),
         }
 
     def _watch_idle(self, server, connection, until):

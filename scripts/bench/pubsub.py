@@ -122,14 +122,10 @@ class Storm(Workload):
         # A smoke run is too short to fill the kernel's buffers.
         if receivers > self.subscribers and not quick:
             raise BenchError("the subscriber that does not read is still there")
-        before = probe.p99_ms(start + calm_seconds / 4, began)
-        during = probe.p99_ms(began, ended)
         return {
             "deliveries": messages * self.subscribers / (ended - began),
             "cpu_delivery_us": cpu / messages / self.subscribers * 1e6,
-            "p99_before_ms": before,
-            "p99_during_ms": during,
-            "p99_growth": during / before,
+            **probe.figures((start + calm_seconds / 4, began), (began, ended)),
         }
 
     def _publish(self, connection, messages):

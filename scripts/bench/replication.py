@@ -7,7 +7,7 @@ from bench import BenchError
 from bench.latency import Probe, percentile
 from bench.load import Connection, redis_benchmark
 from bench.servers import Server
-from bench.workload import Target, Workload
+from bench.workload import Target, Workload, memory_figures
 
 CATCH_UP_SECONDS_MAX = 120.0
 POLL_SECONDS = 0.01
@@ -118,21 +118,16 @@ class FullCopy(Following):
             idle_from = time.time() + 0.5
             seconds_max = idle_seconds + CATCH_UP_SECONDS_MAX
             with Probe(server, "get", "key", keys, idle_from, seconds_max) as probe:
-                time.sleep(0.5 + idle_seconds)
+                time.sleep(max(0.0, idle_from + idle_seconds - time.time()))
                 memory_before = server.memory_mib()
                 began = time.time()
                 memory_peak = self._copy(server, leader, keys)
                 ended = time.time()
                 probe.end()
-        before, during = probe.p99_ms(idle_from, began), probe.p99_ms(began, ended)
         return {
             "copy_s": ended - began,
-            "p99_before_ms": before,
-            "p99_during_ms": during,
-            "p99_growth": during / before,
-            "memory_before_mib": memory_before,
-            "memory_peak_mib": memory_peak,
-            "memory_growth": memory_peak / memory_before,
+            **probe.figures((idle_from, began), (began, ended)),
+            **memory_figures(memory_before, memory_peak),
         }
 
     def _copy(self, server, leader, keys):

@@ -82,6 +82,11 @@ FIGURES = {
 CLIENT_SHARE = "client_share"
 
 
+def memory_figures(before, peak):
+    """Memory in MiB, and how much it grew."""
+    return {"memory_before_mib": before, "memory_peak_mib": peak, "memory_growth": peak / before}
+
+
 @dataclass(frozen=True)
 class Target:
     """A bound on a figure, or (`of_redis`) on its ratio to Redis's."""

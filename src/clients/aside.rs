@@ -58,10 +58,11 @@ impl Aside {
     /// `step` returns the time that it took.
     fn step_on(&self, core: usize, step: impl FnOnce() -> Duration) {
         let rest = &self.cores[core % CORES].rest;
-        match rest.load(Relaxed) {
-            0 if step() > LONG => rest.store(REST_STEPS, Relaxed),
-            0 => {}
-            left => rest.store(left - 1, Relaxed),
+        let left = rest.load(Relaxed);
+        if left > 0 {
+            rest.store(left - 1, Relaxed);
+        } else if step() > LONG {
+            rest.store(REST_STEPS, Relaxed);
         }
     }
 }

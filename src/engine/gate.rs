@@ -238,14 +238,14 @@ impl Engine {
         (needed, needs): (Seq, Option<Needs>),
         (uncertain, unconfirmed): (Option<UncertainReplies>, Option<Unconfirmed>),
     ) -> Result<(), SendError> {
-        let client = Arc::clone(&session.client);
         let limit = session.output_limit();
+        let client = &session.client;
         let before = if client.has_parked() { session.parked_until } else { Seq(0) };
         client
             .park(reply, limit)
             .inspect_err(|error| record_cut(&self.metrics, client.addr, error))?;
         session.parked_until = before.max(needed);
-        let place = session.place.get_or_insert_with(|| Place::of(&client));
+        let place = session.place.get_or_insert_with(|| Place::of(client));
         let (place, mut batch) = (Arc::clone(place), place.batch());
         reply.park_in(&mut batch.reply, client.outbox.room(limit));
         std::mem::swap(&mut session.probe.unsettled, &mut batch.unsettled);

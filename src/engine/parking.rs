@@ -32,18 +32,18 @@ const PARKED_MAX: usize = 16_384;
 /// there on. If the log fails they become errors.
 pub type UncertainReplies = (Mark, usize);
 
-/// A batch that waits. Small, since all of them are looked through for each that leaves.
+/// A batch that waits. It is small, because all of them are looked through after each sync.
 #[derive(Debug)]
 pub struct Parked {
     /// The connection that it comes from.
     pub place: Arc<Place>,
-    /// Its client.
+    /// That connection's client. It stands here, too, so that the search touches no client's memory.
     pub client: ClientId,
     /// It leaves once the log is safe up to here.
     pub until: Seq,
-    /// What else it needs, among nodes that elect their leader.
+    /// What the other nodes must have confirmed, if the nodes elect their leader.
     pub needs: Option<Needs>,
-    /// What leaves.
+    /// The replies.
     pub batch: Box<Batch>,
 }
 

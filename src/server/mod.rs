@@ -52,7 +52,7 @@ const DESCRIPTORS_RESERVED: u64 = 32;
 #[derive(Debug)]
 pub enum StartError {
     /// The address of this setting's port cannot be listened on.
-    Listen(&'static str, SocketAddr, io::Error),
+    Listen(Id, SocketAddr, io::Error),
     /// The status page's address cannot be.
     ListenHttp(SocketAddr, io::Error),
     /// The Unix socket cannot be.
@@ -66,12 +66,11 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StartError::Listen(setting, addr, error) if error.kind() == ErrorKind::AddrInUse => {
-                write!(
-                    f,
-                    "cannot listen on {addr}: the port is in use; stop what uses it, or choose another with --{setting}"
-                )
-            }
+            StartError::Listen(id, addr, error) if error.kind() == ErrorKind::AddrInUse => write!(
+                f,
+                "cannot listen on {addr}: the port is in use; stop what uses it, or choose another with --{}",
+                id.setting().name
+            ),
             StartError::Listen(_, addr, error) => write!(f, "cannot listen on {addr}: {error}"),
             StartError::ListenHttp(addr, error) => write!(
                 f,
@@ -224,20 +223,18 @@ fn limit_connections(engine: &Engine) {
 }
 
 fn listen(config: &Config) -> Result<Vec<TcpListener>, StartError> {
-    let port = |id| config.int(id) as u16;
-    let sentinel = Some(("sentinel-port", port(Id::SentinelPort))).filter(|(_, port)| *port > 0);
+    let sentinel = Some(Id::SentinelPort).filter(|id| config.int(*id) > 0);
     let backlog = config.int(Id::TcpBacklog) as i32;
-    let bind = |((setting, port), ip): ((&'static str, u16), IpAddr)| {
-        let addr = SocketAddr::new(ip, port);
-        let failed = |error| StartError::Listen(setting, addr, error);
+    let bind = |(id, ip): (Id, IpAddr)| {
+        let addr = SocketAddr::new(ip, config.int(id) as u16);
+        let failed = |error| StartError::Listen(id, addr, error);
         let listener = http::bind_or_ask(addr).map_err(failed)?;
         // std listens with a fixed backlog; listening again sets ours.
         let set = rustix::net::listen(&listener, backlog);
         set.map(|()| listener).map_err(|error| failed(error.into()))
     };
-    let on_all = |port| config.addresses(Id::Bind).into_iter().map(move |ip| (port, ip));
-    let ports = iter::once(("port", port(Id::Port))).chain(sentinel);
-    ports.flat_map(on_all).map(bind).collect()
+    let on_all = |id| config.addresses(Id::Bind).into_iter().map(move |ip| (id, ip));
+    iter::once(Id::Port).chain(sentinel).flat_map(on_all).map(bind).collect()
 }
 
 /// Says on standard output, for scripts and tests, where the server can be reached; and to systemd that it is ready.

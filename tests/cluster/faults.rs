@@ -94,9 +94,7 @@ impl Faults {
         }
         self.cluster.heal();
         let leader = self.cluster.converge();
-        for at in 0..self.cluster.nodes.len() {
-            self.cluster.wait_for(at, "kvstore_cluster_memory", |memory| memory == "whole");
-        }
+        self.cluster.wait_all_whole();
         self.power_cuts = 0;
         leader
     }

@@ -314,6 +314,16 @@ impl Cluster {
         assert!(met, "node {at}: {field} is {:?}", self.info(at, field));
     }
 
+    /// Waits until a node knows that it has forgotten nothing.
+    pub fn wait_whole(&self, at: usize) {
+        self.wait_for(at, "kvstore_cluster_memory", |memory| memory == "whole");
+    }
+
+    /// Waits until all nodes of a cluster do.
+    pub fn wait_all_whole(&self) {
+        (0..self.nodes.len()).for_each(|at| self.wait_whole(at));
+    }
+
     /// Waits until a node has all records of another one.
     pub fn wait_level(&self, at: usize, with: usize) {
         let has_all = || last_record(self.port(at)) >= last_record(self.port(with));

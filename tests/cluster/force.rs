@@ -147,12 +147,6 @@ fn slow_to_ask() -> Cluster {
     Cluster::start(3, &[("ack", "majority"), ("replica-priority", "0")])
 }
 
-fn all_are_whole(cluster: &Cluster) {
-    for at in 0..3 {
-        cluster.wait_for(at, "kvstore_cluster_memory", |memory| memory == "whole");
-    }
-}
-
 /// The leader dies. Until one of the two others leads, neither of them can be forced.
 fn nothing_is_forced_between(cluster: &mut Cluster, leader: usize) {
     let survivors = cluster.others(leader);
@@ -176,7 +170,7 @@ fn nothing_is_forced_between(cluster: &mut Cluster, leader: usize) {
 fn nothing_is_forced_while_a_majority_is_there() {
     let mut cluster = slow_to_ask();
     let leader = cluster.converge();
-    all_are_whole(&cluster);
+    cluster.wait_all_whole();
     let follower = cluster.others(leader)[0];
     let refused = cluster.connect(follower).call(&["PROMOTE", "FORCE"]);
     assert!(text(&refused).contains("the link to it is up"), "{refused:?}");
@@ -188,7 +182,7 @@ fn nothing_is_forced_while_a_majority_is_there() {
 fn what_a_node_said_before_it_caught_up_forces_nothing() {
     let mut cluster = slow_to_ask();
     let leader = cluster.converge();
-    all_are_whole(&cluster);
+    cluster.wait_all_whole();
     let [first, second] = cluster.others(leader)[..] else { panic!("three nodes") };
     cluster.kill(leader);
     cluster.kill(first);
@@ -199,7 +193,7 @@ fn what_a_node_said_before_it_caught_up_forces_nothing() {
     assert!(wait_until(ELECTED_WITHIN, says), "{:?}", cluster.set(first, "x", "1"));
     cluster.spawn(leader);
     cluster.converge();
-    all_are_whole(&cluster);
+    cluster.wait_all_whole();
     cluster.promote(leader);
     cluster.converge();
     nothing_is_forced_between(&mut cluster, leader);
@@ -214,7 +208,7 @@ fn a_node_that_may_have_forgotten_can_be_forced() {
     assert_eq!(cluster.info(survivor, "kvstore_cluster_memory"), "recovering");
     let answer = force(&cluster, survivor);
     assert!(answer.contains("has forgotten"), "{answer}");
-    cluster.wait_for(survivor, "kvstore_cluster_memory", |memory| memory == "whole");
+    cluster.wait_whole(survivor);
     assert_eq!(cluster.set(survivor, "y", "2"), Value::ok());
     let forced = id(&cluster, survivor);
     cluster.kill(survivor);

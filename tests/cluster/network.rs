@@ -116,7 +116,7 @@ fn a_member_votes_while_a_copy_is_on_its_way() {
     let mut cluster = Cluster::start(3, &settings);
     let old = cluster.converge();
     let [copying, other] = cluster.others(old)[..] else { panic!("three nodes") };
-    cluster.wait_for(copying, "kvstore_cluster_memory", |memory| memory == "whole");
+    cluster.wait_whole(copying);
     cluster.kill(copying);
     let value = "v".repeat(4000);
     (0..200).for_each(|n| cluster.write(old, &format!("key:{n}"), &value));

@@ -22,9 +22,7 @@ fn acknowledged_by_two(settings: &[(&str, &str)], before: impl FnOnce(&Cluster, 
     let cluster = Cluster::start(3, &settings);
     let leader = cluster.converge();
     let [forgetful, behind] = cluster.others(leader)[..] else { panic!("three nodes") };
-    for at in 0..3 {
-        cluster.wait_for(at, "kvstore_cluster_memory", |memory| memory == "whole");
-    }
+    cluster.wait_all_whole();
     before(&cluster, forgetful);
     cluster.cut_link(behind, leader, true);
     assert_eq!(cluster.set(leader, "x", "1"), Value::ok());
@@ -45,7 +43,7 @@ impl Story {
         self.cluster.spawn(leader);
         let leader = self.cluster.converge();
         assert_eq!(self.cluster.get(leader, "x"), Value::bulk("1"));
-        self.cluster.wait_for(forgetful, "kvstore_cluster_memory", |memory| memory == "whole");
+        self.cluster.wait_whole(forgetful);
     }
 }
 
@@ -91,7 +89,7 @@ fn a_failed_fsync_is_remembered_across_a_restart() {
     let mut cluster = Cluster::start(3, &settings);
     let leader = cluster.converge();
     let at = cluster.others(leader)[0];
-    cluster.wait_for(at, "kvstore_cluster_memory", |memory| memory == "whole");
+    cluster.wait_whole(at);
     let server = cluster.nodes[at].server.as_ref().expect("it runs");
     // The file `node` is synced by `fsync`, and so still works.
     let Some(injection) = Injection::begin(server, "fdatasync:error=EIO") else { return };
@@ -104,7 +102,7 @@ fn a_failed_fsync_is_remembered_across_a_restart() {
     cluster.spawn(at);
     assert_eq!(cluster.info(at, "kvstore_cluster_memory"), "recovering");
     cluster.heal();
-    cluster.wait_for(at, "kvstore_cluster_memory", |memory| memory == "whole");
+    cluster.wait_whole(at);
     let leader = cluster.converge();
     assert_eq!(cluster.get(leader, "x"), Value::bulk("1"));
 }

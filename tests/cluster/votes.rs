@@ -103,7 +103,7 @@ fn a_node_that_lost_its_directory_returns_as_a_learner() {
     let leader = cluster.converge();
     assert_eq!(cluster.get(leader, "x"), Value::bulk("1"));
     assert_eq!(cluster.info(leader, "kvstore_cluster_members"), "3");
-    cluster.wait_for(lost, "kvstore_cluster_memory", |memory| memory == "whole");
+    cluster.wait_whole(lost);
     // It has all the data by now, and its vote still does not count.
     let member = (0..3).find(|at| *at != leader && *at != lost).expect("three nodes");
     cluster.kill(leader);
