@@ -66,7 +66,11 @@ impl Executor {
                         if let Error::InDoubt(_) = error {
                             it.in_doubt = Some(error.clone());
                         }
-                        results[it.at] = Some(it.settle(Err(error)));
+                        let result = it.settle(Err(error));
+                        // An attempt that the deadline cut short tells less than the answer before it.
+                        if results[it.at].is_none() || Instant::now() < deadline {
+                            results[it.at] = Some(result);
+                        }
                         again.push(it);
                     }
                 }
@@ -133,12 +137,31 @@ impl Pending {
 }
 
 /// Sleeps after the attempt with this number, from 0; false if there is no time for another. The second attempt
-/// follows at once.
+/// follows at once. Any later one has at least [`PAUSE`]: a write that is sent just before the deadline would only be
+/// in doubt.
 pub(super) fn pause(number: usize, deadline: Instant) -> bool {
     let left = deadline.saturating_duration_since(Instant::now());
-    if number > 0 {
-        // Clients that lost the same leader do not all come at the same moment.
-        thread::sleep(left.min(PAUSE.mul_f64(0.5 + fastrand::f64())));
+    if number == 0 {
+        return !left.is_zero();
     }
-    Instant::now() < deadline
+    // Clients that lost the same leader do not all come at the same moment.
+    let rest = PAUSE.mul_f64(0.5 + fastrand::f64());
+    let has_time = left >= rest + PAUSE;
+    if has_time {
+        thread::sleep(rest);
+    }
+    has_time
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_attempt_begins_just_before_the_deadline() {
+        let of_ms = |left| Instant::now() + Duration::from_millis(left);
+        assert!(pause(0, of_ms(20)) && !pause(0, of_ms(0)), "the second attempt follows at once");
+        assert!(pause(1, of_ms(10_000)));
+        assert!(!pause(1, of_ms(30)), "nothing would be left after a pause");
+    }
 }

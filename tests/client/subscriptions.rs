@@ -3,9 +3,16 @@
 use super::client;
 use crate::common::proxy::Proxy;
 use crate::common::server::Server;
+use crate::common::{DEADLINE, wait_until};
 use kvstore::client::{Client, Error, Event};
 
+/// Waits until the server has noticed that an earlier connection of the subscriber is gone.
 fn publish(client: &Client, text: &str) {
+    let subscribers = || {
+        let reply = client.command(["PUBSUB", "NUMSUB", "news"]).query::<(String, i64)>();
+        reply.expect("a channel and its subscribers").1
+    };
+    assert!(wait_until(DEADLINE, || subscribers() <= 1));
     assert_eq!(client.publish("news", text), Ok(1), "one subscriber gets {text}");
 }
 
@@ -57,7 +64,7 @@ fn messages_of_any_bytes() {
 fn errors_do_not_end_it() {
     let server = Server::start(&[]);
     let link = Proxy::to(server.port(), 1);
-    let settings = super::builder(&[link.port()]).deadline(std::time::Duration::from_millis(200));
+    let settings = super::builder(&[link.port()]).deadline(std::time::Duration::from_millis(500));
     let mut events = settings.build().expect("valid").subscribe(["news"]).expect("confirmed");
     link.refuse(true);
     let refused = events.next();

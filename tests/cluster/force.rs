@@ -51,7 +51,11 @@ fn force(cluster: &Cluster, at: usize) -> String {
     let mut last = Value::Null;
     let forced = wait_until(ELECTED_WITHIN, || {
         last = cluster.connect(at).call(&["PROMOTE", "FORCE"]);
-        let waits = ["the link to it is up", "a leader was heard a moment ago"];
+        let waits = [
+            "the link to it is up",
+            "a leader was heard a moment ago",
+            "a majority of the members answers",
+        ];
         let may_wait = waits.iter().any(|why| text(&last).contains(why));
         assert!(!last.is_error() || may_wait, "{last:?}");
         !last.is_error()

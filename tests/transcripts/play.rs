@@ -61,10 +61,13 @@ impl Player {
         };
     }
 
+    /// It leads, and the first record of its epoch is durable.
     fn sees_a_leader(&mut self) -> bool {
-        self.act(&Action::Type("ROLE".to_owned()));
-        while !self.received.ends_with(b"\n") && self.receive(DEADLINE) && !self.closed {}
-        std::mem::take(&mut self.received).starts_with(b"1) master")
+        self.act(&Action::Type("INFO cluster".to_owned()));
+        self.act(&Action::Type("ECHO end".to_owned()));
+        while !self.received.ends_with(b"end\n") && self.receive(DEADLINE) && !self.closed {}
+        let info = String::from_utf8_lossy(&std::mem::take(&mut self.received)).into_owned();
+        info.contains("part=leader") && info.contains("kvstore_cluster_memory:whole")
     }
 
     /// Reads until what came is what is expected, or cannot become so.
