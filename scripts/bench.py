@@ -15,7 +15,8 @@ alone while it runs. Ctrl-C cleans up.
     make bench-quick                        a smoke run: do the scripts work?
     TMPDIR=/mnt/disk make bench ARGS='--group log'      on another disk
     python3 scripts/bench.py --subject redis            Redis against itself: the noise of the machine
-    python3 scripts/bench.py --subject echo             a thread for each connection and no work: the limit of the shape
+    python3 scripts/bench.py --subject echo             a thread for each connection and no work, the limit of the
+                                                        shape, with kvstore beside it
 """
 
 import argparse
@@ -139,10 +140,11 @@ def find_products(arguments):
     """(what is compared with, the subject, [others shown beside them])."""
     if not os.path.isdir("/proc/self/task"):
         raise BenchError("CPU and memory are read from /proc: this needs Linux")
+    needs_kvstore = arguments.subject in ("kvstore", "echo")
     for tool in ["redis-benchmark"] if arguments.old else ["redis-server", "redis-benchmark"]:
         if shutil.which(tool) is None:
             raise BenchError(f"{tool} is not installed: apt-get install redis-server redis-tools")
-    for binary in [arguments.old, arguments.kvstore] if arguments.subject == "kvstore" else []:
+    for binary in [arguments.old, arguments.kvstore] if needs_kvstore else []:
         if binary and not os.access(binary, os.X_OK):
             raise BenchError(f"{binary} does not exist: cargo build --release")
     if arguments.old:
@@ -155,7 +157,7 @@ def find_products(arguments):
         program = built("echo")
         if program is None:
             raise BenchError("the echo server needs cargo")
-        return baseline, Echo(program), []
+        return baseline, Echo(program), [Kvstore(arguments.kvstore)]
     if arguments.subject == "valkey":
         if valkey is None:
             raise BenchError("valkey-server is not installed")

@@ -80,11 +80,14 @@ impl Process {
         String::from_utf8_lossy(&fs::read(self.dir().join(name)).unwrap_or_default()).into_owned()
     }
 
-    /// Sends a signal by its name, as `kill` takes it: `TERM`, `INT`, `KILL`, `STOP`, `CONT`.
+    /// Sends a signal by its name, as `kill` takes it: `TERM`, `INT`, `KILL`, `STOP`, `CONT`. After STOP, none of
+    /// the server's threads runs any more: until its first thread has run once more, the others go on.
     pub fn signal(&self, name: &str) {
         let status =
             Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
         assert!(status.expect("kill runs").success(), "kill -{name} {} failed", self.pid());
+        let stands_still = || thread_states(self.pid()).iter().all(|state| *state == 'T');
+        assert!(name != "STOP" || wait_until(DEADLINE, stands_still), "it does not stop");
     }
 
     /// Kills it as `kill -9` does: nothing that it holds in its memory survives.
@@ -405,4 +408,14 @@ pub fn connect(port: u16) -> TcpStream {
 pub fn set_deadline(stream: &TcpStream, deadline: Duration) {
     stream.set_read_timeout(Some(deadline)).expect("a socket option");
     stream.set_write_timeout(Some(deadline)).expect("a socket option");
+}
+
+/// The states of a process's threads, as the kernel shows them: T is stopped.
+fn thread_states(pid: u32) -> Vec<char> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
+    let status =
+        |path: std::path::PathBuf| fs::read_to_string(path.join("status")).unwrap_or_default();
+    let state =
+        |text: String| text.lines().find_map(|line| line.strip_prefix("State:\t")?.chars().next());
+    threads.flatten().filter_map(|thread| state(status(thread.path()))).collect()
 }
