@@ -25,6 +25,7 @@ use crate::store::effect::Seq;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
 
 /// Rounds of heartbeats of one epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -192,8 +193,12 @@ impl Cluster {
 
     /// The nodes that this one has a connection to, and itself.
     pub fn answering(&self) -> BTreeSet<NodeId> {
-        let peers = self.peers.list().into_iter().filter(|peer| peer.is_connected);
-        peers.filter_map(|peer| peer.id).chain([self.id]).collect()
+        self.answered_within(Duration::ZERO)
+    }
+
+    /// Also those that it had a connection to within this time.
+    pub fn answered_within(&self, time: Duration) -> BTreeSet<NodeId> {
+        self.peers.answered_within(time).into_iter().chain([self.id]).collect()
     }
 
     /// True if that node said that it may have forgotten records, and no leader has been known here since.

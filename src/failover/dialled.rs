@@ -39,6 +39,8 @@ struct State {
     /// A second handle of the socket, to cut the connection with.
     socket: Option<TcpStream>,
     heard_at: Option<Instant>,
+    /// When the last connection ended, if it had come to an answer.
+    parted_at: Option<Instant>,
     /// When the first line was sent after the last answer.
     unanswered_since: Option<Instant>,
     is_over: bool,
@@ -62,6 +64,8 @@ pub(super) struct Known {
     /// The cluster that the other node named on this connection.
     pub cluster: Option<ClusterId>,
     pub heard_at: Option<Instant>,
+    /// When the last connection ended.
+    pub parted_at: Option<Instant>,
     pub dropped: u64,
 }
 
@@ -164,6 +168,7 @@ impl Dialled {
             is_linked: state.link.is_some(),
             cluster: state.link.flatten(),
             heard_at: state.heard_at,
+            parted_at: state.parted_at,
             dropped: state.dropped,
         }
     }
@@ -189,7 +194,9 @@ impl State {
     }
 
     fn cut(&mut self) {
-        self.link = None;
+        if self.link.take().is_some() {
+            self.parted_at = Some(Instant::now());
+        }
         if let Some(socket) = self.socket.take() {
             // It fails if the peer is gone already, which is as well.
             let _ = socket.shutdown(Shutdown::Both);
@@ -245,7 +252,12 @@ mod tests {
             || TcpStream::connect(listener.local_addr().expect("bound")).expect("to connect");
         let dialled = dialled();
         assert!(dialled.begin(socket()));
+        dialled.cut();
+        assert_eq!(dialled.known().parted_at, None, "it had come to no answer");
+        dialled.link_up(NodeId([1; 20]), None);
+        assert_eq!(dialled.known().parted_at, None);
         dialled.end();
+        assert!(dialled.known().parted_at.is_some() && !dialled.known().is_linked);
         assert!(dialled.is_over() && !dialled.begin(socket()));
     }
 }

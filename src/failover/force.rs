@@ -27,8 +27,8 @@ const NO_CLUSTER: Failure = Failure::fixed(
 );
 const LEADS: Failure = Failure::fixed("ERR this node leads already, with a majority");
 const MAJORITY: Failure = Failure::fixed(
-    "ERR a majority of the members answers, so the nodes elect a leader by themselves; stop those that are to take no \
-     part any more",
+    "ERR a majority of the members answers, or did a moment ago, so the nodes elect a leader by themselves; stop those \
+     that are to take no part any more, and try again",
 );
 const PROMISED: Failure = Failure::fixed(
     "ERR a leader was heard a moment ago, this node has just started, or its file 'node' cannot be written; try again \
@@ -103,7 +103,8 @@ impl Engine {
     }
 }
 
-/// True if the members that answer are enough for a leader, by the winning rule of an election.
+/// True if the members that answer are enough for a leader, by the winning rule of an election. A connection that ended
+/// less than an election timeout ago may be one that is just being made anew.
 fn may_elect(cluster: &Cluster, persistence: &Persistence) -> bool {
     let Some(members) = persistence.members() else { return false };
     let own = persistence.term().memory;
@@ -112,6 +113,7 @@ fn may_elect(cluster: &Cluster, persistence: &Persistence) -> bool {
         _ if cluster.is_recovering(id) => Memory::Recovering,
         _ => Memory::Whole,
     };
-    let there: Vec<_> = cluster.answering().into_iter().map(|id| (id, memory(id))).collect();
+    let answered = cluster.answered_within(Duration::from_millis(cluster.settings.timeout_ms));
+    let there: Vec<_> = answered.into_iter().map(|id| (id, memory(id))).collect();
     members.elect(&there)
 }

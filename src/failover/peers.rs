@@ -180,6 +180,16 @@ impl Peers {
         self.all_known().into_iter().map(view).collect()
     }
 
+    /// The nodes to which there is a connection, or was one within this time: it may be one that is just being made anew.
+    pub fn answered_within(&self, time: Duration) -> Vec<NodeId> {
+        let lately = |known: &Known| known.parted_at.is_some_and(|at| at.elapsed() < time);
+        let known = self.all_known().into_iter().map(|(_, known)| known);
+        known
+            .filter(|known| known.is_linked || lately(known))
+            .filter_map(|known| known.id)
+            .collect()
+    }
+
     /// This node's cluster.
     pub fn cluster(&self) -> Option<ClusterId> {
         Some(self.cluster.load(SeqCst)).filter(|cluster| *cluster != 0).map(ClusterId)

@@ -13,6 +13,7 @@ use std::net::Shutdown as Half;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
+use std::time::Duration;
 
 #[test]
 fn questions_take_one_connection_and_answers_come_back_on_it() {
@@ -259,6 +260,8 @@ fn a_new_cluster_is_named_on_new_connections_and_another_one_parts() {
     assert_eq!(b.next(), Input::Line(a.id, beat(1)));
     b.peers.set_cluster(Some(ClusterId(2)));
     wait_until("they part", || !a.is_connected() && !b.is_connected());
+    assert_eq!(a.peers.answered_within(Duration::from_secs(3600)), [b.id]);
+    assert_eq!(a.peers.answered_within(Duration::ZERO), []);
     assert!(a.peers.heard_of().is_empty() && b.peers.heard_of().is_empty());
 }
 
