@@ -44,6 +44,7 @@ check: lint scripts-check test ## format, lints, docs, scripts, sizes, links, te
 
 lint:
 	cargo fmt --check
+	cargo fmt --check --manifest-path examples/Cargo.toml
 	cargo clippy --all-targets -- -D warnings
 	cargo clippy --lib --no-default-features --features client -- -D warnings
 	cargo build
