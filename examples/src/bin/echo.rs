@@ -1,5 +1,5 @@
 //! A server that answers OK to each request and does nothing else, with a blocking thread for each connection as kvstore
-//! has: the limit of that shape. `make bench ARGS='--subject echo'` compares it with Redis.
+//! has: the limit of that shape. `make bench ARGS='--subject echo'` compares it with Redis, and shows kvstore beside it.
 //!
 //! It counts the `*` with which requests begin. That is enough for redis-benchmark, whose keys and values have none.
 
