@@ -66,10 +66,11 @@ impl Executor {
                         if let Error::InDoubt(_) = error {
                             it.in_doubt = Some(error.clone());
                         }
-                        let result = it.settle(Err(error));
-                        // An attempt that the deadline cut short tells less than the answer before it.
-                        if results[it.at].is_none() || Instant::now() < deadline {
-                            results[it.at] = Some(result);
+                        // An attempt that the deadline cut short tells less than the answer before it, unless it
+                        // was sent and may have been executed.
+                        let is_cut_short = Instant::now() >= deadline;
+                        if results[it.at].is_none() || !is_cut_short || it.in_doubt.is_some() {
+                            results[it.at] = Some(it.settle(Err(error)));
                         }
                         again.push(it);
                     }

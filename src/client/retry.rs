@@ -9,9 +9,9 @@
 //! | the pool was exhausted for the time of a checkout | [`Error::Exhausted`] | [`Error::Exhausted`] |
 //! | any other answer | the answer | the answer |
 //!
-//! *Again* is until the deadline of the call, with a pause of about 25 ms; none begins in the last 25 ms. Not even a SET is repeated by itself: the
-//! first one may have been executed, and another client may have written since, whose newer value the second one
-//! would undo. That is harmless for keys with one writer, and only the caller knows them.
+//! *Again* is until the deadline of the call, with a pause of about 25 ms; none begins in the last 25 ms. Not even a
+//! SET is repeated by itself: the first one may have been executed, and another client may have written since, whose
+//! newer value the second one would undo. That is harmless for keys with one writer, and only the caller knows them.
 //!
 //! A wait for a connection is not repeated, because the waiter would lose its place in the queue.
 //!

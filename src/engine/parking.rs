@@ -41,7 +41,7 @@ pub struct Parked {
     pub client: ClientId,
     /// It leaves once the log is safe up to here.
     pub until: Seq,
-    /// What the other nodes must have confirmed, if the nodes elect their leader.
+    /// The confirmations by other nodes after which it leaves. None unless the nodes elect their leader.
     pub needs: Option<Needs>,
     /// The replies.
     pub batch: Box<Batch>,

@@ -180,7 +180,7 @@ impl Peers {
         self.all_known().into_iter().map(view).collect()
     }
 
-    /// The nodes to which there is a connection, or was one within this time: it may be one that is just being made anew.
+    /// The nodes to which there is a connection, or was one within this time, which may just be made anew.
     pub fn answered_within(&self, time: Duration) -> Vec<NodeId> {
         let lately = |known: &Known| known.parted_at.is_some_and(|at| at.elapsed() < time);
         let known = self.all_known().into_iter().map(|(_, known)| known);

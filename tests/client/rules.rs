@@ -87,14 +87,23 @@ fn repeating_ends_with_the_deadline() {
     }
 }
 
-/// An attempt that the deadline cuts short tells less than the answer before it.
+/// An attempt that the deadline cuts short tells less than the answer before it, unless it may have been executed.
 #[test]
 fn the_last_answer_is_the_result() {
-    let loading = Act::Reply(bytes_of(&Reply::error("LOADING data")));
-    let server = Scripted::start(move |at, _| if at < 2 { loading.clone() } else { Act::Silence });
-    let brief = builder(&[server.port]).deadline(Duration::from_millis(500));
-    let result = brief.build().expect("valid").get::<Option<String>>("k");
-    assert_eq!(result, Err(Error::Refused("LOADING data".to_owned())));
+    let silent_from_the_third = || {
+        let loading = Act::Reply(bytes_of(&Reply::error("LOADING data")));
+        let script = move |at, _: &str| if at < 2 { loading.clone() } else { Act::Silence };
+        let server = Scripted::start(script);
+        let brief = builder(&[server.port]).deadline(Duration::from_millis(500));
+        (brief.build().expect("valid"), server)
+    };
+    let (client, server) = silent_from_the_third();
+    let read = client.get::<Option<String>>("k");
+    assert_eq!(read, Err(Error::Refused("LOADING data".to_owned())));
+    assert_eq!(server.received().len(), 3);
+    let (client, server) = silent_from_the_third();
+    let write = client.command(["INCR", "k"]).may_repeat().query::<i64>();
+    assert!(matches!(write, Err(Error::InDoubt(_))), "{write:?}");
     assert_eq!(server.received().len(), 3);
 }
 

@@ -80,8 +80,8 @@ impl Process {
         String::from_utf8_lossy(&fs::read(self.dir().join(name)).unwrap_or_default()).into_owned()
     }
 
-    /// Sends a signal by its name, as `kill` takes it: `TERM`, `INT`, `KILL`, `STOP`, `CONT`. After STOP, none of
-    /// the server's threads runs any more: until its first thread has run once more, the others go on.
+    /// Sends a signal by its name, as `kill` takes it: `TERM`, `INT`, `KILL`, `STOP`, `CONT`. STOP takes
+    /// effect after the server's first thread has run once more; this returns after none of its threads runs.
     pub fn signal(&self, name: &str) {
         let status =
             Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();

@@ -15,7 +15,7 @@
 //!
 //! - `!send "raw \xff bytes\r\n" "x"*70000` sends just these bytes; `a!send` does it as client a.
 //! - `!half-close` says that no more comes, as `nc -N` does; `!close` leaves.
-//! - `!until-it-leads` waits until the server has been elected and has committed that.
+//! - `!until-it-leads` waits until the server leads and the first record of its epoch is durable.
 //! - `!server --requirepass secret` before the first step gives the server settings.
 //!
 //! Unpredictable text: `<number>` and `<any>` in a line, `<lines>` for any lines up to one that
