@@ -1,11 +1,15 @@
-//! The hazard: monitoring made for Redis reads a field of INFO that is missing, or that always says 0.
+//! The hazard: monitoring made for Redis reads a field of INFO that is missing, or that always says 0; or a page that
+//! contradicts itself, since its figures were read at different moments.
 
 mod common;
 
-use common::nodes::{count, info};
+use common::http::{body, get, page_port};
+use common::nodes::{StopOnDrop, count, info};
 use common::resp::{Resp, Value};
 use common::server::Server;
 use common::{DEADLINE, wait_until};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 
 fn changes(server: &Server) -> u64 {
     count(server.port(), "rdb_changes_since_last_save")
@@ -107,4 +111,49 @@ fn what_exporters_read_is_there() {
         let value = info(server.port(), name);
         assert!(value.parse::<f64>().is_ok(), "{name}:{value}");
     }
+}
+
+/// While the role and the loading change all the time, each page tells of one moment.
+#[test]
+fn the_figures_of_a_page_fit_together() {
+    let server = Server::start(&[]);
+    let (port, page, stop) = (server.port(), page_port(&server), AtomicBool::new(false));
+    let agree = |page: &str, marks: &[(&str, bool)]| {
+        let there: Vec<bool> = marks.iter().map(|(mark, _)| page.contains(mark)).collect();
+        let means: Vec<bool> =
+            marks.iter().zip(&there).map(|((_, is), there)| is == there).collect();
+        assert!(means.iter().all(|is| *is == means[0]), "{marks:?}, there: {there:?}\n{page}");
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Relaxed) {
+                run(&server, &["DEBUG RELOAD", "REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"]);
+            }
+        });
+        let _stop = StopOnDrop(&stop);
+        let mut client = Resp::connect(port);
+        for _ in 0..1500 {
+            let info = client.call(&["INFO", "persistence", "replication"]);
+            let info = String::from_utf8_lossy(info.as_bytes());
+            agree(
+                &info,
+                &[("\nloading:1", true), ("\nloading_start_time:", true), ("\nloading_eta", true)],
+            );
+            agree(
+                &info,
+                &[("\nrole:slave", true), ("\nmaster_host:", true), ("\nslave_read_only:", true)],
+            );
+        }
+        for _ in 0..300 {
+            let metrics = get(page, "/metrics");
+            agree(
+                &metrics,
+                &[("\nkvstore_loading 1", true), ("\nkvstore_loading_total_bytes", true)],
+            );
+            agree(&metrics, &[("\nkvstore_leader 0", true), ("\nkvstore_leader_hops", true)]);
+            let status = get(page, "/status.json");
+            agree(body(&status), &[("\"state\":\"ready\"", false), ("\"loading\":{", true)]);
+            agree(body(&status), &[("\"leader\":{", true), ("\"lag_records\":", true)]);
+        }
+    });
 }

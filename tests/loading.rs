@@ -2,8 +2,8 @@
 //! locks that the load holds, scrapes pile up, and an orchestrator kills what was only busy.
 //!
 //! Whatever needs no data answers at once and says that the server is loading; whatever needs data is told
-//! so with `-LOADING`. An answer counts as one during a load if INFO says `loading:1` before and after it,
-//! with one and the same start.
+//! so with `-LOADING`. An answer counts as one during a load if INFO says `loading:1` before and after it, and no load
+//! has ended meanwhile.
 
 mod common;
 
@@ -14,7 +14,7 @@ use common::server::Server;
 use common::{DEADLINE, wait_until};
 use std::collections::BTreeMap;
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
@@ -40,41 +40,56 @@ fn persistence(client: &mut Resp) -> BTreeMap<String, String> {
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// The start of the load that is going on, if one is.
-fn load_of(client: &mut Resp) -> Option<String> {
-    let info = persistence(client);
-    (info["loading"] == "1").then(|| info["loading_start_time"].clone())
+fn is_loading(client: &mut Resp) -> bool {
+    persistence(client)["loading"] == "1"
 }
 
-/// The answer of `ask` during a load; tries until a load has lasted for so long.
-fn during_a_load<T>(port: u16, what: &str, mut ask: impl FnMut() -> T) -> T {
-    let (mut looker, mut answer) = (Resp::connect(port), None);
-    let asked = wait_until(6 * DEADLINE, || {
-        let Some(before) = load_of(&mut looker) else { return false };
-        let answered = ask();
-        if load_of(&mut looker) == Some(before) {
-            answer = Some(answered);
-        }
-        answer.is_some()
-    });
-    assert!(asked, "{what} is not answered while data is loaded");
-    answer.expect("it was asked")
+/// A server that loads data.
+struct Loads {
+    port: u16,
+    /// Loads that have ended. The next one begins after it is counted.
+    over: AtomicUsize,
+}
+
+impl Loads {
+    fn of(port: u16) -> Loads {
+        Loads { port, over: AtomicUsize::new(0) }
+    }
+
+    /// The answer of `ask` during a load; tries until a load has lasted for so long.
+    fn during<T>(&self, what: &str, mut ask: impl FnMut() -> T) -> T {
+        let (mut looker, mut answer) = (Resp::connect(self.port), None);
+        let asked = wait_until(6 * DEADLINE, || {
+            let over = self.over.load(SeqCst);
+            if !is_loading(&mut looker) {
+                return false;
+            }
+            let answered = ask();
+            if is_loading(&mut looker) && self.over.load(SeqCst) == over {
+                answer = Some(answered);
+            }
+            answer.is_some()
+        });
+        assert!(asked, "{what} is not answered while data is loaded");
+        answer.expect("it was asked")
+    }
 }
 
 /// Runs DEBUG RELOAD again and again, beside `work`.
-fn while_reloading(server: &Server, work: impl FnOnce()) {
-    let (port, stop) = (server.port(), AtomicBool::new(false));
+fn while_reloading(server: &Server, work: impl FnOnce(&Loads)) {
+    let (loads, stop) = (Loads::of(server.port()), AtomicBool::new(false));
     thread::scope(|scope| {
         scope.spawn(|| {
-            let mut client = Resp::connect(port);
+            let mut client = Resp::connect(loads.port);
             common::server::set_deadline(client.stream(), 6 * DEADLINE);
             while !stop.load(SeqCst) {
                 assert_eq!(client.call(&["DEBUG", "RELOAD"]), Value::ok());
+                loads.over.fetch_add(1, SeqCst);
                 thread::sleep(Duration::from_millis(20));
             }
         });
         let _stop = common::nodes::StopOnDrop(&stop);
-        work();
+        work(&loads);
     });
 }
 
@@ -87,7 +102,7 @@ fn a_reload_is_seen_and_holds_up_nobody_who_needs_no_data() {
     let server = Server::start(&[]);
     fill(server.port());
     let (port, page) = (server.port(), page_port(&server));
-    while_reloading(&server, || {
+    while_reloading(&server, |loads| {
         let mut client = Resp::connect(port);
         let free: [&[&str]; 8] = [
             &["ECHO", "x"],
@@ -100,7 +115,7 @@ fn a_reload_is_seen_and_holds_up_nobody_who_needs_no_data() {
             &["WATCH", "key:1", "key:2"],
         ];
         for words in free {
-            let reply = during_a_load(port, words[0], || client.call(words));
+            let reply = loads.during(words[0], || client.call(words));
             assert!(!reply.is_error(), "{words:?}: {reply:?}");
         }
         let needy: [&[&str]; 11] = [
@@ -118,21 +133,21 @@ fn a_reload_is_seen_and_holds_up_nobody_who_needs_no_data() {
             &["WAIT", "0", "0"],
         ];
         for words in needy {
-            let reply = during_a_load(port, words[0], || client.call(words));
+            let reply = loads.during(words[0], || client.call(words));
             assert!(is_loading_error(&reply), "{words:?}: {reply:?}");
         }
-        let help = during_a_load(port, "OBJECT HELP", || client.call(&["OBJECT", "HELP"]));
+        let help = loads.during("OBJECT HELP", || client.call(&["OBJECT", "HELP"]));
         assert!(!help.is_error(), "as in Redis: {help:?}");
         for path in ["/metrics", "/status.json", "/healthz", "/"] {
-            let answer = during_a_load(port, path, || get(page, path));
+            let answer = loads.during(path, || get(page, path));
             assert_eq!(status(&answer), "200", "{path}: {answer}");
         }
-        let answer = during_a_load(port, "/metrics", || get(page, "/metrics"));
+        let answer = loads.during("/metrics", || get(page, "/metrics"));
         assert!(answer.contains("\nkvstore_loading 1\n"), "{answer}");
         assert!(answer.contains(&format!("\nkvstore_keys {KEYS}\n")), "the last totals: {answer}");
-        let answer = during_a_load(port, "/status.json", || get(page, "/status.json"));
+        let answer = loads.during("/status.json", || get(page, "/status.json"));
         assert!(body(&answer).contains("\"state\":\"loading\",\"loading\":{"), "{answer}");
-        let answer = during_a_load(port, "/readyz", || get(page, "/readyz"));
+        let answer = loads.during("/readyz", || get(page, "/readyz"));
         assert_eq!((status(&answer), body(&answer)), ("503", "loading\n"));
     });
     let mut client = Resp::connect(port);
@@ -147,13 +162,13 @@ fn a_transaction_that_watches_neither_waits_for_a_load_nor_runs_on_half_of_the_d
     let server = Server::start(&[]);
     fill(server.port());
     let port = server.port();
-    while_reloading(&server, || {
+    while_reloading(&server, |loads| {
         let fresh = || {
             let mut client = Resp::connect(port);
             let watched = wait_until(6 * DEADLINE, || {
                 client.call(&["UNWATCH"]);
                 client.call(&["WATCH", "key:1", "key:2"]);
-                load_of(&mut client).is_none()
+                !is_loading(&mut client)
             });
             assert!(watched, "it never stops loading");
             client
@@ -161,7 +176,7 @@ fn a_transaction_that_watches_neither_waits_for_a_load_nor_runs_on_half_of_the_d
         // The end of a connection ends its watches. Each try takes one that watches since before the load.
         let mut watchers: Vec<Resp> = (0..16).map(|_| fresh()).collect();
         for word in ["UNWATCH", "QUIT"] {
-            during_a_load(port, word, || {
+            loads.during(word, || {
                 let mut client = watchers.pop().expect("one of the tries is within a load");
                 assert_eq!(client.call(&[word]), Value::ok());
                 client.finish_sending();
@@ -170,7 +185,7 @@ fn a_transaction_that_watches_neither_waits_for_a_load_nor_runs_on_half_of_the_d
         }
         let mut client = fresh();
         assert_eq!(client.call(&["MULTI"]), Value::ok());
-        let reply = during_a_load(port, "EXEC", || {
+        let reply = loads.during("EXEC", || {
             let reply = client.call(&["EXEC"]);
             client.call(&["WATCH", "key:1"]);
             client.call(&["MULTI"]);
@@ -179,7 +194,7 @@ fn a_transaction_that_watches_neither_waits_for_a_load_nor_runs_on_half_of_the_d
         assert_eq!(reply, Value::Null, "what is watched is being replaced");
         client.call(&["DISCARD"]);
         // Queued before the load, executed during it.
-        let reply = during_a_load(port, "EXEC of a GET", || {
+        let reply = loads.during("EXEC of a GET", || {
             let mut client = Resp::connect(port);
             client.call(&["MULTI"]);
             client.call(&["GET", "key:1"]);
@@ -200,7 +215,7 @@ fn a_follower_that_loads_a_full_copy_says_so() {
     let follower = follower_of(leader.port(), &[]);
     let port = follower.port();
     let mut client = Resp::connect(port);
-    let info = during_a_load(port, "INFO", || persistence(&mut client));
+    let info = Loads::of(port).during("INFO", || persistence(&mut client));
     let number = |name: &str| -> f64 {
         let value = info.get(name).unwrap_or_else(|| panic!("no {name} in {info:?}"));
         value.parse().unwrap_or_else(|_| panic!("{name} is {value}"))

@@ -59,6 +59,21 @@ impl Link {
         }
     }
 
+    /// The state in Redis's words.
+    pub(super) fn state(&self) -> &'static str {
+        match self.phase {
+            Phase::Up { hops } if hops <= HOPS_MAX => "connected",
+            Phase::Copying => "sync",
+            Phase::Connecting | Phase::Up { .. } => "connecting",
+            Phase::None | Phase::Ending => "connect",
+        }
+    }
+
+    /// How many links lie between this node and the one that leads; 0 is unknown.
+    pub(super) fn hops(&self) -> u64 {
+        if let Phase::Up { hops } = self.phase { hops } else { 0 }
+    }
+
     /// True if records come in, or would if there were any, from a node that leads or follows one that does.
     pub(super) fn is_up(&self) -> bool {
         matches!(self.phase, Phase::Up { hops } if hops <= HOPS_MAX)

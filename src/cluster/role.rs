@@ -20,7 +20,7 @@
 
 use super::freshness::Freshness;
 use super::link::{Cut, HOPS_MAX, Link, LinkFigures, Phase};
-use super::state::{FollowState, FollowTarget, LeaderAddr, RoleState, Standing};
+use super::state::{FollowState, FollowTarget, FollowerSeen, LeaderAddr, RoleState, Standing};
 use super::term::NodeId;
 use crate::aof::record::Epoch;
 use crate::config::{Config, Id};
@@ -164,6 +164,11 @@ impl Role {
     /// True if it takes no writes and follows no node.
     pub fn is_idle(&self) -> bool {
         self.read(|state| matches!(state.standing, Standing::Idle))
+    }
+
+    /// This node as a follower, read at one moment; none if it leads.
+    pub fn as_follower(&self) -> Option<FollowerSeen> {
+        self.read(RoleState::as_follower)
     }
 
     /// The node that this one is to follow.
@@ -313,22 +318,6 @@ impl Role {
     pub fn link_is_up(&self) -> bool {
         self.hot.load(Relaxed) == LINK_UP
     }
-
-    /// The link's state in Redis's words.
-    pub fn link_state(&self) -> &'static str {
-        self.read(|state| match state.link.phase {
-            Phase::Up { hops } if hops <= HOPS_MAX => "connected",
-            Phase::Copying => "sync",
-            Phase::Connecting | Phase::Up { .. } => "connecting",
-            Phase::None | Phase::Ending => "connect",
-        })
-    }
-
-    /// How many links lie between this node and the one that leads: 0 is unknown, more than [`HOPS_MAX`] a
-    /// circle.
-    pub fn hops(&self) -> u64 {
-        self.read(|state| if let Phase::Up { hops } = state.link.phase { hops } else { 0 })
-    }
 }
 
 #[cfg(test)]
@@ -367,16 +356,17 @@ mod tests {
 
     #[test]
     fn a_link_that_was_cut_is_down_until_it_has_ended() {
+        let state = |role: &Role| role.as_follower().unwrap().link_state;
         let (role, target) = following();
         assert!(role.begin_link(&target, Box::new(|| true)));
-        assert_eq!(role.link_state(), "connecting");
+        assert_eq!(state(&role), "connecting");
         role.link_copies();
-        assert_eq!(role.link_state(), "sync");
+        assert_eq!(state(&role), "sync");
         role.link_came_up(7);
-        assert_eq!((role.link_state(), role.link_is_up()), ("connected", true));
+        assert_eq!((state(&role), role.link_is_up()), ("connected", true));
         assert!(role.cut_link() && !role.cut_link());
         role.link_came_up(8);
-        assert_eq!((role.link_state(), role.link_is_up()), ("connect", false));
+        assert_eq!((state(&role), role.link_is_up()), ("connect", false));
         role.end_link(9);
         role.begin_change().stop_following(9);
         role.begin_change().lead();
@@ -391,12 +381,13 @@ mod tests {
             role.link_came_up(0);
             role
         };
+        let hops = |role: &Role| role.as_follower().unwrap().hops;
         // Two nodes that tell each other how far away the leader is.
         let (one, other) = (linked(), linked());
-        assert_eq!((one.record_hops(0, 1), one.hops()), (None, 1));
+        assert_eq!((one.record_hops(0, 1), hops(&one)), (None, 1));
         let rounds = 2 * HOPS_MAX;
         let turns = (0..rounds)
-            .map(|_| (one.record_hops(other.hops(), 2), other.record_hops(one.hops(), 2)));
+            .map(|_| (one.record_hops(hops(&other), 2), other.record_hops(hops(&one), 2)));
         let lost = turns.filter(|turn| turn.0 == Some(false) || turn.1 == Some(false)).count();
         assert!((1..=2).contains(&lost) && !one.link_is_up() && !other.link_is_up());
         assert_eq!(one.record_hops(0, 3), Some(true), "a node leads again");

@@ -31,6 +31,20 @@ pub struct FollowState {
     pub(super) offer_accepted: bool,
 }
 
+/// A node that does not lead, at one moment.
+#[derive(Clone, Debug)]
+pub struct FollowerSeen {
+    /// The node that it is to follow.
+    pub target: Option<FollowTarget>,
+    /// The link's state in Redis's words.
+    pub link_state: &'static str,
+    /// True if records come in, or would if there were any, from a node that leads or follows one that does.
+    pub link_is_up: bool,
+    /// How many links lie between this node and the one that leads: 0 is unknown, more than
+    /// [`HOPS_MAX`](super::link::HOPS_MAX) a circle.
+    pub hops: u64,
+}
+
 /// This node's role.
 #[derive(Debug, Default)]
 pub(super) enum Standing {
@@ -57,6 +71,19 @@ pub(super) struct RoleState {
 }
 
 impl RoleState {
+    /// What others may see of a node that does not lead.
+    pub(super) fn as_follower(&mut self) -> Option<FollowerSeen> {
+        if matches!(self.standing, Standing::Leading) {
+            return None;
+        }
+        Some(FollowerSeen {
+            link_state: self.link.state(),
+            link_is_up: self.link.is_up(),
+            hops: self.link.hops(),
+            target: self.following().map(|following| following.target.clone()),
+        })
+    }
+
     /// A follower's part, if this node follows.
     pub(super) fn following(&mut self) -> Option<&mut FollowState> {
         if let Standing::Following(following) = &mut self.standing { Some(following) } else { None }

@@ -93,9 +93,11 @@ impl Engine {
         if cluster.led() > Epoch(0) {
             return Err(LEADS);
         }
-        if let Some(leader) = self.role.leader().filter(|_| self.role.link_is_up()) {
+        let linked = self.role.as_follower().filter(|follower| follower.link_is_up);
+        if let Some(target) = linked.and_then(|follower| follower.target) {
             let text = format!(
-                "ERR {leader} leads, and the link to it is up; PROMOTE asks it to hand over"
+                "ERR {} leads, and the link to it is up; PROMOTE asks it to hand over",
+                target.leader
             );
             return Err(Failure::new(text));
         }

@@ -18,6 +18,7 @@ use crate::clients::Client;
 use crate::clients::socket::Addr;
 use crate::cluster::members::{Voter, majority};
 use crate::cluster::shared::Cluster;
+use crate::cluster::state::FollowerSeen;
 use crate::cluster::term::NodeId;
 use crate::commands::Family::Replication;
 use crate::config::{Address, Id};
@@ -55,12 +56,20 @@ const NO_LEADER: Failure = Failure::fixed(
 impl Engine {
     /// The node that leads, as far as this one knows.
     pub(crate) fn elected_leader(&self) -> Option<(NodeId, Address)> {
+        self.elected_leader_if(self.role.as_follower().as_ref())
+    }
+
+    /// As [`Engine::elected_leader`], for who has read this node's role already.
+    pub(crate) fn elected_leader_if(
+        &self,
+        follower: Option<&FollowerSeen>,
+    ) -> Option<(NodeId, Address)> {
         let cluster = self.cluster.as_ref()?;
-        if !self.role.is_follower() {
+        let Some(follower) = follower else {
             return Some((cluster.id, cluster.settings.own.clone()));
-        }
-        let target = self.role.target()?;
-        Some((target.elected?.0, target.leader))
+        };
+        let target = follower.target.as_ref()?;
+        Some((target.elected?.0, target.leader.clone()))
     }
 
     /// For a client that has come to `sentinel-port`: the names under which the leader is known.

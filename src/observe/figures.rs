@@ -50,10 +50,10 @@ const CLUSTER: &[Figure] = &[
     info("cluster_enabled", |_| 0.into()),
     info("kvstore_cluster_epoch", |s| s.of_cluster(|cluster| cluster.epoch().0)).status("cluster.epoch")
         .gauge("kvstore_cluster_epoch", "The highest epoch that this node has promised."),
-    info("kvstore_cluster_leader", |s| s.of_cluster(|_| text(s.elected_leader()))).status("cluster.leader"),
-    info("kvstore_cluster_members", |s| s.of_cluster(|_| s.members().map_or(0, |members| members.voters.len()) as u64)).status("cluster.members")
+    info("kvstore_cluster_leader", |s| s.of_cluster(|_| text(s.elected_leader.clone()))).status("cluster.leader"),
+    info("kvstore_cluster_members", |s| s.of_cluster(|_| s.voters() as u64)).status("cluster.members")
         .gauge("kvstore_cluster_members", "Nodes that vote."),
-    info("kvstore_cluster_quorum", |s| s.of_cluster(|_| s.members().map_or(0, |members| majority(members.voters.len())) as u64)).status("cluster.quorum")
+    info("kvstore_cluster_quorum", |s| s.of_cluster(|_| s.members.as_ref().map_or(0, |members| majority(members.voters.len())) as u64)).status("cluster.quorum")
         .gauge("kvstore_cluster_quorum", "Votes that a leader needs."),
     info("kvstore_cluster_commit", |s| s.of_cluster(Cluster::commit)).status("cluster.commit")
         .gauge("kvstore_cluster_commit", "A majority has all records up to this one, as far as this node knows."),
@@ -147,7 +147,7 @@ const MEMORY: &[Figure] = &[
 // A snapshot and a rewrite of the log are two things in Redis and one here.
 #[rustfmt::skip]
 const PERSISTENCE: &[Figure] = &[
-    info("loading", |s| Value::Flag(s.engine.loading.is_active())).gauge("kvstore_loading", "1 while data is being loaded."),
+    info("loading", |s| Value::Flag(s.load.is_some())).gauge("kvstore_loading", "1 while data is being loaded."),
     info("async_loading", |_| 0.into()),
     info("rdb_changes_since_last_save", |s| s.engine.store.changes().into()),
     info("rdb_bgsave_in_progress", |s| Value::Flag(s.compactions.current_seconds().is_some())).status("log.compacting")
@@ -217,7 +217,7 @@ const PERSISTENCE: &[Figure] = &[
     info("kvstore_admission_waits", |s| s.of_log(|log| log.log.stats.admission_waits.get())).status("log.admission_waits")
         .counter("kvstore_log_admission_waits_total",
             "Times a write waited because too much was pending."),
-    info("kvstore_segments", |s| s.of_log(|_| s.segments().0)).status("log.segments")
+    info("kvstore_segments", |s| s.of_log(|_| s.segments.0)).status("log.segments")
         .gauge("kvstore_log_segments", "Files that the log is in."),
     other(|s| s.of_log(|log| log.log.stats.segments_started.get()))
         .counter("kvstore_log_segments_started_total", "Segments of the log begun since the start."),
@@ -297,36 +297,36 @@ const STATS: &[Figure] = &[
 // Offsets are seqs: they grow with each record and are the same on all nodes of one history.
 #[rustfmt::skip]
 const REPLICATION: &[Figure] = &[
-    info("role", |s| literal(if s.engine.role.is_follower() { "slave" } else { "master" })),
-    other(|s| Value::Flag(!s.engine.role.is_follower())).gauge("kvstore_leader", "1 on a leader, 0 on a follower."),
+    info("role", |s| literal(if s.follower.is_some() { "slave" } else { "master" })),
+    other(|s| Value::Flag(s.follower.is_none())).gauge("kvstore_leader", "1 on a leader, 0 on a follower."),
     // A follower's link to its leader.
-    info("master_host", |s| s.of_link(|_| text(leader_addr(s).0))),
-    info("master_port", |s| s.of_link(|_| leader_addr(s).1)),
-    other(|s| s.of_link(|_| text(format!("{}:{}", leader_addr(s).0, leader_addr(s).1)))).status("leader.address"),
-    other(|s| s.of_link(|role| literal(role.link_state()))).status("leader.state"),
-    other(|s| s.of_link(|role| Value::Flag(role.link_is_up()))).status("leader.up"),
-    info("master_link_status", |s| s.of_link(|role| literal(if role.link_is_up() { "up" } else { "down" }))),
-    other(|s| s.of_link(|role| u8::from(role.link_is_up()))).gauge("kvstore_leader_link_up", "1 if this follower hears its leader."),
-    other(|s| s.of_link(|role| role.hops())).gauge("kvstore_leader_hops",
+    info("master_host", |s| s.of_follower(|_| text(s.leader().map_or(String::new(), |leader| leader.host.clone())))),
+    info("master_port", |s| s.of_follower(|_| s.leader().map_or(0, |leader| leader.port))),
+    other(|s| text(s.leader().map(ToString::to_string))).status("leader.address"),
+    other(|s| s.of_follower(|it| literal(it.link_state))).status("leader.state"),
+    other(|s| s.of_follower(|it| Value::Flag(it.link_is_up))).status("leader.up"),
+    info("master_link_status", |s| s.of_follower(|it| literal(if it.link_is_up { "up" } else { "down" }))),
+    other(|s| s.of_follower(|it| u8::from(it.link_is_up))).gauge("kvstore_leader_link_up", "1 if this follower hears its leader."),
+    other(|s| s.of_follower(|it| it.hops)).gauge("kvstore_leader_hops",
             "Links from here to the node that leads; 33: a circle, no node leads."),
-    info("master_last_io_seconds_ago", |s| s.of_link(|role| known(role.link_is_up().then(|| s.seconds_since(s.link.heard_at))))),
-    info("master_sync_in_progress", |s| s.of_link(|role| u8::from(role.link_state() == "sync"))),
-    info("slave_read_repl_offset", |s| s.of_link(|_| s.appended())),
-    info("slave_repl_offset", |s| s.of_link(|_| s.appended())),
-    info("master_link_down_since_seconds", |s| s.of_link(|role| number((!role.link_is_up()).then(|| s.seconds_since(s.link.changed_at))))).status("leader.down_seconds"),
-    info("kvstore_link_error", |s| s.of_link(|role| if role.link_is_up() { Value::None } else {
+    info("master_last_io_seconds_ago", |s| s.of_follower(|it| known(it.link_is_up.then(|| s.seconds_since(s.link.heard_at))))),
+    info("master_sync_in_progress", |s| s.of_follower(|it| u8::from(it.link_state == "sync"))),
+    info("slave_read_repl_offset", |s| s.of_follower(|_| s.appended())),
+    info("slave_repl_offset", |s| s.of_follower(|_| s.appended())),
+    info("master_link_down_since_seconds", |s| s.of_follower(|it| number((!it.link_is_up).then(|| s.seconds_since(s.link.changed_at))))).status("leader.down_seconds"),
+    info("kvstore_link_error", |s| s.of_follower(|it| if it.link_is_up { Value::None } else {
         text(s.link.error.as_ref().map(|error| error.replace(['\r', '\n'], " ")))
     })).status("leader.error"),
-    info("slave_priority", |s| s.of_link(|_| s.int(Id::ReplicaPriority))),
-    info("slave_read_only", |s| s.of_link(|_| 1)),
-    info("replica_announced", |s| s.of_link(|_| 1)),
-    info("kvstore_leader_seq", |s| s.of_link(|_| s.link.leader_seq)).status("leader.seq"),
-    info("kvstore_lag_records", |s| s.of_link(|_| s.link.leader_seq.0.saturating_sub(s.appended().0))).status("leader.lag_records").gauge("kvstore_lag_records", "Records that this follower lacks."),
-    info("kvstore_lag_ms", |s| s.of_link(|role| role.freshness.staleness_ms(s.now).map_or(Value::Unknown, Value::Millis))).status("leader.lag_ms")
+    info("slave_priority", |s| s.of_follower(|_| s.int(Id::ReplicaPriority))),
+    info("slave_read_only", |s| s.of_follower(|_| 1)),
+    info("replica_announced", |s| s.of_follower(|_| 1)),
+    info("kvstore_leader_seq", |s| s.of_follower(|_| s.link.leader_seq)).status("leader.seq"),
+    info("kvstore_lag_records", |s| s.of_follower(|_| s.link.leader_seq.0.saturating_sub(s.appended().0))).status("leader.lag_records").gauge("kvstore_lag_records", "Records that this follower lacks."),
+    info("kvstore_lag_ms", |s| s.of_follower(|_| s.engine.role.freshness.staleness_ms(s.now).map_or(Value::Unknown, Value::Millis))).status("leader.lag_ms")
         .gauge("kvstore_lag_seconds", "How old this follower's state is, if it knows."),
     // The followers of this node.
-    info("connected_slaves", |s| s.engine.followers.all().len().into()),
-    other(|s| s.replicas.len().into()).gauge("kvstore_replicas", "Followers that are linked."),
+    info("connected_slaves", |s| s.replicas.len().into()),
+    other(|s| s.replicas_by_address().len().into()).gauge("kvstore_replicas", "Followers that are linked."),
     info("min_slaves_good_slaves", |s| number((s.engine.config.int(Id::MinReplicasToWrite) > 0).then(|| s.engine.followers.good(&s.engine.config, s.now)))),
     fields(follower_fields),
     samples(|s, out| by_replica(s, out, |lag| lag.records as f64))
@@ -392,12 +392,6 @@ const KEYSPACE: &[Figure] = &[
     other(|s| s.memory.data.keys.into()).status("keys.total").gauge("kvstore_keys", "Keys in the table."),
     other(|s| s.memory.data.volatile.into()).status("keys.volatile").gauge("kvstore_keys_with_deadline", "Keys that will expire."),
 ];
-
-/// Host and port of the leader, on a follower.
-fn leader_addr(seen: &Seen<'_>) -> (String, u64) {
-    let leader = seen.engine.role.leader();
-    leader.map_or_else(Default::default, |leader| (leader.host, leader.port.into()))
-}
 
 /// 40 hex digits that name this node's history: its newest epoch, by number and first record.
 fn history_id(seen: &Seen<'_>) -> String {

@@ -2,7 +2,7 @@
 
 use super::REDIS_VERSION;
 use super::samples::{SECONDS, Samples};
-use super::seen::Seen;
+use super::seen::{ReplicaSeen, Seen};
 use crate::cluster::members::Voter;
 use crate::cluster::progress::Lag;
 use crate::cluster::term::NodeId;
@@ -10,7 +10,6 @@ use crate::config::Id;
 use crate::engine::Engine;
 use crate::metrics::{CommandStats, Counter, HistogramSnapshot, Stat};
 use std::fmt::{Display, Write};
-use std::sync::atomic::Ordering::Relaxed;
 
 /// Writes a field of INFO.
 pub(super) fn field(page: &mut String, name: impl Display, value: impl Display) {
@@ -67,16 +66,14 @@ pub(super) fn error_fields(seen: &Seen<'_>, page: &mut String) {
 
 /// `slave0:ip=…`
 pub(super) fn follower_fields(seen: &Seen<'_>, page: &mut String) {
-    let bytes = seen.log.as_ref().map_or(0, |log| log.log.readable_end().bytes);
-    for (number, follower) in seen.engine.followers.all().iter().enumerate() {
-        let lag = follower.lag(seen.appended(), bytes, seen.now);
-        let state = if follower.online.load(Relaxed) { "online" } else { "send_bulk" };
+    for (number, replica) in seen.replicas.iter().enumerate() {
+        let ReplicaSeen { progress: follower, online, applied, lag } = replica;
+        let state = if *online { "online" } else { "send_bulk" };
         let value = format_args!(
-            "ip={},port={},state={state},offset={},lag={},lag_records={},lag_bytes={},lag_ms={},\
+            "ip={},port={},state={state},offset={applied},lag={},lag_records={},lag_bytes={},lag_ms={},\
              durable={}",
             follower.host,
             follower.port,
-            follower.applied(),
             follower.silent_ms(seen.now) / 1000,
             lag.records,
             lag.bytes,
@@ -110,21 +107,17 @@ pub(super) fn members(seen: &Seen<'_>) -> Vec<Member> {
     // A node that is in no cluster any more still names the members that its log has.
     let cluster = seen.engine.cluster.as_ref();
     let answering = cluster.map(|cluster| cluster.answering()).unwrap_or_default();
-    let voters = seen.members().map(|members| members.voters).unwrap_or_default();
-    let leader = seen.elected_leader();
-    let bytes = seen.log.as_ref().map_or(0, |log| log.log.readable_end().bytes);
-    let followers = seen.engine.followers.all();
+    let voters = seen.members.clone().map(|members| members.voters).unwrap_or_default();
     let member = |Voter { id, address }| {
-        let link = followers.iter().find(|follower| follower.node_id == id.to_string());
-        let lag = link.map(|link| link.lag(seen.appended(), bytes, seen.now));
+        let link = seen.replicas.iter().find(|link| link.progress.node_id == id.to_string());
         let is_this_node = cluster.is_some_and(|cluster| cluster.id == id);
         Member {
-            leads: address == leader,
+            leads: address == seen.elected_leader,
             answers: answering.contains(&id),
             id,
             address,
             is_this_node,
-            lag,
+            lag: link.map(|link| link.lag),
         }
     };
     voters.into_iter().map(member).collect()
@@ -168,8 +161,8 @@ pub(super) fn durations(seen: &Seen<'_>, out: &mut Samples<'_>) {
 }
 
 pub(super) fn by_replica(seen: &Seen<'_>, out: &mut Samples<'_>, value: fn(&Lag) -> f64) {
-    for (address, (_, lag)) in &seen.replicas {
-        out.labelled(&[("replica", address)], value(lag));
+    for (address, replica) in seen.replicas_by_address() {
+        out.labelled(&[("replica", &address)], value(&replica.lag));
     }
 }
 

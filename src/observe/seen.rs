@@ -7,8 +7,8 @@ use crate::aof::log::Log;
 use crate::cluster::link::LinkFigures;
 use crate::cluster::members::Members;
 use crate::cluster::progress::{Lag, ReplicaProgress};
-use crate::cluster::role::Role;
 use crate::cluster::shared::Cluster;
+use crate::cluster::state::{FollowerSeen, LeaderAddr};
 use crate::config::Id;
 use crate::engine::compactor::Compactions;
 use crate::engine::{Engine, Persistence};
@@ -19,6 +19,9 @@ use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+
+/// What few pages need, or one part of a page: read at its first use.
+type Lazy<'a, T> = LazyCell<T, Box<dyn FnOnce() -> T + 'a>>;
 
 /// The log at the moment of the look.
 pub(crate) struct LogSeen<'a> {
@@ -44,23 +47,46 @@ impl LogSeen<'_> {
     }
 }
 
+/// A follower of this node, at the moment of the look.
+pub(super) struct ReplicaSeen {
+    pub(super) progress: Arc<ReplicaProgress>,
+    /// The full copy, if it needed one, is over.
+    pub(super) online: bool,
+    pub(super) applied: Seq,
+    pub(super) lag: Lag,
+}
+
+impl ReplicaSeen {
+    pub(super) fn address(&self) -> String {
+        format!("{}:{}", self.progress.host, self.progress.port)
+    }
+}
+
 /// The server at one moment.
 pub(crate) struct Seen<'a> {
     pub(super) engine: &'a Engine,
     pub(super) metrics: &'a Metrics,
     /// Read at its first use: most sections of INFO do without.
-    pub(super) memory: LazyCell<Memory, Box<dyn FnOnce() -> Memory + 'a>>,
+    pub(super) memory: Lazy<'a, Memory>,
     pub(super) log: Option<LogSeen<'a>>,
+    /// This node as a follower; none if it leads.
+    pub(super) follower: Option<FollowerSeen>,
     /// The link to the leader.
     pub(super) link: LinkFigures,
     /// The load that is going on.
     pub(super) load: Option<LoadProgress>,
     /// Why the last compaction failed, if it did.
     pub(super) compactions: Compactions,
+    /// The number of the log's segments, and the seq at which the oldest begins. Read at its first use.
+    pub(super) segments: Lazy<'a, (usize, Option<Seq>)>,
     /// Milliseconds since the start.
     pub(super) now: u64,
-    /// Linked followers by address: whether the full copy is over, and the lag.
-    pub(super) replicas: BTreeMap<String, (bool, Lag)>,
+    /// The followers of this node.
+    pub(super) replicas: Vec<ReplicaSeen>,
+    /// The newest members record of this node's cluster.
+    pub(super) members: Option<Members>,
+    /// The address of the node that was elected, as far as is known here; empty if none is.
+    pub(super) elected_leader: String,
     /// Subscribed channels and patterns.
     pub(super) subscribed: (usize, usize),
     /// Commands, bytes in and bytes out, each per second.
@@ -80,6 +106,8 @@ impl<'a> Seen<'a> {
             LogSeen { persistence, log, durable, written, appended, error, fsyncs }
         });
         let now = engine.uptime_ms();
+        let follower = engine.role.as_follower();
+        let elected = engine.elected_leader_if(follower.as_ref());
         // In the literal, one lock would be held while the other is taken.
         let link = engine.role.figures.lock().clone();
         let compactions = engine.compactor.state.lock().clone();
@@ -87,7 +115,11 @@ impl<'a> Seen<'a> {
             engine,
             metrics: &engine.metrics,
             memory: LazyCell::new(Box::new(|| engine.memory())),
+            segments: LazyCell::new(Box::new(|| segments(engine))),
             replicas: replicas(engine, log.as_ref(), now),
+            members: engine.persistence.as_ref().and_then(Persistence::members),
+            elected_leader: elected.map_or(String::new(), |(_, address)| address.to_string()),
+            follower,
             log,
             link,
             now,
@@ -112,10 +144,14 @@ impl<'a> Seen<'a> {
         self.log.as_ref().map_or(Value::None, |log| read(log).into())
     }
 
-    /// A figure of the link to the leader. A leader has none.
-    pub(super) fn of_link<T: Into<Value>>(&self, read: impl Fn(&Role) -> T) -> Value {
-        let role = &self.engine.role;
-        if role.is_follower() { read(role).into() } else { Value::None }
+    /// A figure of a follower. A leader has none.
+    pub(super) fn of_follower<T: Into<Value>>(&self, read: impl Fn(&FollowerSeen) -> T) -> Value {
+        self.follower.as_ref().map_or(Value::None, |follower| read(follower).into())
+    }
+
+    /// The node that this one follows.
+    pub(super) fn leader(&self) -> Option<&LeaderAddr> {
+        Some(&self.follower.as_ref()?.target.as_ref()?.leader)
     }
 
     /// A figure of the cluster that this node belongs to, if it elects its leader.
@@ -123,15 +159,9 @@ impl<'a> Seen<'a> {
         self.engine.cluster.as_ref().map_or(Value::None, |cluster| read(cluster).into())
     }
 
-    /// The newest members record of this node's cluster.
-    pub(super) fn members(&self) -> Option<Members> {
-        self.engine.persistence.as_ref().and_then(Persistence::members)
-    }
-
-    /// The address of the node that leads, as far as is known here; empty if none does.
-    pub(super) fn elected_leader(&self) -> String {
-        let leader = self.engine.elected_leader();
-        leader.map_or(String::new(), |(_, address)| address.to_string())
+    /// How many nodes vote.
+    pub(super) fn voters(&self) -> usize {
+        self.members.as_ref().map_or(0, |members| members.voters.len())
     }
 
     /// Seconds since a moment of the process's clock.
@@ -149,26 +179,31 @@ impl<'a> Seen<'a> {
         self.log.as_ref().map_or(Seq(0), |log| log.appended)
     }
 
-    /// The number of the log's segments, and the seq at which the oldest begins.
-    pub(super) fn segments(&self) -> (usize, Option<Seq>) {
-        let listing = self.log.as_ref().and_then(|log| files::list(&log.persistence.dir).ok());
-        let segments = listing.map(|listing| listing.segments).unwrap_or_default();
-        (segments.len(), segments.first().copied())
+    /// The followers by address. Of two links to one address, of which the older is about to end, the newer counts.
+    pub(super) fn replicas_by_address(&self) -> BTreeMap<String, &ReplicaSeen> {
+        self.replicas.iter().map(|replica| (replica.address(), replica)).collect()
     }
 
     /// How many records a follower can be sent without a full copy: the newest ones, up to this many.
     pub(super) fn records_kept(&self) -> u64 {
-        self.segments().1.map_or(0, |oldest| (self.appended().0 + 1).saturating_sub(oldest.0))
+        self.segments.1.map_or(0, |oldest| (self.appended().0 + 1).saturating_sub(oldest.0))
     }
 }
 
-/// Of two links to one address, of which the older is about to end, the newer counts.
-fn replicas(engine: &Engine, log: Option<&LogSeen<'_>>, now: u64) -> BTreeMap<String, (bool, Lag)> {
+fn segments(engine: &Engine) -> (usize, Option<Seq>) {
+    let listing = engine.persistence.as_ref().and_then(|it| files::list(&it.dir).ok());
+    let segments = listing.map(|listing| listing.segments).unwrap_or_default();
+    (segments.len(), segments.first().copied())
+}
+
+fn replicas(engine: &Engine, log: Option<&LogSeen<'_>>, now: u64) -> Vec<ReplicaSeen> {
     let (appended, bytes) =
         log.map_or((Seq(0), 0), |log| (log.appended, log.log.readable_end().bytes));
-    let lag = |follower: &Arc<ReplicaProgress>| {
-        let address = format!("{}:{}", follower.host, follower.port);
-        (address, (follower.online.load(Relaxed), follower.lag(appended, bytes, now)))
+    let seen = |progress: Arc<ReplicaProgress>| ReplicaSeen {
+        online: progress.online.load(Relaxed),
+        applied: progress.applied(),
+        lag: progress.lag(appended, bytes, now),
+        progress,
     };
-    engine.followers.all().iter().map(lag).collect()
+    engine.followers.all().into_iter().map(seen).collect()
 }

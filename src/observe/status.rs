@@ -17,12 +17,13 @@ const SLOW_SHOWN: usize = 5;
 /// Objects of figures: a figure's key in the table begins with the object's name and a dot.
 const OBJECTS: [&str; 7] = ["pubsub", "clients", "memory", "keys", "leader", "log", "cluster"];
 
-/// The document. It contains keys and values only if `may_show_data`.
-pub fn page(engine: &Engine, state: &str, may_show_data: bool) -> String {
+/// The document. It contains keys and values only if `may_show_data`. `state` names the server's state, from whether data
+/// is being loaded.
+pub fn page(engine: &Engine, state: impl Fn(bool) -> &'static str, may_show_data: bool) -> String {
     let seen = &Seen::take(engine);
     let mut json = Json::default();
     json.object(|json| {
-        state_and_load(json, state, seen.load);
+        state_and_load(json, state(seen.load.is_some()), seen.load);
         write_figures(seen, "", json);
         json.key("open_book", |json| json.raw(may_show_data));
         json.key("commands", |json| json.array(|json| write_commands(seen, json)));
@@ -32,7 +33,7 @@ pub fn page(engine: &Engine, state: &str, may_show_data: bool) -> String {
         });
         for object in OBJECTS {
             // A leader has no leader, and a pure cache has no log.
-            let is_left_out = object == "leader" && !seen.engine.role.is_follower()
+            let is_left_out = object == "leader" && seen.follower.is_none()
                 || object == "log" && seen.log.is_none()
                 || object == "cluster" && engine.cluster.is_none();
             if !is_left_out {
@@ -129,11 +130,11 @@ fn write_steps(timeline: &Timeline, json: &mut Json) {
 }
 
 fn write_replicas(seen: &Seen<'_>, json: &mut Json) {
-    for (address, (online, lag)) in &seen.replicas {
+    for (address, replica) in seen.replicas_by_address() {
         json.object(|json| {
-            json.text("address", address);
-            json.text("state", if *online { "online" } else { "copying" });
-            write_lag(lag, json);
+            json.text("address", &address);
+            json.text("state", if replica.online { "online" } else { "copying" });
+            write_lag(&replica.lag, json);
         });
     }
 }

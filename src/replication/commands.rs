@@ -171,13 +171,13 @@ fn role(call: &mut ServerCall<'_>, _: Args<'_>) -> Result<(), Failure> {
     }
     let appended =
         engine.persistence.as_ref().map_or(Seq(0), |persistence| persistence.log.appended());
-    if engine.role.is_follower() {
-        let leader = engine.role.leader();
+    if let Some(follower) = engine.role.as_follower() {
+        let leader = follower.target.map(|target| target.leader);
         reply.array(5);
         reply.bulk(b"slave");
         reply.bulk(leader.as_ref().map_or("", |leader| &leader.host).as_bytes());
         reply.int(leader.map_or(0, |leader| leader.port.into()));
-        reply.bulk(engine.role.link_state().as_bytes());
+        reply.bulk(follower.link_state.as_bytes());
         reply.int(appended.0 as i64);
         return Ok(());
     }

@@ -275,12 +275,10 @@ impl Sender<'_> {
         // For records that no client waits for, such as the sweeper's deletions.
         let _ = log.ensure_written(log.appended());
         let now = self.engine.uptime_ms();
-        let (behind_ms, hops) = if role.is_follower() {
+        let (behind_ms, hops) = role.as_follower().map_or((0, 0), |follower| {
             let behind_ms = role.freshness.staleness_ms(now).unwrap_or(u64::MAX);
-            (behind_ms, role.hops().clamp(1, HOPS_MAX))
-        } else {
-            (0, 0)
-        };
+            (behind_ms, follower.hops.clamp(1, HOPS_MAX))
+        });
         let Position { seq, epoch, .. } = log.last();
         let echo = self.follower.clock(now);
         let unix_ms = UnixMillis::now().0;

@@ -131,12 +131,12 @@ fn page() -> Answer {
     Answer { nonce: Some(nonce), ..Answer::typed("text/html; charset=utf-8", body) }
 }
 
-/// A failed log does not make the server unready: without the reads, half a failure would become a whole one.
 /// True if this node takes writes. A load balancer finds the leader by it.
 fn leads(state: &HttpState) -> bool {
     state.engine().is_some_and(|engine| !engine.role.is_follower())
 }
 
+/// A failed log does not make the server unready: without the reads, half a failure would become a whole one.
 fn ready(state: &HttpState) -> Answer {
     match state.state() {
         (_, Some(error)) => Answer::text(200, format!("ready, for reads only: {error}")),
@@ -145,10 +145,10 @@ fn ready(state: &HttpState) -> Answer {
 }
 
 fn status_json(state: &HttpState) -> String {
-    let (name, _) = state.state();
+    let name = |is_loading| state.state_while(is_loading).0;
     match state.engine() {
         Some(engine) => status::page(engine, name, state.may_show_data(engine)),
-        None => status::loading_page(name, LoadProgress::of(&state.loading)),
+        None => status::loading_page(name(true), LoadProgress::of(&state.loading)),
     }
 }
 

@@ -141,12 +141,17 @@ impl HttpState {
 
     /// The state. If it is `READ_ONLY`, with the error of the log.
     fn state(&self) -> (&'static str, Option<String>) {
+        self.state_while(self.loading.is_active())
+    }
+
+    /// As [`HttpState::state`], for who has seen already whether data is being loaded.
+    fn state_while(&self, is_loading: bool) -> (&'static str, Option<String>) {
         let Some(engine) = self.engine() else { return (LOADING, None) };
         if engine.shutdown.is_requested() {
             return (SHUTTING_DOWN, None);
         }
-        // A follower that is taking over a full copy.
-        if engine.loading.is_active() {
+        // A follower that is taking over a full copy, or DEBUG RELOAD.
+        if is_loading {
             return (LOADING, None);
         }
         let failure = engine.persistence.as_ref().and_then(|p| p.log.check().err());
