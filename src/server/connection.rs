@@ -75,6 +75,8 @@ struct Connection<'e> {
     reply: Reply,
     read_timeout: Option<Duration>,
     look: Look,
+    /// The last batch was a single request, or wrote to the log: see [`crate::clients::aside`].
+    steps_aside: bool,
 }
 
 impl<'e> Connection<'e> {
@@ -90,6 +92,7 @@ impl<'e> Connection<'e> {
             reply: Reply::new(Dialect::Resp2),
             read_timeout: None,
             look: Look::default(),
+            steps_aside: true,
         })
     }
 
@@ -110,7 +113,9 @@ impl<'e> Connection<'e> {
             self.input.capacity() + self.decoder.allocated_bytes() + self.session.allocated_bytes();
         self.session.client.record_input(self.input.waiting().len(), held);
         self.set_timeout();
-        self.engine.clients.aside.step();
+        if self.steps_aside {
+            self.engine.clients.aside.step();
+        }
         let room = self.input.room();
         let socket = self.session.client.outbox.socket();
         match self.look.read(&self.engine.clients.looking, socket, room) {
@@ -138,7 +143,8 @@ impl<'e> Connection<'e> {
         self.engine.begin_batch(&mut self.session);
         let bulk_len_max = self.session.config.value_len_max as u64;
         self.limit_replies();
-        let mut is_last = false;
+        let (mut requests, mut is_last) = (0, false);
+        let written_before = self.session.last_write;
         loop {
             let unauthenticated = !self.session.authenticated;
             let limits = Limits { bulk_len_max, unauthenticated };
@@ -167,6 +173,7 @@ impl<'e> Connection<'e> {
                 Step::Fatal(failure) => return Err(self.protocol_error(&failure)),
             };
             self.input.consume(used);
+            requests += 1;
             match std::mem::take(&mut self.session.ending) {
                 Ending::None => {}
                 Ending::AfterBatch => is_last = true,
@@ -185,6 +192,7 @@ impl<'e> Connection<'e> {
             }
         }
         self.flush()?;
+        self.steps_aside = requests == 1 || self.session.last_write != written_before;
         if is_last { Err(End::Told) } else { Ok(()) }
     }
 
