@@ -30,7 +30,7 @@ FOLDERS = [folder for folders in BLOCKS.values() for folder in folders]
 # The aims are 9,000 for the core and 27,500 for all, with elections and a client library. Until they are reached,
 # these numbers only go down, except by what a feature adds.
 CORE_MAX = 14_063
-WHOLE_MAX = 41_446
+WHOLE_MAX = 41_447
 FILE_MAX = 450
 ENGINE_FILES_MAX = 14
 

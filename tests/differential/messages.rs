@@ -129,7 +129,7 @@ const WRITES_ON_EXPIRED: &[&str] = &[
     "MSETNX l 1 k 2 j 3", "APPEND k v", "SETRANGE k 2 v", "SETRANGE k 0 ", "INCR k", "INCRBYFLOAT k 1",
     "SETBIT k 7 1", "BITFIELD k SET u8 0 1", "DEL k live j k", "DEL live k", "UNLINK k",
     "RENAME live k", "RENAME k live", "RENAMENX live k", "RENAMENX k live", "COPY live k",
-    "COPY live k REPLACE", "EXPIRE k 100", "PERSIST k", "BITOP NOT k live",
+    "COPY live k REPLACE", "EXPIRE k 100", "PERSIST k", "BITOP NOT k live", "BITOP NOT k gone",
     "PEXPIREAT live 1", "GETEX live PXAT 1",
 ];
 

@@ -190,7 +190,8 @@ fn bitop(call: &mut Call<'_, '_>, args: Args<'_>) -> Result<(), Failure> {
     if !result.is_empty() {
         call.tx.apply(Effect::Set { key, value: &result, deadline: None });
         call.tx.emit("set", key);
-    } else if call.tx.exists(key) {
+    } else if call.tx.find(key).is_some() {
+        // As in Redis, also a key that has expired: it is told of as deleted.
         call.tx.apply(Effect::Del { keys: &[key] });
         call.tx.emit("del", key);
     }
