@@ -7,7 +7,7 @@
 //!
 //! Whoever has sent many requests at once reads all of the answers before it sends more, so behind such a batch no thread
 //! steps aside, unless it wrote to the log: then the records of others join a write. Without a log that is 1.16 times the
-//! GETs for 0.84 of the CPU each, and 1.06 times the SETs for 0.93 (50 clients, pipeline of 16, medians of 5 rounds).
+//! GETs for 0.86 of the CPU each, and 1.06 times the SETs for 0.94 (50 clients, pipeline of 16, medians of 5 rounds).
 //!
 //! Measured with 50 clients on two cores, as ratios to what it is if all always step aside (medians of 3 to 6 rounds;
 //! the machine was uneven):
