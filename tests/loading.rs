@@ -2,8 +2,8 @@
 //! locks that the load holds, scrapes pile up, and an orchestrator kills what was only busy.
 //!
 //! Whatever needs no data answers at once and says that the server is loading; whatever needs data is told
-//! so with `-LOADING`. An answer counts as one during a load if INFO says `loading:1` before and after it, and no load
-//! has ended meanwhile.
+//! so with `-LOADING`. An answer counts as one during a load if INFO says `loading:1` before and after it, with one
+//! and the same start, and no load has ended meanwhile.
 
 mod common;
 
@@ -40,8 +40,10 @@ fn persistence(client: &mut Resp) -> BTreeMap<String, String> {
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-fn is_loading(client: &mut Resp) -> bool {
-    persistence(client)["loading"] == "1"
+/// The start of the load that is going on, if one is.
+fn load_of(client: &mut Resp) -> Option<String> {
+    let info = persistence(client);
+    (info["loading"] == "1").then(|| info["loading_start_time"].clone())
 }
 
 /// A server that loads data.
@@ -61,11 +63,10 @@ impl Loads {
         let (mut looker, mut answer) = (Resp::connect(self.port), None);
         let asked = wait_until(6 * DEADLINE, || {
             let over = self.over.load(SeqCst);
-            if !is_loading(&mut looker) {
-                return false;
-            }
+            let Some(before) = load_of(&mut looker) else { return false };
             let answered = ask();
-            if is_loading(&mut looker) && self.over.load(SeqCst) == over {
+            // Read last, for a load that INFO shows began after the one before was counted.
+            if load_of(&mut looker) == Some(before) && self.over.load(SeqCst) == over {
                 answer = Some(answered);
             }
             answer.is_some()
@@ -168,7 +169,7 @@ fn a_transaction_that_watches_neither_waits_for_a_load_nor_runs_on_half_of_the_d
             let watched = wait_until(6 * DEADLINE, || {
                 client.call(&["UNWATCH"]);
                 client.call(&["WATCH", "key:1", "key:2"]);
-                !is_loading(&mut client)
+                load_of(&mut client).is_none()
             });
             assert!(watched, "it never stops loading");
             client

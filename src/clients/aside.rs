@@ -5,9 +5,9 @@
 //! machine, runs again only after that one's time slice, some 3 ms; a thread that sleeps is woken at once, or on another
 //! core. So after stepping aside took long, no thread does it on that core for a while.
 //!
-//! Whoever has sent many requests at once reads all of the answers before it sends more, so behind such a batch no thread
-//! steps aside, unless it wrote to the log: then the records of others join a write. Without a log that is 1.16 times the
-//! GETs for 0.86 of the CPU each, and 1.06 times the SETs for 0.94 (50 clients, pipeline of 16, medians of 5 rounds).
+//! A client that pipelines reads all answers before it sends more. So after such a batch no thread steps aside, unless
+//! the batch wrote to the log: then the records of others join a write. Without a log that is 1.16 times the GETs for
+//! 0.86 of the CPU each, and 1.06 times the SETs for 0.94 (50 clients, pipeline of 16, medians of 5 rounds).
 //!
 //! Measured with 50 clients on two cores, as ratios to what it is if all always step aside (medians of 3 to 6 rounds;
 //! the machine was uneven):

@@ -71,7 +71,7 @@ pub(super) struct RoleState {
 }
 
 impl RoleState {
-    /// What others may see of a node that does not lead.
+    /// This node as a follower; none if it leads.
     pub(super) fn as_follower(&mut self) -> Option<FollowerSeen> {
         if matches!(self.standing, Standing::Leading) {
             return None;

@@ -59,7 +59,7 @@ impl Engine {
         self.elected_leader_if(self.role.as_follower().as_ref())
     }
 
-    /// As [`Engine::elected_leader`], for who has read this node's role already.
+    /// As [`Engine::elected_leader`], for a caller that has read this node's role.
     pub(crate) fn elected_leader_if(
         &self,
         follower: Option<&FollowerSeen>,

@@ -51,9 +51,9 @@ const CLUSTER: &[Figure] = &[
     info("kvstore_cluster_epoch", |s| s.of_cluster(|cluster| cluster.epoch().0)).status("cluster.epoch")
         .gauge("kvstore_cluster_epoch", "The highest epoch that this node has promised."),
     info("kvstore_cluster_leader", |s| s.of_cluster(|_| text(s.elected_leader.clone()))).status("cluster.leader"),
-    info("kvstore_cluster_members", |s| s.of_cluster(|_| s.voters() as u64)).status("cluster.members")
+    info("kvstore_cluster_members", |s| s.of_cluster(|_| s.voters().unwrap_or(0) as u64)).status("cluster.members")
         .gauge("kvstore_cluster_members", "Nodes that vote."),
-    info("kvstore_cluster_quorum", |s| s.of_cluster(|_| s.members.as_ref().map_or(0, |members| majority(members.voters.len())) as u64)).status("cluster.quorum")
+    info("kvstore_cluster_quorum", |s| s.of_cluster(|_| s.voters().map_or(0, majority) as u64)).status("cluster.quorum")
         .gauge("kvstore_cluster_quorum", "Votes that a leader needs."),
     info("kvstore_cluster_commit", |s| s.of_cluster(Cluster::commit)).status("cluster.commit")
         .gauge("kvstore_cluster_commit", "A majority has all records up to this one, as far as this node knows."),

@@ -67,7 +67,7 @@ pub(super) fn error_fields(seen: &Seen<'_>, page: &mut String) {
 /// `slave0:ip=…`
 pub(super) fn follower_fields(seen: &Seen<'_>, page: &mut String) {
     for (number, replica) in seen.replicas.iter().enumerate() {
-        let ReplicaSeen { progress: follower, online, applied, lag } = replica;
+        let ReplicaSeen { progress: follower, online, applied, lag, .. } = replica;
         let state = if *online { "online" } else { "send_bulk" };
         let value = format_args!(
             "ip={},port={},state={state},offset={applied},lag={},lag_records={},lag_bytes={},lag_ms={},\
@@ -107,20 +107,19 @@ pub(super) fn members(seen: &Seen<'_>) -> Vec<Member> {
     // A node that is in no cluster any more still names the members that its log has.
     let cluster = seen.engine.cluster.as_ref();
     let answering = cluster.map(|cluster| cluster.answering()).unwrap_or_default();
-    let voters = seen.members.clone().map(|members| members.voters).unwrap_or_default();
-    let member = |Voter { id, address }| {
+    let member = |Voter { id, address }: &Voter| {
         let link = seen.replicas.iter().find(|link| link.progress.node_id == id.to_string());
-        let is_this_node = cluster.is_some_and(|cluster| cluster.id == id);
+        let is_this_node = cluster.is_some_and(|cluster| cluster.id == *id);
         Member {
-            leads: address == seen.elected_leader,
-            answers: answering.contains(&id),
-            id,
-            address,
+            leads: *address == seen.elected_leader,
+            answers: answering.contains(id),
+            id: *id,
+            address: address.clone(),
             is_this_node,
             lag: link.map(|link| link.lag),
         }
     };
-    voters.into_iter().map(member).collect()
+    seen.members.iter().flat_map(|members| &members.voters).map(member).collect()
 }
 
 /// The members of the cluster, each with its part and, on the leader, how far it has come.
@@ -162,7 +161,7 @@ pub(super) fn durations(seen: &Seen<'_>, out: &mut Samples<'_>) {
 
 pub(super) fn by_replica(seen: &Seen<'_>, out: &mut Samples<'_>, value: fn(&Lag) -> f64) {
     for (address, replica) in seen.replicas_by_address() {
-        out.labelled(&[("replica", &address)], value(&replica.lag));
+        out.labelled(&[("replica", address)], value(&replica.lag));
     }
 }
 

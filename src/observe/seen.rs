@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// What few pages need, or one part of a page: read at its first use.
+/// A figure that few pages need. It is read at its first use.
 type Lazy<'a, T> = LazyCell<T, Box<dyn FnOnce() -> T + 'a>>;
 
 /// The log at the moment of the look.
@@ -49,17 +49,13 @@ impl LogSeen<'_> {
 
 /// A follower of this node, at the moment of the look.
 pub(super) struct ReplicaSeen {
+    /// Host and port.
+    pub(super) address: String,
     pub(super) progress: Arc<ReplicaProgress>,
     /// The full copy, if it needed one, is over.
     pub(super) online: bool,
     pub(super) applied: Seq,
     pub(super) lag: Lag,
-}
-
-impl ReplicaSeen {
-    pub(super) fn address(&self) -> String {
-        format!("{}:{}", self.progress.host, self.progress.port)
-    }
 }
 
 /// The server at one moment.
@@ -159,9 +155,9 @@ impl<'a> Seen<'a> {
         self.engine.cluster.as_ref().map_or(Value::None, |cluster| read(cluster).into())
     }
 
-    /// How many nodes vote.
-    pub(super) fn voters(&self) -> usize {
-        self.members.as_ref().map_or(0, |members| members.voters.len())
+    /// How many nodes vote, if this node knows its cluster's members.
+    pub(super) fn voters(&self) -> Option<usize> {
+        self.members.as_ref().map(|members| members.voters.len())
     }
 
     /// Seconds since a moment of the process's clock.
@@ -180,8 +176,8 @@ impl<'a> Seen<'a> {
     }
 
     /// The followers by address. Of two links to one address, of which the older is about to end, the newer counts.
-    pub(super) fn replicas_by_address(&self) -> BTreeMap<String, &ReplicaSeen> {
-        self.replicas.iter().map(|replica| (replica.address(), replica)).collect()
+    pub(super) fn replicas_by_address(&self) -> BTreeMap<&str, &ReplicaSeen> {
+        self.replicas.iter().map(|replica| (&*replica.address, replica)).collect()
     }
 
     /// How many records a follower can be sent without a full copy: the newest ones, up to this many.
@@ -200,6 +196,7 @@ fn replicas(engine: &Engine, log: Option<&LogSeen<'_>>, now: u64) -> Vec<Replica
     let (appended, bytes) =
         log.map_or((Seq(0), 0), |log| (log.appended, log.log.readable_end().bytes));
     let seen = |progress: Arc<ReplicaProgress>| ReplicaSeen {
+        address: format!("{}:{}", progress.host, progress.port),
         online: progress.online.load(Relaxed),
         applied: progress.applied(),
         lag: progress.lag(appended, bytes, now),

@@ -19,7 +19,11 @@ const OBJECTS: [&str; 7] = ["pubsub", "clients", "memory", "keys", "leader", "lo
 
 /// The document. It contains keys and values only if `may_show_data`. `state` names the server's state, from whether data
 /// is being loaded.
-pub fn page(engine: &Engine, state: impl Fn(bool) -> &'static str, may_show_data: bool) -> String {
+pub fn page(
+    engine: &Engine,
+    state: impl FnOnce(bool) -> &'static str,
+    may_show_data: bool,
+) -> String {
     let seen = &Seen::take(engine);
     let mut json = Json::default();
     json.object(|json| {
@@ -132,7 +136,7 @@ fn write_steps(timeline: &Timeline, json: &mut Json) {
 fn write_replicas(seen: &Seen<'_>, json: &mut Json) {
     for (address, replica) in seen.replicas_by_address() {
         json.object(|json| {
-            json.text("address", &address);
+            json.text("address", address);
             json.text("state", if replica.online { "online" } else { "copying" });
             write_lag(&replica.lag, json);
         });

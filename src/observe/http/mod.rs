@@ -144,7 +144,7 @@ impl HttpState {
         self.state_while(self.loading.is_active())
     }
 
-    /// As [`HttpState::state`], for who has seen already whether data is being loaded.
+    /// As [`HttpState::state`], for a caller that has read whether data is being loaded.
     fn state_while(&self, is_loading: bool) -> (&'static str, Option<String>) {
         let Some(engine) = self.engine() else { return (LOADING, None) };
         if engine.shutdown.is_requested() {
